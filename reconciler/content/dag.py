@@ -1,0 +1,126 @@
+"""A DAG as one table of blocks, and the one interface through which its bytes are read.
+
+`DagLayout` knows every unique block of one root in CAR order, with its size, and so the exact bytes of the CAR
+before the first one is read. `Dag` adds where the bytes come from: a directory, a CAR file, or a remote target.
+Publishing, repairing, exporting and healing all work on a `Dag` and never ask which kind it is.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler.content import varint
+from reconciler.content.cid import BINARY_SIZE, DAG_PB, RAW, Cid
+
+HEADER_SIZE = 59  #: bytes of a CARv1 header with one CIDv1 root
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block's address and its length in bytes."""
+
+    cid: Cid
+    size: int
+
+
+class DagLayout:
+    """The unique blocks of one root, in CAR order: DFS pre-order, links in link order, no duplicates.
+
+    Built once by `add`, then only read. A few hundred bytes a block, whatever the blocks hold.
+    """
+
+    def __init__(self, root: Cid) -> None:
+        self.root = root
+        self.size = 0  #: bytes of all blocks together
+        self.car_size = HEADER_SIZE  #: bytes of the CARv1, exactly
+        self._digests = bytearray()
+        self._codecs = bytearray()
+        self._sizes = array("Q")
+        self._starts = array("Q")
+        self._positions: dict[bytes, int] = {}
+
+    def add(self, cid: Cid, size: int) -> bool:
+        """Append a block; False when it is already here (then nothing changes)."""
+        key = bytes((cid.codec,)) + cid.digest
+        if key in self._positions:
+            return False
+        self._positions[key] = len(self._sizes)
+        self._digests += cid.digest
+        self._codecs.append(cid.codec)
+        self._sizes.append(size)
+        self._starts.append(self.car_size)
+        self.size += size
+        self.car_size += varint.size(BINARY_SIZE + size) + BINARY_SIZE + size
+        return True
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __getitem__(self, position: int) -> Block:
+        return Block(self.cid(position), self._sizes[position])
+
+    def __iter__(self) -> Iterator[Block]:
+        return (self[position] for position in range(len(self)))
+
+    def cid(self, position: int) -> Cid:
+        """The CID of the block at `position`."""
+        if position < 0:
+            raise IndexError(position)
+        return Cid(self._codecs[position], bytes(self._digests[32 * position : 32 * position + 32]))
+
+    def block_size(self, position: int) -> int:
+        """The length in bytes of the block at `position`."""
+        return self._sizes[position]
+
+    def find(self, cid: Cid) -> int | None:
+        """The position of `cid`, or None when this DAG has no such block."""
+        return self._positions.get(bytes((cid.codec,)) + cid.digest)
+
+    def is_leaf(self, position: int) -> bool:
+        """Whether the block at `position` is a raw leaf."""
+        return self._codecs[position] == RAW
+
+    def tree_positions(self) -> list[int]:
+        """Positions of the dag-pb blocks, in order."""
+        return [position for position, codec in enumerate(self._codecs) if codec == DAG_PB]
+
+    def section_start(self, position: int) -> int:
+        """Offset in the CAR of the section that holds the block at `position`."""
+        return self._starts[position]
+
+    def data_start(self, position: int) -> int:
+        """Offset in the CAR of the block's own bytes."""
+        return self._starts[position] + varint.size(BINARY_SIZE + self._sizes[position]) + BINARY_SIZE
+
+    def section_end(self, position: int) -> int:
+        """Offset in the CAR behind the block at `position`."""
+        return self.data_start(position) + self._sizes[position]
+
+    def section_at(self, offset: int) -> int:
+        """The position of the section that covers CAR offset `offset` (>= HEADER_SIZE)."""
+        return bisect_right(self._starts, offset) - 1
+
+
+class Dag(Protocol):
+    """One complete DAG whose blocks can be read, each verified against its CID before it is handed out.
+
+    Reading may be repeated and may come from several threads. `close` releases files or connections.
+    """
+
+    @property
+    def layout(self) -> DagLayout:
+        """Every block with its size, in CAR order."""
+
+    def read(self, position: int) -> bytes:
+        """The verified bytes of the block at `position`.
+
+        Raises SourceChanged when a source file no longer has these bytes (the message names the file),
+        BlockUnavailable when the block is missing or damaged here, PeerError when a remote cannot answer.
+        """
+
+    def close(self) -> None:
+        """Release what is open. May be called twice."""

@@ -1,0 +1,106 @@
+"""What the index says, as frozen dataclasses. No parsing and no files here; `load.py` makes these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.content.cid import Cid
+from reconciler.errors import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of one model. `version` is SemVer 2.0 text; `where` points at its line in the index.
+
+    `path` is relative to the repository (or --source-root), None when the index names none. `cid` is None until
+    resolved. `targets` are names, the index's defaults already applied. `yanked` is the reason, or None.
+    """
+
+    model: str
+    version: str
+    where: Where
+    kind: str = "model"
+    format: str | None = None
+    license: str | None = None
+    path: str | None = None
+    created_at: str | None = None
+    cid: Cid | None = None
+    yanked: str | None = None
+    retired: bool = False
+    protect: bool = False
+    include_hidden: bool = False
+    targets: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """`model@version`."""
+        return f"{self.model}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model: its versions by SemVer text, in the order of the file, and its channels."""
+
+    name: str
+    where: Where
+    versions: Mapping[str, Version]
+    channels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A whole index that holds. `id` is the ownership mark's second part; `digest` the sha256 of the file, hex."""
+
+    id: str
+    file: Path
+    digest: str
+    models: Mapping[str, Model]
+
+    @property
+    def mark(self) -> str:
+        """The prefix of every label of ours: `reconciler/<index id>/`."""
+        return f"reconciler/{self.id}/"
+
+    def label(self, version: Version) -> str:
+        """The label under which targets keep this version."""
+        return f"{self.mark}{version.ref}"
+
+    def versions(self) -> Iterator[Version]:
+        """Every version of every model, in the order of the file."""
+        for model in self.models.values():
+            yield from model.versions.values()
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """One entry of releases/targets.yaml, validated by its schema: `options` are the keys of its kind.
+
+    Option values are str, bool, int, or nested lists and mappings of them, exactly as the schema types them.
+    """
+
+    name: str
+    kind: str
+    options: Mapping[str, object]
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Immutable facts found at publishing: releases/records/<model>/<version>.json.
+
+    `size` is bytes of all files, `blocks` the number of unique blocks, `block_bytes` their bytes together,
+    `car_size` bytes of the CARv1; `dirhash` is the hex sha256 of SHA256SUMS.
+    """
+
+    model: str
+    version: str
+    cid: Cid
+    size: int
+    files: int
+    blocks: int
+    block_bytes: int
+    car_size: int
+    dirhash: str
+    profile: str

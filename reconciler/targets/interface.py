@@ -1,0 +1,189 @@
+"""The one small interface behind which every place that holds bundles stands.
+
+A target is observed in bulk, once a run, and then asked to close single differences. What it cannot do it says in
+its `Capabilities`, and the planner plans around that. All byte-carrying calls take a `Dag`, so a target never
+asks whether blocks come from a directory, a CAR or another target.
+
+Contract, held by the suite in tests/conformance/:
+
+- `observe` changes nothing and believes nothing it can check: `HELD` means that as much as `check` asks for was
+  really looked at. A target that cannot be reached raises PeerError; the loop then treats every root as unknown.
+- `publish`, `repair`, `pin`, `relabel` and `unpin` are idempotent: the same call again changes nothing.
+- Killed at any moment, a target is left as it was or with something that the next `observe` reports truly.
+- Pins and files without our mark are never changed or removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag, DagLayout
+from reconciler.progress import Progress
+
+
+class State(StrEnum):
+    """What a target really holds of one root."""
+
+    HELD = "held"  #: complete, as far as it was checked
+    PARTIAL = "partial"  #: there, but blocks are missing or damaged, or too few replicas hold it
+    ABSENT = "absent"
+    PENDING = "pending"  #: accepted, not there yet; waiting is no failure
+    FAILED = "failed"  #: the target itself gave up on it
+    UNKNOWN = "unknown"  #: could not be looked at; nothing is done on a guess
+
+
+class Check(StrEnum):
+    """How deep `observe` looks."""
+
+    QUICK = "quick"  #: listings and sizes only; the number of requests does not grow with the versions
+    SAMPLE = "sample"  #: random leaves are read and hashed as well
+    FULL = "full"  #: every block is read and hashed
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One root the index wants.
+
+    `labels` are all labels under which the index wants it (several versions may share one root), the preferred
+    one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None. `layout` is
+    there when the blocks are known on this machine without asking anyone.
+    """
+
+    root: Cid
+    labels: tuple[str, ...]
+    blocks: int | None = None
+    size: int | None = None
+    layout: DagLayout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a target holds of one root, and how that was found out.
+
+    `labels` are the labels seen on it, ours or foreign. `damaged` are the blocks found missing or wrong, as far as
+    they are known (a PARTIAL may have none: see `detail`). `checked` says in words what was looked at, `detail`
+    what is wrong or worth knowing; both are shown to people.
+    """
+
+    root: Cid
+    state: State
+    labels: tuple[str, ...] = ()
+    damaged: tuple[Cid, ...] = ()
+    checked: str = ""
+    detail: str = ""
+    needs: str = ""  #: the flag without which a repair is refused, such as "--allow-unpin-repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One root a target keeps under one label ("" when it has none)."""
+
+    root: Cid
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What one `observe` found: each expected root, every pin that carries our mark, and the rest.
+
+    `observations` has an entry for each expected root. `owned` are all pins whose label begins with the mark,
+    expected or not; only these may ever be pruned. `foreign` are the other pins, never touched (`adopt` lists them).
+    `notes` are warnings about the target as a whole, worded for a user.
+    """
+
+    observations: Mapping[Cid, Observation]
+    owned: tuple[Pin, ...] = ()
+    foreign: tuple[Pin, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a publish, repair or pin did. `state` is HELD, PARTIAL or PENDING as looked at afterwards."""
+
+    state: State
+    bytes_sent: int = 0
+    blocks_sent: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a target can do; data, so that the planner can plan around it."""
+
+    takes_bytes: bool = True  #: `publish` and `repair` accept our blocks
+    pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
+    serves_blocks: bool = True  #: `dag` works, so it can heal others
+    one_label: bool = False  #: a root carries a single label there, and a second one replaces the first
+
+
+class Target(Protocol):
+    """A place that holds bundles. Methods are called from one thread per target."""
+
+    name: str  #: as in releases/targets.yaml
+    kind: str  #: the implementation: store, kubo, ipfs-cluster, pinning-service
+    capabilities: Capabilities
+
+    def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
+        """Look at every expected root in one go, and list what carries `mark` (a label prefix ending in "/").
+
+        Raises PeerError when the target cannot be looked at at all.
+        """
+
+    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+        """Make the target hold `dag` under `label`, sending only blocks it does not have.
+
+        Raises PeerError (nothing wrong is left behind; call again), SourceChanged, BlockUnavailable.
+        """
+
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
+        """Put back what `observe` found missing or wrong, sending only that. Raises as `publish` does."""
+
+    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
+        """Ask the target to fetch and keep `root`; `origins` are addresses that have it.
+
+        Only where capabilities.pins_by_cid. Returns PENDING until the target says that it has everything.
+        """
+
+    def relabel(self, root: Cid, label: str) -> None:
+        """Put our `label` on a root that is held under another label of ours, or in our store under none."""
+
+    def unpin(self, root: Cid, label: str) -> None:
+        """Take our `label` off `root`; the root goes when nothing else keeps it. No error when it is not there."""
+
+    def dag(self, root: Cid) -> Dag:
+        """The DAG under `root` as this target serves it, for healing others.
+
+        Raises BlockUnavailable when the inner nodes are not all there, PeerError when it cannot be asked.
+        """
+
+    def origins(self) -> tuple[str, ...]:
+        """Addresses from which others can fetch what this target holds (multiaddrs with /p2p/), maybe none."""
+
+    def close(self) -> None:
+        """Release connections and files. May be called twice."""
+
+
+class Unsupported(NotImplementedError):
+    """A call that the target's capabilities rule out: a bug of the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One finding of `doctor`: what was looked at, whether it is fine, and what to do when not."""
+
+    subject: str
+    ok: bool
+    text: str
+    hint: str = ""
+
+
+class Diagnosable(Protocol):
+    """A target that `doctor` can examine. Optional: a target without it gets only a reachability check."""
+
+    def diagnose(self) -> Sequence[Diagnosis]:
+        """Look at versions, permissions, clock and reachability; changes nothing, raises nothing for a sick peer."""
