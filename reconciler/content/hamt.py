@@ -1,0 +1,105 @@
+"""HAMT directories: how a name finds its slot, as blocks and back.
+
+The key of an entry is the murmur3-x64-64 of its name as eight big-endian bytes; shard level n uses byte n as
+the slot. A slot with one entry holds it under two hex digits and the name; a slot with several holds a
+sub-shard under the two digits alone. Only the profile's fanout of 256 is known here. Source: ipfs/specs
+`src/unixfs.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconciler.content import cid as cids
+from reconciler.content import dagpb, murmur3, profile, unixfs
+from reconciler.content.cid import DAG_PB, Cid
+from reconciler.content.dagpb import Link, Node
+from reconciler.content.unixfs import UnixFs
+from reconciler.errors import DataError
+
+MAX_LEVELS = 8  #: bytes of a key; names that share all of them cannot be kept apart
+PREFIX = 2  #: hex digits before each name
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The address of one built shard and the serialized bytes of the whole DAG under it."""
+
+    cid: Cid
+    tsize: int
+
+
+def build(links: Iterable[Link], blocks: dict[Cid, bytes]) -> Shard:
+    """The HAMT over `links` (their names plain and all different); its blocks are added to `blocks`.
+
+    Raises DataError when two names have the same 64-bit key.
+    """
+    return _build([(key(link.name), link) for link in links], 0, blocks)
+
+
+def key(name: bytes) -> bytes:
+    """The eight bytes that choose the slot of `name` on each level."""
+    return murmur3.hash64(name).to_bytes(MAX_LEVELS, "big")
+
+
+def _build(entries: list[tuple[bytes, Link]], level: int, blocks: dict[Cid, bytes]) -> Shard:
+    if level == MAX_LEVELS:
+        raise DataError(
+            f"names {entries[0][1].name!r} and {entries[1][1].name!r} collide in a sharded directory"
+        )
+    slots: dict[int, list[tuple[bytes, Link]]] = {}
+    for entry in entries:
+        slots.setdefault(entry[0][level], []).append(entry)
+    links: list[Link] = []
+    bitfield = 0
+    for slot in sorted(slots):
+        bitfield |= 1 << slot
+        prefix = b"%02X" % slot
+        if len(slots[slot]) == 1:
+            link = slots[slot][0][1]
+            links.append(Link(prefix + link.name, link.cid, link.tsize))
+        else:
+            shard = _build(slots[slot], level + 1, blocks)
+            links.append(Link(prefix, shard.cid, shard.tsize))
+    block = dagpb.encode(links, unixfs.hamt_shard(bitfield, profile.HAMT_FANOUT))
+    cid = cids.of(DAG_PB, block)
+    blocks[cid] = block
+    return Shard(cid, len(block) + sum(link.tsize for link in links))
+
+
+def read(node: Node, message: UnixFs, path: bytes) -> list[tuple[bytes, Link]]:
+    """The slots of one shard: (name, link) for an entry, (b"", link) for a sub-shard, in link order.
+
+    `path` is the slots taken from the root shard to this one, a byte each. Raises DataError when the shard
+    does not hold: another hash or fanout, a bitfield that does not match its links, a name in the wrong slot.
+    """
+    if message.hash_type != unixfs.MURMUR3:
+        raise DataError(f"sharded directory uses hash {message.hash_type}; only murmur3-x64-64 is known here")
+    if message.fanout != profile.HAMT_FANOUT:
+        raise DataError(
+            f"sharded directory has fanout {message.fanout}; only {profile.HAMT_FANOUT} is known here"
+        )
+    if len(path) >= MAX_LEVELS:
+        raise DataError(f"sharded directory is deeper than {MAX_LEVELS} levels")
+    bitfield = 0
+    found: list[tuple[bytes, Link]] = []
+    for link in node.links:
+        slot = _slot(link.name)
+        if bitfield >> slot & 1:
+            raise DataError("sharded directory uses a slot twice")
+        bitfield |= 1 << slot
+        name = link.name[PREFIX:]
+        if name and not key(name).startswith(path + bytes((slot,))):
+            raise DataError(f"name {name!r} is in the wrong slot of a sharded directory")
+        found.append((name, link))
+    if int.from_bytes(message.data, "big") != bitfield:
+        raise DataError("sharded directory has a bitfield that does not match its links")
+    return found
+
+
+def _slot(name: bytes) -> int:
+    prefix = name[:PREFIX]
+    if len(prefix) < PREFIX or any(digit not in b"0123456789ABCDEF" for digit in prefix):
+        raise DataError(f"link {name!r} of a sharded directory does not begin with two upper-case hex digits")
+    return int(prefix, 16)

@@ -1,0 +1,15 @@
+"""The CID profile `unixfs-v1-2025`, as constants. Every root the reconciler makes follows it.
+
+Source: IPFS improvement proposal IPIP-499 (UnixFS CID profiles), ratified 2026-03-05. The remaining parameters of
+the profile are fixed elsewhere: CIDv1 with sha2-256 in `cid.py`, raw leaves and the balanced layout in
+`layout.py`, no mode and no mtime in `unixfs.py`.
+"""
+
+from __future__ import annotations
+
+NAME = "unixfs-v1-2025"
+
+CHUNK_SIZE = 1_048_576  #: bytes of every leaf of a file but the last
+MAX_LINKS = 1024  #: links of one inner node of a file
+HAMT_FANOUT = 256  #: slots of one HAMT shard
+DIRECTORY_BLOCK_LIMIT = 262_144  #: a directory whose serialized block is larger than this becomes a HAMT
