@@ -1,0 +1,68 @@
+# One verb a target; `make` alone lists them. Needs only python3 (3.11 or newer, with venv) and git.
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lint fmt bench clean lock
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+LOCKER := build/locker
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+run: $(VENV)/.run  ## the whole loop on the sample models, narrated, in a scratch copy
+	$(BIN)/python scripts/demo.py
+
+test: lint  ## lint, then every test that takes seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint  ## lint, then every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## style, types, layers, and generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/make_sample.py --check
+
+fmt: $(VENV)/.dev  ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## measure; every figure is a ratio within one run
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what these targets made, never a model or a store
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# --- environment: two stamps, so that `make run` does not wait for the test tools, and nothing is installed twice
+
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed\nhint: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'error: $(PYTHON) cannot make virtual environments (it lacks venv or ensurepip)' >&2; \
+		echo 'hint: on Debian and Ubuntu, install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# --- lock: hash-pinned and for every platform; the address of an index never enters these files
+
+COMPILE = $(LOCKER)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
+
+lock:  ## renew requirements/*.txt from pyproject.toml
+	$(PYTHON) -m venv $(LOCKER)
+	$(LOCKER)/bin/python -m pip --quiet install uv
+	$(COMPILE) pyproject.toml --output-file requirements/run.txt
+	$(COMPILE) requirements/build.in --output-file requirements/build.txt
+	$(COMPILE) pyproject.toml --extra test --extra lint --constraint requirements/run.txt \
+		--constraint requirements/build.txt --output-file requirements/dev.txt
