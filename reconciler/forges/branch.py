@@ -1,0 +1,71 @@
+"""A proposal as a commit on a branch of the repository at hand, for `--propose branch`.
+
+The work tree, the index, HEAD and every other branch stay as they are, hooks do not run, and the branch moves
+by compare-and-swap. Defined answers: a bare repository, a linked work tree, a detached HEAD and a dirty work
+tree are fine; no repository, no commit yet, no identity, and the branch being checked out are UserErrors with
+advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.errors import ReconcilerError, UserError
+from reconciler.forges.interface import BranchOutcome, BranchResult
+from reconciler.forges.ownership import is_ours, sign
+from reconciler.forges.paths import check_files
+from reconciler.forges.plumbing import Commit, LocalRepository, RefMovedError
+
+_ATTEMPTS = 3
+
+
+def commit_to_branch(
+    repo_root: Path, files: Mapping[str, bytes], branch: str, message: str, base: str = "HEAD"
+) -> BranchResult:
+    """Make `branch` one commit of ours on top of `base` that sets `files` (path below `repo_root` to
+    contents).
+
+    UNCHANGED when the branch has this very tree on this very base; EMPTY when the base has it (no branch is
+    made, one that exists is left); HUMAN_EDITED, with nothing changed, when the branch carries a commit that
+    is not ours. Raises UsageError (a path or a branch name that does not hold), UserError, ReconcilerError
+    (git failed).
+    """
+    check_files(files)
+    repository = LocalRepository.open(repo_root)
+    repository.check_branch_name(branch)
+    parent = repository.commit(base)
+    tree = repository.tree_with(parent.sha, files)
+    if tree == parent.tree:
+        return BranchResult(
+            branch, parent.sha, BranchOutcome.EMPTY, detail="the base holds these files already"
+        )
+    for _ in range(_ATTEMPTS):
+        try:
+            return _place(repository, branch, parent, tree, message)
+        except RefMovedError:
+            continue
+    raise ReconcilerError(
+        f"the branch {branch!r} kept moving", hint="another run is at work: try again when it is done"
+    )
+
+
+def _place(repository: LocalRepository, branch: str, parent: Commit, tree: str, message: str) -> BranchResult:
+    old = repository.tip(branch)
+    if old is not None:
+        beyond = list(repository.commits_beyond(parent.sha, old))
+        for commit in beyond:
+            if not is_ours(commit.message, commit.tree):
+                detail = f"{branch!r} carries commit {commit.sha[:12]} by {commit.author!r}; it is left alone"
+                return BranchResult(branch, old, BranchOutcome.HUMAN_EDITED, detail=detail)
+        if len(beyond) == 1 and beyond[0].tree == tree and beyond[0].parents == (parent.sha,):
+            return BranchResult(branch, old, BranchOutcome.UNCHANGED)
+    place = repository.where_checked_out(branch)
+    if place is not None:
+        raise UserError(
+            f"the branch {branch!r} is checked out in {place!r}",
+            hint="switch that work tree to another branch: git switch -",
+        )
+    commit_id = repository.commit_tree(tree, parent.sha, sign(message, tree))
+    repository.move_branch(branch, commit_id, old, "reconcile: propose resolved CIDs")
+    return BranchResult(branch, commit_id, BranchOutcome.CREATED if old is None else BranchOutcome.UPDATED)
