@@ -1,0 +1,334 @@
+"""HTTP requests with time limits, retries and bounded bodies; every failure is one of `outcomes`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx
+
+import reconciler
+from reconciler.net.address import parse_address
+from reconciler.net.auth import Auth
+from reconciler.net.deadline import DeadlinePassed, deadline, hold, remaining
+from reconciler.net.judge import outcome
+from reconciler.net.outcomes import Outcome, Stalled, Transient, Waiting, clean
+from reconciler.net.response import Response
+from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
+from reconciler.net.upload import Upload
+
+Params = Sequence[tuple[str, str]]  #: query parameters; one name may come several times
+
+BODY_LIMIT = 64 << 20  #: bytes of an answer that is read whole, unless its caller says otherwise
+_ERROR_LIMIT = 64 << 10  # bytes of an error answer; the rest is not read
+_SLOWEST = 64 << 10  # bytes a second; an upload that is slower than this ends
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, of silence while sending or reading, for a whole request without its upload."""
+
+    connect: float = 10.0
+    silence: float = 60.0
+    total: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request as its caller described it; it can be built, and sent, several times."""
+
+    method: str
+    path: str
+    params: Params
+    headers: Mapping[str, str]
+    expect: Collection[int]
+    silence: float | None
+    json: object = None
+    content: bytes | Upload | None = None
+
+
+class Stream:
+    """An answer that is being read; the connection ends with the context manager that gave it."""
+
+    def __init__(self, response: httpx.Response, pieces: Callable[[int], Iterator[bytes]]) -> None:
+        self.status = response.status_code
+        self.headers = _lower(response.headers)
+        self._pieces = pieces
+
+    def pieces(self, limit: int) -> Iterator[bytes]:
+        """The body as it comes, once.
+
+        Raises Transient when it breaks off, Stalled when it is longer than `limit` bytes.
+        """
+        return self._pieces(limit)
+
+
+class HttpClient:
+    """One peer at one base URL. Usable from several threads.
+
+    `name` is how users know the peer; it begins every error. `on_retry` gets one line for each pause. A call
+    with `repeatable` may reach the peer more than once; every other call is sent again only when certainly
+    nothing of it got there, or when the peer asked for a pause instead of doing it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        name: str,
+        auth: Auth | None = None,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        budget: RetryBudget | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.address = parse_address(base_url, f"the address of {name}")
+        self.secrets = () if auth is None else (auth.secret,)
+        self._timeouts = timeouts or Timeouts()
+        self._retry = retry or RetryPolicy()
+        self._budget = budget or RetryBudget()
+        self._sleep = sleep
+        self._on_retry = on_retry
+        headers = {"User-Agent": f"reconciler/{reconciler.__version__}", "Accept-Encoding": "identity"}
+        if auth is not None:
+            headers["Authorization"] = auth.header()
+        self._http = httpx.Client(
+            headers=headers,
+            follow_redirects=False,
+            trust_env=not self.address.loopback,  # no proxy has business between us and this machine
+            transport=transport,
+        )
+        hold(self._http)
+
+    def close(self) -> None:
+        """Close all connections. May be called twice."""
+        self._http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeatable: bool,
+        params: Params = (),
+        json: object = None,
+        content: bytes | Upload | None = None,
+        headers: Mapping[str, str] | None = None,
+        expect: Collection[int] = (200,),
+        limit: int = BODY_LIMIT,
+        silence: float | None = None,
+        total: float | None = None,
+    ) -> Response:
+        """Send a request and read the whole answer.
+
+        `expect` are the statuses that are answers; others raise. `limit` is bytes of the answer; `silence`
+        and `total` replace the client's time limits, in seconds; an upload gets time for its size on top.
+        Raises Outcome, and whatever an Upload raises while its pieces are made.
+        """
+        call = _Call(method, path, params, headers or {}, expect, silence, json, content)
+        seconds = self._timeouts.total if total is None else total
+        if isinstance(content, Upload):
+            seconds += content.size / _SLOWEST
+
+        def once() -> Response:
+            with self._outcomes(), deadline(seconds):
+                response = self._send(call)
+                try:
+                    body = b"".join(self._pieces(response, limit))
+                finally:
+                    response.close()
+            return Response(self.name, response.status_code, _lower(response.headers), body, self.secrets)
+
+        return self._again(once, repeatable=repeatable)
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeatable: bool,
+        params: Params = (),
+        headers: Mapping[str, str] | None = None,
+        expect: Collection[int] = (200,),
+        silence: float | None = None,
+        total: float | None = None,
+    ) -> Iterator[Stream]:
+        """Send a request and hand out its answer while it comes; `total` seconds are for all of it.
+
+        Only the opening is tried again; when it breaks off later, the caller has to begin anew. Raises
+        Outcome.
+        """
+        call = _Call(method, path, params, headers or {}, expect, silence)
+        seconds = self._timeouts.total if total is None else total
+
+        def once() -> httpx.Response:
+            with self._outcomes(), deadline(seconds):
+                return self._send(call)
+
+        response = self._again(once, repeatable=repeatable)
+
+        def pieces(limit: int) -> Iterator[bytes]:
+            with self._outcomes():
+                yield from self._pieces(response, limit)
+
+        try:
+            with deadline(seconds):
+                yield Stream(response, pieces)
+        finally:
+            response.close()
+
+    def _send(self, call: _Call) -> httpx.Response:
+        """The answer to `call`, still to be read and closed; raises the outcome of an unexpected status."""
+        request = self._build(call)
+        response = self._http.send(request, stream=True)
+        try:
+            if response.status_code not in call.expect:
+                raise outcome(self._error(response))
+            upload = request.stream
+            if isinstance(upload, _Counted) and response.is_success and not upload.complete:
+                raise Transient(
+                    self.name, "answered before it had read everything", status=response.status_code
+                )
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def _build(self, call: _Call) -> httpx.Request:
+        headers = dict(call.headers)
+        content: bytes | _Counted | None
+        if isinstance(call.content, Upload):
+            headers |= {"Content-Length": str(call.content.size), "Content-Type": call.content.content_type}
+            content = _Counted(call.content)
+        else:
+            content = call.content
+        return self._http.build_request(
+            call.method,
+            self.address.join(call.path),
+            params=httpx.QueryParams(list(call.params)) if call.params else None,
+            json=call.json,
+            content=content,
+            headers=headers,
+            timeout=httpx.Timeout(call.silence or self._timeouts.silence, connect=self._timeouts.connect),
+        )
+
+    def _pieces(self, response: httpx.Response, limit: int) -> Iterator[bytes]:
+        """The body as it comes, at most `limit` bytes and never decoded."""
+        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            hint = "something in between, such as a proxy, compresses its answers"
+            raise Stalled(self.name, "answered in an encoding that was not asked for", hint=hint)
+        length = 0
+        for piece in response.iter_raw():
+            remaining()
+            length += len(piece)
+            if length > limit:
+                raise Stalled(self.name, f"answered with more than {limit} bytes")
+            yield piece
+
+    def _error(self, response: httpx.Response) -> Response:
+        """An answer that nobody expected: its first bytes, for their wording."""
+        body = bytearray()
+        try:
+            for piece in response.iter_raw():
+                remaining()
+                body += piece
+                if len(body) >= _ERROR_LIMIT:
+                    break
+        except httpx.TransportError:
+            pass  # the status says enough
+        return Response(
+            self.name,
+            response.status_code,
+            _lower(response.headers),
+            bytes(body[:_ERROR_LIMIT]),
+            self.secrets,
+        )
+
+    @contextmanager
+    def _outcomes(self) -> Iterator[None]:
+        """Turn what goes wrong on the way into outcomes."""
+        try:
+            yield
+        except DeadlinePassed:
+            raise Transient(self.name, "took too long altogether") from None
+        except httpx.ConnectTimeout:
+            raise self._unreachable("no answer in time") from None
+        except httpx.ConnectError as error:
+            raise self._unreachable(self._cause(error)) from None
+        except httpx.WriteTimeout:
+            hint = "something in the peer is stuck; restart it and run again"
+            raise Stalled(self.name, "takes no more bytes", hint=hint) from None
+        except httpx.TimeoutException:
+            raise Transient(self.name, "was silent for too long") from None
+        except httpx.TransportError as error:
+            raise Transient(self.name, f"the connection broke ({self._cause(error)})") from None
+
+    def _unreachable(self, why: str) -> Transient:
+        hint = f"is it running, and is {self.address.text} its address?"
+        message = f"cannot be reached at {self.address.text} ({why})"
+        return Transient(self.name, message, hint=hint, reached=False)
+
+    def _cause(self, error: BaseException) -> str:
+        """The innermost wording, which says what the system said."""
+        while error.__context__ is not None:
+            error = error.__context__
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return clean(text, self.secrets) or type(error).__name__
+
+    def _again(self, once: Callable[[], _Result], *, repeatable: bool) -> _Result:
+        """Call `once` until it works, may not be repeated, or the policy or the budget is at its end."""
+        attempt = 1
+        while True:
+            try:
+                return once()
+            except Outcome as error:
+                pause = self._pause(error, attempt, repeatable=repeatable)
+                if pause is None:
+                    raise
+                if self._on_retry is not None:
+                    self._on_retry(f"{error.message}; asking again in {pause:.1f} s")
+            self._sleep(pause)
+            attempt += 1
+
+    def _pause(self, error: Outcome, attempt: int, *, repeatable: bool) -> float | None:
+        """Seconds until the call that ended with `error` is sent again, or None when it is not."""
+        if error.peer != self.name or not error.may_retry or attempt >= self._retry.attempts:
+            return None  # another peer's outcome: the one our upload reads from, which has tried again itself
+        untouched = isinstance(error, Waiting) or (isinstance(error, Transient) and not error.reached)
+        if not (repeatable or untouched):
+            return None
+        pause = self._retry.pause(attempt)
+        if isinstance(error, Waiting) and error.retry_after is not None:
+            pause = max(pause, error.retry_after)
+        return pause if pause <= LONGEST_PAUSE and self._budget.take(pause) else None
+
+
+class _Counted(httpx.SyncByteStream):
+    """An upload that knows whether all of it went out."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+        self._sent = 0
+
+    @property
+    def complete(self) -> bool:
+        return self._sent == self._upload.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._upload.pieces():
+            remaining()
+            yield piece
+            self._sent += len(piece)
+
+
+def _lower(headers: httpx.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,113 @@
+"""A limit on the whole of a request, held at the socket.
+
+httpx limits the silence between two reads, so a peer that drips one byte a second is never late. Every socket
+operation here gets at most what is left until the deadline that the current thread has set.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpcore
+import httpx
+
+_current = threading.local()
+
+
+class DeadlinePassed(Exception):  # noqa: N818  it is an event, caught inside this room
+    """The request as a whole took too long."""
+
+
+@contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """What this thread sends or reads inside ends within `seconds` (None: any time), or DeadlinePassed."""
+    outer = getattr(_current, "at", None)
+    _current.at = None if seconds is None else time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _current.at = outer
+
+
+def remaining(timeout: float | None = None) -> float | None:
+    """Seconds left, at most `timeout`; None: no limit. Raises DeadlinePassed when there are none."""
+    at = getattr(_current, "at", None)
+    if at is None:
+        return timeout
+    left = float(at) - time.monotonic()
+    if left <= 0:
+        raise DeadlinePassed
+    return left if timeout is None else min(left, timeout)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Tell a time-out that is really the deadline's."""
+    try:
+        yield
+    except httpcore.TimeoutException:
+        remaining()
+        raise
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, *, encrypted: bool = False) -> None:
+        self._inner = inner
+        self._encrypted = encrypted
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with _named():
+            return self._inner.read(max_bytes, remaining(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # A peer may answer (403, say) and then neither read on nor hang up. httpcore reads the response after
+        # a failed write, so an answer that is already there ends the sending. TLS has bytes of its own to
+        # say.
+        if not self._encrypted and self._inner.get_extra_info("is_readable"):
+            raise httpcore.WriteError("the peer has answered already")
+        with _named():
+            self._inner.write(buffer, remaining(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        with _named():
+            inner = self._inner.start_tls(ssl_context, server_hostname, remaining(timeout))
+        return _Stream(inner, encrypted=True)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self) -> None:
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        with _named():
+            return _Stream(
+                self._inner.connect_tcp(host, port, remaining(timeout), local_address, socket_options)
+            )
+
+
+def hold(client: httpx.Client) -> None:
+    """Make every connection of `client` keep the deadlines of its threads."""
+    # httpx has no public way to say which network backend its pools use; tests/net/test_client.py drips a
+    # header to see that this still works.
+    for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
+        if isinstance(transport, httpx.HTTPTransport):
+            transport._pool._network_backend = _Backend()  # noqa: SLF001

@@ -1,0 +1,111 @@
+"""How a call to a peer can end badly, typed by what the caller may do next.
+
+    PeerError
+    └── Outcome
+        ├── Transient   may work when asked again: refused, reset, timed out, 5xx
+        ├── Waiting     the peer asks to be left alone for `retry_after` seconds
+        ├── Stalled     it will not get better by itself: a person has to look at the peer
+        ├── Denied      the peer knows us not, or not for this
+        ├── NotFound    it has no such thing
+        ├── Conflict    it has something else in this place
+        └── Rejected    it read the request and said no
+
+What peers say is shown shortened, without control characters and without our secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from reconciler.errors import PeerError
+from reconciler.net.secret import Secret
+
+_SHOWN = 300  # characters of a peer's own words that a person gets to read
+
+
+class Outcome(PeerError):  # noqa: N818  what became of a call, not always an error of someone
+    """Base of all.
+
+    `peer` is its name for the user; `status` the HTTP status, None when there was no answer.
+    """
+
+    #: whether the same call may succeed later without anyone doing anything
+    may_retry: ClassVar[bool] = False
+
+    def __init__(
+        self, peer: str, message: str, *, hint: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(f"{peer}: {message}", hint=hint)
+        self.peer = peer
+        self.status = status
+
+
+class Transient(Outcome):
+    """It may work when asked again. `reached` is False when certainly nothing of the request got there."""
+
+    may_retry = True
+
+    def __init__(
+        self,
+        peer: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        reached: bool = True,
+    ) -> None:
+        super().__init__(peer, message, hint=hint, status=status)
+        self.reached = reached
+
+
+class Waiting(Outcome):
+    """The peer asks for a pause: `retry_after` seconds, None when it does not say how long."""
+
+    may_retry = True
+
+    def __init__(
+        self,
+        peer: str,
+        message: str,
+        *,
+        retry_after: float | None,
+        hint: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(peer, message, hint=hint, status=status)
+        self.retry_after = retry_after
+
+
+class Stalled(Outcome):
+    """It will not get better by itself; the hint says what to look at."""
+
+
+class Denied(Outcome):
+    """The peer knows us not, or not for this."""
+
+
+class NotFound(Outcome):
+    """The peer has no such thing."""
+
+
+class Conflict(Outcome):
+    """The peer has something else in this place."""
+
+
+class Rejected(Outcome):
+    """The peer read the request and said no. `reason` is its own wording, cleaned."""
+
+    def __init__(
+        self, peer: str, message: str, *, reason: str = "", hint: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(peer, message, hint=hint, status=status)
+        self.reason = reason
+
+
+def clean(text: str, secrets: Iterable[Secret] = (), limit: int = _SHOWN) -> str:
+    """A peer's words, fit for a person: at most `limit` characters, one line, printable, no secret."""
+    for secret in secrets:
+        text = secret.redact(text)
+    text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
