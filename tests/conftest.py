@@ -1,0 +1,56 @@
+"""What every test gets: a clean environment; and what every run says: which real peers took part.
+
+A test that needs a real peer carries its marker. Where the peer is not installed the test is skipped, and the end
+of the run says so. `REQUIRE=ipfs,node make test` turns such skips into failures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.peer_report import PeerReport
+from tests.support.scratch import scratch_copy
+
+#: set by the shell, by git hooks or by a forge's runner; each of these changes what a command does
+LEAKY_PREFIXES = ("GIT_", "GITHUB_", "GITLAB_", "GITEA_", "IPFS_", "KUBO_", "CLUSTER_", "RECONCILE")
+LEAKY = ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PAGER", "EDITOR")
+
+GIT_CONFIG = """\
+[user]
+    name = Test
+    email = test@example.com
+[init]
+    defaultBranch = main
+[commit]
+    gpgSign = false
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch the real peers; REQUIRE names those whose tests may not be skipped."""
+    names = frozenset(filter(None, os.environ.get("REQUIRE", "").replace(",", " ").split()))
+    config.pluginmanager.register(PeerReport(names), "peer-report")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A machine like any other: git knows who commits, and nothing of the caller's set-up shows through."""
+    git_config = tmp_path_factory.mktemp("git") / "config"
+    git_config.write_text(GIT_CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(LEAKY_PREFIXES) or name in LEAKY:
+                patch.delenv(name)
+        patch.setenv("GIT_CONFIG_GLOBAL", str(git_config))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield
+
+
+@pytest.fixture
+def scratch_clone(tmp_path: Path) -> Path:
+    """This project's files as they are now, in a git repository of its own with one commit."""
+    return scratch_copy(tmp_path / "clone", commit=True)

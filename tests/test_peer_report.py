@@ -1,0 +1,90 @@
+"""Runs of pytest inside pytest: what the end of a run says about real peers, and what REQUIRE forbids."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.scratch import PROJECT
+
+TESTS = """
+import pytest
+
+@pytest.mark.ipfs
+def test_needs_a_program():
+    pass
+
+@pytest.mark.node
+def test_skips_itself():
+    pytest.skip("nothing to install from")
+
+@pytest.mark.slow
+def test_takes_long():
+    pass
+"""
+
+
+def run(
+    folder: Path, *arguments: str, programs: tuple[str, ...] = (), require: str = ""
+) -> tuple[int, list[str]]:
+    """Run TESTS under this project's settings with exactly `programs` on PATH; exit code and lines of output."""
+    (folder / "bin").mkdir()
+    for program in programs:
+        (folder / "bin" / program).write_text("#!/bin/sh\n")
+        (folder / "bin" / program).chmod(0o755)
+    (folder / "conftest.py").write_text("from tests.conftest import pytest_configure\n")
+    (folder / "test_sample.py").write_text(TESTS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", PROJECT / "pyproject.toml"]
+        + ["--rootdir", folder, *arguments, folder / "test_sample.py"],
+        cwd=PROJECT,
+        env=os.environ | {"PATH": str(folder / "bin"), "REQUIRE": require},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+def test_what_ran_and_what_was_skipped_is_said_before_the_last_line(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, "-m", "not slow", programs=("node", "npm"))
+    assert code == 0
+    assert lines[-4:-1] == [
+        "ipfs: 1 skipped (ipfs not on PATH)",
+        "node: 1 skipped (nothing to install from)",
+        "slow: 1 left out (make test-all runs them)",
+    ]
+    assert lines[-1].startswith("2 skipped, 1 deselected")
+
+
+def test_a_program_on_path_lets_its_tests_run(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, programs=("ipfs",), require="ipfs")
+    assert code == 0
+    assert "ipfs: 1 ran" in lines
+    assert "node: 1 skipped (node and npm not on PATH)" in lines
+
+
+def test_a_required_peer_that_is_not_installed_fails_the_run(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, require="ipfs")
+    assert code == 1
+    assert any("required by REQUIRE=ipfs, but skipped: Skipped: ipfs not on PATH" in line for line in lines)
+
+
+def test_a_required_peer_whose_test_skips_itself_fails_the_run(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, programs=("node", "npm"), require="node")
+    assert code == 1
+    assert any("required by REQUIRE=node" in line for line in lines)
+
+
+def test_a_required_peer_that_no_test_needs_fails_the_run(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, require="ipfs_cluster")
+    assert code == 1
+    assert "ipfs_cluster: required by REQUIRE, but no test of it took part" in lines
+
+
+def test_a_misspelt_requirement_is_refused(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, require="kubo")
+    assert code == 4
+    assert any("REQUIRE names kubo; the peers are ipfs, ipfs_cluster, node" in line for line in lines)
