@@ -1,0 +1,108 @@
+"""Every command that the README and the pages under docs/ show is run as printed, in a scratch clone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import Block, Command, blocks, commands, matches
+from tests.support.scratch import PROJECT
+
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+SHELL = 'trap \'pwd >"$1"\' EXIT; eval "$2"'  # notes where the command ended: a `cd` holds for the next one
+
+NOT_RUN = [
+    pytest.param(page, block, id=f"{page.relative_to(PROJECT)}:{block.line}")
+    for page in PAGES
+    for block in blocks(page)
+    if block.not_run is not None
+]
+
+
+def run(command: Command, folder: Path, note: Path) -> tuple[int, str]:
+    """Run one command in `folder`; its exit code and what a terminal would have shown."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", SHELL, "bash", note, command.text],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "COLUMNS": "110", "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES])
+def test_the_commands_of_a_page_do_what_it_shows(page: Path, scratch_clone: Path, tmp_path: Path) -> None:
+    folder, note = scratch_clone, tmp_path / "folder"
+    for block in blocks(page):
+        for command in block.commands if block.not_run is None else ():
+            exit_code, printed = run(command, folder, note)
+            place = f"{page.name}:{command.line}: $ {command.text}"
+            assert exit_code == command.exit_code, f"{place}\nexit {exit_code}\n{printed}"
+            assert not command.shown or matches(command.shown, printed), f"{place}\nprinted:\n{printed}"
+            folder = Path(note.read_text().strip())
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES])
+def test_commands_stand_in_console_blocks(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language == "console", f"{page.name}:{block.line}: write ```console, commands after `$ `"
+        assert block.commands, f"{page.name}:{block.line}: a console block without a command"
+
+
+@pytest.mark.parametrize(("page", "block"), NOT_RUN)
+def test_blocks_that_are_not_run_say_why(page: Path, block: Block) -> None:
+    """Only a list: `pytest -rs tests/test_docs.py` prints every block that is not run, and its reason."""
+    pytest.skip(f"not run: {block.not_run}")
+
+
+def test_a_page_is_read_as_the_rules_say(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```yaml\n$ not a command\n```\n"
+        "```console\n$ one\nshown\n\n$ two \\\n> more  # exit 3\n```\n"
+        "<!-- not run: needs a peer -->\n```console\n$ three\n```\n"
+    )
+    first, second = blocks(page)
+    assert first == Block(
+        4, "console", (Command(5, "one", 0, "shown"), Command(8, "two \\\nmore", 3, "")), None
+    )
+    assert second.not_run == "needs a peer"
+
+
+def test_output_without_a_command_is_an_error() -> None:
+    with pytest.raises(ValueError, match="line 7: output without a command: 'stray'"):
+        commands(["stray", "$ command"], 7)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("a\nb", "a\nb\n", True),
+        ("a\nb", "a\nb\nc\n", False),
+        ("took … s", "took 0.3 s\n", True),
+        ("took … s", "took 0.3\ns\n", False),
+        ("first\n…\nlast", "first\nx\ny\nlast\n", True),
+        ("first\n…\nlast", "first\nlast\n", True),
+        ("first\n…", "first\n", True),
+        ("a.b", "axb\n", False),
+    ],
+)
+def test_an_ellipsis_stands_for_anything_and_the_rest_for_itself(shown: str, printed: str, same: bool) -> None:
+    assert matches(shown, printed) is same
+
+
+def test_a_change_of_folder_holds_for_the_next_command(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    note = tmp_path / "note"
+    assert run(Command(1, "cd sub && false", 0, ""), tmp_path, note)[0] == 1
+    assert note.read_text().strip() == str(tmp_path / "sub")
