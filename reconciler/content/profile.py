@@ -1,6 +1,6 @@
 """The CID profile `unixfs-v1-2025`, as constants. Every root the reconciler makes follows it.
 
-Source: IPFS improvement proposal IPIP-499 (UnixFS CID profiles), ratified 2026-03-05. The remaining parameters of
+Source: IPIP-499 of ipfs/specs (UnixFS CID profiles), ratified 2026-03-05. The remaining parameters of
 the profile are fixed elsewhere: CIDv1 with sha2-256 in `cid.py`, raw leaves and the balanced layout in
 `layout.py`, no mode and no mtime in `unixfs.py`.
 """

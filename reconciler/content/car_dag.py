@@ -1,0 +1,171 @@
+"""A CARv1 file as a `Dag`: verified whole when opened, read by offset afterwards.
+
+Blocks may come in any order, as other programs write them; our layout is derived from the root. A CAR may
+hold blocks its root does not need: they are tolerated and counted.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from array import array
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from reconciler.content.car_reader import CarReader
+from reconciler.content.cid import Cid
+from reconciler.content.dag import DagLayout
+from reconciler.content.walk import DagMap, walk
+from reconciler.errors import BlockUnavailable, DataError
+from reconciler.progress import Progress
+
+_BUFFER = 1024 * 1024
+
+
+class CarDag:
+    """One complete DAG in a CAR file, made by `open_car`.
+
+    `extra_blocks` is the number of blocks that are in the file and not in the DAG.
+    """
+
+    def __init__(
+        self, path: Path, descriptor: int, dag_map: DagMap, offsets: array[int], extra_blocks: int
+    ) -> None:
+        self.path = path
+        self.map = dag_map
+        self.extra_blocks = extra_blocks
+        self._descriptor = descriptor
+        self._offsets = offsets  # by layout position
+
+    @property
+    def layout(self) -> DagLayout:
+        """Every block with its size, in our CAR order, whatever the order of the file."""
+        return self.map.layout
+
+    def read(self, position: int) -> bytes:
+        """The verified bytes of the block at `position`; BlockUnavailable when the file was changed since."""
+        cid = self.layout.cid(position)
+        try:
+            data = _read_at(self._descriptor, self._offsets[position], self.layout.block_size(position))
+        except OSError as error:
+            raise BlockUnavailable(f"cannot read {str(self.path)!r}: {error.strerror}") from None
+        if not cid.matches(data):
+            place = self.map.locate(position)
+            raise BlockUnavailable(
+                f"{str(self.path)!r} changed since it was opened: block {cid} ({place}) is damaged"
+            )
+        return data
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_car(path: Path, progress: Progress) -> CarDag:
+    """Read and verify the CAR at `path` once, and prove that it holds the whole DAG of its root.
+
+    Raises DataError when the file or the DAG does not hold, BlockUnavailable when a block is missing.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise DataError(f"cannot open {str(path)!r}: {error.strerror}") from None
+    try:
+        return _open(path, descriptor, progress)
+    except OSError as error:
+        os.close(descriptor)
+        raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+class _Index:
+    """Where each block of the file is: digests as keys, offsets and sizes in arrays."""
+
+    def __init__(self) -> None:
+        self.offsets = array("Q")
+        self.sizes = array("Q")
+        self._places: dict[bytes, int] = {}
+
+    def add(self, cid: Cid, offset: int, size: int) -> None:
+        """Note a block; the first of equal ones counts."""
+        if self._places.setdefault(bytes(cid), len(self.sizes)) == len(self.sizes):
+            self.offsets.append(offset)
+            self.sizes.append(size)
+
+    def find(self, cid: Cid) -> int | None:
+        return self._places.get(bytes(cid))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+def _open(path: Path, descriptor: int, progress: Progress) -> CarDag:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{str(path)!r} is not a regular file")
+    index = _Index()
+    with (
+        open(descriptor, "rb", buffering=_BUFFER, closefd=False) as stream,
+        progress.task(f"verify {path.name}", status.st_size) as task,
+    ):
+        reader = CarReader(stream)
+        consumed = 0
+        for section in reader:
+            index.add(section.cid, section.offset, len(section.data))
+            task.advance(reader.offset - consumed)
+            consumed = reader.offset
+
+    def read(cid: Cid) -> bytes:
+        place = index.find(cid)
+        if place is None:
+            raise BlockUnavailable(f"{str(path)!r} lacks block {cid} of its own DAG")
+        data = _read_at(descriptor, index.offsets[place], index.sizes[place])
+        if not cid.matches(data):
+            raise BlockUnavailable(f"{str(path)!r} changed while it was read")
+        return data
+
+    root_place = index.find(reader.root)
+    if root_place is None:
+        raise BlockUnavailable(f"{str(path)!r} lacks its root block {reader.root}")
+    dag_map = walk(reader.root, read, raw_size=index.sizes[root_place])
+    layout = dag_map.layout
+    offsets = array("Q")
+    for position in range(len(layout)):
+        cid = layout.cid(position)
+        place = index.find(cid)
+        if place is None:
+            raise BlockUnavailable(f"{str(path)!r} lacks block {cid} ({dag_map.locate(position)})")
+        if index.sizes[place] != layout.block_size(position):
+            raise DataError(
+                f"block {cid} ({dag_map.locate(position)}) has {index.sizes[place]} bytes, "
+                f"but the node above it says {layout.block_size(position)}"
+            )
+        offsets.append(index.offsets[place])
+    extra = len(index) - len(layout)
+    if extra:
+        progress.note(f"{path.name} holds {extra} blocks that its root does not need")
+    return CarDag(path, descriptor, dag_map, offsets, extra)
+
+
+def _read_at(descriptor: int, offset: int, size: int) -> bytes:
+    """Up to `size` bytes at `offset`; fewer only at the end of the file."""
+    data = os.pread(descriptor, size, offset)
+    while len(data) < size:
+        part = os.pread(descriptor, size - len(data), offset + len(data))
+        if not part:
+            break
+        data += part
+    return data
