@@ -1,0 +1,127 @@
+"""A bundle on disk as a DAG: inner nodes in memory, leaves read from the source files as they are asked for.
+
+This is what makes the virtual CAR possible: there is never a second copy of the weights. A leaf is known by
+its digest, the number of its file and its number in that file; arrays hold these, so that a model of 80,000
+leaves takes a few megabytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.content import profile, source_file
+from reconciler.content.bundle import MemoryFile
+from reconciler.content.cid import RAW, Cid
+from reconciler.content.dag import DagLayout
+from reconciler.content.layout import DIGEST_SIZE
+from reconciler.content.scan import Listing, SourceFile
+
+_NO_FILE = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """One file of a bundle: its path, its bytes, its hex sha256 (None in a bare bundle), its own CID."""
+
+    path: str
+    size: int
+    sha256: str | None
+    cid: Cid
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What packing found out about a bundle.
+
+    `size` is bytes of all files, `blocks` the number of unique blocks and `block_bytes` their bytes together,
+    `car_size` bytes of the CARv1. `dirhash` is the hex sha256 of SHA256SUMS, None in a bare bundle. `files`
+    has the generated ones too, sorted by the UTF-8 bytes of their paths.
+    """
+
+    root: Cid
+    size: int
+    blocks: int
+    block_bytes: int
+    car_size: int
+    dirhash: str | None
+    files: tuple[FileIdentity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFile:
+    """A file ready to be read: where its bytes are, and the 32-byte digests of its leaves, in order."""
+
+    source: SourceFile | MemoryFile
+    leaves: bytes
+
+
+class DirectoryDag:
+    """The Dag of a bundle; made by `identify`. Reads are safe from several threads, and hold no file open."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        layout: DagLayout,
+        tree: Mapping[Cid, bytes],
+        listing: Listing,
+        files: Sequence[PackedFile],
+    ) -> None:
+        self.identity = identity
+        self.layout = layout
+        self._tree = tree
+        self._listing = listing
+        self._sources = [file.source for file in files]
+        self._file_of, self._leaf_of = _spans(layout, files)
+
+    def read(self, position: int) -> bytes:
+        """The verified bytes of the block at `position`.
+
+        Raises SourceChanged, naming the file and the offset, when the file no longer has these bytes, and
+        BundleError when it cannot be read.
+        """
+        cid = self.layout.cid(position)
+        if cid.codec != RAW:
+            return self._tree[cid]
+        source = self._sources[self._file_of[position]]
+        start = self._leaf_of[position] * profile.CHUNK_SIZE
+        size = self.layout.block_size(position)
+        if isinstance(source, MemoryFile):
+            return source.data[start : start + size]
+        data = self._read_span(source, start, size)
+        if hashlib.sha256(data).digest() != cid.digest:
+            raise source_file.changed(source, start)
+        return data
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""
+
+    def _read_span(self, source: SourceFile, start: int, size: int) -> bytes:
+        # Opened anew for each leaf: 10 µs beside the 700 µs of hashing one, and no descriptor is ever shared.
+        descriptor = source_file.open_regular(self._listing, source)
+        try:
+            data = os.pread(descriptor, size, start)
+            while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
+                data += more
+        except OSError as error:
+            raise source_file.unreadable(source, error) from None
+        finally:
+            os.close(descriptor)
+        return data
+
+
+def _spans(layout: DagLayout, files: Sequence[PackedFile]) -> tuple[array[int], array[int]]:
+    """By position: the number of the file a leaf is in, and of the leaf in it."""
+    file_of = array("L", [_NO_FILE]) * len(layout)
+    leaf_of = array("L", [0]) * len(layout)
+    for number, file in enumerate(files):
+        for leaf in range(len(file.leaves) // DIGEST_SIZE):
+            position = layout.find(Cid(RAW, file.leaves[DIGEST_SIZE * leaf : DIGEST_SIZE * (leaf + 1)]))
+            if position is None:
+                raise AssertionError("a leaf is missing from the layout")
+            if file_of[position] == _NO_FILE:
+                file_of[position], leaf_of[position] = number, leaf
+    return file_of, leaf_of

@@ -1,0 +1,135 @@
+"""From a bundle to its identity: hash, complete, build the tree, lay out the blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from reconciler.content import checksums, dagpb, hashing
+from reconciler.content.bundle import Bundle, MemoryFile
+from reconciler.content.cid import DAG_PB, Cid
+from reconciler.content.dag import DagLayout
+from reconciler.content.directory import Entry, directory_tree
+from reconciler.content.directory_dag import DirectoryDag, FileIdentity, Identity, PackedFile
+from reconciler.content.hashing import FileDigests
+from reconciler.content.identity_cache import IdentityCache
+from reconciler.content.layout import Tree, file_tree
+from reconciler.content.profile import CHUNK_SIZE
+from reconciler.content.scan import Listing, SourceFile
+from reconciler.progress import QUIET, Progress
+
+
+def identify(bundle: Bundle, *, cache: IdentityCache | None, progress: Progress = QUIET) -> DirectoryDag:
+    """The DAG of `bundle` with its identity.
+
+    Every byte is read in one pass, or not at all in files that `cache` knows.
+
+    Raises SourceChanged when a file changes while it is read, BundleError when one cannot be read or when the
+    directory's own sums are wrong. The source tree is not written to.
+    """
+    listing = bundle.listing
+    digests = _digests(listing, with_sums=not bundle.bare, cache=cache, progress=progress)
+    generated = bundle.complete({path: each.sha256 for path, each in digests.items() if each.sha256})
+    packed = [PackedFile(file, digests[file.path].leaves) for file in listing.files]
+    packed += [PackedFile(file, _leaves(file.data)) for file in generated]
+    packed.sort(key=lambda file: file.source.path.encode())
+    trees = {file.source.path: file_tree(_size(file.source), file.leaves) for file in packed}
+    blocks: dict[Cid, bytes] = {}
+    root = trees[packed[0].source.path] if bundle.single_file else _directories(listing, trees, blocks)
+    for tree in trees.values():
+        blocks.update(tree.blocks)
+    layout = lay_out(root, blocks)
+    identity = Identity(
+        root=root.cid,
+        size=sum(_size(file.source) for file in packed),
+        blocks=len(layout),
+        block_bytes=layout.size,
+        car_size=layout.car_size,
+        dirhash=_dirhash(bundle, generated),
+        files=tuple(
+            FileIdentity(
+                file.source.path,
+                _size(file.source),
+                None if bundle.bare else _sum(file.source, digests).hex(),
+                trees[file.source.path].cid,
+            )
+            for file in packed
+        ),
+    )
+    return DirectoryDag(identity, layout, blocks, listing, packed)
+
+
+def lay_out(root: Tree, blocks: Mapping[Cid, bytes]) -> DagLayout:
+    """The layout of the DAG under `root`; `blocks` has all its dag-pb blocks, and may have more."""
+    layout = DagLayout(root.cid)
+    waiting = [(root.cid, root.tsize)]
+    while waiting:
+        cid, tsize = waiting.pop()
+        block = blocks[cid] if cid.codec == DAG_PB else None
+        # The Tsize of a raw leaf is its length. A block met before is skipped with all below it.
+        if layout.add(cid, tsize if block is None else len(block)) and block is not None:
+            waiting += [(link.cid, link.tsize) for link in reversed(dagpb.decode(block).links)]
+    return layout
+
+
+def _digests(
+    listing: Listing, *, with_sums: bool, cache: IdentityCache | None, progress: Progress
+) -> dict[str, FileDigests]:
+    digests: dict[str, FileDigests] = {}
+    unknown: list[SourceFile] = []
+    for file in listing.files:
+        known = cache.get(listing, file, with_sum=with_sums) if cache else None
+        if known is None:
+            unknown.append(file)
+        else:
+            digests[file.path] = known
+
+    def keep(file: SourceFile, found: FileDigests) -> None:
+        digests[file.path] = found
+        if cache:
+            cache.put(listing, file, found)
+
+    if unknown:
+        with progress.task("hashing", sum(file.stamp.size for file in unknown)) as task:
+            hashing.hash_files(listing, unknown, sums=with_sums, task=task, done=keep)
+    return digests
+
+
+def _directories(listing: Listing, trees: Mapping[str, Tree], blocks: dict[Cid, bytes]) -> Tree:
+    """The tree of the root directory; the blocks of all directories are added to `blocks`."""
+    entries: dict[str, list[Entry]] = {path: [] for path in ("", *listing.directories)}
+    for path, tree in trees.items():
+        parent, _, name = path.rpartition("/")
+        entries[parent].append(Entry(name, tree.cid, tree.tsize))
+    for path in sorted(listing.directories, key=lambda path: path.count("/"), reverse=True):
+        tree = directory_tree(entries[path])
+        blocks.update(tree.blocks)
+        parent, _, name = path.rpartition("/")
+        entries[parent].append(Entry(name, tree.cid, tree.tsize))
+    root = directory_tree(entries[""])
+    blocks.update(root.blocks)
+    return root
+
+
+def _dirhash(bundle: Bundle, generated: Sequence[MemoryFile]) -> str | None:
+    made = (file.data for file in generated if file.path == checksums.NAME)
+    sums = next(made, bundle.sums)
+    return None if sums is None else hashlib.sha256(sums).hexdigest()
+
+
+def _sum(source: SourceFile | MemoryFile, digests: Mapping[str, FileDigests]) -> bytes:
+    if isinstance(source, MemoryFile):
+        return hashlib.sha256(source.data).digest()
+    found = digests[source.path].sha256
+    if found is None:
+        raise AssertionError(f"{source.path!r} was hashed without its sum")
+    return found
+
+
+def _size(source: SourceFile | MemoryFile) -> int:
+    return len(source.data) if isinstance(source, MemoryFile) else source.stamp.size
+
+
+def _leaves(data: bytes) -> bytes:
+    starts = range(0, max(1, len(data)), CHUNK_SIZE)
+    return b"".join(hashlib.sha256(data[start : start + CHUNK_SIZE]).digest() for start in starts)
