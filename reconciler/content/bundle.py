@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content import checksums, manifest, source_file
+from reconciler.content import checksums, manifest, names, source_file
 from reconciler.content.checksums import Checksum
 from reconciler.content.manifest import Release
-from reconciler.content.scan import Listing, SourceFile, advice_when_missing, folded, scan, scan_file
+from reconciler.content.scan import Listing, SourceFile, advice_when_missing, scan, scan_file
 from reconciler.errors import BundleError, SourceChanged, Where
 
 
@@ -110,12 +110,12 @@ def bare_bundle(path: Path, *, include_hidden: bool = False) -> Bundle:
 
 
 def _check_special_names(listing: Listing) -> None:
-    special = {folded(name): name for name in (manifest.NAME, checksums.NAME)}
+    special = {names.collision_key(name): name for name in (manifest.NAME, checksums.NAME)}
     for directory in listing.directories:
         if directory in special.values():
             raise BundleError(f"{directory!r} is a directory; the bundle needs a file of that name")
     for path in (*listing.directories, *(file.path for file in listing.files)):
-        name = special.get(folded(path), path)
+        name = special.get(names.collision_key(path), path)
         if name != path:
             raise BundleError(
                 f"{path!r} collides with {name!r} on file systems that ignore case",

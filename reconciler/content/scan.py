@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import stat
 import time
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.errors import BundleError
+from reconciler.content import names
+from reconciler.content.limits import LIMITS
+from reconciler.errors import BundleError, DataError
 
 MAX_DEPTH = (
     32  #: directories inside each other; readers of DAGs stop at 64 levels, and large ones take several
@@ -159,13 +160,15 @@ class _Walk:
                 self.hidden.append(_printable(path))
                 continue
             _check_name(entry.name, path)
-            twin = seen.setdefault(folded(entry.name), entry.name)
+            twin = seen.setdefault(names.collision_key(entry.name), entry.name)
             if twin != entry.name:
                 raise BundleError(
                     f"{path!r} and {prefix + twin!r} are one name where case or normal form is ignored",
                     hint="rename one of them",
                 )
             self._collect(directory, entry, path, depth)
+            if len(self.files) + len(self.directories) > LIMITS.paths:
+                raise BundleError(f"more than {LIMITS.paths} files and directories")
 
     def _collect(self, directory: int, entry: os.DirEntry[str], path: str, depth: int) -> None:
         try:
@@ -193,18 +196,11 @@ def advice_when_missing(path: str) -> str | None:
     return None
 
 
-def folded(name: str) -> str:
-    """What file systems that ignore case or normalise make of `name`; equal ones cannot lie side by side."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 def _check_name(name: str, path: str) -> None:
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise BundleError(f"the name {os.fsencode(path)!r} is not UTF-8", hint="rename it") from None
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise BundleError(f"the name {path!r} has control characters", hint="rename it")
+        names.decode(os.fsencode(name))
+    except DataError as error:
+        raise BundleError(f"{_printable(path)!r}: {error.message}", hint="rename it") from None
 
 
 def _check_kind(path: str, mode: int) -> None:

@@ -1,0 +1,132 @@
+"""Writing CARv1 from any Dag: the whole, a span of its bytes, some of its blocks, or shards.
+
+The CAR of a root is one sequence of bytes: a header with this root, then each block of the layout in its
+order. Its length and every offset are known from the layout, so nothing is written anywhere to be sent.
+Source: the CARv1 specification; header and section framing are fixed for one CIDv1 root and CIDs of 36 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from reconciler.content import varint
+from reconciler.content.cid import BINARY_SIZE, Cid
+from reconciler.content.dag import HEADER_SIZE, Dag, DagLayout
+
+PIECE = 1 << 20  #: bytes of the longest piece that a stream yields; HTTP clients are slow with longer ones
+
+_HEADER_START = b"\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"  # dag-cbor: {roots: [tag 42 (00 + CID)], ...
+_HEADER_END = b"\x67version\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Blocks `first` to `last` (exclusive) of a layout as a CAR of their own; `size` is all its bytes."""
+
+    first: int
+    last: int
+    size: int
+
+
+def header(root: Cid) -> bytes:
+    """The HEADER_SIZE bytes of a CARv1 header that names `root` alone."""
+    return _HEADER_START + bytes(root) + _HEADER_END
+
+
+def stream(dag: Dag, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Bytes `start` to `stop` (its end, when None) of the CAR of `dag`, in pieces of at most PIECE bytes.
+
+    Only the blocks of the span are read, and each is verified as a whole. Raises what `Dag.read` raises, and
+    ValueError at once when the span does not lie within the CAR.
+    """
+    end = dag.layout.car_size if stop is None else stop
+    if not 0 <= start <= end <= dag.layout.car_size:
+        raise ValueError(f"span {start}..{end} of a CAR of {dag.layout.car_size} bytes")
+    return _pieces(_span(dag, start, end))
+
+
+def partial(dag: Dag, positions: Iterable[int]) -> Iterator[bytes]:
+    """A CAR that names the root of `dag` and has only the blocks at `positions`, in the order given."""
+    return _pieces(_with_header(dag, positions))
+
+
+def partial_size(layout: DagLayout, positions: Iterable[int]) -> int:
+    """Bytes of the CAR that `partial` makes."""
+    return HEADER_SIZE + sum(
+        layout.section_end(position) - layout.section_start(position) for position in positions
+    )
+
+
+def shards(layout: DagLayout, max_bytes: int) -> tuple[Shard, ...]:
+    """The CAR cut at block boundaries into as few CARs of at most `max_bytes` as their order allows.
+
+    Each names the same root. Raises ValueError when a single block does not fit.
+    """
+    found: list[Shard] = []
+    first, size = 0, HEADER_SIZE
+    for position in range(len(layout)):
+        section = layout.section_end(position) - layout.section_start(position)
+        if HEADER_SIZE + section > max_bytes:
+            raise ValueError(
+                f"a block of {layout.block_size(position)} bytes does not fit a CAR of {max_bytes}"
+            )
+        if size + section > max_bytes:
+            found.append(Shard(first, position, size))
+            first, size = position, HEADER_SIZE
+        size += section
+    return (*found, Shard(first, len(layout), size))
+
+
+def stream_shard(dag: Dag, shard: Shard) -> Iterator[bytes]:
+    """The bytes of one of the `shards` of the layout of `dag`, in pieces of at most PIECE bytes."""
+    return partial(dag, range(shard.first, shard.last))
+
+
+def _with_header(dag: Dag, positions: Iterable[int]) -> Iterator[bytes]:
+    yield header(dag.layout.root)
+    for position in positions:
+        yield _section_head(dag.layout, position)
+        yield dag.read(position)
+
+
+def _span(dag: Dag, start: int, stop: int) -> Iterator[bytes]:
+    layout = dag.layout
+    if start < HEADER_SIZE and start < stop:
+        yield header(layout.root)[start:stop]
+        start = HEADER_SIZE
+    position = layout.section_at(start) if start < stop else len(layout)
+    while start < stop:
+        section, data = layout.section_start(position), layout.data_start(position)
+        if start < data:
+            yield _section_head(layout, position)[start - section : stop - section]
+        if stop > data:
+            block = dag.read(position)
+            whole = start <= data and stop >= data + len(block)
+            yield block if whole else block[max(0, start - data) : stop - data]
+        start = layout.section_end(position)
+        position += 1
+
+
+def _section_head(layout: DagLayout, position: int) -> bytes:
+    block = layout[position]
+    return varint.encode(BINARY_SIZE + block.size) + bytes(block.cid)
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, short parts joined and long ones cut, so that no piece is empty or above PIECE."""
+    joined = bytearray()
+    for part in parts:
+        if len(joined) + len(part) <= PIECE:
+            joined += part
+            continue
+        if joined:
+            yield bytes(joined)
+            joined.clear()
+        if len(part) < PIECE:
+            joined += part
+            continue
+        for offset in range(0, len(part), PIECE):
+            yield part[offset : offset + PIECE]
+    if joined:
+        yield bytes(joined)

@@ -1,0 +1,108 @@
+"""A CAR as a file: written beside its place, flushed and renamed, there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from reconciler.content import car
+from reconciler.content.dag import Dag
+from reconciler.errors import Locked, ReconcilerError, UsageError
+from reconciler.progress import QUIET, Progress
+
+_AHEAD = 8  # pieces read and verified while earlier ones are being written
+
+
+def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
+    """Write the CAR of `dag` to `path`, which must not exist.
+
+    What a killed export leaves behind (`.<name>.partial`) is used up by the next one to the same path. Raises
+    UsageError when `path` exists, Locked when another export is writing it, ReconcilerError when the disk is
+    full or fails, and what `Dag.read` raises; then nothing is left.
+    """
+    if os.path.lexists(path):
+        raise UsageError(f"{str(path)!r} exists", hint="remove it, or choose another name")
+    total = dag.layout.car_size
+    try:
+        with _staged(path) as descriptor, progress.task("writing", total) as task:
+            if shutil.disk_usage(path.parent).free < total:
+                raise _full(path, total)
+            for piece in _read_ahead(car.stream(dag)):
+                _write(descriptor, piece)
+                task.advance(len(piece))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(path, total) from None
+        raise ReconcilerError(
+            f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}"
+        ) from None
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[int]:
+    """A descriptor whose file becomes `path` when the body ends well, and is removed when it does not."""
+    staging = path.parent / f".{path.name}.partial"
+    descriptor = _lock(staging, path)
+    try:
+        os.ftruncate(descriptor, 0)
+        yield descriptor
+        os.fsync(descriptor)
+        staging.rename(path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _lock(staging: Path, path: Path) -> int:
+    """The staging file, ours alone as long as the descriptor is open."""
+    while True:
+        descriptor = os.open(staging, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Locked(f"another export is writing {str(path)!r}") from None
+        # Another export may have finished in between: then this is its file, no longer the staging one.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), staging.lstat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, made in a thread of their own: hashing and writing overlap."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+    try:
+        ahead = deque(thread.submit(next, pieces, None) for _ in range(_AHEAD))
+        while (piece := ahead.popleft().result()) is not None:
+            yield piece
+            ahead.append(thread.submit(next, pieces, None))
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def _write(descriptor: int, piece: bytes) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _full(path: Path, total: int) -> ReconcilerError:
+    return ReconcilerError(
+        f"no room for {str(path)!r}: {total} bytes are needed",
+        hint="free some space or choose another disk; nothing was left behind",
+    )
