@@ -1,0 +1,20 @@
+"""store: the embedded target, a directory of CARs that needs no daemon.
+
+`place.py` says what lies where, `entry.py` what a label file promises, `observe.py` looks, `target.py`
+changes; `write_car.py` streams a new CAR and `mend.py` repairs one in place. Any IPFS tool imports the CARs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.index.model import TargetSpec
+from reconciler.targets.store.target import StoreTarget
+
+__all__ = ["StoreTarget", "open_target"]
+
+
+def open_target(spec: TargetSpec, *, root: Path, environ: Mapping[str, str]) -> StoreTarget:  # noqa: ARG001
+    """The store of `spec`; its `path` is relative to `root`, the repository."""
+    return StoreTarget(spec.name, root / str(spec.options["path"]))

@@ -1,0 +1,116 @@
+"""Which blocks should a CAR in the store hold, and where? From its index, from its own tree, or from its
+sections.
+
+The block index is a convenience of ours with a checksum; the tree blocks are the proof: they hash to the
+root, and the canonical order follows from them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reconciler.content import cid as cids
+from reconciler.content import layout_file, varint
+from reconciler.content.cid import BINARY_SIZE, Cid
+from reconciler.content.dag import HEADER_SIZE, DagLayout
+from reconciler.content.limits import MAX_BLOCK
+from reconciler.errors import BlockUnavailable, DataError
+from reconciler.targets.healing import prove_layout
+from reconciler.targets.store.durable import read_all
+
+_MAX_PREFIX = varint.MAX_BYTES + BINARY_SIZE
+
+
+def load_index(path: Path, root: Cid) -> DagLayout:
+    """The layout in the block index at `path`. Raises DataError unless it is there and holds."""
+    try:
+        layout = layout_file.layout_from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError("block index is missing") from None
+    except OSError as error:
+        raise DataError(f"block index cannot be read: {error.strerror}") from None
+    if layout.root != root:
+        raise DataError("block index is of another root")
+    return layout
+
+
+def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
+    """The layout that the tree blocks in the CAR prove, found where `layout` says they are.
+
+    Raises DataError (BlockUnavailable) when a tree block is damaged, or `layout` has no place for it.
+    """
+
+    def read(cid: Cid) -> bytes:
+        position = layout.find(cid)
+        if position is None:
+            raise DataError(f"block index has no block {cid}")
+        return read_block(fd, layout.data_start(position), cid, layout.block_size(position))
+
+    return prove_layout(layout.root, read)
+
+
+def layout_of_car(fd: int, root: Cid) -> DagLayout:
+    """The layout of a CAR without its index: the frames of its sections lead to the tree, the tree proves it.
+
+    Raises BlockUnavailable when a tree block is damaged or cannot be found. Reads no leaf (but a raw root).
+    """
+    blocks = SectionBlocks(os.dup(fd))
+    try:
+        return prove_layout(root, blocks.read_block)
+    finally:
+        blocks.close()
+
+
+def same(one: DagLayout, other: DagLayout) -> bool:
+    """Whether both lay out the same blocks in the same order."""
+    return layout_file.layout_to_bytes(one) == layout_file.layout_to_bytes(other)
+
+
+class SectionBlocks:
+    """The blocks of a CAR without its index, found by the frames of its sections. It owns `fd`.
+
+    Behind a damaged frame nothing is found. No block is read before it is asked for.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+        self._places: dict[Cid, tuple[int, int]] = {}
+        offset = HEADER_SIZE
+        while prefix := read_all(fd, _MAX_PREFIX, offset):
+            try:
+                length, start = varint.decode(prefix)
+                cid, start = cids.read(prefix, start)
+            except DataError:
+                break
+            size = length - BINARY_SIZE
+            if not 0 <= size <= MAX_BLOCK:
+                break
+            self._places.setdefault(cid, (offset + start, size))
+            offset += start + size
+
+    def read_block(self, cid: Cid) -> bytes:
+        """The verified block `cid`. Raises BlockUnavailable."""
+        if self._fd is None:
+            raise ValueError("read from closed blocks")
+        if cid not in self._places:
+            raise BlockUnavailable(f"block {cid} is missing in the store")
+        offset, size = self._places[cid]
+        return read_block(self._fd, offset, cid, size)
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+def read_block(fd: int, offset: int, cid: Cid, size: int) -> bytes:
+    """The verified block `cid` of `size` bytes at `offset`. Raises BlockUnavailable."""
+    try:
+        data = read_all(fd, size, offset)
+    except OSError as error:
+        raise BlockUnavailable(f"block {cid} cannot be read from the store: {error.strerror}") from None
+    if len(data) != size or not cid.matches(data):
+        raise BlockUnavailable(f"block {cid} is damaged in the store")
+    return data
