@@ -188,13 +188,12 @@ class HttpClient:
 
     def _send(self, call: _Call) -> httpx.Response:
         """The answer to `call`, still to be read and closed; raises the outcome of an unexpected status."""
-        request = self._build(call)
-        response = self._http.send(request, stream=True)
+        upload = _Counted(call.content) if isinstance(call.content, Upload) else None
+        response = self._http.send(self._build(call, upload), stream=True)
         try:
             if response.status_code not in call.expect:
                 raise outcome(self._error(response))
-            upload = request.stream
-            if isinstance(upload, _Counted) and response.is_success and not upload.complete:
+            if upload is not None and response.is_success and not upload.complete:
                 raise Transient(
                     self.name, "answered before it had read everything", status=response.status_code
                 )
@@ -203,14 +202,11 @@ class HttpClient:
             raise
         return response
 
-    def _build(self, call: _Call) -> httpx.Request:
+    def _build(self, call: _Call, upload: _Counted | None) -> httpx.Request:
         headers = dict(call.headers)
-        content: bytes | _Counted | None
+        content: bytes | _Counted | None = call.content if isinstance(call.content, bytes) else upload
         if isinstance(call.content, Upload):
             headers |= {"Content-Length": str(call.content.size), "Content-Type": call.content.content_type}
-            content = _Counted(call.content)
-        else:
-            content = call.content
         return self._http.build_request(
             call.method,
             self.address.join(call.path),
@@ -312,7 +308,7 @@ class HttpClient:
         return pause if pause <= LONGEST_PAUSE and self._budget.take(pause) else None
 
 
-class _Counted(httpx.SyncByteStream):
+class _Counted:
     """An upload that knows whether all of it went out."""
 
     def __init__(self, upload: Upload) -> None:

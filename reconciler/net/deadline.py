@@ -15,6 +15,8 @@ from typing import Any
 import httpcore
 import httpx
 
+_SLICE = 1 << 18  # bytes written between two looks at whether the peer has answered
+
 _current = threading.local()
 
 
@@ -64,13 +66,22 @@ class _Stream(httpcore.NetworkStream):
             return self._inner.read(max_bytes, remaining(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        rest = memoryview(buffer)
+        while rest:
+            self._stop_when_answered()
+            try:
+                with _named():
+                    self._inner.write(bytes(rest[:_SLICE]), remaining(timeout))
+            except httpcore.WriteTimeout:
+                self._stop_when_answered()
+                raise
+            rest = rest[_SLICE:]
+
+    def _stop_when_answered(self) -> None:
         # A peer may answer (403, say) and then neither read on nor hang up. httpcore reads the response after
-        # a failed write, so an answer that is already there ends the sending. TLS has bytes of its own to
-        # say.
+        # a failed write, so an answer that is already there ends the sending. TLS has bytes of its own.
         if not self._encrypted and self._inner.get_extra_info("is_readable"):
             raise httpcore.WriteError("the peer has answered already")
-        with _named():
-            self._inner.write(buffer, remaining(timeout))
 
     def close(self) -> None:
         self._inner.close()

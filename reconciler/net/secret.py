@@ -38,7 +38,7 @@ class Secret:
         forms = set()
         for part in parts:
             encoded = base64.b64encode(part.encode()).decode("ascii")
-            forms |= {part, quote(part, safe=""), quote_plus(part), json.dumps(part)[1:-1]}
+            forms |= {part, quote(part), quote(part, safe=""), quote_plus(part), json.dumps(part)[1:-1]}
             forms |= {encoded, encoded.rstrip("="), quote(encoded, safe="")}
             forms.add(base64.urlsafe_b64encode(part.encode()).decode("ascii").rstrip("="))
         return sorted((form for form in forms if len(form) >= _SHORTEST_HIDDEN), key=len, reverse=True)

@@ -1,0 +1,352 @@
+"""Requests end in time, are sent twice only when they may be, and every failure is a typed outcome."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from reconciler.errors import SourceChanged
+from reconciler.net.auth import Auth, Scheme
+from reconciler.net.client import HttpClient, Timeouts
+from reconciler.net.outcomes import Conflict, Denied, NotFound, Outcome, Rejected, Stalled, Transient, Waiting
+from reconciler.net.retry import NO_RETRY, RetryBudget, RetryPolicy
+from reconciler.net.secret import Secret
+from reconciler.net.upload import Upload, multipart_file
+from tests.support.fault_proxy import (
+    FAULTS,
+    Answer,
+    Cut,
+    Drip,
+    Endless,
+    Fault,
+    FaultProxy,
+    ResetRequest,
+    Stall,
+)
+from tests.support.http_peer import Asked, HttpPeer, Said, http_peer
+
+QUICK = Timeouts(connect=2, silence=0.4, total=1.0)
+OPEN: list[HttpClient] = []
+TOKEN = Secret("canary-token-of-the-test")
+
+
+def client(url: str, *, retry: RetryPolicy = NO_RETRY, **options: object) -> HttpClient:
+    options.setdefault("timeouts", QUICK)
+    options.setdefault("sleep", lambda seconds: None)
+    http = HttpClient(url, name="node", retry=retry, **options)  # type: ignore[arg-type]
+    OPEN.append(http)
+    return http
+
+
+@pytest.fixture(autouse=True)
+def close_clients() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
+def echo(asked: Asked) -> Said:
+    return Said(200, json.dumps({"length": len(asked.body)}).encode())
+
+
+@pytest.fixture
+def peer() -> Iterator[HttpPeer]:
+    with http_peer(echo) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(peer: HttpPeer) -> Iterator[FaultProxy]:
+    with FaultProxy("127.0.0.1", urlsplit(peer.url).port or 0) as running:
+        yield running
+
+
+@contextmanager
+def raw_peer(said: bytes, *, hold: float = 0.0) -> Iterator[str]:
+    """A server that says these very bytes to whoever connects, reads nothing, and holds the line."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = threading.Event()
+
+        def serve() -> None:
+            while not done.is_set():
+                try:
+                    line, _ = server.accept()
+                except OSError:
+                    return
+                with line:
+                    line.sendall(said)
+                    done.wait(hold)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        done.set()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_parameters_headers_and_the_secret_arrive_where_they_belong(peer: HttpPeer) -> None:
+    http = client(peer.url + "/prefix", auth=Auth(Scheme.BEARER, TOKEN))
+    http.request("POST", "/api", params=[("arg", "a/b"), ("arg", "c d")], json={"x": 1}, repeatable=True)
+    asked = peer.asked[0]
+    assert urlsplit(asked.target).path == "/prefix/api"
+    assert parse_qs(urlsplit(asked.target).query) == {"arg": ["a/b", "c d"]}
+    assert asked.headers["authorization"] == f"Bearer {TOKEN.reveal()}"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert TOKEN.reveal() not in asked.target
+    assert json.loads(asked.body) == {"x": 1}
+    http.close()
+    http.close()
+
+
+def test_an_upload_has_its_length_and_can_be_sent_again(proxy: FaultProxy, peer: HttpPeer) -> None:
+    made = []
+
+    def pieces() -> Iterator[bytes]:
+        made.append(1)
+        yield from (bytes(1 << 20) for _ in range(5))
+
+    upload = multipart_file("bundle.car", Upload(5 << 20, pieces))
+    proxy.arm(ResetRequest(1000), times=1)
+    http = client(proxy.url, retry=RetryPolicy(attempts=2))
+    answer = http.request("POST", "/up", content=upload, repeatable=True)
+    assert answer.json() == {"length": upload.size}
+    assert len(made) == 2
+    asked = peer.asked[-1]
+    assert asked.headers["content-length"] == str(upload.size)
+    boundary = asked.headers["content-type"].split("boundary=")[1]
+    assert asked.body.startswith(f"--{boundary}\r\n".encode())
+    assert asked.body.endswith(f"\r\n--{boundary}--\r\n".encode())
+
+
+def test_what_an_upload_raises_comes_out_as_it_is(peer: HttpPeer) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield bytes(1 << 20)
+        raise SourceChanged("model.bin changed")
+
+    with pytest.raises(SourceChanged, match=r"model\.bin"):
+        client(peer.url).request("POST", "/up", content=Upload(5 << 20, pieces), repeatable=True)
+
+
+def test_another_peers_outcome_inside_an_upload_is_not_tried_again_here(peer: HttpPeer) -> None:
+    made = []
+
+    def pieces() -> Iterator[bytes]:
+        made.append(1)
+        yield b"x"
+        raise Transient("donor", "went away")
+
+    http = client(peer.url, retry=RetryPolicy(attempts=4))
+    with pytest.raises(Transient, match="donor: went away"):
+        http.request("POST", "/up", content=Upload(5, pieces), repeatable=True)
+    assert made == [1]
+
+
+@pytest.mark.parametrize("hold", [0.0, 3.0], ids=["hangs up", "holds the line"])
+def test_an_answer_given_while_we_still_send_is_read(hold: float) -> None:
+    said = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno access"
+    upload = Upload(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
+    with raw_peer(said, hold=hold) as url:
+        started = time.monotonic()
+        with pytest.raises(Denied, match="no access"):
+            client(url).request("POST", "/up", content=upload, repeatable=False)
+        assert time.monotonic() - started < 2
+
+
+def test_a_200_before_all_was_sent_is_no_success() -> None:
+    upload = Upload(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with raw_peer(said, hold=3) as url, pytest.raises(Transient, match="before it had read everything"):
+        client(url).request("POST", "/up", content=upload, repeatable=True)
+
+
+def test_a_peer_that_takes_no_more_bytes_is_stalled() -> None:
+    upload = Upload(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
+    with raw_peer(b"", hold=5) as url, pytest.raises(Stalled, match="takes no more bytes"):
+        client(url).request("POST", "/up", content=upload, repeatable=True)
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_dripping_peer_is_left_when_the_whole_took_too_long(part: str, proxy: FaultProxy) -> None:
+    """Each byte arrives long before the silence limit, so only the deadline on the whole can end this."""
+    delay = 0.05 if part == "headers" else 0.006
+    proxy.arm(Drip(delay))
+    started = time.monotonic()
+    with pytest.raises(Transient, match="took too long altogether"):
+        client(proxy.url, timeouts=Timeouts(silence=10, total=0.8)).request("GET", "/", repeatable=True)
+    assert time.monotonic() - started < 2.5
+
+
+def test_an_endless_body_is_cut_at_the_limit(proxy: FaultProxy) -> None:
+    proxy.arm(Endless())
+    with pytest.raises(Stalled, match="more than 1000000 bytes"):
+        client(proxy.url).request("GET", "/", repeatable=True, limit=1_000_000)
+    stream = client(proxy.url).stream("GET", "/", repeatable=True)
+    with stream as answer, pytest.raises(Stalled, match="more than 1000000 bytes"):
+        list(answer.pieces(1_000_000))
+
+
+def test_an_endless_error_is_cut_and_quoted(proxy: FaultProxy) -> None:
+    body = b"HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n" + b"bad \x1b[2J thing " * 9000
+    with raw_peer(body) as url, pytest.raises(Rejected, match=r"bad \[2J thing") as caught:
+        client(url).request("GET", "/", repeatable=True)
+    assert len(caught.value.message) < 500
+
+
+def test_a_compressed_answer_is_refused_unread() -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b"
+    with raw_peer(said) as url, pytest.raises(Stalled, match="encoding"):
+        client(url).request("GET", "/", repeatable=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "wording"),
+    [
+        (Said(401), Denied, "denies access"),
+        (Said(403, b"Kubo RPC Access Denied"), Denied, "Kubo RPC Access Denied"),
+        (Said(404), NotFound, "no such thing"),
+        (Said(409, b'{"error":{"reason":"FUNDS","details":"pay first"}}'), Conflict, "pay first"),
+        (Said(400, b'{"Message":"bad cid","Code":1}'), Rejected, "bad cid"),
+        (Said(500, b'{"Message":"broken","Code":0}'), Transient, "broken"),
+        (Said(502, b"<html>", {"Content-Type": "text/html"}), Transient, "HTTP 502"),
+        (Said(503), Transient, "HTTP 503"),
+        (Said(503, b"", {"Retry-After": "7"}), Waiting, "pause"),
+        (Said(429), Waiting, "pause"),
+        (Said(307, b"", {"Location": "http://192.0.2.1/x"}), Stalled, "redirects to"),
+    ],
+)
+def test_each_status_has_its_outcome(said: Said, kind: type[Outcome], wording: str) -> None:
+    with http_peer(lambda asked: said) as peer, pytest.raises(kind, match=wording) as caught:
+        client(peer.url, auth=Auth(Scheme.BEARER, TOKEN)).request("GET", "/", repeatable=True)
+    assert type(caught.value) is kind
+    assert caught.value.peer == "node"
+    assert caught.value.status == said.status
+    assert len(peer.asked) == 1
+
+
+def test_a_peer_that_echoes_the_secret_does_not_get_it_shown() -> None:
+    def parrot(asked: Asked) -> Said:
+        return Said(403, f"not with {asked.headers['authorization']}".encode())
+
+    with http_peer(parrot) as peer, pytest.raises(Denied) as caught:
+        client(peer.url, auth=Auth(Scheme.BEARER, TOKEN)).request("GET", "/", repeatable=True)
+    assert "canary" not in f"{caught.value} {caught.value!r} {caught.value.hint} {caught.value.__dict__}"
+
+
+def test_a_web_page_is_not_json(peer: HttpPeer, proxy: FaultProxy) -> None:
+    proxy.arm(FAULTS["html-200"])
+    with pytest.raises(Stalled, match="web page"):
+        client(proxy.url).request("GET", "/", repeatable=True).json()
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"[" * 100_000, b"\xff"])
+def test_json_that_is_none_and_json_bombs_are_transient(body: bytes) -> None:
+    with http_peer(lambda asked: Said(200, body)) as peer, pytest.raises(Transient, match="not JSON"):
+        client(peer.url).request("GET", "/", repeatable=True).json()
+
+
+def test_json_lines_are_read_one_by_one_and_may_be_none() -> None:
+    with http_peer(lambda asked: Said(200, b'{"a":1}\n\n{"a":2}\n')) as peer:
+        answer = client(peer.url).request("GET", "/", repeatable=True)
+    assert list(answer.json_lines()) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_every_fault_is_an_outcome_and_a_repeatable_call_recovers(proxy: FaultProxy, fault: Fault) -> None:
+    """Broken once: a repeatable call then works, or says at once that asking again is of no use."""
+    proxy.arm(fault, times=1)
+    http = client(proxy.url, retry=RetryPolicy(attempts=3))
+    try:
+        answer = http.request("POST", "/", content=b"12345", repeatable=True, limit=1 << 20)
+        answer.json()
+    except Outcome as error:
+        assert isinstance(error, Stalled) or "not JSON" in error.message  # a wrong length cut it
+        assert len(proxy.paths) == 1
+    else:
+        assert answer.json() == {"length": 5}
+    assert proxy.hits == 1
+
+
+@pytest.mark.parametrize("fault", [Cut(0.5), Stall(), FAULTS["500"], FAULTS["503"], ResetRequest(0)])
+def test_a_call_that_may_not_be_repeated_is_sent_once(proxy: FaultProxy, fault: Fault) -> None:
+    proxy.arm(fault)
+    with pytest.raises(Transient):
+        client(proxy.url, retry=RetryPolicy(attempts=5)).request("POST", "/", content=b"x", repeatable=False)
+    assert len(proxy.paths) == 1
+
+
+def test_a_call_that_may_not_be_repeated_is_sent_again_when_nothing_got_there(proxy: FaultProxy) -> None:
+    proxy.down()
+    http = client(proxy.url, retry=RetryPolicy(attempts=3), sleep=lambda seconds: proxy.up())
+    assert http.request("POST", "/", content=b"x", repeatable=False).json() == {"length": 1}
+    assert len(proxy.paths) == 1
+
+
+def test_retry_after_is_waited_for_and_told() -> None:
+    said = iter([Said(429, b"", {"Retry-After": "17"}), Said(200)])
+    slept: list[float] = []
+    notes: list[str] = []
+    with http_peer(lambda asked: next(said)) as peer:
+        http = client(peer.url, retry=RetryPolicy(), sleep=slept.append, on_retry=notes.append)
+        http.request("POST", "/", repeatable=False)
+    assert slept == [17.0]
+    assert len(notes) == 1
+    assert "asking again in 17.0 s" in notes[0]
+
+
+def test_a_pause_beyond_five_minutes_is_left_for_the_next_run(peer: HttpPeer, proxy: FaultProxy) -> None:
+    proxy.arm(Answer(429, (("Retry-After", "301"),)))
+    with pytest.raises(Waiting) as caught:
+        client(proxy.url, retry=RetryPolicy()).request("GET", "/", repeatable=True)
+    assert caught.value.retry_after == 301
+    assert len(proxy.paths) == 1
+
+
+def test_all_clients_of_a_run_share_its_budget(proxy: FaultProxy) -> None:
+    proxy.arm(FAULTS["503"])
+    budget = RetryBudget(retries=5)
+    for _ in range(4):
+        http = client(proxy.url, retry=RetryPolicy(attempts=4), budget=budget)
+        with pytest.raises(Transient):
+            http.request("GET", "/", repeatable=True)
+    assert len(proxy.paths) == 4 + 5
+
+
+def test_a_refused_connection_names_the_address(proxy: FaultProxy) -> None:
+    proxy.down()
+    with pytest.raises(Transient, match="refused") as caught:
+        client(proxy.url).request("GET", "/", repeatable=True)
+    assert proxy.url in (caught.value.hint or "")
+
+
+def test_a_stream_that_breaks_off_is_told(proxy: FaultProxy) -> None:
+    proxy.arm(Cut(1.0))
+    stream = client(proxy.url).stream("POST", "/", repeatable=True)
+    with stream as answer, pytest.raises(Transient, match="broke"):
+        list(answer.pieces(1 << 20))
+
+
+def test_a_request_inside_a_streams_reading_does_not_lengthen_it(peer: HttpPeer, proxy: FaultProxy) -> None:
+    proxy.arm(Stall(0.95))
+    started = time.monotonic()
+    unhurried = Timeouts(silence=20, total=20)
+    with client(proxy.url, timeouts=unhurried).stream("POST", "/", repeatable=True, total=0.6) as answer:
+        assert client(peer.url, timeouts=unhurried).request("POST", "/", repeatable=True).status == 200
+        with pytest.raises(Transient, match="took too long"):
+            list(answer.pieces(100))
+    assert 0.5 < time.monotonic() - started < 3
+
+
+def test_proxies_of_the_environment_are_not_asked_for_this_machine(
+    peer: HttpPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.1:3128")
+    monkeypatch.setenv("ALL_PROXY", "http://192.0.2.1:3128")
+    assert client(peer.url).request("GET", "/", repeatable=True).status == 200
