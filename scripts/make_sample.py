@@ -3,10 +3,10 @@
     python scripts/make_sample.py            write weights/tiny-lm/
     python scripts/make_sample.py --check    exit 1 when what is there differs
 
-Each version is a real model in the usual layout: GPT-2's tensors in half precision (safetensors), its configuration,
-and a word-level tokenizer. It is untrained: the weights are drawn from SHA-256 in counter mode, with integer
-arithmetic up to the last rounding, so neither the platform's libm nor Python's random module has a say.
-Source of the container: the safetensors format (8-byte little-endian header length, JSON header, tensor bytes).
+Each version is a real model in the usual layout: GPT-2's tensors in half precision (safetensors), its
+configuration, and a word-level tokenizer. It is untrained: its weights are drawn from SHA-256 in counter mode
+with integer arithmetic up to the last rounding, so neither libm nor Python's random module has a say.
+Source of the container: the safetensors format (8-byte little-endian header length, JSON header, tensors).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every test gets: a clean environment; and what every run says: which real peers took part.
 
-A test that needs a real peer carries its marker. Where the peer is not installed the test is skipped, and the end
-of the run says so. `REQUIRE=ipfs,node make test` turns such skips into failures.
+A test that needs a real peer carries its marker. Where the peer is not installed the test is skipped, and the
+end of the run says so. `REQUIRE=ipfs,node make test` turns such skips into failures.
 """
 
 from __future__ import annotations

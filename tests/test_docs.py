@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from reconciler.index import guarded_yaml, schemas
 from tests.support.documents import Block, Command, blocks, commands, matches
 from tests.support.scratch import PROJECT
 
@@ -97,7 +99,9 @@ def test_output_without_a_command_is_an_error() -> None:
         ("a.b", "axb\n", False),
     ],
 )
-def test_an_ellipsis_stands_for_anything_and_the_rest_for_itself(shown: str, printed: str, same: bool) -> None:
+def test_an_ellipsis_stands_for_anything_and_the_rest_for_itself(
+    shown: str, printed: str, same: bool
+) -> None:
     assert matches(shown, printed) is same
 
 
@@ -106,3 +110,20 @@ def test_a_change_of_folder_holds_for_the_next_command(tmp_path: Path) -> None:
     note = tmp_path / "note"
     assert run(Command(1, "cd sub && false", 0, ""), tmp_path, note)[0] == 1
     assert note.read_text().strip() == str(tmp_path / "sub")
+
+
+YAML = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+EXAMPLES = [
+    pytest.param(text, id=f"{page.name}:{number}")
+    for page in PAGES
+    for number, text in enumerate(
+        re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    )
+    if text.startswith(("schema:", "targets:"))
+]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_an_index_or_targets_file_that_a_page_shows_holds(text: str, tmp_path: Path) -> None:
+    tree = guarded_yaml.parse(text, "example.yaml")
+    assert schemas.problems("index" if text.startswith("schema:") else "targets", tree) == []

@@ -60,7 +60,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--quiet", "--python", python]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--python", python]
     subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
     (site_packages,) = (home / "lib").glob("python*/site-packages")
     for name in closure("model-reconciler") - {"model-reconciler"}:
@@ -71,9 +71,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def output(*command: str | Path, cwd: Path) -> str:
     """Run without any Python setting of ours; its standard output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return subprocess.run(
-        command, cwd=cwd, env=environ, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    return subprocess.run(command, cwd=cwd, env=environ, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def test_the_wheel_holds_the_package_its_schemas_and_its_license_and_nothing_else(wheel: Path) -> None:
@@ -86,7 +84,9 @@ def test_the_wheel_holds_the_package_its_schemas_and_its_license_and_nothing_els
 
 def test_help_answers_without_sources_and_development_tools(environment: Path, tmp_path: Path) -> None:
     assert "Usage: reconcile" in output(environment / "reconcile", "--help", cwd=tmp_path)
-    probe = "import importlib.util as u; print([n for n in ('pytest', 'mypy', 'hatchling') if u.find_spec(n)])"
+    probe = (
+        "import importlib.util as u; print([n for n in ('pytest', 'mypy', 'hatchling') if u.find_spec(n)])"
+    )
     assert output(environment / "python", "-c", probe, cwd=tmp_path) == "[]\n"
 
 

@@ -1,8 +1,9 @@
 """Reads the commands that a Markdown page shows, so that a test can run them as printed.
 
-A page shows commands only in ```console blocks, each command after `$ `, a continued line after `> `. What follows a
-command up to the next one is its output; a command without any is not compared. In output, `…` stands for anything
-within a line, and a line that is only `…` for any lines. A command that must fail ends in a comment: `# exit 3`.
+A page shows commands only in ```console blocks, each command after `$ `, a continued line after `> `. What
+follows a command up to the next one is its output; a command without any is not compared. In output, `…` is
+anything within a line, and a line that is only `…` is any lines. A command that must fail ends in a comment,
+`# exit 3`.
 
 A block that cannot run in a test says why, in a comment right above it, which `pytest -rs` lists:
 
@@ -44,7 +45,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """Every block of `page` in a shell's language, in order. Raises ValueError for output before a command."""
+    """Every block of `page` in a shell's language, in order. ValueError for output before a command."""
     lines = page.read_text(encoding="utf-8").splitlines()
     position = 0
     while position < len(lines):
