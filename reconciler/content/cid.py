@@ -8,7 +8,6 @@ Source: the multiformats CID specification.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from dataclasses import dataclass
 
@@ -25,6 +24,8 @@ CODEC_NAMES = {RAW: "raw", DAG_PB: "dag-pb", 0x71: "dag-cbor", 0x72: "libp2p-key
 BINARY_SIZE = 36  #: bytes of a binary CIDv1 with a one-byte codec and sha2-256
 _PREFIXES = {RAW: b"\x01\x55\x12\x20", DAG_PB: b"\x01\x70\x12\x20"}
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_TO_DIGITS = str.maketrans(_BASE32, "0123456789abcdefghijklmnopqrstuv")
 _TEXT_SIZE = 59
 _V0_TEXT_SIZE = 46
 _MAX_TEXT = 512
@@ -67,7 +68,8 @@ def parse(text: str) -> Cid:
         return decode(_base58(text))
     if not text.startswith("b"):
         raise DataError(
-            f"not a CID in base32: {text!r}", hint="write it as CIDv1 in lower-case base32, beginning with 'b'"
+            f"not a CID in base32: {text!r}",
+            hint="write it as CIDv1 in lower-case base32, beginning with 'b'",
         )
     cid = decode(_base32(text[1:], text))
     if len(text) != _TEXT_SIZE:
@@ -78,8 +80,10 @@ def parse(text: str) -> Cid:
 def parse_canonical(text: str) -> Cid:
     """A CID from canonical text only: CIDv1, base32, raw or dag-pb, sha2-256. Raises DataError."""
     cid = parse(text)
-    if str(cid) != text:
-        raise DataError(f"CIDv0 {text!r} is not accepted here", hint=f"the same CID in canonical form is {cid}")
+    if not text.startswith("b"):  # `parse` takes base32 in its one canonical form only
+        raise DataError(
+            f"CIDv0 {text!r} is not accepted here", hint=f"the same CID in canonical form is {cid}"
+        )
     return cid
 
 
@@ -128,13 +132,17 @@ def _why_not(data: bytes | memoryview, offset: int) -> str:
 def _base32(body: str, text: str) -> bytes:
     if body != body.lower():
         raise DataError(f"not a CID in lower-case base32: {text!r}")
+    if body.strip(_BASE32):
+        raise DataError(f"not a CID: {text!r} is not base32")
+    spare = len(body) * 5 % 8
     try:
-        data = base64.b32decode(body.upper() + "=" * (-len(body) % 8))
-    except (binascii.Error, ValueError):
+        # Python reads base 32 with other digits, in linear time: an index of thousands of CIDs loads sooner
+        number = int(body.translate(_TO_DIGITS), 32)
+    except ValueError:
         raise DataError(f"not a CID: {text!r} is not base32") from None
-    if base64.b32encode(data).decode("ascii").rstrip("=").lower() != body:
+    if spare >= 5 or number & ((1 << spare) - 1):
         raise DataError(f"not a canonical CID: {text!r} has non-zero trailing bits")
-    return data
+    return (number >> spare).to_bytes(len(body) * 5 // 8, "big")
 
 
 def _base58(text: str) -> bytes:

@@ -1,0 +1,269 @@
+"""The guarded YAML reader: the plain part of YAML, with a line on every node, in linear time.
+
+Refused: anchors, aliases, tags, merge keys, duplicate keys, directives, several documents, block scalars, tabs,
+control characters, a byte order mark. Every scalar stays the text that was written (`on`, `1.10` and dates too);
+`Scalar.plain` says that it stood there without quotes, for schemas that ask for booleans or numbers.
+Source: YAML 1.2; the limits are ours. Events come from libyaml where PyYAML has it, else from its Python parser.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from reconciler.errors import InvalidIndex, Where
+
+MAX_BYTES = 32 << 20  #: of a whole file
+MAX_DEPTH = 16  #: of nested collections
+MAX_SCALAR = 4096  #: characters of one scalar
+
+# Besides controls: the line breaks only YAML knows (editors would count other lines), and the marks that reorder text.
+_FORBIDDEN = re.compile(
+    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
+)
+
+
+class Scalar(str):
+    """A scalar as written, quotes and escapes resolved. `line` counts from 1; `plain`: it stood without quotes."""
+
+    __slots__ = ("line", "plain")
+    line: int
+    plain: bool
+
+
+class Sequence(list["Node"]):
+    """A sequence; `line` is where it begins, from 1."""
+
+    __slots__ = ("line",)
+    line: int
+
+
+class Mapping(dict[Scalar, "Node"]):
+    """A mapping in the order of the file; `line` is where it begins, from 1. Its keys are Scalars with lines."""
+
+    __slots__ = ("line",)
+    line: int
+
+    def value(self, key: str) -> Node | None:
+        """The value under `key`, None when there is none."""
+        return self.get(key)  # type: ignore[call-overload,no-any-return]
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def read(path: Path, name: str | None = None) -> bytes:
+    """The bytes of the regular file `path`, at most MAX_BYTES. Raises InvalidIndex, which calls it `name`."""
+    name = name or str(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidIndex("not a regular file", where=Where(name))
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InvalidIndex("there is no such file", where=Where(name)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidIndex(f"cannot be read: {reason.lower()}", where=Where(name)) from None
+    if len(data) > MAX_BYTES:
+        raise InvalidIndex(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
+    return data
+
+
+def decode(data: bytes, name: str) -> str:
+    """`data` as text, line ends as they are. Raises InvalidIndex with the line of what is not plain UTF-8 text."""
+    if len(data) > MAX_BYTES:
+        raise InvalidIndex(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidIndex(
+            f"not UTF-8: byte {data[error.start]:#04x}",
+            hint="save the file as UTF-8",
+            where=Where(name, line),
+        ) from None
+    _check_characters(text, name)
+    return text
+
+
+def _check_characters(text: str, name: str) -> None:
+    if (found := _FORBIDDEN.search(text)) is None:
+        return
+    where = Where(name, text.count("\n", 0, found.start()) + 1)
+    character = found.group()
+    if character == "\t":
+        raise InvalidIndex("tab character", hint="use spaces", where=where)
+    if character == "\ufeff":
+        raise InvalidIndex(
+            "byte order mark (U+FEFF)", hint="save the file as UTF-8 without a byte order mark", where=where
+        )
+    raise InvalidIndex(f"control character {character!r}", hint="remove it", where=where)
+
+
+def parse(text: str, name: str) -> Node:
+    """The one document in `text`; errors call the file `name`. Raises InvalidIndex with `file:line`."""
+    if len(text) > MAX_BYTES:
+        raise InvalidIndex(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
+    _check_characters(text, name)
+    try:
+        return _build(_events(text), name)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise InvalidIndex(f"not YAML: {what or 'cannot be parsed'}", where=Where(name, line)) from None
+    except yaml.YAMLError as error:
+        raise InvalidIndex(f"not YAML: {str(error).splitlines()[0]}", where=Where(name)) from None
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
+    return yaml.parse(text, Loader=loader)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
+
+
+def _build(events: Iterator[yaml.Event], name: str) -> Node:
+    """The tree of one document, without recursion."""
+    documents = 0
+    root: Node | None = None
+    stack: list[Mapping | Sequence] = []
+    top: Mapping | Sequence | None = None
+    key: Scalar | None = None  # of the mapping on top: the key that waits for its value
+    node: Node
+    for event in events:
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            node = _scalar(event, name)
+        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+            _refuse_properties(event, name)
+            node = Mapping() if kind is yaml.MappingStartEvent else Sequence()
+            node.line = event.start_mark.line + 1
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            stack.pop()
+            top, key = (stack[-1] if stack else None), None
+            continue
+        else:
+            documents += _document(event, documents, name)
+            continue
+        if top is None:
+            root = node
+        elif type(top) is Sequence:
+            top.append(node)
+        elif key is None:
+            key = _key(node, top, name)  # type: ignore[arg-type]
+            continue
+        else:
+            top[key] = node  # type: ignore[call-overload]
+            key = None
+        if kind is not yaml.ScalarEvent:
+            if len(stack) >= MAX_DEPTH:
+                raise InvalidIndex(f"nested deeper than {MAX_DEPTH} levels", where=Where(name, node.line))
+            stack.append(node)  # type: ignore[arg-type]
+            top, key = node, None  # type: ignore[assignment]
+    if root is None:
+        raise InvalidIndex("the file is empty", where=Where(name, 1))
+    return root
+
+
+def _scalar(event: yaml.ScalarEvent, name: str) -> Scalar:
+    if event.anchor is not None or event.tag is not None:
+        _refuse_properties(event, name)
+    value = event.value
+    scalar = Scalar(value)
+    scalar.line = event.start_mark.line + 1
+    style = event.style
+    scalar.plain = not style
+    if style:
+        if style in "|>":
+            raise InvalidIndex(
+                f"block scalar ({style})",
+                hint="write the text on one line, in quotes",
+                where=Where(name, scalar.line),
+            )
+        if not value.isprintable() and (
+            found := _FORBIDDEN.search(value) or ("\n" in value and re.search("\n", value))
+        ):
+            raise InvalidIndex(
+                f"control character {found.group()!r} in a value",
+                hint="remove it",
+                where=Where(name, scalar.line),
+            )
+    if len(value) > MAX_SCALAR:
+        raise InvalidIndex(f"a value longer than {MAX_SCALAR} characters", where=Where(name, scalar.line))
+    return scalar
+
+
+def _key(node: Node, mapping: Mapping, name: str) -> Scalar:
+    where = Where(name, node.line)
+    if not isinstance(node, Scalar):
+        raise InvalidIndex(
+            "a key that is not plain text", hint="keys are names, not lists or mappings", where=where
+        )
+    if node == "<<":
+        raise InvalidIndex("merge key (<<)", hint="write the keys out", where=where)
+    if node in mapping:
+        first = next(other.line for other in mapping if other == node)
+        raise InvalidIndex(
+            f"duplicate key {str(node)!r}",
+            hint=f"it is already on line {first}; remove one of them",
+            where=where,
+        )
+    return node
+
+
+def _document(event: yaml.Event, documents: int, name: str) -> int:
+    """How many documents `event` begins; refuses directives, aliases and a second document."""
+    where = Where(name, event.start_mark.line + 1)
+    if isinstance(event, yaml.AliasEvent):
+        raise InvalidIndex(f"alias (*{event.anchor})", hint="write the value out", where=where)
+    if not isinstance(event, yaml.DocumentStartEvent):
+        return 0
+    if event.version is not None or event.tags:
+        raise InvalidIndex("YAML directive (%)", hint="remove it", where=where)
+    if documents:
+        raise InvalidIndex("a second YAML document (---)", hint="keep one document in the file", where=where)
+    return 1
+
+
+def _refuse_properties(event: yaml.NodeEvent, name: str) -> None:
+    where = Where(name, event.start_mark.line + 1)
+    if event.anchor is not None:
+        raise InvalidIndex(
+            f"anchor (&{event.anchor})", hint="write the value out where it is needed", where=where
+        )
+    if event.tag is not None:
+        raise InvalidIndex(f"tag ({event.tag[:80]})", hint="remove it: values are plain text", where=where)
+
+
+# What an unquoted scalar would be to other readers: YAML 1.2 core schema and YAML 1.1 as PyYAML reads it.
+_IMPLICIT = (
+    ("nothing", re.compile(r"(?:~|null|Null|NULL|)\Z")),
+    (
+        "a boolean",
+        re.compile(r"(?:true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)\Z"),
+    ),
+    ("a date", re.compile(r"\d{4}-\d\d?-\d\d?(?:[Tt ].*)?\Z")),
+    (
+        "a number",
+        re.compile(
+            r"[-+]?(?:0b[01_]+|0o[0-7]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*(?::[0-5]?[0-9])*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?"
+            r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))\Z|\.(?:nan|NaN|NAN)\Z"
+        ),
+    ),
+    ("a special key", re.compile(r"=\Z")),
+)
+_MAY_BE_IMPLICIT = frozenset("0123456789+-.~=nNtTfFyYoO")
+
+
+def implicit_type(scalar: Scalar) -> str | None:
+    """What an unquoted `scalar` is to YAML readers that guess types ("a number", ...); None when it is text."""
+    if not scalar.plain or (scalar and scalar[0] not in _MAY_BE_IMPLICIT):
+        return None
+    for name, pattern in _IMPLICIT:
+        if pattern.match(scalar):
+            return name
+    return None

@@ -1,0 +1,242 @@
+"""`releases/index.yaml`: from text to an Index that holds.
+
+Three steps: the guarded reader, the JSON Schema (skipped when a stamp says that this very text passed it), and the
+rules no schema can say: names, SemVer, canonical CIDs, safe paths, channels that lead somewhere. The last step
+trusts neither of the others, so a forged stamp lets nothing through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from reconciler.content import cid as cids
+from reconciler.content.cid import Cid
+from reconciler.errors import DataError, InvalidIndex, UsageError, Where
+from reconciler.index import guarded_yaml, schemas, stamps
+from reconciler.index.guarded_yaml import Mapping, Node, Scalar, Sequence
+from reconciler.index.model import Index, Model, Version
+from reconciler.index.paths import path_problem
+from reconciler.index.problems import Problem, raise_for, shown
+from reconciler.index.ranges import parse_range
+from reconciler.index.versions import is_version
+
+DEFAULT_TARGETS = ("store",)  #: where nothing names a target
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_CHANNEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
+
+
+def load_index(path: Path, *, stamps: Path | None = None, name: str | None = None) -> Index:
+    """The index in the file `path`. Raises InvalidIndex with `file:line`; errors call the file `name`.
+
+    `stamps` is a cache directory that remembers which text passed the schema; it may be deleted at any time.
+    """
+    name = name or str(path)
+    data = guarded_yaml.read(path, name)
+    return parse_index(guarded_yaml.decode(data, name), path, stamp_directory=stamps, name=name)
+
+
+def parse_index(
+    text: str, path: Path, *, stamp_directory: Path | None = None, name: str | None = None
+) -> Index:
+    """The index that `text`, the content of `path`, says. Raises as `load_index` does."""
+    name = name or str(path)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    tree = guarded_yaml.parse(text, name)
+    key = stamps.stamp_key("index", digest) if stamp_directory is not None else ""
+    stamped = stamp_directory is not None and stamps.is_stamped(stamp_directory, "index", key)
+    if not stamped:
+        raise_for(schemas.problems("index", tree), name)
+    index = _Builder(name, path, digest).index(tree)
+    if stamp_directory is not None and not stamped:
+        stamps.write_stamp(stamp_directory, "index", key)
+    return index
+
+
+def unknown_target(target: str, known: Iterable[str], where: Where) -> InvalidIndex:
+    """The error for a target name in the index that releases/targets.yaml does not have."""
+    hint = schemas.suggestion(target, known) or "add it to releases/targets.yaml"
+    return InvalidIndex(f"unknown target {shown(target)}", hint=hint, where=where)
+
+
+class _Builder:
+    """Makes one Index out of a tree; gathers problems, so that one run tells them all."""
+
+    def __init__(self, name: str, path: Path, digest: str) -> None:
+        self.name = name
+        self.path = path
+        self.digest = digest
+        self.problems: list[Problem] = []
+        self.paths: dict[str, tuple[int, str]] = {}
+
+    def index(self, tree: Node) -> Index:
+        """The whole index. Raises InvalidIndex."""
+        root = self._mapping(tree)
+        if self._text(root, "schema", "'schema' is missing") != "1":
+            self._problem(root, "'schema' must be 1")
+        mark = self._text(root, "id", "'id' is missing")
+        self._check(_NAME, mark, "is not a name")
+        defaults = self._targets(self._mapping(root.value("defaults")), DEFAULT_TARGETS)
+        models = {}
+        for key, node in self._mapping(root.value("models")).items():
+            self._check(_NAME, key, "is not a model name")
+            models[str(key)] = self._model(key, self._mapping(node), defaults)
+        raise_for(self.problems, self.name)
+        return Index(str(mark), self.path, self.digest, models)
+
+    def _model(self, key: Scalar, node: Mapping, defaults: tuple[str, ...]) -> Model:
+        targets = self._targets(node, defaults)
+        values = {field: self._optional(node, field) for field in ("kind", "format", "license")}
+        shared: dict[str, Any] = {field: value for field, value in values.items() if value is not None}
+        versions: dict[str, Version] = {}
+        folded: dict[str, str] = {}
+        for text, body in self._mapping(node.value("versions")).items():
+            if not is_version(text):
+                self._problem(text, f"{shown(text)} is not a SemVer 2.0 version", 'write it like "1.2.0"')
+                continue
+            other = folded.setdefault(text.lower(), text)
+            if other != text:
+                self._problem(
+                    text, f"version {shown(text)} differs from {shown(other)} only by case", "rename one"
+                )
+            versions[str(text)] = self._version(str(key), text, self._mapping(body), targets, shared)
+        channels: dict[str, str] = {}
+        for channel, target in self._mapping(node.value("channels")).items():
+            self._check_channel(channel)
+            if not isinstance(target, Scalar) or target not in versions:
+                self._problem(
+                    target,
+                    f"channel {shown(channel)} names version {shown(str(target))}, which {shown(key)} does not have",
+                    schemas.suggestion(str(target), versions),
+                )
+            channels[str(channel)] = str(target)
+        return Model(str(key), Where(self.name, key.line), versions, channels)
+
+    def _version(
+        self, model: str, key: Scalar, node: Mapping, targets: tuple[str, ...], shared: dict[str, Any]
+    ) -> Version:
+        fields = {str(name): value for name, value in node.items() if isinstance(value, Scalar)}
+        path, created_at = fields.get("path"), fields.get("created_at")
+        cid = self._cid(fields["cid"]) if "cid" in fields else None
+        retired, protect = self._boolean(fields, "retired"), self._boolean(fields, "protect")
+        ref = f"{model}@{key}"
+        if path is not None:
+            self._check_path(path, ref)
+        elif "cid" not in fields:
+            self._problem(key, f"{ref} has neither a path nor a cid", "add the path of its directory")
+        if created_at is not None:
+            self._check_time(created_at)
+        if retired and "cid" not in fields:
+            self._problem(fields["retired"], f"{ref} is retired without a cid", "remove the version instead")
+        if retired and protect:
+            self._problem(
+                fields["retired"],
+                f"{ref} is both retired and protected",
+                "first take protect away, in a commit of its own",
+            )
+        yanked = fields.get("yanked")
+        if yanked is not None and not yanked.strip():
+            self._problem(yanked, f"{ref} is yanked without a reason", 'say why: yanked: "wrong tokenizer"')
+        return Version(
+            model=model,
+            version=str(key),
+            where=Where(self.name, key.line),
+            path=None if path is None else str(path),
+            created_at=None if created_at is None else str(created_at),
+            cid=cid,
+            yanked=None if yanked is None else str(yanked),
+            retired=retired,
+            protect=protect,
+            include_hidden=fields.get("hidden") == "include",
+            targets=self._targets(node, targets),
+            **shared,
+        )
+
+    def _cid(self, text: Scalar) -> Cid | None:
+        try:
+            return cids.parse_canonical(text)
+        except DataError as error:
+            self._problem(text, error.message, error.hint)
+            return None
+
+    def _check_path(self, path: Scalar, ref: str) -> None:
+        if problem := path_problem(path):
+            self._problem(path, f"path {shown(path)} {problem[0]}", problem[1])
+        line, other = self.paths.setdefault(path, (path.line, ref))
+        if other != ref:
+            self._problem(
+                path, f"{ref} and {other} (line {line}) have one path {shown(path)}", "give each its own"
+            )
+
+    def _check_time(self, text: Scalar) -> None:
+        try:
+            if not _TIME.fullmatch(text):
+                raise ValueError
+            datetime.fromisoformat(text[:19])
+        except ValueError:
+            hint = 'write it like "2026-05-07T00:00:00Z"'
+            self._problem(text, f"{shown(text)} is not an RFC 3339 time in UTC", hint)
+
+    def _check_channel(self, channel: Scalar) -> None:
+        if not self._check(_CHANNEL, channel, "is not a channel name"):
+            return
+        try:
+            parse_range(channel)
+        except UsageError:
+            return
+        self._problem(
+            channel, f"channel {shown(channel)} reads as a version range", "choose a name such as stable"
+        )
+
+    def _targets(self, node: Mapping, inherited: tuple[str, ...]) -> tuple[str, ...]:
+        names = node.value("targets")
+        if names is None:
+            return inherited
+        if not isinstance(names, Sequence) or not names:
+            self._problem(names, "'targets' must be a list of names")
+            return inherited
+        for name in names:
+            self._check(_NAME, name, "is not a target name")
+        return tuple(str(name) for name in names)
+
+    def _boolean(self, fields: dict[str, Scalar], field: str) -> bool:
+        if (value := fields.get(field)) is None:
+            return False
+        if (said := schemas.as_boolean(value)) is None:
+            self._problem(value, f"{field!r} must be true or false")
+        return bool(said)
+
+    def _check(self, pattern: re.Pattern[str], value: Node, what: str) -> bool:
+        if isinstance(value, Scalar) and pattern.fullmatch(value):
+            return True
+        self._problem(value, f"{shown(str(value))} {what}")
+        return False
+
+    def _mapping(self, node: Node | None) -> Mapping:
+        if isinstance(node, Mapping):
+            return node
+        if node is not None:
+            self._problem(node, "a mapping should stand here")
+        return Mapping()
+
+    def _optional(self, node: Mapping, field: str) -> str | None:
+        value = node.value(field)
+        return str(value) if isinstance(value, Scalar) else None
+
+    def _text(self, node: Mapping, field: str, missing: str) -> Scalar:
+        value = node.value(field)
+        if isinstance(value, Scalar):
+            return value
+        self._problem(value if value is not None else node, missing)
+        empty = Scalar()
+        empty.line = getattr(node, "line", 1)
+        return empty
+
+    def _problem(self, node: Node, message: str, hint: str | None = None) -> None:
+        self.problems.append(Problem(getattr(node, "line", 1), message, hint))

@@ -1,0 +1,208 @@
+"""The JSON Schemas, applied to trees of the guarded reader.
+
+One schema serves editors and this program, although the reader keeps every scalar as text: the validator here asks
+of a Scalar what YAML would make of it. An unquoted `true` is a boolean, an unquoted `12` an integer, and an
+unquoted scalar that YAML readers take for anything but text (`1.10`, `on`, a date) is no string: quotes are asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.index.guarded_yaml import Node, Scalar, implicit_type
+from reconciler.index.problems import Problem, shown
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})")
+_SECRET_KEY = re.compile(r"(?i)token|password|passwd|secret|credential|jwt|api_?key|private_?key")
+MAX_PROBLEMS = 10  #: told at once
+
+
+@cache
+def schema_text(name: str) -> str:
+    """The text of `<name>.schema.json`: in the wheel beside the package's files, in a checkout at the top."""
+    package = Path(__file__).resolve().parent.parent
+    packaged = package / "schemas" / f"{name}.schema.json"
+    path = packaged if packaged.exists() else package.parent / "schemas" / f"{name}.schema.json"
+    return path.read_text(encoding="utf-8")
+
+
+def problems(name: str, tree: Node) -> list[Problem]:
+    """What in `tree` breaks the schema `name`, in the order of the file, at most MAX_PROBLEMS; [] when it holds."""
+    found = []
+    for error in _validator(name).iter_errors(tree):
+        found.extend(_explain(error))
+        if len(found) >= 10 * MAX_PROBLEMS:  # a hostile file may have millions
+            break
+    return sorted(set(found), key=lambda problem: problem.line)[:MAX_PROBLEMS]
+
+
+def as_integer(value: Scalar) -> int | None:
+    """The integer an unquoted scalar says, or None."""
+    return int(value) if value.plain and _INTEGER.fullmatch(value) else None
+
+
+def as_boolean(value: Scalar) -> bool | None:
+    """The boolean an unquoted `true` or `false` says, or None."""
+    return {"true": True, "false": False}.get(value) if value.plain else None
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """A hint that names what `word` may have been meant to be, or lists a few of what is known."""
+    names = list(known)
+    if close := difflib.get_close_matches(word[:100], names, n=1):
+        return f"did you mean {close[0]!r}?"
+    if not names:
+        return None
+    return "known: " + ", ".join(sorted(names)[:12]) + (", ..." if len(names) > 12 else "")
+
+
+@cache
+def _validator(name: str) -> Validator:
+    import jsonschema.validators
+
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "object": lambda _, value: isinstance(value, dict),
+            "array": lambda _, value: isinstance(value, list),
+            "string": lambda _, value: isinstance(value, Scalar) and implicit_type(value) is None,
+            "boolean": lambda _, value: isinstance(value, Scalar) and as_boolean(value) is not None,
+            "integer": lambda _, value: isinstance(value, Scalar) and as_integer(value) is not None,
+        }
+    )
+    keywords = {"const": _const, "minimum": _minimum, "maximum": _maximum}
+    kind = jsonschema.validators.extend(
+        jsonschema.Draft202012Validator, validators=keywords, type_checker=types
+    )
+    schema = json.loads(schema_text(name))
+    return kind(_inlined(schema, schema["$defs"]))  # type: ignore[no-any-return]
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """`schema` with each `$ref` replaced by its definition: looking them up is a third of the time of a large index."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {key: _inlined(part, definitions) for key, part in schema.items() if key not in ("$ref", "$defs")}
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].removeprefix("#/$defs/")], definitions) | parts
+    return parts
+
+
+# The three keywords whose operand is a number: compared with the number that the text says.
+
+
+def _const(_: object, wanted: Any, value: Any, __: object) -> Iterator[ValidationError]:
+    said = as_integer(value) if isinstance(value, Scalar) and isinstance(wanted, int) else value
+    if said != wanted:
+        yield from _error(f"must be {wanted!r}")
+
+
+def _minimum(_: object, limit: int, value: Any, __: object) -> Iterator[ValidationError]:
+    if isinstance(value, Scalar) and (said := as_integer(value)) is not None and said < limit:
+        yield from _error(f"must be at least {limit}")
+
+
+def _maximum(_: object, limit: int, value: Any, __: object) -> Iterator[ValidationError]:
+    if isinstance(value, Scalar) and (said := as_integer(value)) is not None and said > limit:
+        yield from _error(f"must be at most {limit}")
+
+
+def _error(message: str) -> Iterator[ValidationError]:
+    from jsonschema.exceptions import ValidationError
+
+    yield ValidationError(message)
+
+
+_KINDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "boolean": "true or false",
+    "integer": "a whole number",
+}
+
+
+def _explain(error: ValidationError) -> Iterator[Problem]:
+    """`error` in words for a user, without the value where it may be a secret."""
+    node: Any = error.instance
+    path = [str(part) for part in error.absolute_path]
+    field = _field(path)
+    line = node.line
+    keyword, operand, schema = error.validator, error.validator_value, error.schema
+    if keyword == "additionalProperties":
+        known = list(schema.get("properties", {}))
+        for key in node:
+            if key not in known:
+                yield Problem(key.line, f"unknown key {shown(key)}{_inside(path)}", _unknown_hint(key, known))
+    elif keyword == "required":
+        missing = [key for key in operand if key not in node]
+        for key in missing:
+            yield Problem(line, f"missing key {key!r}{_inside(path)}", None)
+    elif keyword == "type":
+        yield Problem(line, *_wrong_type(field, path, node, operand))
+    elif keyword == "enum":
+        hint = suggestion(node, operand) if isinstance(node, Scalar) else None
+        yield Problem(line, f"{field} must be one of {', '.join(operand)}", hint)
+    elif keyword == "pattern":
+        yield Problem(line, f"{_value(path, node)} {schema['patternErrorMessage']}", None)
+    elif keyword == "maxLength":
+        yield Problem(line, f"{field} is longer than {operand} characters", None)
+    elif keyword in ("minLength", "minItems", "minProperties"):
+        yield Problem(line, f"{field} is empty", None)
+    elif keyword == "uniqueItems":
+        yield Problem(line, f"{field} names something twice", None)
+    else:
+        yield Problem(line, f"{field} {error.message}", None)
+
+
+def _wrong_type(field: str, path: list[str], node: Node, wanted: str) -> tuple[str, str | None]:
+    if wanted == "string" and isinstance(node, Scalar):
+        guess = implicit_type(node)
+        if not node:
+            return f"{field} has no value", "write one, or remove the key"
+        text = "..." if _secret(path) else str(node)
+        return f"{shown(text)} without quotes is {guess} to YAML, not text", f'put it in quotes: "{text}"'
+    if isinstance(node, Scalar) and not node:
+        return f"{field} is empty; it must be {_KINDS[wanted]}", None
+    hint = "write it without quotes" if isinstance(node, Scalar) and not node.plain else None
+    return f"{field} must be {_KINDS[wanted]}", hint
+
+
+def _unknown_hint(key: str, known: list[str]) -> str | None:
+    if _SECRET_KEY.search(key) and "token_env" in known:
+        return "secrets never stand in this file: put it into an environment variable and name that with token_env"
+    return suggestion(key, known)
+
+
+def _field(path: list[str]) -> str:
+    return (
+        repr(path[-1])
+        if path and not path[-1].isdigit()
+        else (f"{path[-2]!r} entry" if len(path) > 1 else "the file")
+    )
+
+
+def _inside(path: list[str]) -> str:
+    return f" in {path[-1]!r}" if path else ""
+
+
+def _secret(path: list[str]) -> bool:
+    return bool(path) and path[-1].endswith("_env")
+
+
+def _value(path: list[str], node: Scalar) -> str:
+    """The field and its value; the value is left out where a secret or an address may stand."""
+    if _secret(path) or "://" in node:
+        return _field(path)
+    return shown(node)
