@@ -1,0 +1,33 @@
+"""ipfs_cluster: an IPFS Cluster as a target, through the REST API of one of its peers.
+
+What it is: `rest.py` makes the calls and `wire.py` reads their answers; `judge.py` says what the cluster's
+word about a pin amounts to; `observe.py` looks at everything at once; `deliver.py` publishes, repairs,
+renames and unpins; `nodes.py` checks and heals the Kubo daemons behind it, where they are configured.
+May use: content, index, net, and the target of the Kubo daemons.
+Promises: a pin whose mark is not ours is never replaced, recovered or removed. A cluster has one pin for a
+CID, and setting it again replaces its name, metadata and replication as a whole: so every call here sends all
+of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.index.model import TargetSpec
+from reconciler.targets.interface import Target
+
+
+def open_target(spec: TargetSpec, *, root: Path, environ: Mapping[str, str]) -> Target:
+    """The cluster that `spec` names; no request is made yet.
+
+    Raises InvalidIndex (an option does not hold) and UsageError (an address or an environment variable).
+    """
+    from reconciler.targets.ipfs_cluster.nodes import Nodes
+    from reconciler.targets.ipfs_cluster.options import read_options
+    from reconciler.targets.ipfs_cluster.target import ClusterTarget
+    from reconciler.targets.open import open_target as open_node
+
+    options = read_options(spec, environ)
+    nodes = Nodes([open_node(node, root=root, environ=environ) for node in options.nodes])
+    return ClusterTarget(spec.name, options, nodes)

@@ -1,0 +1,228 @@
+"""Bring one root into a cluster, back into it, under another label, and out of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from reconciler.content import car
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag
+from reconciler.errors import PeerError
+from reconciler.net.outcomes import Stalled
+from reconciler.net.upload import Upload
+from reconciler.progress import Progress
+from reconciler.targets.interface import Delivery, State
+from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge
+from reconciler.targets.ipfs_cluster.nodes import Healed, Nodes
+from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
+from reconciler.targets.ipfs_cluster.wire import Entry
+from reconciler.targets.ownership import mark_of
+
+_FOREIGN = "held under a pin that is not ours, which is not touched"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: how long a pin may be on its way before PENDING is the answer, and how long a bad state may
+    last.
+    """
+
+    pending: float = 60.0
+    bad: float = 3.0
+    pause: float = 0.2
+
+
+class Deliverer:
+    """Acts on one root at a time. Every method looks first, so that calling it again changes nothing."""
+
+    def __init__(
+        self,
+        rest: ClusterRest,
+        nodes: Nodes,
+        rules: Rules,
+        expire_in: str,
+        *,
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rest = rest
+        self._nodes = nodes
+        self._rules = rules
+        self._expire_in = expire_in
+        self._patience = patience or Patience()
+        self._sleep = sleep
+        self._clock = clock
+
+    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+        """Make the cluster hold `dag` under `label`."""
+        root = dag.layout.root
+        entry = self._rest.entry(root)
+        if entry is None:
+            return self._send(dag, label, progress)
+        if not _ours(entry, label):
+            return self._beside(entry, dag, progress)
+        verdict = self._verdict(entry, ours=True)
+        if verdict.state is State.PARTIAL:
+            return self.repair(dag, (), label, progress)
+        self.relabel(root, label)
+        return self._settle(root, label)
+
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
+        """Put back blocks on the nodes, free a pin that is stuck, make lost pins again, replace peers that
+        are gone.
+        """
+        root = dag.layout.root
+        entry = self._rest.entry(root)
+        if entry is None:
+            return self._send(dag, label, progress)
+        healed = self._nodes.heal(dag, damaged, label, mark_of(label), progress)
+        if not _ours(entry, label):
+            return _with(self._beside(entry, dag, progress), healed)
+        verdict = self._verdict(entry, ours=True)
+        if verdict.stuck:
+            # Nothing but taking it out of the pinset ends the hanging fetch; a complete DAG does not.
+            self._rest.unpin(root)
+            return _with(self._send(dag, label, progress), healed)
+        if verdict.lost:
+            self._rest.recover(root)
+            verdict = self._wait(root, label)
+        if verdict.state is State.PARTIAL and verdict.lost:
+            healed = _plus(healed, self._put(dag, label, progress))
+            self._rest.recover(root)
+            verdict = self._wait(root, label)
+        if verdict.state is State.PARTIAL:
+            self._rest.pin(root, self._options(label, entry))
+        self.relabel(root, label)
+        return _with(self._settle(root, label), healed)
+
+    def relabel(self, root: Cid, label: str) -> None:
+        """Put `label` on a root of ours. Raises PeerError when it is not there or not ours."""
+        entry = self._rest.entry(root)
+        if entry is None:
+            raise PeerError(
+                f"{self._name} does not have {root}", hint="run again; it has to be published first"
+            )
+        if not _ours(entry, label):
+            raise PeerError(
+                f"{self._name}: {root} is {_FOREIGN}",
+                hint="`reconcile adopt` shows it; a cluster keeps one name for a CID",
+            )
+        if entry.label != label:
+            self._rest.pin(root, self._options(label, entry))
+
+    def unpin(self, root: Cid, label: str) -> None:
+        """Take `root` out of the pinset when it carries `label`."""
+        entry = self._rest.entry(root)
+        if entry is not None and entry.label == label:
+            self._rest.unpin(root)
+
+    @property
+    def _name(self) -> str:
+        return self._rest.http.name
+
+    def _send(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+        """Send everything and pin it, through a peer that is then one of its holders."""
+        root, layout = dag.layout.root, dag.layout
+        added = self._rest.add(_upload(dag, f"{self._name}: {label}", progress), self._options(label, None))
+        if added.cid != str(root) or added.size != layout.size:
+            # Pinning what is not all there hangs, and a hanging pin blocks the garbage collection of its
+            # Kubo.
+            self._rest.unpin(root)
+            raise self._short(added.size, layout.size)
+        return _with(self._settle(root, label), Healed(layout.car_size, len(layout)))
+
+    def _put(self, dag: Dag, label: str, progress: Progress) -> Healed:
+        """Send everything without touching any pin."""
+        layout = dag.layout
+        added = self._rest.add(_upload(dag, f"{self._name}: {label}", progress), None)
+        if added.size != layout.size:
+            raise self._short(added.size, layout.size)
+        return Healed(layout.car_size, len(layout))
+
+    def _short(self, got: int, sent: int) -> Stalled:
+        return Stalled(
+            self._name,
+            f"took in {got} bytes of blocks where {sent} were sent",
+            hint="look for a proxy in between that changes or cuts request bodies",
+        )
+
+    def _beside(self, entry: Entry, dag: Dag, progress: Progress) -> Delivery:
+        """Complete the blocks under somebody else's pin, and leave that pin alone."""
+        verdict = self._verdict(entry, ours=False)
+        sent = Healed()
+        if verdict.lost or verdict.stuck:
+            sent = self._put(dag, entry.label or str(entry.cid), progress)
+            verdict = self._verdict(entry, ours=False)
+        words = "; ".join(part for part in (_FOREIGN, verdict.detail) if part)
+        return _with(Delivery(verdict.state, detail=words), sent)
+
+    def _options(self, label: str, entry: Entry | None) -> PinOptions:
+        """Our rules, or what the entry has: a pin that is set again without factors falls back to the
+        default.
+        """
+        low, high = self._rules.factor_min, self._rules.factor_max
+        if not low and entry is not None:
+            low, high = entry.factor_min, entry.factor_max
+        return PinOptions(label, low, high, self._expire_in)
+
+    def _verdict(self, entry: Entry, *, ours: bool) -> Verdict:
+        status, now = self._rest.status(entry.cid)
+        return judge(entry, status, now, self._rules, ours=ours, names={})
+
+    def _settle(self, root: Cid, label: str) -> Delivery:
+        verdict = self._wait(root, label)
+        return Delivery(verdict.state, detail=verdict.detail)
+
+    def _wait(self, root: Cid, label: str) -> Verdict:
+        """The verdict when it is good, or has been bad or pending for long enough."""
+        begin = self._clock()
+        while True:
+            entry = self._rest.entry(root)
+            if entry is None:
+                raise PeerError(
+                    f"{self._name}: {root} was taken out of the pinset meanwhile", hint="run again"
+                )
+            verdict = self._verdict(entry, ours=_ours(entry, label))
+            spent = self._clock() - begin
+            limit = self._patience.pending if verdict.state is State.PENDING else self._patience.bad
+            if verdict.state is State.HELD or spent >= limit:
+                return verdict
+            self._sleep(self._patience.pause)
+
+
+def _ours(entry: Entry, label: str) -> bool:
+    return entry.label.startswith(mark_of(label))
+
+
+def _upload(dag: Dag, title: str, progress: Progress) -> Upload:
+    size = dag.layout.car_size
+
+    def pieces() -> Iterator[bytes]:
+        with progress.task(title, size) as task:
+            for piece in car.stream(dag):
+                yield piece
+                task.advance(len(piece))
+
+    return Upload(size, pieces, "application/vnd.ipld.car")
+
+
+def _plus(one: Healed, other: Healed) -> Healed:
+    return Healed(
+        one.bytes_sent + other.bytes_sent,
+        one.blocks_sent + other.blocks_sent,
+        one.complaints + other.complaints,
+    )
+
+
+def _with(delivery: Delivery, sent: Healed) -> Delivery:
+    """`delivery` with what was sent; complaints of nodes make it PARTIAL."""
+    state = State.PARTIAL if sent.complaints and delivery.state is State.HELD else delivery.state
+    return Delivery(
+        state,
+        delivery.bytes_sent + sent.bytes_sent,
+        delivery.blocks_sent + sent.blocks_sent,
+        "; ".join(part for part in (delivery.detail, *sent.complaints) if part),
+    )

@@ -1,0 +1,103 @@
+"""The options of an ipfs-cluster entry in targets.yaml, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.errors import InvalidIndex
+from reconciler.index.model import TargetSpec
+from reconciler.net.auth import Auth, Scheme
+from reconciler.net.secret import Secret, from_env
+from reconciler.targets.ipfs_cluster.wire import EVERYWHERE
+
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`factor_min` and `factor_max` are 0 when the cluster's default holds, EVERYWHERE for every peer.
+
+    `expire_in` is a Go duration ("" for pins that stay), `expire_seconds` the same as a number. `nodes` are
+    the Kubo daemons behind the cluster, each with the options of a kubo target.
+    """
+
+    api: str
+    auth: Auth | None = None
+    factor_min: int = 0
+    factor_max: int = 0
+    expire_in: str = ""
+    expire_seconds: float = 0.0
+    nodes: tuple[TargetSpec, ...] = ()
+
+
+def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> Options:
+    """Raises InvalidIndex with the entry's line, and UsageError for a missing environment variable."""
+    secret = None
+    variable = spec.options.get("token_env")
+    if variable is not None:
+        secret = from_env(str(variable), environ)
+    low, high = _replication(spec)
+    expire_in = str(spec.options.get("expire_in", ""))
+    return Options(
+        api=str(spec.options.get("api", "")),
+        auth=None if secret is None else Auth(_scheme(secret), secret),
+        factor_min=low,
+        factor_max=high,
+        expire_in=expire_in,
+        expire_seconds=_seconds(spec, expire_in),
+        nodes=_nodes(spec),
+    )
+
+
+def _scheme(secret: Secret) -> Scheme:
+    """A JSON Web Token has no colon, and basic authentication cannot do without one."""
+    return Scheme.BASIC if ":" in secret.reveal() else Scheme.BEARER
+
+
+def _replication(spec: TargetSpec) -> tuple[int, int]:
+    value = spec.options.get("replication")
+    if value is None:
+        return 0, 0
+    factors = value if isinstance(value, Mapping) else {}
+    low = factors.get("min", factors.get("max", 0))
+    high = factors.get("max", low)
+    whole = isinstance(low, int) and isinstance(high, int)
+    if not whole or not (low == high == EVERYWHERE or 1 <= low <= high):
+        raise InvalidIndex(
+            f"replication of target {spec.name!r} does not hold",
+            hint="write {min: 2, max: 3} with 1 <= min <= max, or {min: -1, max: -1} for every peer",
+            where=spec.where,
+        )
+    return low, high
+
+
+def _seconds(spec: TargetSpec, text: str) -> float:
+    if not text:
+        return 0.0
+    if _DURATION.fullmatch(text):
+        seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
+        if seconds > 0:
+            return seconds
+    raise InvalidIndex(
+        f"expire_in of target {spec.name!r} is no duration: {text!r}",
+        hint="write hours, minutes and seconds, such as 720h or 1h30m",
+        where=spec.where,
+    )
+
+
+def _nodes(spec: TargetSpec) -> tuple[TargetSpec, ...]:
+    value = spec.options.get("nodes", ())
+    found = []
+    for number, node in enumerate(value if isinstance(value, list | tuple) else (value,), 1):
+        if not isinstance(node, Mapping) or "api" not in node:
+            raise InvalidIndex(
+                f"node {number} of target {spec.name!r} has no api",
+                hint="write nodes: [{api: http://127.0.0.1:5001}], one for each Kubo behind the cluster",
+                where=spec.where,
+            )
+        found.append(TargetSpec(f"{spec.name}/node{number}", "kubo", dict(node), spec.where))
+    return tuple(found)

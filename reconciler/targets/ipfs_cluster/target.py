@@ -1,0 +1,114 @@
+"""The target itself: the interface's methods, each handed to the file that knows how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag
+from reconciler.net.client import HttpClient
+from reconciler.net.retry import RetryPolicy
+from reconciler.progress import QUIET, Progress
+from reconciler.targets.interface import (
+    Capabilities,
+    Check,
+    Delivery,
+    Diagnosis,
+    Expected,
+    Inventory,
+    Unsupported,
+)
+from reconciler.targets.ipfs_cluster import diagnose, observe
+from reconciler.targets.ipfs_cluster.deliver import Deliverer, Patience
+from reconciler.targets.ipfs_cluster.judge import Rules
+from reconciler.targets.ipfs_cluster.nodes import Nodes
+from reconciler.targets.ipfs_cluster.options import Options
+from reconciler.targets.ipfs_cluster.rest import ClusterRest
+
+
+class ClusterTarget:
+    """An IPFS Cluster behind one of its peers, with the Kubo daemons behind it as far as they are configured.
+
+    `retry`, `rules` and `patience` replace the defaults and what `options` say.
+    """
+
+    kind = "ipfs-cluster"
+
+    def __init__(
+        self,
+        name: str,
+        options: Options,
+        nodes: Nodes,
+        *,
+        retry: RetryPolicy | None = None,
+        rules: Rules | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.name = name
+        self.capabilities = Capabilities(serves_blocks=len(nodes) > 0, one_label=True)
+        self._progress = QUIET
+        self._http = HttpClient(
+            options.api,
+            name=name,
+            auth=options.auth,
+            retry=retry,
+            on_retry=self._note,
+        )
+        self._options = options
+        self._nodes = nodes
+        self._rest = ClusterRest(self._http)
+        self._rules = rules or Rules(options.factor_min, options.factor_max, options.expire_seconds)
+        self._deliverer = Deliverer(self._rest, nodes, self._rules, options.expire_in, patience=patience)
+
+    def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
+        """Four calls to the cluster, and what `check` asks for on each node behind it."""
+        self._progress = progress
+        world = observe.look(self._rest)
+        return observe.inventory(
+            world, expected, check, mark, rules=self._rules, nodes=self._nodes, progress=progress
+        )
+
+    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+        """See Deliverer.publish."""
+        self._progress = progress
+        return self._deliverer.publish(dag, label, progress)
+
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
+        """See Deliverer.repair."""
+        self._progress = progress
+        return self._deliverer.repair(dag, damaged, label, progress)
+
+    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
+        """Not offered: a pin whose blocks never come hangs, and with it garbage collection in its Kubo."""
+        raise Unsupported("a cluster is given bytes, not CIDs")
+
+    def relabel(self, root: Cid, label: str) -> None:
+        """See Deliverer.relabel."""
+        self._deliverer.relabel(root, label)
+
+    def unpin(self, root: Cid, label: str) -> None:
+        """See Deliverer.unpin."""
+        self._deliverer.unpin(root, label)
+
+    def dag(self, root: Cid) -> Dag:
+        """The DAG as one of the nodes serves it; the cluster's own API hands out no blocks."""
+        if not len(self._nodes):
+            raise Unsupported("a cluster without nodes serves no blocks")
+        return self._nodes.dag(root)
+
+    def origins(self) -> tuple[str, ...]:
+        """The swarm addresses of the Kubo daemons that the cluster's peers have."""
+        found = [address for peer in self._rest.peers() for address in peer.ipfs_addresses]
+        return tuple(address for address in dict.fromkeys(found) if "/p2p/" in address)
+
+    def diagnose(self) -> Sequence[Diagnosis]:
+        """See diagnose.examine."""
+        return diagnose.examine(self._rest, self._options)
+
+    def _note(self, text: str) -> None:
+        self._progress.note(text)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+        self._nodes.close()

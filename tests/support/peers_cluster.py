@@ -1,0 +1,248 @@
+"""Real IPFS Cluster peers on loopback, each with a Kubo daemon of its own, all in a temporary directory.
+
+Nothing listens on or dials a public address but one ephemeral UDP socket of libp2p: no bootstrap, no mDNS, no
+DHT. Intervals are shortened so that a peer that dies is noticed within seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_SECONDS = 60.0
+PING = "1s"
+
+
+def missing_programs() -> str:
+    """What is not on PATH, in words for a skip; "" when all is there."""
+    names = [name for name in ("ipfs", "ipfs-cluster-service") if shutil.which(name) is None]
+    return f"not on PATH: {', '.join(names)}" if names else ""
+
+
+def free_port() -> int:
+    """A TCP port on loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(what: str, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Poll `ready` until it holds; AssertionError that says `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still waiting for {what} after {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def call(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    """Status and body of one plain request, for setting the scene without the code under test."""
+    request = urllib.request.Request(url, method=method, headers=dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@dataclass
+class _Daemon:
+    """A child process with its log; stopped by its own pid only."""
+
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                list(self.command), env=dict(self.environ), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+
+
+@dataclass
+class ClusterPeer:
+    """One cluster peer and the Kubo behind it. `rest`, `psa` and `kubo` are base URLs."""
+
+    name: str
+    home: Path
+    secret: str
+    basic_auth: Mapping[str, str] | None
+    bootstrap: str
+    rest: str = ""
+    psa: str = ""
+    kubo: str = ""
+    swarm: str = ""
+    _cluster: _Daemon | None = None
+    _kubo: _Daemon | None = None
+
+    @property
+    def blockstore(self) -> Path:
+        """Where Kubo's flatfs keeps its block files."""
+        return self.home / "kubo" / "blocks"
+
+    def start(self) -> None:
+        """Initialise when new, start both daemons, wait until both answer."""
+        self.start_kubo()
+        self.start_cluster()
+
+    def start_kubo(self) -> None:
+        repo = self.home / "kubo"
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "IPFS_PATH": str(repo),
+            "IPFS_TELEMETRY": "off",
+        }
+        if not repo.exists():
+            repo.mkdir(parents=True)
+            _run(["ipfs", "init", "--profile", "test,unixfs-v1-2025"], environ)
+            port = free_port()
+            _run(["ipfs", "config", "Addresses.API", f"/ip4/127.0.0.1/tcp/{port}"], environ)
+            _run(["ipfs", "config", "Routing.Type", "none"], environ)
+            self.kubo = f"http://127.0.0.1:{port}"
+        self._kubo = _Daemon(["ipfs", "daemon"], environ, self.home / "kubo.log")
+        self._kubo.start()
+        wait_until(
+            f"Kubo of {self.name}", lambda: self._answers(self._kubo, f"{self.kubo}/api/v0/id", "POST")
+        )
+
+    def start_cluster(self) -> None:
+        path = self.home / "cluster"
+        environ = {"PATH": os.environ["PATH"], "HOME": str(self.home), "IPFS_CLUSTER_PATH": str(path)}
+        if not path.exists():
+            _run(["ipfs-cluster-service", "init", "--consensus", "crdt"], environ)
+            self._configure(path / "service.json")
+        command = ["ipfs-cluster-service", "daemon"]
+        if self.bootstrap:
+            command += ["--bootstrap", self.bootstrap]
+        self._cluster = _Daemon(command, environ, self.home / "cluster.log")
+        self._cluster.start()
+        wait_until(f"cluster {self.name}", lambda: self._answers(self._cluster, f"{self.rest}/health", "GET"))
+        peer_id = json.loads((path / "identity.json").read_text())["id"]
+        self.swarm = f"{self._listen}/p2p/{peer_id}"
+
+    def stop_cluster(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._cluster is not None:
+            self._cluster.stop(how)
+
+    def stop_kubo(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._kubo is not None:
+            self._kubo.stop(how)
+
+    def stop(self) -> None:
+        self.stop_cluster(signal.SIGKILL)
+        self.stop_kubo(signal.SIGKILL)
+
+    def kubo_call(self, command: str) -> tuple[int, bytes]:
+        """One Kubo RPC, such as `pin/ls?type=recursive`, behind the cluster's back."""
+        return call(f"{self.kubo}/api/v0/{command}", method="POST")
+
+    def block_file(self, cid: str) -> Path:
+        """The file in which Kubo keeps the block `cid` (CIDv1, base32), by flatfs' next-to-last/2 rule."""
+        _, body = self.kubo_call(f"cid/format?arg={cid}&f=%25M&b=base32upper")
+        key = json.loads(body)["Formatted"].removeprefix("B")
+        return self.blockstore / key[-3:-1] / f"{key}.data"
+
+    def _configure(self, file: Path) -> None:
+        config = json.loads(file.read_text())
+        rest, psa, proxy, swarm = (free_port() for _ in range(4))
+        node = "/ip4/127.0.0.1/tcp/" + self.kubo.rsplit(":", 1)[1]
+        config["cluster"] |= {
+            "peername": self.name,
+            "secret": self.secret,
+            "listen_multiaddress": [f"/ip4/127.0.0.1/tcp/{swarm}"],
+            "mdns_interval": "0s",
+            "monitor_ping_interval": PING,
+            "peer_watch_interval": PING,
+        }
+        config["api"]["restapi"] |= {
+            "http_listen_multiaddress": f"/ip4/127.0.0.1/tcp/{rest}",
+            "basic_auth_credentials": self.basic_auth,
+        }
+        config["api"]["pinsvcapi"] |= {
+            "http_listen_multiaddress": f"/ip4/127.0.0.1/tcp/{psa}",
+            "basic_auth_credentials": self.basic_auth,
+        }
+        config["api"]["ipfsproxy"] |= {
+            "listen_multiaddress": f"/ip4/127.0.0.1/tcp/{proxy}",
+            "node_multiaddress": node,
+        }
+        config["ipfs_connector"]["ipfshttp"] |= {"node_multiaddress": node, "connect_swarms_delay": PING}
+        config["monitor"]["pubsubmon"]["check_interval"] = PING
+        file.write_text(json.dumps(config))
+        self.rest, self.psa = f"http://127.0.0.1:{rest}", f"http://127.0.0.1:{psa}"
+        self._listen = f"/ip4/127.0.0.1/tcp/{swarm}"
+
+    def _answers(self, daemon: _Daemon | None, url: str, method: str) -> bool:
+        if daemon is None or not daemon.alive():
+            log = daemon.log.read_text(errors="replace")[-2000:] if daemon else ""
+            raise AssertionError(f"{self.name} ended while starting:\n{log}")
+        try:
+            return call(url, method=method)[0] < 300
+        except OSError:
+            return False
+
+
+def _run(command: Sequence[str], environ: Mapping[str, str]) -> None:
+    done = subprocess.run(list(command), env=dict(environ), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr[-2000:]}")
+
+
+@contextmanager
+def cluster(
+    home: Path, peers: int = 1, *, basic_auth: Mapping[str, str] | None = None
+) -> Iterator[list[ClusterPeer]]:
+    """A cluster of `peers` peers that know one another; all of it is stopped at the end."""
+    secret = secrets.token_hex(32)
+    running: list[ClusterPeer] = []
+    try:
+        for number in range(1, peers + 1):
+            bootstrap = running[0].swarm if running else ""
+            peer = ClusterPeer(f"peer{number}", home / f"peer{number}", secret, basic_auth, bootstrap)
+            peer.home.mkdir(parents=True)
+            running.append(peer)
+            peer.start()
+        wait_until(
+            "the peers to know one another", lambda: all(_knows(p, peers, basic_auth) for p in running)
+        )
+        yield running
+    finally:
+        for peer in running:
+            peer.stop()
+
+
+def _knows(peer: ClusterPeer, peers: int, basic_auth: Mapping[str, str] | None) -> bool:
+    if basic_auth:
+        return True
+    status, body = call(f"{peer.rest}/peers")
+    return status == 200 and len(body.splitlines()) == peers
