@@ -24,6 +24,8 @@ PROPOSAL_BRANCH = (
     "reconciler/resolve-cids"  #: the one stable branch; a second proposal never exists beside it
 )
 
+BODY_LIMIT = 65_536  #: characters of a proposal's body or a comment; GitHub takes no more
+
 
 class BranchOutcome(StrEnum):
     """What `ensure_branch` found or did."""
@@ -32,6 +34,7 @@ class BranchOutcome(StrEnum):
     UPDATED = "updated"  #: other contents, or the same contents on a base that moved
     UNCHANGED = "unchanged"
     EMPTY = "empty"  #: the base holds these very files: there is nothing to propose, and no branch was made
+    BASE_MOVED = "base_moved"  #: the base changed these very files meanwhile; run again on the newer commit
     HUMAN_EDITED = "human_edited"  #: the branch carries a commit that is not ours; left alone
 
 
@@ -134,11 +137,19 @@ class Forge(Protocol):
     name: str  #: as a user knows it: "GitHub", "GitLab", …
 
     def ensure_branch(
-        self, files: Mapping[str, bytes], message: str, *, base: str, branch: str = PROPOSAL_BRANCH
+        self,
+        files: Mapping[str, bytes],
+        message: str,
+        *,
+        base: str,
+        planned: str | None = None,
+        branch: str = PROPOSAL_BRANCH,
     ) -> BranchResult:
         """Make `branch` one commit of ours on top of `base` that sets `files` (repository path to contents).
 
-        Raises UsageError for a path that could leave the repository, and PeerError.
+        `planned` is the commit of `base` that the files were made from, when it is known: if `base` has
+        changed one of them since, nothing is done (BASE_MOVED), so that a proposal never takes back what
+        others merged. Raises UsageError for a path that could leave the repository, and PeerError.
         """
 
     def ensure_proposal(self, proposal: Proposal) -> ProposalResult:

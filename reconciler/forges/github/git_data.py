@@ -1,0 +1,170 @@
+"""Commits and branches of a GitHub repository, through its git database API."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.forges.fields import Fields
+from reconciler.forges.github.address import GitHubAddress
+from reconciler.forges.github.graphql import graphql
+from reconciler.forges.rest import RestApi
+
+_NOWHERE = "0" * 40
+_LISTED_FILES = 300  # GitHub lists no more of a comparison
+_MOVE = "mutation($input: UpdateRefsInput!) { updateRefs(input: $input) { clientMutationId } }"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit as GitHub tells it; `author` is a name for people."""
+
+    sha: str
+    tree: str
+    parents: tuple[str, ...]
+    author: str
+    message: str
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a head differs from a base: its own commits, oldest first, and the paths it changes.
+
+    `all_commits` and `all_paths` are False when there are more than GitHub lists. `ahead` is True when the
+    base is an ancestor of the head.
+    """
+
+    base: Commit
+    commits: tuple[Commit, ...]
+    paths: frozenset[str]
+    all_commits: bool
+    all_paths: bool
+    ahead: bool
+
+
+class GitData:
+    """The git database of one repository. Every method raises Outcome."""
+
+    def __init__(self, api: RestApi, address: GitHubAddress) -> None:
+        self._api = api
+        self._address = address
+        self._node: str | None = None
+
+    def tip(self, branch: str) -> str | None:
+        """The commit a branch points at, None when there is no such branch."""
+        path = self._address.path("git", "ref", f"heads/{branch}")
+        found = self._api.find(path, doing=f"reading the branch {branch!r}")
+        return None if found is None else found.text("object", "sha")
+
+    def commit(self, sha: str) -> Commit:
+        """One commit by its id."""
+        found = self._api.read(self._address.path("git", "commits", sha), doing="reading the base commit")
+        return _commit(found.text("sha"), found)
+
+    def compare(self, base: str, head: str) -> Comparison | None:
+        """What `head` has beyond `base` (commit ids); None when they share no history."""
+        path = self._address.path("compare", f"{base}...{head}")
+        found = self._api.find(path, doing="comparing the branch with its base")
+        if found is None:
+            return None
+        commits = tuple(_listed_commit(one) for one in found.items("commits"))
+        files = list(found.items_or_none("files"))
+        paths = {file.text("filename") for file in files}
+        paths |= {file.text_or("", "previous_filename") for file in files} - {""}
+        return Comparison(
+            base=_listed_commit(found.at("base_commit")),
+            commits=commits,
+            paths=frozenset(paths),
+            all_commits=len(commits) == found.number("total_commits"),
+            all_paths=len(files) < _LISTED_FILES,
+            ahead=found.text("status") in ("ahead", "identical"),
+        )
+
+    def make_tree(self, base_tree: str, files: Mapping[str, bytes]) -> str:
+        """Store the tree `base_tree` with `files` set; give its id. Storing it again changes nothing."""
+        entries = [
+            {"path": path, "mode": "100644", "type": "blob", **self._content(data)}
+            for path, data in files.items()
+        ]
+        found = self._api.write(
+            "POST",
+            self._address.path("git", "trees"),
+            {"base_tree": base_tree, "tree": entries},
+            doing="storing the files",
+            repeatable=True,
+        )
+        return found.text("sha")
+
+    def make_commit(self, tree: str, parent: str, message: str) -> Commit:
+        """Store a commit. It names no author: GitHub then signs it for a bot or an App."""
+        found = self._api.write(
+            "POST",
+            self._address.path("git", "commits"),
+            {"message": message, "tree": tree, "parents": [parent]},
+            doing="storing the commit",
+            repeatable=True,  # twice makes two objects of which one is never used
+        )
+        return _commit(found.text("sha"), found)
+
+    def create_branch(self, branch: str, sha: str) -> None:
+        """Make a branch that must not exist: GitHub refuses when it does."""
+        self._api.write(
+            "POST",
+            self._address.path("git", "refs"),
+            {"ref": f"refs/heads/{branch}", "sha": sha},
+            doing=f"creating the branch {branch!r}",
+            repeatable=False,
+        )
+
+    def move_branch(self, branch: str, old: str, new: str) -> None:
+        """Point a branch at `new` if it still points at `old`.
+
+        The REST call has no such condition, and would overwrite what a person pushes between two calls;
+        GraphQL's updateRefs has. Raises Outcome; whether the branch moved is then unknown, and must be looked
+        at.
+        """
+        self._swap(branch, old, new, doing=f"moving the branch {branch!r}")
+
+    def delete_branch(self, branch: str, old: str) -> None:
+        """Delete a branch if it still points at `old`. Raises as `move_branch` does."""
+        self._swap(branch, old, _NOWHERE, doing=f"deleting the branch {branch!r}")
+
+    def _swap(self, branch: str, old: str, new: str, *, doing: str) -> None:
+        update = {"name": f"refs/heads/{branch}", "beforeOid": old, "afterOid": new, "force": True}
+        variables = {"input": {"repositoryId": self._node_id(), "refUpdates": [update]}}
+        graphql(self._api, self._address, _MOVE, variables, doing=doing, repeatable=False)
+
+    def _node_id(self) -> str:
+        if self._node is None:
+            self._node = self._api.read(self._address.path(), doing="reading the repository").text("node_id")
+        return self._node
+
+    def _content(self, data: bytes) -> dict[str, str]:
+        try:
+            return {"content": data.decode("utf-8")}
+        except UnicodeDecodeError:
+            encoded = {"content": base64.b64encode(data).decode("ascii"), "encoding": "base64"}
+            found = self._api.write(
+                "POST", self._address.path("git", "blobs"), encoded, doing="storing a file", repeatable=True
+            )
+            return {"sha": found.text("sha")}
+
+
+def _commit(sha: str, fields: Fields) -> Commit:
+    parents = tuple(parent.text("sha") for parent in fields.items_or_none("parents"))
+    return Commit(
+        sha,
+        fields.text("tree", "sha"),
+        parents,
+        fields.text_or("someone", "author", "name"),
+        fields.text("message"),
+        fields.flag("verification", "verified"),
+    )
+
+
+def _listed_commit(fields: Fields) -> Commit:
+    """A commit as comparisons list it: git's own part is one level down, its parents are not."""
+    inner = _commit(fields.text("sha"), fields.at("commit"))
+    return replace(inner, parents=tuple(parent.text("sha") for parent in fields.items_or_none("parents")))
