@@ -1,0 +1,410 @@
+"""What every target must do, as a library: README.md says how to hold a new one to it.
+
+A test of a target subclasses `TargetSuite`, gives a `subject` fixture and sets the fields in which it
+differs. A slow peer sets `settle_seconds`; what a target cannot do it says in its capabilities, and the suite
+asks for the refusal instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+import pytest
+
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag, DagLayout
+from reconciler.errors import BlockUnavailable, PeerError, SourceChanged
+from reconciler.progress import QUIET
+from reconciler.targets.interface import (
+    Check,
+    Delivery,
+    Expected,
+    Observation,
+    Pin,
+    State,
+    Target,
+    Unsupported,
+)
+from tests.support.dags import MemoryDag
+from tests.support.shapes import SHAPES, Failing, Without, bundle, large_file, single_leaf, twins
+
+MARK = "reconciler/suite/"
+LABEL = f"{MARK}model@1.0.0"
+OTHER_LABEL = f"{MARK}model@1.0.1"
+FOREIGN_LABEL = "reconciler/someone-else/model@1.0.0"  # another index in the same target
+STRANGER_LABEL = "backups 2019"  # no reconciler at all
+
+
+class Damage(StrEnum):
+    """Ways in which a peer loses blocks behind our back."""
+
+    LOST_LEAF = "leaf lost"
+    CORRUPT_LEAF = "leaf corrupted, same size"
+    TRUNCATED_LEAF = "leaf truncated"
+    LOST_INNER = "inner node lost"
+    LOST_ROOT = "root node lost"
+    ALL_LOST = "every block lost, the pin kept"
+
+
+class Subject(Protocol):
+    """One fresh, empty target, and hands on the peer behind it that do not go through the code under test."""
+
+    target: Target
+
+    def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
+        """Do `kind` to the block `cid` of the published `dag`, where the peer keeps its blocks."""
+
+    def pin_as_stranger(self, dag: Dag, label: str) -> None:
+        """Keep `dag` under `label` as another program would, or another index."""
+
+    def serve(self, dag: Dag) -> Sequence[str]:
+        """Make `dag` fetchable for a target that pins by CID; its origins. Called only for such targets."""
+
+    def snapshot(self) -> object:
+        """All that the peer keeps, in a form that compares equal as long as nothing changes."""
+
+    def make_unreachable(self) -> None:
+        """Stop the peer, or hide it; nothing follows but `observe`."""
+
+
+class TargetSuite:
+    """The suite. Subclass it as `Test…` with a `subject` fixture."""
+
+    #: how long the peer may take until it says what it holds
+    settle_seconds: ClassVar[float] = 0.0
+    #: the damage that `Subject.damage` can do, and the shallowest check that must see it
+    seen_at: ClassVar[Mapping[Damage, Check]] = {}
+    #: the damage after which the target cannot say which blocks are bad
+    vague: ClassVar[frozenset[Damage]] = frozenset()
+    #: blocks that a repair may send beside the damaged ones and the inner nodes
+    repair_slack: ClassVar[int] = 0
+    #: whether blocks that an interrupted publish brought are still there for the next one
+    resumes: ClassVar[bool] = False
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "damage" in metafunc.fixturenames:
+            metafunc.parametrize("damage", list(self.seen_at), ids=lambda kind: kind.name.lower())
+        if "shape" in metafunc.fixturenames:
+            metafunc.parametrize("shape", list(SHAPES))
+
+    # -- what the tests are made of; a suite may override these ----------------------------------------------
+
+    def look(self, target: Target, dag: Dag, check: Check, layout: DagLayout | None = None) -> Observation:
+        """One observation of `dag`, wanted as LABEL."""
+        root = dag.layout.root
+        inventory = target.observe([Expected(root, (LABEL,), layout=layout)], check, MARK, QUIET)
+        assert list(inventory.observations) == [root]
+        return inventory.observations[root]
+
+    def settled(self, target: Target, dag: Dag, check: Check, wanted: State = State.HELD) -> Observation:
+        """What the target says once it is `wanted`, or after settle_seconds whatever it says then."""
+        deadline = time.monotonic() + self.settle_seconds
+        while (seen := self.look(target, dag, check)).state is not wanted and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return seen
+
+    def deliver(self, subject: Subject, dag: Dag, label: str = LABEL) -> Delivery:
+        """Publish `dag` in the way the target has, and wait until it is held."""
+        target = subject.target
+        if target.capabilities.takes_bytes:
+            delivery = target.publish(dag, label, QUIET)
+        else:
+            delivery = target.pin(dag.layout.root, label, subject.serve(dag))
+        seen = self.settled(target, dag, Check.QUICK)
+        assert (seen.state, seen.detail) == (State.HELD, "")
+        return delivery
+
+    def victims(self, layout: DagLayout, damage: Damage) -> list[Cid]:
+        """The blocks of the 1,025-leaf file that `damage` makes bad."""
+        tree = layout.tree_positions()
+        leaf = next(position for position in range(500, len(layout)) if layout.is_leaf(position))
+        if damage is Damage.ALL_LOST:
+            return [block.cid for block in layout]
+        return [layout.cid({Damage.LOST_ROOT: tree[0], Damage.LOST_INNER: tree[1]}.get(damage, leaf))]
+
+    def repair_bytes(self, layout: DagLayout, victims: Sequence[Cid]) -> int:
+        """The most bytes that a repair of `victims` may send."""
+        sizes = {block.cid: block.size for block in layout}
+        needed = {*victims, *(layout.cid(position) for position in layout.tree_positions())}
+        return sum(sizes[cid] for cid in needed) + self.repair_slack * max(sizes.values())
+
+    def assert_reads_back(self, target: Target, dag: MemoryDag) -> None:
+        """Every block, in the right order, where the target serves blocks at all."""
+        if not target.capabilities.serves_blocks:
+            return
+        with closing(target.dag(dag.layout.root)) as served:
+            assert list(served.layout) == list(dag.layout)
+            for position in range(len(served.layout)):
+                assert served.read(position) == dag.read(position)
+
+    @pytest.fixture
+    def target(self, subject: Subject) -> Target:
+        return subject.target
+
+    @pytest.fixture
+    def salt(self, request: pytest.FixtureRequest) -> str:
+        """Different content in every test, so that tests may share one daemon."""
+        return request.node.nodeid
+
+    # -- publishing -----------------------------------------------------------------------------------------
+
+    def test_an_unpublished_root_is_absent(self, subject: Subject, salt: str) -> None:
+        before = subject.snapshot()
+        for check in Check:
+            assert self.look(subject.target, bundle(salt), check).state is State.ABSENT
+        assert subject.snapshot() == before
+
+    def test_a_published_dag_is_held_at_every_depth(self, subject: Subject, shape: str, salt: str) -> None:
+        dag = SHAPES[shape](salt)
+        self.deliver(subject, dag)
+        for check in Check:
+            seen = self.look(subject.target, dag, check)
+            assert (seen.state, seen.damaged, seen.detail) == (State.HELD, (), "")
+            assert seen.labels == (LABEL,)
+            assert seen.checked
+
+    def test_publish_says_what_it_sent(self, subject: Subject, target: Target, salt: str) -> None:
+        dag = bundle(salt)
+        if not target.capabilities.takes_bytes:
+            with pytest.raises(Unsupported):
+                target.publish(dag, LABEL, QUIET)
+            return
+        delivery = target.publish(dag, LABEL, QUIET)
+        assert (delivery.bytes_sent, delivery.blocks_sent) == (dag.layout.size, len(dag.layout))
+
+    def test_publish_again_changes_nothing(self, subject: Subject, salt: str) -> None:
+        dag = bundle(salt)
+        self.deliver(subject, dag)
+        before = subject.snapshot()
+        again = self.deliver(subject, dag)
+        assert again.bytes_sent == again.blocks_sent == 0
+        assert subject.snapshot() == before
+
+    def test_observing_changes_nothing(self, subject: Subject, salt: str) -> None:
+        dag = bundle(salt)
+        self.deliver(subject, dag)
+        before = subject.snapshot()
+        for check in Check:
+            self.look(subject.target, dag, check)
+        assert subject.snapshot() == before
+
+    def test_what_was_published_reads_back_equal(self, subject: Subject, shape: str, salt: str) -> None:
+        dag = SHAPES[shape](salt)
+        self.deliver(subject, dag)
+        self.assert_reads_back(subject.target, dag)
+
+    def test_one_observe_tells_many_roots_apart(self, subject: Subject, salt: str) -> None:
+        held = [bundle(f"{salt}{number}") for number in range(3)]
+        absent = large_file(salt)
+        for number, dag in enumerate(held):
+            self.deliver(subject, dag, f"{MARK}model@2.0.{number}")
+        expected = [Expected(dag.layout.root, (LABEL,)) for dag in (*held, absent)]
+        inventory = subject.target.observe(expected, Check.QUICK, MARK, QUIET)
+        states = {root: seen.state for root, seen in inventory.observations.items()}
+        assert states == {dag.layout.root: State.HELD for dag in held} | {absent.layout.root: State.ABSENT}
+        assert {Pin(dag.layout.root, f"{MARK}model@2.0.{number}") for number, dag in enumerate(held)} <= set(
+            inventory.owned
+        )
+
+    def test_what_was_published_is_owned_whether_expected_or_not(self, subject: Subject, salt: str) -> None:
+        dag = bundle(salt)
+        self.deliver(subject, dag)
+        inventory = subject.target.observe([], Check.QUICK, MARK, QUIET)
+        assert Pin(dag.layout.root, LABEL) in inventory.owned
+        assert Pin(dag.layout.root, LABEL) not in inventory.foreign
+
+    # -- interruption ---------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("after", [0, 1, 20])
+    def test_a_source_that_changes_leaves_nothing_wrong(
+        self, subject: Subject, target: Target, salt: str, after: int
+    ) -> None:
+        dag = bundle(salt)
+        if not target.capabilities.takes_bytes:
+            return
+        with pytest.raises(SourceChanged):
+            target.publish(Failing(dag, after), LABEL, QUIET)
+        assert self.look(target, dag, Check.QUICK).state is not State.HELD
+        delivery = target.publish(dag, LABEL, QUIET)
+        assert self.look(target, dag, Check.FULL).state is State.HELD
+        if self.resumes and after > 1:
+            assert delivery.bytes_sent < dag.layout.size
+        else:
+            assert delivery.bytes_sent <= dag.layout.size
+
+    # -- damage and repair ----------------------------------------------------------------------------------
+
+    def test_damage_is_seen_repaired_and_then_gone(self, subject: Subject, damage: Damage, salt: str) -> None:
+        dag = large_file(salt)
+        self.deliver(subject, dag)
+        victims = self.victims(dag.layout, damage)
+        subject.damage(dag, damage, victims[0])
+        checks = list(Check)
+        for check in checks[checks.index(self.seen_at[damage]) :]:
+            for layout in (dag.layout, None):
+                seen = self.look(subject.target, dag, check, layout)
+                assert seen.state is State.PARTIAL, check
+                assert seen.detail
+                assert set(seen.damaged) <= set(victims)
+        seen = self.look(subject.target, dag, Check.FULL, dag.layout)
+        if damage not in self.vague:
+            assert set(seen.damaged) == set(victims)
+        delivery = subject.target.repair(dag, seen.damaged, LABEL, QUIET)
+        assert delivery.bytes_sent <= self.repair_bytes(dag.layout, victims)
+        after = self.settled(subject.target, dag, Check.FULL)
+        assert (after.state, after.damaged) == (State.HELD, ())
+        self.assert_reads_back(subject.target, dag)
+
+    def test_a_repair_of_something_healthy_changes_nothing(self, subject: Subject, salt: str) -> None:
+        dag = bundle(salt)
+        self.deliver(subject, dag)
+        if not subject.target.capabilities.takes_bytes:
+            return
+        before = subject.snapshot()
+        assert subject.target.repair(dag, (), LABEL, QUIET).bytes_sent == 0
+        assert subject.snapshot() == before
+
+    def test_a_repair_without_the_lost_block_is_not_called_held(
+        self, subject: Subject, damage: Damage, salt: str
+    ) -> None:
+        dag = large_file(salt)
+        self.deliver(subject, dag)
+        victims = self.victims(dag.layout, damage)
+        subject.damage(dag, damage, victims[0])
+        donor = Without(dag, [dag.layout.find(cid) or 0 for cid in victims])
+        try:
+            delivery = subject.target.repair(donor, victims, LABEL, QUIET)
+        except (BlockUnavailable, PeerError):
+            pass
+        else:
+            assert delivery.state is not State.HELD
+        assert self.look(subject.target, dag, Check.FULL).state is State.PARTIAL
+        subject.target.repair(dag, victims, LABEL, QUIET)
+        assert self.settled(subject.target, dag, Check.FULL).state is State.HELD
+
+    def test_repairing_one_root_leaves_its_sibling_alone(
+        self, subject: Subject, damage: Damage, salt: str
+    ) -> None:
+        dag, sibling = large_file(salt), bundle(salt)
+        self.deliver(subject, sibling, OTHER_LABEL)
+        self.deliver(subject, dag)
+        victims = self.victims(dag.layout, damage)
+        subject.damage(dag, damage, victims[0])
+        seen = self.look(subject.target, sibling, Check.FULL)
+        assert (seen.state, seen.labels) == (State.HELD, (OTHER_LABEL,))
+        subject.target.repair(dag, victims, LABEL, QUIET)
+        seen = self.settled(subject.target, sibling, Check.FULL)
+        assert (seen.state, seen.labels) == (State.HELD, (OTHER_LABEL,))
+
+    # -- labels ---------------------------------------------------------------------------------------------
+
+    def test_a_label_is_changed_without_bytes(self, subject: Subject, target: Target, salt: str) -> None:
+        dag = bundle(salt)
+        self.deliver(subject, dag)
+        target.relabel(dag.layout.root, OTHER_LABEL)
+        target.relabel(dag.layout.root, OTHER_LABEL)
+        labels = (OTHER_LABEL,) if target.capabilities.one_label else (LABEL, OTHER_LABEL)
+        seen = self.settled(target, dag, Check.FULL)
+        assert (seen.state, seen.labels) == (State.HELD, labels)
+        if not target.capabilities.one_label:
+            target.unpin(dag.layout.root, LABEL)
+        assert self.settled(target, dag, Check.QUICK).labels == (OTHER_LABEL,)
+        target.unpin(dag.layout.root, OTHER_LABEL)
+        assert self.settled(target, dag, Check.QUICK, State.ABSENT).state is State.ABSENT
+
+    def test_unpin_may_be_repeated_and_may_miss(self, subject: Subject, salt: str) -> None:
+        dag = single_leaf(salt)
+        subject.target.unpin(dag.layout.root, LABEL)
+        self.deliver(subject, dag)
+        subject.target.unpin(dag.layout.root, OTHER_LABEL)
+        assert self.settled(subject.target, dag, Check.QUICK).state is State.HELD
+        for _ in range(2):
+            subject.target.unpin(dag.layout.root, LABEL)
+            assert self.settled(subject.target, dag, Check.QUICK, State.ABSENT).state is State.ABSENT
+        assert Pin(dag.layout.root, LABEL) not in subject.target.observe([], Check.QUICK, MARK, QUIET).owned
+
+    def test_what_was_unpinned_can_be_published_again(self, subject: Subject, salt: str) -> None:
+        dag = bundle(salt)
+        self.deliver(subject, dag)
+        subject.target.unpin(dag.layout.root, LABEL)
+        self.deliver(subject, dag)
+        assert self.settled(subject.target, dag, Check.FULL).state is State.HELD
+
+    def test_roots_that_share_blocks_do_not_depend_on_each_other(self, subject: Subject, salt: str) -> None:
+        one, other = twins(salt)
+        self.deliver(subject, one)
+        self.deliver(subject, other, OTHER_LABEL)
+        subject.target.unpin(one.layout.root, LABEL)
+        assert self.settled(subject.target, one, Check.QUICK, State.ABSENT).state is State.ABSENT
+        assert self.settled(subject.target, other, Check.FULL).state is State.HELD
+        self.assert_reads_back(subject.target, other)
+
+    # -- others ---------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("label", [FOREIGN_LABEL, STRANGER_LABEL])
+    def test_what_others_keep_is_listed_and_never_touched(
+        self, subject: Subject, salt: str, label: str
+    ) -> None:
+        theirs, ours = bundle(f"{salt}theirs"), bundle(salt)
+        subject.pin_as_stranger(theirs, label)
+        self.deliver(subject, ours)
+        subject.target.unpin(theirs.layout.root, LABEL)
+        subject.target.unpin(ours.layout.root, LABEL)
+        self.settled(subject.target, ours, Check.QUICK, State.ABSENT)
+        inventory = subject.target.observe([], Check.QUICK, MARK, QUIET)
+        assert Pin(theirs.layout.root, label) in inventory.foreign
+        assert Pin(theirs.layout.root, label) not in inventory.owned
+        seen = self.look(subject.target, theirs, Check.FULL)
+        assert (seen.state, seen.labels) == (State.HELD, (label,))
+
+    def test_a_root_kept_for_two_indexes_outlives_the_first_unpin(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        dag = bundle(salt)
+        subject.pin_as_stranger(dag, FOREIGN_LABEL)
+        if target.capabilities.one_label:  # then theirs stays as it is, whatever we ask for
+            target.unpin(dag.layout.root, LABEL)
+        else:
+            self.deliver(subject, dag)
+            assert set(self.settled(target, dag, Check.QUICK).labels) == {LABEL, FOREIGN_LABEL}
+            target.unpin(dag.layout.root, LABEL)
+        seen = self.settled(target, dag, Check.FULL)
+        assert (seen.state, seen.labels) == (State.HELD, (FOREIGN_LABEL,))
+
+    # -- abilities ------------------------------------------------------------------------------------------
+
+    def test_an_unreachable_target_is_unknown_not_absent(self, subject: Subject, salt: str) -> None:
+        dag = single_leaf(salt)
+        self.deliver(subject, dag)
+        subject.make_unreachable()
+        for check in Check:
+            with pytest.raises(PeerError):
+                subject.target.observe([Expected(dag.layout.root, (LABEL,))], check, MARK, QUIET)
+
+    def test_what_it_cannot_do_it_refuses(self, target: Target, salt: str) -> None:
+        dag = single_leaf(salt)
+        if not target.capabilities.takes_bytes:
+            with pytest.raises(Unsupported):
+                target.repair(dag, (), LABEL, QUIET)
+        if not target.capabilities.pins_by_cid:
+            with pytest.raises(Unsupported):
+                target.pin(dag.layout.root, LABEL, ())
+        if not target.capabilities.serves_blocks:
+            with pytest.raises(Unsupported):
+                target.dag(dag.layout.root)
+
+    def test_a_root_that_is_not_there_cannot_be_read(self, target: Target, salt: str) -> None:
+        if target.capabilities.serves_blocks:
+            with pytest.raises(BlockUnavailable):
+                target.dag(bundle(salt).layout.root)
+
+    def test_origins_are_multiaddrs_of_a_peer(self, target: Target) -> None:
+        assert all(origin.startswith("/") and "/p2p/" in origin for origin in target.origins())
+
+    def test_closing_twice_is_fine(self, target: Target) -> None:
+        target.close()
+        target.close()

@@ -1,0 +1,87 @@
+"""The embedded store, held to the suite of all targets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check
+from reconciler.targets.store import StoreTarget
+from tests.conformance.targets import Damage, TargetSuite
+
+
+class StoreSubject:
+    """A store in a temporary directory; damage is done to its files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.target = StoreTarget("store", directory)
+
+    def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
+        path = car_path(self.directory, dag)
+        if kind is Damage.ALL_LOST:
+            path.unlink()
+            return
+        position = dag.layout.find(cid)
+        assert position is not None
+        start, end = dag.layout.section_start(position), dag.layout.section_end(position)
+        data = bytearray(path.read_bytes())
+        if kind is Damage.CORRUPT_LEAF:
+            data[end - 1] ^= 1
+        else:
+            data[start:end] = bytes(end - start)
+        path.write_bytes(data)
+
+    def pin_as_stranger(self, dag: Dag, label: str) -> None:
+        StoreTarget("theirs", self.directory).publish(dag, label, QUIET)
+
+    def serve(self, dag: Dag) -> Sequence[str]:
+        raise AssertionError("a store pins nothing by CID")
+
+    def snapshot(self) -> object:
+        return files(self.directory)
+
+    def make_unreachable(self) -> None:
+        self.directory.rename(self.directory.with_name("elsewhere"))
+        self.directory.write_text("no directory")
+
+
+class TestStore(TargetSuite):
+    seen_at: ClassVar = {
+        Damage.ALL_LOST: Check.QUICK,
+        Damage.LOST_ROOT: Check.SAMPLE,
+        Damage.LOST_INNER: Check.SAMPLE,
+        Damage.LOST_LEAF: Check.FULL,
+        Damage.CORRUPT_LEAF: Check.FULL,
+    }
+    vague = frozenset({Damage.ALL_LOST})
+
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> StoreSubject:
+        return StoreSubject(tmp_path / "store")
+
+
+def car_path(directory: Path, dag: Dag) -> Path:
+    """The CAR of `dag` in the store at `directory`."""
+    return directory / "cars" / f"{dag.layout.root}.car"
+
+
+def files(directory: Path) -> dict[str, tuple[int, int, str]]:
+    """Inode, mtime and sha256 of every file but the lock, by relative path."""
+    found = {}
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = Path(folder, name)
+            if name != "lock":
+                status = path.stat()
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[str(path.relative_to(directory))] = (status.st_ino, status.st_mtime_ns, digest)
+    return found
