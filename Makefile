@@ -24,6 +24,7 @@ lint: $(VENV)/.dev  ## style, types, layers, and generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/make_sample.py --check
 	$(BIN)/python scripts/make_reference.py --check
