@@ -71,7 +71,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def output(*command: str | Path, cwd: Path) -> str:
     """Run without any Python setting of ours; its standard output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return subprocess.run(command, cwd=cwd, env=environ, check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(command, cwd=cwd, env=environ, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr  # `check=True` would print the environment
+    return done.stdout
 
 
 def test_the_wheel_holds_the_package_its_schemas_and_its_license_and_nothing_else(wheel: Path) -> None:
