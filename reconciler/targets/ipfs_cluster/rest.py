@@ -148,7 +148,7 @@ class ClusterRest:
         return self.http.request("GET", path, repeatable=True, expect=(200, 204), limit=_LIST_LIMIT)
 
     def _not_refused(self, answer: Response) -> None:
-        """A cluster says 500 both for what will pass and for what will not; only the first is worth a retry."""
+        """A cluster says 500 for what will pass and for what will not; tell the two apart."""
         if answer.status == 200:
             return
         words = answer.words
