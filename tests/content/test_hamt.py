@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.content import dagpb, hamt, unixfs
+from reconciler.content.cid import RAW, Cid, of
+from reconciler.content.dagpb import Link
+from reconciler.content.unixfs import Kind, UnixFs
+from reconciler.errors import DataError
+
+LEAF = Cid(RAW, bytes(32))
+
+
+def entries_below(root, blocks, path=b""):
+    """Every (name, cid) of the HAMT, by reading it."""
+    node = dagpb.decode(blocks[root])
+    for slot, (name, link) in zip(slots(node), hamt.read(node, unixfs.decode(node.data), path), strict=True):
+        if name:
+            yield name, link.cid
+        else:
+            yield from entries_below(link.cid, blocks, path + bytes((slot,)))
+
+
+def slots(node):
+    return [int(link.name[:2], 16) for link in node.links]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sets(st.binary(min_size=1, max_size=40), max_size=600))
+def test_reading_a_built_hamt_gives_back_every_entry(names):
+    expected = {name: of(RAW, name) for name in names}
+    blocks = {}
+    root = hamt.build([Link(name, cid, 1) for name, cid in expected.items()], blocks)
+
+    assert dict(entries_below(root.cid, blocks)) == expected
+
+
+def test_the_order_of_the_entries_does_not_matter():
+    links = [Link(b"%d" % i, LEAF, 1) for i in range(500)]
+    blocks, reversed_blocks = {}, {}
+
+    assert hamt.build(links, blocks) == hamt.build(links[::-1], reversed_blocks)
+    assert blocks == reversed_blocks
+
+
+def test_tsize_counts_the_blocks_and_the_entries_below():
+    blocks = {}
+    root = hamt.build([Link(b"%d" % i, LEAF, 7) for i in range(600)], blocks)
+
+    assert len(blocks) > 1
+    assert root.tsize == sum(map(len, blocks.values())) + 600 * 7
+
+
+def test_names_with_one_key_are_an_error_not_a_loss(monkeypatch):
+    monkeypatch.setattr(hamt, "key", lambda name: bytes(8))
+
+    with pytest.raises(DataError, match="collide"):
+        hamt.build([Link(b"a", LEAF, 1), Link(b"b", LEAF, 1)], {})
+
+
+def shard(*names, bitfield=None, hash_type=0x22, fanout=256):
+    bits = sum({1 << int(name[:2], 16) for name in names}) if bitfield is None else bitfield
+    field = bits.to_bytes((bits.bit_length() + 7) // 8, "big")
+    message = UnixFs(Kind.HAMT_SHARD, field, hash_type=hash_type, fanout=fanout)
+    return dagpb.Node(tuple(Link(name, LEAF, 1) for name in names), b""), message
+
+
+HELLO = b"CBhello"  # its key begins with cb
+
+
+def test_a_name_in_its_slot_is_read():
+    assert hamt.read(*shard(HELLO), b"") == [(b"hello", Link(HELLO, LEAF, 1))]
+
+
+@pytest.mark.parametrize(
+    ("broken", "path", "reason"),
+    [
+        (shard(b"CAhello"), b"", "wrong slot"),
+        (shard(HELLO), b"\xcb", "wrong slot"),
+        (shard(b"cbhello", bitfield=1 << 0xCB), b"", "hex digits"),
+        (shard(b"C", bitfield=1 << 0xC), b"", "hex digits"),
+        (shard(b"+1", bitfield=2), b"", "hex digits"),
+        (shard(HELLO, HELLO), b"", "slot twice"),
+        (shard(HELLO, bitfield=0), b"", "bitfield"),
+        (shard(HELLO, bitfield=1 << 0xCB | 1), b"", "bitfield"),
+        (shard(HELLO, fanout=1024), b"", "fanout 1024"),
+        (shard(HELLO, fanout=None), b"", "fanout None"),
+        (shard(HELLO, hash_type=0x12), b"", "hash 18"),
+        (shard(HELLO), bytes(8), "deeper than 8"),
+    ],
+)
+def test_a_shard_that_does_not_hold_is_refused(broken, path, reason):
+    with pytest.raises(DataError, match=reason):
+        hamt.read(*broken, path)

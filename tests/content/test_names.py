@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.content import names
+from reconciler.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (b"", "no file name"),
+        (b".", "no file name"),
+        (b"..", "no file name"),
+        (b"a/b", "slash"),
+        (b"/", "slash"),
+        (b"a\0b", "control"),
+        (b"a\nb", "control"),
+        (b"\x1b[2J", "control"),
+        (b"\x7f", "control"),
+        ("\x85".encode(), "control"),
+        (b"\xff", "UTF-8"),
+        (b"\xed\xa0\x80", "UTF-8"),  # a surrogate
+        (b"\xc0\xaf", "UTF-8"),  # an overlong slash
+        (b"a" * 256, "longer than 255"),
+        ("é".encode() * 128, "longer than 255"),
+    ],
+)
+def test_a_name_that_is_no_plain_name_is_refused(name, reason):
+    with pytest.raises(DataError, match=reason):
+        names.decode(name)
+
+
+@pytest.mark.parametrize("name", ["a", "...", ".hidden", "a b", "ą", "\\", "C:", "a" * 255, "模型", "-rf"])
+def test_plain_names_are_read(name):
+    assert names.decode(name.encode()) == name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("README", "readme"), ("é", "e\u0301"), ("É", "e\u0301"), ("straße", "STRASSE"), ("Å", "Å"), ("ſ", "S")],
+)
+def test_names_that_some_file_system_takes_for_the_same_collide(one, other):
+    assert names.collision_key(one) == names.collision_key(other)
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N"])), st.text(st.characters(codec="ascii")))
+def test_plain_ascii_names_collide_only_by_case(one, other):
+    assert (names.collision_key(one) == names.collision_key(other)) == (one.lower() == other.lower())
