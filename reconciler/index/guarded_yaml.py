@@ -1,9 +1,10 @@
 """The guarded YAML reader: the plain part of YAML, with a line on every node, in linear time.
 
-Refused: anchors, aliases, tags, merge keys, duplicate keys, directives, several documents, block scalars, tabs,
-control characters, a byte order mark. Every scalar stays the text that was written (`on`, `1.10` and dates too);
-`Scalar.plain` says that it stood there without quotes, for schemas that ask for booleans or numbers.
-Source: YAML 1.2; the limits are ours. Events come from libyaml where PyYAML has it, else from its Python parser.
+Refused: anchors, aliases, tags, merge keys, duplicate keys, directives, several documents, block scalars,
+tabs, control characters, a byte order mark. Every scalar stays the text that was written (`on`, `1.10` and
+dates too); `Scalar.plain` says that it stood there without quotes, for schemas that ask for booleans or
+numbers. Source: YAML 1.2; the limits are ours. Events come from libyaml where PyYAML has it, else from its
+Python parser.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -21,14 +23,15 @@ MAX_BYTES = 32 << 20  #: of a whole file
 MAX_DEPTH = 16  #: of nested collections
 MAX_SCALAR = 4096  #: characters of one scalar
 
-# Besides controls: the line breaks only YAML knows (editors would count other lines), and the marks that reorder text.
+# Besides controls: the line breaks only YAML knows (editors would count other lines), and the marks that
+# reorder text.
 _FORBIDDEN = re.compile(
     "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
 )
 
 
 class Scalar(str):
-    """A scalar as written, quotes and escapes resolved. `line` counts from 1; `plain`: it stood without quotes."""
+    """A scalar as written, escapes resolved. `line` counts from 1; `plain`: it stood without quotes."""
 
     __slots__ = ("line", "plain")
     line: int
@@ -43,7 +46,7 @@ class Sequence(list["Node"]):
 
 
 class Mapping(dict[Scalar, "Node"]):
-    """A mapping in the order of the file; `line` is where it begins, from 1. Its keys are Scalars with lines."""
+    """A mapping in the order of the file; `line` is where it begins, from 1. Its keys have lines too."""
 
     __slots__ = ("line",)
     line: int
@@ -75,7 +78,7 @@ def read(path: Path, name: str | None = None) -> bytes:
 
 
 def decode(data: bytes, name: str) -> str:
-    """`data` as text, line ends as they are. Raises InvalidIndex with the line of what is not plain UTF-8 text."""
+    """`data` as text, line ends as they are. Raises InvalidIndex with the line of what is not plain text."""
     if len(data) > MAX_BYTES:
         raise InvalidIndex(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
     try:
@@ -121,12 +124,12 @@ def parse(text: str, name: str) -> Node:
         raise InvalidIndex(f"not YAML: {str(error).splitlines()[0]}", where=Where(name)) from None
 
 
-def _events(text: str) -> Iterator[yaml.Event]:
+def _events(text: str) -> Iterator[Any]:
     loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
     return yaml.parse(text, Loader=loader)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
 
 
-def _build(events: Iterator[yaml.Event], name: str) -> Node:
+def _build(events: Iterator[Any], name: str) -> Node:
     """The tree of one document, without recursion."""
     documents = 0
     root: Node | None = None
@@ -169,7 +172,7 @@ def _build(events: Iterator[yaml.Event], name: str) -> Node:
     return root
 
 
-def _scalar(event: yaml.ScalarEvent, name: str) -> Scalar:
+def _scalar(event: Any, name: str) -> Scalar:
     if event.anchor is not None or event.tag is not None:
         _refuse_properties(event, name)
     value = event.value
@@ -215,7 +218,7 @@ def _key(node: Node, mapping: Mapping, name: str) -> Scalar:
     return node
 
 
-def _document(event: yaml.Event, documents: int, name: str) -> int:
+def _document(event: Any, documents: int, name: str) -> int:
     """How many documents `event` begins; refuses directives, aliases and a second document."""
     where = Where(name, event.start_mark.line + 1)
     if isinstance(event, yaml.AliasEvent):
@@ -229,7 +232,7 @@ def _document(event: yaml.Event, documents: int, name: str) -> int:
     return 1
 
 
-def _refuse_properties(event: yaml.NodeEvent, name: str) -> None:
+def _refuse_properties(event: Any, name: str) -> None:
     where = Where(name, event.start_mark.line + 1)
     if event.anchor is not None:
         raise InvalidIndex(
@@ -260,7 +263,7 @@ _MAY_BE_IMPLICIT = frozenset("0123456789+-.~=nNtTfFyYoO")
 
 
 def implicit_type(scalar: Scalar) -> str | None:
-    """What an unquoted `scalar` is to YAML readers that guess types ("a number", ...); None when it is text."""
+    """What an unquoted `scalar` is to YAML readers that guess types ("a number"); None when it is text."""
     if not scalar.plain or (scalar and scalar[0] not in _MAY_BE_IMPLICIT):
         return None
     for name, pattern in _IMPLICIT:

@@ -1,8 +1,8 @@
 """`releases/index.yaml`: from text to an Index that holds.
 
-Three steps: the guarded reader, the JSON Schema (skipped when a stamp says that this very text passed it), and the
-rules no schema can say: names, SemVer, canonical CIDs, safe paths, channels that lead somewhere. The last step
-trusts neither of the others, so a forged stamp lets nothing through.
+Three steps: the guarded reader, the JSON Schema (skipped when a stamp says that this very text passed it),
+and the rules no schema can say: names, SemVer, canonical CIDs, safe paths, channels that lead somewhere.
+The last step trusts neither of the others, so a forged stamp lets nothing through.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Builder:
             if not isinstance(target, Scalar) or target not in versions:
                 self._problem(
                     target,
-                    f"channel {shown(channel)} names version {shown(str(target))}, which {shown(key)} does not have",
+                    f"channel {shown(channel)} names {shown(str(target))}, which is no version of {shown(key)}",
                     schemas.suggestion(str(target), versions),
                 )
             channels[str(channel)] = str(target)

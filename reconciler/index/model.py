@@ -14,8 +14,9 @@ from reconciler.errors import Where
 class Version:
     """One version of one model. `version` is SemVer 2.0 text; `where` points at its line in the index.
 
-    `path` is relative to the repository (or --source-root), None when the index names none. `cid` is None until
-    resolved. `targets` are names, the index's defaults already applied. `yanked` is the reason, or None.
+    `path` is relative to the repository (or --source-root), None when the index names none. `cid` is None
+    until resolved. `targets` are names, the index's defaults already applied. `yanked` is the reason, or
+    None.
     """
 
     model: str
@@ -51,7 +52,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A whole index that holds. `id` is the ownership mark's second part; `digest` the sha256 of the file, hex."""
+    """A whole index that holds. `id` is the mark's second part; `digest` the sha256 of the file, hex."""
 
     id: str
     file: Path

@@ -1,4 +1,4 @@
-"""Which `path` of a version is safe: relative, inside, and dull enough for every shell, workflow and file system."""
+"""Which `path` of a version is safe: relative, inside, and dull to every shell, workflow and file system."""
 
 from __future__ import annotations
 

@@ -4,12 +4,13 @@ r"""Version ranges by npm's rules, parsed in linear time.
     set         = hyphen | comparator (separator comparator)*      all of them must hold
     hyphen      = partial " - " partial                            both ends belong to it
     comparator  = ("^" | "~" | "~>" | ">=" | ">" | "<=" | "<" | "=")? "v"? partial
-    partial     = "*" | "x" | major ("." minor ("." patch (pre-release)? (build)?)?)?     x, X, * for any number
-    separator   = spaces, or a comma with or without spaces
+    partial     = "*" | "x" | major ("." minor ("." patch (pre-release)? (build)?)?)?     x, X, * for any
+    number separator   = spaces, or a comma with or without spaces
 
-A pre-release matches only when a comparator of the same set names a pre-release of the same major.minor.patch.
-Source: the range grammar of node-semver 7. Stricter than it on purpose: an empty range or an empty side of `||` is
-an error instead of "anything", a pre-release after a wildcard is an error instead of ignored, and a comma is allowed.
+A pre-release matches only when a comparator of the same set names a pre-release of the same
+major.minor.patch. Source: the range grammar of node-semver 7. Stricter than it on purpose: an empty range
+or an empty side of `||` is an error instead of "anything", a pre-release after a wildcard is an error
+instead of ignored, and a comma is allowed.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class _Partial:
         )
 
     def ceiling(self) -> semver.Version:
-        """The first version behind everything it can mean; below all pre-releases of that one. Needs a major."""
+        """The first version behind everything it can mean, below the pre-releases of that. Needs a major."""
         major, minor = self.major or 0, self.minor
         if minor is None:
             return semver.Version(major + 1, 0, 0, "0")
@@ -157,7 +158,8 @@ def _parse_partial(text: str, position: int, whole: str) -> tuple[_Partial, int]
         exact = f"{found.group(1)}.{found.group(2)}.{found.group(3)}{prerelease or ''}{found.group(5) or ''}"
         if None in numbers or not semver.Version.is_valid(exact):
             raise UsageError(f"{exact!r} in {whole!r} is not a SemVer 2.0 version", hint=_HINT)
-    return _Partial(*numbers, prerelease[1:] if prerelease else None), found.end()
+    major, minor, patch = numbers
+    return _Partial(major, minor, patch, prerelease[1:] if prerelease else None), found.end()
 
 
 def _desugar(operator: str, partial: _Partial) -> list[Comparator]:

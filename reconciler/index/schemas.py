@@ -1,8 +1,9 @@
 """The JSON Schemas, applied to trees of the guarded reader.
 
-One schema serves editors and this program, although the reader keeps every scalar as text: the validator here asks
-of a Scalar what YAML would make of it. An unquoted `true` is a boolean, an unquoted `12` an integer, and an
-unquoted scalar that YAML readers take for anything but text (`1.10`, `on`, a date) is no string: quotes are asked for.
+One schema serves editors and this program, although the reader keeps every scalar as text: the validator
+here asks of a Scalar what YAML would make of it. An unquoted `true` is a boolean, an unquoted `12` an
+integer, and an unquoted scalar that YAML readers take for anything but text (`1.10`, `on`, a date) is no
+string: quotes are asked for.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ def schema_text(name: str) -> str:
 
 
 def problems(name: str, tree: Node) -> list[Problem]:
-    """What in `tree` breaks the schema `name`, in the order of the file, at most MAX_PROBLEMS; [] when it holds."""
-    found = []
-    for error in _validator(name).iter_errors(tree):
+    """What in `tree` breaks the schema `name`, in the order of the file, at most MAX_PROBLEMS."""
+    found: list[Problem] = []
+    tree_as_json: Any = tree
+    for error in _validator(name).iter_errors(tree_as_json):
         found.extend(_explain(error))
         if len(found) >= 10 * MAX_PROBLEMS:  # a hostile file may have millions
             break
@@ -80,15 +82,14 @@ def _validator(name: str) -> Validator:
         }
     )
     keywords = {"const": _const, "minimum": _minimum, "maximum": _maximum}
-    kind = jsonschema.validators.extend(
-        jsonschema.Draft202012Validator, validators=keywords, type_checker=types
-    )
+    extend: Any = jsonschema.validators.extend  # not typed
+    kind = extend(jsonschema.Draft202012Validator, validators=keywords, type_checker=types)
     schema = json.loads(schema_text(name))
     return kind(_inlined(schema, schema["$defs"]))  # type: ignore[no-any-return]
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """`schema` with each `$ref` replaced by its definition: looking them up is a third of the time of a large index."""
+    """`schema` with each `$ref` replaced by its definition: a third of the time of a large index is saved."""
     if isinstance(schema, list):
         return [_inlined(part, definitions) for part in schema]
     if not isinstance(schema, dict):
@@ -139,7 +140,9 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
     path = [str(part) for part in error.absolute_path]
     field = _field(path)
     line = node.line
-    keyword, operand, schema = error.validator, error.validator_value, error.schema
+    keyword: Any = error.validator
+    operand: Any = error.validator_value
+    schema: Any = error.schema
     if keyword == "additionalProperties":
         known = list(schema.get("properties", {}))
         for key in node:
@@ -181,7 +184,7 @@ def _wrong_type(field: str, path: list[str], node: Node, wanted: str) -> tuple[s
 
 def _unknown_hint(key: str, known: list[str]) -> str | None:
     if _SECRET_KEY.search(key) and "token_env" in known:
-        return "secrets never stand in this file: put it into an environment variable and name that with token_env"
+        return "secrets never stand in this file: set an environment variable and name it with token_env"
     return suggestion(key, known)
 
 

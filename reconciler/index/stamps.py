@@ -1,7 +1,7 @@
 """Validation stamps: that exactly this text held under exactly this schema, so that nobody has to look again.
 
-A stamp only ever skips the JSON Schema check (and the import of its library); what `load.py` checks itself runs
-always. Deleting stamps is safe at any time, and a forged one gains nothing but worse error messages.
+A stamp only ever skips the JSON Schema check (and the import of its library); what `load.py` checks itself
+runs always. Deleting stamps is safe at any time, and a forged one gains nothing but worse error messages.
 """
 
 from __future__ import annotations

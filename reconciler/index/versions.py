@@ -29,5 +29,5 @@ def parse_version(text: str) -> semver.Version:
 
 
 def newest_first(texts: Iterable[str]) -> list[str]:
-    """Version texts by SemVer precedence, the highest first. Build metadata has no precedence: text decides there."""
+    """Version texts by SemVer precedence, the highest first; equal ones by their text (build metadata)."""
     return sorted(texts, key=lambda text: (parse_version(text), text), reverse=True)

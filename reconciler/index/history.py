@@ -1,0 +1,179 @@
+"""Frozen CIDs: what git history says was published must still be what the index says.
+
+Compared is every content the index file had in the history of HEAD (or, with a base, in that one commit).
+Refused are: a version whose CID was another one, a version that had a CID and has none, and a protected
+version that was removed, retired, or taken from a target. Removing a version that is not protected is a
+matter for prune. Taking protect away is allowed in a commit of its own.
+
+The history of a long-lived index is read once: what was found is kept in the cache directory. That file is
+ignored when the repository itself tracks it, and the stamp of the last check names the commit of HEAD,
+which no commit can contain; so nobody can commit their way around the check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import __version__
+from reconciler.errors import UsageError, Where
+from reconciler.index.model import Index, Version
+from reconciler.index.published import Published, load_published, save_published
+from reconciler.index.repository import History, head_without_git
+from reconciler.index.stamps import is_stamped, write_stamp
+
+MAX_COMMITS = 5000  #: commits touching the index that are looked at
+
+_STAMP = "frozen"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One frozen thing that moved: `ref` (model@version), where it stands or stood, what happened, what to do."""
+
+    ref: str
+    where: Where
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenCheck:
+    """What was found, and what was looked at: `checked` in words; `complete` when nothing was left out."""
+
+    violations: tuple[Violation, ...]
+    checked: str
+    complete: bool = True
+
+
+def check_frozen(
+    repo_root: Path, index: Index, *, base: str | None = None, cache: Path | None = None
+) -> FrozenCheck:
+    """Compare `index` with the git history of its file.
+
+    `base` is a commit to compare with instead of the whole history of HEAD, `cache` a directory that may
+    be deleted at any time. Raises UsageError when `base` names no commit, UserError when git cannot read
+    the repository.
+    """
+    file = index.file if index.file.is_absolute() else repo_root / index.file
+    key = None
+    if base is None and cache is not None:
+        key = _key(file, index, head_without_git(file.parent.resolve()))
+        if key is not None and is_stamped(cache, _STAMP, key):
+            return FrozenCheck((), "the history of HEAD (unchanged since the last check)")
+    history = History.open(file)
+    if history is None:
+        if base is not None:
+            raise UsageError(f"there is no git repository, so no {base!r} to compare with")
+        return FrozenCheck((), "nothing: there is no git repository")
+    with history:
+        if base is not None:
+            return _check_base(history, index, base)
+        result = _check_head(history, index, cache)
+    if key is not None and cache is not None and result.complete and not result.violations:
+        write_stamp(cache, _STAMP, key)
+    return result
+
+
+def _key(file: Path, index: Index, head: str | None) -> str | None:
+    """What the stamp of a check says; None when HEAD is not known."""
+    if head is None:
+        return None
+    parts = (__version__, head, str(file.resolve()), index.digest)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _check_base(history: History, index: Index, base: str) -> FrozenCheck:
+    commit = history.commit(base)
+    if commit is None:
+        hint = "fetch it first (actions/checkout: fetch-depth: 0)"
+        raise UsageError(f"{base!r} names no commit here", hint=hint)
+    oid = history.blob(commit)
+    if oid is None:
+        return FrozenCheck((), f"nothing: {base} ({commit[:12]}) has no {history.path}")
+    published = Published()
+    published.add_older(history, [(commit, oid)])
+    return _result(index, published, f"{base} ({commit[:12]})", incomplete="")
+
+
+def _check_head(history: History, index: Index, cache: Path | None) -> FrozenCheck:
+    if history.head() is None:
+        return FrozenCheck((), "nothing: there is no commit yet")
+    contents, is_all = history.contents(MAX_COMMITS)
+    if not contents:
+        return FrozenCheck((), f"nothing: no commit has {history.path}", complete=not history.is_shallow())
+    incomplete = ""
+    if history.is_shallow():
+        incomplete = "the clone is shallow (actions/checkout: fetch-depth: 0)"
+    elif not is_all:
+        incomplete = f"only the {MAX_COMMITS} newest commits that touched it were read"
+    published = _published(history, contents, cache)
+    return _result(index, published, f"{len(contents)} contents in the history of HEAD", incomplete)
+
+
+def _published(history: History, contents: list[tuple[str, str]], cache: Path | None) -> Published:
+    """What `contents` published; what the cache knows of the older ones is not read again."""
+    if cache is None:
+        return Published.of(history, contents)
+    file = cache / "published.json"
+    known = None if history.tracks(file) else load_published(file)
+    oids = [oid for _, oid in contents]
+    if known is not None and known.oids and oids[-len(known.oids) :] == list(known.oids):
+        newer = contents[: len(oids) - len(known.oids)]
+        published = Published.of(history, newer)
+        published.extend(known)
+    else:
+        newer, published = contents, Published.of(history, contents)
+    if newer:
+        save_published(file, published)
+    return published
+
+
+def _result(index: Index, published: Published, checked: str, incomplete: str) -> FrozenCheck:
+    notes = [incomplete] if incomplete else []
+    if published.unreadable:
+        notes.append(f"{published.unreadable} of them could not be read as an index")
+    violations = tuple(_violations(index, published))
+    return FrozenCheck(violations, "; ".join([checked, *notes]), complete=not notes)
+
+
+def _violations(index: Index, published: Published) -> list[Violation]:
+    found = []
+    for version in index.versions():
+        found += _moved(version, published)
+    file = str(next((version.where.file for version in index.versions()), index.file))
+    present = {version.ref for version in index.versions()}
+    for ref, state in published.last.items():
+        if state.protected and ref not in present:
+            message = f"{ref} is protected (commit {state.commit[:12]}) and was removed"
+            hint = "put it back; to give it up, first take protect away in a commit of its own"
+            found.append(Violation(ref, Where(file), message, hint))
+    return found
+
+
+def _moved(version: Version, published: Published) -> list[Violation]:
+    """What happened to one version that is still in the index."""
+    ref, now = version.ref, None if version.cid is None else str(version.cid)
+    for cid, commit in published.cids.get(ref, {}).items():
+        if now is None:
+            message = f"{ref} had the CID {cid} in commit {commit[:12]} and has none now"
+            return [Violation(ref, version.where, message, f"put it back: cid: {cid}")]
+        if cid != now:
+            message = f"{ref} was {cid} in commit {commit[:12]} and is {now} now"
+            hint = "published is immutable: restore the CID and release the changed content as a new version"
+            return [Violation(ref, version.where, message, hint)]
+    state = published.last.get(ref)
+    if state is None or not state.protected:
+        return []
+    hint = "undo that; to give it up, first take protect away in a commit of its own"
+    if version.retired:
+        return [
+            Violation(
+                ref, version.where, f"{ref} is protected (commit {state.commit[:12]}) and was retired", hint
+            )
+        ]
+    if lost := [target for target in state.targets if target not in version.targets]:
+        message = f"{ref} is protected (commit {state.commit[:12]}) and was taken from {', '.join(lost)}"
+        return [Violation(ref, version.where, message, hint)]
+    return []

@@ -1,0 +1,146 @@
+"""What an index published in git history: gathered newest first, kept in a cache between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+from reconciler.content import cid as cids
+from reconciler.errors import DataError, InvalidIndex
+from reconciler.index import guarded_yaml
+from reconciler.index.guarded_yaml import Mapping, Node, Scalar
+from reconciler.index.load import DEFAULT_TARGETS
+from reconciler.index.repository import History
+
+_FORMAT = 1
+_MAX_CACHE = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LastState:
+    """A version as the newest commit that had it says: protection, and the targets of a protected one."""
+
+    commit: str
+    protected: bool
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Published:
+    """Facts of a series of contents. Keys are `model@version`.
+
+    `cids` has every CID a version ever had, each with the newest commit that says so, newest first; `last`
+    the newest state of a version; `oids` the contents read, newest first; `unreadable` how many of them
+    were no index.
+    """
+
+    cids: dict[str, dict[str, str]] = field(default_factory=dict)
+    last: dict[str, LastState] = field(default_factory=dict)
+    oids: list[str] = field(default_factory=list)
+    unreadable: int = 0
+
+    @classmethod
+    def of(cls, history: History, contents: Iterable[tuple[str, str]]) -> Self:
+        """The facts of `contents`: (commit, object id), newest first."""
+        published = cls()
+        published.add_older(history, contents)
+        return published
+
+    def add_older(self, history: History, contents: Iterable[tuple[str, str]]) -> None:
+        """Add contents that are older than all that were added before."""
+        for commit, oid in contents:
+            self.oids.append(oid)
+            data = history.read(oid, guarded_yaml.MAX_BYTES)
+            try:
+                if data is None:
+                    raise InvalidIndex("too large")
+                tree = guarded_yaml.parse(guarded_yaml.decode(data, oid), oid)
+            except InvalidIndex:
+                self.unreadable += 1
+                continue
+            self._add(commit, tree)
+
+    def extend(self, older: Published) -> None:
+        """Add the facts of contents that are all older."""
+        for ref, said in older.cids.items():
+            mine = self.cids.setdefault(ref, {})
+            for cid, commit in said.items():
+                mine.setdefault(cid, commit)
+        for ref, state in older.last.items():
+            self.last.setdefault(ref, state)
+        self.oids += older.oids
+        self.unreadable += older.unreadable
+
+    def _add(self, commit: str, tree: Node) -> None:
+        defaults = _targets(_child(tree, "defaults")) or DEFAULT_TARGETS
+        for model, body in _items(_child(tree, "models")):
+            inherited = _targets(body) or defaults
+            for version, node in _items(_child(body, "versions")):
+                ref = f"{model}@{version}"
+                if isinstance(cid := _child(node, "cid"), Scalar) and _is_cid(cid):
+                    self.cids.setdefault(ref, {}).setdefault(str(cid), commit)
+                if ref not in self.last:
+                    protected = _child(node, "protect") == "true"
+                    targets = (_targets(node) or inherited) if protected else ()
+                    self.last[ref] = LastState(commit, protected, targets)
+
+
+def load_published(file: Path) -> Published | None:
+    """What an earlier run kept in `file`; None when it is missing or damaged."""
+    try:
+        if file.stat().st_size > _MAX_CACHE:
+            return None
+        fields = json.loads(file.read_bytes())
+        if fields["format"] != _FORMAT:
+            return None
+        last = {
+            str(ref): LastState(
+                str(state["commit"]), state["protected"] is True, tuple(map(str, state["targets"]))
+            )
+            for ref, state in fields["last"].items()
+        }
+        cids = {
+            str(ref): {str(cid): str(commit) for cid, commit in each.items()}
+            for ref, each in fields["cids"].items()
+        }
+        return Published(cids, last, [str(oid) for oid in fields["oids"]], int(fields["unreadable"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def save_published(file: Path, published: Published) -> None:
+    """Keep `published` for later runs. A cache that cannot be written is no error."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".published-")
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            json.dump({"format": _FORMAT, **asdict(published)}, out)
+        Path(temporary).replace(file)
+
+
+def _is_cid(text: str) -> bool:
+    """A placeholder someone once committed was never published."""
+    try:
+        cids.parse_canonical(text)
+    except DataError:
+        return False
+    return True
+
+
+def _child(node: Node | None, key: str) -> Node | None:
+    return node.value(key) if isinstance(node, Mapping) else None
+
+
+def _items(node: Node | None) -> Sequence[tuple[Scalar, Node]]:
+    return list(node.items()) if isinstance(node, Mapping) else []
+
+
+def _targets(node: Node | None) -> tuple[str, ...]:
+    names = _child(node, "targets")
+    return tuple(str(name) for name in names) if isinstance(names, guarded_yaml.Sequence) else ()

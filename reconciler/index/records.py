@@ -1,0 +1,159 @@
+"""`releases/records/<model>/<version>.json`: the immutable facts found at publishing.
+
+The file is schemas/record.schema.json in canonical JSON: keys sorted, two spaces, UTF-8, one newline at
+the end. It is checked here by hand, because a run reads one record a version and should not load a schema
+library for that; a test holds the two to the same answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from reconciler.content import cid as cids
+from reconciler.errors import DataError, InvalidIndex, Where
+from reconciler.index.model import Record, Version
+from reconciler.index.problems import shown
+from reconciler.index.versions import is_version
+
+SCHEMA = 1
+MAX_BYTES = 1 << 20
+_MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_TEXTS = {
+    "model": _NAME,
+    "version": re.compile(r".{1,64}"),
+    "cid": re.compile(r".{1,512}"),
+    "dirhash": re.compile(r"[0-9a-f]{64}"),
+    "profile": re.compile(r"[a-z0-9][a-z0-9.-]{0,63}"),
+}
+_COUNTS = {"size": 0, "files": 0, "blocks": 1, "block_bytes": 0, "car_size": 1}
+
+
+def record_path(records: Path, model: str, version: str) -> Path:
+    """Where the record of one version is kept. Raises ValueError for names that could lead elsewhere."""
+    if not _NAME.fullmatch(model) or not is_version(version):
+        raise ValueError(f"{model!r}@{version!r} cannot name a record")
+    return records / model / f"{version}.json"
+
+
+def render_record(record: Record) -> str:
+    """The canonical text of `record`."""
+    fields: dict[str, object] = {"schema": SCHEMA, "cid": str(record.cid)}
+    fields |= {name: getattr(record, name) for name in (*_TEXTS, *_COUNTS) if name != "cid"}
+    return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def load_record(records: Path, model: str, version: str) -> Record | None:
+    """The record of one version, None when there is none. Raises InvalidIndex when it does not hold."""
+    path = record_path(records, model, version)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InvalidIndex(f"cannot be read: {reason}", where=Where(str(path))) from None
+    record = parse_record(data, str(path))
+    if (record.model, record.version) != (model, version):
+        raise InvalidIndex(
+            f"the record says it is of {record.model}@{record.version}",
+            where=Where(str(path)),
+            hint="it was moved or edited",
+        )
+    return record
+
+
+def parse_record(data: bytes, name: str) -> Record:
+    """The record in `data`; errors call the file `name`. Raises InvalidIndex."""
+    where = Where(name)
+    if len(data) > MAX_BYTES:
+        raise InvalidIndex(f"a record larger than {MAX_BYTES >> 20} MiB", where=where)
+    try:
+        fields = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
+    except json.JSONDecodeError as error:
+        raise InvalidIndex(f"not JSON: {error.msg}", where=Where(name, error.lineno)) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidIndex(f"not a record: {str(error)[:200]}", where=where) from None
+    if not isinstance(fields, dict):
+        raise InvalidIndex("not a record: a JSON object should stand here", where=where)
+    known = {"schema", *_TEXTS, *_COUNTS}
+    for key in sorted(known ^ fields.keys()):
+        raise InvalidIndex(f"{'missing' if key in known else 'unknown'} key {shown(key)}", where=where)
+    _check_fields(fields, where)
+    try:
+        cid = cids.parse_canonical(fields["cid"])
+    except DataError as error:
+        raise InvalidIndex(error.message, hint=error.hint, where=where) from None
+    return Record(**{key: value for key, value in fields.items() if key not in ("schema", "cid")}, cid=cid)
+
+
+def _check_fields(fields: dict[str, Any], where: Where) -> None:
+    if type(fields["schema"]) is not int or fields["schema"] != SCHEMA:
+        raise InvalidIndex(f"'schema' must be {SCHEMA}", where=where)
+    for key, pattern in _TEXTS.items():
+        if not isinstance(fields[key], str) or not pattern.fullmatch(fields[key]):
+            raise InvalidIndex(f"{key!r} does not hold: {shown(str(fields[key]))}", where=where)
+    for key, least in _COUNTS.items():
+        if type(fields[key]) is not int or not least <= fields[key] <= _MAX_COUNT:
+            raise InvalidIndex(f"{key!r} must be a whole number of at least {least}", where=where)
+    if not is_version(fields["version"]):
+        raise InvalidIndex(f"{shown(fields['version'])} is not a SemVer 2.0 version", where=where)
+
+
+def write_record(records: Path, record: Record) -> bool:
+    """Keep `record`; False when the same facts were there already.
+
+    Raises InvalidIndex when another record is there: records are immutable.
+    """
+    there = load_record(records, record.model, record.version)
+    path = record_path(records, record.model, record.version)
+    if there == record:
+        return False
+    if there is not None:
+        raise InvalidIndex(
+            f"the record of {record.model}@{record.version} says {_difference(there, record)}",
+            hint="records are immutable: release the changed content as a new version",
+            where=Where(str(path)),
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".record-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(render_record(record))
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return True
+
+
+def check_record(version: Version, record: Record) -> None:
+    """Raise InvalidIndex when the index and the record name different CIDs for one version."""
+    if version.cid is not None and version.cid != record.cid:
+        raise InvalidIndex(
+            f"the index says {version.ref} is {version.cid}, its record says {record.cid}",
+            hint="published is immutable: restore the CID of the index, or the record, from git history",
+            where=version.where,
+        )
+
+
+def _difference(old: Record, new: Record) -> str:
+    names = ("cid", *(name for name in (*_COUNTS, *_TEXTS) if name != "cid"))
+    changed = [name for name in names if getattr(old, name) != getattr(new, name)]
+    return ", ".join(f"{name} {getattr(old, name)}, not {getattr(new, name)}" for name in changed)
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key stands twice")
+    return fields

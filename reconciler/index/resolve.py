@@ -1,0 +1,187 @@
+"""From a REF to one version: `model@1.2.0`, `model@^1.2`, `model@stable`, `model`, or a bare CID. Pure.
+
+What a selector may pick:
+
+| selector      | without a CID | yanked           | retired          | pre-release       |
+|---------------|---------------|------------------|------------------|-------------------|
+| exact version | error         | with a warning   | with a warning   | yes               |
+| channel       | error         | with a warning   | with a warning   | yes               |
+| range         | skipped       | skipped          | skipped          | only if asked for |
+| none          | skipped       | skipped          | skipped          | skipped           |
+
+A range skips what has no CID yet, so that a version which was added but not published breaks nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconciler.content import cid as cids
+from reconciler.content.cid import Cid
+from reconciler.errors import DataError, UsageError
+from reconciler.index.model import Index, Model, Version
+from reconciler.index.problems import shown
+from reconciler.index.ranges import Range, parse_range
+from reconciler.index.schemas import suggestion
+from reconciler.index.versions import is_version, newest_first, parse_version
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_CHANNEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_MAX_REF = 512
+_HINT = "a reference is model@1.2.0, model@^1.2, model@stable, model, or a CID"
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """One version, by its SemVer text."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """The version a channel names now."""
+
+    name: str
+
+
+Selector = Exact | Channel | Range
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """What a user asked for: `text`, and either `cid` or a `model` with a selector (None: the newest)."""
+
+    text: str
+    model: str = ""
+    selector: Selector | None = None
+    cid: Cid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The one version a reference means. `version` is None for a CID that the index does not know."""
+
+    requested: str
+    cid: Cid
+    version: Version | None
+    warnings: tuple[str, ...] = ()
+
+
+def parse_ref(text: str) -> Ref:
+    """The reference that `text` says. Raises UsageError."""
+    if len(text) > _MAX_REF:
+        raise UsageError(f"a reference longer than {_MAX_REF} characters", hint=_HINT)
+    model, at, selector = text.partition("@")
+    if not at and (cid := _cid(text)) is not None:
+        return Ref(text, cid=cid)
+    if not _NAME.fullmatch(model):
+        raise UsageError(f"{shown(text)} is not a reference: {shown(model)} is not a model name", hint=_HINT)
+    if not at:
+        return Ref(text, model)
+    if not selector:
+        raise UsageError(f"{shown(text)} names no version after '@'", hint=_HINT)
+    if is_version(selector):
+        return Ref(text, model, Exact(selector))
+    try:
+        return Ref(text, model, parse_range(selector))
+    except UsageError:
+        if _CHANNEL.fullmatch(selector):
+            return Ref(text, model, Channel(selector))
+        raise
+
+
+def resolve(index: Index, ref: Ref) -> Resolution:
+    """The version of `index` that `ref` means. Raises UsageError, with a suggestion where there is one."""
+    if ref.cid is not None:
+        return _resolve_cid(index, ref, ref.cid)
+    model = index.models.get(ref.model)
+    if model is None:
+        raise UsageError(f"unknown model {shown(ref.model)}", hint=suggestion(ref.model, index.models))
+    if isinstance(ref.selector, Exact):
+        return _resolution(ref, _named(model, ref.selector.version))
+    if isinstance(ref.selector, Channel):
+        version = model.channels.get(ref.selector.name)
+        if version is None:
+            raise UsageError(
+                f"model {model.name!r} has no channel {shown(ref.selector.name)}",
+                hint=suggestion(ref.selector.name, model.channels)
+                or "it has no channels at all; name a version",
+            )
+        return _resolution(ref, _named(model, version))
+    return _resolution(ref, _highest(model, ref))
+
+
+def _highest(model: Model, ref: Ref) -> Version:
+    """The highest version in the range of `ref` (or the highest release) that ranges may pick."""
+    wanted = ref.selector if isinstance(ref.selector, Range) else parse_range("*")
+    matching = [text for text in newest_first(model.versions) if wanted.contains(parse_version(text))]
+    offered = [model.versions[text] for text in matching]
+    for version in offered:
+        if version.cid is not None and version.yanked is None and not version.retired:
+            return version
+    if not offered:
+        what = f"has no version in {shown(wanted.text)}" if ref.selector else "has no release"
+        raise UsageError(f"model {model.name!r} {what}", hint=_listed(newest_first(model.versions)))
+    reasons = ", ".join(f"{version.version} {_why_skipped(version)}" for version in offered[:5])
+    raise UsageError(f"nothing to pick for {shown(ref.text)}: {reasons}", hint="name one version exactly")
+
+
+def _why_skipped(version: Version) -> str:
+    if version.yanked is not None:
+        return "is yanked"
+    return "is retired" if version.retired else "has no CID yet"
+
+
+def _named(model: Model, text: str) -> Version:
+    version = model.versions.get(text)
+    if version is None:
+        raise UsageError(
+            f"model {model.name!r} has no version {shown(text)}", hint=suggestion(text, model.versions)
+        )
+    return version
+
+
+def _resolution(ref: Ref, version: Version) -> Resolution:
+    if version.cid is None:
+        raise UsageError(
+            f"{version.ref} has no CID yet",
+            hint="it is in the index but was not published; run reconcile",
+            where=version.where,
+        )
+    return Resolution(ref.text, version.cid, version, _warnings(version))
+
+
+def _warnings(version: Version) -> tuple[str, ...]:
+    warnings = []
+    if version.yanked is not None:
+        warnings.append(f"{version.ref} is yanked: {version.yanked}")
+    if version.retired:
+        warnings.append(f"{version.ref} is retired: nothing promises to keep it")
+    return tuple(warnings)
+
+
+def _resolve_cid(index: Index, ref: Ref, cid: Cid) -> Resolution:
+    """A bare CID means itself; a version that has it is named where there is one, one in use first."""
+    known = [version for version in index.versions() if version.cid == cid]
+    known.sort(key=lambda version: (version.yanked is not None, version.retired))
+    version = known[0] if known else None
+    return Resolution(ref.text, cid, version, _warnings(version) if version else ())
+
+
+def _cid(text: str) -> Cid | None:
+    try:
+        return cids.parse(text)
+    except DataError:
+        return None
+
+
+def _listed(texts: Iterable[str]) -> str:
+    names = list(texts)
+    return (
+        "it has " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        if names
+        else "it has no versions"
+    )
