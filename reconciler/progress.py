@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 
 class Task(Protocol):
-    """One measurable stretch of work, in bytes unless its label says otherwise. Use it as a context manager."""
+    """One measurable stretch of work, in bytes unless its label says otherwise; a context manager."""
 
     def advance(self, amount: int) -> None:
         """`amount` more is done. Called about once a MiB, from any thread."""

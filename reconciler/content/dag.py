@@ -1,8 +1,8 @@
 """A DAG as one table of blocks, and the one interface through which its bytes are read.
 
-`DagLayout` knows every unique block of one root in CAR order, with its size, and so the exact bytes of the CAR
-before the first one is read. `Dag` adds where the bytes come from: a directory, a CAR file, or a remote target.
-Publishing, repairing, exporting and healing all work on a `Dag` and never ask which kind it is.
+`DagLayout` knows every unique block of one root in CAR order, with its size, and so the exact bytes of the
+CAR before the first one is read. `Dag` adds where the bytes come from: a directory, a CAR file, or a remote
+target. Publishing, repairing, exporting and healing all work on a `Dag` and never ask which kind it is.
 """
 
 from __future__ import annotations

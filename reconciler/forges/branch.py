@@ -50,6 +50,16 @@ def commit_to_branch(
     )
 
 
+def is_committed(repo_root: Path, files: Mapping[str, bytes], base: str = "HEAD") -> bool:
+    """Whether commit `base` has these very `files` (path below `repo_root` to contents).
+
+    Raises UserError where there is no repository, or no commit in it yet.
+    """
+    repository = LocalRepository.open(repo_root)
+    commit = repository.commit(base)
+    return repository.tree_with(commit.sha, files) == commit.tree
+
+
 def _place(repository: LocalRepository, branch: str, parent: Commit, tree: str, message: str) -> BranchResult:
     old = repository.tip(branch)
     if old is not None:

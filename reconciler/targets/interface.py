@@ -1,13 +1,14 @@
 """The one small interface behind which every place that holds bundles stands.
 
-A target is observed in bulk, once a run, and then asked to close single differences. What it cannot do it says in
-its `Capabilities`, and the planner plans around that. All byte-carrying calls take a `Dag`, so a target never
-asks whether blocks come from a directory, a CAR or another target.
+A target is observed in bulk, once a run, and then asked to close single differences. What it cannot do it
+says in its `Capabilities`, and the planner plans around that. All byte-carrying calls take a `Dag`, so a
+target never asks whether blocks come from a directory, a CAR or another target.
 
 Contract, held by the suite in tests/conformance/:
 
-- `observe` changes nothing and believes nothing it can check: `HELD` means that as much as `check` asks for was
-  really looked at. A target that cannot be reached raises PeerError; the loop then treats every root as unknown.
+- `observe` changes nothing and believes nothing it can check: `HELD` means that as much as `check` asks for
+  was really looked at. A target that cannot be reached raises PeerError; the loop then treats every root as
+  unknown.
 - `publish`, `repair`, `pin`, `relabel` and `unpin` are idempotent: the same call again changes nothing.
 - Killed at any moment, a target is left as it was or with something that the next `observe` reports truly.
 - Pins and files without our mark are never changed or removed.
@@ -48,9 +49,9 @@ class Check(StrEnum):
 class Expected:
     """One root the index wants.
 
-    `labels` are all labels under which the index wants it (several versions may share one root), the preferred
-    one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None. `layout` is
-    there when the blocks are known on this machine without asking anyone.
+    `labels` are all labels under which the index wants it (several versions may share one root), the
+    preferred one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None.
+    `layout` is there when the blocks are known on this machine without asking anyone.
     """
 
     root: Cid
@@ -64,9 +65,9 @@ class Expected:
 class Observation:
     """What a target holds of one root, and how that was found out.
 
-    `labels` are the labels seen on it, ours or foreign. `damaged` are the blocks found missing or wrong, as far as
-    they are known (a PARTIAL may have none: see `detail`). `checked` says in words what was looked at, `detail`
-    what is wrong or worth knowing; both are shown to people.
+    `labels` are the labels seen on it, ours or foreign. `damaged` are the blocks found missing or wrong, as
+    far as they are known (a PARTIAL may have none: see `detail`). `checked` says in words what was looked at,
+    `detail` what is wrong or worth knowing; both are shown to people.
     """
 
     root: Cid
@@ -91,8 +92,8 @@ class Inventory:
     """What one `observe` found: each expected root, every pin that carries our mark, and the rest.
 
     `observations` has an entry for each expected root. `owned` are all pins whose label begins with the mark,
-    expected or not; only these may ever be pruned. `foreign` are the other pins, never touched (`adopt` lists them).
-    `notes` are warnings about the target as a whole, worded for a user.
+    expected or not; only these may ever be pruned. `foreign` are the other pins, never touched (`adopt` lists
+    them). `notes` are warnings about the target as a whole, worded for a user.
     """
 
     observations: Mapping[Cid, Observation]
@@ -153,7 +154,9 @@ class Target(Protocol):
         """Put our `label` on a root that is held under another label of ours, or in our store under none."""
 
     def unpin(self, root: Cid, label: str) -> None:
-        """Take our `label` off `root`; the root goes when nothing else keeps it. No error when it is not there."""
+        """Take our `label` off `root`; the root goes when nothing else keeps it. No error when it is not
+        there.
+        """
 
     def dag(self, root: Cid) -> Dag:
         """The DAG under `root` as this target serves it, for healing others.
@@ -162,7 +165,7 @@ class Target(Protocol):
         """
 
     def origins(self) -> tuple[str, ...]:
-        """Addresses from which others can fetch what this target holds (multiaddrs with /p2p/), maybe none."""
+        """Addresses from which others can fetch what it holds (multiaddrs with /p2p/), maybe none."""
 
     def close(self) -> None:
         """Release connections and files. May be called twice."""
@@ -186,4 +189,6 @@ class Diagnosable(Protocol):
     """A target that `doctor` can examine. Optional: a target without it gets only a reachability check."""
 
     def diagnose(self) -> Sequence[Diagnosis]:
-        """Look at versions, permissions, clock and reachability; changes nothing, raises nothing for a sick peer."""
+        """Look at versions, permissions, clock and reachability; changes nothing, raises nothing for a sick
+        peer.
+        """

@@ -1,0 +1,52 @@
+"""cli: flags -> objects -> exit code; the only place that starts anything.
+
+May use every room, imported lazily by the command that needs it: `resolve` and `--help` load neither git nor
+HTTP. Promises: the result on stdout, everything else on stderr; the exit codes of `errors.ExitCode`; one
+`error:` line and a `hint:` for a user's mistake, never a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Entry point of the command `reconcile`."""
+    import typer
+
+    from reconciler.cli.app import app
+    from reconciler.cli.failure import show_failure
+    from reconciler.errors import ExitCode, ReconcilerError
+
+    try:
+        code = app(standalone_mode=False) or ExitCode.OK
+    except typer.TyperException as error:
+        code = show_failure(error.format_message(), hint=_usage_hint(error), code=ExitCode.USAGE)
+    except ReconcilerError as error:
+        code = show_failure(
+            error.message, hint=error.hint, where=str(error.where or ""), code=error.exit_code
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        code = show_failure("interrupted", hint="run again to finish", code=ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.ERROR
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        code = show_failure(text, code=ExitCode.ERROR)
+    except Exception as error:
+        if os.environ.get("RECONCILE_DEBUG"):
+            raise
+        code = show_failure(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="this is a bug of the reconciler: report it with the output of RECONCILE_DEBUG=1",
+            code=ExitCode.ERROR,
+        )
+    sys.exit(int(code))
+
+
+def _usage_hint(error: object) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "reconcile"
+    return f"see `{command} --help`"

@@ -1,0 +1,261 @@
+"""The command `reconcile` and its subcommands; each only maps flags to a function in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler.cli import options
+from reconciler.cli.options import ExitCodeFlag, Hidden, Json, NoCache, takes
+from reconciler.errors import UsageError
+from reconciler.loop.settings import Layout, Settings
+
+app = typer.Typer(
+    name="reconcile",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Ref = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF", help="model@1.2.0, model@^1.2, model@CHANNEL, model (the highest), or a CID."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan, change nothing.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from reconciler import __version__
+
+        typer.echo(f"reconcile {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+@takes(options.settings, lazily=True)
+def reconcile(
+    context: typer.Context,
+    settings: Callable[[], Settings],
+    dry_run: DryRun = False,
+    exit_code: ExitCodeFlag = False,
+    as_json: Json = False,
+    version: Annotated[  # noqa: ARG001 - eager: its callback prints and leaves
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> int:
+    """Keep model weights alive on IPFS and Filecoin, as git says.
+
+    Without a command: compare releases/index.yaml with what every target really holds, publish what is
+    missing, repair what was damaged, and write the resolved CIDs back. With --dry-run: only show the plan.
+
+    Exit codes: 0 in sync or all applied; 1 an error; 2 wrong usage, or an index that does not hold; 3 changes
+    are pending (with --exit-code); 4 refused by a safety rule; 5 some items failed, the others were done.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_misplaced(context, context.invoked_subcommand)
+        context.obj = context.params["directory"]
+        return 0
+    from reconciler.cli.loop_commands import run_loop, show_plan
+
+    if dry_run:
+        return show_plan(settings(), as_json=as_json, exit_code=exit_code)
+    return run_loop(settings(), as_json=as_json)
+
+
+def _refuse_misplaced(context: typer.Context, command: str) -> None:
+    """Only -C may stand before a command; anything else there would be silently ignored."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name != "directory" and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(
+                f"{parameter.opts[0]} stands before the command {command!r}",
+                hint=f"put it behind: `reconcile {command} {parameter.opts[0]} …`",
+            )
+
+
+@app.command()
+@takes(options.settings)
+def plan(
+    settings: Settings,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Save the plan for `reconcile apply FILE`."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, as for a pull request.")
+    ] = False,
+    exit_code: ExitCodeFlag = False,
+    as_json: Json = False,
+) -> int:
+    """Show what a run would do, and change nothing.
+
+    A plan saved with -o is carried out exactly, or refused, by `reconcile apply FILE`.
+    """
+    from reconciler.cli.loop_commands import show_plan
+
+    return show_plan(settings, as_json=as_json, output=output, exit_code=exit_code, markdown=markdown)
+
+
+@app.command()
+@takes(options.settings)
+def apply(
+    settings: Settings,
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN", help="A file written by `reconcile plan -o`.")],
+    as_json: Json = False,
+) -> int:
+    """Carry out a saved plan: exactly that, or nothing.
+
+    Refused (exit 4) when the index, the targets or the world changed since the plan was made. Give the same
+    options as for the plan.
+    """
+    from reconciler.cli.loop_commands import run_loop
+    from reconciler.loop.saved import read_saved
+
+    return run_loop(settings, as_json=as_json, saved=read_saved(plan_file))
+
+
+@app.command()
+@takes(options.settings)
+def status(settings: Settings, exit_code: ExitCodeFlag = False, as_json: Json = False) -> int:
+    """Show what every target holds of every version, and how that was checked."""
+    from reconciler.cli.status_command import show_status
+
+    return show_status(settings, as_json=as_json, exit_code=exit_code)
+
+
+@app.command()
+def identify(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A directory, or with --bare also a file.")
+    ],
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Exactly as it is: no SHA256SUMS, no manifest.json.")
+    ] = False,
+    hidden: Hidden = False,
+    model: Annotated[
+        str | None, typer.Option(help="The model's name, for a generated manifest.json.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="The version, likewise.")] = None,
+    format: Annotated[str | None, typer.Option(help="The format, likewise.")] = None,  # noqa: A002
+    created_at: Annotated[str | None, typer.Option(help="The release time, likewise.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Compute the root CID of a directory, offline, as every target will have it.
+
+    The bundle is the directory plus SHA256SUMS and manifest.json where it lacks them. A generated manifest
+    names model and version, so give them as the index has them (they default to the names of the last two
+    directories).
+    """
+    from reconciler.cli.content_commands import show_identity
+
+    return show_identity(
+        directory,
+        bare=bare,
+        hidden=hidden,
+        model=model,
+        version=version,
+        format=format,
+        created_at=created_at,
+        as_json=as_json,
+    )
+
+
+@app.command()
+@takes(options.layout)
+def resolve(layout: Layout, ref: Ref, as_json: Json = False) -> int:
+    """Print the CID of a version: exact, by range, by channel, or the highest.
+
+    Ranges follow npm's rules, skip yanked and retired versions, and take pre-releases only when they name
+    one.
+    """
+    from reconciler.cli.resolve_command import show_resolution
+
+    return show_resolution(layout, ref, as_json=as_json)
+
+
+@app.command()
+@takes(options.layout)
+def verify(
+    layout: Layout,
+    what: Annotated[str, typer.Argument(metavar="DIR|REF", help="A directory of a release, or a version.")],
+    no_cache: NoCache = False,
+    hidden: Hidden = False,
+    as_json: Json = False,
+) -> int:
+    """Check a directory, or a version where it is kept, against the index, reading every byte.
+
+    DIR: find the version whose CID the directory gives. REF: read the version's own directory, or, where that
+    is not on this machine, every block from the targets.
+    """
+    from reconciler.cli.verify_command import verify_directory, verify_version
+
+    if Path(what).is_dir():
+        return verify_directory(layout, Path(what), hidden=hidden, no_cache=no_cache, as_json=as_json)
+    return verify_version(layout, what, no_cache=no_cache, as_json=as_json)
+
+
+@app.command()
+@takes(options.layout)
+def export(
+    layout: Layout,
+    ref: Ref,
+    file: Annotated[Path, typer.Argument(metavar="FILE.car", help="Where to write; must not exist.")],
+    no_cache: NoCache = False,
+    as_json: Json = False,
+) -> int:
+    """Write a version as one CAR file that any IPFS tool imports.
+
+    The bytes come from the version's own directory, or from the targets; every block is verified on the way.
+    """
+    from reconciler.cli.content_commands import export_version
+
+    return export_version(layout, ref, file, no_cache=no_cache, as_json=as_json)
+
+
+@app.command()
+@takes(options.layout)
+def add(
+    layout: Layout,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model of the index, or a new one.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A new SemVer version, such as 1.2.0.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The directory with its files.")],
+    format: Annotated[  # noqa: A002 - the word of the index
+        str | None, typer.Option(help="Format of a new model, such as safetensors.")
+    ] = None,
+    license: Annotated[  # noqa: A002 - the word of the index
+        str | None, typer.Option(help="License of a new model, as SPDX names it.")
+    ] = None,
+    created_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Release time, as 2026-05-07T00:00:00Z; default: now.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Add a version to the index, changing no other line. The next run resolves its CID."""
+    from reconciler.cli.edit_commands import add_version_to_index
+
+    return add_version_to_index(
+        layout, model, version, path, format=format, license=license, created_at=created_at, as_json=as_json
+    )
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    directory: Annotated[
+        Path | None, typer.Option("-C", metavar="DIR", help="The repository, not this one.")
+    ] = None,
+    id: Annotated[  # noqa: A002
+        str | None,
+        typer.Option("--id", metavar="ID", help="The ownership mark; default: the directory's name."),
+    ] = None,
+) -> int:
+    """Make releases/index.yaml and releases/targets.yaml with comments that teach. Overwrites nothing."""
+    from reconciler.cli.edit_commands import make_index
+
+    return make_index(directory or context.obj or Path(), id)

@@ -1,0 +1,85 @@
+"""`reconcile`, `reconcile --dry-run`, `plan` and `apply`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli import output as out
+from reconciler.errors import ExitCode
+from reconciler.loop.changes import Plan, Report
+from reconciler.loop.document import plan_document, report_document
+from reconciler.loop.lock import run_lock
+from reconciler.loop.run import Run
+from reconciler.loop.saved import require_same
+from reconciler.loop.settings import Settings
+from reconciler.render.text import plan_text, report_text
+
+
+def show_plan(
+    settings: Settings,
+    *,
+    as_json: bool,
+    output: Path | None = None,
+    exit_code: bool = False,
+    markdown: bool = False,
+) -> int:
+    """Make a plan and show it. Takes no lock and changes nothing but caches."""
+    settings.layout.make_state()
+    with out.progress() as progress, Run(settings, os.environ, progress) as run:
+        plan = run.plan()
+    if output is not None:
+        _save(output, plan)
+    _print_plan(plan, as_json=as_json, markdown=markdown)
+    if plan.refusals:
+        return ExitCode.REFUSED
+    if plan.blocked:
+        return ExitCode.PARTIAL
+    return ExitCode.PENDING if exit_code and plan.pending else ExitCode.OK
+
+
+def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None = None) -> int:
+    """Plan and carry it out; with `saved`, only if the plan is exactly that one."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings.layout.make_state()
+    with run_lock(settings.layout.state, "reconcile" if saved is None else "reconcile apply"):
+        with out.progress() as progress, Run(settings, os.environ, progress) as run:
+            plan = run.plan()
+            if saved is not None:
+                require_same(saved, plan)
+            if plan.refusals:
+                _print_plan(plan, as_json=as_json)
+            report = run.apply(plan)
+        _print_report(report, as_json=as_json)
+    if report.interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.PARTIAL if report.failed else ExitCode.OK
+
+
+def _save(path: Path, plan: Plan) -> None:
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.write_text(json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    staged.replace(path)
+
+
+def _print_plan(plan: Plan, *, as_json: bool, markdown: bool = False) -> None:
+    if as_json:
+        out.result_json(plan_document(plan))
+    elif markdown:
+        from reconciler.render.markdown import plan_markdown
+
+        out.result(plan_markdown(plan))
+    else:
+        out.result(plan_text(plan, paint=out.paint()))
+
+
+def _print_report(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        out.result_json(report_document(report))
+    else:
+        for note in report.plan.notes:
+            out.say(f"note: {note}")
+        out.result(report_text(report, paint=out.paint()))

@@ -1,0 +1,38 @@
+"""`reconcile resolve`: from a REF to a CID. Imports no git, no HTTP, and for a known index no validator."""
+
+from __future__ import annotations
+
+from reconciler.cli import output as out
+from reconciler.errors import ExitCode
+from reconciler.index.load import load_index
+from reconciler.index.resolve import parse_ref, resolve
+from reconciler.loop.settings import Layout
+
+
+def show_resolution(layout: Layout, ref: str, *, as_json: bool) -> int:
+    """Print the CID of the version that `ref` names; warnings (yanked, retired) on stderr."""
+    wanted = parse_ref(ref)
+    layout.make_state()
+    index = load_index(layout.index_file, stamps=layout.cache)
+    found = resolve(index, wanted)
+    version = found.version
+    for warning in found.warnings:
+        out.warn(warning)
+    if as_json:
+        out.result_json(
+            {
+                "schema": 1,
+                "kind": "resolution",
+                "model": version.model if version else None,
+                "version": version.version if version else None,
+                "cid": str(found.cid),
+                "yanked": version.yanked if version else None,
+                "retired": version.retired if version else False,
+                "requested": ref,
+                "format": version.format if version else None,
+                "license": version.license if version else None,
+            }
+        )
+    else:
+        out.result(str(found.cid))
+    return ExitCode.OK

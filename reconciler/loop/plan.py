@@ -1,0 +1,277 @@
+"""The plan: what is wanted, compared with what was observed. Pure functions; nothing is read or sent here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.content.cid import Cid
+from reconciler.index.model import Version
+from reconciler.loop.changes import (
+    DIRECTORY,
+    Blocked,
+    Change,
+    Pin,
+    Publish,
+    Relabel,
+    Repair,
+    ResolveCid,
+    Wait,
+    WriteRecord,
+)
+from reconciler.loop.removals import removals
+from reconciler.loop.select import Selection
+from reconciler.loop.world import Unreachable, World
+from reconciler.targets.interface import Observation, State
+
+_WHOLE = frozenset({State.HELD})
+_ANY = frozenset({State.HELD, State.PARTIAL})
+_NEEDS_BYTES = frozenset({State.ABSENT, State.PARTIAL, State.FAILED})
+
+
+def lacking(selection: Selection, world: World) -> Iterator[tuple[Version, str]]:
+    """Each version and target where bytes are needed: absent, partial or failed there, and the target takes
+    bytes.
+    """
+    names = {spec.name for spec in selection.targets}
+    for version in selection.kept:
+        root = world.root(version)
+        if root is None:
+            continue
+        for target in version.targets:
+            if target not in names or not world.capabilities[target].takes_bytes:
+                continue
+            seen = world.observation(target, root)
+            if seen is not None and seen.state in _NEEDS_BYTES and not seen.needs:
+                yield version, target
+
+
+def make_changes(
+    selection: Selection, world: World, *, prune: bool, propose: bool
+) -> tuple[list[Change], int]:
+    """The changes in order (as the index lists versions, removals last), and how many pairs need nothing.
+
+    `prune` adds the removals; `propose` adds what the proposal writes back.
+    """
+    changes: list[Change] = []
+    in_sync = 0
+    planned: set[tuple[str, Cid]] = set()
+    names = [spec.name for spec in selection.targets]
+    for version in selection.kept:
+        problem = world.problems.get(version.ref)
+        if problem is not None:
+            changes.append(_blocked(version, problem.reason, problem.hint))
+        root = world.root(version)
+        if root is None:
+            if problem is None:
+                changes.append(_blocked(version, *_no_bytes(version, world)))
+            continue
+        carried = held = False
+        for target in version.targets:
+            if target not in names:
+                continue
+            if (target, root) in planned:  # another version shares the root and already asks for this
+                in_sync += 1
+                carried = True
+                continue
+            change = _on_target(selection, world, version, target, root)
+            if change is None:
+                in_sync += 1
+                carried = held = True
+                continue
+            planned.add((target, root))
+            changes.append(change)
+            carried = carried or not isinstance(change, Blocked)
+        if propose and carried:
+            changes += _write_back(version, root, world, held=held)
+    if prune:
+        changes += removals(selection, world)
+    return changes, in_sync
+
+
+def _on_target(selection: Selection, world: World, version: Version, target: str, root: Cid) -> Change | None:
+    """The change that brings `root` into order on one target, or None when it is."""
+    inventory = world.inventories[target]
+    drift = version.cid is not None
+    label = selection.index.label(version)
+    if isinstance(inventory, Unreachable):
+        return _blocked(version, inventory.reason, inventory.hint, target=target, root=root, unknown=True)
+    seen = inventory.observations[root]
+    able = world.capabilities[target]
+    if seen.state is State.UNKNOWN:
+        return _blocked(version, seen.detail or "cannot be looked at", target=target, root=root, unknown=True)
+    if seen.state is State.HELD:
+        return _label_change(selection, version, target, seen)
+    if seen.state is State.PENDING:
+        return Wait(
+            model=version.model, version=version.version, target=target, root=root, reason=seen.detail
+        )
+    if seen.needs:
+        hint = f"run again with {seen.needs}" if seen.needs.startswith("--") else seen.needs
+        return _blocked(version, seen.detail, hint, target=target, root=root)
+    reason = seen.detail or ("not there, though it was published before" if drift else "not there yet")
+    if able.takes_bytes:
+        sources = tuple(
+            _sources(world, version, root, but=target if seen.state is not State.PARTIAL else None)
+        )
+        lost = _lost_everywhere(world, root, sources)
+        if lost:
+            return _blocked(
+                version,
+                f"{lost} of its blocks are nowhere: {reason}",
+                _no_bytes(version, world)[1],
+                target=target,
+                root=root,
+            )
+        if sources:
+            if seen.state is State.PARTIAL:
+                return Repair(
+                    model=version.model,
+                    version=version.version,
+                    target=target,
+                    root=root,
+                    reason=reason,
+                    drift=drift,
+                    label=label,
+                    sources=sources,
+                    damaged=seen.damaged,
+                )
+            facts = world.facts.get(version.ref)
+            return Publish(
+                model=version.model,
+                version=version.version,
+                target=target,
+                root=root,
+                reason=reason,
+                drift=drift,
+                label=label,
+                sources=sources,
+                size=facts.car_size if facts else None,
+            )
+        if not able.pins_by_cid:
+            return _blocked(version, *_no_bytes(version, world), target=target, root=root)
+    if able.pins_by_cid:
+        return Pin(
+            model=version.model,
+            version=version.version,
+            target=target,
+            root=root,
+            reason=reason,
+            drift=drift,
+            label=label,
+            sources=tuple(_origin_targets(selection, world, version, target)),
+        )
+    return _blocked(version, f"{target} neither takes bytes nor fetches by CID", target=target, root=root)
+
+
+def _sources(world: World, version: Version, root: Cid, but: str | None) -> Iterator[str]:
+    """Where the bytes of `root` come from, best first: the version's own directory, then targets that hold
+    it.
+
+    A damaged target is asked last, and only together with another: its good blocks fill the gaps of the rest.
+    """
+    own = version.ref in world.facts and version.ref not in world.problems
+    if own:
+        yield DIRECTORY
+        return
+    whole = [name for name in world.holders(root, states=_WHOLE) if name != but]
+    yield from whole
+    if not whole:
+        yield from (name for name in world.holders(root, states=_ANY) if name != but)
+
+
+def _lost_everywhere(world: World, root: Cid, sources: tuple[str, ...]) -> int:
+    """How many blocks are known to be damaged on every one of `sources`, so that nobody can put them back."""
+    lost: set[Cid] | None = None
+    for name in sources:
+        seen = world.observation(name, root) if name != DIRECTORY else None
+        if seen is None or not seen.damaged:
+            return 0
+        lost = set(seen.damaged) if lost is None else lost.intersection(seen.damaged)
+    return len(lost or ())
+
+
+def _origin_targets(selection: Selection, world: World, version: Version, target: str) -> Iterator[str]:
+    """The other targets of the version that serve its blocks, whose addresses help a target that fetches by
+    CID.
+    """
+    names = {spec.name for spec in selection.targets}
+    return (
+        name
+        for name in version.targets
+        if name != target and name in names and world.capabilities[name].serves_blocks
+    )
+
+
+def _label_change(selection: Selection, version: Version, target: str, seen: Observation) -> Change | None:
+    """A Relabel when the root is held only under labels of ours that no version asks for any more."""
+    index = selection.index
+    ours = [label for label in seen.labels if label.startswith(index.mark)]
+    if not ours or index.label(version) in ours:
+        return None
+    sharing = {index.label(v) for v in index.versions() if v.cid == seen.root and not v.retired}
+    if sharing.intersection(ours):
+        return None
+    return Relabel(
+        model=version.model,
+        version=version.version,
+        target=target,
+        root=seen.root,
+        reason=f"held under {ours[0]}",
+        drift=True,
+        label=index.label(version),
+        old=ours[0],
+    )
+
+
+def _write_back(version: Version, root: Cid, world: World, *, held: bool) -> Iterator[Change]:
+    """What the proposal writes for a version whose bytes were identified in this run."""
+    facts = world.facts.get(version.ref)
+    if version.cid is None:
+        yield ResolveCid(
+            model=version.model, version=version.version, root=root, held=held, reason="not in the index yet"
+        )
+    if facts is not None and version.ref not in world.recorded and version.ref not in world.problems:
+        yield WriteRecord(
+            model=version.model,
+            version=version.version,
+            root=root,
+            held=held,
+            path=f"records/{version.model}/{version.version}.json",
+            size=facts.size,
+        )
+
+
+def _no_bytes(version: Version, world: World) -> tuple[str, str]:
+    """Why no bytes can be had, and what to do."""
+    if version.path is None:
+        return (
+            "no target holds it, and the index names no path for it",
+            "add a path, or a target that holds it",
+        )
+    if version.ref not in world.present:
+        return (
+            f"{version.path} is not on this machine, and no target holds the bytes",
+            "run where the weights are, or give --source-root",
+        )
+    return "its bytes could not be read", ""
+
+
+def _blocked(
+    version: Version,
+    reason: str,
+    hint: str = "",
+    *,
+    target: str | None = None,
+    root: Cid | None = None,
+    unknown: bool = False,
+) -> Blocked:
+    return Blocked(
+        model=version.model,
+        version=version.version,
+        target=target,
+        root=root,
+        reason=reason,
+        hint=hint,
+        unknown=unknown,
+        drift=version.cid is not None,
+    )

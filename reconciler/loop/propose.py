@@ -1,0 +1,108 @@
+"""Resolved CIDs and records back to git: into the working tree, or as a commit on a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from reconciler.content import profile
+from reconciler.content.directory_dag import Identity
+from reconciler.errors import ReconcilerError, UsageError
+from reconciler.index.edits import set_cids, write_edit
+from reconciler.index.model import Record
+from reconciler.index.records import render_record, write_record
+from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
+from reconciler.loop.recorded import records_directory
+from reconciler.loop.settings import PROPOSAL_BRANCH, ProposeMode, Settings
+
+
+def make_record(model: str, version: str, identity: Identity) -> Record:
+    """The record of a version as it was identified."""
+    return Record(
+        model=model,
+        version=version,
+        cid=identity.root,
+        size=identity.size,
+        files=len(identity.files),
+        blocks=identity.blocks,
+        block_bytes=identity.block_bytes,
+        car_size=identity.car_size,
+        dirhash=identity.dirhash or "",
+        profile=profile.NAME,
+    )
+
+
+class Proposer:
+    """Writes back what a run found out. `text` is the index as the run loaded it; if the file differs from it
+    by then, nothing is written and the error says so."""
+
+    def __init__(
+        self, settings: Settings, text: bytes, identities: Callable[[], Mapping[str, Identity]]
+    ) -> None:
+        self._settings = settings
+        self._text = text
+        self._identities = identities
+
+    def check(self) -> None:
+        """Raise UserError now for what would make the proposal impossible later, so that nothing is
+        published.
+        """
+        if self._settings.propose is not ProposeMode.BRANCH:
+            return
+        from reconciler.forges.branch import is_committed
+
+        layout = self._settings.layout
+        name = self._name_in_repository()
+        if not is_committed(layout.root, {name: self._text}):
+            raise UsageError(
+                f"{name} has changes that are not committed, and a branch must not carry them along",
+                hint="commit them first, or use --propose write",
+            )
+
+    def _name_in_repository(self) -> str:
+        layout = self._settings.layout
+        try:
+            return layout.index_file.resolve().relative_to(layout.root.resolve()).as_posix()
+        except ValueError:
+            raise UsageError(
+                f"{str(layout.index_file)!r} is not in the repository {str(layout.root)!r}",
+                hint="a branch can only propose to an index of its own repository; use --propose write",
+            ) from None
+
+    def __call__(self, changes: Sequence[WriteBack]) -> str:
+        """Write back `changes` in one go; says in words where. Raises ReconcilerError or OSError."""
+        layout = self._settings.layout
+        cids = {(c.model, c.version): c.root for c in changes if isinstance(c, ResolveCid)}
+        text = set_cids(self._text.decode("utf-8"), cids).encode("utf-8") if cids else self._text
+        identities = self._identities()
+        records = [
+            make_record(c.model, c.version, identities[c.ref]) for c in changes if isinstance(c, WriteRecord)
+        ]
+        if self._settings.propose is ProposeMode.BRANCH:
+            return self._to_branch(text, records)
+        directory = records_directory(layout.index_file)
+        for record in records:  # before the index: a record alone claims nothing
+            write_record(directory, record)
+        if cids:
+            write_edit(layout.index_file, self._text.decode("utf-8"), text.decode("utf-8"))
+        return "written to the working tree"
+
+    def _to_branch(self, text: bytes, records: Sequence[Record]) -> str:
+        from reconciler.forges.branch import commit_to_branch
+        from reconciler.forges.interface import BranchOutcome
+
+        name = self._name_in_repository()
+        beside = PurePosixPath(name).with_name("records")
+        files = {name: text} if text != self._text else {}
+        for record in records:
+            files[f"{beside}/{record.model}/{record.version}.json"] = render_record(record).encode()
+        result = commit_to_branch(self._settings.layout.root, files, PROPOSAL_BRANCH, _message(records))
+        if result.outcome is BranchOutcome.HUMAN_EDITED:
+            raise ReconcilerError(result.detail, hint="merge or delete that branch, then run again")
+        return f"branch {result.branch} {result.outcome.value}"
+
+
+def _message(records: Sequence[Record]) -> str:
+    """What the commit says: one line a version."""
+    lines = [f"- {record.model}@{record.version}: {record.cid}" for record in records]
+    return "\n".join(["Record resolved CIDs", "", *lines]).rstrip() + "\n"

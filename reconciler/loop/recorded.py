@@ -1,0 +1,56 @@
+"""Which versions have a record, and that no record contradicts the index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from reconciler.index.model import Index
+from reconciler.index.records import check_record, load_record
+from reconciler.index.stamps import is_stamped, write_stamp
+
+_STAMP = "record"
+
+
+def records_directory(index_file: Path) -> Path:
+    """Where the records of an index are kept: beside it."""
+    return index_file.with_name("records")
+
+
+def check_records(index: Index, stamps: Path | None) -> frozenset[str]:
+    """The versions of `index` (as `model@version`) that have a record.
+
+    Raises InvalidIndex for a record that does not hold or names another CID. With `stamps`, records that were
+    found right before and were not touched since are not read again.
+    """
+    directory = records_directory(index.file)
+    there = _listing(directory)
+    refs = frozenset(version.ref for version in index.versions() if version.ref in there)
+    key = hashlib.sha256(repr((index.digest, sorted(there.items()))).encode()).hexdigest()
+    if stamps is not None and is_stamped(stamps, _STAMP, key):
+        return refs
+    for version in index.versions():
+        if version.ref in refs:
+            record = load_record(directory, version.model, version.version)
+            if record is not None:
+                check_record(version, record)
+    if stamps is not None:
+        write_stamp(stamps, _STAMP, key)
+    return refs
+
+
+def _listing(directory: Path) -> dict[str, tuple[int, int, int]]:
+    """Each record below `directory` as `model@version`, with what tells that a file was touched."""
+    found: dict[str, tuple[int, int, int]] = {}
+    try:
+        models = [entry for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    for model in models:
+        for entry in os.scandir(model.path):
+            if entry.name.endswith(".json") and not entry.name.startswith("."):
+                seen = entry.stat()
+                ref = f"{model.name}@{entry.name.removesuffix('.json')}"
+                found[ref] = (seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    return found

@@ -1,0 +1,226 @@
+"""The chain: load, observe, identify what is needed, plan, refuse or apply. One `Run` is one look at the
+world.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from reconciler.content.cid import Cid
+from reconciler.content.identity_cache import IdentityCache
+from reconciler.errors import ReconcilerError, SafetyRefusal
+from reconciler.index.history import check_frozen
+from reconciler.index.load import load_index
+from reconciler.index.model import Version
+from reconciler.index.targets_file import load_targets
+from reconciler.loop.apply import apply_plan
+from reconciler.loop.changes import Change, Plan, Report
+from reconciler.loop.observe import observe
+from reconciler.loop.plan import lacking, make_changes
+from reconciler.loop.propose import Proposer
+from reconciler.loop.recorded import check_records
+from reconciler.loop.removals import removals
+from reconciler.loop.safety import Limits, refusals
+from reconciler.loop.select import Selection, select
+from reconciler.loop.settings import Drift, ProposeMode, Settings
+from reconciler.loop.sources import Sources
+from reconciler.loop.stopping import Stoppable
+from reconciler.loop.world import Unreachable, World
+from reconciler.progress import Progress
+from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, State, Target
+from reconciler.targets.open import open_target
+
+
+class Run:
+    """One run over one index. Use it as a context manager; it closes the targets and files it opened.
+
+    Raises InvalidIndex, UsageError when made from an index or flags that do not hold.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], progress: Progress) -> None:
+        layout = settings.layout
+        stamps = layout.cache if settings.use_cache else None
+        self.settings = settings
+        self.progress = Stoppable(progress)
+        self.index = load_index(layout.index_file, stamps=stamps)
+        self._index_text = layout.index_file.read_bytes()
+        specs = load_targets(layout.targets_file, stamp_directory=stamps)
+        self._recorded = check_records(self.index, stamps)
+        self._targets_text = layout.targets_file.read_bytes() if layout.targets_file.exists() else b""
+        self.selection: Selection = select(self.index, specs, settings.only, settings.exclude)
+        cache = IdentityCache(layout.cache / "identities") if settings.use_cache else None
+        self.sources = Sources(layout.source_root, cache, self.progress)
+        self._targets: dict[str, Target] = {}
+        self._closed_targets: dict[str, Unreachable] = {}
+        for spec in self.selection.targets:
+            try:
+                self._targets[spec.name] = open_target(spec, root=layout.root, environ=environ)
+            except ReconcilerError as error:
+                self._closed_targets[spec.name] = Unreachable(str(error), error.hint or "")
+
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """The targets that could be opened, by name."""
+        return self._targets
+
+    def observe(self) -> World:
+        """Look at everything the plan needs, reading weights only where it cannot be helped."""
+        selection, settings = self.selection, self.settings
+        present = self.sources.present(selection.kept)
+        for version in selection.kept:
+            if version.cid is None and version.ref in present:
+                self.sources.try_identify(version)
+        facts = self.sources.facts()
+        roots = {v.ref: v.cid or facts[v.ref].root for v in selection.kept if v.cid or v.ref in facts}
+        inventories: dict[str, Inventory | Unreachable] = dict(self._closed_targets)
+        inventories.update(
+            observe(
+                list(self._targets.values()),
+                self._expected(roots),
+                settings.check,
+                self.index.mark,
+                self.progress,
+            )
+        )
+        capabilities = {spec.name: Capabilities() for spec in selection.targets}
+        capabilities |= {name: target.capabilities for name, target in self._targets.items()}
+        world = World(
+            inventories=inventories, capabilities=capabilities, present=present, recorded=self._recorded
+        )
+        needy = {version.ref: version for version, _ in lacking(selection, self._with_sources(world))}
+        for version in needy.values():
+            if version.ref in present and version.ref not in facts:
+                self.sources.try_identify(version)
+        world = self._with_sources(world)
+        orphans = {
+            root
+            for version in needy.values()
+            if (root := world.root(version)) is not None
+            and version.ref not in world.facts
+            and not any(world.holders(root, states=frozenset({State.HELD})))
+        }
+        return replace(world, donors=self._donors(orphans)) if orphans else world
+
+    def _with_sources(self, world: World) -> World:
+        return replace(world, facts=self.sources.facts(), problems=self.sources.problems())
+
+    def plan(self) -> Plan:
+        """Everything that differs, and the rules that stop the run."""
+        settings, index = self.settings, self.index
+        frozen = check_frozen(
+            Path(),
+            index,
+            base=settings.base,
+            cache=settings.layout.cache if settings.use_cache else None,
+        )
+        world = self.observe()
+        changes, in_sync = make_changes(
+            self.selection, world, prune=settings.prune, propose=settings.propose is not ProposeMode.NONE
+        )
+        notes = [
+            f"{name}: {note}"
+            for name, inventory in world.inventories.items()
+            if isinstance(inventory, Inventory)
+            for note in inventory.notes
+        ]
+        if not frozen.complete:
+            notes.append(f"frozen CIDs were compared with {frozen.checked}")
+        if settings.drift is Drift.IGNORE:
+            ignored = sum(change.drift for change in changes)
+            changes = [change for change in changes if not change.drift]
+            if ignored:
+                notes.append(f"{ignored} changes that are drift were left out (--drift ignore)")
+        if not settings.prune:
+            notes += _prunable(self.selection, world)
+        return Plan(
+            index_id=index.id,
+            index_digest=index.digest,
+            targets_digest=hashlib.sha256(self._targets_text).hexdigest(),
+            check=settings.check.value,
+            changes=tuple(changes),
+            in_sync=in_sync,
+            notes=tuple(notes),
+            refusals=refusals(
+                index, changes, world.inventories, frozen.violations, Limits(removals=settings.allow_removals)
+            ),
+        )
+
+    def apply(self, plan: Plan) -> Report:
+        """Carry out a plan of this run. Raises SafetyRefusal before anything is done when a rule stops it."""
+        if plan.refusals:
+            first = plan.refusals[0]
+            more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
+            raise SafetyRefusal(f"refused: {first.message}{more}", hint=first.override)
+        proposer = Proposer(self.settings, self._index_text, self.sources.identities)
+        proposer.check()
+        versions: dict[str, Version] = {version.ref: version for version in self.index.versions()}
+        return apply_plan(
+            plan,
+            targets=self._targets,
+            versions=versions,
+            sources=self.sources,
+            propose=proposer,
+            progress=self.progress,
+            report_only=self._report_only,
+        )
+
+    def _report_only(self, change: Change) -> bool:
+        return self.settings.drift is Drift.REPORT and change.drift
+
+    def _expected(self, roots: Mapping[str, Cid]) -> dict[str, list[Expected]]:
+        """What each target should hold, with what is known of it; one entry a root."""
+        expected: dict[str, dict[Cid, Expected]] = {name: {} for name in self._targets}
+        for version in self.selection.kept:
+            root = roots.get(version.ref)
+            if root is None:
+                continue
+            label = self.index.label(version)
+            dag = self.sources.dag(version)
+            for target in version.targets:
+                if target not in expected:
+                    continue
+                known = expected[target].get(root)
+                expected[target][root] = Expected(
+                    root=root,
+                    labels=(*known.labels, label) if known else (label,),
+                    layout=dag.layout if dag else known.layout if known else None,
+                )
+        return {name: list(by_root.values()) for name, by_root in expected.items()}
+
+    def _donors(self, roots: set[Cid]) -> dict[str, frozenset[Cid]]:
+        """Targets that hold `roots` although no version asks them to: asked only when nobody else has the
+        bytes.
+        """
+        able = [target for target in self._targets.values() if target.capabilities.serves_blocks]
+        asked = {target.name: [Expected(root, ()) for root in roots] for target in able}
+        seen = observe(able, asked, Check.QUICK, self.index.mark, self.progress)
+        return {
+            name: frozenset(root for root, o in inventory.observations.items() if o.state is State.HELD)
+            for name, inventory in seen.items()
+            if isinstance(inventory, Inventory)
+        }
+
+    def close(self) -> None:
+        """Close targets and files."""
+        self.sources.close()
+        for target in self._targets.values():
+            target.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _prunable(selection: Selection, world: World) -> list[str]:
+    """What --prune would remove, as a note: it is off, and nobody should be surprised later."""
+    count = sum(1 for _ in removals(selection, world))
+    return [f"{count} pins of ours are no longer asked for; --prune would remove them"] if count else []

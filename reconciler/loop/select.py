@@ -1,0 +1,86 @@
+"""What is wanted, and where: the index and the targets, narrowed by --only and --exclude. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from reconciler.errors import InvalidIndex, UsageError
+from reconciler.index.model import Index, TargetSpec, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The part of the index a run looks at: its versions (retired ones too) and its targets, in file order.
+
+    `version_only` and `exclude` are the globs that narrowed the versions; both empty means all of them.
+    """
+
+    index: Index
+    versions: tuple[Version, ...]
+    targets: tuple[TargetSpec, ...]
+    version_only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[Version, ...]:
+        """The versions that must exist somewhere."""
+        return tuple(version for version in self.versions if not version.retired)
+
+    def covers(self, model: str, version: str) -> bool:
+        """Whether a label of ours for this model and version falls under the globs, in the index or not."""
+        return _wanted((model, f"{model}@{version}"), self.version_only, self.exclude)
+
+
+def select(
+    index: Index, targets: Sequence[TargetSpec], only: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Selection:
+    """Narrow `index` and `targets` by globs over model names, `model@version` and target names.
+
+    An --only glob that matches models or versions narrows versions; one that matches target names narrows
+    targets. Raises UsageError for a glob that matches nothing, InvalidIndex for a version that names an
+    unknown target.
+    """
+    versions = tuple(index.versions())
+    names = [spec.name for spec in targets]
+    for version in versions:
+        for target in version.targets:
+            if target not in names:
+                raise InvalidIndex(
+                    f"{version.ref} names the target {target!r}, which releases/targets.yaml does not define",
+                    hint=suggestion(target, names) or f"targets there: {', '.join(names)}",
+                    where=version.where,
+                )
+    if not only and not exclude:
+        return Selection(index, versions, tuple(targets))
+    version_names = list(dict.fromkeys(name for v in versions for name in (v.model, v.ref)))
+    for flag, globs in (("--only", only), ("--exclude", exclude)):
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in (*version_names, *names)):
+                raise UsageError(
+                    f"{flag} {glob!r} matches no model, version or target",
+                    hint=suggestion(glob, [*version_names, *names]),
+                )
+    version_only = tuple(glob for glob in only if any(fnmatchcase(name, glob) for name in version_names))
+    target_only = tuple(glob for glob in only if any(fnmatchcase(name, glob) for name in names))
+    return Selection(
+        index,
+        tuple(v for v in versions if _wanted((v.model, v.ref), version_only, exclude)),
+        tuple(spec for spec in targets if _wanted((spec.name,), target_only, exclude)),
+        version_only,
+        tuple(exclude),
+    )
+
+
+def suggestion(name: str, candidates: Iterable[str]) -> str | None:
+    """`did you mean …?` for a mistyped name, or None when nothing is near."""
+    near = difflib.get_close_matches(name, list(candidates), n=1)
+    return f"did you mean {near[0]!r}?" if near else None
+
+
+def _wanted(names: Sequence[str], only: Sequence[str], exclude: Sequence[str]) -> bool:
+    if any(fnmatchcase(name, glob) for name in names for glob in exclude):
+        return False
+    return not only or any(fnmatchcase(name, glob) for name in names for glob in only)

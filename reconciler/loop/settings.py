@@ -1,0 +1,78 @@
+"""What one run was asked for. The command line makes these; nothing else reads flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from reconciler.targets.interface import Check
+
+
+class ProposeMode(StrEnum):
+    """Where resolved CIDs and records go."""
+
+    WRITE = "write"  #: into the working tree
+    BRANCH = "branch"  #: a commit on PROPOSAL_BRANCH; working tree and git index stay as they are
+    NONE = "none"  #: nowhere
+
+
+class Drift(StrEnum):
+    """What is done about a version that was published before and is not whole any more."""
+
+    REPAIR = "repair"
+    REPORT = "report"  #: shown, not touched
+    IGNORE = "ignore"  #: not even shown
+
+
+PROPOSAL_BRANCH = "reconciler/resolve-cids"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are. `root` is the repository; `state` holds caches, locks and the default store."""
+
+    root: Path
+    index_file: Path
+    targets_file: Path
+    source_root: Path
+
+    @property
+    def state(self) -> Path:
+        """`.reconcile` in the repository; deleting it costs time, never truth (but the default store is in
+        it).
+        """
+        return self.root / ".reconcile"
+
+    @property
+    def cache(self) -> Path:
+        """What may be deleted at any time."""
+        return self.state / "cache"
+
+    def make_state(self) -> None:
+        """Create the state directory, which keeps itself out of git."""
+        self.state.mkdir(exist_ok=True)
+        ignore = self.state / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a run was asked for. `base` is a git ref for the frozen-CID rule, None for the whole
+    history.
+
+    `allow_removals` is the number of removals allowed on one target, None for the built-in thresholds.
+    """
+
+    layout: Layout
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    check: Check = Check.QUICK
+    drift: Drift = Drift.REPAIR
+    propose: ProposeMode = ProposeMode.WRITE
+    prune: bool = False
+    allow_removals: int | None = None
+    allow_unpin_repair: bool = False
+    base: str | None = None
+    use_cache: bool = True

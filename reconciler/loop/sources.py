@@ -1,0 +1,106 @@
+"""Which bytes this machine has: the versions' own directories, identified once a run, only when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from reconciler.content.bundle import make_bundle
+from reconciler.content.directory_dag import DirectoryDag, Identity
+from reconciler.content.identify import identify
+from reconciler.content.identity_cache import IdentityCache
+from reconciler.content.scan import scan
+from reconciler.errors import BundleError, ReconcilerError
+from reconciler.index.model import Version
+from reconciler.loop.world import Facts, Problem
+from reconciler.progress import Progress
+
+
+class Sources:
+    """The version directories below `root`. Keeps what it identified, and why something could not be."""
+
+    def __init__(self, root: Path, cache: IdentityCache | None, progress: Progress) -> None:
+        self._root = root
+        self._cache = cache
+        self._progress = progress
+        self._dags: dict[str, DirectoryDag] = {}
+        self._problems: dict[str, Problem] = {}
+
+    def directory(self, version: Version) -> Path:
+        """Where the version's bytes are, whether or not anything is there.
+
+        Raises BundleError when the index names no path, or the path leaves the source root through a link: an
+        index from a fork must not make us publish what lies elsewhere on this machine.
+        """
+        if version.path is None:
+            raise BundleError(f"the index names no path for {version.ref}", where=version.where)
+        path = self._root / version.path
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise BundleError(
+                f"{version.path} leads outside the source root through a link",
+                hint="give the directory that really holds the weights with --source-root",
+                where=version.where,
+            )
+        return path
+
+    def present(self, versions: Iterable[Version]) -> frozenset[str]:
+        """Those versions (as `model@version`) whose path exists on this machine."""
+        return frozenset(v.ref for v in versions if v.path is not None and (self._root / v.path).exists())
+
+    def identify(self, version: Version) -> DirectoryDag:
+        """The version's own DAG. Reads its bytes the first time, unless the cache knows them.
+
+        Raises BundleError or DataError, also when the bytes no longer give the CID the index has.
+        """
+        if version.ref not in self._dags:
+            listing = scan(self.directory(version), include_hidden=version.include_hidden)
+            bundle = make_bundle(
+                listing,
+                model=version.model,
+                version=version.version,
+                format=version.format,
+                created_at=version.created_at,
+            )
+            self._dags[version.ref] = identify(bundle, cache=self._cache, progress=self._progress)
+        dag = self._dags[version.ref]
+        if version.cid is not None and dag.layout.root != version.cid:
+            raise BundleError(
+                f"{version.path} no longer gives the published CID: it gives {dag.layout.root}, "
+                f"the index has {version.cid}",
+                hint="a published version is immutable: restore its bytes, or release them as a new version",
+                where=version.where,
+            )
+        return dag
+
+    def try_identify(self, version: Version) -> None:
+        """Identify, and keep the reason when that fails instead of raising it."""
+        try:
+            self.identify(version)
+        except ReconcilerError as error:
+            self._problems[version.ref] = Problem(str(error), error.hint or "")
+        except OSError as error:
+            self._problems[version.ref] = Problem(f"{version.path}: {error.strerror or error}")
+
+    def dag(self, version: Version) -> DirectoryDag | None:
+        """What was identified in this run, or None."""
+        return self._dags.get(version.ref)
+
+    def identities(self) -> dict[str, Identity]:
+        """What identifying found, whole, by `model@version`."""
+        return {ref: dag.identity for ref, dag in self._dags.items()}
+
+    def facts(self) -> dict[str, Facts]:
+        """What identifying found, by `model@version`."""
+        return {
+            ref: Facts(dag.identity.root, dag.identity.size, dag.identity.car_size)
+            for ref, dag in self._dags.items()
+        }
+
+    def problems(self) -> dict[str, Problem]:
+        """Why directories cannot be used, by `model@version`."""
+        return dict(self._problems)
+
+    def close(self) -> None:
+        """Release open files."""
+        for dag in self._dags.values():
+            dag.close()

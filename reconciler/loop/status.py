@@ -1,0 +1,79 @@
+"""What every target holds of every version, in order or not: the view behind `reconcile status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from reconciler.content.cid import Cid
+from reconciler.index.model import Version
+from reconciler.loop.run import Run
+from reconciler.loop.select import Selection
+from reconciler.loop.world import Unreachable, World
+from reconciler.targets.interface import State
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One version on one target. `root` is None while the version has no CID."""
+
+    model: str
+    version: str
+    target: str
+    root: Cid | None
+    state: State
+    labels: tuple[str, ...] = ()
+    damaged: int = 0
+    checked: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All holdings, as the index lists the versions."""
+
+    index_id: str
+    check: str
+    holdings: tuple[Holding, ...]
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether every version is whole wherever it should be."""
+        return all(holding.state is State.HELD and holding.root for holding in self.holdings)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether a target could not be looked at."""
+        return any(holding.state is State.UNKNOWN for holding in self.holdings)
+
+
+def look(run: Run) -> Status:
+    """Observe everything `run` selects."""
+    world = run.observe()
+    return Status(run.index.id, run.settings.check.value, tuple(_holdings(run.selection, world)))
+
+
+def _holdings(selection: Selection, world: World) -> Iterator[Holding]:
+    names = {spec.name for spec in selection.targets}
+    for version in selection.kept:
+        for target in version.targets:
+            if target in names:
+                yield _holding(version, target, world)
+
+
+def _holding(version: Version, target: str, world: World) -> Holding:
+    root = world.root(version)
+    inventory = world.inventories[target]
+    plain = partial(Holding, version.model, version.version, target, root)
+    if isinstance(inventory, Unreachable):
+        return plain(State.UNKNOWN, detail=inventory.reason)
+    if root is None:
+        problem = world.problems.get(version.ref)
+        return plain(
+            State.ABSENT, detail=problem.reason if problem else "no CID yet, and its directory is not here"
+        )
+    seen = inventory.observations[root]
+    return plain(
+        seen.state, labels=seen.labels, damaged=len(seen.damaged), checked=seen.checked, detail=seen.detail
+    )

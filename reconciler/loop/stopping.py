@@ -1,0 +1,66 @@
+"""Stopping long work in other threads: a progress that raises once the run was interrupted."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.progress import Progress, Task
+
+
+class Interrupted(ReconcilerError):
+    """The run was told to stop; what was under way is left for the next run."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class Stoppable:
+    """A Progress over another one. After `stop()`, every task raises Interrupted at its next step."""
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self._stopped = threading.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Make all work end soon. May be called from any thread."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raise Interrupted when stopped."""
+        if self._stopped.is_set():
+            raise Interrupted("interrupted")
+
+    def task(self, label: str, total: int | None) -> Task:
+        """Begin a stretch of work that ends early once stopped."""
+        self.check()
+        return _StoppableTask(self._inner.task(label, total), self)
+
+    def note(self, text: str) -> None:
+        """Pass a line on."""
+        self._inner.note(text)
+
+
+class _StoppableTask:
+    def __init__(self, inner: Task, owner: Stoppable) -> None:
+        self._inner = inner
+        self._owner = owner
+
+    def advance(self, amount: int) -> None:
+        self._owner.check()
+        self._inner.advance(amount)
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inner.__exit__(kind, error, trace)

@@ -1,0 +1,197 @@
+"""Plan, report and status as text for a terminal or a log: grouped by model, one mark a line.
+
+`+` publish or pin, `~` repair, relabel or write back, `-` unpin, `…` waiting, `!` blocked or failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+
+from reconciler.loop.changes import (
+    DIRECTORY,
+    Blocked,
+    Change,
+    Outcome,
+    Pin,
+    Plan,
+    Publish,
+    Relabel,
+    Repair,
+    Report,
+    ResolveCid,
+    Unpin,
+    Wait,
+    WriteRecord,
+)
+from reconciler.render.words import count, plain, size
+
+Paint = Callable[[str, str], str]
+"""`paint(text, style)` colours `text` with a style of `STYLES`, or returns it as it is."""
+
+STYLES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "…": "36", "ok": "32", "dim": "2", "bold": "1"}
+
+
+def colour(text: str, style: str) -> str:
+    """`text` in the ANSI colour of `style`."""
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
+
+
+def no_colour(text: str, style: str) -> str:  # noqa: ARG001 - one signature with `colour`
+    """`text` as it is."""
+    return text
+
+
+def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
+    """The whole plan, refusals last."""
+    lines = list(_grouped(plan.changes, paint, _line))
+    lines += [f"note: {plain(note)}" for note in plan.notes]
+    if lines:
+        lines.append("")
+    lines.append(paint(f"Plan: {plan_summary(plan)}.", "bold"))
+    for refusal in plan.refusals:
+        lines.append(f"{paint('refused', '!')}: {plain(refusal.message)}")
+        if refusal.override:
+            lines.append(f"  hint: {plain(refusal.override)}")
+    return "\n".join(lines) + "\n"
+
+
+def report_text(report: Report, *, paint: Paint = no_colour) -> str:
+    """What became of each change."""
+    by_change = {id(outcome.change): outcome for outcome in report.outcomes}
+    lines = list(
+        _grouped(
+            [o.change for o in report.outcomes], paint, lambda change: _outcome_line(by_change[id(change)])
+        )
+    )
+    if lines:
+        lines.append("")
+    lines.append(paint(f"Result: {report_summary(report)}.", "bold"))
+    return "\n".join(lines) + "\n"
+
+
+def plan_summary(plan: Plan) -> str:
+    """One line: what would be done, and how much is in sync."""
+    changes = plan.changes
+    published = [change for change in changes if isinstance(change, Publish)]
+    total = sum(change.size or 0 for change in published)
+    amount = f" ({size(total)})" if total else ""
+    parts = [
+        count(len(published), "bundle") + f" to publish{amount}" if published else "",
+        _part(changes, Pin, "to pin"),
+        _part(changes, Repair, "to repair"),
+        _part(changes, Relabel, "to relabel"),
+        _part(changes, ResolveCid, "CID to write", "CIDs to write"),
+        _part(changes, Unpin, "to unpin"),
+        _part(changes, Wait, "waiting"),
+        _part(changes, Blocked, "blocked"),
+    ]
+    told = [part for part in parts if part] or ["nothing to do"]
+    return f"{', '.join(told)}; {plan.in_sync:,} in sync"
+
+
+def report_summary(report: Report) -> str:
+    """One line: how many changes ended in each way, and the bytes sent."""
+    states = ("applied", "waiting", "reported", "failed", "skipped", "blocked", "unknown")
+    numbers = {state: sum(o.state == state for o in report.outcomes) for state in states}
+    told = [f"{number:,} {state}" for state, number in numbers.items() if number]
+    sent = sum(o.bytes_sent for o in report.outcomes)
+    text = ", ".join(told) or "nothing to do"
+    if sent:
+        text += f"; {size(sent)} sent"
+    if report.plan.in_sync:
+        text += f"; {report.plan.in_sync:,} in sync"
+    return text + ("; interrupted" if report.interrupted else "")
+
+
+def _part(changes: Sequence[Change], kind: type[Change], words: str, plural: str = "") -> str:
+    number = sum(isinstance(change, kind) for change in changes)
+    return f"{number:,} {words if number == 1 or not plural else plural}" if number else ""
+
+
+Line = tuple[str, str, list[str]]
+"""A mark, the text behind it, and further lines below it."""
+
+
+def _grouped(changes: Iterable[Change], paint: Paint, line: Callable[[Change], Line]) -> Iterator[str]:
+    for model, group in groupby(changes, key=lambda change: change.model):
+        yield paint(plain(model), "bold")
+        for change in group:
+            mark, text, below = line(change)
+            yield f"  {paint(mark, mark)} {text}"
+            yield from (f"      {paint(extra, 'dim')}" for extra in below)
+
+
+def where(change: Change) -> str:
+    """`1.2.0 → node`, or just the version for a change to the index."""
+    place = f" → {change.target}" if change.target else ""
+    return plain(f"{change.version}{place}")
+
+
+def action(change: Change) -> str:
+    """What the change does, in words, without version and target."""
+    match change:
+        case Publish():
+            amount = f" {size(change.size)}" if change.size is not None else ""
+            return f"publish{amount} from {_from(change.sources)}"
+        case Repair():
+            blocks = f" {count(len(change.damaged), 'block')}" if change.damaged else ""
+            return f"repair{blocks} from {_from(change.sources)}"
+        case Pin():
+            return "pin by CID" + (f", fetched from {', '.join(change.sources)}" if change.sources else "")
+        case Relabel():
+            return f"relabel {change.old} as {change.label}"
+        case Unpin():
+            return "unpin"
+        case ResolveCid():
+            return f"write cid {change.root}"
+        case WriteRecord():
+            return f"write {change.path}"
+        case Wait():
+            return "waiting"
+        case _:
+            return "unknown" if isinstance(change, Blocked) and change.unknown else "blocked"
+
+
+def mark(change: Change) -> str:
+    """The sign in front of the line."""
+    match change:
+        case Publish() | Pin():
+            return "+"
+        case Unpin():
+            return "-"
+        case Blocked():
+            return "!"
+        case Wait():
+            return "…"
+        case _:
+            return "~"
+
+
+def _line(change: Change) -> Line:
+    text = f"{where(change):<18} {plain(action(change))}"
+    below = []
+    if isinstance(change, Blocked):
+        text += f": {plain(change.reason)}"
+        if change.hint:
+            below.append(f"hint: {plain(change.hint)}")
+    elif change.reason and not isinstance(change, (ResolveCid, WriteRecord)):
+        text += f"  ({plain(change.reason)})"
+    return mark(change), text, below
+
+
+def _outcome_line(outcome: Outcome) -> Line:
+    change = outcome.change
+    bad = outcome.state not in {"applied", "waiting", "reported"}
+    sign = "!" if bad else mark(change)
+    text = f"{where(change):<18} {plain(action(change))}"
+    text += "" if isinstance(change, Blocked) else f": {outcome.state}"
+    if outcome.detail and (bad or outcome.state != "applied" or not change.target):
+        text += f": {plain(outcome.detail)}"
+    if outcome.bytes_sent and not bad:
+        text += f", {size(outcome.bytes_sent)} sent"
+    return sign, text, [f"hint: {plain(outcome.hint)}"] if outcome.hint else []
+
+
+def _from(sources: Sequence[str]) -> str:
+    return "its directory" if list(sources) == [DIRECTORY] else ", ".join(sources)
