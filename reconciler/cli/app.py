@@ -259,3 +259,28 @@ def init(
     from reconciler.cli.edit_commands import make_index
 
     return make_index(directory or context.obj or Path(), id)
+
+
+@app.command()
+@takes(options.settings)
+def doctor(settings: Settings, as_json: Json = False) -> int:
+    """Examine every target: reachable, right version, right permissions, and what to do where not."""
+    from reconciler.cli.doctor_command import show_findings
+
+    return show_findings(settings, as_json=as_json)
+
+
+@app.command()
+@takes(options.settings)
+def adopt(
+    settings: Settings,
+    take: Annotated[
+        bool, typer.Option("--take", help="Take the listed pins over: put our labels on them.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="List every foreign pin, not only versions.")] = False,
+    as_json: Json = False,
+) -> int:
+    """List pins that others made of versions in the index, and take them over when told to."""
+    from reconciler.cli.adopt_command import adopt_pins
+
+    return adopt_pins(settings, take=take, every=every, as_json=as_json)

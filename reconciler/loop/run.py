@@ -56,12 +56,12 @@ class Run:
         cache = IdentityCache(layout.cache / "identities") if settings.use_cache else None
         self.sources = Sources(layout.source_root, cache, self.progress)
         self._targets: dict[str, Target] = {}
-        self._closed_targets: dict[str, Unreachable] = {}
+        self.unopened: dict[str, Unreachable] = {}  #: targets that could not be opened, and why
         for spec in self.selection.targets:
             try:
                 self._targets[spec.name] = open_target(spec, root=layout.root, environ=environ)
             except ReconcilerError as error:
-                self._closed_targets[spec.name] = Unreachable(str(error), error.hint or "")
+                self.unopened[spec.name] = Unreachable(str(error), error.hint or "")
 
     @property
     def targets(self) -> Mapping[str, Target]:
@@ -77,7 +77,7 @@ class Run:
                 self.sources.try_identify(version)
         facts = self.sources.facts()
         roots = {v.ref: v.cid or facts[v.ref].root for v in selection.kept if v.cid or v.ref in facts}
-        inventories: dict[str, Inventory | Unreachable] = dict(self._closed_targets)
+        inventories: dict[str, Inventory | Unreachable] = dict(self.unopened)
         inventories.update(
             observe(
                 list(self._targets.values()),

@@ -153,6 +153,13 @@ class Target(Protocol):
     def relabel(self, root: Cid, label: str) -> None:
         """Put our `label` on a root that is held under another label of ours, or in our store under none."""
 
+    def adopt(self, pin: Pin, label: str) -> None:
+        """Make a foreign pin ours by putting `label` on it; only ever called on the user's word.
+
+        Where a root carries one label the foreign one is replaced, elsewhere it stays. Raises PeerError when the
+        pin is not as `pin` says any more.
+        """
+
     def unpin(self, root: Cid, label: str) -> None:
         """Take our `label` off `root`; the root goes when nothing else keeps it. No error when it is not
         there.
