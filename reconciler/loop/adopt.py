@@ -13,7 +13,7 @@ from reconciler.targets.interface import Inventory, Pin, State
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A foreign pin. `ref` is the version of the index with its root ("" when none has it), `label` our label.
+    """A foreign pin. `ref` is the version of the index with its root ("" when there is none), `label` ours.
 
     `ready` says that the target keeps the version for us and was seen to hold all of it.
     """

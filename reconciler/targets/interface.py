@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
@@ -192,6 +192,7 @@ class Diagnosis:
     hint: str = ""
 
 
+@runtime_checkable
 class Diagnosable(Protocol):
     """A target that `doctor` can examine. Optional: a target without it gets only a reachability check."""
 
