@@ -156,7 +156,8 @@ def _open(path: Path, descriptor: int, progress: Progress) -> CarDag:
         offsets.append(index.offsets[place])
     extra = len(index) - len(layout)
     if extra:
-        progress.note(f"{path.name} holds {extra} blocks that its root does not need")
+        blocks = "1 block" if extra == 1 else f"{extra} blocks"
+        progress.note(f"{path.name} holds {blocks} that its root does not need")
     return CarDag(path, descriptor, dag_map, offsets, extra)
 
 

@@ -68,7 +68,7 @@ class Examiner:
         self._limits = limits
         self._known: dict[Cid, Summary] = {}
         self._tree_bytes = 0
-        self._sharded = 0
+        self._entries = 0
 
     def leaf(self, cid: Cid, size: int) -> Summary:
         """A raw block whose parent says it has `size` bytes."""
@@ -177,9 +177,6 @@ class Examiner:
         height = 0
         for name, link in slots:
             if name:
-                self._sharded += 1
-                if self._sharded > self._limits.paths:
-                    raise DataError(f"sharded directories hold more than {self._limits.paths} entries")
                 children.append(self._child(name, link, depth))
                 height = max(height, children[-1].summary.height)
                 continue
@@ -195,6 +192,10 @@ class Examiner:
         return height + 1
 
     def _child(self, name: bytes, link: Link, depth: int) -> Child:
+        # Every entry examined is listed at least once, so this count never says too much.
+        self._entries += 1
+        if self._entries > self._limits.paths:
+            raise DataError(f"the DAG lists more than {self._limits.paths} files and directories")
         text = names.decode(name)
         # A raw block in a directory is a whole file, and its cumulative size is its own.
         raw = link.cid.codec == RAW

@@ -7,6 +7,7 @@ is written outside it. What a killed run left behind is removed by the next one 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -41,7 +42,7 @@ def unpack(dag: Dag, destination: Path, progress: Progress) -> None:
                 f"{node.path or 'the root'!r} is a symlink; a bundle has none and none is written"
             )
     try:
-        _check_free(destination)
+        _check_free(destination, single_file=any(not node.path for node in dag_map.nodes))
         destination.parent.mkdir(parents=True, exist_ok=True)
         _check_space(destination.parent, dag_map.size)
         with _staging(destination) as stage:
@@ -105,12 +106,13 @@ def _write_file(dag: Dag, dag_map: DagMap, node: FileNode, path: Path, task: Tas
         os.close(descriptor)
 
 
-def _check_free(destination: Path) -> None:
-    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+def _check_free(destination: Path, *, single_file: bool) -> None:
+    taken = destination.is_symlink() or destination.exists()
+    if taken and (single_file or not destination.is_dir() or destination.is_symlink()):
         raise UsageError(
             f"destination {str(destination)!r} already exists", hint="choose a path that does not exist"
         )
-    if destination.is_dir() and any(destination.iterdir()):
+    if taken and any(destination.iterdir()):
         raise UsageError(
             f"destination {str(destination)!r} is not empty",
             hint="choose a path that does not exist, or empty it",
@@ -173,11 +175,21 @@ def _appear(content: Path, destination: Path) -> None:
     if content.is_dir():
         content.rename(destination)  # refuses a directory that is not empty
     else:
-        try:
-            os.link(content, destination)  # unlike rename, refuses to replace
-        except FileExistsError:
-            raise UsageError(f"destination {str(destination)!r} already exists") from None
+        _link(content, destination)
     _sync(destination.parent)
+
+
+def _link(file: Path, destination: Path) -> None:
+    try:
+        os.link(file, destination)  # unlike a rename, refuses to replace
+    except FileExistsError:
+        raise UsageError(f"destination {str(destination)!r} already exists") from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without hard links: a rename after one more look is the closest there is.
+        _check_free(destination, single_file=True)
+        file.rename(destination)
 
 
 def _sync(directory: Path) -> None:

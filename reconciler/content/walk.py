@@ -116,7 +116,7 @@ def walk(root: Cid, read: ReadBlock, *, raw_size: int | None = None, limits: Lim
     else:
         top = examiner.visit(root, 1)
     if top.paths > limits.paths:
-        raise DataError(f"the DAG lists {top.paths} files and directories; the limit is {limits.paths}")
+        raise DataError(f"the DAG lists more than {limits.paths} files and directories")
     nodes = _Lister(examiner, limits).list(root, top)
     size = sum(node.size for node in nodes)
     return DagMap(examiner.layout, examiner.tree, nodes, size)

@@ -18,7 +18,7 @@ def kind(tree):
 
 
 def directory_of_block_size(size: int):
-    """A directory whose basic block would have exactly `size` bytes: links of 300 bytes and a last one that fits."""
+    """A directory whose basic block would have exactly `size` bytes."""
     rest, entries = size - 4, []
     while rest > 500:
         entries.append(Entry(f"{len(entries):0251}", LEAF, 1))
