@@ -171,3 +171,11 @@ def test_a_failed_open_leaves_no_file_open(tmp_path):
             open_car(tmp_path / "bad.car", QUIET)
 
     assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_header_that_names_a_root_the_car_lacks_is_refused(tmp_path):
+    root = Blocks().pack({"a": b"a"}).cid
+    (tmp_path / "n.car").write_bytes(car_bytes(root, []))
+
+    with pytest.raises(BlockUnavailable, match="lacks its root block"):
+        open_car(tmp_path / "n.car", QUIET)

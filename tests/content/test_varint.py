@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.content import varint
+from reconciler.errors import DataError
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(max_size=3), st.binary(max_size=3))
+def test_decoding_gives_back_what_was_encoded_wherever_it_stands(value, before, behind):
+    encoded = varint.encode(value)
+
+    assert varint.decode(before + encoded + behind, len(before)) == (value, len(before) + len(encoded))
+    assert varint.size(value) == len(encoded)
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [  # from the unsigned-varint specification
+        (1, "01"),
+        (127, "7f"),
+        (128, "8001"),
+        (255, "ff01"),
+        (300, "ac02"),
+        (16384, "808001"),
+        (2**63 - 1, "ffffffffffffffff7f"),
+    ],
+)
+def test_the_specifications_examples(value, encoded):
+    assert varint.encode(value).hex() == encoded
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("", "cut off"),
+        ("80", "cut off"),
+        ("8000", "minimal"),
+        ("ff00", "minimal"),
+        ("ff" * 9 + "01", "nine bytes"),
+        ("80" * 20, "nine bytes"),
+    ],
+)
+def test_what_is_not_minimal_or_too_long_is_refused(data, reason):
+    with pytest.raises(DataError, match=reason):
+        varint.decode(bytes.fromhex(data))
+
+
+@pytest.mark.parametrize("value", [-1, 2**63])
+def test_a_number_out_of_range_is_the_callers_bug(value):
+    with pytest.raises(ValueError, match="out of range"):
+        varint.encode(value)
