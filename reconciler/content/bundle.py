@@ -63,7 +63,7 @@ class Bundle:
         else:
             sums = self.sums
             self._check_unchanged(digests, checksums.NAME, hashlib.sha256(sums).digest())
-            _check_digests(checksums.parse(sums), complete)
+            check_digests(checksums.parse(sums), complete)
         made = (MemoryFile(checksums.NAME, sums), MemoryFile(manifest.NAME, self.manifest))
         return tuple(file for file in made if file.path in self.generated)
 
@@ -128,6 +128,15 @@ def _own_sums(listing: Listing, own: SourceFile | None, paths: set[str]) -> byte
     if own is None:
         return None
     data = source_file.read_small(listing, own, checksums.MAX_SIZE)
+    check_listed(data, paths)
+    return data
+
+
+def check_listed(data: bytes, paths: set[str]) -> tuple[Checksum, ...]:
+    """The lines of a SHA256SUMS that names exactly the bundle's `paths`; manifest.json may be left out.
+
+    Raises BundleError, pointing at the line.
+    """
     listed = checksums.parse(data)
     for checksum in listed:
         where = Where(checksums.NAME, checksum.line)
@@ -145,10 +154,11 @@ def _own_sums(listing: Listing, own: SourceFile | None, paths: set[str]) -> byte
             hint="add it with `sha256sum`, or delete SHA256SUMS to have it generated",
             where=Where(checksums.NAME),
         )
-    return data
+    return listed
 
 
-def _check_digests(listed: tuple[Checksum, ...], digests: Mapping[str, bytes]) -> None:
+def check_digests(listed: tuple[Checksum, ...], digests: Mapping[str, bytes]) -> None:
+    """Raise BundleError, naming both sums, when a listed one is not that of the file (`digests` by path)."""
     wrong = [checksum for checksum in listed if digests[checksum.path] != checksum.digest]
     if wrong:
         first = wrong[0]

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.content.bundle import make_bundle
+from reconciler.content.car_bundle import CarBundle, identify_car
 from reconciler.content.directory_dag import DirectoryDag, Identity
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
+from reconciler.content.manifest import Release
 from reconciler.content.scan import scan
 from reconciler.errors import BundleError, ReconcilerError
 from reconciler.index.model import Version
@@ -23,11 +25,11 @@ class Sources:
         self._root = root
         self._cache = cache
         self._progress = progress
-        self._dags: dict[str, DirectoryDag] = {}
+        self._dags: dict[str, DirectoryDag | CarBundle] = {}
         self._problems: dict[str, Problem] = {}
 
-    def directory(self, version: Version) -> Path:
-        """Where the version's bytes are, whether or not anything is there.
+    def place(self, version: Version) -> Path:
+        """The directory, or the CAR file, where the version's bytes are, whether or not anything is there.
 
         Raises BundleError when the index names no path, or the path leaves the source root through a link: an
         index from a fork must not make us publish what lies elsewhere on this machine.
@@ -47,21 +49,13 @@ class Sources:
         """Those versions (as `model@version`) whose path exists on this machine."""
         return frozenset(v.ref for v in versions if v.path is not None and (self._root / v.path).exists())
 
-    def identify(self, version: Version) -> DirectoryDag:
+    def identify(self, version: Version) -> DirectoryDag | CarBundle:
         """The version's own DAG. Reads its bytes the first time, unless the cache knows them.
 
         Raises BundleError or DataError, also when the bytes no longer give the CID the index has.
         """
         if version.ref not in self._dags:
-            listing = scan(self.directory(version), include_hidden=version.include_hidden)
-            bundle = make_bundle(
-                listing,
-                model=version.model,
-                version=version.version,
-                format=version.format,
-                created_at=version.created_at,
-            )
-            self._dags[version.ref] = identify(bundle, cache=self._cache, progress=self._progress)
+            self._dags[version.ref] = self._identify(version, self.place(version))
         dag = self._dags[version.ref]
         if version.cid is not None and dag.layout.root != version.cid:
             raise BundleError(
@@ -72,6 +66,19 @@ class Sources:
             )
         return dag
 
+    def _identify(self, version: Version, path: Path) -> DirectoryDag | CarBundle:
+        if path.suffix == ".car" and path.is_file():
+            release = Release(version.model, version.version, version.format, version.created_at)
+            return identify_car(path, release, self._progress)
+        bundle = make_bundle(
+            scan(path, include_hidden=version.include_hidden),
+            model=version.model,
+            version=version.version,
+            format=version.format,
+            created_at=version.created_at,
+        )
+        return identify(bundle, cache=self._cache, progress=self._progress)
+
     def try_identify(self, version: Version) -> None:
         """Identify, and keep the reason when that fails instead of raising it."""
         try:
@@ -81,7 +88,7 @@ class Sources:
         except OSError as error:
             self._problems[version.ref] = Problem(f"{version.path}: {error.strerror or error}")
 
-    def dag(self, version: Version) -> DirectoryDag | None:
+    def dag(self, version: Version) -> DirectoryDag | CarBundle | None:
         """What was identified in this run, or None."""
         return self._dags.get(version.ref)
 

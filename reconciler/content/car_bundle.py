@@ -1,0 +1,90 @@
+"""A bundle that a pipeline packed into a CAR file: the same identity, the same checks, no directory.
+
+A CAR cannot be completed, since its root is fixed: where it lacks SHA256SUMS or manifest.json, it stays
+without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.content import checksums, manifest
+from reconciler.content.bundle import check_digests, check_listed
+from reconciler.content.car_dag import CarDag, open_car
+from reconciler.content.directory_dag import FileIdentity, Identity
+from reconciler.content.manifest import Release
+from reconciler.content.walk import FileNode, NodeKind, leaf_bytes
+from reconciler.errors import BundleError
+from reconciler.progress import Progress
+
+
+class CarBundle:
+    """The Dag of a CAR file, with the identity of the bundle in it; made by `identify_car`."""
+
+    def __init__(self, car: CarDag, identity: Identity) -> None:
+        self.identity = identity
+        self.layout = car.layout
+        self.read = car.read
+        self.close = car.close
+
+
+def identify_car(path: Path, release: Release, progress: Progress) -> CarBundle:
+    """Verify the CAR at `path` whole, and its SHA256SUMS and manifest.json where it has them.
+
+    `dirhash` is that of the files' sums, also where the CAR has no SHA256SUMS. Raises DataError for a CAR
+    that does not hold, BundleError for a bundle that does not.
+    """
+    car = open_car(path, progress)
+    try:
+        return CarBundle(car, _identity(car, release, progress))
+    except BaseException:
+        car.close()
+        raise
+
+
+def _identity(car: CarDag, release: Release, progress: Progress) -> Identity:
+    files = [node for node in car.map.nodes if node.kind is NodeKind.FILE]
+    for node in car.map.nodes:
+        if node.kind is NodeKind.SYMLINK:
+            raise BundleError(f"{node.path!r} is a symbolic link; a bundle holds regular files only")
+    small = {node.path: _content(car, node) for node in files if node.path in {checksums.NAME, manifest.NAME}}
+    with progress.task(f"sums of {car.path.name}", car.map.size) as task:
+        digests = {}
+        for node in files:
+            digest = hashlib.sha256()
+            for leaf in car.map.leaves(node):
+                digest.update(leaf_bytes(car.layout, leaf.position, car.read(leaf.position)))
+                task.advance(leaf.size)
+            digests[node.path] = digest.digest()
+    sums = _sums(small, digests, release)
+    return Identity(
+        root=car.layout.root,
+        size=car.map.size,
+        blocks=len(car.layout),
+        block_bytes=car.layout.size,
+        car_size=car.layout.car_size,
+        dirhash=hashlib.sha256(sums).hexdigest(),
+        files=tuple(FileIdentity(n.path, n.size, digests[n.path].hex(), n.cid) for n in files),
+    )
+
+
+def _sums(small: Mapping[str, bytes], digests: Mapping[str, bytes], release: Release) -> bytes:
+    """SHA256SUMS as the CAR has it, checked, or as it would be."""
+    paths = set(digests)
+    if manifest.NAME in small:
+        manifest.check(small[manifest.NAME], release, paths | {checksums.NAME})
+    if checksums.NAME not in small:
+        return checksums.render(digests.items())
+    check_digests(check_listed(small[checksums.NAME], paths), digests)
+    return small[checksums.NAME]
+
+
+def _content(car: CarDag, node: FileNode) -> bytes:
+    limit = max(checksums.MAX_SIZE, manifest.MAX_SIZE)
+    if node.size > limit:
+        raise BundleError(f"{node.path!r} is larger than {limit} bytes")
+    return b"".join(
+        leaf_bytes(car.layout, leaf.position, car.read(leaf.position)) for leaf in car.map.leaves(node)
+    )
