@@ -192,19 +192,15 @@ class _Leash:
         self._length = length
         self._changed = Condition()
         self._at: list[float] = [0, 0]
-        self._waiting = False
         self._stopped = False
 
     def advance(self, kind: int, size: int) -> None:
         """`size` more bytes of `kind` are hashed; waits while it is too far ahead. Raises _Stopped."""
         with self._changed:
             self._at[kind] += size
-            if self._waiting:
-                self._changed.notify_all()
+            self._changed.notify_all()
             while not self._stopped and self._at[kind] - self._at[1 - kind] > self._length:
-                self._waiting = True
                 self._changed.wait()
-                self._waiting = False
             if self._stopped:
                 raise _Stopped
 

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reconciler.content.bundle import Bundle, bare_bundle, make_bundle
+from reconciler.content.identify import identify
+from reconciler.content.scan import scan
+from reconciler.errors import BundleError, SourceChanged
+from tests.support.plant import plant
+
+WEIGHTS = {"model.safetensors": b"weights" * 1000, "config.json": b"{}", "tokenizer.json": b"[]"}
+
+
+def bundle_of(root: Path, *, include_hidden: bool = False) -> Bundle:
+    listing = scan(root, include_hidden=include_hidden)
+    return make_bundle(
+        listing, model="my-llm-7b", version="1.2.0", format="safetensors", created_at="2026-05-07T00:00:00Z"
+    )
+
+
+def content_of(root: Path) -> dict[str, bytes]:
+    """What the generated files hold, by name."""
+    bundle = bundle_of(root)
+    digests = {
+        file.path: hashlib.sha256((root / file.path).read_bytes()).digest() for file in bundle.listing.files
+    }
+    return {file.path: file.data for file in bundle.complete(digests)}
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    """A bundle as the tutorial makes it: sha256sum over the files, a manifest without a sum."""
+    root = plant(tmp_path / "my-llm-7b", WEIGHTS)
+    subprocess.run(
+        "sha256sum model.safetensors config.json tokenizer.json > SHA256SUMS",
+        cwd=root,
+        shell=True,
+        check=True,
+    )
+    manifest = {
+        "model": "my-llm-7b",
+        "format": "safetensors",
+        "created_at": "2026-05-07T00:00:00Z",
+        "files": ["model.safetensors", "config.json", "tokenizer.json", "SHA256SUMS"],
+    }
+    (root / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    return root
+
+
+def test_a_right_bundle_made_by_hand_is_kept_byte_for_byte(by_hand: Path) -> None:
+    assert bundle_of(by_hand).generated == ()
+    made = identify(bundle_of(by_hand), cache=None).identity
+    bare = identify(bare_bundle(by_hand), cache=None).identity
+    assert made.root == bare.root
+    assert made.dirhash == hashlib.sha256((by_hand / "SHA256SUMS").read_bytes()).hexdigest()
+
+
+def test_a_file_that_was_changed_after_its_sum_is_told_with_both_sums(by_hand: Path) -> None:
+    (by_hand / "config.json").write_bytes(b"{ }")
+    expected, actual = (hashlib.sha256(data).hexdigest() for data in (b"{}", b"{ }"))
+    with pytest.raises(BundleError) as caught:
+        identify(bundle_of(by_hand), cache=None)
+    assert (
+        str(caught.value)
+        == f"SHA256SUMS:2: wrong sum for 'config.json': expected {expected}, actual {actual}"
+    )
+
+
+@pytest.mark.parametrize("missing", ["manifest.json", "SHA256SUMS"])
+def test_the_one_that_is_missing_is_generated_beside_the_one_that_is_there(
+    by_hand: Path, missing: str
+) -> None:
+    (by_hand / missing).unlink()
+    identity = identify(bundle_of(by_hand), cache=None).identity
+    assert bundle_of(by_hand).generated == (missing,)
+    assert missing in {file.path for file in identity.files}
+    assert not (by_hand / missing).exists()
+
+
+def test_generated_files_pass_sha256sum_and_our_own_check(tmp_path: Path) -> None:
+    root = plant(tmp_path, {**WEIGHTS, "sub/é b": b"1", "back\\slash": b"2"})
+    generated = content_of(root)
+    plant(root, generated)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=root, check=True, capture_output=True
+    )
+    assert content_of(root) == {}
+
+
+def test_generating_and_keeping_give_one_root(tmp_path: Path) -> None:
+    root = plant(tmp_path, WEIGHTS)
+    first = identify(bundle_of(root), cache=None).identity
+    plant(root, content_of(root))
+    assert identify(bundle_of(root), cache=None).identity == first
+
+
+def test_the_dirhash_is_that_of_the_in_toto_command(tmp_path: Path) -> None:
+    root = plant(tmp_path, {**WEIGHTS, "sub/z": b"1", "sub-a": b"2"})
+    identity = identify(bundle_of(root), cache=None).identity
+    generated = content_of(root)
+    (root / "manifest.json").write_bytes(generated["manifest.json"])
+    command = "find . -type f | cut -c3- | LC_ALL=C sort | xargs -r sha256sum | sha256sum | cut -f1 -d' '"
+    theirs = subprocess.run(command, cwd=root, shell=True, check=True, capture_output=True, text=True).stdout
+    assert identity.dirhash == theirs.strip()
+
+
+def test_a_sum_listed_for_the_generated_manifest_is_held_to_it(tmp_path: Path) -> None:
+    root = plant(tmp_path, WEIGHTS)
+    generated = content_of(root)
+    (root / "SHA256SUMS").write_bytes(generated["SHA256SUMS"])
+    made = identify(bundle_of(root), cache=None).identity
+    assert made.dirhash == hashlib.sha256(generated["SHA256SUMS"]).hexdigest()
+    other = make_bundle(scan(root, include_hidden=False), model="my-llm-7b", version="1.3.0")
+    with pytest.raises(BundleError, match=r"wrong sum for 'manifest\.json'"):
+        identify(other, cache=None)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "SHA256SUMS"])
+def test_a_special_file_that_changes_after_its_check_is_noticed(by_hand: Path, name: str) -> None:
+    bundle = bundle_of(by_hand)
+    with (by_hand / name).open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(SourceChanged, match=name):
+        identify(bundle, cache=None)
+
+
+def test_a_special_file_whose_digest_is_another_at_the_end_is_noticed(by_hand: Path) -> None:
+    bundle = bundle_of(by_hand)
+    digests = {file.path: bytes(32) for file in bundle.listing.files}
+    with pytest.raises(SourceChanged, match=r"'manifest\.json' changed"):
+        bundle.complete(digests)
+
+
+def test_a_file_below_named_like_a_special_one_is_a_file_like_any_other(tmp_path: Path) -> None:
+    root = plant(tmp_path, {"sub/manifest.json": b"not json", "sub/SHA256SUMS": b"no sums"})
+    paths = [file.path for file in identify(bundle_of(root), cache=None).identity.files]
+    assert paths == ["SHA256SUMS", "manifest.json", "sub/SHA256SUMS", "sub/manifest.json"]
+
+
+def test_too_large_a_special_file_is_not_read(tmp_path: Path) -> None:
+    root = plant(tmp_path, {"a": b""})
+    with (root / "manifest.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BundleError, match="at most"):
+        bundle_of(root)
+
+
+def test_bare_takes_a_directory_or_a_file_exactly_as_it_is(tmp_path: Path) -> None:
+    root = plant(tmp_path, {"a": b"1", ".hidden": b"2", "SHA256SUMS": b"no sums"})
+    assert [file.path for file in bare_bundle(root).listing.files] == ["SHA256SUMS", "a"]
+    assert len(bare_bundle(root, include_hidden=True).listing.files) == 3
+    assert bare_bundle(root / "a").single_file
+    assert identify(bare_bundle(root / "a"), cache=None).identity.dirhash is None
+
+
+@pytest.mark.parametrize("name", ["none", "link", "fifo"])
+def test_bare_refuses_what_is_no_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(BundleError, match=name):
+        bare_bundle(tmp_path / name)
