@@ -58,9 +58,7 @@ def number(peer: str, parent: Mapping[str, object], key: str) -> int:
 
 
 def words(parent: Mapping[str, object], key: str) -> dict[str, str]:
-    """The strings of the object at `key`, by name; anything else is left out, since such objects are
-    free-form.
-    """
+    """The strings of the object at `key`, by name. Such objects are free-form: all else is left out."""
     value = parent.get(key)
     if not isinstance(value, dict):
         return {}

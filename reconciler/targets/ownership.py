@@ -13,9 +13,7 @@ _MARK_VALUE = "1"
 
 
 def mark_of(label: str) -> str:
-    """The mark that `label` begins with: `reconciler/<index id>/` of `reconciler/<index
-    id>/<model>@<version>`.
-    """
+    """The mark `reconciler/<index id>/` of the label `reconciler/<index id>/<model>@<version>`."""
     return label[: label.rfind("/") + 1]
 
 

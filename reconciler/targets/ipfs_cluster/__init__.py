@@ -13,21 +13,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.index.model import TargetSpec
 from reconciler.targets.interface import Target
 
+if TYPE_CHECKING:
+    from reconciler.net.retry import RetryBudget
 
-def open_target(spec: TargetSpec, *, root: Path, environ: Mapping[str, str]) -> Target:
+
+def open_target(
+    spec: TargetSpec,
+    *,
+    root: Path,
+    environ: Mapping[str, str],
+    budget: RetryBudget | None = None,
+) -> Target:
     """The cluster that `spec` names; no request is made yet.
 
-    Raises InvalidIndex (an option does not hold) and UsageError (an address or an environment variable).
+    `budget` is the run's for retries, shared with the nodes. Raises InvalidIndex (an option does
+    not hold) and UsageError (an address or an environment variable).
     """
+    from reconciler.net.client import HttpClient
+    from reconciler.targets import kubo
     from reconciler.targets.ipfs_cluster.nodes import Nodes
     from reconciler.targets.ipfs_cluster.options import read_options
+    from reconciler.targets.ipfs_cluster.rest import is_considered_no
     from reconciler.targets.ipfs_cluster.target import ClusterTarget
-    from reconciler.targets.open import open_target as open_node
 
     options = read_options(spec, environ)
-    nodes = Nodes([open_node(node, root=root, environ=environ) for node in options.nodes])
-    return ClusterTarget(spec.name, options, nodes)
+    http = HttpClient(options.api, name=spec.name, auth=options.auth, budget=budget, rejects=is_considered_no)
+    nodes = [kubo.open_target(node, root=root, environ=environ, budget=budget) for node in options.nodes]
+    return ClusterTarget(spec.name, http, options, Nodes(nodes))

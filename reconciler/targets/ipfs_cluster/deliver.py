@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import PeerError
+from reconciler.errors import PeerError, SafetyRefusal
 from reconciler.net.outcomes import Stalled
 from reconciler.net.upload import Upload
 from reconciler.progress import Progress
-from reconciler.targets.interface import Delivery, State
+from reconciler.targets.interface import Delivery, Pin, State
 from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge
 from reconciler.targets.ipfs_cluster.nodes import Healed, Nodes
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
@@ -25,9 +25,7 @@ _FOREIGN = "held under a pin that is not ours, which is not touched"
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds: how long a pin may be on its way before PENDING is the answer, and how long a bad state may
-    last.
-    """
+    """Seconds: how long a pin may be on its way, and how long a bad state may last, before it is said."""
 
     pending: float = 60.0
     bad: float = 3.0
@@ -71,9 +69,7 @@ class Deliverer:
         return self._settle(root, label)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
-        """Put back blocks on the nodes, free a pin that is stuck, make lost pins again, replace peers that
-        are gone.
-        """
+        """Heal the nodes, free a stuck pin, make lost pins again, replace peers that are gone."""
         root = dag.layout.root
         entry = self._rest.entry(root)
         if entry is None:
@@ -98,18 +94,49 @@ class Deliverer:
         self.relabel(root, label)
         return _with(self._settle(root, label), healed)
 
+    def fetch(self, root: Cid, label: str, origins: tuple[str, ...]) -> Delivery:
+        """Have the cluster get `root` by itself: from `origins`, or from those of its peers that have it.
+
+        Raises PeerError when there is nobody to get it from: such a pin would hang, and with it the garbage
+        collection of the Kubo that waits for it.
+        """
+        entry = self._rest.entry(root)
+        if entry is not None and not _ours(entry, label):
+            verdict = self._verdict(entry, ours=False)
+            return Delivery(verdict.state, detail="; ".join(filter(None, (_FOREIGN, verdict.detail))))
+        known = None if entry is None else self._verdict(entry, ours=True)
+        if known is not None and known.stuck:
+            self._rest.unpin(root)
+        if not origins and (known is None or not (known.holders or known.lost)):
+            raise PeerError(
+                f"{self._name} has nobody to fetch {root} from",
+                hint="run where the bytes are, or keep the version on another target that serves them",
+            )
+        if known is not None and known.lost:
+            self._rest.recover(root)
+        if known is None or known.stuck or known.state is State.PARTIAL:
+            self._rest.pin(root, self._options(label, entry, origins))
+        self.relabel(root, label)
+        return self._settle(root, label)
+
+    def adopt(self, pin: Pin, label: str) -> None:
+        """Put `label` on somebody else's pin. Raises PeerError when it is not as `pin` says any more."""
+        entry = self._rest.entry(pin.root)
+        if entry is None or entry.label != pin.label:
+            raise PeerError(
+                f"{self._name}: {pin.root} is no longer pinned as {pin.label!r}", hint="run again to see how"
+            )
+        self._rest.pin(pin.root, self._options(label, entry))
+
     def relabel(self, root: Cid, label: str) -> None:
-        """Put `label` on a root of ours. Raises PeerError when it is not there or not ours."""
+        """Put `label` on a root of ours. Raises PeerError when it is absent, SafetyRefusal when not ours."""
         entry = self._rest.entry(root)
         if entry is None:
             raise PeerError(
                 f"{self._name} does not have {root}", hint="run again; it has to be published first"
             )
         if not _ours(entry, label):
-            raise PeerError(
-                f"{self._name}: {root} is {_FOREIGN}",
-                hint="`reconcile adopt` shows it; a cluster keeps one name for a CID",
-            )
+            raise SafetyRefusal(f"{self._name}: {root} is {_FOREIGN}", hint="`reconcile adopt` takes it over")
         if entry.label != label:
             self._rest.pin(root, self._options(label, entry))
 
@@ -132,7 +159,7 @@ class Deliverer:
             # Kubo.
             self._rest.unpin(root)
             raise self._short(added.size, layout.size)
-        return _with(self._settle(root, label), Healed(layout.car_size, len(layout)))
+        return _with(self._settle(root, label), Healed(layout.size, len(layout)))
 
     def _put(self, dag: Dag, label: str, progress: Progress) -> Healed:
         """Send everything without touching any pin."""
@@ -140,7 +167,7 @@ class Deliverer:
         added = self._rest.add(_upload(dag, f"{self._name}: {label}", progress), None)
         if added.size != layout.size:
             raise self._short(added.size, layout.size)
-        return Healed(layout.car_size, len(layout))
+        return Healed(layout.size, len(layout))
 
     def _short(self, got: int, sent: int) -> Stalled:
         return Stalled(
@@ -159,14 +186,12 @@ class Deliverer:
         words = "; ".join(part for part in (_FOREIGN, verdict.detail) if part)
         return _with(Delivery(verdict.state, detail=words), sent)
 
-    def _options(self, label: str, entry: Entry | None) -> PinOptions:
-        """Our rules, or what the entry has: a pin that is set again without factors falls back to the
-        default.
-        """
+    def _options(self, label: str, entry: Entry | None, origins: tuple[str, ...] = ()) -> PinOptions:
+        """Our rules, or the entry's: a pin that is set again without factors falls back to the default."""
         low, high = self._rules.factor_min, self._rules.factor_max
         if not low and entry is not None:
             low, high = entry.factor_min, entry.factor_max
-        return PinOptions(label, low, high, self._expire_in)
+        return PinOptions(label, low, high, self._expire_in, origins)
 
     def _verdict(self, entry: Entry, *, ours: bool) -> Verdict:
         status, now = self._rest.status(entry.cid)

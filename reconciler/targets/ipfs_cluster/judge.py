@@ -54,9 +54,7 @@ class Verdict:
 def judge(
     entry: Entry, status: Status, now: datetime, rules: Rules, *, ours: bool, names: Mapping[str, str]
 ) -> Verdict:
-    """The verdict on one pin. `now` is the cluster's clock; `names` are names of peers by id, also of dead
-    ones.
-    """
+    """The verdict on one pin. `now` is by the cluster's clock; `names` has dead peers too, by their ids."""
     peers = [peer for peer in status.peers if peer.status != "remote"]
     seen = {peer.peer for peer in peers}
     vanished = [names.get(peer, short_id(peer)) for peer in entry.allocations if peer not in seen]
@@ -103,9 +101,7 @@ def _needed(entry: Entry, rules: Rules, peers: int) -> int:
 
 
 def _expiring(entry: Entry, now: datetime, rules: Rules) -> bool:
-    """Whether a pin of ours has to be set again: it should stay for ever, or is in the second half of its
-    time.
-    """
+    """Whether a pin of ours has to be set again: it should stay, or is in the second half of its time."""
     if entry.expires is None:
         return False
     if not rules.expire_seconds:

@@ -28,7 +28,7 @@ class NodesReport:
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """What healing sent, and what it could not do, worded for people."""
+    """What healing sent, in bytes of blocks, and what it could not do, worded for people."""
 
     bytes_sent: int = 0
     blocks_sent: int = 0

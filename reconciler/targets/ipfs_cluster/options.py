@@ -44,7 +44,7 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> Options:
     expire_in = str(spec.options.get("expire_in", ""))
     return Options(
         api=str(spec.options.get("api", "")),
-        auth=None if secret is None else Auth(_scheme(secret), secret),
+        auth=None if secret is None else Auth(_scheme(spec, secret), secret),
         factor_min=low,
         factor_max=high,
         expire_in=expire_in,
@@ -53,8 +53,10 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> Options:
     )
 
 
-def _scheme(secret: Secret) -> Scheme:
-    """A JSON Web Token has no colon, and basic authentication cannot do without one."""
+def _scheme(spec: TargetSpec, secret: Secret) -> Scheme:
+    """As said, or by the secret: a JSON Web Token has no colon, and basic cannot do without one."""
+    if "auth" in spec.options:
+        return Scheme(str(spec.options["auth"]))
     return Scheme.BASIC if ":" in secret.reveal() else Scheme.BEARER
 
 

@@ -6,19 +6,21 @@ Source: ipfs-cluster v1.1.6, `api/rest/restapi.go`; what is surprising about the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from reconciler.content.cid import Cid
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import NotFound, Rejected, Transient
+from reconciler.net.outcomes import NotFound, Rejected
 from reconciler.net.response import Response
 from reconciler.net.upload import Upload, multipart_file
 from reconciler.targets import fields
 from reconciler.targets.ipfs_cluster import wire
 from reconciler.targets.ownership import metadata
 
+_TOO_FEW = "not enough peers to allocate"
 _LIST_LIMIT = 256 << 20  # bytes of a listing; about 300 a pin and peer
 
 
@@ -34,6 +36,7 @@ class PinOptions:
     factor_min: int = 0
     factor_max: int = 0
     expire_in: str = ""
+    origins: tuple[str, ...] = ()
 
     def params(self) -> list[tuple[str, str]]:
         """As query parameters."""
@@ -45,6 +48,8 @@ class PinOptions:
             pairs.append(("replication-max", str(self.factor_max)))
         if self.expire_in:
             pairs.append(("expire-in", self.expire_in))
+        if self.origins:
+            pairs.append(("origins", ",".join(self.origins)))
         return pairs
 
 
@@ -57,7 +62,7 @@ class Statuses:
 
 
 class ClusterRest:
-    """One cluster peer. All raise Outcome."""
+    """One cluster peer behind `http`, which was made with `is_considered_no`. All raise Outcome."""
 
     def __init__(self, http: HttpClient) -> None:
         self.http = http
@@ -116,18 +121,14 @@ class ClusterRest:
         params = [("format", "car"), ("local", "true"), ("stream-channels", "false")]
         params += [("no-pin", "true")] if options is None else options.params()
         body = multipart_file("bundle.car", car)
-        answer = self.http.request(
-            "POST", "add", repeatable=True, params=params, content=body, expect=(200, 500)
-        )
-        self._not_refused(answer)
+        with self._placing():
+            answer = self.http.request("POST", "add", repeatable=True, params=params, content=body)
         return wire.read_added(self._name, answer.json())
 
     def pin(self, root: Cid, options: PinOptions) -> wire.Entry | None:
         """Put `root` into the pinset, or replace its entry whole, and peers that are gone by others."""
-        answer = self.http.request(
-            "POST", f"pins/{root}", repeatable=True, params=options.params(), expect=(200, 500)
-        )
-        self._not_refused(answer)
+        with self._placing():
+            answer = self.http.request("POST", f"pins/{root}", repeatable=True, params=options.params())
         return wire.read_entry(self._name, answer.json())
 
     def unpin(self, root: Cid) -> None:
@@ -147,20 +148,26 @@ class ClusterRest:
     def _ask_list(self, path: str) -> Response:
         return self.http.request("GET", path, repeatable=True, expect=(200, 204), limit=_LIST_LIMIT)
 
-    def _not_refused(self, answer: Response) -> None:
-        """A cluster says 500 for what will pass and for what will not; tell the two apart."""
-        if answer.status == 200:
-            return
-        words = answer.words
-        if "not enough peers" in words:
+    @contextmanager
+    def _placing(self) -> Iterator[None]:
+        """Say what to do where the cluster has too few peers for what was asked."""
+        try:
+            yield
+        except Rejected as error:
+            if _TOO_FEW not in error.reason:
+                raise
             raise Rejected(
                 self._name,
-                f"cannot place the pin on as many peers as asked for: {words}",
-                reason=words,
-                status=500,
+                f"cannot place the pin on as many peers as asked for: {error.reason}",
+                reason=error.reason,
+                status=error.status,
                 hint="start the peers that are down, or lower replication in targets.yaml",
-            )
-        raise Transient(self._name, f"failed (HTTP 500): {words}", status=500)
+            ) from None
+
+
+def is_considered_no(answer: Response) -> bool:
+    """Whether a 500 says that it will not work the next time either. A cluster says 500 for everything."""
+    return _TOO_FEW in answer.words
 
 
 def _clock(answer: Response) -> datetime:

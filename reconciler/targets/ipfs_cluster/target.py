@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.net.client import HttpClient
-from reconciler.net.retry import RetryPolicy
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.interface import (
     Capabilities,
@@ -16,6 +15,7 @@ from reconciler.targets.interface import (
     Diagnosis,
     Expected,
     Inventory,
+    Pin,
     Unsupported,
 )
 from reconciler.targets.ipfs_cluster import diagnose, observe
@@ -29,7 +29,8 @@ from reconciler.targets.ipfs_cluster.rest import ClusterRest
 class ClusterTarget:
     """An IPFS Cluster behind one of its peers, with the Kubo daemons behind it as far as they are configured.
 
-    `retry`, `rules` and `patience` replace the defaults and what `options` say.
+    `http` must have been made with `rest.is_considered_no`; `rules` and `patience` replace what `options` and
+    the defaults give.
     """
 
     kind = "ipfs-cluster"
@@ -37,23 +38,18 @@ class ClusterTarget:
     def __init__(
         self,
         name: str,
+        http: HttpClient,
         options: Options,
         nodes: Nodes,
         *,
-        retry: RetryPolicy | None = None,
         rules: Rules | None = None,
         patience: Patience | None = None,
     ) -> None:
         self.name = name
-        self.capabilities = Capabilities(serves_blocks=len(nodes) > 0, one_label=True)
+        self.capabilities = Capabilities(pins_by_cid=True, serves_blocks=len(nodes) > 0, one_label=True)
         self._progress = QUIET
-        self._http = HttpClient(
-            options.api,
-            name=name,
-            auth=options.auth,
-            retry=retry,
-            on_retry=self._note,
-        )
+        self._http = http
+        http.on_retry = self._note
         self._options = options
         self._nodes = nodes
         self._rest = ClusterRest(self._http)
@@ -78,13 +74,17 @@ class ClusterTarget:
         self._progress = progress
         return self._deliverer.repair(dag, damaged, label, progress)
 
-    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
-        """Not offered: a pin whose blocks never come hangs, and with it garbage collection in its Kubo."""
-        raise Unsupported("a cluster is given bytes, not CIDs")
+    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
+        """See Deliverer.fetch. It also renews a pin, and replaces peers that are gone, without any bytes."""
+        return self._deliverer.fetch(root, label, tuple(origins))
 
     def relabel(self, root: Cid, label: str) -> None:
         """See Deliverer.relabel."""
         self._deliverer.relabel(root, label)
+
+    def adopt(self, pin: Pin, label: str) -> None:
+        """See Deliverer.adopt."""
+        self._deliverer.adopt(pin, label)
 
     def unpin(self, root: Cid, label: str) -> None:
         """See Deliverer.unpin."""

@@ -20,10 +20,10 @@ EVERYWHERE = -1  #: as a replication factor: every peer
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the pinset: what the cluster wants. `allocations` are peer ids, empty when it is
-    everywhere.
+    """One entry of the pinset: what the cluster wants.
 
-    `factor_min` and `factor_max` are EVERYWHERE or counts of peers; `expires` is None when it stays.
+    `allocations` are peer ids, empty when it is to be everywhere. `factor_min` and `factor_max` are
+    EVERYWHERE or counts of peers; `expires` is None when it stays.
     """
 
     cid: Cid

@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.index.model import TargetSpec
 from reconciler.targets.interface import Target
+
+if TYPE_CHECKING:
+    from reconciler.net.retry import RetryBudget
 
 
 def open_target(
@@ -24,12 +28,17 @@ def open_target(
     *,
     root: Path,  # noqa: ARG001  every kind is opened alike
     environ: Mapping[str, str],
+    budget: RetryBudget | None = None,
 ) -> Target:
     """The service that `spec` names; no request is made yet.
 
-    Raises InvalidIndex (an option does not hold) and UsageError (an address or an environment variable).
+    `budget` is the run's for retries. Raises InvalidIndex (an option does
+    not hold) and UsageError (an address or an environment variable).
     """
+    from reconciler.net.client import HttpClient
     from reconciler.targets.pinning_service.options import read_options
     from reconciler.targets.pinning_service.target import PinningServiceTarget
 
-    return PinningServiceTarget(spec.name, read_options(spec, environ))
+    options = read_options(spec, environ)
+    http = HttpClient(options.endpoint, name=spec.name, auth=options.auth, budget=budget)
+    return PinningServiceTarget(spec.name, http, options)

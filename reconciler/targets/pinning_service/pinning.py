@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from reconciler.content.cid import Cid
 from reconciler.errors import PeerError, UsageError
 from reconciler.net.outcomes import Transient, clean
-from reconciler.targets.interface import Delivery, State
+from reconciler.targets.interface import Delivery, Pin, State
 from reconciler.targets.ownership import mark_of
 from reconciler.targets.pinning_service import listing
 from reconciler.targets.pinning_service.api import PinningApi
@@ -65,9 +65,7 @@ class Pinning:
         return delivery
 
     def relabel(self, root: Cid, label: str) -> None:
-        """Put `label` on a pin of ours. Raises PeerError when there is none, or the service keeps the old
-        one.
-        """
+        """Put `label` on a pin of ours. Raises PeerError when there is none, or the old name stays."""
         self._check(label)
         ours = self._ours(root, label)
         if not ours:
@@ -76,20 +74,34 @@ class Pinning:
             )
         if any(pin.label == label for pin in ours):
             return
-        old = best_of(ours)
-        made = self._add(root, label, old.origins)
-        if made.label != label and made.request == old.request and not old.by_cid:
-            made = self._api.replace(old.request, root, label, old.origins)
-        if made.label != label:
-            raise PeerError(f"{self._api.name} keeps the old name of {root}", hint=_UNMARKED)
-        if made.request != old.request:
-            self._api.remove(old.request)
+        self._rename(best_of(ours), root, label)
+
+    def adopt(self, pin: Pin, label: str) -> None:
+        """Take somebody else's pin over. Raises PeerError when it is not as `pin` says any more."""
+        self._check(label)
+        theirs = [one for one in listing.of(self._api, (pin.root,)) if one.label == pin.label]
+        if not theirs:
+            raise PeerError(
+                f"{self._api.name}: {pin.root} is no longer pinned as {pin.label!r}",
+                hint="run again to see how",
+            )
+        self._rename(best_of(theirs), pin.root, label)
 
     def unpin(self, root: Cid, label: str) -> None:
         """Take away every request for `root` that carries `label`; one CID may have several."""
         for pin in self._ours(root, label):
             if pin.label == label:
                 self._api.remove(pin.request)
+
+    def _rename(self, old: RemotePin, root: Cid, label: str) -> None:
+        """Pin under `label`, and take `old` away once that is pinned: blocks go with their last pin."""
+        made = self._add(root, label, old.origins)
+        if made.label != label and made.request == old.request and not old.by_cid:
+            made = self._api.replace(old.request, root, label, old.origins)
+        if made.label != label:
+            raise PeerError(f"{self._api.name} keeps the old name of {root}", hint=_UNMARKED)
+        if made.request != old.request and self._waited(made).status == "pinned":
+            self._api.remove(old.request)
 
     def _check(self, label: str) -> None:
         if len(label) > _LONGEST_LABEL:
@@ -115,13 +127,18 @@ class Pinning:
                 raise
             return found
 
-    def _follow(self, pin: RemotePin) -> Delivery:
-        """Wait for `pin` as long as the operator allows."""
+    def _waited(self, pin: RemotePin) -> RemotePin:
+        """`pin` as it is when it is no longer on its way, or the operator's patience is over."""
         begin, looks = self._clock(), 0
         while state_of(pin) is State.PENDING and self._clock() - begin < self._poll:
             self._sleep(_PAUSES[min(looks, len(_PAUSES) - 1)])
             looks += 1
             pin = self._api.get(pin.request) or pin
+        return pin
+
+    def _follow(self, pin: RemotePin) -> Delivery:
+        """What became of `pin`. Raises PeerError when the service gives up on it."""
+        pin = self._waited(pin)
         if pin.status == "failed":
             why = f": {pin.details}" if pin.details else ""
             raise PeerError(

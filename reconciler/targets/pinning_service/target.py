@@ -9,7 +9,6 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import PeerError
 from reconciler.net.client import HttpClient
-from reconciler.net.retry import RetryPolicy
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.interface import (
     Capabilities,
@@ -18,6 +17,7 @@ from reconciler.targets.interface import (
     Diagnosis,
     Expected,
     Inventory,
+    Pin,
     Unsupported,
 )
 from reconciler.targets.pinning_service import observe, origins
@@ -29,19 +29,18 @@ _SKEW = 300.0  # seconds between clocks that no longer are a slow answer
 
 
 class PinningServiceTarget:
-    """One account at a pinning service. `retry` replaces the default policy."""
+    """One account at the pinning service behind `http`."""
 
     kind = "pinning-service"
     # Some services keep one pin for a CID, and nothing says which: so a root gets one label everywhere.
     capabilities = Capabilities(takes_bytes=False, pins_by_cid=True, serves_blocks=False, one_label=True)
 
-    def __init__(self, name: str, options: Options, *, retry: RetryPolicy | None = None) -> None:
+    def __init__(self, name: str, http: HttpClient, options: Options) -> None:
         self.name = name
         self._options = options
         self._progress = QUIET
-        self._http = HttpClient(
-            options.endpoint, name=name, auth=options.auth, retry=retry, on_retry=self._note
-        )
+        self._http = http
+        http.on_retry = self._note
         self._api = PinningApi(self._http)
         self._pinning = Pinning(self._api, options.poll)
 
@@ -71,6 +70,10 @@ class PinningServiceTarget:
     def relabel(self, root: Cid, label: str) -> None:
         """See Pinning.relabel."""
         self._pinning.relabel(root, label)
+
+    def adopt(self, pin: Pin, label: str) -> None:
+        """See Pinning.adopt."""
+        self._pinning.adopt(pin, label)
 
     def unpin(self, root: Cid, label: str) -> None:
         """See Pinning.unpin."""

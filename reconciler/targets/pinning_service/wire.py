@@ -22,11 +22,10 @@ _NAME_LIMIT = 255  #: characters of a name, by the specification
 
 @dataclass(frozen=True, slots=True)
 class RemotePin:
-    """One pin request. `cid` is None when it is of a kind we never pin; `by_cid` says that the request's id
-    is it.
+    """One pin request.
 
-    `created` is the service's own text, for paging; `when` the same as a time. `label` may be ours or
-    foreign.
+    `cid` is None when it is of a kind we never pin; `by_cid` says that the request's id is its CID. `created`
+    is the service's own text, for paging; `when` the same as a time. `label` may be ours or foreign.
     """
 
     request: str

@@ -1,0 +1,152 @@
+"""An IPFS Cluster, fake and real, held to the suite of all targets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag
+from reconciler.net.client import HttpClient
+from reconciler.net.retry import NO_RETRY
+from reconciler.progress import QUIET
+from reconciler.targets.ipfs_cluster.deliver import Patience
+from reconciler.targets.ipfs_cluster.nodes import Nodes
+from reconciler.targets.ipfs_cluster.options import Options
+from reconciler.targets.ipfs_cluster.rest import is_considered_no
+from reconciler.targets.ipfs_cluster.target import ClusterTarget
+from tests.conformance.targets import Damage, TargetSuite
+from tests.support.fake_cluster import FakeCluster, fake_cluster
+from tests.support.fault_proxy import FaultProxy
+from tests.support.peers_cluster import ClusterPeer, call
+from tests.support.shapes import bundle
+
+
+def cluster_target(url: str, *, nodes: Nodes | None = None, options: Options | None = None) -> ClusterTarget:
+    """A target that gives up at once, so that an unreachable peer costs no time."""
+    http = HttpClient(url, name="cluster", retry=NO_RETRY, rejects=is_considered_no)
+    patience = Patience(pending=20.0, bad=1.0, pause=0.05)
+    return ClusterTarget("cluster", http, options or Options(url), nodes or Nodes(()), patience=patience)
+
+
+class ClusterSubject:
+    """A cluster behind a proxy that can hide it."""
+
+    def __init__(self, url: str, proxy: FaultProxy) -> None:
+        self.url, self.proxy = url, proxy
+        self.target = cluster_target(proxy.url)
+
+    def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
+        raise AssertionError("a cluster without nodes cannot see any damage")
+
+    def pin_as_stranger(self, dag: Dag, label: str) -> None:
+        theirs = cluster_target(self.url)
+        theirs.publish(dag, "reconciler/stranger/a@1.0.0", QUIET)
+        # One pin for a CID, replaced whole: so it carries nothing of ours any more.
+        status, _ = call(f"{self.url}/pins/{dag.layout.root}?name={label.replace(' ', '%20')}", method="POST")
+        assert status == 200
+        theirs.close()
+
+    def serve(self, dag: Dag) -> Sequence[str]:
+        raise AssertionError("a cluster is given bytes")
+
+    def snapshot(self) -> object:
+        _, pins = call(f"{self.url}/allocations")
+        return sorted(pins.splitlines())
+
+    def make_unreachable(self) -> None:
+        self.proxy.down()
+
+
+@pytest.fixture
+def behind_proxy() -> Iterator[FaultProxy]:
+    with FaultProxy("127.0.0.1", 0) as proxy:
+        yield proxy
+
+
+def subject_at(url: str, proxy: FaultProxy) -> Iterator[ClusterSubject]:
+    proxy.port = int(url.rsplit(":", 1)[1])
+    subject = ClusterSubject(url, proxy)
+    yield subject
+    subject.target.close()
+
+
+class WithoutNodes(TargetSuite):
+    """A cluster alone is blind to damage, so there is none to be seen."""
+
+    test_damage_is_seen_repaired_and_then_gone = None  # type: ignore[assignment]
+    test_a_repair_without_the_lost_block_is_not_called_held = None  # type: ignore[assignment]
+    test_repairing_one_root_leaves_its_sibling_alone = None  # type: ignore[assignment]
+
+
+class TestFakeCluster(WithoutNodes):
+    @pytest.fixture
+    def subject(self, behind_proxy: FaultProxy) -> Iterator[ClusterSubject]:
+        with fake_cluster() as fake:
+            yield from subject_at(fake.url, behind_proxy)
+
+
+@pytest.mark.ipfs_cluster
+class TestRealCluster(WithoutNodes):
+    @pytest.fixture
+    def subject(self, behind_proxy: FaultProxy, one_peer: ClusterPeer) -> Iterator[ClusterSubject]:
+        yield from subject_at(one_peer.rest, behind_proxy)
+
+
+class TestTheFakeAnswersAsTheRealOne:
+    """What the fake is trusted for, on both: the answers from which our reading was written."""
+
+    @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.ipfs_cluster)])
+    def url(self, request: pytest.FixtureRequest) -> Iterator[str]:
+        if request.param == "real":
+            yield request.getfixturevalue("one_peer").rest
+            return
+        with fake_cluster() as fake:
+            yield fake.url
+
+    NOBODYS = "bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+    def test_a_cid_that_nobody_pinned(self, url: str) -> None:
+        status, body = call(f"{url}/pins/{self.NOBODYS}")
+        states = {one["status"] for one in json.loads(body)["peer_map"].values()}
+        assert (status, states) == (200, {"unpinned"})
+        status, body = call(f"{url}/allocations/{self.NOBODYS}")
+        assert (status, json.loads(body)["message"]) == (404, "pin is not part of the pinset")
+        assert call(f"{url}/pins/{self.NOBODYS}", method="DELETE")[0] == 404
+
+    def test_a_cid_that_is_none(self, url: str) -> None:
+        for path in ("pins/xyz", "allocations/xyz"):
+            status, body = call(f"{url}/{path}")
+            assert status == 400
+            assert "error decoding Cid" in json.loads(body)["message"]
+
+    def test_more_copies_than_peers(self, url: str) -> None:
+        query = "replication-min=9&replication-max=9"
+        status, body = call(f"{url}/pins/{self.NOBODYS}?{query}", method="POST")
+        assert status == 500
+        assert json.loads(body)["message"].startswith("not enough peers to allocate CID")
+
+    def test_a_second_pin_replaces_the_first_whole(self, url: str) -> None:
+        pin = f"{url}/pins/{self.NOBODYS}"
+        try:
+            call(f"{pin}?name=one&meta-reconciler=1&replication-min=1&replication-max=1", method="POST")
+            _, body = call(f"{pin}?name=two", method="POST")
+            entry = json.loads(body)
+            assert (entry["name"], entry["metadata"], entry["replication_factor_min"]) == ("two", {}, -1)
+        finally:
+            assert call(pin, method="DELETE")[0] == 200
+
+
+def test_the_fake_can_be_broken(behind_proxy: FaultProxy) -> None:
+    """An `/add` that loses a block answers 200 with too few bytes, as the real one does with a cut CAR."""
+    with fake_cluster() as fake:
+        assert isinstance(fake, FakeCluster)
+        fake.add_loses = 1
+        dag = bundle("broken")
+        target = cluster_target(fake.url)
+        with pytest.raises(Exception, match="took in"):
+            target.publish(dag, "reconciler/suite/m@1.0.0", QUIET)
+        target.close()
+        assert fake.entries == {}
