@@ -83,8 +83,9 @@ def apply_plan(
         return _delivered(change, targets[change.target].pin(change.root, change.label, origins))
 
     def unpin(change: Unpin) -> Outcome:
-        if any(o.state == "failed" and o.change.target == change.target for o in list(outcomes.values())):
-            return Outcome(change, "skipped", f"something failed on {change.target} in this run")
+        kept = _why_kept(change, list(outcomes.values()))
+        if kept is not None:
+            return kept
         targets[change.target].unpin(change.root, change.label)
         return Outcome(change, "applied")
 
@@ -156,6 +157,25 @@ def _guarded(change: C, act: Callable[[C], Outcome], progress: Stoppable) -> Out
             f"unexpected {type(error).__name__}: {error}",
             "this is a bug of the reconciler: report it",
         )
+
+
+def _why_kept(change: Unpin, outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The outcome of a removal that must not be made after what became of the other changes, or None.
+
+    Where the same root was to be brought into order, here or on another target, that must have come about:
+    this pin may keep the last copy.
+    """
+    if any(o.state == "failed" and o.change.target == change.target for o in outcomes):
+        return Outcome(change, "skipped", f"something failed on {change.target} in this run")
+    for other in outcomes:
+        where = other.change.target
+        if where is None or other.change.root != change.root or isinstance(other.change, Unpin):
+            continue
+        if other.state == "waiting":
+            return Outcome(change, "waiting", f"kept until {where} holds {other.change.ref}")
+        if other.state != "applied":
+            return Outcome(change, "skipped", f"kept: {other.change.ref} is not in order on {where}")
+    return None
 
 
 def _open(

@@ -54,7 +54,7 @@ def make_changes(
     """
     changes: list[Change] = []
     in_sync = 0
-    planned: set[tuple[str, Cid]] = set()
+    planned: dict[tuple[str, Cid], Change] = {}
     names = [spec.name for spec in selection.targets]
     for version in selection.kept:
         problem = world.problems.get(version.ref)
@@ -69,22 +69,21 @@ def make_changes(
         for target in version.targets:
             if target not in names:
                 continue
-            if (target, root) in planned:  # another version shares the root and already asks for this
-                in_sync += 1
-                carried = True
-                continue
-            change = _on_target(selection, world, version, target, root)
+            change = planned.get((target, root))  # another version shares the root and already asks for it
             if change is None:
-                in_sync += 1
-                carried = held = True
-                continue
-            planned.add((target, root))
-            changes.append(change)
+                change = _on_target(selection, world, version, target, root)
+                if change is None:
+                    in_sync += 1
+                    carried = held = True
+                    continue
+                planned[target, root] = change
+                changes.append(change)
             carried = carried or not isinstance(change, Blocked)
         if propose and carried:
             changes += _write_back(version, root, world, held=held)
     if prune:
-        changes += removals(selection, world)
+        acted = {key for key, change in planned.items() if not isinstance(change, (Blocked, Wait))}
+        changes += removals(selection, world, acted)
     return changes, in_sync
 
 
@@ -100,7 +99,7 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
     if seen.state is State.UNKNOWN:
         return _blocked(version, seen.detail or "cannot be looked at", target=target, root=root, unknown=True)
     if seen.state is State.HELD:
-        return _label_change(selection, version, target, seen)
+        return _label_change(selection, world, version, target, seen)
     if seen.state is State.PENDING:
         return Wait(
             model=version.model, version=version.version, target=target, root=root, reason=seen.detail
@@ -202,13 +201,19 @@ def _origin_targets(selection: Selection, world: World, version: Version, target
     )
 
 
-def _label_change(selection: Selection, version: Version, target: str, seen: Observation) -> Change | None:
-    """A Relabel when the root is held only under labels of ours that no version asks for any more."""
+def _label_change(
+    selection: Selection, world: World, version: Version, target: str, seen: Observation
+) -> Change | None:
+    """A Relabel when the root is held only under labels of ours that no version asks for there any more."""
     index = selection.index
     ours = [label for label in seen.labels if label.startswith(index.mark)]
     if not ours or index.label(version) in ours:
         return None
-    sharing = {index.label(v) for v in index.versions() if v.cid == seen.root and not v.retired}
+    sharing = {
+        index.label(v)
+        for v in index.versions()
+        if world.root(v) == seen.root and not v.retired and target in v.targets
+    }
     if sharing.intersection(ours):
         return None
     return Relabel(
@@ -217,7 +222,6 @@ def _label_change(selection: Selection, version: Version, target: str, seen: Obs
         target=target,
         root=seen.root,
         reason=f"held under {ours[0]}",
-        drift=True,
         label=index.label(version),
         old=ours[0],
     )
@@ -236,6 +240,7 @@ def _write_back(version: Version, root: Cid, world: World, *, held: bool) -> Ite
             version=version.version,
             root=root,
             held=held,
+            drift=version.cid is not None and not held,
             path=f"records/{version.model}/{version.version}.json",
             size=facts.size,
         )
@@ -273,5 +278,5 @@ def _blocked(
         reason=reason,
         hint=hint,
         unknown=unknown,
-        drift=version.cid is not None,
+        drift=version.cid is not None and not unknown,
     )

@@ -5,7 +5,7 @@ world.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from reconciler.index.load import load_index
 from reconciler.index.model import Version
 from reconciler.index.targets_file import load_targets
 from reconciler.loop.apply import apply_plan
-from reconciler.loop.changes import Change, Plan, Report
+from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack
 from reconciler.loop.observe import observe
 from reconciler.loop.plan import lacking, make_changes
 from reconciler.loop.propose import Proposer
@@ -131,12 +131,11 @@ class Run:
         if not frozen.complete:
             notes.append(f"frozen CIDs were compared with {frozen.checked}")
         if settings.drift is Drift.IGNORE:
-            ignored = sum(change.drift for change in changes)
-            changes = [change for change in changes if not change.drift]
-            if ignored:
-                notes.append(f"{ignored} changes that are drift were left out (--drift ignore)")
+            changes, left_out = _without_drift(changes)
+            if left_out:
+                notes.append(f"{left_out} changes that are drift were left out (--drift ignore)")
         if not settings.prune:
-            notes += _prunable(self.selection, world)
+            notes += _prunable(self.selection, world, changes)
         return Plan(
             index_id=index.id,
             index_digest=index.digest,
@@ -157,7 +156,8 @@ class Run:
             more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
             raise SafetyRefusal(f"refused: {first.message}{more}", hint=first.override)
         proposer = Proposer(self.settings, self._index_text, self.sources.identities)
-        proposer.check()
+        if any(isinstance(change, WriteBack) for change in plan.changes):
+            proposer.check()
         versions: dict[str, Version] = {version.ref: version for version in self.index.versions()}
         return apply_plan(
             plan,
@@ -220,7 +220,15 @@ class Run:
         self.close()
 
 
-def _prunable(selection: Selection, world: World) -> list[str]:
+def _without_drift(changes: Sequence[Change]) -> tuple[list[Change], int]:
+    """`changes` without drift, and how many were left out. A root that drifted is unpinned nowhere."""
+    drifted = {change.root for change in changes if change.drift}
+    kept = [c for c in changes if not c.drift and not (isinstance(c, Unpin) and c.root in drifted)]
+    return kept, len(changes) - len(kept)
+
+
+def _prunable(selection: Selection, world: World, changes: Sequence[Change]) -> list[str]:
     """What --prune would remove, as a note: it is off, and nobody should be surprised later."""
-    count = sum(1 for _ in removals(selection, world))
+    planned = {(change.target, change.root) for change in changes if isinstance(change, OnTarget)}
+    count = sum(1 for _ in removals(selection, world, planned))
     return [f"{count} pins of ours are no longer asked for; --prune would remove them"] if count else []

@@ -97,10 +97,11 @@ class Sources:
         return {ref: dag.identity for ref, dag in self._dags.items()}
 
     def facts(self) -> dict[str, Facts]:
-        """What identifying found, by `model@version`."""
+        """What identifying found, by `model@version`; directories with a problem left out."""
         return {
             ref: Facts(dag.identity.root, dag.identity.size, dag.identity.car_size)
             for ref, dag in self._dags.items()
+            if ref not in self._problems
         }
 
     def problems(self) -> dict[str, Problem]:
