@@ -65,6 +65,11 @@ def reconcile(
 
     if dry_run:
         return show_plan(settings(), as_json=as_json, exit_code=exit_code)
+    if exit_code:
+        raise UsageError(
+            "--exit-code asks about pending changes, and a run closes them",
+            hint="use it with --dry-run, or with `reconcile plan`",
+        )
     return run_loop(settings(), as_json=as_json)
 
 

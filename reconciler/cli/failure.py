@@ -11,8 +11,13 @@ from reconciler.errors import ExitCode
 from reconciler.render.words import plain
 
 
-def show_failure(message: str, *, hint: str | None = None, where: str = "", code: ExitCode) -> ExitCode:
-    """Tell it and return `code`. Looks for --json itself, since parsing the arguments may be what failed."""
+def show_failure(
+    message: str, *, hint: str | None = None, where: str = "", code: ExitCode, document: bool = True
+) -> ExitCode:
+    """Tell it and return `code`. Looks for --json itself, since parsing the arguments may be what failed.
+
+    `document=False` leaves stdout alone, where a command has printed its one document already.
+    """
     place = f"{plain(where)}: " if where else ""
     lines = message.splitlines() or [""]
     print(f"error: {place}{plain(lines[0])}", file=sys.stderr)  # noqa: T201 - the command line prints
@@ -20,11 +25,11 @@ def show_failure(message: str, *, hint: str | None = None, where: str = "", code
         print(f"  {plain(line)}", file=sys.stderr)  # noqa: T201
     if hint:
         print(f"hint: {plain(hint)}", file=sys.stderr)  # noqa: T201
-    if "--json" in sys.argv[1:]:
-        document = {
+    if document and "--json" in sys.argv[1:]:
+        failure = {
             "schema": 1,
             "kind": "error",
             "error": {"message": message, "where": where or None, "hint": hint, "exit_code": int(code)},
         }
-        print(json.dumps(document, ensure_ascii=False))  # noqa: T201
+        print(json.dumps(failure, ensure_ascii=False))  # noqa: T201
     return code

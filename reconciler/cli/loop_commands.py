@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli import output as out
-from reconciler.errors import ExitCode
+from reconciler.cli.failure import show_failure
+from reconciler.errors import ExitCode, ReconcilerError, UsageError
 from reconciler.loop.changes import Plan, Report
 from reconciler.loop.document import plan_document, report_document
 from reconciler.loop.lock import run_lock
@@ -17,6 +18,7 @@ from reconciler.loop.run import Run
 from reconciler.loop.saved import require_same
 from reconciler.loop.settings import Settings
 from reconciler.render.text import plan_text, report_text
+from reconciler.render.words import plain
 
 
 def show_plan(
@@ -28,6 +30,8 @@ def show_plan(
     markdown: bool = False,
 ) -> int:
     """Make a plan and show it. Takes no lock and changes nothing but caches."""
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in a directory that exists")
     settings.layout.make_state()
     with out.progress() as progress, Run(settings, os.environ, progress) as run:
         plan = run.plan()
@@ -52,6 +56,7 @@ def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None 
                 require_same(saved, plan)
             if plan.refusals:
                 _print_plan(plan, as_json=as_json)
+                return _show_refusal(plan)
             report = run.apply(plan)
         _print_report(report, as_json=as_json)
     if report.interrupted:
@@ -60,9 +65,22 @@ def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None 
 
 
 def _save(path: Path, plan: Plan) -> None:
+    text = json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n"
     staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    staged.replace(path)
+    try:
+        staged.write_text(text, encoding="utf-8")
+        staged.replace(path)
+    except OSError as error:
+        staged.unlink(missing_ok=True)
+        raise ReconcilerError(f"cannot save the plan to {str(path)!r}: {error.strerror}") from None
+
+
+def _show_refusal(plan: Plan) -> ExitCode:
+    """The first refusal on stderr; the plan on stdout has them all."""
+    first, *others = plan.refusals
+    more = f" (and {len(others)} more)" if others else ""
+    message = f"refused: {first.message}{more}"
+    return show_failure(message, hint=first.override, code=ExitCode.REFUSED, document=False)
 
 
 def _print_plan(plan: Plan, *, as_json: bool, markdown: bool = False) -> None:
@@ -81,5 +99,5 @@ def _print_report(report: Report, *, as_json: bool) -> None:
         out.result_json(report_document(report))
     else:
         for note in report.plan.notes:
-            out.say(f"note: {note}")
+            out.say(f"note: {plain(note)}")
         out.result(report_text(report, paint=out.paint()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
 from reconciler.index.load import load_index
@@ -12,7 +14,8 @@ from reconciler.loop.settings import Layout
 def show_resolution(layout: Layout, ref: str, *, as_json: bool) -> int:
     """Print the CID of the version that `ref` names; warnings (yanked, retired) on stderr."""
     wanted = parse_ref(ref)
-    layout.make_state()
+    with contextlib.suppress(OSError):  # a checkout may be read-only; then nothing is cached
+        layout.make_state()
     index = load_index(layout.index_file, stamps=layout.cache)
     found = resolve(index, wanted)
     version = found.version

@@ -17,9 +17,16 @@ from reconciler.render.words import count, size
 
 
 def verify_directory(layout: Layout, path: Path, *, hidden: bool, no_cache: bool, as_json: bool) -> int:
-    """Find the version whose CID `path` gives, exactly as it is. Raises DataError when there is none."""
+    """Find the version whose CID `path` gives, exactly as it is. Raises DataError when there is none.
+
+    The directory that the index names as a version's own is checked as that version's bundle instead: its
+    SHA256SUMS and manifest.json may be generated ones.
+    """
     layout.make_state()
     index = load_index(layout.index_file, stamps=None if no_cache else layout.cache)
+    own = _version_at(index, layout.source_root, path)
+    if own is not None:
+        return verify_version(layout, own.ref, no_cache=no_cache, as_json=as_json)
     with out.progress() as progress:
         dag = identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)
     versions = _versions_of(index, dag.identity.root)
@@ -43,6 +50,15 @@ def verify_version(layout: Layout, ref: str, *, no_cache: bool, as_json: bool) -
                 task.advance(len(found.dag.read(position)))
         _told(found.version, blocks.root, len(blocks), blocks.size, found.source, as_json=as_json)
     return ExitCode.OK
+
+
+def _version_at(index: Index, source_root: Path, path: Path) -> Version | None:
+    """The version whose own directory `path` is."""
+    place = path.resolve()
+    for version in index.versions():
+        if version.path is not None and (source_root / version.path).resolve() == place:
+            return version
+    return None
 
 
 def _versions_of(index: Index, root: Cid) -> list[Version]:
