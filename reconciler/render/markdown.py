@@ -7,6 +7,7 @@ characters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 MAX_CHARACTERS = 60_000  #: below GitHub's 65,536, so that a caller can put a title above it
 _RESERVE = 2_000  #: for refusals, notes and the line that says what was cut
+_BREAK = "&#8203;"  #: a zero-width space: backslashes do not stop a forge from linking names and numbers
+_LINKED = re.compile(r"@|#|!(?=[0-9])|\bGH\\-(?=[0-9])", re.IGNORECASE)
 _SPECIAL = r"\`*_{}[]()<>#+-!|~@&$:"
 
 
@@ -46,12 +49,13 @@ def report_markdown(report: Report, *, limit: int = MAX_CHARACTERS) -> str:
 
 def escape(text: str) -> str:
     """`text` as Markdown that shows just it, on one line."""
-    return "".join("\\" + c if c in _SPECIAL else c for c in plain(text))
+    escaped = "".join("\\" + c if c in _SPECIAL else c for c in plain(text))
+    return _LINKED.sub(lambda found: found[0] + _BREAK, escaped)
 
 
 def code(text: str) -> str:
     """`text` as inline code that fits into a table cell."""
-    safe = plain(text).replace("|", "\\|")
+    safe = plain(text).replace("|", r"\x7c")  # no escape of it is sure inside code inside a table
     fence = "`" * (max((len(run) for run in _runs(safe)), default=0) + 1)
     pad = " " if safe.startswith("`") or safe.endswith("`") else ""
     return f"{fence}{pad}{safe}{pad}{fence}" if safe else ""

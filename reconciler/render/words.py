@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+#: what a forge's runner takes for an order in a log: `::error::` at the start of a line, `##[…]` anywhere
+_ORDER = re.compile(r"^(\s*):(?=:)|#(?=#\w*\[)")
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -21,5 +26,9 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, with control and format characters (escapes, bidi overrides) made visible."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """`text` on one line, with control and format characters (escapes, bidi overrides) made visible.
+
+    So are the workflow commands of forges, which would act on whoever reads the log.
+    """
+    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return _ORDER.sub(lambda found: (found[1] or "") + f"\\x{ord(found[0][-1]):02x}", visible)
