@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +14,7 @@ from reconciler.progress import QUIET
 from reconciler.targets.interface import Check
 from reconciler.targets.store import StoreTarget
 from tests.conformance.targets import Damage, TargetSuite
+from tests.support.store_files import car_path, snapshot
 
 
 class StoreSubject:
@@ -47,7 +46,7 @@ class StoreSubject:
         raise AssertionError("a store pins nothing by CID")
 
     def snapshot(self) -> object:
-        return files(self.directory)
+        return snapshot(self.directory)
 
     def make_unreachable(self) -> None:
         self.directory.rename(self.directory.with_name("elsewhere"))
@@ -67,21 +66,3 @@ class TestStore(TargetSuite):
     @pytest.fixture
     def subject(self, tmp_path: Path) -> StoreSubject:
         return StoreSubject(tmp_path / "store")
-
-
-def car_path(directory: Path, dag: Dag) -> Path:
-    """The CAR of `dag` in the store at `directory`."""
-    return directory / "cars" / f"{dag.layout.root}.car"
-
-
-def files(directory: Path) -> dict[str, tuple[int, int, str]]:
-    """Inode, mtime and sha256 of every file but the lock, by relative path."""
-    found = {}
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            path = Path(folder, name)
-            if name != "lock":
-                status = path.stat()
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                found[str(path.relative_to(directory))] = (status.st_ino, status.st_mtime_ns, digest)
-    return found

@@ -48,7 +48,7 @@ def all_bad_positions(fd: int, layout: DagLayout, task: Task) -> list[int]:
     """Every position whose section is missing or wrong; reads the whole CAR, on two threads."""
     bad: list[int] = []
     for found, size in overlapped(
-        partial(_inspect_span, fd, layout), _spans(layout), threads=_THREADS, window=2 * _THREADS
+        partial(_inspect_span, fd, layout), spans(layout, _SPAN_BYTES), threads=_THREADS, window=2 * _THREADS
     ):
         bad += found
         task.advance(size)
@@ -73,11 +73,11 @@ def _inspect_span(fd: int, layout: DagLayout, span: tuple[int, int]) -> tuple[li
     return bad, size
 
 
-def _spans(layout: DagLayout) -> Iterator[tuple[int, int]]:
-    """All positions as runs of about _SPAN_BYTES."""
+def spans(layout: DagLayout, size: int) -> Iterator[tuple[int, int]]:
+    """All positions as runs of about `size` bytes of CAR: first, and the one behind the last."""
     first = 0
     while first < len(layout):
-        stop = layout.section_at(layout.section_start(first) + _SPAN_BYTES)
+        stop = layout.section_at(layout.section_start(first) + size)
         stop = max(stop, first + 1) if stop < len(layout) - 1 else len(layout)
         yield first, stop
         first = stop

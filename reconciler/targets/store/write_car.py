@@ -1,51 +1,50 @@
-"""A CAR streamed into a file: reading and hashing in this thread, writing in another."""
+"""A CAR streamed into a file: its offsets are known, so spans are read, hashed and written in parallel."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from reconciler.content import car
-from reconciler.content.dag import Dag
+from reconciler.content.dag import HEADER_SIZE, Dag
 from reconciler.progress import Task
+from reconciler.targets.store import durable
+from reconciler.targets.store.inspect_car import spans
 from reconciler.targets.store.overlap import overlapped
 
-_BATCH_BYTES = 1 << 20
-_BATCH_PIECES = 512  # IOV_MAX is at least 1,024 where Python runs
-_WINDOW = 8
+_SPAN_BYTES = 2 << 20
+_THREADS = 2
+_FLUSH_BYTES = 64 << 20  # the disk works while we hash, instead of all at the end
 
 
 def write_car(fd: int, dag: Dag, task: Task) -> None:
-    """Write the CAR of `dag` to the empty file `fd` and bring it to the disk; every block is verified by
-    `dag`.
+    """Write the CAR of `dag` to the empty file `fd` and bring it to the disk.
 
-    Raises what `dag.read` raises, and OSError.
+    Every block is verified by `dag` on its way. Raises what `dag.read` raises, and OSError.
     """
-    for size in overlapped(partial(_append, fd), _batches(car.stream(dag)), threads=1, window=_WINDOW):
-        task.advance(size)
+    layout = dag.layout
+
+    def write_span(span: tuple[int, int]) -> int:
+        first, stop = span
+        start = layout.section_start(first)
+        offset = start
+        for piece in car.stream(dag, start, layout.section_end(stop - 1)):
+            durable.write_all(fd, piece, offset)
+            offset += len(piece)
+        return offset - start
+
+    durable.write_all(fd, car.header(layout.root), 0)
+    unflushed = 0
+    with ThreadPoolExecutor(1, thread_name_prefix="store-flush") as flusher:
+        flush: Future[None] | None = None
+        for size in overlapped(write_span, spans(layout, _SPAN_BYTES), threads=_THREADS, window=2 * _THREADS):
+            task.advance(size)
+            unflushed += size
+            if unflushed >= _FLUSH_BYTES and (flush is None or flush.done()):
+                if flush is not None:
+                    flush.result()  # an error of the disk is told once, and only here
+                flush = flusher.submit(os.fsync, fd)
+                unflushed = 0
+        if flush is not None:
+            flush.result()
     os.fsync(fd)
-
-
-def _batches(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """`pieces` gathered into lists worth a system call."""
-    batch: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece)
-        if size >= _BATCH_BYTES or len(batch) == _BATCH_PIECES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _append(fd: int, batch: list[bytes]) -> int:
-    """Write the batch at the end of the file; how many bytes that was."""
-    total = sum(map(len, batch))
-    written = os.writev(fd, batch)
-    while written < total:  # rare: a signal or a nearly full disk
-        rest = b"".join(batch)[written:]
-        written += os.write(fd, rest)
-    return total
