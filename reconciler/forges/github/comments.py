@@ -78,6 +78,7 @@ class Comments:
                 self._api.read(path, params=params, doing=f"reading the comments on #{number}").items()
             )
             for one in comments:
+                one.number("id")  # an answer that is not a list of comments must not count as "none"
                 author = one.text_or("", "user", "login")
                 if author in (me, f"{me}[bot]") and one.text_or("", "body").startswith(start):
                     return one

@@ -110,6 +110,12 @@ def _advice(words: str) -> str | None:
     lower = words.lower()
     if "protected" in lower or "rule violations" in lower:
         return "let this actor past the rule: Settings > Rules, or Settings > Branches"
+    if "head invalid" in lower:
+        return "the branch is gone, perhaps deleted meanwhile: run again"
+    if "base invalid" in lower:
+        return "name an existing branch as the base"
+    if "draft" in lower:
+        return "open it as no draft"
     if "too long" in lower or "too large" in lower:
         return "propose fewer versions at once with --only"
     return None

@@ -1,0 +1,346 @@
+"""What every forge must do, as a library.
+
+A test of a forge subclasses `ForgeSuite`, gives a `subject` fixture, and sets the fields in which it differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import pytest
+
+from reconciler.errors import PeerError, UsageError
+from reconciler.forges.interface import (
+    PROPOSAL_BRANCH,
+    BranchOutcome,
+    BranchResult,
+    CommentOutcome,
+    Forge,
+    Proposal,
+    ProposalOutcome,
+)
+
+INDEX = "releases/index.yaml"
+FILES = {INDEX: b"schema: 1\ncid: resolved\n", "releases/records/a/1.0.0.json": b"{}\n"}
+OTHER_FILES = {INDEX: b"schema: 1\ncid: another\n"}
+MESSAGE = "Resolve the CID of a@1.0.0"
+PROPOSAL = Proposal("Resolve CIDs", "One version.\n\n| a | b |\n|---|---|\n", base="main")
+MARKER = "plan"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A pull request as the forge shows it."""
+
+    number: int
+    open: bool
+    title: str
+    body: str
+    base: str
+    labels: frozenset[str] = frozenset()
+
+
+class Subject(Protocol):
+    """One repository whose `main` holds INDEX, and hands on it that are not the code under test."""
+
+    forge: Forge
+
+    def another_job(self) -> Forge:
+        """The same forge as another process would open it."""
+
+    def push(self, branch: str, files: Mapping[str, bytes], *, onto: str | None = None) -> str:
+        """A person commits to `branch` (`onto`: on top of that commit, by force); the commit's id."""
+
+    def delete_branch(self, branch: str) -> None:
+        """A person deletes a branch."""
+
+    def tip(self, branch: str) -> str | None:
+        """Where a branch is."""
+
+    def parents(self, commit: str) -> tuple[str, ...]:
+        """The parents of a commit."""
+
+    def files(self, branch: str) -> Mapping[str, bytes]:
+        """All that a branch holds."""
+
+    def proposals(self) -> list[Seen]:
+        """Every pull request there ever was."""
+
+    def merge(self, number: int, *, squash: bool) -> None:
+        """A person merges a pull request and leaves its branch."""
+
+    def close(self, number: int) -> None:
+        """A person closes a pull request."""
+
+    def comments(self, number: int) -> list[str]:
+        """The comments on a pull request, oldest first."""
+
+    def stranger_comments(self, number: int, body: str) -> None:
+        """Someone else comments."""
+
+    def make_unreachable(self) -> None:
+        """Stop the forge; nothing follows but calls that must fail."""
+
+
+def snapshot(subject: Subject) -> object:
+    """All that a second run must leave alone."""
+    branches = {name: subject.tip(name) for name in ("main", PROPOSAL_BRANCH)}
+    proposals = subject.proposals()
+    return branches, proposals, [subject.comments(one.number) for one in proposals]
+
+
+class ForgeSuite:
+    """The suite. Subclass it as `Test…` with a `subject` fixture."""
+
+    #: whether commits of ours are shown as verified
+    verified: ClassVar[bool | None] = None
+    #: whether the forge has labels that a pull request can be given by name
+    has_labels: ClassVar[bool] = True
+
+    def place(
+        self, subject: Subject, files: Mapping[str, bytes] = FILES, planned: str | None = None
+    ) -> BranchResult:
+        return subject.forge.ensure_branch(files, MESSAGE, base="main", planned=planned)
+
+    def open_proposals(self, subject: Subject) -> list[Seen]:
+        return [one for one in subject.proposals() if one.open]
+
+    # -- the branch ------------------------------------------------------------------------------------------
+
+    def test_a_branch_is_one_commit_on_the_base_that_sets_the_files(self, subject):
+        before = dict(subject.files("main"))
+        result = self.place(subject)
+        assert result.outcome is BranchOutcome.CREATED
+        assert result.sha == subject.tip(PROPOSAL_BRANCH)
+        assert subject.parents(result.sha) == (subject.tip("main"),)
+        assert subject.files(PROPOSAL_BRANCH) == {**before, **FILES}
+        assert subject.files("main") == before
+        assert result.verified is self.verified
+
+    def test_the_same_branch_again_changes_nothing(self, subject):
+        first = self.place(subject)
+        before = snapshot(subject)
+        again = self.place(subject)
+        assert (again.outcome, again.sha) == (BranchOutcome.UNCHANGED, first.sha)
+        assert snapshot(subject) == before
+
+    def test_other_files_replace_the_commit(self, subject):
+        self.place(subject)
+        result = self.place(subject, OTHER_FILES)
+        assert result.outcome is BranchOutcome.UPDATED
+        assert subject.parents(result.sha) == (subject.tip("main"),)
+        assert subject.files(PROPOSAL_BRANCH) == {**subject.files("main"), **OTHER_FILES}
+
+    def test_a_base_that_moved_elsewhere_carries_the_branch_along(self, subject):
+        planned = subject.tip("main")
+        self.place(subject, planned=planned)
+        subject.push("main", {"docs/new.md": b"new\n"})
+        result = self.place(subject, planned=planned)
+        assert result.outcome is BranchOutcome.UPDATED
+        assert subject.parents(result.sha) == (subject.tip("main"),)
+        assert "docs/new.md" in subject.files(PROPOSAL_BRANCH)
+
+    def test_a_base_that_changed_these_very_files_is_not_taken_back(self, subject):
+        planned = subject.tip("main")
+        subject.push("main", {INDEX: b"schema: 1\n# by a person\n"})
+        before = snapshot(subject)
+        result = self.place(subject, planned=planned)
+        assert result.outcome is BranchOutcome.BASE_MOVED
+        assert "run again" in result.detail
+        assert snapshot(subject) == before
+
+    def test_a_plan_from_a_commit_that_the_forge_does_not_have_is_told(self, subject):
+        before = snapshot(subject)
+        result = self.place(subject, planned="1" * 40)
+        assert result.outcome is BranchOutcome.BASE_MOVED
+        assert "push it" in result.detail
+        assert snapshot(subject) == before
+
+    def test_files_that_the_base_holds_need_no_branch(self, subject):
+        result = self.place(subject, {INDEX: subject.files("main")[INDEX]})
+        assert (result.outcome, result.sha) == (BranchOutcome.EMPTY, subject.tip("main"))
+        assert subject.tip(PROPOSAL_BRANCH) is None
+
+    def test_a_persons_commit_on_top_is_left_alone(self, subject):
+        self.place(subject)
+        theirs = subject.push(PROPOSAL_BRANCH, {"notes.txt": b"by hand\n"})
+        for files in (FILES, OTHER_FILES):
+            result = self.place(subject, files)
+            assert (result.outcome, result.sha) == (BranchOutcome.HUMAN_EDITED, theirs)
+            assert theirs[:12] in result.detail
+        assert subject.tip(PROPOSAL_BRANCH) == theirs
+
+    def test_a_branch_that_a_person_pushed_by_force_is_left_alone(self, subject):
+        self.place(subject)
+        theirs = subject.push(PROPOSAL_BRANCH, {INDEX: b"by hand\n"}, onto=subject.tip("main"))
+        assert self.place(subject).outcome is BranchOutcome.HUMAN_EDITED
+        assert subject.tip(PROPOSAL_BRANCH) == theirs
+
+    def test_a_branch_that_a_person_deleted_is_made_again(self, subject):
+        self.place(subject)
+        subject.delete_branch(PROPOSAL_BRANCH)
+        assert self.place(subject).outcome is BranchOutcome.CREATED
+
+    @pytest.mark.parametrize("squash", [False, True])
+    def test_after_a_merge_nothing_is_left_and_the_branch_serves_again(self, subject, squash):
+        self.place(subject)
+        number = subject.forge.ensure_proposal(PROPOSAL).number
+        subject.merge(number, squash=squash)
+        assert self.place(subject).outcome is BranchOutcome.EMPTY
+        assert subject.forge.close_proposal("done", base="main").outcome is ProposalOutcome.NONE
+        assert self.place(subject, OTHER_FILES).outcome is BranchOutcome.UPDATED
+        result = subject.forge.ensure_proposal(PROPOSAL)
+        assert result.outcome is ProposalOutcome.CREATED
+        assert [one.number for one in self.open_proposals(subject)] == [result.number]
+
+    def test_files_of_any_bytes_and_names_arrive(self, subject):
+        files = {"a b/ü 'q' $HOME.txt": b"x", "[a]*?.bin": bytes(range(256)), "empty": b""}
+        self.place(subject, files)
+        assert files.items() <= subject.files(PROPOSAL_BRANCH).items()
+
+    @pytest.mark.parametrize("path", ["../up", "/etc/passwd", ".git/config", "a//b"])
+    def test_a_path_that_leaves_the_repository_is_refused(self, subject, path):
+        before = snapshot(subject)
+        with pytest.raises(UsageError):
+            self.place(subject, {path: b"x"})
+        assert snapshot(subject) == before
+
+    def test_a_base_that_does_not_exist_is_told(self, subject):
+        with pytest.raises(PeerError, match="nowhere"):
+            subject.forge.ensure_branch(FILES, MESSAGE, base="nowhere")
+
+    # -- the pull request ------------------------------------------------------------------------------------
+
+    def test_a_proposal_is_opened_once(self, subject):
+        self.place(subject)
+        first = subject.forge.ensure_proposal(PROPOSAL)
+        before = snapshot(subject)
+        again = subject.another_job().ensure_proposal(PROPOSAL)
+        assert first.outcome is ProposalOutcome.CREATED
+        assert (again.outcome, again.number, again.url) == (
+            ProposalOutcome.UNCHANGED,
+            first.number,
+            first.url,
+        )
+        assert snapshot(subject) == before
+        (seen,) = subject.proposals()
+        assert (seen.title, seen.body.strip(), seen.base) == (PROPOSAL.title, PROPOSAL.body.strip(), "main")
+        assert str(first.number) in (first.url or "")
+
+    def test_a_proposal_says_the_newest(self, subject):
+        self.place(subject)
+        number = subject.forge.ensure_proposal(PROPOSAL).number
+        newer = Proposal("Resolve two CIDs", "Two versions.", base="main")
+        result = subject.forge.ensure_proposal(newer)
+        assert (result.outcome, result.number) == (ProposalOutcome.UPDATED, number)
+        assert [(one.title, one.body.strip()) for one in subject.proposals()] == [(newer.title, newer.body)]
+        assert subject.forge.ensure_proposal(newer).outcome is ProposalOutcome.UNCHANGED
+
+    def test_a_proposal_closed_by_hand_is_opened_anew(self, subject):
+        self.place(subject)
+        subject.close(subject.forge.ensure_proposal(PROPOSAL).number)
+        result = subject.forge.ensure_proposal(PROPOSAL)
+        assert result.outcome is ProposalOutcome.CREATED
+        assert [one.number for one in self.open_proposals(subject)] == [result.number]
+
+    def test_two_jobs_share_one_proposal(self, subject):
+        other = subject.another_job()
+        self.place(subject)
+        other.ensure_branch(OTHER_FILES, MESSAGE, base="main")
+        subject.forge.ensure_proposal(PROPOSAL)
+        other.ensure_proposal(PROPOSAL)
+        assert len(subject.proposals()) == 1
+        assert subject.files(PROPOSAL_BRANCH)[INDEX] == OTHER_FILES[INDEX]
+
+    def test_labels_are_added_and_never_taken_away(self, subject):
+        if not self.has_labels:
+            pytest.skip("this forge takes no labels by name")
+        self.place(subject)
+        subject.forge.ensure_proposal(Proposal("T", "B", base="main", labels=("one",)))
+        result = subject.forge.ensure_proposal(Proposal("T", "B", base="main", labels=("two",)))
+        assert result.outcome is ProposalOutcome.UPDATED
+        assert self.open_proposals(subject)[0].labels == {"one", "two"}
+
+    @pytest.mark.parametrize("text", ["::error::x", "<script>x</script>", "```\n# x", "-->", "%0A", "$(id)"])
+    def test_hostile_text_is_text(self, subject, text):
+        self.place(subject)
+        subject.forge.ensure_proposal(Proposal(f"t {text.splitlines()[0]}", f"b {text}", base="main"))
+        (seen,) = subject.proposals()
+        assert (seen.title, seen.body) == (f"t {text.splitlines()[0]}", f"b {text}")
+
+    def test_closing_comments_closes_and_deletes_the_branch(self, subject):
+        self.place(subject)
+        number = subject.forge.ensure_proposal(PROPOSAL).number
+        result = subject.forge.close_proposal("nothing is left", base="main")
+        assert (result.outcome, result.number) == (ProposalOutcome.CLOSED, number)
+        assert self.open_proposals(subject) == []
+        assert "nothing is left" in subject.comments(number)[-1]
+        assert subject.tip(PROPOSAL_BRANCH) is None
+        assert subject.forge.close_proposal("again", base="main").outcome is ProposalOutcome.NONE
+
+    def test_closing_leaves_what_a_person_edited(self, subject):
+        self.place(subject)
+        subject.forge.ensure_proposal(PROPOSAL)
+        subject.push(PROPOSAL_BRANCH, {"notes.txt": b"by hand\n"})
+        before = snapshot(subject)
+        result = subject.forge.close_proposal("nothing is left", base="main")
+        assert result.outcome is ProposalOutcome.UNCHANGED
+        assert "by hand" in result.detail
+        assert snapshot(subject) == before
+
+    # -- the comment -----------------------------------------------------------------------------------------
+
+    def test_a_comment_is_one_and_says_the_newest(self, subject):
+        self.place(subject)
+        number = subject.forge.ensure_proposal(PROPOSAL).number
+        say = subject.forge.upsert_comment
+        assert say(number, MARKER, "first") is CommentOutcome.CREATED
+        assert say(number, MARKER, "first") is CommentOutcome.UNCHANGED
+        assert say(number, MARKER, "second") is CommentOutcome.UPDATED
+        (comment,) = subject.comments(number)
+        assert comment.endswith("second")
+        assert say(number, "other", "beside") is CommentOutcome.CREATED
+        assert len(subject.comments(number)) == 2
+
+    def test_someone_elses_comment_is_not_ours_whatever_it_carries(self, subject):
+        self.place(subject)
+        number = subject.forge.ensure_proposal(PROPOSAL).number
+        subject.forge.upsert_comment(number, MARKER, "ours")
+        ours = subject.comments(number)[0]
+        subject.forge.upsert_comment(number, "other", "x")
+        forged = ours.replace(MARKER, "forged")
+        subject.stranger_comments(number, forged)
+        assert subject.forge.upsert_comment(number, "forged", "ours") is CommentOutcome.CREATED
+        assert subject.comments(number).count(forged) == 2
+        subject.forge.upsert_comment(number, "forged", "newer")
+        assert forged in subject.comments(number)
+
+    def test_a_marker_that_could_end_its_hiding_place_is_refused(self, subject):
+        with pytest.raises(UsageError):
+            subject.forge.upsert_comment(1, "x -->", "body")
+
+    # -- the token and the wire
+    # --------------------------------------------------------------------------------
+
+    def test_access_names_who_and_what(self, subject):
+        before = snapshot(subject)
+        access = subject.forge.access()
+        assert access.login
+        assert access.abilities
+        assert all(one.granted is not False for one in access.abilities)
+        assert snapshot(subject) == before
+
+    def test_a_forge_that_cannot_be_reached_is_a_peers_fault(self, subject):
+        subject.make_unreachable()
+        with pytest.raises(PeerError):
+            self.place(subject)
+        with pytest.raises(PeerError):
+            subject.forge.ensure_proposal(PROPOSAL)
+        with pytest.raises(PeerError):
+            subject.forge.access()
+
+    def test_closing_the_connection_twice_is_fine(self, subject):
+        subject.forge.close()
+        subject.forge.close()

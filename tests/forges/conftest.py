@@ -1,0 +1,53 @@
+"""What tests of forges share: a clock that does not wait, and GitHub's description of its API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from reconciler.forges.clock import Clock
+from tests.forges import github_description
+from tests.forges.fake_github import TEMPLATES
+from tests.forges.github_description import GitHubDescription
+
+
+@dataclass
+class TestClock:
+    """Time that passes only when someone sleeps."""
+
+    __test__ = False
+    passed: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.passed += seconds
+        self.pauses.append(seconds)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.passed, lambda: 1_800_000_000 + self.passed, self.sleep)
+
+
+@pytest.fixture
+def ticking() -> TestClock:
+    return TestClock()
+
+
+@pytest.fixture(scope="session")
+def description() -> GitHubDescription:
+    """Skips where npm cannot bring it."""
+    file = github_description.bring(
+        github_description.PACKAGE, github_description.VERSION, github_description.MEMBER
+    )
+    return GitHubDescription(file, TEMPLATES)
+
+
+@pytest.fixture(scope="session")
+def description_if_there(request: pytest.FixtureRequest) -> GitHubDescription | None:
+    """None where npm cannot bring it; a test marked `node` says so at the end of the run."""
+    try:
+        found: GitHubDescription = request.getfixturevalue("description")
+    except pytest.skip.Exception:
+        return None
+    return found
