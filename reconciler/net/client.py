@@ -73,7 +73,9 @@ class HttpClient:
 
     `name` is how users know the peer; it begins every error. `on_retry` gets one line for each pause. A call
     with `repeatable` may reach the peer more than once; every other call is sent again only when certainly
-    nothing of it got there, or when the peer asked for a pause instead of doing it.
+    nothing of it got there, or when the peer asked for a pause instead of doing it. `rejects` tells a
+    considered no, which is Rejected and not sent again, from a failure, where a peer says both with one
+    status.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class HttpClient:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         on_retry: Callable[[str], None] | None = None,
+        rejects: Callable[[Response], bool] | None = None,
     ) -> None:
         self.name = name
         self.address = parse_address(base_url, f"the address of {name}")
@@ -96,7 +99,8 @@ class HttpClient:
         self._retry = retry or RetryPolicy()
         self._budget = budget or RetryBudget()
         self._sleep = sleep
-        self._on_retry = on_retry
+        self.on_retry = on_retry
+        self._rejects = rejects
         headers = {"User-Agent": f"reconciler/{reconciler.__version__}", "Accept-Encoding": "identity"}
         if auth is not None:
             headers["Authorization"] = auth.header()
@@ -192,7 +196,8 @@ class HttpClient:
         response = self._http.send(self._build(call, upload), stream=True)
         try:
             if response.status_code not in call.expect:
-                raise outcome(self._error(response))
+                answer = self._error(response)
+                raise outcome(answer, rejected=self._rejects is not None and self._rejects(answer))
             if upload is not None and response.is_success and not upload.complete:
                 raise Transient(
                     self.name, "answered before it had read everything", status=response.status_code
@@ -290,8 +295,8 @@ class HttpClient:
                 pause = self._pause(error, attempt, repeatable=repeatable)
                 if pause is None:
                     raise
-                if self._on_retry is not None:
-                    self._on_retry(f"{error.message}; asking again in {pause:.1f} s")
+                if self.on_retry is not None:
+                    self.on_retry(f"{error.message}; asking again in {pause:.1f} s")
             self._sleep(pause)
             attempt += 1
 

@@ -20,7 +20,7 @@ _SLICE = 1 << 18  # bytes written between two looks at whether the peer has answ
 _current = threading.local()
 
 
-class DeadlinePassed(Exception):  # noqa: N818  it is an event, caught inside this room
+class DeadlinePassed(Exception):
     """The request as a whole took too long."""
 
 

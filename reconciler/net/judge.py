@@ -17,11 +17,16 @@ from reconciler.net.response import Response
 from reconciler.net.retry import retry_after
 
 
-def outcome(answer: Response) -> Outcome:
-    """The error for an answer whose status its caller has no use for."""
+def outcome(answer: Response, *, rejected: bool = False) -> Outcome:
+    """The error for an answer whose status its caller has no use for.
+
+    `rejected` when it is a considered no.
+    """
     peer, status, words = answer.peer, answer.status, answer.words
     said = f": {words}" if words else ""
     pause = retry_after(answer.headers.get("retry-after"))
+    if rejected:
+        return Rejected(peer, words or f"said no (HTTP {status})", reason=words, status=status)
     if 300 <= status < 400:
         target = clean(answer.headers.get("location", "nowhere"), answer.secrets)
         hint = "set the address at which it wants to be asked"

@@ -24,7 +24,7 @@ from reconciler.net.secret import Secret
 _SHOWN = 300  # characters of a peer's own words that a person gets to read
 
 
-class Outcome(PeerError):  # noqa: N818  what became of a call, not always an error of someone
+class Outcome(PeerError):
     """Base of all.
 
     `peer` is its name for the user; `status` the HTTP status, None when there was no answer.

@@ -1,0 +1,44 @@
+"""kubo: a Kubo daemon as a target, through its RPC API.
+
+What it is: `rpc.py` makes the calls; `probe.py` looks at single blocks; `observe.py` looks at everything;
+`send.py` streams partial CARs; `publish.py` proves and pins; `repair.py` and `heal.py` put back what is
+missing or wrong; `wedge.py` recognises a node that is stuck; `dag.py` serves others; `diagnose.py` is for
+`doctor`. May use: content, index, net. Promises: nothing is held because a call said so, no pin that is not
+ours is touched, ours only over a DAG that was just proven complete, and nothing is asked of a node that could
+make it wait for the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.index.model import TargetSpec
+
+if TYPE_CHECKING:
+    from reconciler.net.retry import RetryBudget
+    from reconciler.targets.kubo.target import KuboTarget
+
+
+def open_target(
+    spec: TargetSpec,
+    *,
+    root: Path,  # noqa: ARG001  nothing of a node lies in the repository
+    environ: Mapping[str, str],
+    allow_unpin_repair: bool = False,
+    budget: RetryBudget | None = None,
+) -> KuboTarget:
+    """The node that `spec` names; no request is made yet.
+
+    `allow_unpin_repair` is the user's word for `KuboTarget`, `budget` the run's for retries. Raises
+    InvalidIndex (an option does not hold) and UsageError (an environment variable).
+    """
+    from reconciler.net.client import HttpClient
+    from reconciler.targets.kubo.options import read_options
+    from reconciler.targets.kubo.rpc import is_considered_no
+    from reconciler.targets.kubo.target import KuboTarget
+
+    options = read_options(spec, environ)
+    http = HttpClient(options.api, name=spec.name, auth=options.auth, budget=budget, rejects=is_considered_no)
+    return KuboTarget(spec.name, http, pin_seconds=options.pin_seconds, allow_unpin_repair=allow_unpin_repair)

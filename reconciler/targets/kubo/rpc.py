@@ -1,0 +1,276 @@
+"""The calls of Kubo's RPC API that this target makes, and what their answers really mean.
+
+Kubo reports an error either as a status with `{"Message", "Code", "Type": "error"}`, which is its considered
+no, or, once it has begun to answer, in an HTTP trailer that no client and no proxy passes on. So only calls
+that answer in one piece are made here, and nothing is believed because of a 200. Source: kubo
+`core/commands`, go-ipfs-cmds `http/`; the answers were taken from running daemons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.content import cid as cids
+from reconciler.content.cid import Cid
+from reconciler.errors import DataError
+from reconciler.net.client import HttpClient, Params
+from reconciler.net.outcomes import Rejected, Stalled
+from reconciler.net.response import Response
+from reconciler.net.upload import Upload, multipart_file
+from reconciler.targets import fields
+
+_PREFIX = "/api/v0/"
+_PINS_LIMIT = 512 << 20  # bytes; about four million pins
+_BLOCK_LIMIT = 16 << 20  # bytes; a damaged block may be longer than any block is
+_SLOWEST_READ = 16 << 20  # bytes a second at which a node reads its own blocks while it says nothing
+_NOT_HERE = "block was not found locally"
+_WRONG_HASH = "different hash than requested"  # with Datastore.HashOnRead
+_NOT_PINNED = ("is not pinned", "not pinned or pinned indirectly")
+_TIMED_OUT = "context deadline exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePin:
+    """One recursive pin; `name` is "" when it has none. `root` is None for a DAG of a kind unknown here.
+
+    `canonical` is False for a pin on the CIDv0 of a root: to Kubo that is another pin than the one on its
+    CIDv1.
+    """
+
+    text: str
+    root: Cid | None
+    name: str
+    canonical: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DagStat:
+    """Unique blocks under a root, and their bytes."""
+
+    blocks: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepoStat:
+    """Bytes the repository has, and its `StorageMax`, which nothing enforces."""
+
+    size: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command that runs on the node; `started` is the node's own clock, RFC 3339 text."""
+
+    name: str
+    started: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeId:
+    """Who the node is; it has no addresses while it is offline."""
+
+    peer_id: str
+    agent: str
+    addresses: tuple[str, ...]
+
+
+def is_considered_no(answer: Response) -> bool:
+    """Whether an error answer comes from the command itself, so that asking again changes nothing."""
+    return answer.status in (400, 500) and b'"Type":"error"' in answer.body
+
+
+class KuboRpc:
+    """One node. Every call may be repeated. Raises net.outcomes.Outcome."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self.http = http
+
+    @property
+    def name(self) -> str:
+        """The node's name for the user."""
+        return self.http.name
+
+    def pins(self) -> tuple[NodePin, ...]:
+        """Every recursive pin, in one request. `type` matters: without it Kubo lists every block."""
+        answer = self._call("pin/ls", [("type", "recursive"), ("names", "true")], limit=_PINS_LIMIT)
+        return self._pins(answer)
+
+    def pin_name(self, root: Cid) -> str | None:
+        """The name of the recursive pin on `root` ("" without one), None when there is no such pin."""
+        try:
+            answer = self._call("pin/ls", [("arg", str(root)), ("type", "recursive"), ("names", "true")])
+        except Rejected as error:
+            if _NOT_PINNED[0] in error.reason:
+                return None
+            raise
+        return next((pin.name for pin in self._pins(answer) if pin.root == root), None)
+
+    def pin_add(self, root: Cid, name: str, seconds: int) -> None:
+        """Pin `root` recursively under `name`, within `seconds`.
+
+        Only for a DAG that was proven complete: on an online node everything else waits for the network, and
+        one garbage collection behind it blocks every later import. Raises Stalled when it took too long.
+        """
+        params = [("arg", str(root)), ("name", name), ("timeout", f"{seconds}s")]
+        try:
+            self._call("pin/add", params, silence=seconds + 30.0, total=seconds + 60.0)
+        except Rejected as error:
+            if _TIMED_OUT in error.reason:
+                raise Stalled(
+                    self.name,
+                    f"did not pin {root} within {seconds} s",
+                    hint="raise pin_timeout, or look at what the node is busy with: `ipfs diag cmds`",
+                ) from None
+            raise
+
+    def pin_rm(self, root: Cid) -> None:
+        """Take away the recursive pin on `root`; no error when there is none."""
+        try:
+            self._call("pin/rm", [("arg", str(root))])
+        except Rejected as error:
+            if _NOT_PINNED[1] not in error.reason:
+                raise
+
+    def block_size(self, cid: Cid) -> int | None:
+        """The bytes of a block as the node has it, None when it does not.
+
+        A miss also clears the node's belief that it has the block, without which an import would skip it.
+        """
+        try:
+            answer = self._call("block/stat", [("arg", str(cid)), ("offline", "true")])
+        except Rejected as error:
+            if _NOT_HERE in error.reason:
+                return None
+            if _WRONG_HASH in error.reason:
+                return -1
+            raise
+        return fields.number(self.name, fields.record(self.name, answer.json(), "a block's size"), "Size")
+
+    def block_get(self, cid: Cid) -> bytes | None:
+        """What the node says the block is, not verified; None when it does not have it."""
+        try:
+            return self._call("block/get", [("arg", str(cid)), ("offline", "true")], limit=_BLOCK_LIMIT).body
+        except Rejected as error:
+            if _NOT_HERE in error.reason:
+                return None
+            if _WRONG_HASH in error.reason:
+                return b"" if cid.digest != _EMPTY_DIGEST else b"\0"
+            raise
+
+    def block_rm(self, wanted: Sequence[Cid]) -> dict[Cid, str]:
+        """Remove blocks.
+
+        What keeps those that could not be removed, in Kubo's words. Missing ones are no error.
+        """
+        params = [("arg", str(cid)) for cid in wanted]
+        kept: dict[Cid, str] = {}
+        for line in self._call("block/rm", params).json_lines():
+            entry = fields.record(self.name, line, "a removed block")
+            why = fields.text(self.name, entry, "Error")
+            if why and "could not find" not in why:
+                kept[cids.parse(fields.text(self.name, entry, "Hash"))] = why
+        return kept
+
+    def dag_import(self, upload: Upload) -> None:
+        """Take in the blocks of a CAR, and pin nothing.
+
+        The number of blocks in the answer is that of the CAR, not of what was written, so it proves nothing.
+        """
+        body = multipart_file("blocks.car", upload)
+        params = [("pin-roots", "false"), ("stats", "true")]
+        self._call("dag/import", params, content=body, silence=120.0)
+
+    def dag_stat(self, root: Cid, expected_size: int) -> DagStat | None:
+        """All unique blocks under `root`, counted by reading them; None when one is missing.
+
+        `expected_size`, in bytes, is for the time limit: the node says nothing until it has read everything.
+        """
+        seconds = 60.0 + expected_size / _SLOWEST_READ
+        params = [("arg", str(root)), ("offline", "true"), ("progress", "false")]
+        try:
+            answer = self._call("dag/stat", params, silence=seconds, total=2 * seconds)
+        except Rejected as error:
+            if _NOT_HERE in error.reason or "error traversing DAG" in error.reason:
+                return None
+            raise
+        entries = fields.items(self.name, fields.record(self.name, answer.json(), "a DAG's size"), "DagStats")
+        if len(entries) != 1:
+            return None
+        entry = fields.record(self.name, entries[0], "a DAG's size")
+        return DagStat(fields.number(self.name, entry, "NumBlocks"), fields.number(self.name, entry, "Size"))
+
+    def repo_stat(self) -> RepoStat:
+        """How full the repository is."""
+        answer = fields.record(self.name, self._call("repo/stat", [("size-only", "true")]).json(), "a size")
+        return RepoStat(
+            fields.number(self.name, answer, "RepoSize"), fields.number(self.name, answer, "StorageMax")
+        )
+
+    def commands(self) -> tuple[Command, ...]:
+        """What runs on the node, this call included, oldest first."""
+        answer = self._call("diag/cmds", []).json()
+        listed = answer if isinstance(answer, list) else []
+        found = [fields.record(self.name, entry, "a command") for entry in listed]
+        return tuple(
+            Command(
+                fields.text(self.name, entry, "Command"),
+                fields.text(self.name, entry, "StartTime"),
+                entry.get("Active") is True,
+            )
+            for entry in found
+        )
+
+    def identity(self) -> NodeId:
+        """Who the node is."""
+        answer = fields.record(self.name, self._call("id", []).json(), "an identity")
+        return NodeId(
+            fields.text(self.name, answer, "ID"),
+            fields.text(self.name, answer, "AgentVersion"),
+            fields.texts(self.name, answer, "Addresses"),
+        )
+
+    def version(self) -> str:
+        """The node's version, such as 0.43.0."""
+        return fields.text(
+            self.name, fields.record(self.name, self._call("version", []).json(), "a version"), "Version"
+        )
+
+    def _pins(self, answer: Response) -> tuple[NodePin, ...]:
+        listed = fields.record(self.name, answer.json(), "a list of pins").get("Keys")
+        found = []
+        for text, entry in listed.items() if isinstance(listed, dict) else ():
+            named = fields.text(self.name, fields.record(self.name, entry, "a pin"), "Name")
+            try:
+                root: Cid | None = cids.parse(text)
+            except DataError:
+                root = None
+            found.append(NodePin(text, root, named, canonical=root is not None and str(root) == text))
+        return tuple(found)
+
+    def _call(
+        self,
+        command: str,
+        params: Params,
+        *,
+        content: Upload | None = None,
+        limit: int = 64 << 20,
+        silence: float | None = None,
+        total: float | None = None,
+    ) -> Response:
+        return self.http.request(
+            "POST",
+            _PREFIX + command,
+            params=params,
+            content=content,
+            repeatable=True,
+            limit=limit,
+            silence=silence,
+            total=total,
+        )
+
+
+_EMPTY_DIGEST = cids.of(cids.RAW, b"").digest

@@ -1,0 +1,114 @@
+"""Sending blocks: partial CARs, the leaves in two streams at once, the tree blocks last.
+
+One stream does not fill a node, two do. Tree blocks last, so that a root never leads to blocks that are still
+on their way. Segments keep a broken connection cheap: what was taken in before stays, and is not sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from reconciler.content import car
+from reconciler.content.dag import Dag, DagLayout
+from reconciler.net.upload import Upload
+from reconciler.progress import Progress, Task
+from reconciler.targets.kubo.rpc import KuboRpc
+
+STREAMS = 2
+SEGMENT = 256 << 20  #: bytes of one CAR at most
+_SMALL = 16 << 20  # bytes that are not worth a second stream
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Blocks that were sent, and their bytes."""
+
+    blocks: int = 0
+    size: int = 0
+
+    def __add__(self, other: Sent) -> Sent:
+        return Sent(self.blocks + other.blocks, self.size + other.size)
+
+
+class _Stopped(Exception):
+    pass
+
+
+def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, title: str) -> Sent:
+    """Send the blocks of `dag` at `positions`. Nothing is proven by it: look afterwards.
+
+    Raises PeerError, and what reading `dag` raises.
+    """
+    layout = dag.layout
+    leaves = [position for position in positions if layout.is_leaf(position)]
+    tree = [position for position in positions if not layout.is_leaf(position)]
+    total = car.partial_size(layout, positions) if positions else 0
+    stop = threading.Event()
+    with progress.task(f"{title}: sending", total) as task:
+        if total <= _SMALL:
+            _send_one(rpc, dag, [*leaves, *tree], task, stop)
+        else:
+            _send_parallel(rpc, dag, segments(layout, leaves), task, stop)
+            _send_one(rpc, dag, tree, task, stop)
+    return Sent(len(positions), sum(layout.block_size(position) for position in positions))
+
+
+def segments(layout: DagLayout, positions: Sequence[int]) -> list[list[int]]:
+    """`positions` cut into runs of at most SEGMENT bytes, and into at least one for each stream."""
+    total = sum(layout.block_size(position) for position in positions)
+    most = min(SEGMENT, -(-total // STREAMS))
+    runs: list[list[int]] = []
+    size = most
+    for position in positions:
+        if size >= most:
+            runs.append([])
+            size = 0
+        runs[-1].append(position)
+        size += layout.block_size(position)
+    return runs
+
+
+def _send_parallel(
+    rpc: KuboRpc, dag: Dag, runs: Sequence[Sequence[int]], task: Task, stop: threading.Event
+) -> None:
+    with ThreadPoolExecutor(STREAMS) as pool:
+        futures = [pool.submit(_send_one, rpc, dag, run, task, stop) for run in runs]
+        failure: BaseException | None = None
+        try:
+            for future in futures:
+                try:
+                    future.result()
+                except _Stopped:
+                    pass
+                except Exception as error:  # noqa: BLE001  raised below, when both streams have ended
+                    failure = failure or error
+                    stop.set()
+        finally:
+            stop.set()
+    if failure is not None:
+        raise failure
+
+
+def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop: threading.Event) -> None:
+    if not positions:
+        return
+    if stop.is_set():
+        raise _Stopped
+    counted = 0  # bytes of an attempt that broke off are not counted twice
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal counted
+        sent = 0
+        for piece in car.partial(dag, positions):
+            if stop.is_set():
+                raise _Stopped
+            yield piece
+            sent += len(piece)
+            if sent > counted:
+                task.advance(sent - counted)
+                counted = sent
+
+    rpc.dag_import(Upload(car.partial_size(dag.layout, positions), pieces))

@@ -1,0 +1,62 @@
+"""One Kubo daemon for all tests of this folder, emptied before each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from reconciler.net.client import HttpClient, Timeouts
+from reconciler.net.retry import RetryPolicy
+from reconciler.targets.kubo.rpc import is_considered_no
+from reconciler.targets.kubo.target import KuboTarget
+from tests.support.fault_proxy import FaultProxy
+from tests.support.kubo_node import KuboNode, kubo_node
+from tests.targets.kubo.subject import KuboSubject
+
+
+@pytest.fixture(scope="session")
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboNode]:
+    with kubo_node(tmp_path_factory.mktemp("kubo")) as node:
+        yield node
+
+
+@pytest.fixture
+def node(shared_node: KuboNode) -> KuboNode:
+    if not shared_node.running:
+        shared_node.start()
+    shared_node.empty()
+    return shared_node
+
+
+@pytest.fixture
+def proxy(node: KuboNode) -> Iterator[FaultProxy]:
+    with FaultProxy("127.0.0.1", node.port) as running:
+        yield running
+
+
+@pytest.fixture
+def kubo(node: KuboNode) -> Iterator[KuboTarget]:
+    """A target that retries without waiting and may unpin for a repair."""
+    made = make_target(node.url, allow_unpin_repair=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def subject(node: KuboNode, kubo: KuboTarget, tmp_path: Path) -> KuboSubject:
+    return KuboSubject(kubo, node, tmp_path)
+
+
+def make_target(url: str, *, allow_unpin_repair: bool = False, attempts: int = 3) -> KuboTarget:
+    http = HttpClient(
+        url,
+        name="node",
+        timeouts=Timeouts(connect=2, silence=3, total=20),
+        retry=RetryPolicy(attempts=attempts),
+        sleep=lambda seconds: None,
+        rejects=is_considered_no,
+    )
+    return KuboTarget("node", http, pin_seconds=5, allow_unpin_repair=allow_unpin_repair, random=Random(7))
