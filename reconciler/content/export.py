@@ -6,18 +6,15 @@ import errno
 import fcntl
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reconciler.content import car
 from reconciler.content.dag import Dag
+from reconciler.content.read_ahead import ReadAhead
 from reconciler.errors import Locked, ReconcilerError, UsageError
 from reconciler.progress import QUIET, Progress
-
-_AHEAD = 8  # pieces read and verified while earlier ones are being written
 
 
 def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
@@ -34,9 +31,10 @@ def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
         with _staged(path) as descriptor, progress.task("writing", total) as task:
             if shutil.disk_usage(path.parent).free < total:
                 raise _full(path, total)
-            for piece in _read_ahead(car.stream(dag)):
-                _write(descriptor, piece)
-                task.advance(len(piece))
+            with ReadAhead(dag) as ahead:
+                for piece in car.stream(ahead):
+                    _write(descriptor, piece)
+                    task.advance(len(piece))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(path, total) from None
@@ -81,18 +79,6 @@ def _lock(staging: Path, path: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), staging.lstat()):
                 return descriptor
         os.close(descriptor)
-
-
-def _read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same pieces, made in a thread of their own: hashing and writing overlap."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-    try:
-        ahead = deque(thread.submit(next, pieces, None) for _ in range(_AHEAD))
-        while (piece := ahead.popleft().result()) is not None:
-            yield piece
-            ahead.append(thread.submit(next, pieces, None))
-    finally:
-        thread.shutdown(cancel_futures=True)
 
 
 def _write(descriptor: int, piece: bytes) -> None:

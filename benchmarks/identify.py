@@ -1,0 +1,112 @@
+"""How quickly a directory gets its CID and sums, against plain sha256 over the same bytes, and in how much
+memory.
+
+The baseline is what any program must do at least: two threads, each running `hashlib.sha256` over all the
+bytes, straight from the page cache (mapped, so not even copied).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.measure import Figure, in_turn, main, peak_memory
+from reconciler.content.bundle import make_bundle
+from reconciler.content.identify import identify
+from reconciler.content.scan import scan
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def run(quick: bool, scratch: Path) -> Iterator[Figure]:
+    scale = 16 if quick else 1
+    large, many = scratch / "large", scratch / "many"
+    _fill(large, 1, 2 * GIB // scale)
+    _fill(many, 100, 20 * MIB // scale)
+    yield _speed("identify, one file of 2 GiB", large, minimum=0.85)
+    yield _speed("identify, 100 files of 20 MiB", many, minimum=0.75)
+    for path in (*large.iterdir(), *many.iterdir()):
+        path.unlink()
+    for name, numbered in (("16 GiB, every leaf different", True), ("16 GiB of zeros", False)):
+        root = scratch / ("numbered" if numbered else "zeros")
+        _sparse(root, 16 * GIB // scale, numbered)
+        for task, code in (("identify", _IDENTIFY), ("identify and stream the CAR", _IDENTIFY + _STREAM)):
+            peak, output = peak_memory(code, str(root))
+            yield Figure(f"{task}, {name}", peak / MIB, "MiB", maximum=96, detail=output[-1])
+
+
+def _speed(name: str, root: Path, minimum: float) -> Figure:
+    paths = list(root.iterdir())
+    size = sum(path.stat().st_size for path in paths)
+    timing = in_turn(lambda: _identify(root), lambda: _two_threads(paths))
+    detail = f"{size / timing.subject / 1e9:.2f} GB/s against {size / timing.baseline / 1e9:.2f}"
+    return Figure(name, timing.ratio, minimum=minimum, detail=detail)
+
+
+def _identify(root: Path) -> None:
+    identify(make_bundle(scan(root, include_hidden=False), model="m", version="1.0.0"), cache=None)
+
+
+def _two_threads(paths: list[Path]) -> None:
+    threads = [threading.Thread(target=_hash_all, args=(paths,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _hash_all(paths: list[Path]) -> None:
+    for path in paths:
+        digest = hashlib.sha256()
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            for start in range(0, len(view), MIB):
+                digest.update(view[start : start + MIB])
+
+
+def _fill(root: Path, count: int, size: int) -> None:
+    """`count` files of `size` bytes; no two mebibytes are equal."""
+    root.mkdir()
+    body = bytes(range(256)) * (MIB // 256)
+    for number in range(count):
+        with (root / f"{number:03}.bin").open("wb") as file:
+            for start in range(0, size, MIB):
+                leaf = number.to_bytes(8, "big") + start.to_bytes(8, "big") + body
+                file.write(leaf[: min(MIB, size - start)])
+
+
+def _sparse(root: Path, size: int, numbered: bool) -> None:
+    root.mkdir()
+    with (root / "weights.bin").open("wb") as file:
+        file.truncate(size)
+        for start in range(0, size, MIB) if numbered else ():
+            file.seek(start)
+            file.write(start.to_bytes(8, "big") + b"\1")
+
+
+_IDENTIFY = """
+import sys
+from pathlib import Path
+from reconciler.content import car
+from reconciler.content.bundle import make_bundle
+from reconciler.content.identify import identify
+from reconciler.content.scan import scan
+
+listing = scan(Path(sys.argv[1]), include_hidden=False)
+dag = identify(make_bundle(listing, model="m", version="1.0.0"), cache=None)
+print(f"{dag.identity.blocks} blocks, a CAR of {dag.identity.car_size} bytes")
+"""
+
+_STREAM = """
+assert sum(map(len, car.stream(dag))) == dag.identity.car_size
+"""
+
+if __name__ == "__main__":
+    main(run)
