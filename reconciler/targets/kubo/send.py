@@ -76,7 +76,7 @@ def _send_parallel(
 ) -> None:
     with ThreadPoolExecutor(STREAMS) as pool:
         futures = [pool.submit(_send_one, rpc, dag, run, task, stop) for run in runs]
-        failure: BaseException | None = None
+        failures: list[Exception] = []
         try:
             for future in futures:
                 try:
@@ -84,12 +84,13 @@ def _send_parallel(
                 except _Stopped:
                     pass
                 except Exception as error:  # noqa: BLE001  raised below, when both streams have ended
-                    failure = failure or error
+                    failures.append(error)
                     stop.set()
-        finally:
+        except BaseException:
             stop.set()
-    if failure is not None:
-        raise failure
+            raise
+    if failures:
+        raise failures[0]
 
 
 def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop: threading.Event) -> None:
