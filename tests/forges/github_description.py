@@ -18,6 +18,7 @@ import pytest
 PACKAGE, VERSION, MEMBER = "@octokit/openapi", "23.0.2", "package/generated/api.github.com.json"
 GRAPHQL_PACKAGE, GRAPHQL_VERSION, SCHEMA = "@octokit/graphql-schema", "15.26.1", "package/schema.graphql"
 _HEX = re.compile(r"[0-9a-f]{40}")
+_ANY: dict[str, Any] = {}
 _NUMBER = re.compile(r"\d+")
 
 
@@ -66,6 +67,8 @@ class GitHubDescription:
         self._spec = _part_of(whole, paths)
         self._api = OpenAPI.from_dict(self._spec)
         self._seen: set[str] = set()
+        self._shapes: dict[int, dict[str, Any]] = {}  # by the identity of a part of the description
+        self._samples: dict[int, Any] = {}
         self.checked: set[tuple[str, str]] = set()
 
     def complete(self, method: str, template: str, status: int, body: Any) -> Any:
@@ -122,7 +125,7 @@ class GitHubDescription:
     def _fill(self, schema: dict[str, Any], value: Any, where: str) -> Any:
         schema = self._shape(schema)
         if isinstance(value, list):
-            return [self._fill(schema.get("items", {}), item, where) for item in value]
+            return [self._fill(schema.get("items", _ANY), item, where) for item in value]
         if not isinstance(value, dict) or schema.get("type") != "object":
             return value
         known = schema.get("properties", {})
@@ -131,10 +134,17 @@ class GitHubDescription:
         filled = {name: self._fill(known[name], part, where) for name, part in value.items()}
         for name in schema.get("required", []):
             if name not in filled:
-                filled[name] = self._sample(known[name])
+                if id(known[name]) not in self._samples:
+                    self._samples[id(known[name])] = self._sample(known[name])
+                filled[name] = self._samples[id(known[name])]
         return filled
 
     def _shape(self, schema: dict[str, Any]) -> dict[str, Any]:
+        if id(schema) not in self._shapes:
+            self._shapes[id(schema)] = self._merged(schema)
+        return self._shapes[id(schema)]
+
+    def _merged(self, schema: dict[str, Any]) -> dict[str, Any]:
         schema = self._resolve(schema)
         merged = {**schema}
         for part in schema.get("allOf", []):

@@ -346,7 +346,7 @@ def test_a_file_in_the_place_of_a_directory_and_the_reverse_are_refused(root):
         "a\\b",
         "a\x00b",
         "a\nb",
-        "�",
+        "\udc80",
     ],
 )
 def test_a_path_that_could_leave_the_repository_is_refused(root, path):
