@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.kubo_node import KuboNode
+
 START_SECONDS = 60.0
 PING = "1s"
 
@@ -90,7 +92,7 @@ class _Daemon:
 
 @dataclass
 class ClusterPeer:
-    """One cluster peer and the Kubo behind it. `rest`, `psa` and `kubo` are base URLs."""
+    """One cluster peer and `node`, the Kubo behind it. `rest` and `psa` are base URLs."""
 
     name: str
     home: Path
@@ -99,41 +101,18 @@ class ClusterPeer:
     bootstrap: str
     rest: str = ""
     psa: str = ""
-    kubo: str = ""
     swarm: str = ""
     _cluster: _Daemon | None = None
-    _kubo: _Daemon | None = None
 
-    @property
-    def blockstore(self) -> Path:
-        """Where Kubo's flatfs keeps its block files."""
-        return self.home / "kubo" / "blocks"
+    def __post_init__(self) -> None:
+        # A port of its own, which it keeps when it is started again: the cluster peer has it configured.
+        address = f"/ip4/127.0.0.1/tcp/{free_port()}"
+        self.node = KuboNode(self.home / "kubo", offline=False, config={"Addresses.API": address})
 
     def start(self) -> None:
         """Initialise when new, start both daemons, wait until both answer."""
-        self.start_kubo()
+        self.node.start()
         self.start_cluster()
-
-    def start_kubo(self) -> None:
-        repo = self.home / "kubo"
-        environ = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "IPFS_PATH": str(repo),
-            "IPFS_TELEMETRY": "off",
-        }
-        if not repo.exists():
-            repo.mkdir(parents=True)
-            _run(["ipfs", "init", "--profile", "test,unixfs-v1-2025"], environ)
-            port = free_port()
-            _run(["ipfs", "config", "Addresses.API", f"/ip4/127.0.0.1/tcp/{port}"], environ)
-            _run(["ipfs", "config", "Routing.Type", "none"], environ)
-            self.kubo = f"http://127.0.0.1:{port}"
-        self._kubo = _Daemon(["ipfs", "daemon"], environ, self.home / "kubo.log")
-        self._kubo.start()
-        wait_until(
-            f"Kubo of {self.name}", lambda: self._answers(self._kubo, f"{self.kubo}/api/v0/id", "POST")
-        )
 
     def start_cluster(self) -> None:
         path = self.home / "cluster"
@@ -154,28 +133,14 @@ class ClusterPeer:
         if self._cluster is not None:
             self._cluster.stop(how)
 
-    def stop_kubo(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._kubo is not None:
-            self._kubo.stop(how)
-
     def stop(self) -> None:
         self.stop_cluster(signal.SIGKILL)
-        self.stop_kubo(signal.SIGKILL)
-
-    def kubo_call(self, command: str) -> tuple[int, bytes]:
-        """One Kubo RPC, such as `pin/ls?type=recursive`, behind the cluster's back."""
-        return call(f"{self.kubo}/api/v0/{command}", method="POST")
-
-    def block_file(self, cid: str) -> Path:
-        """The file in which Kubo keeps the block `cid` (CIDv1, base32), by flatfs' next-to-last/2 rule."""
-        _, body = self.kubo_call(f"cid/format?arg={cid}&f=%25M&b=base32upper")
-        key = json.loads(body)["Formatted"].removeprefix("B")
-        return self.blockstore / key[-3:-1] / f"{key}.data"
+        self.node.stop(signal.SIGKILL)
 
     def _configure(self, file: Path) -> None:
         config = json.loads(file.read_text())
         rest, psa, proxy, swarm = (free_port() for _ in range(4))
-        node = "/ip4/127.0.0.1/tcp/" + self.kubo.rsplit(":", 1)[1]
+        node = f"/ip4/127.0.0.1/tcp/{self.node.port}"
         config["cluster"] |= {
             "peername": self.name,
             "secret": self.secret,

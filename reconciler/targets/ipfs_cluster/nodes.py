@@ -74,10 +74,7 @@ class Nodes:
                 seen = node.observe(expected, Check.QUICK, mark, progress).observations[root]
                 if seen.state not in (State.HELD, State.PARTIAL):
                     continue
-                wrong = tuple(dict.fromkeys((*damaged, *seen.damaged)))
-                if not wrong and seen.state is State.HELD:
-                    continue
-                delivery = node.repair(dag, wrong, label, progress)
+                delivery = node.repair(dag, damaged, label, progress)
             except PeerError as error:
                 complaints.append(f"{node.name}: {error.message}")
                 continue

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from random import Random
+from typing import ClassVar
 
 import pytest
 
@@ -12,11 +14,14 @@ from reconciler.content.dag import Dag
 from reconciler.net.client import HttpClient
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
+from reconciler.targets.interface import Check
 from reconciler.targets.ipfs_cluster.deliver import Patience
 from reconciler.targets.ipfs_cluster.nodes import Nodes
 from reconciler.targets.ipfs_cluster.options import Options
 from reconciler.targets.ipfs_cluster.rest import is_considered_no
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
+from reconciler.targets.kubo.rpc import is_considered_no as kubo_rejects
+from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import Damage, TargetSuite
 from tests.support.fake_cluster import FakeCluster, fake_cluster
 from tests.support.fault_proxy import FaultProxy
@@ -60,12 +65,6 @@ class ClusterSubject:
         self.proxy.down()
 
 
-@pytest.fixture
-def behind_proxy() -> Iterator[FaultProxy]:
-    with FaultProxy("127.0.0.1", 0) as proxy:
-        yield proxy
-
-
 def subject_at(url: str, proxy: FaultProxy) -> Iterator[ClusterSubject]:
     proxy.port = int(url.rsplit(":", 1)[1])
     subject = ClusterSubject(url, proxy)
@@ -93,6 +92,37 @@ class TestRealCluster(WithoutNodes):
     @pytest.fixture
     def subject(self, behind_proxy: FaultProxy, one_peer: ClusterPeer) -> Iterator[ClusterSubject]:
         yield from subject_at(one_peer.rest, behind_proxy)
+
+
+class NodesSubject(ClusterSubject):
+    """A cluster of one, whose Kubo is looked at as well; damage is done to Kubo's block files."""
+
+    def __init__(self, peer: ClusterPeer, proxy: FaultProxy) -> None:
+        super().__init__(peer.rest, proxy)
+        self.node = peer.node
+        http = HttpClient(peer.node.url, name="node1", retry=NO_RETRY, rejects=kubo_rejects)
+        self.target = cluster_target(proxy.url, nodes=Nodes([KuboTarget("node1", http, random=Random(7))]))
+
+    def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
+        assert kind is Damage.LOST_LEAF
+        self.node.block_file(cid).unlink()
+
+    def snapshot(self) -> object:
+        return super().snapshot(), self.node.pins(), self.node.blocks()
+
+
+@pytest.mark.ipfs_cluster
+class TestRealClusterWithNodes(TargetSuite):
+    """One damage is enough here: what a node sees and heals is held to the suite in its own room."""
+
+    seen_at: ClassVar = {Damage.LOST_LEAF: Check.SAMPLE}
+
+    @pytest.fixture
+    def subject(self, behind_proxy: FaultProxy, one_peer: ClusterPeer) -> Iterator[NodesSubject]:
+        behind_proxy.port = int(one_peer.rest.rsplit(":", 1)[1])
+        subject = NodesSubject(one_peer, behind_proxy)
+        yield subject
+        subject.target.close()
 
 
 class TestTheFakeAnswersAsTheRealOne:

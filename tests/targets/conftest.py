@@ -1,4 +1,4 @@
-"""One real cluster peer for all tests of this room, and one cluster of three for those that let peers die."""
+"""Real clusters for the tests of two rooms: the cluster itself, and the pinning-service port of its peers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.fault_proxy import FaultProxy
 from tests.support.peers_cluster import ClusterPeer, cluster, missing_programs
 
 
@@ -18,10 +19,8 @@ def one_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterPeer]:
         yield peers[0]
 
 
-@pytest.fixture(scope="module")
-def three_peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ClusterPeer]]:
-    """Three peers, each with a Kubo."""
-    if missing := missing_programs():
-        pytest.skip(missing)
-    with cluster(tmp_path_factory.mktemp("cluster"), 3) as peers:
-        yield peers
+@pytest.fixture
+def behind_proxy() -> Iterator[FaultProxy]:
+    """A proxy that can hide a peer; set its `port` before the first request."""
+    with FaultProxy("127.0.0.1", 0) as proxy:
+        yield proxy

@@ -1,0 +1,116 @@
+"""Pinning services, the fake one and ipfs-cluster's own port, held to the suite of all targets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from urllib.parse import quote
+
+import pytest
+
+from reconciler.content import car
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag
+from reconciler.net.auth import Auth, Scheme
+from reconciler.net.client import HttpClient
+from reconciler.net.retry import NO_RETRY
+from reconciler.net.secret import Secret
+from reconciler.net.upload import Upload
+from reconciler.targets.ipfs_cluster.rest import ClusterRest
+from reconciler.targets.pinning_service import pinning
+from reconciler.targets.pinning_service.options import Options
+from reconciler.targets.pinning_service.target import PinningServiceTarget
+from tests.conformance.targets import Damage, TargetSuite
+from tests.support.fake_pinning_service import FakePinningService, fake_pinning_service
+from tests.support.fault_proxy import FaultProxy
+from tests.support.peers_cluster import ClusterPeer, call
+
+
+def service_target(url: str, **options: object) -> PinningServiceTarget:
+    """A target that gives up at once, so that an unreachable service costs no time."""
+    http = HttpClient(url, name="service", auth=Auth(Scheme.BEARER, Secret("sesame")), retry=NO_RETRY)
+    return PinningServiceTarget("service", http, Options(url, **options))  # type: ignore[arg-type]
+
+
+class _Subject:
+    """A service behind a proxy that can hide it."""
+
+    def __init__(self, url: str, proxy: FaultProxy) -> None:
+        self.proxy = proxy
+        proxy.port = int(url.rsplit(":", 1)[1])
+        self.target = service_target(proxy.url, poll=5.0)
+
+    def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
+        raise AssertionError("a service shows no blocks, so no damage either")
+
+    def make_unreachable(self) -> None:
+        self.proxy.down()
+
+
+class FakeSubject(_Subject):
+    def __init__(self, fake: FakePinningService, proxy: FaultProxy) -> None:
+        super().__init__(fake.url, proxy)
+        self.fake = fake
+
+    def pin_as_stranger(self, dag: Dag, label: str) -> None:
+        self.fake.add(str(dag.layout.root), label, app="somebody else's")
+
+    def serve(self, dag: Dag) -> Sequence[str]:
+        self.fake.reachable.add(str(dag.layout.root))
+        return ["/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWDonor"]
+
+    def snapshot(self) -> object:
+        return json.dumps(self.fake.pins, sort_keys=True)
+
+
+class ClusterPortSubject(_Subject):
+    def __init__(self, peer: ClusterPeer, proxy: FaultProxy) -> None:
+        super().__init__(peer.psa, proxy)
+        self.peer = peer
+
+    def pin_as_stranger(self, dag: Dag, label: str) -> None:
+        self.serve(dag)
+        status, _ = call(f"{self.peer.rest}/pins/{dag.layout.root}?name={quote(label)}", method="POST")
+        assert status == 200
+
+    def serve(self, dag: Dag) -> Sequence[str]:
+        """Its own Kubo has the blocks, unpinned: the shortest way there is."""
+        http = HttpClient(self.peer.rest, name="donor")
+        added = ClusterRest(http).add(Upload(dag.layout.car_size, lambda: car.stream(dag)), None)
+        assert added.size == dag.layout.size
+        http.close()
+        return ()
+
+    def snapshot(self) -> object:
+        _, pins = call(f"{self.peer.rest}/allocations")
+        return sorted(pins.splitlines())
+
+
+class BlindSuite(TargetSuite):
+    """A service shows no blocks, so there is no damage to be seen."""
+
+    test_damage_is_seen_repaired_and_then_gone = None  # type: ignore[assignment]
+    test_a_repair_without_the_lost_block_is_not_called_held = None  # type: ignore[assignment]
+    test_repairing_one_root_leaves_its_sibling_alone = None  # type: ignore[assignment]
+
+
+class TestFakeService(BlindSuite):
+    @pytest.fixture(autouse=True)
+    def no_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pinning, "_PAUSES", (0.01,))
+
+    @pytest.fixture
+    def subject(self, behind_proxy: FaultProxy) -> Iterator[FakeSubject]:
+        with fake_pinning_service() as fake:
+            subject = FakeSubject(fake, behind_proxy)
+            yield subject
+            subject.target.close()
+
+
+@pytest.mark.ipfs_cluster
+class TestClusterPort(BlindSuite):
+    @pytest.fixture
+    def subject(self, behind_proxy: FaultProxy, one_peer: ClusterPeer) -> Iterator[ClusterPortSubject]:
+        subject = ClusterPortSubject(one_peer, behind_proxy)
+        yield subject
+        subject.target.close()
