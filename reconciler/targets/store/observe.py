@@ -151,6 +151,8 @@ def _examine(look: _Look, expected: Expected, entry: Entry | str | None) -> _Fin
     if index_size is None:
         findings.problems.append("block index is missing")
     wanted = _car_size(expected, entry)
+    if isinstance(entry, Entry) and entry.car_size != wanted:
+        findings.problems.append(f"label file says {entry.car_size} bytes where the DAG has {wanted}")
     if wanted is not None and size != wanted:
         findings.problems.append(_wrong_size(size, wanted))
     if look.check is Check.QUICK and (wanted is None or size >= wanted):

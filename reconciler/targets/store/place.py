@@ -148,8 +148,7 @@ class Place:
         return {
             root
             for entry in self._scan(self.labels)
-            for root, suffix in (_split(entry.name),)
-            if root is not None and suffix == _REMOVING
+            if entry.name.endswith(_REMOVING) and (root := _split(entry.name)[0]) is not None
         }
 
     def _scan(self, directory: Path) -> Iterator[os.DirEntry[str]]:

@@ -59,6 +59,7 @@ class StoreTarget:
         self._place = Place(directory)
         self._random = random or Random()  # noqa: S311 - a sample, not a secret
         self._lock_seconds = lock_seconds
+        self._swept = False  # looking for what dead writers left costs a listing; once is enough
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
         """As the interface says. QUICK reads no CAR; a damaged root costs its block index as well."""
@@ -171,16 +172,18 @@ class StoreTarget:
 
     @contextmanager
     def _writing(self, root: Cid) -> Iterator[None]:
-        """Hold the lock of a store that exists, with nothing half done left in it but for `root`."""
+        """Hold the lock of a store that exists, cleared of what dead writers left, but for `root`."""
         place = self._place
         place.exists()
         with self._storing():
             place.directory.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 place.create()
-                staging.sweep(place.tmp)
-                for other in place.interrupted_removals() - {root}:
-                    self._finish_removal(other)
+                if not self._swept:
+                    staging.sweep(place.tmp)
+                    for other in place.interrupted_removals() - {root}:
+                        self._finish_removal(other)
+                    self._swept = True
                 yield
 
     @contextmanager
