@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reconciler.content import car
 from reconciler.content.dag import Dag
-from reconciler.content.read_ahead import ReadAhead
+from reconciler.content.write_car import write_car
 from reconciler.errors import Locked, ReconcilerError, UsageError
 from reconciler.progress import QUIET, Progress
 
@@ -31,10 +30,7 @@ def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
         with _staged(path) as descriptor, progress.task("writing", total) as task:
             if shutil.disk_usage(path.parent).free < total:
                 raise _full(path, total)
-            with ReadAhead(dag) as ahead:
-                for piece in car.stream(ahead):
-                    _write(descriptor, piece)
-                    task.advance(len(piece))
+            write_car(descriptor, dag, task)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(path, total) from None
@@ -45,13 +41,12 @@ def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
 
 @contextmanager
 def _staged(path: Path) -> Iterator[int]:
-    """A descriptor whose file becomes `path` when the body ends well, and is removed when it does not."""
+    """A descriptor whose file, flushed by the body, becomes `path`; it is removed when the body fails."""
     staging = path.parent / f".{path.name}.partial"
     descriptor = _lock(staging, path)
     try:
         os.ftruncate(descriptor, 0)
         yield descriptor
-        os.fsync(descriptor)
         staging.rename(path)
     except BaseException:
         staging.unlink(missing_ok=True)
@@ -79,12 +74,6 @@ def _lock(staging: Path, path: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), staging.lstat()):
                 return descriptor
         os.close(descriptor)
-
-
-def _write(descriptor: int, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _full(path: Path, total: int) -> ReconcilerError:

@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from reconciler.content import car
+from reconciler.content import car, write_car
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.dag import Dag
 from reconciler.content.export import export
@@ -88,7 +88,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     assert os.listdir(out.parent) == []
 
 
-@pytest.mark.parametrize("call", ["write", "fsync"])
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
 def test_a_disk_that_fills_up_leaves_nothing(
     dag: Dag, out: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -172,7 +172,7 @@ export(identify(bare_bundle(Path(sys.argv[1])), cache=None), Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize(
-    ("call", "after"), [("write", 0), ("write", 3), ("write", 9), ("fsync", 0), ("fsync", 1)]
+    ("call", "after"), [("pwrite", 0), ("pwrite", 3), ("pwrite", 9), ("fsync", 0), ("fsync", 1)]
 )
 def test_killed_anywhere_the_file_is_whole_or_not_there_and_the_next_export_finishes(
     dag: Dag, root: Path, out: Path, call: str, after: int
@@ -212,17 +212,15 @@ def test_progress_counts_every_byte(dag: Dag, out: Path) -> None:
 def test_an_interrupt_leaves_nothing_and_no_thread(
     dag: Dag, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Callable[[int, memoryview], int] = os.write
-    written = iter(range(5))
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
 
-    def interrupted(descriptor: int, data: memoryview) -> int:
-        if next(written) == 4:
-            raise KeyboardInterrupt
-        return real(descriptor, data)
-
-    monkeypatch.setattr(os, "write", interrupted)
+    monkeypatch.setattr(write_car, "_FLUSH", MIB)
+    monkeypatch.setattr(os, "fsync", interrupted)
+    before = threading.active_count()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         export(dag, out)
     assert time.monotonic() - started < 10
+    assert threading.active_count() == before
     assert os.listdir(out.parent) == []
