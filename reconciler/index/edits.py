@@ -19,7 +19,8 @@ from reconciler.errors import InvalidIndex, Where
 from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.placing import Document, Fields, quoted, text_value
-from reconciler.index.versions import newest_first
+from reconciler.index.problems import shown
+from reconciler.index.versions import is_version, newest_first
 
 NAME = "releases/index.yaml"  #: what errors call the file when the caller gives no name
 
@@ -68,6 +69,9 @@ def add_version(
     `kind`, `format` and `license` describe a new model. Raises InvalidIndex when the version is there
     already, when the model is and says otherwise, or when the result would not hold.
     """
+    if not is_version(version):
+        hint = 'versions look like "1.2.0" or "2.0.0-rc.1"'
+        raise InvalidIndex(f"{shown(version)} is not a SemVer 2.0 version", hint=hint)
     tree = _plain(guarded_yaml.parse(text, name))
     document = Document(text, name)
     about = {"kind": kind, "format": format, "license": license}

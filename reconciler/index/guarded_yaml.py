@@ -30,6 +30,9 @@ _FORBIDDEN = re.compile(
 )
 
 
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+
+
 class Scalar(str):
     """A scalar as written, escapes resolved. `line` counts from 1; `plain`: it stood without quotes."""
 
@@ -115,13 +118,20 @@ def parse(text: str, name: str) -> Node:
     _check_characters(text, name)
     try:
         return _build(_events(text), name)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = None if mark is None else mark.line + 1
-        what = " ".join(part for part in (error.context, error.problem) if part)
-        raise InvalidIndex(f"not YAML: {what or 'cannot be parsed'}", where=Where(name, line)) from None
     except yaml.YAMLError as error:
-        raise InvalidIndex(f"not YAML: {str(error).splitlines()[0]}", where=Where(name)) from None
+        raise _not_yaml(error, text, name) from None
+
+
+def _not_yaml(error: yaml.YAMLError, text: str, name: str) -> InvalidIndex:
+    if conflict := _CONFLICT.search(text):
+        line = text.count("\n", 0, conflict.start()) + 1
+        return InvalidIndex("an unresolved merge conflict", hint="resolve it in git", where=Where(name, line))
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return InvalidIndex(f"not YAML: {str(error).splitlines()[0]}", where=Where(name))
+    mark = error.problem_mark or error.context_mark
+    what = " ".join(part for part in (error.context, error.problem) if part)
+    line = 1 if mark is None else mark.line + 1
+    return InvalidIndex(f"not YAML: {what or 'cannot be parsed'}", where=Where(name, line))
 
 
 def _events(text: str) -> Iterator[Any]:

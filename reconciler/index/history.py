@@ -30,7 +30,7 @@ _STAMP = "frozen"
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One frozen thing that moved: `ref` (model@version), where it stands or stood, what happened, what to do."""
+    """One frozen thing that moved: `ref` (model@version), where it is or was, what happened, what to do."""
 
     ref: str
     where: Where

@@ -112,7 +112,7 @@ class _Builder:
             if not isinstance(target, Scalar) or target not in versions:
                 self._problem(
                     target,
-                    f"channel {shown(channel)} names {shown(str(target))}, which is no version of {shown(key)}",
+                    f"channel {shown(channel)} names {shown(str(target))}, not a version of {shown(key)}",
                     schemas.suggestion(str(target), versions),
                 )
             channels[str(channel)] = str(target)

@@ -26,7 +26,7 @@ def shown(value: str) -> str:
 
 
 def raise_for(problems: Sequence[Problem], file: str) -> None:
-    """Raise InvalidIndex if there are `problems`: the first is the message, the others follow, a line each."""
+    """Raise InvalidIndex if there are `problems`: the first is the message, others follow, a line each."""
     if not problems:
         return
     first, *others = sorted(problems, key=lambda problem: problem.line)

@@ -9,8 +9,8 @@ r"""Version ranges by npm's rules, parsed in linear time.
 
 A pre-release matches only when a comparator of the same set names a pre-release of the same
 major.minor.patch. Source: the range grammar of node-semver 7. Stricter than it on purpose: an empty range
-or an empty side of `||` is an error instead of "anything", a pre-release after a wildcard is an error
-instead of ignored, and a comma is allowed.
+or an empty side of `||` is an error instead of "anything", and so is a number or a pre-release after a
+wildcard, which npm refuses in some places and ignores in others. Wider: a comma separates comparators too.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ def _parse_partial(text: str, position: int, whole: str) -> tuple[_Partial, int]
         )
     numbers: list[int | None] = []
     for group in found.group(1, 2, 3):
-        is_open = group is None or group in "xX*" or None in numbers
+        is_open = group is None or group in "xX*"
+        if None in numbers and not is_open:
+            raise UsageError(f"version range {whole!r} has a number after a wildcard", hint=_HINT)
         numbers.append(None if is_open else int(group))
     prerelease = found.group(4)
     if prerelease is not None and None in numbers:

@@ -1,0 +1,133 @@
+"""A record is immutable, canonical, and never contradicts the index unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.errors import InvalidIndex
+from reconciler.index.model import Record
+from reconciler.index.records import (
+    check_record,
+    load_record,
+    parse_record,
+    record_path,
+    render_record,
+    write_record,
+)
+from reconciler.index.schemas import schema_text
+from tests.index.samples import SAMPLE, index_of, some_cid
+
+RECORD = Record(
+    model="my-llm-7b",
+    version="1.2.0",
+    cid=some_cid("1.2.0"),
+    size=5_000_000,
+    files=4,
+    blocks=9,
+    block_bytes=5_000_400,
+    car_size=5_000_900,
+    dirhash="ab" * 32,
+    profile="unixfs-v1-2025",
+)
+FIELDS = json.loads(render_record(RECORD))
+
+
+def test_a_record_written_is_read_back(tmp_path: Path) -> None:
+    assert load_record(tmp_path, "my-llm-7b", "1.2.0") is None
+    assert write_record(tmp_path, RECORD) is True
+    assert write_record(tmp_path, RECORD) is False
+    assert load_record(tmp_path, "my-llm-7b", "1.2.0") == RECORD
+    file = tmp_path / "my-llm-7b" / "1.2.0.json"
+    assert file == record_path(tmp_path, "my-llm-7b", "1.2.0")
+    assert file.read_text() == json.dumps(FIELDS, indent=2, sort_keys=True) + "\n"
+    assert os.listdir(file.parent) == ["1.2.0.json"]
+
+
+def test_another_record_of_the_same_version_is_refused_naming_both(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    before = record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes()
+    with pytest.raises(InvalidIndex) as caught:
+        write_record(tmp_path, replace(RECORD, cid=some_cid("other"), blocks=10))
+    for part in (str(some_cid("1.2.0")), str(some_cid("other")), "blocks 9, not 10"):
+        assert part in caught.value.message
+    assert record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes() == before
+
+
+def test_a_record_in_another_layout_is_the_same_record(tmp_path: Path) -> None:
+    path = record_path(tmp_path, "my-llm-7b", "1.2.0")
+    path.parent.mkdir()
+    path.write_text(json.dumps(FIELDS))
+    assert write_record(tmp_path, RECORD) is False
+    assert path.read_text() == json.dumps(FIELDS)
+
+
+def test_a_record_that_contradicts_the_index_is_an_error_naming_both() -> None:
+    version = index_of(SAMPLE).models["my-llm-7b"].versions["1.2.0"]
+    check_record(version, RECORD)
+    with pytest.raises(InvalidIndex) as caught:
+        check_record(version, replace(RECORD, cid=some_cid("other")))
+    assert str(version.cid) in caught.value.message
+    assert str(some_cid("other")) in caught.value.message
+    assert caught.value.where == version.where
+
+
+def test_a_record_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    path = record_path(tmp_path, "my-llm-7b", "1.2.0")
+    path.rename(path.with_name("1.3.0.json"))
+    with pytest.raises(InvalidIndex, match=r"says it is of my-llm-7b@1\.2\.0"):
+        load_record(tmp_path, "my-llm-7b", "1.3.0")
+
+
+@pytest.mark.parametrize(
+    ("model", "version"), [("../x", "1.0.0"), ("m", "../1.0.0"), ("m", "1.0"), ("", "1.0.0")]
+)
+def test_a_name_that_leads_elsewhere_names_no_record(tmp_path: Path, model: str, version: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a record"):
+        record_path(tmp_path, model, version)
+
+
+BAD = [
+    b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"schema": 1}', b'{"schema": 1, "schema": 1}',
+    b"9" * 10_000, b" " * (1 << 20) + b"{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", BAD, ids=range(len(BAD)))
+def test_bad_json_is_one_error(data: bytes) -> None:
+    with pytest.raises(InvalidIndex) as caught:
+        parse_record(data, "r.json")
+    assert str(caught.value).startswith("r.json")
+    assert "\n" not in str(caught.value)
+
+
+values: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2**54), st.text(max_size=5), st.just([]), st.just({}),
+    st.sampled_from(["m", "1.0.0", "ab" * 32, "AB" * 32, str(some_cid("x")), str(some_cid("x")).upper(),
+    "QmX"]),
+)  # fmt: skip
+
+
+@given(st.sampled_from([*sorted(FIELDS), "extra"]), values, st.booleans())
+def test_the_check_by_hand_and_the_schema_say_the_same(key: str, value: object, remove: bool) -> None:
+    fields = dict(FIELDS)
+    if remove:
+        fields.pop(key, None)
+    else:
+        fields[key] = value
+    schema = jsonschema.Draft202012Validator(json.loads(schema_text("record")))
+    try:
+        parse_record(json.dumps(fields).encode(), "r.json")
+        holds = True
+    except InvalidIndex:
+        holds = False
+    assert holds == schema.is_valid(fields)

@@ -1,0 +1,153 @@
+"""A reference means one version, or there is one clear error."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.errors import UsageError
+from reconciler.index.ranges import parse_range
+from reconciler.index.resolve import Channel, Exact, parse_ref, resolve
+from reconciler.index.versions import parse_version
+from tests.index.samples import SAMPLE, index_of, some_cid, version_texts
+
+INDEX = index_of(SAMPLE)
+
+
+def resolved(text: str) -> str:
+    version = resolve(INDEX, parse_ref(text)).version
+    assert version is not None
+    return version.ref
+
+
+@pytest.mark.parametrize(
+    ("ref", "version"),
+    [
+        ("my-llm-7b@1.2.0", "1.2.0"),
+        ("my-llm-7b@^1", "1.2.0"),
+        ("my-llm-7b@^1.1", "1.2.0"),
+        ("my-llm-7b@>=1.0 <2", "1.2.0"),
+        ("my-llm-7b@stable", "1.2.0"),
+        ("my-llm-7b@next", "2.0.0-rc.1"),
+        ("my-llm-7b", "1.2.0"),
+        ("my-llm-7b@>=2.0.0-alpha", "2.0.0-rc.1"),
+        ("my-llm-7b@1.1.0", "1.1.0"),
+        ("my-llm-7b@1.0.0", "1.0.0"),
+    ],
+)
+def test_a_reference_means_one_version(ref: str, version: str) -> None:
+    assert resolved(ref) == f"my-llm-7b@{version}"
+
+
+def test_yanked_and_retired_resolve_exactly_with_a_warning() -> None:
+    assert resolve(INDEX, parse_ref("my-llm-7b@1.1.0")).warnings == (
+        "my-llm-7b@1.1.0 is yanked: wrong tokenizer",
+    )
+    assert "retired" in resolve(INDEX, parse_ref("my-llm-7b@1.0.0")).warnings[0]
+    assert resolve(INDEX, parse_ref("my-llm-7b@1.2.0")).warnings == ()
+
+
+def test_a_cid_means_itself_and_names_its_version() -> None:
+    known = resolve(INDEX, parse_ref(str(some_cid("1.1.0"))))
+    assert known.version is not None
+    assert (known.version.ref, len(known.warnings)) == ("my-llm-7b@1.1.0", 1)
+    foreign = resolve(INDEX, parse_ref(str(some_cid("foreign"))))
+    assert (foreign.version, foreign.cid) == (None, some_cid("foreign"))
+
+
+@pytest.mark.parametrize(
+    ("ref", "message", "hint"),
+    [
+        ("my-lm-7b", "unknown model 'my-lm-7b'", "did you mean 'my-llm-7b'?"),
+        ("my-llm-7b@1.2.1", "no version '1.2.1'", "did you mean"),
+        ("my-llm-7b@stabel", "no channel 'stabel'", "did you mean 'stable'?"),
+        ("words@stable", "no channel 'stable'", "no channels"),
+        ("my-llm-7b@^3", "has no version in '^3'", "it has 2.0.0-rc.1, 1.3.0"),
+        ("my-llm-7b@1.3.0", "has no CID yet", "run reconcile"),
+        ("my-llm-7b@~1.1", "1.1.0 is yanked", "name one version exactly"),
+        ("my-llm-7b@~1.0", "1.0.0 is retired", "name one version exactly"),
+        ("my-llm-7b@~1.3", "1.3.0 has no CID yet", "name one version exactly"),
+        ("words", "0.1.0 has no CID yet", "name one version exactly"),
+        ("my-llm-7b@", "names no version", "a reference is"),
+        ("", "is not a model name", "a reference is"),
+        ("@1.0.0", "is not a model name", "a reference is"),
+        ("My-LLM@1.0.0", "is not a model name", "a reference is"),
+        ("my-llm-7b@1.0.0@x", "", ""),
+        ("my-llm-7b@;id", "", ""),
+        ("../x", "is not a model name", "a reference is"),
+        ("a" * 600, "longer than 512", "a reference is"),
+    ],
+)
+def test_a_bad_reference_gives_advice(ref: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(INDEX, parse_ref(ref))
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+    assert "\n" not in str(caught.value)
+
+
+def test_parse_ref_tells_the_kinds_apart() -> None:
+    assert parse_ref("m@1.2.0").selector == Exact("1.2.0")
+    assert parse_ref("m@1.2.0-rc.1+b").selector == Exact("1.2.0-rc.1+b")
+    assert parse_ref("m@1.2").selector == parse_range("1.2")
+    assert parse_ref("m@stable").selector == Channel("stable")
+    assert parse_ref("m").selector is None
+    assert parse_ref(str(some_cid("x"))).cid == some_cid("x")
+
+
+states = st.fixed_dictionaries({"cid": st.booleans(), "yanked": st.booleans(), "retired": st.booleans()})
+worlds = st.dictionaries(version_texts, states, min_size=1, max_size=6)
+
+
+def text_of(world: dict[str, dict[str, bool]], order: list[str]) -> str:
+    lines = ["schema: 1", "id: acme", "models:", "  m:", "    versions:"]
+    for version in order:
+        state = world[version]
+        keys = [f"path: w/{version}"]
+        keys += [f"cid: {some_cid(version)}"] if state["cid"] else []
+        keys += ['yanked: "bad"'] if state["yanked"] else []
+        keys += ["retired: true"] if state["retired"] and state["cid"] else []
+        lines.append(f'      "{version}": {{{", ".join(keys)}}}')
+    return "\n".join(lines) + "\n"
+
+
+@given(worlds, st.sampled_from(["", "^1", "~1.1", ">=0.1 <2", "1.x || 2", ">=1.0.0-beta", "*"]), st.randoms())
+def test_resolve_equals_trying_every_version_in_any_order(
+    world: dict[str, dict[str, bool]], selector: str, chance: random.Random
+) -> None:
+    order = list(world)
+    chance.shuffle(order)
+    index = index_of(text_of(world, order))
+    wanted = parse_range(selector or "*")
+    best = None
+    for version, state in world.items():
+        usable = state["cid"] and not state["yanked"] and not state["retired"]
+        if (
+            usable
+            and wanted.contains(parse_version(version))
+            and (best is None or parse_version(version) > parse_version(best))
+        ):
+            best = version
+    ref = parse_ref(f"m@{selector}" if selector else "m")
+    if best is None:
+        with pytest.raises(UsageError):
+            resolve(index, ref)
+        return
+    found = resolve(index, ref)
+    assert found.version is not None
+    assert (found.version.version, found.cid) == (best, some_cid(best))
+
+
+def test_resolving_imports_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, reconciler.index.resolve, reconciler.index.load, reconciler.index.history\n"
+        "print(sorted({'git', 'jsonschema', 'httpx', 'rich', 'typer'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

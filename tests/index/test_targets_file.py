@@ -1,0 +1,82 @@
+"""targets.yaml says what a target name means, and holds no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import InvalidIndex
+from reconciler.index.targets_file import KINDS, load_targets
+
+TEXT = """\
+targets:
+  store: {kind: store, path: .reconcile/store}
+  node:
+    kind: kubo
+    api: "http://127.0.0.1:5001"
+    token_env: KUBO_RPC_TOKEN
+    auth: basic
+    gateway: "http://[::1]:8080"
+    pin_timeout: 120
+  cluster:
+    kind: ipfs-cluster
+    api: https://cluster.example:9094/base
+    replication: {min: 2, max: 3}
+    expire_in: 720h
+    nodes:
+      - {api: "http://10.0.0.1:5001", token_env: NODE_1}
+      - {api: "http://10.0.0.2:5001"}
+  pins:
+    kind: pinning-service
+    endpoint: https://pins.example/psa
+    token_env: PINS_JWT
+    origins: [/ip4/10.0.0.1/tcp/4001/p2p/12D3KooWabc]
+    poll: 0
+"""
+
+
+def test_each_kind_has_its_options_typed(tmp_path: Path) -> None:
+    path = tmp_path / "targets.yaml"
+    path.write_text(TEXT)
+    specs = {spec.name: spec for spec in load_targets(path, name="t.yaml")}
+    assert [spec.kind for spec in specs.values()] == list(KINDS)
+    assert specs["store"].options == {"path": ".reconcile/store"}
+    assert specs["node"].options == {
+        "api": "http://127.0.0.1:5001",
+        "token_env": "KUBO_RPC_TOKEN",
+        "auth": "basic",
+        "gateway": "http://[::1]:8080",
+        "pin_timeout": 120,
+    }
+    assert specs["cluster"].options["replication"] == {"min": 2, "max": 3}
+    assert specs["cluster"].options["nodes"] == [
+        {"api": "http://10.0.0.1:5001", "token_env": "NODE_1"},
+        {"api": "http://10.0.0.2:5001"},
+    ]
+    assert specs["pins"].options["poll"] == 0
+    assert specs["pins"].options["origins"] == ["/ip4/10.0.0.1/tcp/4001/p2p/12D3KooWabc"]
+    assert str(specs["node"].where) == "t.yaml:3"
+
+
+def test_without_the_file_there_is_one_store(tmp_path: Path) -> None:
+    for path in (None, tmp_path / "targets.yaml"):
+        (spec,) = load_targets(path)
+        assert (spec.name, spec.kind, spec.options) == ("store", "store", {"path": ".reconcile/store"})
+
+
+def test_a_stamp_keeps_the_answer(tmp_path: Path) -> None:
+    path = tmp_path / "targets.yaml"
+    path.write_text(TEXT)
+    first = load_targets(path, stamp_directory=tmp_path / "cache")
+    assert load_targets(path, stamp_directory=tmp_path / "cache") == first
+    assert (tmp_path / "cache" / "targets.valid").exists()
+
+
+def test_an_advice_for_a_secret_names_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "targets.yaml"
+    path.write_text("targets:\n  n: {kind: kubo, api: http://h, api_key: s3cr3t}\n")
+    with pytest.raises(InvalidIndex) as caught:
+        load_targets(path)
+    assert "token_env" in (caught.value.hint or "")
+    assert "s3cr3t" not in repr(caught.value) + str(caught.value) + str(caught.value.hint)
