@@ -6,7 +6,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from reconciler.content import car
-from reconciler.content.dag import HEADER_SIZE, Dag
+from reconciler.content.dag import Dag
 from reconciler.progress import Task
 from reconciler.targets.store import durable
 from reconciler.targets.store.inspect_car import spans
