@@ -174,7 +174,8 @@ def _why_kept(change: Unpin, outcomes: Sequence[Outcome]) -> Outcome | None:
         if other.state == "waiting":
             return Outcome(change, "waiting", f"kept until {where} holds {other.change.ref}")
         if other.state != "applied":
-            return Outcome(change, "skipped", f"kept: {other.change.ref} is not in order on {where}")
+            state = "reported" if other.state == "reported" else "skipped"
+            return Outcome(change, state, f"kept: {other.change.ref} is not in order on {where}")
     return None
 
 

@@ -1,0 +1,193 @@
+"""A repository of releases in a temporary directory, and runs over it without a command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from reconciler.content.cid import Cid
+from reconciler.index.load import load_index
+from reconciler.index.model import Index, TargetSpec
+from reconciler.index.schemas import schema_text
+from reconciler.loop import run as run_module
+from reconciler.loop.changes import Plan, Report
+from reconciler.loop.document import plan_document, report_document
+from reconciler.loop.run import Run
+from reconciler.loop.settings import Layout, Settings
+from reconciler.loop.status import Status, look
+from reconciler.progress import QUIET, Progress
+from reconciler.render.status import status_document
+from reconciler.targets.interface import Target
+from tests.support.memory_target import MemoryTarget
+
+CREATED = "2026-05-07T00:00:00Z"
+
+
+class Releases:
+    """An index of versions as `fields[model][version]`, written out before each run.
+
+    CIDs that a run wrote back are taken over. `targets` are names; those in `memory` are memory targets, the
+    others stores below the repository.
+    """
+
+    def __init__(self, root: Path, *targets: str, index_id: str = "acme") -> None:
+        self.root = root
+        self.id = index_id
+        self.targets = targets or ("store",)
+        self.fields: dict[str, dict[str, dict[str, Any]]] = {}
+        self.memory: dict[str, MemoryTarget] = {}
+        self.index_file.parent.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def index_file(self) -> Path:
+        return self.root / "releases" / "index.yaml"
+
+    @property
+    def index(self) -> Index:
+        return load_index(self.index_file)
+
+    def add(self, ref: str, files: Mapping[str, bytes] | None = None, **fields: Any) -> None:
+        """Add `model@version`, with a directory of `files` unless a CID alone is to name it."""
+        model, _, version = ref.partition("@")
+        if "cid" not in fields:
+            fields = {"path": f"weights/{model}/{version}", "created_at": CREATED} | fields
+            for name, data in (files or {"weights.bin": ref.encode() * 10}).items():
+                file = self.root / fields["path"] / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+        self.fields.setdefault(model, {})[version] = fields
+
+    def change(self, ref: str, **fields: Any) -> None:
+        """Set fields of a version; None takes one away."""
+        model, _, version = ref.partition("@")
+        entry = self.fields[model][version]
+        for key, value in fields.items():
+            entry[key] = value
+            if value is None:
+                del entry[key]
+
+    def remove(self, ref: str) -> dict[str, Any]:
+        """Take a version out of the index; its fields."""
+        model, _, version = ref.partition("@")
+        entry = self.fields[model].pop(version)
+        if not self.fields[model]:
+            del self.fields[model]
+        return entry
+
+    def rename(self, ref: str, new: str) -> None:
+        """Call a version otherwise."""
+        model, _, version = new.partition("@")
+        self.fields.setdefault(model, {})[version] = self.remove(ref)
+
+    def source(self, ref: str) -> Path:
+        """The directory of a version."""
+        model, _, version = ref.partition("@")
+        return self.root / str(self.fields[model][version]["path"])
+
+    def cid(self, ref: str) -> Cid:
+        """The CID that the index on disk has for a version."""
+        model, _, version = ref.partition("@")
+        cid = self.index.models[model].versions[version].cid
+        assert cid is not None, f"{ref} has no CID"
+        return cid
+
+    def write(self) -> None:
+        """Write index.yaml and targets.yaml. JSON is YAML, quoted as the loader wants it."""
+        models = {model: {"versions": versions} for model, versions in self.fields.items()}
+        index = {"schema": 1, "id": self.id, "defaults": {"targets": list(self.targets)}, "models": models}
+        self.index_file.write_text(json.dumps(index, indent=1))
+        targets = {name: {"kind": "store", "path": f".reconcile/{name}"} for name in self.targets}
+        self.index_file.with_name("targets.yaml").write_text(json.dumps({"targets": targets}, indent=1))
+
+    def take_over(self) -> None:
+        """Take over the CIDs that stand in the file."""
+        for version in self.index.versions():
+            if version.cid is not None:
+                self.fields[version.model][version.version]["cid"] = str(version.cid)
+
+    def layout(self) -> Layout:
+        (self.root / ".reconcile").mkdir(exist_ok=True)
+        targets = self.index_file.with_name("targets.yaml")
+        return Layout(self.root, self.index_file, targets, self.root)
+
+    @contextmanager
+    def running(self, progress: Progress = QUIET, **settings: Any) -> Iterator[Run]:
+        """A run over the files as they are, with the memory targets in place."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run_module, "open_target", self._opener(run_module.open_target))
+            with Run(Settings(self.layout(), **settings), {}, progress) as run:
+                yield run
+
+    def plan(self, **settings: Any) -> Plan:
+        """Write, and plan. The plan's document holds to its schema."""
+        self.write()
+        with self.running(**settings) as run:
+            plan = run.plan()
+        assert_document("plan", plan_document(plan))
+        return plan
+
+    def apply(self, **settings: Any) -> Report:
+        """Write, plan and apply. The report's document holds to its schema."""
+        self.write()
+        with self.running(**settings) as run:
+            report = run.apply(run.plan())
+        assert_document("report", report_document(report))
+        self.take_over()
+        return report
+
+    def status(self, **settings: Any) -> Status:
+        """Write, and look."""
+        self.write()
+        with self.running(**settings) as run:
+            status = look(run)
+        assert_document("status", status_document(status))
+        return status
+
+    def _opener(self, real: Callable[..., Target]) -> Callable[..., Target]:
+        def opener(spec: TargetSpec, **rest: Any) -> Target:
+            return self.memory[spec.name] if spec.name in self.memory else real(spec, **rest)
+
+        return opener
+
+
+def with_memory(root: Path, *names: str) -> Releases:
+    """A repository whose targets are all in memory."""
+    releases = Releases(root, *names)
+    releases.memory = {name: MemoryTarget(name) for name in names}
+    return releases
+
+
+def kinds(plan: Plan) -> list[tuple[str, str, str | None]]:
+    """What a plan does: (kind, model@version, target) of each change."""
+    return [(change.kind, change.ref, change.target) for change in plan.changes]
+
+
+def states(report: Report) -> list[tuple[str, str, str | None, str]]:
+    """What became of a plan: (kind, model@version, target, state) of each change."""
+    return [(o.change.kind, o.change.ref, o.change.target, o.state) for o in report.outcomes]
+
+
+def assert_document(name: str, document: Any) -> None:
+    """`document`, as JSON, holds to `schemas/<name>.schema.json`."""
+    _validator(name).validate(json.loads(json.dumps(document)))
+
+
+@cache
+def _validator(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(schema_text(name)))
+
+
+def tree(root: Path, *, but: Sequence[str] = (".git", ".reconcile")) -> dict[str, bytes]:
+    """Every file below `root` by relative path, those below `but` left out."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.relative_to(root).parts[0] not in but
+    }
