@@ -289,3 +289,38 @@ def adopt(
     from reconciler.cli.adopt_command import adopt_pins
 
     return adopt_pins(settings, take=take, every=every, as_json=as_json)
+
+
+@app.command()
+@takes(options.layout)
+def check(
+    layout: Layout,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="REF", help="Compare with this commit, not the whole history."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Check the index, the targets file and the records, offline: no target is asked, no weights are needed.
+
+    Refused (exit 4) when a released CID changed or a protected version went, compared with the history of
+    HEAD or with --base. Meant for every pull request.
+    """
+    from reconciler.cli.history_commands import check_index
+
+    return check_index(layout, base=base, as_json=as_json)
+
+
+@app.command()
+@takes(options.layout)
+def log(
+    layout: Layout,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model of the index, or one that was in it.")
+    ],
+    as_json: Json = False,
+) -> int:
+    """Show who released what and when, from the git history of the index; newest first."""
+    from reconciler.cli.history_commands import show_log
+
+    return show_log(layout, model, as_json=as_json)

@@ -47,16 +47,14 @@ class FrozenCheck:
     complete: bool = True
 
 
-def check_frozen(
-    repo_root: Path, index: Index, *, base: str | None = None, cache: Path | None = None
-) -> FrozenCheck:
+def check_frozen(index: Index, *, base: str | None = None, cache: Path | None = None) -> FrozenCheck:
     """Compare `index` with the git history of its file.
 
     `base` is a commit to compare with instead of the whole history of HEAD, `cache` a directory that may
     be deleted at any time. Raises UsageError when `base` names no commit, UserError when git cannot read
     the repository.
     """
-    file = index.file if index.file.is_absolute() else repo_root / index.file
+    file = index.file
     key = None
     if base is None and cache is not None:
         key = _key(file, index, head_without_git(file.parent.resolve()))

@@ -115,17 +115,30 @@ class History:
         that is all: only the `limit` newest commits that touched it are looked at, side branches and
         merges too.
         """
-        listed = self._git(
-            "rev-list", "--full-history", "--topo-order", f"--max-count={limit + 1}", "HEAD", "--", self.path
-        )
-        commits = listed.decode("ascii").split()
-        is_all = len(commits) <= limit
-        del commits[limit:]
+        touching = self._touching(limit + 1)
         seen: dict[str, str] = {}
-        for commit, oid in zip(commits, self._blobs(commits, self.path), strict=True):
+        for commit, oid in touching[:limit]:
             if oid is not None:
                 seen.setdefault(oid, commit)
-        return [(commit, oid) for oid, commit in seen.items()], is_all
+        return [(commit, oid) for oid, commit in seen.items()], len(touching) <= limit
+
+    def introductions(self, limit: int) -> list[tuple[str, str]]:
+        """(commit, object id) of each content, oldest first, with the oldest commit of HEAD's history that
+        has it; of the `limit` newest commits that touched the file.
+        """
+        seen: dict[str, str] = {}
+        for commit, oid in reversed(self._touching(limit)):
+            if oid is not None:
+                seen.setdefault(oid, commit)
+        return [(commit, oid) for oid, commit in seen.items()]
+
+    def _touching(self, limit: int) -> list[tuple[str, str | None]]:
+        """The newest commits that touched the file, newest first, with its content there (None: gone)."""
+        listed = self._git(
+            "rev-list", "--full-history", "--topo-order", f"--max-count={limit}", "HEAD", "--", self.path
+        )
+        commits = listed.decode("ascii").split()
+        return list(zip(commits, self._blobs(commits, self.path), strict=True))
 
     def _blobs(self, commits: Sequence[str], path: str) -> list[str | None]:
         """For each commit the object id of the blob at `path`, in one call of git."""
@@ -135,11 +148,11 @@ class History:
         lines = self._git("cat-file", "--batch-check=%(objecttype) %(objectname)", stdin=asked).splitlines()
         return [line[5:].decode("ascii") if line.startswith(b"blob ") else None for line in lines]
 
-    def read(self, oid: str, limit: int) -> bytes | None:
-        """The content of an object, None when it is larger than `limit` bytes."""
+    def read(self, oid: str, limit: int, kind: str = "blob") -> bytes | None:
+        """The content of a blob or commit, None when it is larger than `limit` bytes."""
         if int(self._git("cat-file", "-s", oid)) > limit:
             return None
-        return self._git("cat-file", "blob", oid)
+        return self._git("cat-file", kind, oid)
 
     def _git(self, *command: str, status: tuple[int, ...] = (0,), stdin: bytes = b"") -> bytes:
         arguments = [

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -113,7 +112,6 @@ class Run:
         """Everything that differs, and the rules that stop the run."""
         settings, index = self.settings, self.index
         frozen = check_frozen(
-            Path(),
             index,
             base=settings.base,
             cache=settings.layout.cache if settings.use_cache else None,

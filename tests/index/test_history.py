@@ -51,7 +51,7 @@ class Repository:
         return git(self.root, "rev-parse", "HEAD")
 
     def check(self, base: str | None = None, cache: Path | None = None) -> FrozenCheck:
-        return check_frozen(self.root, load_index(self.root / FILE), base=base, cache=cache)
+        return check_frozen(load_index(self.root / FILE), base=base, cache=cache)
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ def test_without_repository_commit_or_tracked_index_the_answer_says_so(
     (tmp_path / "plain").mkdir()
     (repo.root / FILE).rename(tmp_path / "plain" / "index.yaml")
     index = load_index(tmp_path / "plain" / "index.yaml")
-    assert check_frozen(tmp_path / "plain", index).checked == "nothing: there is no git repository"
+    assert check_frozen(index).checked == "nothing: there is no git repository"
     with pytest.raises(UsageError, match="no git repository"):
-        check_frozen(tmp_path / "plain", index, base="main")
+        check_frozen(index, base="main")
 
 
 def test_a_shallow_clone_is_checked_as_far_as_it_goes(tmp_path: Path, repo: Repository) -> None:
@@ -176,13 +176,13 @@ def test_a_shallow_clone_is_checked_as_far_as_it_goes(tmp_path: Path, repo: Repo
     repo.commit(v1_0_0=A, v1_1_0=B)
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repo.root}", str(clone))
-    check = check_frozen(clone, load_index(clone / FILE))
+    check = check_frozen(load_index(clone / FILE))
     assert not check.complete
     assert "shallow" in check.checked
     assert "fetch-depth: 0" in check.checked
 
 
-@pytest.mark.parametrize("base", ["nope", "-x", "--output=/tmp/x", "HEAD~9", "", "main:releases", "a..b"])
+@pytest.mark.parametrize("base", ["nope", "-x", "--output=x", "HEAD~9", "", "main:releases", "a..b"])
 def test_a_base_that_is_no_commit_is_a_usage_error(repo: Repository, base: str) -> None:
     repo.commit(v1_0_0=A)
     with pytest.raises(UsageError, match="names no commit"):
@@ -204,7 +204,7 @@ def test_the_second_check_needs_no_git_at_all(repo: Repository, tmp_path: Path) 
         "import sys\nfrom pathlib import Path\n"
         "from reconciler.index.history import check_frozen\nfrom reconciler.index.load import load_index\n"
         f"root = Path({str(repo.root)!r})\n"
-        f"found = check_frozen(root, load_index(root / {FILE!r}), cache=Path({str(cache)!r}))\n"
+        f"found = check_frozen(load_index(root / {FILE!r}), cache=Path({str(cache)!r}))\n"
         "print('git' in sys.modules, found.complete, len(found.violations))"
     )
     run = subprocess.run(
@@ -295,7 +295,7 @@ def test_a_worktree_and_packed_refs_are_understood(repo: Repository, tmp_path: P
     tree = tmp_path / "tree"
     git(repo.root, "worktree", "add", "-q", "-b", "other", str(tree))
     assert head_without_git(tree) == commit
-    assert check_frozen(tree, load_index(tree / FILE)).checked == "1 contents in the history of HEAD"
+    assert check_frozen(load_index(tree / FILE)).checked == "1 contents in the history of HEAD"
     git(tree, "checkout", "-q", "--detach")
     assert head_without_git(tree) == commit
     assert head_without_git(tmp_path) is None
