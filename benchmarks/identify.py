@@ -1,8 +1,8 @@
-"""How quickly a directory gets its CID and sums, against plain sha256 over the same bytes, and in how much
-memory.
+"""How quickly a directory gets its CID and sums, against plain sha256 over the same bytes, and its memory.
 
-The baseline is what any program must do at least: two threads, each running `hashlib.sha256` over all the
-bytes, straight from the page cache (mapped, so not even copied).
+The baseline is what any program must do at least: two threads, each reading all the bytes and running
+`hashlib.sha256` over them. The same over mapped files stands beside it: that saves the copy out of the page
+cache, but a mapped file that someone truncates kills its reader, so it is no way for a tool.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main, peak_memory
@@ -27,39 +27,51 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
     large, many = scratch / "large", scratch / "many"
     _fill(large, 1, 2 * GIB // scale)
     _fill(many, 100, 20 * MIB // scale)
-    yield _speed("identify, one file of 2 GiB", large, minimum=0.85)
-    yield _speed("identify, 100 files of 20 MiB", many, minimum=0.75)
+    yield from _speed(f"identify, one file of {2048 // scale} MiB", large, minimum=0.85)
+    yield from _speed(f"identify, 100 files of {20 * MIB // scale / MIB:g} MiB", many, minimum=0.75)
     for path in (*large.iterdir(), *many.iterdir()):
         path.unlink()
-    for name, numbered in (("16 GiB, every leaf different", True), ("16 GiB of zeros", False)):
+    for name, numbered in (("every leaf different", True), ("all zeros", False)):
         root = scratch / ("numbered" if numbered else "zeros")
         _sparse(root, 16 * GIB // scale, numbered)
         for task, code in (("identify", _IDENTIFY), ("identify and stream the CAR", _IDENTIFY + _STREAM)):
             peak, output = peak_memory(code, str(root))
-            yield Figure(f"{task}, {name}", peak / MIB, "MiB", maximum=96, detail=output[-1])
+            yield Figure(
+                f"{task}, {16 // scale} GiB, {name}", peak / MIB, "MiB", maximum=96, detail=output[-1]
+            )
 
 
-def _speed(name: str, root: Path, minimum: float) -> Figure:
+def _speed(name: str, root: Path, minimum: float) -> Iterator[Figure]:
     paths = list(root.iterdir())
     size = sum(path.stat().st_size for path in paths)
-    timing = in_turn(lambda: _identify(root), lambda: _two_threads(paths))
-    detail = f"{size / timing.subject / 1e9:.2f} GB/s against {size / timing.baseline / 1e9:.2f}"
-    return Figure(name, timing.ratio, minimum=minimum, detail=detail)
+    for hashed, how, least in ((_read, "", minimum), (_mapped, ", against mapped files", None)):
+        timing = in_turn(lambda: _identify(root), lambda hashed=hashed: _two_threads(hashed, paths))
+        detail = f"{size / timing.subject / 1e9:.2f} GB/s against {size / timing.baseline / 1e9:.2f}"
+        yield Figure(name + how, timing.ratio, minimum=least, detail=detail)
 
 
 def _identify(root: Path) -> None:
     identify(make_bundle(scan(root, include_hidden=False), model="m", version="1.0.0"), cache=None)
 
 
-def _two_threads(paths: list[Path]) -> None:
-    threads = [threading.Thread(target=_hash_all, args=(paths,)) for _ in range(2)]
+def _two_threads(hash_all: Callable[[list[Path]], None], paths: list[Path]) -> None:
+    threads = [threading.Thread(target=hash_all, args=(paths,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _hash_all(paths: list[Path]) -> None:
+def _read(paths: list[Path]) -> None:
+    view = memoryview(bytearray(MIB))
+    for path in paths:
+        digest = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(view):
+                digest.update(view[:count])
+
+
+def _mapped(paths: list[Path]) -> None:
     for path in paths:
         digest = hashlib.sha256()
         with (

@@ -23,7 +23,7 @@ from reconciler.content.layout import DIGEST_SIZE, leaf_count
 from reconciler.content.scan import Listing, SourceFile
 from reconciler.progress import Task
 
-_BUFFER = 1 << 18  # bytes a read: small enough to stay in a core's own cache between reading and hashing
+_BUFFER = 1 << 19  # bytes a read: few enough to stay in a core's own cache between reading and hashing
 _SEGMENT = 16  # leaves a job
 _LEASH = 64 << 20  # bytes that one thread may be ahead of the other
 
@@ -52,7 +52,7 @@ def hash_files(
     _Pass(listing, files, sums, task, done).run()
 
 
-class _Stopped(Exception):  # noqa: N818 - no error: the other thread failed, and its error is the one to show
+class _Stopped(Exception):
     pass
 
 
