@@ -75,7 +75,7 @@ def _validator(name: str) -> Validator:
     types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
         {name: lambda _, value, holds=holds: holds(value) for name, holds in _TYPES.items()}
     )
-    keywords = {"type": _type, "const": _const, "minimum": _minimum, "maximum": _maximum}
+    keywords: dict[str, Any] = {"type": _type, "const": _const, "minimum": _minimum, "maximum": _maximum}
     extend: Any = jsonschema.validators.extend  # not typed
     kind = extend(jsonschema.Draft202012Validator, validators=keywords, type_checker=types)
     schema = json.loads(schema_text(name))
