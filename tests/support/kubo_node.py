@@ -1,6 +1,7 @@
 """A real Kubo daemon on loopback, in a temporary directory, and hands on its block files.
 
-Nothing is bootstrapped, announced or looked up: no mDNS, no peers, no telemetry; offline unless asked otherwise.
+Nothing is bootstrapped, announced or looked up: no mDNS, no peers, no telemetry; offline unless asked
+otherwise.
 """
 
 from __future__ import annotations
@@ -122,7 +123,10 @@ class KuboNode:
         self.call("repo/gc")
 
     def block_file(self, cid: Cid) -> Path:
-        """Where flatfs keeps a block: by the multihash in base32, sharded by its next to last two characters."""
+        """Where flatfs keeps a block.
+
+        By the multihash in base32, sharded by its next to last two characters.
+        """
         key = base64.b32encode(b"\x12\x20" + cid.digest).decode().rstrip("=")
         return self.repo / "blocks" / key[-3:-1] / f"{key}.data"
 

@@ -7,16 +7,22 @@ and reading blocks and hashing them here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.progress import Progress
+from reconciler.targets.kubo.export import good_positions
 from reconciler.targets.kubo.rpc import KuboRpc
 
 _THREADS = 8
+_SMALL = 64 << 10  # bytes; below, a request costs more than the block
+_BATCH = 64  # leaves in one request; their CIDs fit the 8 KiB that proxies allow a request line
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,56 +58,93 @@ class Prober:
         self._threads = threads
 
     def sizes(self, layout: DagLayout, positions: Sequence[int], progress: Progress, title: str) -> Findings:
-        """Which blocks are missing or of another size. Costs the node no more than a lookup each."""
+        """Which blocks are missing or of another size. Costs the node a lookup each; small ones are read."""
+        found = _Collector(layout)
+        small = [p for p in positions if layout.is_leaf(p) and layout.block_size(p) <= _SMALL]
+        batches = [small[start : start + _BATCH] for start in range(0, len(small), _BATCH)]
 
-        def look(position: int) -> tuple[bool, bool]:
-            size = self._rpc.block_size(layout.cid(position))
-            return size is None, size is not None and size != layout.block_size(position)
+        def one(position: int) -> None:
+            found.size(position, self._rpc.block_size(layout.cid(position)))
+            task.advance(1)
+
+        def batch(members: Sequence[int]) -> None:
+            sizes = self._rpc.leaf_sizes([layout.cid(position) for position in members])
+            if sizes is None:
+                for position in members:
+                    one(position)
+                return
+            for position in members:
+                found.size(position, sizes.get(layout.cid(position), 0))
+            task.advance(len(members))
 
         with progress.task(f"{title}: looking at blocks", len(positions)) as task:
-            return self._each(positions, look, lambda _: task.advance(1))
+            self._each(batch, batches)
+            self._each(one, sorted(set(positions).difference(small)))
+        return found.findings()
 
     def contents(
         self, layout: DagLayout, positions: Sequence[int], progress: Progress, title: str
     ) -> Findings:
         """Which blocks are missing or do not hash to their CID. The node reads and sends each one."""
-
-        def look(position: int) -> tuple[bool, bool]:
-            cid = layout.cid(position)
-            data = self._rpc.block_get(cid)
-            return data is None, data is not None and not cid.matches(data)
-
+        found = _Collector(layout)
         total = sum(layout.block_size(position) for position in positions)
-        with progress.task(f"{title}: reading blocks", total) as task:
-            return self._each(positions, look, lambda position: task.advance(layout.block_size(position)))
-
-    def has(self, wanted: Sequence[Cid]) -> bool:
-        """Whether any of `wanted` is there."""
-        with ThreadPoolExecutor(self._threads) as pool:
-            return any(size is not None for size in pool.map(self._rpc.block_size, wanted))
-
-    def _each(
-        self,
-        positions: Iterable[int],
-        look: Callable[[int], tuple[bool, bool]],
-        done: Callable[[int], None],
-    ) -> Findings:
-        missing: set[int] = set()
-        wrong: set[int] = set()
 
         def one(position: int) -> None:
-            absent, other = look(position)
-            if absent:
-                missing.add(position)
-            elif other:
-                wrong.add(position)
-            done(position)
+            found.content(position, self._rpc.block_get(layout.cid(position)))
+            task.advance(layout.block_size(position))
 
+        with progress.task(f"{title}: reading blocks", total) as task:
+            wanted = set(positions)
+            if len(wanted) == len(layout) and total < _SMALL * len(layout):
+                wanted -= good_positions(self._rpc, layout, task)
+            self._each(one, sorted(wanted))
+        return found.findings()
+
+    def any_there(self, wanted: Sequence[Cid]) -> bool:
+        """Whether any of `wanted` is there."""
+        found: list[Cid] = []
+
+        def one(cid: Cid) -> None:
+            if not found and self._rpc.block_size(cid) is not None:
+                found.append(cid)
+
+        self._each(one, wanted)
+        return bool(found)
+
+    def _each(self, work: Callable[[_Item], None], items: Sequence[_Item]) -> None:
+        """`work` on every item, in several threads; the first failure ends it."""
+        if len(items) < self._threads:
+            for item in items:
+                work(item)
+            return
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                for _ in pool.map(one, positions):
+                for _ in pool.map(work, items):
                     pass
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        return Findings(frozenset(missing), frozenset(wrong))
+
+
+class _Collector:
+    """Findings as they come in, from several threads."""
+
+    def __init__(self, layout: DagLayout) -> None:
+        self._layout = layout
+        self._missing: set[int] = set()
+        self._wrong: set[int] = set()
+
+    def size(self, position: int, size: int | None) -> None:
+        if size is None:
+            self._missing.add(position)
+        elif size != self._layout.block_size(position):
+            self._wrong.add(position)
+
+    def content(self, position: int, data: bytes | None) -> None:
+        if data is None:
+            self._missing.add(position)
+        elif not self._layout.cid(position).matches(data):
+            self._wrong.add(position)
+
+    def findings(self) -> Findings:
+        return Findings(frozenset(self._missing), frozenset(self._wrong))

@@ -1,8 +1,10 @@
 """Making a node hold a DAG, and proving that it does.
 
-    complete: send what is missing, until dag/stat, offline, has our number of blocks and bytes
-    pin:      only then, under our name, within a time limit
-    complete: again, because a garbage collection may have come in between
+    complete  send what is missing, until dag/stat, offline, has our number of blocks and bytes
+    pin       only then, under our name, within a time limit; then see that it is there under that name
+
+`pin/add` reads every block itself while it keeps garbage collection out, so a pin that succeeded is the
+second look: what a collection took between the two steps makes it fail, and the first step begins again.
 
 An online node that is asked to pin an incomplete DAG waits for the network for ever. `dag/import` with
 `pin-roots=true` and `pin/add` both drop an existing pin's name, and on a failed walk the pin itself; so a pin
@@ -26,7 +28,7 @@ from reconciler.targets.kubo.wedge import refuse_if_stuck
 from reconciler.targets.ownership import mark_of
 
 _LONGEST_NAME = 255  # bytes; Kubo's own limit
-_ROUNDS = 4  # send, send what it only believed to have, pin, look again
+_ROUNDS = 4  # send; send what it only believed to have; what a collection took meanwhile
 _SAMPLES = 32  # blocks that tell whether anything of a DAG is there at all
 _NO_MAXIMUM = 1 << 63  # a StorageMax from here on means none
 
@@ -66,12 +68,12 @@ class Publisher:
         """
         everything = range(len(layout))
         step = max(1, len(layout) // _SAMPLES)
-        if not self.prober.has([layout.cid(position) for position in everything[::step]]):
+        if not self.prober.any_there([layout.cid(position) for position in everything[::step]]):
             return Findings(missing=frozenset(everything))
         return self.prober.sizes(layout, everything, progress, title)
 
     def settle(self, dag: Dag, found: Findings, label: str, progress: Progress) -> Delivery:
-        """Send what `found` lacks, prove the whole, pin it, and look again."""
+        """Send what `found` lacks, prove the whole, and pin it."""
         layout, title, sent = dag.layout, short(label), Sent()
         for _ in range(_ROUNDS):
             if found.missing:
@@ -81,13 +83,15 @@ class Publisher:
             if not self._complete(layout):
                 found = self.prober.sizes(layout, range(len(layout)), progress, title)
                 continue
-            found = Findings()
             name = self.rpc.pin_name(layout.root)
             if name == label:
                 return Delivery(State.HELD, sent.size, sent.blocks)
             if name is not None and not name.startswith(mark_of(label)):
                 return Delivery(State.HELD, sent.size, sent.blocks, foreign(name))
-            self.rpc.pin_add(layout.root, label, self.pin_seconds)
+            pinned = self.rpc.pin_add(layout.root, label, self.pin_seconds)
+            if pinned and self.rpc.pin_name(layout.root) == label:
+                return Delivery(State.HELD, sent.size, sent.blocks)
+            found = self.prober.sizes(layout, range(len(layout)), progress, title)
         raise Stalled(
             self.rpc.name,
             f"does not keep what it is sent of {layout.root}",

@@ -8,7 +8,8 @@ that answer in one piece are made here, and nothing is believed because of a 200
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reconciler.content import cid as cids
@@ -109,8 +110,8 @@ class KuboRpc:
             raise
         return next((pin.name for pin in self._pins(answer) if pin.root == root), None)
 
-    def pin_add(self, root: Cid, name: str, seconds: int) -> None:
-        """Pin `root` recursively under `name`, within `seconds`.
+    def pin_add(self, root: Cid, name: str, seconds: int) -> bool:
+        """Pin `root` recursively under `name`, within `seconds`; False when a block turned out to be missing.
 
         Only for a DAG that was proven complete: on an online node everything else waits for the network, and
         one garbage collection behind it blocks every later import. Raises Stalled when it took too long.
@@ -119,6 +120,8 @@ class KuboRpc:
         try:
             self._call("pin/add", params, silence=seconds + 30.0, total=seconds + 60.0)
         except Rejected as error:
+            if _NOT_HERE in error.reason:
+                return False
             if _TIMED_OUT in error.reason:
                 raise Stalled(
                     self.name,
@@ -126,6 +129,7 @@ class KuboRpc:
                     hint="raise pin_timeout, or look at what the node is busy with: `ipfs diag cmds`",
                 ) from None
             raise
+        return True
 
     def pin_rm(self, root: Cid) -> None:
         """Take away the recursive pin on `root`; no error when there is none."""
@@ -202,6 +206,34 @@ class KuboRpc:
             return None
         entry = fields.record(self.name, entries[0], "a DAG's size")
         return DagStat(fields.number(self.name, entry, "NumBlocks"), fields.number(self.name, entry, "Size"))
+
+    def leaf_sizes(self, leaves: Sequence[Cid]) -> dict[Cid, int] | None:
+        """The bytes of several raw leaves in one request, which makes the node read them; None when one is
+        missing.
+        """
+        params = [*(("arg", str(leaf)) for leaf in leaves), ("offline", "true"), ("progress", "false")]
+        try:
+            answer = self._call("dag/stat", params)
+        except Rejected:
+            return None
+        entries = fields.items(self.name, fields.record(self.name, answer.json(), "sizes"), "DagStats")
+        found = [fields.record(self.name, entry, "a size") for entry in entries]
+        return {
+            cids.parse(fields.text(self.name, entry, "Cid")): fields.number(self.name, entry, "Size")
+            for entry in found
+        }
+
+    @contextmanager
+    def dag_export(self, root: Cid, size: int) -> Iterator[Iterator[bytes]]:
+        """The CAR of `root` as it comes, of `size` bytes when all is well. A missing or damaged block ends it
+        early, without any error: only its own end tells.
+        """
+        params = [("arg", str(root)), ("offline", "true"), ("progress", "false")]
+        seconds = 60.0 + size / _SLOWEST_READ
+        with self.http.stream(
+            "POST", _PREFIX + "dag/export", params=params, repeatable=True, total=seconds
+        ) as answer:
+            yield answer.pieces(size + 1)
 
     def repo_stat(self) -> RepoStat:
         """How full the repository is."""

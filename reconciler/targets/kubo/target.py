@@ -151,7 +151,8 @@ class KuboTarget:
             raise BlockUnavailable(
                 f"{root} is not complete on {self.name}, so its pin is left as it is", hint="repair it first"
             )
-        self._rpc.pin_add(root, label, self._publisher.pin_seconds)
+        if not self._rpc.pin_add(root, label, self._publisher.pin_seconds):
+            raise BlockUnavailable(f"{root} has just lost a block on {self.name}", hint="run again")
 
     def _note(self, text: str) -> None:
         self._progress.note(text)
