@@ -163,7 +163,7 @@ def _examine(look: _Look, expected: Expected, entry: Entry | str | None) -> _Fin
             return findings
         bad = {position for position in range(len(layout)) if layout.section_end(position) > size}
         if look.check is not Check.QUICK:
-            if wanted is None and size != layout.car_size:
+            if layout.car_size not in (wanted, size):
                 findings.problems.append(_wrong_size(size, layout.car_size))
             bad |= _read(look, expected, fd, layout, findings)
     if bad:

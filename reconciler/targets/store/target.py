@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from reconciler.content import layout_file
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.dag import Dag
 from reconciler.errors import BlockUnavailable, DataError, Locked, PeerError
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource, DagBlocks
@@ -29,11 +28,11 @@ from reconciler.targets.interface import (
 from reconciler.targets.store import durable, inspect_car, staging
 from reconciler.targets.store import entry as entries
 from reconciler.targets.store.car_file_dag import CarFileDag
-from reconciler.targets.store.entry import Entry
 from reconciler.targets.store.layouts import SectionBlocks, layout_of_car, load_index, tree_layout
 from reconciler.targets.store.mend import mend
 from reconciler.targets.store.observe import observe
 from reconciler.targets.store.place import Place
+from reconciler.targets.store.promises import Promises
 from reconciler.targets.store.write_car import write_car
 
 _LOCK_SECONDS = 60.0
@@ -57,6 +56,7 @@ class StoreTarget:
     ) -> None:
         self.name = name
         self._place = Place(directory)
+        self._promises = Promises(self._place)
         self._random = random or Random()  # noqa: S311 - a sample, not a secret
         self._lock_seconds = lock_seconds
         self._swept = False  # looking for what dead writers left costs a listing; once is enough
@@ -69,8 +69,8 @@ class StoreTarget:
         """As the interface says. A CAR that is there without its label is checked whole first."""
         root = dag.layout.root
         with self._writing(root):
-            if self._vouched_for(dag.layout):
-                self._add_label(root, label)
+            if self._promises.hold(dag.layout):
+                self._promises.add_label(root, label)
                 return Delivery(State.HELD, detail="already there")
         return self.repair(dag, (), label, progress)
 
@@ -102,8 +102,8 @@ class StoreTarget:
         Raises BlockUnavailable when there is no CAR, or such a CAR does not hold.
         """
         with self._writing(root):
-            if self._entry(root) is not None:
-                self._add_label(root, label)
+            if self._promises.entry(root) is not None:
+                self._promises.add_label(root, label)
                 return
             with closing(self.dag(root)) as dag, self._place.opened_car(root) as fd:
                 layout = dag.layout
@@ -111,7 +111,7 @@ class StoreTarget:
                 with QUIET.task("checking", None) as task:
                     if not sound or inspect_car.all_bad_positions(fd, layout, task):
                         raise BlockUnavailable(f"the CAR of {root} is damaged", hint="repair it first")
-            self._commit(layout, label)
+            self._promises.make(layout, label)
 
     def unpin(self, root: Cid, label: str) -> None:
         """As the interface says. Raises DataError when the label file does not tell whose the root is."""
@@ -126,13 +126,12 @@ class StoreTarget:
                 ) from None
             if entry is not None and label in entry.labels:
                 if rest := tuple(other for other in entry.labels if other != label):
-                    self._write_entry(replace(entry, labels=rest))
+                    self._promises.write(replace(entry, labels=rest))
                 else:
-                    self._place.entry(root).replace(self._place.removing(root))
-                    durable.sync_directory(self._place.labels)
-                    self._finish_removal(root)
+                    self._promises.begin_removal(root)
+                    self._promises.finish_removal(root)
             elif entry is None and self._place.removing(root).exists():
-                self._finish_removal(root)
+                self._promises.finish_removal(root)
 
     def dag(self, root: Cid) -> Dag:
         """As the interface says: the layout is proven from the tree blocks in the CAR."""
@@ -182,7 +181,7 @@ class StoreTarget:
                 if not self._swept:
                     staging.sweep(place.tmp)
                     for other in place.interrupted_removals() - {root}:
-                        self._finish_removal(other)
+                        self._promises.finish_removal(other)
                     self._swept = True
                 yield
 
@@ -224,28 +223,6 @@ class StoreTarget:
                 hint="free some space, or move the store to a larger disk",
             )
 
-    def _entry(self, root: Cid) -> Entry | None:
-        """The entry of `root`; a damaged label file counts as none, since nothing in it can be believed."""
-        try:
-            return entries.read(self._place.entry(root), root)
-        except DataError:
-            return None
-
-    def _vouched_for(self, layout: DagLayout) -> bool:
-        """Whether the store's own promise about this DAG holds, as far as sizes tell."""
-        entry = self._entry(layout.root)
-        try:
-            car_size = self._place.car(layout.root).lstat().st_size
-            index_size = self._place.index(layout.root).lstat().st_size
-        except FileNotFoundError:
-            return False
-        return (
-            entry is not None
-            and not entry.repairing
-            and car_size == entry.car_size == layout.car_size
-            and index_size == entry.index_size
-        )
-
     def _write_whole(self, dag: Dag, label: str, progress: Progress) -> Delivery:
         layout = dag.layout
         with self._writing(layout.root):
@@ -257,55 +234,26 @@ class StoreTarget:
             with self._writing(layout.root):
                 staged.path.replace(self._place.car(layout.root))
                 durable.sync_directory(self._place.cars)
-                self._commit(layout, label)
+                self._promises.make(layout, label)
         return Delivery(State.HELD, layout.size, len(layout))
 
     def _mend(self, dag: Dag, label: str, progress: Progress) -> Delivery:
         """Mend the CAR that is there; call while writing."""
         layout = dag.layout
-        entry = self._entry(layout.root)
+        entry = self._promises.entry(layout.root)
 
         def begin(growth: int) -> None:
             self._require_space(growth)
             if entry is not None:  # without an entry the CAR counts as incomplete anyway
-                self._write_entry(replace(entry, repairing=True))
+                self._promises.write(replace(entry, repairing=True))
 
         with self._place.opened_car(layout.root, os.O_RDWR) as fd:
             mended = mend(fd, dag, begin, _short(label), progress)
         if mended.missing:
             detail = f"{len(mended.missing)} damaged blocks could not be had"
             return Delivery(State.PARTIAL, mended.bytes, mended.blocks, detail)
-        self._commit(layout, label)
+        self._promises.make(layout, label)
         return Delivery(State.HELD, mended.bytes, mended.blocks)
-
-    def _commit(self, layout: DagLayout, label: str) -> None:
-        """Vouch for a complete CAR under `label` and the labels it had: the index first, then the entry."""
-        index = layout_file.layout_to_bytes(layout)
-        path = self._place.index(layout.root)
-        if not path.is_file() or path.read_bytes() != index:
-            durable.write_file(path, index, self._place.tmp / path.name)
-        before = self._entry(layout.root)
-        labels = {label} | set(before.labels if before else ())
-        self._write_entry(Entry(layout.root, layout.car_size, len(index), tuple(sorted(labels))))
-        durable.remove(self._place.removing(layout.root))
-
-    def _add_label(self, root: Cid, label: str) -> None:
-        entry = self._entry(root)
-        if entry is not None and label not in entry.labels:
-            self._write_entry(replace(entry, labels=tuple(sorted({*entry.labels, label}))))
-
-    def _write_entry(self, entry: Entry) -> None:
-        path = self._place.entry(entry.root)
-        data = entry.to_bytes()
-        if not path.is_file() or path.read_bytes() != data:
-            durable.write_file(path, data, self._place.tmp / path.name)
-
-    def _finish_removal(self, root: Cid) -> None:
-        """Remove what `removing` still marks; a root that got a label meanwhile only loses the mark."""
-        if not self._place.entry(root).exists():
-            durable.remove(self._place.car(root))
-            durable.remove(self._place.index(root))
-        durable.remove(self._place.removing(root))
 
 
 def _short(label: str) -> str:

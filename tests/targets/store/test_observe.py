@@ -170,6 +170,13 @@ def test_an_index_that_leaves_out_blocks_is_not_believed(tmp_path: Path, check: 
     assert kept.observe(Check.QUICK, known=True).state is State.PARTIAL
 
 
+@pytest.mark.parametrize("check", [Check.SAMPLE, Check.FULL])
+def test_a_label_file_that_agrees_with_a_long_car_does_not_hide_it(kept: Kept, check: Check) -> None:
+    lengthen(kept)
+    edit_entry(kept, car_size=kept.dag.layout.car_size + 4)
+    assert kept.observe(check).detail == "the CAR is 4 bytes too long"
+
+
 def test_a_car_that_is_no_regular_file_is_not_followed(kept: Kept) -> None:
     replace_car_by_link(kept)
     assert kept.observe().detail == "the CAR is not a regular file"
