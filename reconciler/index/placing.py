@@ -38,6 +38,7 @@ class Document:
         loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
         self._root: Any = yaml.compose(text, Loader=loader)
         self._newline = "\r\n" if "\r\n" in text else "\n"
+        self._pairs: dict[int, dict[str, tuple[Any, Any]]] = {}  # of mapping nodes already searched
         self._edits: list[tuple[int, int, str]] = []  # start, end, what stands there instead
 
     def find(self, *path: str) -> Any:
@@ -138,7 +139,10 @@ class Document:
         for name in path:
             if not isinstance(node, yaml.MappingNode):
                 return None
-            pair = next(((key, value) for key, value in node.value if key.value == name), None)
+            pairs = self._pairs.get(id(node))
+            if pairs is None:
+                pairs = self._pairs[id(node)] = {pair[0].value: pair for pair in node.value}
+            pair = pairs.get(name)
             if pair is None:
                 return None
             node = pair[1]
