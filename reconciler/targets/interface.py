@@ -156,8 +156,8 @@ class Target(Protocol):
     def adopt(self, pin: Pin, label: str) -> None:
         """Make a foreign pin ours by putting `label` on it; only ever called on the user's word.
 
-        Where a root carries one label the foreign one is replaced, elsewhere it stays. Raises PeerError when the
-        pin is not as `pin` says any more.
+        Where a root carries one label the foreign one is replaced, elsewhere it stays. Raises PeerError when
+        the pin is not as `pin` says any more.
         """
 
     def unpin(self, root: Cid, label: str) -> None:
