@@ -1,7 +1,8 @@
 """A pinning service in memory that keeps to the Pinning Service API 1.0.0, and can be told not to.
 
-The real service in the tests is ipfs-cluster's own port, which deviates (a request's id is its CID, pages in no
-order, 200 for 202); this one is what the specification says, with the ways in which services in the field fail.
+The real service in the tests is ipfs-cluster's own port, which deviates (a request's id is its CID, pages in
+no order, 200 for 202); this one is what the specification says, with the ways in which services in the field
+fail.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class FakePinningService:
         return str(self._make({"cid": cid, "name": name, "meta": meta}, status)["requestid"])
 
     def calls(self, method: str = "") -> list[str]:
-        """Every request so far, as `GET /pins`, without its query; only those of `method` when it is given."""
+        """Every request so far, as `GET /pins`, without its query; only those of `method` when it is given.
+        """
         seen = [f"{one.method} {urlsplit(one.target).path}" for one in self.asked]
         return [call for call in seen if call.startswith(method)]
 

@@ -134,13 +134,15 @@ class ClusterRest:
     def unpin(self, root: Cid) -> None:
         """Take `root` out of the pinset. No error when it is not in it."""
         try:
-            self.http.request("DELETE", f"pins/{root}", repeatable=True)
+            answer = self.http.request("DELETE", f"pins/{root}", repeatable=True)
         except NotFound:
             return
+        wire.read_entry(self._name, answer.json())  # a login page says 200 as well
 
     def recover(self, root: Cid) -> None:
         """Have every peer try again that lost its pin or failed to make it."""
-        self.http.request("POST", f"pins/{root}/recover", repeatable=True)
+        answer = self.http.request("POST", f"pins/{root}/recover", repeatable=True)
+        wire.read_status(self._name, answer.json())
 
     def _list(self, path: str) -> Iterator[object]:
         return self._ask_list(path).json_lines()

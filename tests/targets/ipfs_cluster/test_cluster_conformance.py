@@ -15,11 +15,6 @@ from reconciler.net.client import HttpClient
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check
-from reconciler.targets.ipfs_cluster.deliver import Patience
-from reconciler.targets.ipfs_cluster.nodes import Nodes
-from reconciler.targets.ipfs_cluster.options import Options
-from reconciler.targets.ipfs_cluster.rest import is_considered_no
-from reconciler.targets.ipfs_cluster.target import ClusterTarget
 from reconciler.targets.kubo.rpc import is_considered_no as kubo_rejects
 from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import Damage, TargetSuite
@@ -27,13 +22,7 @@ from tests.support.fake_cluster import FakeCluster, fake_cluster
 from tests.support.fault_proxy import FaultProxy
 from tests.support.peers_cluster import ClusterPeer, call
 from tests.support.shapes import bundle
-
-
-def cluster_target(url: str, *, nodes: Nodes | None = None, options: Options | None = None) -> ClusterTarget:
-    """A target that gives up at once, so that an unreachable peer costs no time."""
-    http = HttpClient(url, name="cluster", retry=NO_RETRY, rejects=is_considered_no)
-    patience = Patience(pending=20.0, bad=1.0, pause=0.05)
-    return ClusterTarget("cluster", http, options or Options(url), nodes or Nodes(()), patience=patience)
+from tests.targets.ipfs_cluster.targets import cluster_target
 
 
 class ClusterSubject:
@@ -101,7 +90,7 @@ class NodesSubject(ClusterSubject):
         super().__init__(peer.rest, proxy)
         self.node = peer.node
         http = HttpClient(peer.node.url, name="node1", retry=NO_RETRY, rejects=kubo_rejects)
-        self.target = cluster_target(proxy.url, nodes=Nodes([KuboTarget("node1", http, random=Random(7))]))
+        self.target = cluster_target(proxy.url, KuboTarget("node1", http, random=Random(7)))
 
     def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
         assert kind is Damage.LOST_LEAF

@@ -1,0 +1,41 @@
+"""Cluster targets as the tests of this folder want them: no pauses, short time limits."""
+
+from __future__ import annotations
+
+from reconciler.net.client import HttpClient, Timeouts
+from reconciler.net.retry import RetryPolicy
+from reconciler.targets.interface import Target
+from reconciler.targets.ipfs_cluster.deliver import Patience
+from reconciler.targets.ipfs_cluster.judge import Rules
+from reconciler.targets.ipfs_cluster.nodes import Nodes
+from reconciler.targets.ipfs_cluster.options import Options
+from reconciler.targets.ipfs_cluster.rest import is_considered_no
+from reconciler.targets.ipfs_cluster.target import ClusterTarget
+
+
+def cluster_target(
+    url: str,
+    *nodes: Target,
+    attempts: int = 1,
+    timeouts: Timeouts | None = None,
+    rules: Rules | None = None,
+    expire_in: str = "",
+    patience: Patience | None = None,
+) -> ClusterTarget:
+    """A target at `url` over `nodes`, which tries each call `attempts` times without waiting in between."""
+    http = HttpClient(
+        url,
+        name="cluster",
+        timeouts=timeouts or Timeouts(connect=2, silence=30, total=60),
+        retry=RetryPolicy(attempts=attempts),
+        sleep=lambda seconds: None,
+        rejects=is_considered_no,
+    )
+    return ClusterTarget(
+        "cluster",
+        http,
+        Options(url, expire_in=expire_in),
+        Nodes(nodes),
+        rules=rules,
+        patience=patience or Patience(pending=20.0, bad=0.5, pause=0.02),
+    )

@@ -1,0 +1,149 @@
+"""Every call of the cluster target meets every fault: it recovers, or ends in one error and tells no lie."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from reconciler.content.dag import Dag
+from reconciler.errors import PeerError
+from reconciler.net.client import Timeouts
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check, Expected, State
+from reconciler.targets.ipfs_cluster.deliver import Patience
+from reconciler.targets.ipfs_cluster.target import ClusterTarget
+from tests.support.fake_cluster import FakeCluster, fake_cluster
+from tests.support.fault_proxy import FAULTS, FaultProxy
+from tests.support.shapes import bundle
+from tests.targets.ipfs_cluster.targets import cluster_target
+
+MARK = "reconciler/i/"
+LABEL = f"{MARK}m@1.0.0"
+ATTEMPTS = 3
+
+
+@dataclass
+class Scene:
+    """A cluster behind a proxy that breaks calls, and a second look at it past the proxy."""
+
+    fake: FakeCluster
+    proxy: FaultProxy
+    target: ClusterTarget
+    direct: ClusterTarget
+    dag: Dag
+
+    def truth(self) -> State:
+        """The state as the fake really has it."""
+        return look(self.direct, self.dag)
+
+
+def look(target: ClusterTarget, dag: Dag) -> State:
+    inventory = target.observe([Expected(dag.layout.root, (LABEL,))], Check.QUICK, MARK, QUIET)
+    return inventory.observations[dag.layout.root].state
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Scene]:
+    with fake_cluster("peer1", "peer2") as fake, FaultProxy("127.0.0.1", port_of(fake.url)) as proxy:
+        limits = Timeouts(connect=1, silence=0.2, total=1)
+        patience = Patience(pending=0.3, bad=0.1, pause=0.01)
+        target = cluster_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, patience=patience)
+        direct = cluster_target(fake.url)
+        yield Scene(fake, proxy, target, direct, bundle("faults"))
+        target.close()
+        direct.close()
+
+
+@pytest.fixture
+def scene(stage: Scene) -> Scene:
+    """The stage as if nothing had happened on it."""
+    stage.proxy.disarm()
+    stage.fake.entries.clear()
+    stage.fake.blocks.clear()
+    stage.fake.overrides.clear()
+    return stage
+
+
+def port_of(url: str) -> int:
+    return int(url.rsplit(":", 1)[1])
+
+
+ONCE = [
+    ("observe", "/allocations"),
+    ("observe", "/pins"),
+    ("observe", "/peers"),
+    ("observe", "/health/alerts"),
+    ("publish", "/allocations/"),
+    ("publish", "/add"),
+    ("publish", "/pins/"),
+    ("repair", "/recover"),
+    ("unpin", "/pins/"),
+]
+
+
+@pytest.mark.parametrize(("work", "path"), ONCE, ids=lambda value: value.strip("/").replace("/", "-"))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_passes_leaves_the_truth_behind(scene: Scene, fault: str, work: str, path: str) -> None:
+    root = scene.dag.layout.root
+    if work != "publish":
+        scene.direct.publish(scene.dag, LABEL, QUIET)
+    if work == "repair":
+        scene.fake.overrides[str(root), "peer2"] = ("unexpectedly_unpinned", scene.fake.now)
+    scene.proxy.arm(FAULTS[fault], path=path, times=1)
+    try:
+        if work == "observe":
+            assert look(scene.target, scene.dag) is State.HELD
+        elif work == "publish":
+            delivery = scene.target.publish(scene.dag, LABEL, QUIET)
+            assert delivery.state in (State.HELD, State.PENDING)
+        elif work == "repair":
+            assert scene.target.repair(scene.dag, (), LABEL, QUIET).state is State.HELD
+        else:
+            scene.target.unpin(root, LABEL)
+            assert scene.truth() is State.ABSENT
+    except PeerError as error:
+        assert "\n" not in error.message
+        assert error.message.startswith("cluster")
+    assert scene.proxy.hits == 1
+    if work == "unpin":
+        assert scene.truth() in (State.ABSENT, State.HELD)
+        scene.target.unpin(root, LABEL)
+        assert scene.truth() is State.ABSENT
+        return
+    if work != "repair":
+        assert scene.truth() in ((State.HELD, State.ABSENT) if work == "publish" else (State.HELD,))
+    assert scene.target.publish(scene.dag, LABEL, QUIET).state is State.HELD
+    assert scene.truth() is State.HELD
+
+
+@pytest.mark.parametrize(("work", "path"), [("observe", "/pins"), ("publish", "/add")])
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("length-too-short", "drip")])
+def test_a_fault_that_stays_ends_within_the_budget(scene: Scene, fault: str, work: str, path: str) -> None:
+    if work == "observe":
+        scene.direct.publish(
+            scene.dag, LABEL, QUIET
+        )  # an empty list is 204, and no length can be wrong there
+    scene.proxy.arm(FAULTS[fault], path=path)
+    begin = time.monotonic()
+    with pytest.raises(PeerError) as caught:
+        if work == "observe":
+            look(scene.target, scene.dag)
+        else:
+            scene.target.publish(scene.dag, LABEL, QUIET)
+    assert "\n" not in caught.value.message
+    assert 1 <= scene.proxy.hits <= ATTEMPTS
+    assert time.monotonic() - begin < 15
+    assert scene.truth() in (State.ABSENT, State.HELD)
+
+
+def test_a_cluster_that_is_down_is_an_error_that_says_where(scene: Scene) -> None:
+    scene.proxy.down()
+    with pytest.raises(PeerError, match="cannot be reached"):
+        look(scene.target, scene.dag)
+    with pytest.raises(PeerError, match="cannot be reached"):
+        scene.target.publish(scene.dag, LABEL, QUIET)
+    scene.proxy.up()
+    assert scene.target.publish(scene.dag, LABEL, QUIET).state is State.HELD

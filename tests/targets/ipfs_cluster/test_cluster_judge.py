@@ -1,0 +1,125 @@
+"""What the cluster's word about a pin amounts to, status by status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reconciler.content.cid import RAW, of
+from reconciler.targets.interface import State
+from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge
+from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, Entry, PeerStatus, Status
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+ROOT = of(RAW, b"root")
+ENTRY = Entry(ROOT, "reconciler/i/m@1.0.0", True, EVERYWHERE, EVERYWHERE, None, (), ())
+TWO_OF_THREE = replace(ENTRY, factor_min=2, factor_max=2, allocations=("id-a", "id-b"))
+
+
+def verdict(
+    entry: Entry, *states: str, rules: Rules | None = None, minutes: float = 1, ours: bool = True
+) -> Verdict:
+    """The verdict on peers a, b, c with these states, each for `minutes`."""
+    since = NOW - timedelta(minutes=minutes)
+    peers = tuple(
+        PeerStatus(f"id-{name}", name, state, "an error" if "error" in state else "", since)
+        for name, state in zip("abc", states, strict=False)
+    )
+    return judge(entry, Status(ROOT, peers), NOW, rules or Rules(), ours=ours, names={"id-b": "peer-b"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "states", "wanted"),
+    [
+        (ENTRY, ("pinned",), State.HELD),
+        (ENTRY, ("pinned", "pinned", "pinned"), State.HELD),
+        (ENTRY, ("pinned", "pinned", "cluster_error"), State.PARTIAL),
+        (ENTRY, ("pinned", "pinned", "pin_error"), State.PARTIAL),
+        (ENTRY, ("pinned", "unexpectedly_unpinned"), State.PARTIAL),
+        (ENTRY, ("unexpectedly_unpinned",), State.PARTIAL),
+        (ENTRY, ("pinned", "pinning"), State.PENDING),
+        (ENTRY, ("pin_queued",), State.PENDING),
+        (ENTRY, ("pinned", "pinning", "pin_error"), State.PARTIAL),
+        (ENTRY, ("unpinned",), State.PARTIAL),
+        (ENTRY, (), State.PARTIAL),
+        (TWO_OF_THREE, ("pinned", "pinned", "remote"), State.HELD),
+        (TWO_OF_THREE, ("pinned", "cluster_error", "remote"), State.PARTIAL),
+        (TWO_OF_THREE, ("pinned", "pin_queued", "remote"), State.PENDING),
+        (TWO_OF_THREE, ("pinned",), State.PARTIAL),
+        (TWO_OF_THREE, ("remote", "remote", "remote"), State.PARTIAL),
+        (replace(ENTRY, recursive=False), ("pinned",), State.PARTIAL),
+    ],
+)
+def test_the_state_follows_from_how_many_peers_hold_it(
+    entry: Entry, states: tuple[str, ...], wanted: State
+) -> None:
+    assert verdict(entry, *states).state is wanted
+
+
+def test_enough_copies_are_enough_even_when_one_allocated_peer_is_down() -> None:
+    entry = replace(ENTRY, factor_min=2, factor_max=3, allocations=("id-a", "id-b", "id-c"))
+    seen = verdict(entry, "pinned", "pinned", "cluster_error")
+    assert (seen.state, seen.away) == (State.HELD, ("c",))
+    assert "c does not answer: an error" in seen.detail
+
+
+def test_the_operator_may_ask_for_more_copies_than_the_pin_does() -> None:
+    entry = replace(ENTRY, factor_min=1, factor_max=1, allocations=("id-a",))
+    assert verdict(entry, "pinned").state is State.HELD
+    seen = verdict(entry, "pinned", rules=Rules(factor_min=2, factor_max=3))
+    assert (seen.state, seen.needed) == (State.PARTIAL, 2)
+    assert "2 peers should hold it" in seen.detail
+
+
+def test_a_peer_that_vanished_is_named() -> None:
+    """A dead peer is not in the status any more once its pings are missed; only the allocation knows it."""
+    seen = verdict(TWO_OF_THREE, "pinned")
+    assert seen.away == ("peer-b",)
+    assert "peer-b is gone from the cluster" in seen.detail
+    assert seen.checked == "the cluster says pinned on 1 of 2 peers (a)"
+
+
+def test_pinning_for_long_is_stuck_and_not_pending() -> None:
+    assert verdict(ENTRY, "pinning", minutes=14).state is State.PENDING
+    seen = verdict(ENTRY, "pinning", minutes=16)
+    assert (seen.state, seen.stuck) == (State.PARTIAL, ("a",))
+    assert "a is stuck fetching it since 2026-11-21 11:44 UTC" in seen.detail
+
+
+def test_waiting_in_the_queue_for_long_is_not_stuck() -> None:
+    assert verdict(ENTRY, "pin_queued", minutes=600).state is State.PENDING
+
+
+class TestExpiry:
+    MONTH = Rules(expire_seconds=720 * 3600)
+
+    def expiring(self, hours: float, rules: Rules, *, ours: bool = True) -> Verdict:
+        return verdict(replace(ENTRY, expires=NOW + timedelta(hours=hours)), "pinned", rules=rules, ours=ours)
+
+    def test_it_is_shown(self) -> None:
+        seen = self.expiring(700, self.MONTH)
+        assert (seen.state, seen.expiring) == (State.HELD, False)
+        assert seen.detail == "expires 2026-12-20 16:00 UTC"
+
+    def test_the_second_half_asks_for_renewal(self) -> None:
+        seen = self.expiring(359, self.MONTH)
+        assert (seen.state, seen.expiring) == (State.PARTIAL, True)
+        assert "to be renewed" in seen.detail
+
+    def test_a_pin_that_should_stay_is_set_again(self) -> None:
+        assert self.expiring(10_000, Rules()).expiring
+
+    def test_a_pin_that_is_not_ours_is_only_shown(self) -> None:
+        seen = self.expiring(1, Rules(), ours=False)
+        assert (seen.state, seen.expiring) == (State.HELD, False)
+        assert "expires" in seen.detail
+
+
+def test_words_of_peers_cannot_write_on_the_terminal() -> None:
+    peer = PeerStatus("id-a", "a", "cluster_error", "\x1b[2Jboo\n::error::" + "x" * 500, NOW)
+    seen = judge(ENTRY, Status(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
+    assert "\x1b" not in seen.detail
+    assert "\n" not in seen.detail
+    assert len(seen.detail) < 300

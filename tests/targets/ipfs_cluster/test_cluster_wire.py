@@ -1,0 +1,83 @@
+"""Answers of a cluster that do not hold end in one clear error, or are left out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.net.outcomes import Stalled
+from reconciler.targets.ipfs_cluster import wire
+
+CID = "bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+CBOR = "bafyreibvaxtgwmftyxsmfczy2hqkcgqlm7gyuo2wk2ppvbmg3xrv4eqrrm"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+names = [
+    "cid",
+    "name",
+    "mode",
+    "type",
+    "metadata",
+    "peer_map",
+    "allocations",
+    "expire_at",
+    "id",
+    "ipfs",
+    "value",
+]
+shaped = st.dictionaries(st.sampled_from(names), json_values | st.just(CID))
+
+
+@given(json_values | shaped)
+def test_any_json_is_read_or_refused(value: object) -> None:
+    for read in (wire.read_entry, wire.read_status, wire.read_peer, wire.read_alert, wire.read_added):
+        try:
+            read("cluster", value)
+        except Stalled as error:
+            assert error.message.startswith("cluster: answered with")
+
+
+def test_a_pin_of_a_kind_we_never_make_is_left_out() -> None:
+    assert wire.read_entry("cluster", {"cid": CBOR, "type": "pin"}) is None
+    assert wire.read_status("cluster", {"cid": CBOR, "peer_map": {}}) is None
+    assert wire.read_entry("cluster", {"cid": CID, "type": "shard-type"}) is None
+
+
+def test_the_label_is_in_the_metadata_when_it_carries_our_mark() -> None:
+    pin = {"cid": CID, "name": "renamed", "metadata": {"reconciler": "1", "label": "reconciler/i/m@1"}}
+    entry = wire.read_entry("cluster", pin)
+    assert entry is not None
+    assert entry.label == "reconciler/i/m@1"
+    pin["metadata"] = {"label": "reconciler/i/m@1"}
+    entry = wire.read_entry("cluster", pin)
+    assert entry is not None
+    assert entry.label == "renamed"
+
+
+def test_go_writes_no_time_as_the_year_one() -> None:
+    for text, year in (
+        ("0001-01-01T00:00:00Z", None),
+        ("2026-12-21T01:06:00.123456789Z", 2026),
+        ("soon", None),
+    ):
+        entry = wire.read_entry("cluster", {"cid": CID, "expire_at": text})
+        assert entry is not None
+        assert (entry.expires.year if entry.expires else None) == year
+
+
+def test_an_alert_names_its_peer_or_at_least_the_end_of_its_id() -> None:
+    alert = {"peer": "12D3KooWD1m1cEb8VrWSpGhF7sJsFV2LoMFA4BMB", "value": '{"peer_name":"peer2"}'}
+    assert wire.read_alert("cluster", alert).name == "peer2"
+    alert["value"] = "not json"
+    assert wire.read_alert("cluster", alert).name == "…" + alert["peer"][-8:]
+
+
+@pytest.mark.parametrize("answer", [[], [{}, {}], "x", None, [[]]])
+def test_what_add_answers_has_to_be_one_root(answer: object) -> None:
+    with pytest.raises(Stalled, match="one added CAR"):
+        wire.read_added("cluster", answer)
