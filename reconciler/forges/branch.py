@@ -8,7 +8,7 @@ advice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UserError
@@ -60,6 +60,23 @@ def is_committed(repo_root: Path, files: Mapping[str, bytes], base: str = "HEAD"
     return repository.tree_with(commit.sha, files) == commit.tree
 
 
+def is_proposed(repo_root: Path, files: Mapping[str, bytes], branch: str, base: str = "HEAD") -> bool:
+    """Whether `commit_to_branch` would find `branch` UNCHANGED. Raises as that does for the repository."""
+    repository = LocalRepository.open(repo_root)
+    parent = repository.commit(base)
+    old = repository.tip(branch)
+    if old is None:
+        return False
+    beyond = list(repository.commits_beyond(parent.sha, old))
+    tree = repository.tree_with(parent.sha, files)
+    return all(is_ours(each.message, each.tree) for each in beyond) and _is_this(beyond, tree, parent)
+
+
+def _is_this(beyond: Sequence[Commit], tree: str, parent: Commit) -> bool:
+    """Whether a branch is one commit with this very tree on this very base."""
+    return len(beyond) == 1 and beyond[0].tree == tree and beyond[0].parents == (parent.sha,)
+
+
 def _place(repository: LocalRepository, branch: str, parent: Commit, tree: str, message: str) -> BranchResult:
     old = repository.tip(branch)
     if old is not None:
@@ -68,7 +85,7 @@ def _place(repository: LocalRepository, branch: str, parent: Commit, tree: str, 
             if not is_ours(commit.message, commit.tree):
                 detail = f"{branch!r} carries commit {commit.sha[:12]} by {commit.author!r}; it is left alone"
                 return BranchResult(branch, old, BranchOutcome.HUMAN_EDITED, detail=detail)
-        if len(beyond) == 1 and beyond[0].tree == tree and beyond[0].parents == (parent.sha,):
+        if _is_this(beyond, tree, parent):
             return BranchResult(branch, old, BranchOutcome.UNCHANGED)
     place = repository.where_checked_out(branch)
     if place is not None:

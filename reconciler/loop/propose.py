@@ -59,6 +59,17 @@ class Proposer:
                 hint="commit them first, or use --propose write",
             )
 
+    def is_proposed(self, changes: Sequence[WriteBack]) -> bool:
+        """Whether the proposal branch holds just `changes` already, on the commit at hand."""
+        from reconciler.forges.branch import is_proposed
+
+        try:
+            return is_proposed(
+                self._settings.layout.root, self._files(*self._contents(changes)), PROPOSAL_BRANCH
+            )
+        except ReconcilerError:
+            return False  # what stands in the way is told when the proposal is made
+
     def _name_in_repository(self) -> str:
         layout = self._settings.layout
         try:
@@ -72,37 +83,46 @@ class Proposer:
     def __call__(self, changes: Sequence[WriteBack]) -> str:
         """Write back `changes` in one go; says in words where. Raises ReconcilerError or OSError."""
         layout = self._settings.layout
-        cids = {(c.model, c.version): c.root for c in changes if isinstance(c, ResolveCid)}
-        text = set_cids(self._text.decode("utf-8"), cids).encode("utf-8") if cids else self._text
-        identities = self._identities()
-        records = [
-            make_record(c.model, c.version, identities[c.ref]) for c in changes if isinstance(c, WriteRecord)
-        ]
+        text, records = self._contents(changes)
         if self._settings.propose is ProposeMode.BRANCH:
-            return self._to_branch(text, records)
+            return self._to_branch(text, records, changes)
         directory = records_directory(layout.index_file)
         for record in records:  # before the index: a record alone claims nothing
             write_record(directory, record)
-        if cids:
+        if text != self._text:
             write_edit(layout.index_file, self._text.decode("utf-8"), text.decode("utf-8"))
         return "written to the working tree"
 
-    def _to_branch(self, text: bytes, records: Sequence[Record]) -> str:
-        from reconciler.forges.branch import commit_to_branch
-        from reconciler.forges.interface import BranchOutcome
+    def _contents(self, changes: Sequence[WriteBack]) -> tuple[bytes, list[Record]]:
+        """The index with the CIDs of `changes` in it, and their records."""
+        cids = {(c.model, c.version): c.root for c in changes if isinstance(c, ResolveCid)}
+        text = set_cids(self._text.decode("utf-8"), cids).encode("utf-8") if cids else self._text
+        identities = self._identities()
+        return text, [
+            make_record(c.model, c.version, identities[c.ref]) for c in changes if isinstance(c, WriteRecord)
+        ]
 
+    def _files(self, text: bytes, records: Sequence[Record]) -> dict[str, bytes]:
+        """What a branch changes, by path in the repository."""
         name = self._name_in_repository()
         beside = PurePosixPath(name).with_name("records")
         files = {name: text} if text != self._text else {}
         for record in records:
             files[f"{beside}/{record.model}/{record.version}.json"] = render_record(record).encode()
-        result = commit_to_branch(self._settings.layout.root, files, PROPOSAL_BRANCH, _message(records))
+        return files
+
+    def _to_branch(self, text: bytes, records: Sequence[Record], changes: Sequence[WriteBack]) -> str:
+        from reconciler.forges.branch import commit_to_branch
+        from reconciler.forges.interface import BranchOutcome
+
+        root, files = self._settings.layout.root, self._files(text, records)
+        result = commit_to_branch(root, files, PROPOSAL_BRANCH, _message(changes))
         if result.outcome is BranchOutcome.HUMAN_EDITED:
             raise ReconcilerError(result.detail, hint="merge or delete that branch, then run again")
         return f"branch {result.branch} {result.outcome.value}"
 
 
-def _message(records: Sequence[Record]) -> str:
+def _message(changes: Sequence[WriteBack]) -> str:
     """What the commit says: one line a version."""
-    lines = [f"- {record.model}@{record.version}: {record.cid}" for record in records]
+    lines = dict.fromkeys(f"- {change.ref}: {change.root}" for change in changes)
     return "\n".join(["Record resolved CIDs", "", *lines]).rstrip() + "\n"

@@ -26,7 +26,7 @@ from reconciler.loop.recorded import check_records
 from reconciler.loop.removals import removals
 from reconciler.loop.safety import Limits, refusals
 from reconciler.loop.select import Selection, select
-from reconciler.loop.settings import Drift, ProposeMode, Settings
+from reconciler.loop.settings import PROPOSAL_BRANCH, Drift, ProposeMode, Settings
 from reconciler.loop.sources import Sources
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.world import Unreachable, World
@@ -128,6 +128,9 @@ class Run:
         ]
         if not frozen.complete:
             notes.append(f"frozen CIDs were compared with {frozen.checked}")
+        if settings.propose is ProposeMode.BRANCH:
+            changes, said = self._without_proposed(changes)
+            notes += said
         if settings.drift is Drift.IGNORE:
             changes, left_out = _without_drift(changes)
             if left_out:
@@ -153,7 +156,7 @@ class Run:
             first = plan.refusals[0]
             more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
             raise SafetyRefusal(f"refused: {first.message}{more}", hint=first.override)
-        proposer = Proposer(self.settings, self._index_text, self.sources.identities)
+        proposer = self._proposer()
         if any(isinstance(change, WriteBack) for change in plan.changes):
             proposer.check()
         versions: dict[str, Version] = {version.ref: version for version in self.index.versions()}
@@ -166,6 +169,20 @@ class Run:
             progress=self.progress,
             report_only=self._report_only,
         )
+
+    def _proposer(self) -> Proposer:
+        return Proposer(self.settings, self._index_text, self.sources.identities)
+
+    def _without_proposed(self, changes: list[Change]) -> tuple[list[Change], list[str]]:
+        """`changes` without the proposal that waits on its branch already, and a note that says so."""
+        proposed = [change for change in changes if isinstance(change, WriteBack)]
+        if not proposed or not all(change.held for change in proposed):
+            return changes, []
+        if not self._proposer().is_proposed(proposed):
+            return changes, []
+        refs = len({change.ref for change in proposed})
+        note = f"the branch {PROPOSAL_BRANCH} proposes the CIDs of {refs} versions; merge it"
+        return [change for change in changes if not isinstance(change, WriteBack)], [note]
 
     def _report_only(self, change: Change) -> bool:
         return self.settings.drift is Drift.REPORT and change.drift

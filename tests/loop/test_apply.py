@@ -52,7 +52,9 @@ def test_one_item_that_fails_never_stops_the_others(many: Releases, fault: Excep
 def test_the_report_is_in_the_order_of_the_plan_whatever_finished_first(many: Releases) -> None:
     gate = threading.Event()
     many.memory["a"].faults["publish"] = lambda: gate.wait(10)
-    many.memory["b"].faults["publish"] = lambda: gate.set() if many.memory["b"].calls["publish"] == 5 else None
+    many.memory["b"].faults["publish"] = lambda: (
+        gate.set() if many.memory["b"].calls["publish"] == 5 else None
+    )
     report = many.apply()
     assert [o.change for o in report.outcomes] == list(report.plan.changes)
 
@@ -78,7 +80,9 @@ def test_a_delivery_that_is_not_held_afterwards_has_failed(many: Releases) -> No
     root = many.cid("m@0.0.0")
     a, b = many.memory["a"], many.memory["b"]
     a.held.pop(root)
-    a.faults["publish"] = lambda: b.lose(root, *[block.cid for block in b.held[root].layout if block.size == 70])
+    a.faults["publish"] = lambda: b.lose(
+        root, *[block.cid for block in b.held[root].layout if block.size == 70]
+    )
     shutil.rmtree(many.source("m@0.0.0"))
     (outcome,) = many.apply().outcomes
     assert (outcome.state, outcome.detail) == ("failed", "a reports partial afterwards")

@@ -39,7 +39,9 @@ def some_targets(draw: st.DrawFn, releases: Releases) -> list[str]:
 def populate(draw: st.DrawFn, releases: Releases) -> None:
     """One to four versions, each on some targets."""
     for ref in draw(st.lists(st.sampled_from(REFS), min_size=1, max_size=4, unique=True)):
-        releases.add(ref, {"w.bin": draw(st.binary(max_size=50)) + ref.encode()}, targets=some_targets(draw, releases))
+        releases.add(
+            ref, {"w.bin": draw(st.binary(max_size=50)) + ref.encode()}, targets=some_targets(draw, releases)
+        )
 
 
 REFS = ("m@1.0.0", "m@1.1.0", "m@2.0.0-rc.1", "n@1.0.0", "n@1.0.0+build")
@@ -146,7 +148,7 @@ def test_after_apply_the_plan_is_empty_or_only_says_what_cannot_be_done(data: st
 @law
 @given(st.data())
 def test_no_run_loses_the_last_whole_copy_of_what_is_wanted(data: st.DataObject) -> None:
-    """Whatever fails on the way: targets that are down when they are looked at, or only when they are written to."""
+    """Whatever fails on the way: targets that are down when looked at, or only when written to."""
     with tempfile.TemporaryDirectory() as folder:
         releases = fresh(folder)
         populate(data.draw, releases)

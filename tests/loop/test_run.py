@@ -28,7 +28,7 @@ def label(ref: str) -> str:
     return f"reconciler/acme/{ref}"
 
 
-# -- the loop -------------------------------------------------------------------------------------------------
+# -- the loop ------------------------------------------------------------------------------------------------
 
 
 def test_a_run_publishes_writes_back_and_then_has_nothing_to_do(two: Releases) -> None:
@@ -70,9 +70,7 @@ def test_targets_are_observed_once_a_run(two: Releases) -> None:
     assert two.memory["a"].calls["observe"] == 1
 
 
-def test_weights_are_not_read_when_nothing_is_missing(
-    two: Releases, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_not_read_when_nothing_is_missing(two: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
     two.apply()
     monkeypatch.setattr("reconciler.loop.sources.identify", lambda *_, **__: pytest.fail("weights were read"))
     assert kinds(two.plan()) == []
@@ -95,7 +93,7 @@ def test_one_target_that_fails_stops_neither_the_other_nor_the_cid(two: Releases
     assert two.cid("m@1.0.0") in two.memory["b"].held
 
 
-# -- unknown is not absent ------------------------------------------------------------------------------------
+# -- unknown is not absent -----------------------------------------------------------------------------------
 
 
 def test_a_target_that_cannot_be_reached_is_unknown_and_left_alone(two: Releases) -> None:
@@ -136,7 +134,7 @@ def test_a_target_whose_options_do_not_hold_is_unknown(tmp_path: Path) -> None:
     assert kinds(releases.plan()) == [("blocked", "m@1.0.0", "other")]
 
 
-# -- published is immutable -----------------------------------------------------------------------------------
+# -- published is immutable ----------------------------------------------------------------------------------
 
 
 def test_bytes_that_no_longer_give_the_cid_are_an_error_never_an_update(two: Releases) -> None:
@@ -174,7 +172,7 @@ def test_a_record_that_names_another_cid_is_refused(two: Releases) -> None:
         two.plan()
 
 
-# -- healing --------------------------------------------------------------------------------------------------
+# -- healing -------------------------------------------------------------------------------------------------
 
 
 def test_a_damaged_copy_is_repaired_block_by_block(two: Releases) -> None:
@@ -215,7 +213,10 @@ def test_two_half_damaged_stores_heal_each_other_without_the_directory(tmp_path:
     harm(cars[0], len(whole) // 4, b"harm")
     harm(cars[1], len(whole) * 3 // 4, b"harm")
     shutil.rmtree(releases.source("m@1.0.0"))
-    assert kinds(releases.plan(check=Check.FULL)) == [("repair", "m@1.0.0", "one"), ("repair", "m@1.0.0", "two")]
+    assert kinds(releases.plan(check=Check.FULL)) == [
+        ("repair", "m@1.0.0", "one"),
+        ("repair", "m@1.0.0", "two"),
+    ]
     assert not releases.apply(check=Check.FULL).failed
     assert [car.read_bytes() for car in cars] == [whole, whole]
     assert kinds(releases.plan(check=Check.FULL)) == []
@@ -230,7 +231,9 @@ def test_what_is_lost_everywhere_is_blocked_and_says_what_would_help(two: Releas
     shutil.rmtree(two.source("m@1.0.0"))
     plan = two.plan()
     assert kinds(plan) == [("blocked", "m@1.0.0", "a"), ("blocked", "m@1.0.0", "b")]
-    assert all(isinstance(c, Blocked) and "nowhere" in c.reason and "--source-root" in c.hint for c in plan.changes)
+    assert all(
+        isinstance(c, Blocked) and "nowhere" in c.reason and "--source-root" in c.hint for c in plan.changes
+    )
 
 
 def test_a_target_that_no_version_names_is_a_donor_when_nobody_else_has_the_bytes(two: Releases) -> None:
@@ -271,7 +274,7 @@ def test_a_new_target_in_the_index_is_filled_from_an_old_one(two: Releases) -> N
     assert states(two.apply()) == [("publish", "m@1.0.0", "b", "applied")]
 
 
-# -- pins and waiting -----------------------------------------------------------------------------------------
+# -- pins and waiting ----------------------------------------------------------------------------------------
 
 
 def test_a_target_that_fetches_is_given_the_addresses_of_the_others_after_they_have_the_bytes(
@@ -284,7 +287,10 @@ def test_a_target_that_fetches_is_given_the_addresses_of_the_others_after_they_h
     pinner.faults["pin"] = lambda: pinner.network.update({root: node.dag(root) for root in node.held})
     releases.add("m@1.0.0")
     report = releases.apply()
-    assert states(report)[:2] == [("pin", "m@1.0.0", "pinner", "applied"), ("publish", "m@1.0.0", "node", "applied")]
+    assert states(report)[:2] == [
+        ("pin", "m@1.0.0", "pinner", "applied"),
+        ("publish", "m@1.0.0", "node", "applied"),
+    ]
     assert kinds(releases.plan()) == []
 
 
@@ -303,7 +309,7 @@ def test_what_is_on_its_way_is_no_failure_and_is_not_asked_for_again(tmp_path: P
     assert slow.writes() == 0
 
 
-# -- drift ----------------------------------------------------------------------------------------------------
+# -- drift ---------------------------------------------------------------------------------------------------
 
 
 def damaged(two: Releases) -> Releases:
@@ -344,7 +350,7 @@ def test_drift_ignore_does_not_hide_a_target_that_is_down(two: Releases) -> None
     assert kinds(two.plan(drift=Drift.IGNORE)) == [("blocked", "m@1.0.0", "a")]
 
 
-# -- shared roots, renames, moves, retirement -----------------------------------------------------------------
+# -- shared roots, renames, moves, retirement ----------------------------------------------------------------
 
 
 def shared(two: Releases) -> Releases:
@@ -522,14 +528,17 @@ def test_a_refused_plan_changes_nothing(two: Releases) -> None:
     assert not two.memory["a"].held
 
 
-# -- selection ------------------------------------------------------------------------------------------------
+# -- selection -----------------------------------------------------------------------------------------------
 
 
 def test_only_and_exclude_narrow_versions_and_targets(two: Releases) -> None:
     two.add("other@1.0.0")
     assert {c.ref for c in two.plan(only=("oth*",)).changes} == {"other@1.0.0"}
     assert {c.target for c in two.plan(only=("a",)).changes} == {"a", None}
-    assert {(c.ref, c.target) for c in two.plan(only=("m@1*", "b")).changes} == {("m@1.0.0", "b"), ("m@1.0.0", None)}
+    assert {(c.ref, c.target) for c in two.plan(only=("m@1*", "b")).changes} == {
+        ("m@1.0.0", "b"),
+        ("m@1.0.0", None),
+    }
     assert {c.ref for c in two.plan(exclude=("m",)).changes} == {"other@1.0.0"}
     with pytest.raises(UsageError, match="matches no model") as caught:
         two.plan(only=("othre",))
@@ -541,7 +550,7 @@ def test_a_target_outside_of_the_selection_is_not_even_asked(two: Releases) -> N
     assert two.memory["b"].calls["observe"] == 0
 
 
-# -- status ---------------------------------------------------------------------------------------------------
+# -- status --------------------------------------------------------------------------------------------------
 
 
 def test_status_says_what_every_target_holds(two: Releases) -> None:
@@ -570,7 +579,7 @@ def test_status_of_a_version_without_bytes_says_why(two: Releases) -> None:
     }
 
 
-# -- proposals that are not wanted ----------------------------------------------------------------------------
+# -- proposals that are not wanted ---------------------------------------------------------------------------
 
 
 def test_without_a_proposal_the_index_stays_and_the_next_plan_is_empty(two: Releases) -> None:

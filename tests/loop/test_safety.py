@@ -59,7 +59,9 @@ def keeping(count: int) -> Inventory:
         (1000, 11, True),
     ],
 )
-def test_more_than_ten_or_more_than_thirty_percent_need_a_word(kept: int, removed: int, refused: bool) -> None:
+def test_more_than_ten_or_more_than_thirty_percent_need_a_word(
+    kept: int, removed: int, refused: bool
+) -> None:
     index = an_index(version("9.0.0"))
     found = refusals(index, removing(removed), {"node": keeping(kept)}, (), Limits())
     assert [refusal.rule for refusal in found] == (["removals"] if refused else [])

@@ -58,7 +58,7 @@ class MemoryTarget:
         self.calls: Counter[str] = Counter()
         self.faults: dict[object, Exception | Callable[[], None]] = {}
 
-    # -- the interface ----------------------------------------------------------------------------------------
+    # -- the interface ---------------------------------------------------------------------------------------
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
         self._called("observe")
@@ -129,7 +129,7 @@ class MemoryTarget:
     def close(self) -> None:
         self.calls["close"] += 1
 
-    # -- what tests do to it ----------------------------------------------------------------------------------
+    # -- what tests do to it ---------------------------------------------------------------------------------
 
     def lose(self, root: Cid, *lost: Cid) -> None:
         """Lose blocks; without any named, all of them, the labels kept."""
@@ -150,7 +150,7 @@ class MemoryTarget:
         """Everything kept, comparable."""
         return {root: (dict(held.blocks), tuple(held.labels)) for root, held in self.held.items()}
 
-    # -- inside -----------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------
 
     def _called(self, method: str, root: Cid | None = None) -> None:
         self.calls[method] += 1

@@ -1,0 +1,230 @@
+"""Resolved CIDs and records back to git: each way, and each answer when that cannot be."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import UserError
+from reconciler.loop.settings import PROPOSAL_BRANCH, ProposeMode
+from tests.support.releases import Releases, kinds, states, tree, with_memory
+
+BRANCH = {"propose": ProposeMode.BRANCH}
+RECORD = "releases/records/m/1.0.0.json"
+
+
+def git(directory: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", directory, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(directory: Path) -> None:
+    git(directory, "add", "--all", ".")
+    git(directory, "commit", "--quiet", "--message", "change")
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Releases:
+    """One version on one memory target, committed in a repository of its own."""
+    return in_repository(tmp_path, tmp_path)
+
+
+def in_repository(top: Path, root: Path) -> Releases:
+    releases = with_memory(root, "a")
+    releases.add("m@1.0.0")
+    releases.write()
+    (top / ".gitignore").write_text(".reconcile/\nweights/\n")
+    git(top, "init", "--quiet")
+    commit(top)
+    return releases
+
+
+def everything(releases: Releases) -> tuple[object, ...]:
+    """The working tree, git's index, HEAD and where it points."""
+    root = releases.root
+    head = (root / ".git/HEAD").read_text() if (root / ".git").exists() else ""
+    return tree(root), git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"), head
+
+
+# -- write ---------------------------------------------------------------------------------------------------
+
+
+def test_write_changes_one_line_a_version_and_adds_records(releases: Releases) -> None:
+    releases.apply()
+    assert git(releases.root, "status", "--porcelain") == "M releases/index.yaml\n?? releases/records/"
+    assert git(releases.root, "diff", "--numstat").startswith("1\t1\t")
+    assert kinds(releases.plan()) == []
+
+
+def test_write_needs_no_repository(tmp_path: Path) -> None:
+    releases = with_memory(tmp_path, "a")
+    releases.add("m@1.0.0")
+    assert not releases.apply().failed
+
+
+@pytest.mark.parametrize("state", ["dirty", "detached", "unborn"])
+def test_write_does_not_ask_what_state_the_repository_is_in(tmp_path: Path, state: str) -> None:
+    releases = with_memory(tmp_path, "a")
+    releases.add("m@1.0.0")
+    releases.write()
+    git(tmp_path, "init", "--quiet")
+    if state != "unborn":
+        commit(tmp_path)
+    if state == "detached":
+        git(tmp_path, "checkout", "--quiet", "--detach")
+    if state == "dirty":
+        releases.add("m@2.0.0")
+    assert not releases.apply().failed
+    assert kinds(releases.plan()) == []
+
+
+def test_a_file_that_changed_meanwhile_is_not_overwritten(releases: Releases) -> None:
+    edited = releases.index_file.read_text().replace("acme", "acme2")
+    releases.memory["a"].faults["publish"] = lambda: releases.index_file.write_text(edited)
+    releases.write()
+    with releases.running() as run:
+        report = run.apply(run.plan())
+    failed = [o for o in report.outcomes if o.state == "failed"]
+    assert {o.change.kind for o in failed} == {"resolve-cid", "write-record"}
+    assert "changed meanwhile" in failed[0].detail
+    assert releases.index_file.read_text() == edited
+    assert not list(releases.index_file.parent.glob(".index-*"))
+
+
+def test_a_record_that_is_there_already_does_not_stand_in_the_way(releases: Releases) -> None:
+    """A run that was killed between the record and the index left only the record."""
+    releases.apply()
+    text = (releases.root / RECORD).read_text()
+    releases.change("m@1.0.0", cid=None)
+    assert kinds(releases.plan()) == [("resolve-cid", "m@1.0.0", None)]
+    assert not releases.apply().failed
+    assert (releases.root / RECORD).read_text() == text
+
+
+# -- branch --------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_takes_the_proposal_and_nothing_else_moves(releases: Releases) -> None:
+    before = everything(releases)
+    report = releases.apply(**BRANCH)
+    assert not report.failed
+    assert report.outcomes[-1].detail == f"branch {PROPOSAL_BRANCH} created"
+    assert everything(releases) == before
+    assert git(releases.root, "diff", "--name-only", "HEAD", PROPOSAL_BRANCH).split() == [
+        "releases/index.yaml",
+        RECORD,
+    ]
+    root = next(iter(releases.memory["a"].held))
+    assert f"- m@1.0.0: {root}" in git(releases.root, "log", "-1", "--format=%B", PROPOSAL_BRANCH)
+
+
+def test_after_it_the_plan_is_empty_and_says_what_waits(releases: Releases) -> None:
+    releases.apply(**BRANCH)
+    tip = git(releases.root, "rev-parse", PROPOSAL_BRANCH)
+    plan = releases.plan(**BRANCH)
+    assert kinds(plan) == []
+    assert f"the branch {PROPOSAL_BRANCH} proposes the CIDs of 1 versions; merge it" in plan.notes
+    releases.apply(**BRANCH)
+    assert git(releases.root, "rev-parse", PROPOSAL_BRANCH) == tip
+    git(releases.root, "merge", "--quiet", PROPOSAL_BRANCH)
+    releases.take_over()
+    releases.index_file.write_text(git(releases.root, "show", "HEAD:releases/index.yaml"))
+    with releases.running(**BRANCH) as run:
+        assert kinds(run.plan()) == []
+
+
+def test_a_new_version_moves_the_branch(releases: Releases) -> None:
+    releases.apply(**BRANCH)
+    releases.add("m@2.0.0")
+    releases.write()
+    commit(releases.root)
+    report = releases.apply(**BRANCH)
+    assert report.outcomes[-1].detail == f"branch {PROPOSAL_BRANCH} updated"
+    assert git(releases.root, "rev-list", "--count", f"HEAD..{PROPOSAL_BRANCH}") == "1"
+    assert kinds(releases.plan(**BRANCH)) == []
+
+
+def test_a_branch_that_a_person_edited_is_left_alone(releases: Releases) -> None:
+    releases.apply(**BRANCH)
+    git(releases.root, "switch", "--quiet", PROPOSAL_BRANCH)
+    (releases.root / "README").write_text("by hand")
+    commit(releases.root)
+    git(releases.root, "switch", "--quiet", "main")
+    tip = git(releases.root, "rev-parse", PROPOSAL_BRANCH)
+    report = releases.apply(**BRANCH)
+    assert {state for *_, state in states(report)} == {"failed"}
+    assert "carries commit" in report.outcomes[0].detail
+    assert report.outcomes[0].hint == "merge or delete that branch, then run again"
+    assert git(releases.root, "rev-parse", PROPOSAL_BRANCH) == tip
+
+
+def test_an_index_with_changes_that_are_not_committed_is_refused_before_anything_is_done(
+    releases: Releases,
+) -> None:
+    releases.add("m@2.0.0")
+    with pytest.raises(UserError, match="not committed"):
+        releases.apply(**BRANCH)
+    assert releases.memory["a"].writes() == 0
+
+
+def test_other_files_may_have_changes(releases: Releases) -> None:
+    (releases.root / "notes.txt").write_text("unfinished")
+    git(releases.root, "add", "notes.txt")
+    before = everything(releases)
+    assert not releases.apply(**BRANCH).failed
+    assert everything(releases) == before
+    assert "notes.txt" not in git(releases.root, "ls-tree", "--name-only", PROPOSAL_BRANCH)
+
+
+def test_a_run_without_a_proposal_asks_nothing_of_the_repository(tmp_path: Path) -> None:
+    releases = with_memory(tmp_path, "a")
+    releases.add("m@1.0.0")
+    releases.apply()
+    releases.memory["a"].held.clear()
+    assert not releases.apply(**BRANCH).failed
+
+
+def test_a_detached_head_is_fine(releases: Releases) -> None:
+    git(releases.root, "checkout", "--quiet", "--detach")
+    assert not releases.apply(**BRANCH).failed
+    assert git(releases.root, "rev-parse", f"{PROPOSAL_BRANCH}^") == git(releases.root, "rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize(("born", "message"), [(False, "no commit yet"), (None, "not in a git repository")])
+def test_no_repository_and_no_commit_are_told_before_anything_is_done(
+    tmp_path: Path, born: bool | None, message: str
+) -> None:
+    releases = with_memory(tmp_path, "a")
+    releases.add("m@1.0.0")
+    if born is not None:
+        git(tmp_path, "init", "--quiet")
+    with pytest.raises(UserError, match=message) as caught:
+        releases.apply(**BRANCH)
+    assert "--propose write" in (caught.value.hint or "")
+    assert releases.memory["a"].writes() == 0
+
+
+def test_an_index_below_the_top_of_its_repository_is_committed_where_it_lies(tmp_path: Path) -> None:
+    releases = in_repository(tmp_path, tmp_path / "models" / "llm")
+    assert not releases.apply(**BRANCH).failed
+    assert git(tmp_path, "diff", "--name-only", "HEAD", PROPOSAL_BRANCH).split() == [
+        "models/llm/releases/index.yaml",
+        f"models/llm/{RECORD}",
+    ]
+    assert kinds(releases.plan(**BRANCH)) == []
+
+
+# -- frozen CIDs ---------------------------------------------------------------------------------------------
+
+
+def test_a_cid_that_moved_since_it_was_committed_is_refused(releases: Releases) -> None:
+    releases.add("m@2.0.0")
+    releases.apply()
+    commit(releases.root)
+    releases.change("m@1.0.0", cid=str(releases.cid("m@2.0.0")))
+    (releases.root / RECORD).unlink()
+    plan = releases.plan()
+    assert [refusal.rule for refusal in plan.refusals] == ["frozen"]
+    assert "m@1.0.0 was" in plan.refusals[0].message
