@@ -1,0 +1,126 @@
+"""A saved plan is carried out exactly, or refused, and the refusal says what moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.errors import SafetyRefusal, UsageError
+from reconciler.loop.document import plan_document
+from reconciler.loop.saved import read_saved, require_same
+from reconciler.targets.interface import Check
+from tests.support.memory_target import down
+from tests.support.releases import Releases, with_memory
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Releases:
+    releases = with_memory(tmp_path, "a", "b")
+    releases.add("m@1.0.0")
+    releases.add("n@1.0.0")
+    return releases
+
+
+def save(releases: Releases) -> dict[str, Any]:
+    path = releases.root / "plan.json"
+    path.write_text(json.dumps(plan_document(releases.plan())))
+    return read_saved(path)
+
+
+def test_the_same_plan_is_the_same(releases: Releases) -> None:
+    require_same(save(releases), releases.plan())
+
+
+def edit_index(releases: Releases) -> None:
+    releases.add("m@2.0.0")
+
+
+def lose_a_target(releases: Releases) -> None:
+    releases.memory["b"].faults["observe"] = down("b")
+
+
+def change_bytes(releases: Releases) -> None:
+    (releases.source("m@1.0.0") / "weights.bin").write_bytes(b"other bytes")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (edit_index, "the index changed since the plan was saved"),
+        (lose_a_target, "the world changed since the plan was saved: m@1.0.0 on b, n@1.0.0 on b"),
+        (change_bytes, "the world changed since the plan was saved: m@1.0.0 on "),
+    ],
+)
+def test_whatever_moved_is_named(
+    releases: Releases, change: Callable[[Releases], None], message: str
+) -> None:
+    saved = save(releases)
+    change(releases)
+    with pytest.raises(SafetyRefusal) as caught:
+        require_same(saved, releases.plan())
+    assert caught.value.message.startswith(message)
+    assert "reconcile plan -o" in (caught.value.hint or "")
+
+
+def test_another_targets_file_is_named(releases: Releases) -> None:
+    saved = save(releases)
+    targets = releases.index_file.with_name("targets.yaml")
+    targets.write_text(targets.read_text() + "\n# a comment\n")
+    with releases.running() as run, pytest.raises(SafetyRefusal, match=r"^the targets changed"):
+        require_same(saved, run.plan())
+
+
+def test_other_options_are_another_plan(releases: Releases) -> None:
+    saved = save(releases)
+    with pytest.raises(SafetyRefusal, match="other options were given"):
+        require_same(saved, releases.plan(check=Check.FULL))
+    with pytest.raises(SafetyRefusal, match=r"n@1\.0\.0"):
+        require_same(saved, releases.plan(only=("m",)))
+
+
+def test_a_plan_edited_by_hand_is_refused(releases: Releases) -> None:
+    saved = save(releases)
+    saved["items"] = saved["items"][1:]
+    with pytest.raises(SafetyRefusal, match=r"m@1\.0\.0 on a"):
+        require_same(saved, releases.plan())
+    saved["items"] = "nonsense"
+    with pytest.raises(SafetyRefusal):
+        require_same(saved, releases.plan())
+
+
+def test_a_note_does_not_make_it_another_plan(releases: Releases) -> None:
+    saved = save(releases)
+    releases.memory["a"].notes = ("running low on space",)
+    require_same(saved, releases.plan())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a saved plan"),
+        (b"{", "not a saved plan"),
+        (b"[]", "not a saved plan"),
+        (b'{"kind": "report"}', "not a saved plan"),
+        (b"\xff\xfe", "not a saved plan"),
+        (b"[" * 100_000, "not a saved plan"),
+        (b'{"kind": "plan", "schema": 99}', "a plan of schema 99, this version knows 1"),
+        (b'{"kind": "plan"}', "a plan of schema None"),
+    ],
+)
+def test_what_is_no_saved_plan_is_told(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_saved(path)
+    assert str(caught.value.where) == str(path)
+
+
+def test_a_missing_plan_and_a_directory_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        read_saved(tmp_path / "none.json")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_saved(tmp_path)
