@@ -32,8 +32,8 @@ class KuboNode:
     home: Path
     offline: bool = True
     config: Mapping[str, object] = field(default_factory=dict)
+    bearer: str = ""
     url: str = ""
-    gateway: str = ""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -103,7 +103,8 @@ class KuboNode:
 
     def call(self, command: str) -> tuple[int, bytes]:
         """Status and body of one plain RPC, such as `pin/ls?type=recursive`, without the code under test."""
-        request = urllib.request.Request(f"{self.url}/api/v0/{command}", method="POST")
+        headers = {"Authorization": f"Bearer {self.bearer}"} if self.bearer else {}
+        request = urllib.request.Request(f"{self.url}/api/v0/{command}", method="POST", headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -17,13 +16,13 @@ BETTER = (0, 42)
 _SKEW = 120.0  # seconds
 
 #: what we call. Without arguments each says 400 when it is permitted and 403 when not, and does nothing.
-NEEDED = ("pin/add", "pin/rm", "block/stat", "block/get", "dag/import", "dag/stat")
+NEEDED = ("pin/ls", "pin/add", "pin/rm", "block/stat", "block/get", "dag/import", "dag/stat")
 #: what we call when it is permitted, and what is lost when it is not
 USEFUL = {
     "block/rm": "damaged blocks cannot be replaced",
     "diag/cmds": "a node that is stuck cannot be recognised",
     "repo/stat": "nobody warns when the node is full",
-    "pin/ls": "nothing at all can be observed",
+    "id": "others cannot be told where to fetch from",
 }
 
 
@@ -34,10 +33,13 @@ def examine(rpc: KuboRpc) -> list[Diagnosis]:
     except Outcome as error:
         return [Diagnosis("reachable", ok=False, text=error.message, hint=error.hint or "")]
     found = [Diagnosis("reachable", ok=True, text=f"answers at {rpc.http.address.text}"), _version(version)]
-    try:
-        found += [*_permissions(rpc), _clock(rpc), _stuck(rpc), _known(rpc)]
-    except Outcome as error:
-        found.append(Diagnosis("answers", ok=False, text=error.message, hint=error.hint or ""))
+    for look in (_permissions, _clock, _stuck, _known):
+        try:
+            found += look(rpc)
+        except Denied:
+            continue  # named among the permissions
+        except Outcome as error:
+            found.append(Diagnosis("answers", ok=False, text=error.message, hint=error.hint or ""))
     if rpc.http.secrets and not (rpc.http.address.encrypted or rpc.http.address.loopback):
         found.append(
             Diagnosis("secret", ok=False, text="the secret goes over the network in clear", hint="use https")
@@ -57,7 +59,7 @@ def _version(text: str) -> Diagnosis:
     return Diagnosis("version", ok=True, text=f"Kubo {text}")
 
 
-def _permissions(rpc: KuboRpc) -> Sequence[Diagnosis]:
+def _permissions(rpc: KuboRpc) -> list[Diagnosis]:
     denied = [command for command in NEEDED if not _permitted(rpc, command)]
     useful = [command for command in USEFUL if not _permitted(rpc, command)]
     if denied:
@@ -88,34 +90,34 @@ def _permitted(rpc: KuboRpc, command: str) -> bool:
     return True
 
 
-def _clock(rpc: KuboRpc) -> Diagnosis:
+def _clock(rpc: KuboRpc) -> list[Diagnosis]:
     answer = rpc.http.request("POST", "/api/v0/version", repeatable=True)
     try:
         theirs = parsedate_to_datetime(answer.headers.get("date", ""))
     except ValueError:
-        return Diagnosis("clock", ok=True, text="the node does not say what time it is")
+        return [Diagnosis("clock", ok=True, text="the node does not say what time it is")]
     off = (theirs - datetime.now(UTC)).total_seconds()
     if abs(off) > _SKEW:
         hint = "set both clocks by NTP: provider records and signatures go by them"
-        return Diagnosis("clock", ok=False, text=f"the node's clock is {off:+.0f} s off ours", hint=hint)
-    return Diagnosis("clock", ok=True, text="agrees with ours")
+        return [Diagnosis("clock", ok=False, text=f"the node's clock is {off:+.0f} s off ours", hint=hint)]
+    return [Diagnosis("clock", ok=True, text="agrees with ours")]
 
 
-def _stuck(rpc: KuboRpc) -> Diagnosis:
+def _stuck(rpc: KuboRpc) -> list[Diagnosis]:
     stuck = wedge.look(rpc)
     if stuck:
-        return Diagnosis("queue", ok=False, text=f"the node {stuck}", hint=wedge.ADVICE)
-    return Diagnosis("queue", ok=True, text="nothing is stuck")
+        return [Diagnosis("queue", ok=False, text=f"the node {stuck}", hint=wedge.ADVICE)]
+    return [Diagnosis("queue", ok=True, text="nothing is stuck")]
 
 
-def _known(rpc: KuboRpc) -> Diagnosis:
+def _known(rpc: KuboRpc) -> list[Diagnosis]:
     node = rpc.identity()
     if not node.addresses:
         hint = (
             "start it without --offline, or look at Addresses.Swarm; until then only this machine can fetch"
         )
-        return Diagnosis("network", ok=False, text="the node announces no address", hint=hint)
+        return [Diagnosis("network", ok=False, text="the node announces no address", hint=hint)]
     if all("/ip4/127." in address or "/ip6/::1/" in address for address in node.addresses):
         hint = "see Addresses.Swarm and Addresses.AppendAnnounce; until then only this machine can fetch"
-        return Diagnosis("network", ok=False, text="the node announces loopback addresses only", hint=hint)
-    return Diagnosis("network", ok=True, text=f"{node.peer_id} at {len(node.addresses)} addresses")
+        return [Diagnosis("network", ok=False, text="the node announces loopback addresses only", hint=hint)]
+    return [Diagnosis("network", ok=True, text=f"{node.peer_id} at {len(node.addresses)} addresses")]

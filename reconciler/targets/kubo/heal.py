@@ -16,7 +16,7 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import DataError, ReconcilerError, SafetyRefusal
-from reconciler.net.outcomes import Stalled
+from reconciler.net.outcomes import Stalled, clean
 from reconciler.progress import Progress
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.rpc import KuboRpc
@@ -25,6 +25,7 @@ from reconciler.targets.ownership import mark_of
 
 FLAG = "--allow-unpin-repair"
 _AT_ONCE = 64  # blocks in one removal, which walks every pin of the node each time
+_CHECK_FAILED = "pin check failed"
 _VIA = re.compile(r"pinned via (\S+)")
 
 
@@ -69,14 +70,20 @@ class Healer:
             left = wanted[start : start + _AT_ONCE]
             while kept := self.rpc.block_rm(left):
                 left = list(kept)
-                keepers = {self._keeper(cid, why) for cid, why in kept.items()} - away.keys()
+                keepers = {self._keeper(dag.layout.root, cid, why) for cid, why in kept.items()} - away.keys()
                 if not keepers:
-                    raise Stalled(self.rpc.name, f"keeps a damaged block: {next(iter(kept.values()))}")
+                    raise Stalled(
+                        self.rpc.name,
+                        f"keeps a damaged block: {clean(next(iter(kept.values())))}",
+                        hint="other pins are damaged too: `ipfs repo verify` on the node lists what is",
+                    )
                 for keeper in keepers:
                     self._unpin(keeper, label, away, len(positions))
 
-    def _keeper(self, cid: Cid, why: str) -> Cid:
+    def _keeper(self, root: Cid, cid: Cid, why: str) -> Cid:
         """The root whose pin keeps `cid`, from Kubo's words."""
+        if _CHECK_FAILED in why:  # it walks all pins, and ours leads through the damaged node
+            return root
         via = _VIA.search(why)
         if via is None:
             return cid  # pinned itself

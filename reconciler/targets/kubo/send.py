@@ -18,7 +18,7 @@ from reconciler.progress import Progress, Task
 from reconciler.targets.kubo.rpc import KuboRpc
 
 STREAMS = 2
-SEGMENT = 256 << 20  #: bytes of one CAR at most
+SEGMENT = 64 << 20  #: bytes of one CAR at most
 _SMALL = 16 << 20  # bytes that are not worth a second stream
 
 

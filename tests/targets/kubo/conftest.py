@@ -16,6 +16,15 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.kubo_node import KuboNode, kubo_node
 from tests.targets.kubo.subject import KuboSubject
 
+_OPEN: list[KuboTarget] = []
+
+
+@pytest.fixture(autouse=True)
+def close_targets() -> Iterator[None]:
+    yield
+    while _OPEN:
+        _OPEN.pop().close()
+
 
 @pytest.fixture(scope="session")
 def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboNode]:
@@ -38,11 +47,9 @@ def proxy(node: KuboNode) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def kubo(node: KuboNode) -> Iterator[KuboTarget]:
+def kubo(node: KuboNode) -> KuboTarget:
     """A target that retries without waiting and may unpin for a repair."""
-    made = make_target(node.url, allow_unpin_repair=True)
-    yield made
-    made.close()
+    return make_target(node.url, allow_unpin_repair=True)
 
 
 @pytest.fixture
@@ -59,4 +66,11 @@ def make_target(url: str, *, allow_unpin_repair: bool = False, attempts: int = 3
         sleep=lambda seconds: None,
         rejects=is_considered_no,
     )
-    return KuboTarget("node", http, pin_seconds=5, allow_unpin_repair=allow_unpin_repair, random=Random(7))
+    target = KuboTarget("node", http, pin_seconds=5, allow_unpin_repair=allow_unpin_repair, random=Random(7))
+    return opened(target)
+
+
+def opened(target: KuboTarget) -> KuboTarget:
+    """`target`, closed when the test ends."""
+    _OPEN.append(target)
+    return target
