@@ -43,6 +43,7 @@ def http_peer(answer: Callable[[Asked], Said]) -> Iterator[HttpPeer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or every answer waits for an acknowledgement that is delayed
 
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))

@@ -48,7 +48,7 @@ def look(target: ClusterTarget, dag: Dag) -> State:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Scene]:
     with fake_cluster("peer1", "peer2") as fake, FaultProxy("127.0.0.1", port_of(fake.url)) as proxy:
-        limits = Timeouts(connect=1, silence=0.2, total=1)
+        limits = Timeouts(connect=1, silence=0.15, total=0.6)
         patience = Patience(pending=0.3, bad=0.1, pause=0.01)
         target = cluster_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, patience=patience)
         direct = cluster_target(fake.url)
