@@ -1,7 +1,7 @@
 """store: the embedded target, a directory of CARs that needs no daemon.
 
 `place.py` says what lies where, `entry.py` what a label file is, `promises.py` when it changes. `observe.py`
-looks, `target.py` changes; `write_car.py` streams a new CAR and `mend.py` repairs one in place.
+looks, `target.py` changes; `mend.py` repairs a CAR in place.
 """
 
 from __future__ import annotations

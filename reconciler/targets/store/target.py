@@ -13,6 +13,7 @@ from random import Random
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
+from reconciler.content.write_car import write_car
 from reconciler.errors import BlockUnavailable, DataError, Locked, PeerError
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource, DagBlocks
@@ -33,7 +34,6 @@ from reconciler.targets.store.mend import mend
 from reconciler.targets.store.observe import observe
 from reconciler.targets.store.place import Place
 from reconciler.targets.store.promises import Promises
-from reconciler.targets.store.write_car import write_car
 
 _LOCK_SECONDS = 60.0
 _SPARE_BYTES = 1 << 20  #: for the index, the label file and the file system's own needs
