@@ -11,25 +11,14 @@ import pytest
 from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.net.auth import Auth, Scheme
 from reconciler.net.client import HttpClient
-from reconciler.net.retry import NO_RETRY
-from reconciler.net.secret import Secret
 from reconciler.net.upload import Upload
 from reconciler.targets.ipfs_cluster.rest import ClusterRest
-from reconciler.targets.pinning_service import pinning
-from reconciler.targets.pinning_service.options import Options
-from reconciler.targets.pinning_service.target import PinningServiceTarget
 from tests.conformance.targets import Damage, TargetSuite
-from tests.support.fake_pinning_service import FakePinningService, fake_pinning_service
+from tests.support.fake_pinning_service import FakePinningService
 from tests.support.fault_proxy import FaultProxy
 from tests.support.peers_cluster import ClusterPeer, call
-
-
-def service_target(url: str, **options: object) -> PinningServiceTarget:
-    """A target that gives up at once, so that an unreachable service costs no time."""
-    http = HttpClient(url, name="service", auth=Auth(Scheme.BEARER, Secret("sesame")), retry=NO_RETRY)
-    return PinningServiceTarget("service", http, Options(url, **options))  # type: ignore[arg-type]
+from tests.targets.pinning_service.targets import service_target
 
 
 class _Subject:
@@ -95,16 +84,11 @@ class BlindSuite(TargetSuite):
 
 
 class TestFakeService(BlindSuite):
-    @pytest.fixture(autouse=True)
-    def no_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pinning, "_PAUSES", (0.01,))
-
     @pytest.fixture
-    def subject(self, behind_proxy: FaultProxy) -> Iterator[FakeSubject]:
-        with fake_pinning_service() as fake:
-            subject = FakeSubject(fake, behind_proxy)
-            yield subject
-            subject.target.close()
+    def subject(self, behind_proxy: FaultProxy, fake: FakePinningService) -> Iterator[FakeSubject]:
+        subject = FakeSubject(fake, behind_proxy)
+        yield subject
+        subject.target.close()
 
 
 @pytest.mark.ipfs_cluster

@@ -1,0 +1,31 @@
+"""Pinning-service targets as the tests of this folder want them: no pauses, short time limits."""
+
+from __future__ import annotations
+
+from reconciler.net.auth import Auth, Scheme
+from reconciler.net.client import HttpClient, Timeouts
+from reconciler.net.retry import RetryPolicy
+from reconciler.net.secret import Secret
+from reconciler.targets.pinning_service.options import Options
+from reconciler.targets.pinning_service.target import PinningServiceTarget
+
+
+def service_target(
+    url: str,
+    *,
+    secret: str = "sesame",
+    attempts: int = 1,
+    timeouts: Timeouts | None = None,
+    origins: tuple[str, ...] = (),
+    poll: float = 5.0,
+) -> PinningServiceTarget:
+    """A target at `url`, which tries each call `attempts` times without waiting in between."""
+    http = HttpClient(
+        url,
+        name="service",
+        auth=Auth(Scheme.BEARER, Secret(secret)),
+        timeouts=timeouts or Timeouts(connect=2, silence=30, total=60),
+        retry=RetryPolicy(attempts=attempts),
+        sleep=lambda seconds: None,
+    )
+    return PinningServiceTarget("service", http, Options(url, origins=origins, poll=poll))

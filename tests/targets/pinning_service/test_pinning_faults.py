@@ -1,0 +1,97 @@
+"""Every call to a service meets every fault: it recovers, or ends in one error; no pin is made twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from reconciler.content.cid import RAW, of
+from reconciler.errors import PeerError
+from reconciler.net.client import Timeouts
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check, Expected, State
+from reconciler.targets.pinning_service.target import PinningServiceTarget
+from tests.support.fake_pinning_service import FakePinningService, fake_pinning_service
+from tests.support.fault_proxy import FAULTS, FaultProxy
+from tests.targets.pinning_service.targets import service_target
+
+MARK = "reconciler/i/"
+LABEL = f"{MARK}m@1.0.0"
+ROOT = of(RAW, b"root")
+ATTEMPTS = 3
+
+
+@dataclass
+class Stage:
+    """A service behind a proxy that breaks calls."""
+
+    fake: FakePinningService
+    proxy: FaultProxy
+    target: PinningServiceTarget
+
+
+def look(target: PinningServiceTarget) -> State:
+    return target.observe([Expected(ROOT, (LABEL,))], Check.QUICK, MARK, QUIET).observations[ROOT].state
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with fake_pinning_service() as fake, FaultProxy("127.0.0.1", int(fake.url.rsplit(":", 1)[1])) as proxy:
+        limits = Timeouts(connect=1, silence=0.15, total=0.6)
+        target = service_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, poll=0.2)
+        yield Stage(fake, proxy, target)
+        target.close()
+
+
+@pytest.fixture
+def scene(stage: Stage) -> Stage:
+    """The stage as if nothing had happened on it."""
+    stage.proxy.disarm()
+    stage.fake.pins.clear()
+    stage.fake.reachable = {str(ROOT)}
+    return stage
+
+
+#: what is done, and which of its requests is broken
+ONCE = [("observe", 0), ("pin", 0), ("pin", 1), ("pin", 2), ("unpin", 0), ("unpin", 1)]
+
+
+@pytest.mark.parametrize(("work", "skip"), ONCE)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_passes_leaves_the_truth_behind(scene: Stage, fault: str, work: str, skip: int) -> None:
+    if work != "pin":
+        scene.fake.add(str(ROOT), LABEL)
+    scene.proxy.arm(FAULTS[fault], times=1, skip=skip)
+    try:
+        if work == "observe":
+            assert look(scene.target) is State.HELD
+        elif work == "pin":
+            assert scene.target.pin(ROOT, LABEL, ()).state in (State.HELD, State.PENDING)
+            assert len(scene.fake.pins) == 1
+        else:
+            scene.target.unpin(ROOT, LABEL)
+            assert scene.fake.pins == {}
+    except PeerError as error:
+        assert "\n" not in error.message
+        assert error.message.startswith("service")
+    assert scene.proxy.hits == 1
+    if work == "unpin":
+        scene.target.unpin(ROOT, LABEL)
+        assert scene.fake.pins == {}
+    else:
+        assert scene.target.pin(ROOT, LABEL, ()).state in (State.HELD, State.PENDING)
+        assert len(scene.fake.pins) == 1
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("length-too-short", "drip")])
+def test_a_fault_that_stays_ends_within_the_budget(scene: Stage, fault: str) -> None:
+    scene.proxy.arm(FAULTS[fault])
+    begin = time.monotonic()
+    with pytest.raises(PeerError) as caught:
+        look(scene.target)
+    assert "\n" not in caught.value.message
+    assert 1 <= scene.proxy.hits <= ATTEMPTS
+    assert time.monotonic() - begin < 10

@@ -1,0 +1,76 @@
+"""An entry of targets.yaml becomes a service, and origins become those that help it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import InvalidIndex, UserError, Where
+from reconciler.index.model import TargetSpec
+from reconciler.targets.pinning_service import open_target
+from reconciler.targets.pinning_service.options import Options, read_options
+from reconciler.targets.pinning_service.origins import MOST, choose, is_origin
+
+PUBLIC = "/ip4/93.184.215.14/tcp/4001/p2p/12D3KooWA"
+NAMED = "/dns4/node.example/tcp/4001/p2p/12D3KooWB"
+PRIVATE = "/ip4/10.0.0.7/tcp/4001/p2p/12D3KooWC"
+LOCAL = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWD"
+LOCAL6 = "/ip6/::1/tcp/4001/p2p/12D3KooWE"
+
+
+def options(**values: object) -> Options:
+    base = {"endpoint": "https://pins.example/psa", "token_env": "TOKEN"}
+    spec = TargetSpec("pins", "pinning-service", base | values, Where("targets.yaml", 7))
+    return read_options(spec, {"TOKEN": "canary"})
+
+
+def test_an_entry() -> None:
+    found = options(origins=[PUBLIC], poll=30)
+    assert (found.endpoint, found.origins, found.poll) == ("https://pins.example/psa", (PUBLIC,), 30.0)
+    assert "canary" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"origins": ["node.example:4001"]}, "is no address of an IPFS node"),
+        ({"origins": ["/ip4/1.2.3.4/tcp/4001"]}, "is no address of an IPFS node"),
+        ({"origins": [PUBLIC] * 21}, "has 21 origins"),
+        ({"poll": -1}, "no number of seconds"),
+        ({"poll": "soon"}, "no number of seconds"),
+        ({"poll": True}, "no number of seconds"),
+    ],
+)
+def test_an_entry_that_does_not_hold(values: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidIndex, match=message) as caught:
+        options(**values)
+    assert caught.value.where == Where("targets.yaml", 7)
+
+
+def test_opening_asks_nobody(tmp_path: Path) -> None:
+    values = {"endpoint": "http://127.0.0.1:9", "token_env": "TOKEN"}
+    spec = TargetSpec("pins", "pinning-service", values, Where("targets.yaml"))
+    target = open_target(spec, root=tmp_path, environ={"TOKEN": "canary"})
+    assert not target.capabilities.takes_bytes
+    target.close()
+    with pytest.raises(UserError, match="TOKEN"):
+        open_target(spec, root=tmp_path, environ={})
+
+
+@pytest.mark.parametrize("text", ["", "x/p2p/y", "/ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4 /p2p/Q", "/ip4/é/p2p/Q"])
+def test_what_is_no_origin(text: str) -> None:
+    assert not is_origin(text)
+
+
+def test_addresses_that_lead_nowhere_are_left_out_and_public_ones_come_first() -> None:
+    offered = [LOCAL, PRIVATE, "rubbish", PUBLIC, LOCAL6, NAMED]
+    assert choose((), offered, near=False) == (PUBLIC, NAMED, PRIVATE)
+    assert choose((), offered, near=True) == (PUBLIC, NAMED, PRIVATE, LOCAL, LOCAL6)
+
+
+def test_configured_origins_come_first_and_no_more_than_allowed_are_sent() -> None:
+    offered = [f"/ip4/93.184.215.14/tcp/{port}/p2p/12D3KooWA" for port in range(1, 40)]
+    chosen = choose((LOCAL, PRIVATE), offered, near=False)
+    assert chosen[:2] == (LOCAL, PRIVATE)
+    assert len(chosen) == MOST
