@@ -95,7 +95,7 @@ class HttpClient:
         self.name = name
         self.address = parse_address(base_url, f"the address of {name}")
         self.secrets = () if auth is None else (auth.secret,)
-        self._timeouts = timeouts or Timeouts()
+        self.timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
         self._budget = budget or RetryBudget()
         self._sleep = sleep
@@ -138,7 +138,7 @@ class HttpClient:
         Raises Outcome, and whatever an Upload raises while its pieces are made.
         """
         call = _Call(method, path, params, headers or {}, expect, silence, json, content)
-        seconds = self._timeouts.total if total is None else total
+        seconds = self.timeouts.total if total is None else total
         if isinstance(content, Upload):
             seconds += content.size / _SLOWEST
 
@@ -172,7 +172,7 @@ class HttpClient:
         Outcome.
         """
         call = _Call(method, path, params, headers or {}, expect, silence)
-        seconds = self._timeouts.total if total is None else total
+        seconds = self.timeouts.total if total is None else total
 
         def once() -> httpx.Response:
             with self._outcomes(), deadline(seconds):
@@ -219,7 +219,7 @@ class HttpClient:
             json=call.json,
             content=content,
             headers=headers,
-            timeout=httpx.Timeout(call.silence or self._timeouts.silence, connect=self._timeouts.connect),
+            timeout=httpx.Timeout(call.silence or self.timeouts.silence, connect=self.timeouts.connect),
         )
 
     def _pieces(self, response: httpx.Response, limit: int) -> Iterator[bytes]:

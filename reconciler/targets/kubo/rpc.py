@@ -25,6 +25,7 @@ _PREFIX = "/api/v0/"
 _PINS_LIMIT = 512 << 20  # bytes; about four million pins
 _BLOCK_LIMIT = 16 << 20  # bytes; a damaged block may be longer than any block is
 _SLOWEST_READ = 16 << 20  # bytes a second at which a node reads its own blocks while it says nothing
+_FLUSHING = 60.0  # seconds in which a node writes out the end of an import
 _NOT_HERE = "block was not found locally"
 _WRONG_HASH = "different hash than requested"  # with Datastore.HashOnRead
 _NOT_PINNED = ("is not pinned", "not pinned or pinned indirectly")
@@ -118,7 +119,7 @@ class KuboRpc:
         """
         params = [("arg", str(root)), ("name", name), ("timeout", f"{seconds}s")]
         try:
-            self._call("pin/add", params, silence=seconds + 30.0, total=seconds + 60.0)
+            self._call("pin/add", params, patience=seconds)
         except Rejected as error:
             if _NOT_HERE in error.reason:
                 return False
@@ -186,17 +187,16 @@ class KuboRpc:
         """
         body = multipart_file("blocks.car", upload)
         params = [("pin-roots", "false"), ("stats", "true")]
-        self._call("dag/import", params, content=body, silence=120.0)
+        self._call("dag/import", params, content=body, patience=_FLUSHING)
 
     def dag_stat(self, root: Cid, expected_size: int) -> DagStat | None:
         """All unique blocks under `root`, counted by reading them; None when one is missing.
 
         `expected_size`, in bytes, is for the time limit: the node says nothing until it has read everything.
         """
-        seconds = 60.0 + expected_size / _SLOWEST_READ
         params = [("arg", str(root)), ("offline", "true"), ("progress", "false")]
         try:
-            answer = self._call("dag/stat", params, silence=seconds, total=2 * seconds)
+            answer = self._call("dag/stat", params, patience=expected_size / _SLOWEST_READ)
         except Rejected as error:
             if _NOT_HERE in error.reason or "error traversing DAG" in error.reason:
                 return None
@@ -229,9 +229,9 @@ class KuboRpc:
         early, without any error: only its own end tells.
         """
         params = [("arg", str(root)), ("offline", "true"), ("progress", "false")]
-        seconds = 60.0 + size / _SLOWEST_READ
+        total = self.http.timeouts.total + size / _SLOWEST_READ
         with self.http.stream(
-            "POST", _PREFIX + "dag/export", params=params, repeatable=True, total=seconds
+            "POST", _PREFIX + "dag/export", params=params, repeatable=True, total=total
         ) as answer:
             yield answer.pieces(size + 1)
 
@@ -290,9 +290,9 @@ class KuboRpc:
         *,
         content: Upload | None = None,
         limit: int = 64 << 20,
-        silence: float | None = None,
-        total: float | None = None,
+        patience: float = 0.0,
     ) -> Response:
+        """`patience` is seconds for which the node may work and say nothing, beyond the client's limits."""
         return self.http.request(
             "POST",
             _PREFIX + command,
@@ -300,8 +300,8 @@ class KuboRpc:
             content=content,
             repeatable=True,
             limit=limit,
-            silence=silence,
-            total=total,
+            silence=self.http.timeouts.silence + patience,
+            total=self.http.timeouts.total + patience,
         )
 
 

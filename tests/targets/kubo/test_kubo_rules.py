@@ -310,7 +310,7 @@ def test_a_node_killed_while_it_imports_is_published_to_again(tmp_path: Path, sa
             target.publish(Slow(dag, 30, lambda: node.stop(signal.SIGKILL)), LABEL, QUIET)
         with pytest.raises(PeerError):
             look(target, dag)
-            node.start()
+        node.start()
         target = make_target(node.url)
         assert look(target, dag).state is State.ABSENT
         assert target.publish(dag, LABEL, QUIET).state is State.HELD
