@@ -13,15 +13,21 @@ from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UserError
 from reconciler.forges.interface import BranchOutcome, BranchResult
-from reconciler.forges.ownership import is_ours, sign
+from reconciler.forges.ownership import foreign, sign
 from reconciler.forges.paths import check_files
-from reconciler.forges.plumbing import Commit, LocalRepository, RefMovedError
+from reconciler.forges.plumbing import MOST_COMMITS, Commit, Identity, LocalRepository, RefMovedError
 
 _ATTEMPTS = 3
 
 
 def commit_to_branch(
-    repo_root: Path, files: Mapping[str, bytes], branch: str, message: str, base: str = "HEAD"
+    repo_root: Path,
+    files: Mapping[str, bytes],
+    branch: str,
+    message: str,
+    base: str = "HEAD",
+    *,
+    identity: Identity | None = None,
 ) -> BranchResult:
     """Make `branch` one commit of ours on top of `base` that sets `files` (path below `repo_root` to
     contents).
@@ -42,7 +48,7 @@ def commit_to_branch(
         )
     for _ in range(_ATTEMPTS):
         try:
-            return _place(repository, branch, parent, tree, message)
+            return _place(repository, branch, parent, tree, message, identity)
         except RefMovedError:
             continue
     raise ReconcilerError(
@@ -68,8 +74,9 @@ def is_proposed(repo_root: Path, files: Mapping[str, bytes], branch: str, base: 
     if old is None:
         return False
     beyond = list(repository.commits_beyond(parent.sha, old))
-    tree = repository.tree_with(parent.sha, files)
-    return all(is_ours(each.message, each.tree) for each in beyond) and _is_this(beyond, tree, parent)
+    return not foreign(beyond, MOST_COMMITS) and _is_this(
+        beyond, repository.tree_with(parent.sha, files), parent
+    )
 
 
 def _is_this(beyond: Sequence[Commit], tree: str, parent: Commit) -> bool:
@@ -77,14 +84,20 @@ def _is_this(beyond: Sequence[Commit], tree: str, parent: Commit) -> bool:
     return len(beyond) == 1 and beyond[0].tree == tree and beyond[0].parents == (parent.sha,)
 
 
-def _place(repository: LocalRepository, branch: str, parent: Commit, tree: str, message: str) -> BranchResult:
+def _place(
+    repository: LocalRepository,
+    branch: str,
+    parent: Commit,
+    tree: str,
+    message: str,
+    identity: Identity | None,
+) -> BranchResult:
     old = repository.tip(branch)
     if old is not None:
         beyond = list(repository.commits_beyond(parent.sha, old))
-        for commit in beyond:
-            if not is_ours(commit.message, commit.tree):
-                detail = f"{branch!r} carries commit {commit.sha[:12]} by {commit.author!r}; it is left alone"
-                return BranchResult(branch, old, BranchOutcome.HUMAN_EDITED, detail=detail)
+        theirs = foreign(beyond, MOST_COMMITS)
+        if theirs:
+            return BranchResult(branch, old, BranchOutcome.HUMAN_EDITED, detail=f"{branch!r}: {theirs}")
         if _is_this(beyond, tree, parent):
             return BranchResult(branch, old, BranchOutcome.UNCHANGED)
     place = repository.where_checked_out(branch)
@@ -93,6 +106,6 @@ def _place(repository: LocalRepository, branch: str, parent: Commit, tree: str, 
             f"the branch {branch!r} is checked out in {place!r}",
             hint="switch that work tree to another branch: git switch -",
         )
-    commit_id = repository.commit_tree(tree, parent.sha, sign(message, tree))
+    commit_id = repository.commit_tree(tree, parent.sha, sign(message, tree), identity)
     repository.move_branch(branch, commit_id, old, "reconcile: propose resolved CIDs")
     return BranchResult(branch, commit_id, BranchOutcome.CREATED if old is None else BranchOutcome.UPDATED)

@@ -7,6 +7,9 @@ merged or new commit of a person has another tree or no trailer, and counts as t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 TRAILER = "Reconciler-Tree"
 
 
@@ -19,3 +22,35 @@ def is_ours(message: str, tree: str) -> bool:
     """Whether a commit with this message and tree was made by us and not changed since."""
     lines = message.rstrip().splitlines()
     return bool(lines) and lines[-1] == f"{TRAILER}: {tree}"
+
+
+class AnyCommit(Protocol):
+    """What has to be known of a commit, wherever it is from."""
+
+    @property
+    def sha(self) -> str:
+        """Its id in hex."""
+
+    @property
+    def tree(self) -> str:
+        """Its tree's id in hex."""
+
+    @property
+    def author(self) -> str:
+        """Its author's name."""
+
+    @property
+    def message(self) -> str:
+        """The whole message."""
+
+
+def foreign(commits: Sequence[AnyCommit], most: int) -> str:
+    """What among a branch's commits is not ours, worded for a user; "" when all are ours.
+
+    A branch with `most` commits or more may have others that were not looked at; ours never has more than
+    one.
+    """
+    for commit in commits:
+        if not is_ours(commit.message, commit.tree):
+            return f"it carries commit {commit.sha[:12]} by {commit.author!r}, and is left alone"
+    return "it carries more commits than we make, and is left alone" if len(commits) >= most else ""

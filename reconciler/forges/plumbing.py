@@ -35,11 +35,27 @@ _ENVIRONMENT = {
     "LC_ALL": "C",
 }
 _REGULAR = {"100644", "100755"}
-_MANY_COMMITS = 100
+MOST_COMMITS = 100  #: how many commits of a branch are looked at
 
 
 class RefMovedError(ReconcilerError):
     """A branch moved between reading and writing it: someone else was quicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a commit names as its author and committer."""
+
+    name: str
+    email: str
+
+    def environment(self) -> dict[str, str]:
+        """The same, as git reads it from its environment."""
+        return {
+            f"GIT_{role}_{what}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", self.name), ("EMAIL", self.email))
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,7 @@ class LocalRepository:
 
         Raises UserError when there is none.
         """
-        git = _gitpython()
+        git = gitpython()
         try:
             with git.Repo(directory, search_parent_directories=True) as repo:
                 git_dir = Path(repo.git_dir)
@@ -105,12 +121,21 @@ class LocalRepository:
 
     def commits_beyond(self, base: str, tip: str) -> Iterator[Commit]:
         """The newest commits that `tip` has and `base` has not, at most a hundred."""
-        return self._log("-n", str(_MANY_COMMITS), tip, f"^{base}")
+        return self._log("-n", str(MOST_COMMITS), tip, f"^{base}")
 
     def check_branch_name(self, branch: str) -> None:
         """Raise UsageError for a name that git does not take."""
         if self._try("check-ref-format", _ref(branch)) is None or branch.startswith("-"):
             raise UsageError(f"{branch!r} is no branch name", hint="see `git help check-ref-format`")
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether commit `older` is in the history of `newer`; False too when it is not here at all."""
+        return self._try("merge-base", "--is-ancestor", older, newer) is not None
+
+    def changed_paths(self, older: str, newer: str) -> frozenset[str]:
+        """Every path in which the trees of two commits differ."""
+        listed = self._run("diff-tree", "-r", "-z", "--no-renames", "--name-only", older, newer)
+        return frozenset(listed.split("\0")) - {""}
 
     def where_checked_out(self, branch: str) -> str | None:
         """The work tree that has `branch` checked out, or None."""
@@ -143,19 +168,23 @@ class LocalRepository:
             self._run("update-index", "--add", "-z", "--stdin", env=env, cwd=work, stdin=names)
             return self._run("write-tree", env=env)
 
-    def commit_tree(self, tree: str, parent: str, message: str) -> str:
-        """Make a commit in the configured identity, signed when git is told to sign.
+    def commit_tree(self, tree: str, parent: str, message: str, identity: Identity | None = None) -> str:
+        """Make a commit in this identity or the configured one, signed when git is told to sign.
 
-        Raises UserError without one.
+        Raises UserError when there is none.
         """
+        env = {} if identity is None else identity.environment()
         for role in ("author", "committer"):
-            if self._try("-c", "user.useConfigOnly=true", "var", f"GIT_{role.upper()}_IDENT") is None:
+            known = self._try("-c", "user.useConfigOnly=true", "var", f"GIT_{role.upper()}_IDENT", env=env)
+            if known is None:
                 raise UserError(
                     f"git knows no {role} name and email",
                     hint="git config user.name 'Your Name' && git config user.email you@example.org",
                 )
         signing = ["-S"] if self._try("config", "--type=bool", "commit.gpgSign") == "true" else []
-        return self._run("commit-tree", *signing, "-p", parent, "-F", "-", tree, stdin=message.encode())
+        return self._run(
+            "commit-tree", *signing, "-p", parent, "-F", "-", tree, env=env, stdin=message.encode()
+        )
 
     def move_branch(self, branch: str, new: str, old: str | None, reason: str) -> None:
         """Point `branch` at `new` if it still is at `old` (None: if it does not exist).
@@ -207,8 +236,8 @@ class LocalRepository:
             raise _failure(command[0], errors)
         return output
 
-    def _try(self, *command: str) -> str | None:
-        status, output, errors = self._execute(*command)
+    def _try(self, *command: str, env: Mapping[str, str] = {}) -> str | None:
+        status, output, errors = self._execute(*command, env=env)
         if status and "dubious ownership" in errors:
             raise _failure(command[0], errors)
         return None if status else output
@@ -221,7 +250,7 @@ class LocalRepository:
             source.write(stdin)
             source.seek(0)
             status, output, errors = (
-                _gitpython()
+                gitpython()
                 .Git(cwd or self.git_dir)
                 .execute(
                     ["git", *config, *command],
@@ -248,7 +277,8 @@ def _failure(command: str, errors: str) -> ReconcilerError:
     )
 
 
-def _gitpython() -> ModuleType:
+def gitpython() -> ModuleType:
+    """GitPython, imported when it is needed. Raises ReconcilerError where there is no git."""
     try:
         import git
     except ImportError as error:  # GitPython looks for the program when it is imported

@@ -24,7 +24,7 @@ from reconciler.forges.interface import (
     ProposalOutcome,
     ProposalResult,
 )
-from reconciler.forges.ownership import is_ours, sign
+from reconciler.forges.ownership import foreign, sign
 from reconciler.forges.paths import check_files
 from reconciler.forges.rest import RestApi
 from reconciler.net.auth import Auth, Scheme
@@ -272,12 +272,8 @@ def _not_ours(comparison: Comparison | None) -> str:
     """What a branch carries that is not ours, worded for a user; "" when all of it is ours."""
     if comparison is None:
         return "the branch shares no history with its base, and is left alone"
-    for commit in comparison.commits:
-        if not is_ours(commit.message, commit.tree):
-            return f"it carries commit {commit.sha[:12]} by {commit.author!r}, and is left alone"
-    if not comparison.all_commits:
-        return "it carries more commits than we make, and is left alone"
-    return ""
+    most = len(comparison.commits) + (1 if comparison.all_commits else 0)
+    return foreign(comparison.commits, most)
 
 
 def _moved_under(comparison: Comparison | None, files: Mapping[str, bytes], planned: str, base: str) -> str:
