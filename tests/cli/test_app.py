@@ -1,0 +1,200 @@
+"""What holds for every command: help, options, places, failures, and an output that fits its stream."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from reconciler.cli.app import app
+from tests.support.command_line import INDEX, RUN, CommandLine
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in COMMANDS)], ids=lambda c: " ".join(c) or "reconcile"
+)
+def test_help_teaches_without_an_index(empty: CommandLine, command: list[str]) -> None:
+    for flag in ("--help", "-h"):
+        done = empty(*command, flag)
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith(f"Usage: reconcile {' '.join(command)}".strip())
+    summary = done.out.split("\n\n")[1].strip()
+    assert summary.endswith(".")
+    assert empty.files() == {}
+
+
+def test_help_of_the_loop_lists_commands_and_exit_codes(empty: CommandLine) -> None:
+    text = empty("--help").out
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", text, re.MULTILINE), command
+    assert "4 refused by a safety rule" in " ".join(text.split())
+
+
+def test_version(empty: CommandLine) -> None:
+    done = empty("--version")
+    assert (done.code, done.err) == (0, "")
+    assert re.fullmatch(r"reconcile \d+\.\d+\S*\n", done.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["stauts"], "status"),
+        (["--chekc", "full"], "--check"),
+        (["plan", "--check", "deep"], "'deep'"),
+        (["plan", "--allow-removals", "-1"], "--allow-removals"),
+        (["plan", "--allow-removals", "many"], "valid integer"),
+        (["resolve"], "REF"),
+        (["resolve", "a", "b"], "b"),
+        (["export", "llm"], "FILE.car"),
+        (["apply"], "PLAN"),
+        (["-C"], "-C"),
+    ],
+)
+def test_wrong_usage_is_two_with_a_way_on(reconcile: CommandLine, arguments: list[str], message: str) -> None:
+    done = reconcile(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert "hint: see `reconcile" in done.err
+    assert reconcile(*arguments, "--json").document["error"]["exit_code"] == 2
+
+
+@pytest.mark.parametrize(
+    "option", [["--json"], ["--dry-run"], ["--check", "full"], ["--only", "x"], ["--index", "i"]]
+)
+def test_an_option_before_a_command_is_not_silently_ignored(
+    reconcile: CommandLine, option: list[str]
+) -> None:
+    done = reconcile(*option, "status")
+    assert done.code == 2
+    assert f"{option[0]} stands before the command 'status'" in done.err
+    assert "hint: put it behind: `reconcile status" in done.err
+
+
+class TestPlaces:
+    """-C, --index, --targets, --source-root, and the nearest index upwards."""
+
+    def test_c_names_another_repository_before_or_behind_the_command(
+        self, reconcile: CommandLine, tmp_path: Path
+    ) -> None:
+        here = reconcile("plan").out
+        for arguments in (
+            ["-C", reconcile.root, "plan"],
+            ["plan", "-C", reconcile.root],
+            ["-C", reconcile.root, "-n"],
+        ):
+            assert reconcile(*arguments, cwd=tmp_path).out == here
+        assert reconcile("-C", "repository", cwd=tmp_path).code == 0
+        assert len(reconcile.cars()) == 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["repository"]
+
+    def test_the_nearest_index_upwards_is_taken(self, reconcile: CommandLine) -> None:
+        here = reconcile("plan").out
+        assert reconcile("plan", cwd=reconcile.root / "weights/llm/1.0.0").out == here
+        assert not (reconcile.root / "weights/llm/1.0.0/.reconcile").exists()
+
+    def test_without_an_index_nothing_is_made(self, empty: CommandLine) -> None:
+        for command in (
+            [],
+            ["plan"],
+            ["status"],
+            ["resolve", "x"],
+            ["verify", "x"],
+            ["export", "x", "x.car"],
+        ):
+            done = empty(*command)
+            assert (done.code, done.out) == (2, ""), command
+            assert "no index at 'releases/index.yaml'" in done.err
+            assert "`reconcile init` makes one" in done.err
+        assert list(empty.root.iterdir()) == []
+
+    @pytest.mark.parametrize("option", ["-C", "--index", "--targets", "--source-root"])
+    def test_a_place_that_is_not_there_is_told(self, reconcile: CommandLine, option: str) -> None:
+        done = reconcile("plan", option, "nowhere")
+        assert (done.code, done.out) == (2, "")
+        assert "nowhere" in done.err
+
+    def test_weights_may_lie_elsewhere(self, reconcile: CommandLine, tmp_path: Path) -> None:
+        (reconcile.root / "weights").rename(tmp_path / "weights")
+        assert reconcile("plan").code == 5
+        assert reconcile("--source-root", tmp_path).code == 0
+        assert len(reconcile.cars()) == 2
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(root: Path, *arguments: str, **environment: str) -> str:
+    """What a command writes to a terminal that is both stdout and stderr."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [*RUN, *arguments],
+        cwd=root,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm-256color", **environment},
+    )
+    os.close(child)
+    said = b""
+    while True:
+        try:
+            data = os.read(parent, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        said += data
+    os.close(parent)
+    assert process.wait() == 0
+    return said.decode()
+
+
+def test_a_terminal_gets_colour_unless_it_does_not_want_it(reconcile: CommandLine) -> None:
+    assert "\x1b[32m+\x1b[0m" in on_a_terminal(reconcile.root, "plan")
+    assert "\x1b[32m" not in on_a_terminal(reconcile.root, "plan", NO_COLOR="1")
+    assert "\x1b[32m" not in on_a_terminal(reconcile.root, "plan", TERM="dumb")
+
+
+def test_a_terminal_gets_bars_that_are_gone_before_the_result(reconcile: CommandLine) -> None:
+    reconcile.write("weights/llm/1.1.0/model.safetensors", os.urandom(8 << 20))
+    said = on_a_terminal(reconcile.root, COLUMNS="120")
+    assert "hashing" in said
+    assert "storing llm@1.1.0" in said
+    result = said.rpartition("\x1b[2K")[2]
+    assert "Result: 6 applied" in result
+    assert "storing" not in result
+
+
+def test_hostile_names_reach_neither_the_terminal_nor_the_runner(empty: CommandLine) -> None:
+    """Escapes and workflow commands in file names are shown as text."""
+    empty.write("releases/index.yaml", INDEX)
+    empty.write("weights/llm/1.0.0/\x1b]0;owned\x07", "x")
+    empty.write("weights/llm/1.1.0/::set-output name=x::y\n::error::z", "x")
+    for command in (["plan"], []):
+        done = empty(*command)
+        assert done.code == 5
+        assert "\x1b" not in done.out + done.err
+        assert not re.search(r"^\s*::", done.out + done.err, re.MULTILINE)
+
+
+def test_a_bug_is_told_as_one(reconcile: CommandLine) -> None:
+    broken = (
+        "import reconciler.cli.resolve_command as c\n"
+        "c.show_resolution = lambda *a, **k: 1 / 0\n"
+        "from reconciler.cli import main; main()"
+    )
+    command = [RUN[0], "-c", broken, "resolve", "llm"]
+    done = subprocess.run(command, cwd=reconcile.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: unexpected ZeroDivisionError: division by zero\nhint: this is a bug"
+    )

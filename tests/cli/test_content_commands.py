@@ -1,0 +1,244 @@
+"""`identify`, `resolve`, `verify`, `export`: results, exit codes, and what must not exist after a failure."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reconciler.content.car_dag import open_car
+from reconciler.content.unpack import unpack
+from reconciler.progress import QUIET
+from tests.support.command_line import CommandLine
+from tests.support.store_files import harm
+
+CID = r"bafybei[a-z2-7]{52}"
+
+
+# -- identify ------------------------------------------------------------------------------------------------
+
+
+def test_identify_gives_the_cid_that_a_run_gives(reconcile: CommandLine) -> None:
+    arguments = ["--model", "llm", "--version", "1.0.0", "--format", "safetensors"]
+    arguments += ["--created-at", "2026-05-01T00:00:00Z"]
+    before = reconcile.files()
+    done = reconcile("identify", "weights/llm/1.0.0", *arguments)
+    assert done.code == 0
+    assert re.fullmatch(rf"{CID}\n", done.out)
+    assert "4 files" in done.err
+    assert "SHA256SUMS and manifest.json generated" in done.err
+    assert reconcile.files() == before
+    reconcile()
+    assert reconcile("resolve", "llm@1.0.0").out == done.out
+
+
+def test_identify_as_json_says_what_the_contract_names(reconcile: CommandLine) -> None:
+    document = reconcile("identify", "weights/llm/1.0.0", "--json").document
+    assert {"root", "size", "blocks", "files", "car_size", "dirhash"} <= document.keys()
+    assert [file["path"] for file in document["files"]] == [
+        "SHA256SUMS",
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+    ]
+    assert document["generated"] == ["SHA256SUMS", "manifest.json"]
+    assert document["size"] == sum(file["size"] for file in document["files"])
+
+
+def test_identify_needs_no_index(empty: CommandLine) -> None:
+    """The roots of the public vectors: a file, and an empty directory."""
+    empty.write("hello.txt", "hello world")
+    done = empty("identify", "hello.txt", "--bare")
+    assert done.out == "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e\n"
+    (empty.root / "none").mkdir()
+    done = empty("identify", "none", "--bare", "--json")
+    assert done.document["root"] == "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
+    assert not (empty.root / ".reconcile").exists()
+
+
+def test_identify_bare_adds_nothing_and_hidden_takes_dot_files(reconcile: CommandLine) -> None:
+    reconcile.write("weights/llm/1.0.0/.secret", "x")
+    without = reconcile("identify", "weights/llm/1.0.0", "--bare", "--json").document
+    assert [file["path"] for file in without["files"]] == ["config.json", "model.safetensors"]
+    assert without["dirhash"] is None
+    with_hidden = reconcile("identify", "weights/llm/1.0.0", "--bare", "--hidden", "--json").document
+    assert next(file["path"] for file in with_hidden["files"]) == ".secret"
+    assert "1 hidden entry left out" in reconcile("identify", "weights/llm/1.0.0").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere"], 2, "no such directory: 'nowhere'"),
+        (["releases/index.yaml"], 2, "not a directory: 'releases/index.yaml'"),
+        (["none"], 1, "no files to pack"),
+        (["linked"], 1, "symbolic link"),
+        (["fifo", "--bare"], 1, "'pipe'"),
+    ],
+)
+def test_what_cannot_be_identified_is_told(
+    reconcile: CommandLine, arguments: list[str], code: int, message: str
+) -> None:
+    (reconcile.root / "none").mkdir()
+    (reconcile.root / "linked").mkdir()
+    (reconcile.root / "linked/out").symlink_to("/etc/passwd")
+    (reconcile.root / "fifo").mkdir()
+    os.mkfifo(reconcile.root / "fifo/pipe")
+    done = reconcile("identify", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert len(done.err.splitlines()) <= 2
+    assert reconcile("identify", *arguments, "--json").document["error"]["exit_code"] == code
+
+
+# -- resolve -------------------------------------------------------------------------------------------------
+
+
+def test_resolve_prints_the_cid_alone(reconcile: CommandLine) -> None:
+    reconcile()
+    one, two = (reconcile("resolve", f"llm@{version}").out for version in ("1.0.0", "1.1.0"))
+    assert one != two
+    for ref, wanted in {
+        "llm": two,
+        "llm@^1": two,
+        "llm@~1.0": one,
+        "llm@stable": one,
+        one.strip(): one,
+    }.items():
+        done = reconcile("resolve", ref)
+        assert (done.code, done.out, done.err) == (0, wanted, ""), ref
+    document = reconcile("resolve", "llm@stable", "--json").document
+    assert (document["model"], document["version"], document["cid"]) == ("llm", "1.0.0", one.strip())
+    assert (document["yanked"], document["license"]) == (None, "Apache-2.0")
+
+
+def test_resolve_warns_about_what_was_yanked_on_stderr(reconcile: CommandLine) -> None:
+    reconcile()
+    index = reconcile.root / "releases/index.yaml"
+    index.write_text(
+        index.read_text().replace("path: weights/llm/1.1.0", 'yanked: "bad"\n        path: weights/llm/1.1.0')
+    )
+    done = reconcile("resolve", "llm@1.1.0")
+    assert done.code == 0
+    assert re.fullmatch(rf"{CID}\n", done.out)
+    assert done.err == "warning: llm@1.1.0 is yanked: bad\n"
+    assert reconcile("resolve", "llm", "--json").document["version"] == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("ref", "message", "hint"),
+    [
+        ("lm", "unknown model 'lm'", "did you mean 'llm'?"),
+        ("llm@9", "no version", "it has 1.1.0, 1.0.0"),
+        ("llm@stabel", "no channel 'stabel'", "did you mean 'stable'?"),
+        ("llm@1.0.0", "has no CID yet", "run reconcile"),
+        ("", "is not a reference", "a reference is"),
+        ("llm@", "names no version", "a reference is"),
+        ("llm@\x1b[31m", "\\x1b", ""),
+    ],
+)
+def test_what_cannot_be_resolved_is_told(reconcile: CommandLine, ref: str, message: str, hint: str) -> None:
+    done = reconcile("resolve", ref)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert hint in done.err
+    assert "\x1b" not in done.err
+
+
+def test_resolve_works_in_a_checkout_that_cannot_be_written_to(
+    reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconcile()
+    shutil.rmtree(reconcile.root / ".reconcile")
+    reconcile.write(".reconcile", "in the way")
+    assert reconcile("resolve", "llm").code == 0
+
+
+# -- verify --------------------------------------------------------------------------------------------------
+
+
+def test_verify_reads_the_directory_of_a_version(reconcile: CommandLine) -> None:
+    reconcile()
+    done = reconcile("verify", "llm@1.0.0", "--json")
+    assert (done.code, done.document["source"]) == (0, "weights/llm/1.0.0")
+    by_directory = reconcile("verify", "weights/llm/1.0.0")
+    assert (by_directory.code, by_directory.out[:14]) == (0, "ok: llm@1.0.0 ")
+
+
+def test_verify_reads_the_targets_where_the_directory_is_not_here(reconcile: CommandLine) -> None:
+    reconcile()
+    shutil.rmtree(reconcile.root / "weights")
+    done = reconcile("verify", "llm@1.0.0", "--json")
+    assert (done.code, done.document["source"]) == (0, "store")
+    for car in reconcile.cars():
+        harm(car, car.stat().st_size - 3, b"\0")
+    done = reconcile("verify", "llm@1.0.0")
+    assert (done.code, done.out) == (1, "")
+    assert "is good in none of 1 places" in done.err
+
+
+def test_verify_tells_changed_bytes(reconcile: CommandLine) -> None:
+    reconcile()
+    reconcile.write("weights/llm/1.0.0/config.json", '{"changed": true}')
+    for what in ("llm@1.0.0", "weights/llm/1.0.0"):
+        done = reconcile("verify", what)
+        assert (done.code, done.out) == (1, ""), what
+        assert "weights/llm/1.0.0 no longer gives the published CID" in done.err
+
+
+def test_verify_finds_the_version_of_a_directory_that_came_from_elsewhere(
+    reconcile: CommandLine, tmp_path: Path
+) -> None:
+    reconcile()
+    root = reconcile("resolve", "llm@1.0.0").out.strip()
+    (car,) = (car for car in reconcile.cars() if root in car.name)
+    with open_car(car, QUIET) as dag:
+        unpack(dag, tmp_path / "fetched", QUIET)
+    done = reconcile("verify", tmp_path / "fetched")
+    assert (done.code, done.out) == (0, f"ok: llm@1.0.0 {root}\n")
+    (tmp_path / "fetched/extra").write_text("")
+    done = reconcile("verify", tmp_path / "fetched")
+    assert done.code == 1
+    assert "which no version in the index has" in done.err
+
+
+# -- export --------------------------------------------------------------------------------------------------
+
+
+def test_export_writes_the_car_that_the_store_has(reconcile: CommandLine) -> None:
+    reconcile()
+    done = reconcile("export", "llm@1.0.0", "llm.car")
+    root = done.out.strip()
+    assert re.fullmatch(CID, root)
+    car = (reconcile.root / "llm.car").read_bytes()
+    assert car == (reconcile.root / f".reconcile/store/cars/{root}.car").read_bytes()
+    document = reconcile("export", "llm@1.0.0", "again.car", "--json").document
+    assert (document["cid"], document["size"]) == (root, len(car))
+
+
+def test_export_overwrites_nothing_and_leaves_nothing_half(reconcile: CommandLine) -> None:
+    reconcile()
+    reconcile.write("llm.car", "mine")
+    before = reconcile.files()
+    done = reconcile("export", "llm", "llm.car")
+    assert (done.code, done.out) == (2, "")
+    assert "exists already" in done.err
+    assert reconcile.files() == before
+    shutil.rmtree(reconcile.root / "weights")
+    for car in reconcile.cars():
+        harm(car, car.stat().st_size - 3, b"\0")
+    before = reconcile.files()
+    done = reconcile("export", "llm", "new.car")
+    assert done.code == 1
+    assert reconcile.files() == before
+
+
+def test_export_into_a_directory_that_is_not_there_is_told(reconcile: CommandLine) -> None:
+    reconcile()
+    done = reconcile("export", "llm", "nowhere/llm.car")
+    assert done.code in (1, 2)
+    assert "nowhere" in done.err
+    assert not (reconcile.root / "nowhere").exists()
