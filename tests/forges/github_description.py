@@ -80,20 +80,21 @@ class GitHubDescription:
         content = self._resolve(declared).get("content", {}).get("application/json")
         return body if content is None else self._fill(content["schema"], body, f"{method} {template}")
 
+    def is_new(self, *exchange: object) -> bool:
+        """Whether an exchange differs from all before in more than ids and numbers; others need no check."""
+        key = _NUMBER.sub("0", _HEX.sub("", repr(exchange)))
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
     def check(
         self, method: str, path: str, template: str, query: str, sent: bytes, status: int, answer: bytes
     ) -> None:
-        """Raise what openapi-core raises when an exchange is not as described.
-
-        Alike ones are checked once.
-        """
+        """Raise what openapi-core raises when an exchange is not as described."""
         from openapi_core.testing import MockRequest, MockResponse
 
         self.checked.add((method, template))
-        key = _NUMBER.sub("0", _HEX.sub("", f"{method} {path} {query} {sent!r} {status} {answer!r}"))
-        if key in self._seen:
-            return
-        self._seen.add(key)
         args = dict(pair.split("=", 1) for pair in query.split("&")) if query else {}
         request = MockRequest(
             "https://api.github.com",

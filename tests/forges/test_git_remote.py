@@ -27,7 +27,7 @@ BOT = Identity("A Bot", "bot@example.org")
 
 @pytest.fixture
 def bare(tmp_path) -> BareRepository:
-    return BareRepository(tmp_path / "r.git", {INDEX: b"schema: 1\n", "README.md": b"x\n"})
+    return BareRepository.make(tmp_path / "r.git", {INDEX: b"schema: 1\n", "README.md": b"x\n"})
 
 
 @pytest.fixture

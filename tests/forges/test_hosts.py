@@ -85,9 +85,23 @@ class HostSubject:
         self.forge = self.another_job()
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> BareRepository:
+    path = tmp_path_factory.mktemp("template") / "r.git"
+    return BareRepository.make(path, {INDEX: b"schema: 1\n", "README.md": b"x\n"})
+
+
+@pytest.fixture(scope="module")
+def tip_to_propose(template) -> str:
+    """A commit in every copy that a branch can be set to, where how it got there does not matter."""
+    tip = template.push("elsewhere", FILES, onto=template.tip("main"))
+    template.delete("elsewhere")
+    return tip
+
+
 @pytest.fixture
-def bare(tmp_path) -> BareRepository:
-    return BareRepository(tmp_path / "r.git", {INDEX: b"schema: 1\n", "README.md": b"x\n"})
+def bare(template, tmp_path) -> BareRepository:
+    return template.copy(tmp_path / "r.git")
 
 
 @pytest.fixture(params=[FakeGitLab, FakeGitea], ids=["gitlab", "gitea"])
@@ -155,10 +169,10 @@ LASTING = {"401", "403"}
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("at", range(4))
-def test_any_answer_at_any_call_leaves_one_proposal(row, at, subject, fake):
+def test_any_answer_at_any_call_leaves_one_proposal(row, at, tip_to_propose, subject, fake):
     what, carried_out = ROWS[row]
     wanted = Proposal("T", "B", base="main", labels=("models",), reviewers=("person",))
-    subject.forge.ensure_branch(FILES, MESSAGE, base="main")
+    fake.bare.run("update-ref", f"refs/heads/{PROPOSAL_BRANCH}", tip_to_propose)
     refusal, fault = (what, None) if isinstance(what, Refusal) else (None, what)
     fake.breaks = [Break(at, refusal, fault, carried_out)]
     try:
@@ -175,9 +189,9 @@ def test_any_answer_at_any_call_leaves_one_proposal(row, at, subject, fake):
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("at", range(3))
-def test_any_answer_at_any_call_leaves_one_comment(row, at, subject, fake):
+def test_any_answer_at_any_call_leaves_one_comment(row, at, tip_to_propose, subject, fake):
     what, carried_out = ROWS[row]
-    subject.forge.ensure_branch(FILES, MESSAGE, base="main")
+    fake.bare.run("update-ref", f"refs/heads/{PROPOSAL_BRANCH}", tip_to_propose)
     number = subject.forge.ensure_proposal(PROPOSAL).number
     refusal, fault = (what, None) if isinstance(what, Refusal) else (None, what)
     fake.breaks = [Break(fake.calls + at, refusal, fault, carried_out)]
