@@ -14,7 +14,7 @@ def size(count: int) -> str:
     """`count` bytes in binary units with at most one decimal: `512 B`, `1.2 GiB`."""
     value = float(count)
     for unit in _UNITS:
-        if value < 1024 or unit == _UNITS[-1]:
+        if value < 1023.95 or unit == _UNITS[-1]:
             return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError("unreachable")
