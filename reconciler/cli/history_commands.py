@@ -17,7 +17,7 @@ from reconciler.render.words import count, plain
 
 
 def check_index(layout: Layout, *, base: str | None, as_json: bool) -> int:
-    """Everything that can be known without a target. Raises InvalidIndex, SafetyRefusal with every violation."""
+    """All that can be known without a target. Raises InvalidIndex, SafetyRefusal with every violation."""
     index = load_index(layout.index_file)
     select(index, load_targets(layout.targets_file))
     recorded = check_records(index, None)

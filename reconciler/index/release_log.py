@@ -25,7 +25,7 @@ _PROPOSAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One version as it was first published. `when` is UTC, RFC 3339; `proposal` a number, "" when unknown."""
+    """One version as first published. `when` is UTC, RFC 3339; `proposal` a number, "" when unknown."""
 
     version: str
     cid: str

@@ -30,8 +30,9 @@ from reconciler.loop.settings import PROPOSAL_BRANCH, Drift, ProposeMode, Settin
 from reconciler.loop.sources import Sources
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.world import Unreachable, World
+from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress
-from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, State, Target
+from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, RunTerms, State, Target
 from reconciler.targets.open import open_target
 
 
@@ -56,9 +57,10 @@ class Run:
         self.sources = Sources(layout.source_root, cache, self.progress)
         self._targets: dict[str, Target] = {}
         self.unopened: dict[str, Unreachable] = {}  #: targets that could not be opened, and why
+        terms = RunTerms(settings.allow_unpin_repair, RetryBudget())
         for spec in self.selection.targets:
             try:
-                self._targets[spec.name] = open_target(spec, root=layout.root, environ=environ)
+                self._targets[spec.name] = open_target(spec, root=layout.root, environ=environ, terms=terms)
             except ReconcilerError as error:
                 self.unopened[spec.name] = Unreachable(str(error), error.hint or "")
 

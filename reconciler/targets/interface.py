@@ -19,11 +19,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.progress import Progress
+
+if TYPE_CHECKING:
+    from reconciler.net.retry import RetryBudget
 
 
 class State(StrEnum):
@@ -120,6 +123,19 @@ class Capabilities:
     pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
     serves_blocks: bool = True  #: `dag` works, so it can heal others
     one_label: bool = False  #: a root carries a single label there, and a second one replaces the first
+
+
+@dataclass(frozen=True, slots=True)
+class RunTerms:
+    """What holds for every target of one run: the user's word, and how often the run may ask again.
+
+    `allow_unpin_repair` allows repairs that need a moment of being unpinned. `retries` is shared by all
+    targets, so that many items against a dead peer do not each pay the full backoff; None: every target has
+    its own.
+    """
+
+    allow_unpin_repair: bool = False
+    retries: RetryBudget | None = None
 
 
 class Target(Protocol):

@@ -10,9 +10,9 @@ from typing import cast
 
 from reconciler.errors import InvalidIndex
 from reconciler.index.model import TargetSpec
-from reconciler.targets.interface import Target
+from reconciler.targets.interface import RunTerms, Target
 
-#: kind -> the package whose `open_target(spec, *, root, environ)` makes it
+#: kind -> the package whose `open_target(spec, *, root, environ, terms)` makes it
 KINDS: Mapping[str, str] = {
     "store": "reconciler.targets.store",
     "kubo": "reconciler.targets.kubo",
@@ -21,7 +21,9 @@ KINDS: Mapping[str, str] = {
 }
 
 
-def open_target(spec: TargetSpec, *, root: Path, environ: Mapping[str, str]) -> Target:
+def open_target(
+    spec: TargetSpec, *, root: Path, environ: Mapping[str, str], terms: RunTerms = RunTerms()
+) -> Target:
     """The target that `spec` describes; nothing is contacted or created yet.
 
     Relative paths are relative to `root`, the repository; secrets come from `environ`. Raises InvalidIndex
@@ -34,4 +36,6 @@ def open_target(spec: TargetSpec, *, root: Path, environ: Mapping[str, str]) -> 
         raise InvalidIndex(
             f"target {spec.name!r} has unknown kind {spec.kind!r}", hint=hint, where=spec.where
         )
-    return cast(Target, import_module(KINDS[spec.kind]).open_target(spec, root=root, environ=environ))
+    return cast(
+        Target, import_module(KINDS[spec.kind]).open_target(spec, root=root, environ=environ, terms=terms)
+    )

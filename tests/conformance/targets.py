@@ -316,6 +316,19 @@ class TargetSuite:
         target.unpin(dag.layout.root, OTHER_LABEL)
         assert self.settled(target, dag, Check.QUICK, State.ABSENT).state is State.ABSENT
 
+    def test_a_foreign_pin_is_adopted_only_as_it_was_seen(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        dag = bundle(salt)
+        subject.pin_as_stranger(dag, STRANGER_LABEL)
+        with pytest.raises(PeerError):
+            target.adopt(Pin(dag.layout.root, FOREIGN_LABEL), LABEL)
+        assert self.settled(target, dag, Check.QUICK).labels == (STRANGER_LABEL,)
+        target.adopt(Pin(dag.layout.root, STRANGER_LABEL), LABEL)
+        labels = set(self.settled(target, dag, Check.FULL).labels)
+        assert LABEL in labels
+        assert labels <= ({LABEL} if target.capabilities.one_label else {LABEL, STRANGER_LABEL})
+
     def test_unpin_may_be_repeated_and_may_miss(self, subject: Subject, salt: str) -> None:
         dag = single_leaf(salt)
         subject.target.unpin(dag.layout.root, LABEL)

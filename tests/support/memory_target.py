@@ -104,6 +104,13 @@ class MemoryTarget:
         held = self.held[root]
         held.labels = [label] if self.capabilities.one_label else sorted({*held.labels, label})
 
+    def adopt(self, pin: Pin, label: str) -> None:
+        self._called("adopt", pin.root)
+        held = self.held.get(pin.root)
+        if held is None or not {pin.label, label}.intersection(held.labels):
+            raise PeerError(f"{pin.root} is not labelled {pin.label!r} any more")
+        held.labels = [label] if self.capabilities.one_label else sorted({*held.labels, label})
+
     def unpin(self, root: Cid, label: str) -> None:
         self._called("unpin", root)
         held = self.held.get(root)
@@ -144,7 +151,7 @@ class MemoryTarget:
 
     def writes(self) -> int:
         """How many calls there were that change something."""
-        return sum(self.calls[name] for name in ("publish", "repair", "pin", "relabel", "unpin"))
+        return sum(self.calls[name] for name in ("publish", "repair", "pin", "relabel", "adopt", "unpin"))
 
     def snapshot(self) -> object:
         """Everything kept, comparable."""

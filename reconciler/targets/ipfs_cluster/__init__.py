@@ -13,13 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reconciler.index.model import TargetSpec
-from reconciler.targets.interface import Target
-
-if TYPE_CHECKING:
-    from reconciler.net.retry import RetryBudget
+from reconciler.targets.interface import RunTerms, Target
 
 
 def open_target(
@@ -27,12 +23,11 @@ def open_target(
     *,
     root: Path,
     environ: Mapping[str, str],
-    budget: RetryBudget | None = None,
+    terms: RunTerms = RunTerms(),
 ) -> Target:
     """The cluster that `spec` names; no request is made yet.
 
-    `budget` is the run's for retries, shared with the nodes. Raises InvalidIndex (an option does
-    not hold) and UsageError (an address or an environment variable).
+    Raises InvalidIndex (an option does not hold) and UsageError (an address or an environment variable).
     """
     from reconciler.net.client import HttpClient
     from reconciler.targets import kubo
@@ -42,6 +37,8 @@ def open_target(
     from reconciler.targets.ipfs_cluster.target import ClusterTarget
 
     options = read_options(spec, environ)
-    http = HttpClient(options.api, name=spec.name, auth=options.auth, budget=budget, rejects=is_considered_no)
-    nodes = [kubo.open_target(node, root=root, environ=environ, budget=budget) for node in options.nodes]
+    http = HttpClient(
+        options.api, name=spec.name, auth=options.auth, budget=terms.retries, rejects=is_considered_no
+    )
+    nodes = [kubo.open_target(node, root=root, environ=environ, terms=terms) for node in options.nodes]
     return ClusterTarget(spec.name, http, options, Nodes(nodes))

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.index.model import TargetSpec
+from reconciler.targets.interface import RunTerms
 
 if TYPE_CHECKING:
-    from reconciler.net.retry import RetryBudget
     from reconciler.targets.kubo.target import KuboTarget
 
 
@@ -26,13 +26,11 @@ def open_target(
     *,
     root: Path,  # noqa: ARG001  nothing of a node lies in the repository
     environ: Mapping[str, str],
-    allow_unpin_repair: bool = False,
-    budget: RetryBudget | None = None,
+    terms: RunTerms = RunTerms(),
 ) -> KuboTarget:
     """The node that `spec` names; no request is made yet.
 
-    `allow_unpin_repair` is the user's word for `KuboTarget`, `budget` the run's for retries. Raises
-    InvalidIndex (an option does not hold) and UsageError (an environment variable).
+    Raises InvalidIndex (an option does not hold) and UsageError (an environment variable).
     """
     from reconciler.net.client import HttpClient
     from reconciler.targets.kubo.options import read_options
@@ -40,5 +38,9 @@ def open_target(
     from reconciler.targets.kubo.target import KuboTarget
 
     options = read_options(spec, environ)
-    http = HttpClient(options.api, name=spec.name, auth=options.auth, budget=budget, rejects=is_considered_no)
-    return KuboTarget(spec.name, http, pin_seconds=options.pin_seconds, allow_unpin_repair=allow_unpin_repair)
+    http = HttpClient(
+        options.api, name=spec.name, auth=options.auth, budget=terms.retries, rejects=is_considered_no
+    )
+    return KuboTarget(
+        spec.name, http, pin_seconds=options.pin_seconds, allow_unpin_repair=terms.allow_unpin_repair
+    )

@@ -7,7 +7,7 @@ from random import Random
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import BlockUnavailable, SafetyRefusal
+from reconciler.errors import BlockUnavailable, PeerError, SafetyRefusal
 from reconciler.net.client import HttpClient
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource
@@ -18,6 +18,7 @@ from reconciler.targets.interface import (
     Diagnosis,
     Expected,
     Inventory,
+    Pin,
     Unsupported,
 )
 from reconciler.targets.kubo import diagnose
@@ -108,12 +109,16 @@ class KuboTarget:
             )
         self._name_again(root, name, label)
 
-    def adopt(self, root: Cid, label: str) -> None:
-        """Put `label` on the pin of `root`, whoever made it. Raises BlockUnavailable as `relabel` does."""
+    def adopt(self, pin: Pin, label: str) -> None:
+        """As the interface says. Raises BlockUnavailable as `relabel` does."""
         check_label(label)
-        name = self._rpc.pin_name(root)
-        if name != label:
-            self._name_again(root, name, label)
+        name = self._rpc.pin_name(pin.root)
+        if name == label:
+            return
+        if name != pin.label:
+            said = "not pinned" if name is None else f"named {name!r}"
+            raise PeerError(f"{self.name}: {pin.root} is {said} now", hint="look again: `reconcile adopt`")
+        self._name_again(pin.root, name, label)
 
     def unpin(self, root: Cid, label: str) -> None:
         """As the interface says: only a pin that carries exactly `label` goes."""

@@ -14,13 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reconciler.index.model import TargetSpec
-from reconciler.targets.interface import Target
-
-if TYPE_CHECKING:
-    from reconciler.net.retry import RetryBudget
+from reconciler.targets.interface import RunTerms, Target
 
 
 def open_target(
@@ -28,17 +24,16 @@ def open_target(
     *,
     root: Path,  # noqa: ARG001  every kind is opened alike
     environ: Mapping[str, str],
-    budget: RetryBudget | None = None,
+    terms: RunTerms = RunTerms(),
 ) -> Target:
     """The service that `spec` names; no request is made yet.
 
-    `budget` is the run's for retries. Raises InvalidIndex (an option does
-    not hold) and UsageError (an address or an environment variable).
+    Raises InvalidIndex (an option does not hold) and UsageError (an address or an environment variable).
     """
     from reconciler.net.client import HttpClient
     from reconciler.targets.pinning_service.options import read_options
     from reconciler.targets.pinning_service.target import PinningServiceTarget
 
     options = read_options(spec, environ)
-    http = HttpClient(options.endpoint, name=spec.name, auth=options.auth, budget=budget)
+    http = HttpClient(options.endpoint, name=spec.name, auth=options.auth, budget=terms.retries)
     return PinningServiceTarget(spec.name, http, options)

@@ -23,6 +23,7 @@ from reconciler.targets.interface import (
     Delivery,
     Expected,
     Inventory,
+    Pin,
     State,
     Unsupported,
 )
@@ -112,6 +113,17 @@ class StoreTarget:
                     if not sound or inspect_car.all_bad_positions(fd, layout, task):
                         raise BlockUnavailable(f"the CAR of {root} is damaged", hint="repair it first")
             self._promises.make(layout, label)
+
+    def adopt(self, pin: Pin, label: str) -> None:
+        """As the interface says: our label beside the one that is there. Raises PeerError when it is not."""
+        with self._writing(pin.root):
+            entry = self._promises.entry(pin.root)
+            if entry is None or pin.label not in entry.labels:
+                raise PeerError(
+                    f"{self.name}: {pin.root} is not labelled {pin.label!r} any more",
+                    hint="look again: `reconcile adopt`",
+                )
+            self._promises.add_label(pin.root, label)
 
     def unpin(self, root: Cid, label: str) -> None:
         """As the interface says. Raises DataError when the label file does not tell whose the root is."""

@@ -24,7 +24,7 @@ from reconciler.net.retry import NO_RETRY
 from reconciler.net.secret import Secret
 from reconciler.progress import QUIET, Quiet
 from reconciler.targets.healing import gather
-from reconciler.targets.interface import Check, Expected, Observation, State
+from reconciler.targets.interface import Check, Expected, Observation, Pin, State
 from reconciler.targets.kubo import send, wedge
 from reconciler.targets.kubo.rpc import KuboRpc, is_considered_no
 from reconciler.targets.kubo.target import KuboTarget
@@ -122,10 +122,10 @@ def test_adopt_takes_over_a_foreign_pin_only_when_it_is_complete(subject: KuboSu
     subject.pin_as_stranger(dag, "backups")
     subject.damage(dag, Damage.LOST_LEAF, a_leaf(dag))
     with pytest.raises(BlockUnavailable, match="not complete"):
-        subject.target.adopt(dag.layout.root, LABEL)
+        subject.target.adopt(Pin(dag.layout.root, "backups"), LABEL)
     assert subject.node.pins()[str(dag.layout.root)] == "backups"
     subject.target.repair(dag, (), LABEL, QUIET)
-    subject.target.adopt(dag.layout.root, LABEL)
+    subject.target.adopt(Pin(dag.layout.root, "backups"), LABEL)
     assert look(subject.target, dag).labels == (LABEL,)
 
 
