@@ -1,0 +1,78 @@
+"""Pins that others made: listed, and taken over only where they are whole and wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.loop.adopt import Candidate, candidates, take_over
+from reconciler.loop.doctor import examine
+from reconciler.targets.interface import Capabilities
+from tests.support.memory_target import MemoryTarget, down
+from tests.support.releases import Releases, kinds, with_memory
+
+LABEL = "reconciler/acme/m@1.0.0"
+
+
+@pytest.fixture(params=[False, True], ids=["many labels", "one label"])
+def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
+    """A version that is held, but under a stranger's label."""
+    releases = with_memory(tmp_path, "a")
+    releases.memory["a"] = MemoryTarget("a", Capabilities(one_label=request.param))
+    releases.add("m@1.0.0")
+    releases.apply()
+    releases.memory["a"].held[releases.cid("m@1.0.0")].labels = ["backups"]
+    return releases
+
+
+def found(releases: Releases) -> list[Candidate]:
+    with releases.running() as run:
+        return list(candidates(run, run.observe()))
+
+
+def taken(releases: Releases) -> list[str]:
+    with releases.running() as run:
+        return [problem for _, problem in take_over(run, list(candidates(run, run.observe())))]
+
+
+def test_looking_changes_nothing(releases: Releases) -> None:
+    (candidate,) = found(releases)
+    assert (candidate.ref, candidate.label, candidate.ready) == ("m@1.0.0", LABEL, True)
+    assert releases.memory["a"].calls["adopt"] == 0
+
+
+def test_what_is_whole_and_wanted_is_taken_over_and_the_plan_stays_empty(releases: Releases) -> None:
+    assert taken(releases) == [""]
+    assert LABEL in releases.memory["a"].held[releases.cid("m@1.0.0")].labels
+    assert kinds(releases.plan(prune=True)) == []
+
+
+def test_what_is_damaged_is_not_taken_over(releases: Releases) -> None:
+    root = releases.cid("m@1.0.0")
+    releases.memory["a"].lose(root)
+    (problem,) = taken(releases)
+    assert problem.startswith("not taken over")
+    assert releases.memory["a"].held[root].labels == ["backups"]
+
+
+def test_a_pin_that_is_no_version_is_listed_only(releases: Releases) -> None:
+    releases.remove("m@1.0.0")
+    releases.add("n@1.0.0")
+    releases.write()
+    assert [(c.ref, c.ready) for c in found(releases)] == [("", False)]
+
+
+def test_one_that_fails_is_told(releases: Releases) -> None:
+    releases.memory["a"].faults["adopt"] = down("a")
+    assert taken(releases) == ["cannot reach a"]
+
+
+def test_doctor_says_what_can_be_reached(releases: Releases) -> None:
+    with releases.running() as run:
+        (finding,) = examine(run)
+    assert (finding.diagnosis.ok, finding.diagnosis.text) == (True, "0 of ours, 1 foreign")
+    releases.memory["a"].faults["observe"] = down("a")
+    with releases.running() as run:
+        (finding,) = examine(run)
+    assert (finding.diagnosis.ok, finding.diagnosis.hint) == (False, "is it running?")
