@@ -327,7 +327,7 @@ class TargetSuite:
         target.adopt(Pin(dag.layout.root, STRANGER_LABEL), LABEL)
         labels = set(self.settled(target, dag, Check.FULL).labels)
         assert LABEL in labels
-        assert labels <= ({LABEL} if target.capabilities.one_label else {LABEL, STRANGER_LABEL})
+        assert labels <= {LABEL, STRANGER_LABEL}  # theirs may stay until ours is there for certain
 
     def test_unpin_may_be_repeated_and_may_miss(self, subject: Subject, salt: str) -> None:
         dag = single_leaf(salt)
