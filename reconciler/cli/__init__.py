@@ -20,7 +20,7 @@ def main() -> None:
     from reconciler.errors import ExitCode, ReconcilerError
 
     try:
-        code = app(standalone_mode=False) or ExitCode.OK
+        code = app(prog_name="reconcile", standalone_mode=False) or ExitCode.OK
     except typer.TyperException as error:
         code = show_failure(error.format_message(), hint=_usage_hint(error), code=ExitCode.USAGE)
     except ReconcilerError as error:
