@@ -72,9 +72,10 @@ class Run:
     def observe(self) -> World:
         """Look at everything the plan needs, reading weights only where it cannot be helped."""
         selection, settings = self.selection, self.settings
-        present = self.sources.present(selection.kept)
-        for version in selection.kept:
-            if version.cid is None and version.ref in present:
+        unresolved = [version for version in selection.kept if version.cid is None]
+        present = self.sources.present(unresolved)
+        for version in unresolved:
+            if version.ref in present:
                 self.sources.try_identify(version)
         facts = self.sources.facts()
         roots = {v.ref: v.cid or facts[v.ref].root for v in selection.kept if v.cid or v.ref in facts}
@@ -94,10 +95,11 @@ class Run:
             inventories=inventories, capabilities=capabilities, present=present, recorded=self._recorded
         )
         needy = {version.ref: version for version, _ in lacking(selection, self._with_sources(world))}
+        present |= self.sources.present(needy.values())
         for version in needy.values():
             if version.ref in present and version.ref not in facts:
                 self.sources.try_identify(version)
-        world = self._with_sources(world)
+        world = replace(self._with_sources(world), present=present)
         orphans = {
             root
             for version in needy.values()

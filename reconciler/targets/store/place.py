@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from reconciler.content import cid as cids
@@ -183,7 +184,12 @@ class Place:
 def _split(name: str) -> tuple[Cid | None, str]:
     """The root that a file name speaks of (None: not canonical) and its suffix with the dot."""
     stem, dot, suffix = name.rpartition(".")
+    return _root(stem), dot + suffix
+
+
+@lru_cache(maxsize=4096)
+def _root(text: str) -> Cid | None:  # each root has three names in a listing
     try:
-        return cids.parse_canonical(stem), dot + suffix
+        return cids.parse_canonical(text)
     except DataError:
-        return None, dot + suffix
+        return None

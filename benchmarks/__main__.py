@@ -1,0 +1,20 @@
+"""Every benchmark in turn: `python -m benchmarks [--quick]`; exits 1 when a promise is missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import export, identify, index, loop, publish, startup
+from benchmarks.measure import Figure, main
+
+
+def run(quick: bool, directory: Path) -> Iterator[Figure]:
+    """Each benchmark in a directory of its own."""
+    for module in (startup, index, loop, identify, publish, export):
+        own = directory / module.__name__.rpartition(".")[2]
+        own.mkdir()
+        yield from module.run(quick, own)
+
+
+main(run)

@@ -1,0 +1,94 @@
+"""A run with nothing to do, over 1,000 versions: what it costs beside loading and listing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.measure import Figure, in_turn, main
+from reconciler.index.load import load_index
+from reconciler.loop.run import Run
+from reconciler.loop.settings import Layout, Settings
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check, Expected
+from reconciler.targets.store import StoreTarget
+
+
+def run(quick: bool, directory: Path) -> Iterator[Figure]:
+    """Publish small bundles once, commit, then time a run that finds everything in order."""
+    versions = 100 if quick else 1000
+    layout = _repository(directory, versions)
+    settings = Settings(layout)
+    with Run(settings, os.environ, QUIET) as first:
+        report = first.apply(first.plan())
+    if report.failed:
+        raise RuntimeError("the first run failed")
+    _git(directory, "add", "--all")
+    _git(directory, "commit", "--quiet", "--message", "Resolve")
+    index = load_index(layout.index_file)
+    expected = [Expected(version.cid, (index.label(version),)) for version in index.versions() if version.cid]
+    store = StoreTarget("store", layout.state / "store")
+
+    def nothing_to_do() -> None:
+        with Run(settings, os.environ, QUIET) as again:
+            plan = again.plan()
+            if plan.pending or plan.in_sync != versions:
+                raise RuntimeError("there was something to do")
+            again.apply(plan)
+
+    def allowed() -> None:
+        load_index(layout.index_file, stamps=layout.cache)
+        load_index(layout.index_file, stamps=layout.cache)
+        store.observe(expected, Check.QUICK, index.mark, QUIET)
+
+    nothing_to_do()  # the first look at a new commit reads its history
+    timing = in_turn(nothing_to_do, allowed, rounds=7)
+    detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
+    name = f"nothing to do, {versions:,} versions / (2 x load + listing)"
+    yield Figure(name, 1 / timing.ratio, maximum=1.0, detail=detail)
+
+    def whole_process() -> None:
+        subprocess.run(
+            [sys.executable, "-c", "from reconciler.cli import main; main()", "-C", str(directory)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def started() -> None:
+        subprocess.run([sys.executable, "-c", "import typer"], check=True)
+
+    timing = in_turn(whole_process, started, rounds=5)
+    detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
+    yield Figure("the same as a process / python -c 'import typer'", 1 / timing.ratio, detail=detail)
+
+
+def _repository(root: Path, versions: int) -> Layout:
+    lines = ["schema: 1", "id: bench", "models:"]
+    for number in range(versions):
+        model, version = f"model-{number // 10:03}", f"1.{number % 10}.0"
+        if number % 10 == 0:
+            lines += [f"  {model}:", "    versions:"]
+        path = Path("weights") / model / version
+        (root / path).mkdir(parents=True)
+        (root / path / "config.json").write_text(f'{{"number": {number}}}', encoding="utf-8")
+        lines += [f'      "{version}":', f"        path: {path.as_posix()}"]
+        lines += ['        created_at: "2026-05-07T00:00:00Z"']
+    index = root / "releases" / "index.yaml"
+    index.parent.mkdir()
+    index.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    layout = Layout(root, index, index.with_name("targets.yaml"), root)
+    layout.make_state()
+    _git(root, "init", "--quiet")
+    return layout
+
+
+def _git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=Bench", "-c", "user.email=bench@example.com"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True)
+
+
+if __name__ == "__main__":
+    main(run)
