@@ -76,7 +76,7 @@ class FakeCluster:
             case ("GET", "peers"):
                 return _lines(self._peer(peer) for peer in self.peers if peer.alive)
             case ("GET", "health", "alerts"):
-                return _json([_alert(peer) for peer in self.peers if not peer.alive])
+                return _json([alert for peer in self.peers if not peer.alive for alert in _alerts(peer)])
             case ("GET", "allocations"):
                 return _lines(iter(self.entries.values()))
             case ("GET", "pins"):
@@ -213,8 +213,9 @@ def _state(peer: FakePeer, status: str, since: datetime, error: str = "") -> dic
     }
 
 
-def _alert(peer: FakePeer) -> dict[str, object]:
-    return {"name": "ping", "peer": peer.id, "value": json.dumps({"peer_name": peer.name})}
+def _alerts(peer: FakePeer) -> list[dict[str, object]]:
+    ping = {"name": "ping", "peer": peer.id, "value": json.dumps({"peer_name": peer.name})}
+    return [ping, {"name": "freespace", "peer": peer.id, "value": "72057594037927936"}]
 
 
 def _only_part(asked: Asked) -> bytes:

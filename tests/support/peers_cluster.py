@@ -6,6 +6,7 @@ DHT. Intervals are shortened so that a peer that dies is noticed within seconds.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -25,6 +26,7 @@ from tests.support.kubo_node import KuboNode
 
 START_SECONDS = 60.0
 PING = "1s"
+METRICS = "2s"  # how long what a peer says of its disk holds; pins are placed only on peers that said it
 
 
 def missing_programs() -> str:
@@ -109,6 +111,14 @@ class ClusterPeer:
         address = f"/ip4/127.0.0.1/tcp/{free_port()}"
         self.node = KuboNode(self.home / "kubo", offline=False, config={"Addresses.API": address})
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request needs that is made past the code under test."""
+        if not self.basic_auth:
+            return {}
+        secret = ":".join(next(iter(self.basic_auth.items())))
+        return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
+
     def start(self) -> None:
         """Initialise when new, start both daemons, wait until both answer."""
         self.node.start()
@@ -163,6 +173,8 @@ class ClusterPeer:
         }
         config["ipfs_connector"]["ipfshttp"] |= {"node_multiaddress": node, "connect_swarms_delay": PING}
         config["monitor"]["pubsubmon"]["check_interval"] = PING
+        for informer in config["informer"].values():
+            informer["metric_ttl"] = METRICS
         file.write_text(json.dumps(config))
         self.rest, self.psa = f"http://127.0.0.1:{rest}", f"http://127.0.0.1:{psa}"
         self._listen = f"/ip4/127.0.0.1/tcp/{swarm}"
@@ -197,17 +209,27 @@ def cluster(
             peer.home.mkdir(parents=True)
             running.append(peer)
             peer.start()
-        wait_until(
-            "the peers to know one another", lambda: all(_knows(p, peers, basic_auth) for p in running)
-        )
+        wait_until("the peers to know one another", lambda: all(_knows(peer, peers) for peer in running))
+        _connect(running)
         yield running
     finally:
         for peer in running:
             peer.stop()
 
 
-def _knows(peer: ClusterPeer, peers: int, basic_auth: Mapping[str, str] | None) -> bool:
-    if basic_auth:
-        return True
-    status, body = call(f"{peer.rest}/peers")
-    return status == 200 and len(body.splitlines()) == peers
+def _connect(running: Sequence[ClusterPeer]) -> None:
+    """Let every Kubo reach every other: in the field peers do so by themselves within a minute or two."""
+    for peer in running:
+        addresses = json.loads(peer.node.run("id"))["Addresses"]
+        for other in running:
+            if other is not peer:
+                other.node.run("swarm", "connect", addresses[0])
+
+
+def _knows(peer: ClusterPeer, peers: int) -> bool:
+    """Whether it sees all peers, and has the metrics by which pins are placed on them."""
+    for path, wanted in (("peers", peers), ("monitor/metrics/freespace", 1)):
+        status, body = call(f"{peer.rest}/{path}", headers=peer.headers)
+        if status != 200 or len(body.splitlines()) != wanted:
+            return False
+    return len(json.loads(body)) == peers

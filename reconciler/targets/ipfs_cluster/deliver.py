@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.content import car
-from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag
+from reconciler.content import car, varint
+from reconciler.content.cid import BINARY_SIZE, RAW, Cid, of
+from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import PeerError, SafetyRefusal
 from reconciler.net.outcomes import Stalled
 from reconciler.net.upload import Upload
@@ -20,6 +20,7 @@ from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
 from reconciler.targets.ipfs_cluster.wire import Entry
 from reconciler.targets.ownership import mark_of
 
+_EMPTY = of(RAW, b"")
 _FOREIGN = "held under a pin that is not ours, which is not touched"
 
 
@@ -90,6 +91,7 @@ class Deliverer:
             self._rest.recover(root)
             verdict = self._wait(root, label)
         if verdict.state is State.PARTIAL:
+            self._spread_empty(dag.layout, progress)
             self._rest.pin(root, self._options(label, entry))
         self.relabel(root, label)
         return _with(self._settle(root, label), healed)
@@ -153,6 +155,7 @@ class Deliverer:
     def _send(self, dag: Dag, label: str, progress: Progress) -> Delivery:
         """Send everything and pin it, through a peer that is then one of its holders."""
         root, layout = dag.layout.root, dag.layout
+        self._spread_empty(layout, progress)
         added = self._rest.add(_upload(dag, f"{self._name}: {label}", progress), self._options(label, None))
         if added.cid != str(root) or added.size != layout.size:
             # Pinning what is not all there hangs, and a hanging pin blocks the garbage collection of its
@@ -168,6 +171,21 @@ class Deliverer:
         if added.size != layout.size:
             raise self._short(added.size, layout.size)
         return Healed(layout.size, len(layout))
+
+    def _spread_empty(self, layout: DagLayout, progress: Progress) -> None:
+        """Give every peer the block of no bytes that an empty file is: bitswap never brings it.
+
+        A peer without it would hang in `pinning` for ever. When it cannot be given now, the pin may hang, and
+        a later run frees it.
+        """
+        if layout.find(_EMPTY) is None:
+            return
+        section = varint.encode(BINARY_SIZE) + bytes(_EMPTY)
+        body = car.header(_EMPTY) + section
+        try:
+            self._rest.spread(Upload(len(body), lambda: iter((body,))))
+        except PeerError as error:
+            progress.note(f"{error.message}; its peers may have to wait for an empty file")
 
     def _short(self, got: int, sent: int) -> Stalled:
         return Stalled(

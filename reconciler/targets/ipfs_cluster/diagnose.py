@@ -11,6 +11,7 @@ from reconciler.net.outcomes import clean
 from reconciler.targets.interface import Diagnosis
 from reconciler.targets.ipfs_cluster.options import Options
 from reconciler.targets.ipfs_cluster.rest import ClusterRest
+from reconciler.targets.ipfs_cluster.wire import gone
 
 _NOBODYS = Cid(RAW, bytes(32))  # a CID whose bytes nobody can have, to ask for without meaning anything
 _SKEW = 300.0  # seconds between clocks that no longer are a slow answer
@@ -59,16 +60,9 @@ def _peers(rest: ClusterRest, options: Options) -> list[Diagnosis]:
                     f"peer {peer.name}", ok=False, text=clean(sick), hint=f"start the Kubo behind {peer.name}"
                 )
             )
-    there = {peer.peer for peer in peers}
     findings += [
-        Diagnosis(
-            f"peer {alert.name}",
-            ok=False,
-            text="stopped reporting and is gone",
-            hint=f"start {alert.name} again",
-        )
-        for alert in {alert.peer: alert for alert in rest.alerts()}.values()
-        if alert.peer not in there
+        Diagnosis(f"peer {name}", ok=False, text="stopped reporting and is gone", hint=f"start {name} again")
+        for name in gone(peers, rest.alerts()).values()
     ]
     if not findings:
         names = ", ".join(peer.name for peer in peers)

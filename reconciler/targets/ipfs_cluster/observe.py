@@ -12,7 +12,7 @@ from reconciler.targets.interface import Check, Expected, Inventory, Observation
 from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge
 from reconciler.targets.ipfs_cluster.nodes import Nodes, NodesReport
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, Statuses
-from reconciler.targets.ipfs_cluster.wire import Alert, Entry, Peer
+from reconciler.targets.ipfs_cluster.wire import Alert, Entry, Peer, gone
 
 _WORD_ONLY = (
     "the cluster's word is all there is: it does not notice lost or damaged blocks; "
@@ -32,9 +32,7 @@ class World:
     @property
     def names(self) -> dict[str, str]:
         """Names of peers by id, also of those that are gone."""
-        return {alert.peer: alert.name for alert in self.alerts} | {
-            peer.peer: peer.name for peer in self.peers
-        }
+        return gone(self.peers, self.alerts) | {peer.peer: peer.name for peer in self.peers}
 
 
 def look(rest: ClusterRest) -> World:
@@ -117,11 +115,9 @@ def _with_blocks(seen: Observation, report: NodesReport, root: Cid, nodes: int) 
 
 
 def _peer_notes(world: World) -> list[str]:
-    there = {peer.peer for peer in world.peers}
     notes = [
-        f"{alert.name} is gone from the cluster: it stopped reporting"
-        for alert in {alert.peer: alert for alert in world.alerts}.values()
-        if alert.peer not in there
+        f"{name} is gone from the cluster: it stopped reporting"
+        for name in gone(world.peers, world.alerts).values()
     ]
     for peer in world.peers:
         if peer.error:

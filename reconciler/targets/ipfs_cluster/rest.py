@@ -125,6 +125,14 @@ class ClusterRest:
             answer = self.http.request("POST", "add", repeatable=True, params=params, content=body)
         return wire.read_added(self._name, answer.json())
 
+    def spread(self, car: Upload) -> None:
+        """Put the blocks of `car` into the Kubo of every peer, through the cluster and not by bitswap."""
+        params = [("format", "car"), ("local", "false"), ("stream-channels", "false"), ("no-pin", "true")]
+        params += [(f"replication-{end}", str(wire.EVERYWHERE)) for end in ("min", "max")]
+        body = multipart_file("blocks.car", car)
+        answer = self.http.request("POST", "add", repeatable=True, params=params, content=body)
+        wire.read_added(self._name, answer.json())
+
     def pin(self, root: Cid, options: PinOptions) -> wire.Entry | None:
         """Put `root` into the pinset, or replace its entry whole, and peers that are gone by others."""
         with self._placing():

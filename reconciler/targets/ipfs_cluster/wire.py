@@ -6,6 +6,7 @@ Source: ipfs-cluster v1.1.6, `api/types.go` (Pin, GlobalPinInfo, PinInfo, ID, Al
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,7 +71,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A peer that stopped reporting. Alerts stay listed after it has come back."""
+    """A peer that stopped reporting something, of several things; its name is in some of these alerts only.
+
+    Alerts stay listed after the peer has come back.
+    """
 
     peer: str
     name: str
@@ -149,7 +153,7 @@ def read_peer(peer: str, value: object) -> Peer:
 
 
 def read_alert(peer: str, value: object) -> Alert:
-    """An api.Alert; the name is in a JSON text inside it (the `ping` metric), and may be missing."""
+    """An api.Alert; the name is in a JSON text inside it (that of the `ping` metric), "" without one."""
     alert = fields.record(peer, value, "an alert")
     peer_id = fields.text(peer, alert, "peer")
     try:
@@ -157,7 +161,17 @@ def read_alert(peer: str, value: object) -> Alert:
     except (ValueError, RecursionError):
         inner = None
     name = inner.get("peer_name") if isinstance(inner, dict) else None
-    return Alert(peer_id, name if isinstance(name, str) and name else short_id(peer_id))
+    return Alert(peer_id, name if isinstance(name, str) else "")
+
+
+def gone(peers: Iterable[Peer], alerts: Iterable[Alert]) -> dict[str, str]:
+    """The names of peers that stopped reporting and are not there, by id."""
+    there = {peer.peer for peer in peers}
+    found: dict[str, str] = {}
+    for alert in alerts:
+        if alert.peer not in there:
+            found[alert.peer] = alert.name or found.get(alert.peer, "")
+    return {peer_id: name or short_id(peer_id) for peer_id, name in found.items()}
 
 
 def read_added(peer: str, value: object) -> Added:

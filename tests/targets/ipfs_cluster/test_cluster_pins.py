@@ -17,7 +17,7 @@ from reconciler.targets.ipfs_cluster.deliver import Patience
 from reconciler.targets.ipfs_cluster.judge import Rules
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
 from tests.support.fake_cluster import FakeCluster, FakePeer, fake_cluster
-from tests.support.shapes import bundle
+from tests.support.shapes import bundle, large_file
 from tests.targets.ipfs_cluster.targets import cluster_target
 
 MARK = "reconciler/i/"
@@ -208,7 +208,7 @@ class TestRepair:
         with pytest.raises(Rejected, match="as many peers as asked for") as caught:
             target.publish(bundle(""), LABEL, QUIET)
         assert "lower replication" in (caught.value.hint or "")
-        assert fake.calls().count("POST /add") == 1
+        assert fake.calls().count("POST /add") == 2  # the block of no bytes, and the rest
         assert fake.entries == {}
         target.close()
 
@@ -229,6 +229,22 @@ class TestRepair:
         assert (delivery.state, delivery.bytes_sent) == (State.PARTIAL, 0)
         assert "peer3 does not answer" in delivery.detail
         target.close()
+
+
+class TestEmptyFiles:
+    """Bitswap brings no block of no bytes, so it goes to every peer through the cluster."""
+
+    def test_it_is_given_to_every_peer_before_the_pin(self, fake: FakeCluster, target: ClusterTarget) -> None:
+        published(target)
+        first, second = [one for one in fake.asked if one.method == "POST"]
+        assert "local=false" in first.target
+        assert "no-pin=true" in first.target
+        assert len(first.body) < 500
+        assert "local=true" in second.target
+
+    def test_without_an_empty_file_nothing_is_spread(self, fake: FakeCluster, target: ClusterTarget) -> None:
+        target.publish(large_file(""), LABEL, QUIET)
+        assert fake.calls().count("POST /add") == 1
 
 
 class TestExpiry:

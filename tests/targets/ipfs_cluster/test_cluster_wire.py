@@ -70,11 +70,13 @@ def test_go_writes_no_time_as_the_year_one() -> None:
         assert (entry.expires.year if entry.expires else None) == year
 
 
-def test_an_alert_names_its_peer_or_at_least_the_end_of_its_id() -> None:
-    alert = {"peer": "12D3KooWD1m1cEb8VrWSpGhF7sJsFV2LoMFA4BMB", "value": '{"peer_name":"peer2"}'}
-    assert wire.read_alert("cluster", alert).name == "peer2"
-    alert["value"] = "not json"
-    assert wire.read_alert("cluster", alert).name == "…" + alert["peer"][-8:]
+def test_a_peer_that_is_gone_has_the_name_that_one_of_its_alerts_has_or_the_end_of_its_id() -> None:
+    dead, unnamed = "12D3KooWD1m1cEb8VrWSpGhF7sJsFV2LoMFA4BMB", "12D3KooWHqZAtk8uEt1ZjSHiabWMPjJWtQMH8iHC"
+    values = [(dead, '{"peer_name":"peer2"}'), (dead, "72057594"), (unnamed, "not json"), ("back", "{}")]
+    alerts = [wire.read_alert("cluster", {"peer": peer, "value": value}) for peer, value in values]
+    there = wire.read_peer("cluster", {"id": "back", "peername": "peer9"})
+    assert wire.gone([there], alerts) == {dead: "peer2", unnamed: "…" + unnamed[-8:]}
+    assert wire.gone([there], reversed(alerts))[dead] == "peer2"
 
 
 @pytest.mark.parametrize("answer", [[], [{}, {}], "x", None, [[]]])

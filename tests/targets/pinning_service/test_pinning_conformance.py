@@ -42,6 +42,7 @@ class FakeSubject(_Subject):
         self.fake = fake
 
     def pin_as_stranger(self, dag: Dag, label: str) -> None:
+        self.serve(dag)
         self.fake.add(str(dag.layout.root), label, app="somebody else's")
 
     def serve(self, dag: Dag) -> Sequence[str]:

@@ -1,0 +1,250 @@
+"""What only real daemons show: pins that hang, pins that go, blocks that rot, and peers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from reconciler.content import car
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag
+from reconciler.errors import Where
+from reconciler.index.model import TargetSpec
+from reconciler.net.client import HttpClient
+from reconciler.net.outcomes import Denied
+from reconciler.net.retry import NO_RETRY
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check, Expected, Inventory, Observation, State, Target
+from reconciler.targets.ipfs_cluster.judge import Rules
+from reconciler.targets.ipfs_cluster.target import ClusterTarget
+from reconciler.targets.kubo.rpc import is_considered_no
+from reconciler.targets.kubo.target import KuboTarget
+from reconciler.targets.open import open_target
+from tests.support.peers_cluster import ClusterPeer, call, cluster, missing_programs, wait_until
+from tests.support.shapes import Without, bundle
+from tests.targets.ipfs_cluster.targets import cluster_target
+
+pytestmark = pytest.mark.ipfs_cluster
+
+MARK = "reconciler/real/"
+LABEL = f"{MARK}m@1.0.0"
+
+
+def node_of(peer: ClusterPeer) -> KuboTarget:
+    http = HttpClient(peer.node.url, name=f"kubo of {peer.name}", retry=NO_RETRY, rejects=is_considered_no)
+    return KuboTarget(f"kubo of {peer.name}", http, random=Random(7))
+
+
+def look(target: ClusterTarget, root: Cid, check: Check = Check.QUICK) -> tuple[Observation, Inventory]:
+    inventory = target.observe([Expected(root, (LABEL,))], check, MARK, QUIET)
+    return inventory.observations[root], inventory
+
+
+def state(target: ClusterTarget, root: Cid) -> State:
+    return look(target, root)[0].state
+
+
+def leaves(dag: Dag) -> list[Cid]:
+    return [block.cid for number, block in enumerate(dag.layout) if dag.layout.is_leaf(number) and block.size]
+
+
+def add_by_hand(peer: ClusterPeer, body: bytes, query: str) -> None:
+    """`/add` of these bytes, whatever they are, as any client of a cluster could do."""
+    boundary = "0123456789"
+    part = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="x.car"\r\n\r\n'.encode()
+    request = urllib.request.Request(
+        f"{peer.rest}/add?format=car&local=true&stream-channels=false&{query}",
+        data=part + body + f"\r\n--{boundary}--\r\n".encode(),
+        headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 200
+
+
+def test_a_pin_over_an_incomplete_dag_hangs_and_is_freed(one_peer: ClusterPeer) -> None:
+    """The cluster takes a CAR that lacks a block, and then waits for the block for ever."""
+    dag = bundle(f"stuck {os.getpid()}")
+    short = b"".join(car.partial(dag, range(len(dag.layout) - 1)))
+    add_by_hand(one_peer, short, f"name={LABEL}&meta-reconciler=1&meta-label={LABEL}")
+    with closing(cluster_target(one_peer.rest)) as patient:
+        assert state(patient, dag.layout.root) is State.PENDING
+    with closing(cluster_target(one_peer.rest, rules=Rules(stuck_after=timedelta(seconds=1)))) as target:
+        wait_until("it to be stuck", lambda: state(target, dag.layout.root) is State.PARTIAL, 10)
+        assert "peer1 is stuck fetching it" in look(target, dag.layout.root)[0].detail
+        delivery = target.repair(dag, (), LABEL, QUIET)
+        assert (delivery.state, delivery.bytes_sent) == (State.HELD, dag.layout.size)
+        target.unpin(dag.layout.root, LABEL)
+
+
+def test_a_pin_removed_behind_the_clusters_back_is_recovered(one_peer: ClusterPeer) -> None:
+    dag = bundle(f"lost pin {os.getpid()}")
+    root = dag.layout.root
+    with closing(cluster_target(one_peer.rest)) as target:
+        target.publish(dag, LABEL, QUIET)
+        one_peer.node.run("pin", "rm", str(root))
+        seen, _ = look(target, root)
+        assert seen.state is State.PARTIAL
+        assert "peer1 says unexpectedly_unpinned" in seen.detail
+        delivery = target.repair(dag, (), LABEL, QUIET)
+        assert (delivery.state, delivery.bytes_sent) == (State.HELD, 0)
+        assert str(root) in one_peer.node.pins()
+        target.unpin(root, LABEL)
+
+
+def test_a_damaged_leaf_is_seen_only_through_the_node_and_heals_after_a_drop(one_peer: ClusterPeer) -> None:
+    dag = bundle(f"rot {os.getpid()}")
+    root, leaf = dag.layout.root, leaves(dag)[5]
+    with (
+        closing(cluster_target(one_peer.rest)) as blind,
+        closing(cluster_target(one_peer.rest, node_of(one_peer))) as target,
+    ):
+        target.publish(dag, LABEL, QUIET)
+        file = one_peer.node.block_file(leaf)
+        file.chmod(0o644)
+        file.write_bytes(b"rotten".ljust(file.stat().st_size, b"!"))
+        assert look(blind, root, Check.FULL)[0].state is State.HELD
+        seen, _ = look(target, root, Check.FULL)
+        assert (seen.state, seen.damaged) == (State.PARTIAL, (leaf,))
+        assert "ipfs repo verify --drop" in seen.needs
+        one_peer.node.run("repo", "verify", "--drop")
+        delivery = target.repair(dag, (leaf,), LABEL, QUIET)
+        assert delivery.state is State.HELD
+        assert delivery.bytes_sent < dag.layout.size
+        assert look(target, root, Check.FULL)[0].state is State.HELD
+        target.unpin(root, LABEL)
+
+
+def test_a_cut_upload_leaves_no_pin(one_peer: ClusterPeer) -> None:
+    dag = bundle(f"cut {os.getpid()}")
+    with closing(cluster_target(one_peer.rest)) as target:
+        with pytest.raises(Exception, match="is lost"):
+            target.publish(Without(dag, [len(dag.layout) - 1]), LABEL, QUIET)
+        assert state(target, dag.layout.root) is State.ABSENT
+
+
+PASSWORD = "canary-5up3r"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterPeer]:
+    """A peer that asks who is there."""
+    if missing := missing_programs():
+        pytest.skip(missing)
+    with cluster(tmp_path_factory.mktemp("guarded"), basic_auth={"ci": PASSWORD}) as running:
+        yield running[0]
+
+
+class TestSecrets:
+    """Both APIs of a peer that asks who is there: Basic with a password, Bearer with its own token."""
+
+    def cluster(self, peer: ClusterPeer, secret: str) -> Target:
+        spec = TargetSpec("c", "ipfs-cluster", {"api": peer.rest, "token_env": "TOKEN"}, Where("t"))
+        return open_target(spec, root=Path(), environ={"TOKEN": secret})
+
+    def service(self, peer: ClusterPeer, secret: str) -> Target:
+        spec = TargetSpec("p", "pinning-service", {"endpoint": peer.psa, "token_env": "TOKEN"}, Where("t"))
+        return open_target(spec, root=Path(), environ={"TOKEN": secret})
+
+    def test_a_password_and_a_token_both_work(self, guarded: ClusterPeer) -> None:
+        _, body = call(f"{guarded.rest}/token", method="POST", headers=guarded.headers)
+        token = json.loads(body)["token"]
+        dag = bundle("guarded")
+        with closing(self.cluster(guarded, f"ci:{PASSWORD}")) as target:
+            assert target.publish(dag, LABEL, QUIET).state is State.HELD
+        for target in (self.cluster(guarded, token), self.service(guarded, token)):
+            with closing(target):
+                inventory = target.observe([Expected(dag.layout.root, (LABEL,))], Check.QUICK, MARK, QUIET)
+                assert inventory.observations[dag.layout.root].state is State.HELD
+
+    def test_a_wrong_secret_is_denied_and_never_shown(self, guarded: ClusterPeer) -> None:
+        for target in (self.cluster(guarded, "ci:canary-wrong"), self.service(guarded, "canary-wrong")):
+            with closing(target), pytest.raises(Denied) as caught:
+                target.observe([], Check.QUICK, MARK, QUIET)
+            assert "canary" not in f"{caught.value} {caught.value.hint}"
+
+
+class TestThreePeers:
+    """A cluster of three that loses a peer and gets it back, or loses blocks, or a Kubo."""
+
+    @pytest.fixture
+    def peers(self, tmp_path: Path) -> Iterator[list[ClusterPeer]]:
+        if missing := missing_programs():
+            pytest.skip(missing)
+        with cluster(tmp_path, 3) as running:
+            yield running
+
+    def test_a_peer_dies_is_replaced_and_returns(self, peers: list[ClusterPeer]) -> None:
+        dag = bundle("three peers")
+        root = dag.layout.root
+        rules = Rules(factor_min=2, factor_max=2)
+        with closing(cluster_target(peers[0].rest, rules=rules)) as target:
+            assert target.publish(dag, LABEL, QUIET).state is State.HELD
+            seen, _ = look(target, root)
+            assert "pinned on 2 of 2 peers" in seen.checked
+            victim = next(peer for peer in peers[1:] if peer.name in seen.checked)
+
+            victim.stop_cluster(signal.SIGKILL)
+            seen, _ = look(target, root)
+            assert seen.state is State.PARTIAL
+            assert f"{victim.name} does not answer" in seen.detail
+
+            gone = f"{victim.name} is gone from the cluster"
+            wait_until("its pings to be missed", lambda: gone in look(target, root)[0].detail, 20)
+            seen, inventory = look(target, root)
+            assert seen.state is State.PARTIAL
+            assert any(note.startswith(gone) for note in inventory.notes)
+
+            delivery = target.repair(dag, (), LABEL, QUIET)
+            assert (delivery.state, delivery.bytes_sent) == (State.HELD, 0)
+            assert victim.name not in look(target, root)[0].checked
+
+            victim.start_cluster()
+            back = [f"{peer.name} is gone" for peer in peers]
+            wait_until(
+                "it to be back",
+                lambda: (
+                    not any(note.startswith(word) for word in back for note in look(target, root)[1].notes)
+                ),
+                30,
+            )
+            assert state(target, root) is State.HELD
+
+    def test_nodes_that_lost_different_blocks_heal_each_other(self, peers: list[ClusterPeer]) -> None:
+        """No source directory: what one node lost, another still has."""
+        dag = bundle("two halves")
+        root, (one, *_, other) = dag.layout.root, leaves(dag)
+        nodes = [node_of(peer) for peer in peers]
+        with closing(cluster_target(peers[0].rest, *nodes)) as target:
+            assert target.publish(dag, LABEL, QUIET).state is State.HELD
+            seen, _ = look(target, root, Check.FULL)
+            assert (seen.state, seen.damaged) == (State.HELD, ())
+            assert "pinned on 3 of 3 peers" in seen.checked
+
+            peers[0].node.block_file(one).unlink()
+            peers[1].node.block_file(other).unlink()
+            seen, _ = look(target, root, Check.FULL)
+            assert seen.state is State.PARTIAL
+            assert set(seen.damaged) == {one, other}
+            assert "kubo of peer1: " in seen.detail
+            assert "kubo of peer2: " in seen.detail
+
+            with closing(target.dag(root)) as donor:
+                delivery = target.repair(donor, seen.damaged, LABEL, QUIET)
+            assert delivery.state is State.HELD
+            assert 0 < delivery.bytes_sent < dag.layout.size
+            assert look(target, root, Check.FULL)[0].state is State.HELD
+
+            peers[2].node.stop(signal.SIGKILL)
+            seen, inventory = look(target, root)
+            assert seen.state is State.PARTIAL
+            assert "peer3 does not answer" in seen.detail
+            assert any("the blocks on kubo of peer3 could not be checked" in note for note in inventory.notes)
