@@ -90,6 +90,11 @@ def judge(
     )
 
 
+def why(error: str) -> str:
+    """A peer's own error, fit for a person: a failed dial lists every address that was tried."""
+    return "it cannot be dialled" if "failed to dial" in error else clean(error, limit=_SHOWN)
+
+
 def _stuck(peer: PeerStatus, now: datetime, rules: Rules) -> bool:
     return peer.status == "pinning" and peer.since is not None and now - peer.since > rules.stuck_after
 
@@ -128,9 +133,9 @@ def _details(
         if peer.name in stuck:
             words.append(f"{peer.name} is stuck fetching it since {peer.since:%Y-%m-%d %H:%M} UTC")
         elif peer.status == "cluster_error":
-            words.append(f"{peer.name} does not answer: {clean(peer.error, limit=_SHOWN)}")
+            words.append(f"{peer.name} does not answer: {why(peer.error)}")
         elif peer.status != "pinned":
-            said = f": {clean(peer.error, limit=_SHOWN)}" if peer.error else ""
+            said = f": {why(peer.error)}" if peer.error else ""
             words.append(f"{peer.name} says {clean(peer.status)}{said}")
     words += [f"{name} is gone from the cluster" for name in vanished]
     if entry.expires is not None:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.content.cid import Cid
-from reconciler.net.outcomes import clean
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
-from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge
+from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge, why
 from reconciler.targets.ipfs_cluster.nodes import Nodes, NodesReport
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, Statuses
 from reconciler.targets.ipfs_cluster.wire import Alert, Entry, Peer, gone
@@ -32,7 +31,11 @@ class World:
     @property
     def names(self) -> dict[str, str]:
         """Names of peers by id, also of those that are gone."""
-        return gone(self.peers, self.alerts) | {peer.peer: peer.name for peer in self.peers}
+        seen = {one.peer: one.name for status in self.statuses.by_cid.values() for one in status.peers}
+        named = {
+            peer.peer: peer.name for peer in self.peers if not peer.error
+        }  # one that is down has no name
+        return gone(self.peers, self.alerts) | seen | named
 
 
 def look(rest: ClusterRest) -> World:
@@ -121,7 +124,7 @@ def _peer_notes(world: World) -> list[str]:
     ]
     for peer in world.peers:
         if peer.error:
-            notes.append(f"{peer.name} does not answer: {clean(peer.error)}")
+            notes.append(f"{world.names.get(peer.peer, peer.name)} does not answer: {why(peer.error)}")
         elif peer.ipfs_error:
-            notes.append(f"the Kubo behind {peer.name} does not answer: {clean(peer.ipfs_error)}")
+            notes.append(f"the Kubo behind {peer.name} does not answer: {why(peer.ipfs_error)}")
     return notes

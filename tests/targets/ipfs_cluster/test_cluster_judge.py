@@ -117,6 +117,13 @@ class TestExpiry:
         assert "expires" in seen.detail
 
 
+def test_a_failed_dial_is_said_in_words() -> None:
+    error = "failed to dial: failed to dial 12D3KooW: all dials failed\n  * [/ip4/127.0.0.1/tcp/1] refused"
+    peer = PeerStatus("id-a", "a", "cluster_error", error, NOW)
+    seen = judge(ENTRY, Status(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
+    assert "a does not answer: it cannot be dialled" in seen.detail
+
+
 def test_words_of_peers_cannot_write_on_the_terminal() -> None:
     peer = PeerStatus("id-a", "a", "cluster_error", "\x1b[2Jboo\n::error::" + "x" * 500, NOW)
     seen = judge(ENTRY, Status(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
