@@ -13,21 +13,16 @@ import sys
 
 def main() -> None:
     """Entry point of the command `reconcile`."""
-    import typer
-
-    from reconciler.cli.app import app
     from reconciler.cli.failure import show_failure
     from reconciler.errors import ExitCode, ReconcilerError
 
     try:
-        code = app(prog_name="reconcile", standalone_mode=False) or ExitCode.OK
-    except typer.TyperException as error:
-        code = show_failure(error.format_message(), hint=_usage_hint(error), code=ExitCode.USAGE)
+        code = _run()
     except ReconcilerError as error:
         code = show_failure(
             error.message, hint=error.hint, where=str(error.where or ""), code=error.exit_code
         )
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         code = show_failure("interrupted", hint="run again to finish", code=ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -44,6 +39,34 @@ def main() -> None:
             code=ExitCode.ERROR,
         )
     sys.exit(int(code))
+
+
+def _run() -> int:
+    """The command that the arguments name, the quick way where there is one."""
+    from reconciler.cli.quick import plain_resolve
+
+    plain = plain_resolve(sys.argv[1:])
+    if plain is None:
+        return _run_command_line()
+    from reconciler.cli.places import find_layout
+    from reconciler.cli.resolve_command import show_resolution
+
+    return show_resolution(find_layout(plain.directory), plain.ref, as_json=plain.as_json)
+
+
+def _run_command_line() -> int:
+    import typer
+
+    from reconciler.cli.app import app
+    from reconciler.cli.failure import show_failure
+    from reconciler.errors import ExitCode
+
+    try:
+        return app(prog_name="reconcile", standalone_mode=False) or ExitCode.OK
+    except typer.TyperException as error:
+        return show_failure(error.format_message(), hint=_usage_hint(error), code=ExitCode.USAGE)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 def _usage_hint(error: object) -> str:

@@ -1,7 +1,5 @@
 """The command `reconcile` and its subcommands; each only maps flags to a function in a file of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +52,8 @@ def reconcile(
     """
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context, context.invoked_subcommand)
-        context.obj = context.params["directory"]
+        given = context.params["directory"]
+        context.obj = Path(given) if given is not None else None
         return 0
     from reconciler.cli.loop_commands import run_loop, show_plan
 

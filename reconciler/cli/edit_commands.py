@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.cli import output as out
-from reconciler.cli.options import INDEX
+from reconciler.cli.places import INDEX
 from reconciler.content.scan import scan
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.edits import add_version, write_edit

@@ -1,7 +1,5 @@
 """The commands about the index and its files: those that change no target."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

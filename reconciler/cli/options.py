@@ -4,21 +4,17 @@
 returns, and the command line shows the maker's own parameters in its place.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from reconciler.errors import UsageError
+from reconciler.cli.places import find_layout
 from reconciler.loop.settings import Drift, Layout, ProposeMode, Settings
-from reconciler.targets.interface import Check
-
-INDEX = Path("releases/index.yaml")
+from reconciler.targets.check import Check
 
 R = TypeVar("R")
 
@@ -57,26 +53,7 @@ def layout(
 
     Raises UsageError when there is no index, or when something given is not there.
     """
-    directory = directory or context.obj
-    if directory is not None and not directory.is_dir():
-        raise UsageError(f"not a directory: {str(directory)!r}")
-    root = directory if directory is not None else _upwards() if index is None else Path()
-    file = index if index is not None else root / INDEX
-    if not file.is_file():
-        raise UsageError(
-            f"no index at {str(file)!r}",
-            hint="`reconcile init` makes one, `-C DIR` names another repository",
-        )
-    if targets is not None and not targets.is_file():
-        raise UsageError(f"no targets file at {str(targets)!r}")
-    if source_root is not None and not source_root.is_dir():
-        raise UsageError(f"--source-root is not a directory: {str(source_root)!r}")
-    return Layout(
-        root=root,
-        index_file=file,
-        targets_file=targets if targets is not None else file.with_name("targets.yaml"),
-        source_root=source_root if source_root is not None else root,
-    )
+    return find_layout(directory or context.obj, index, targets, source_root)
 
 
 def settings(
@@ -157,7 +134,7 @@ def takes(
             rest = {name: value for name, value in values.items() if name in own}
             return command(**{maker.__name__: make if lazily else make()}, **rest)
 
-        own = _parameters(command)
+        own = dict(_parameters(command))
         shared = _parameters(expanded)
         del own[maker.__name__]
         _sign(run, {**own, **shared})
@@ -166,25 +143,17 @@ def takes(
     return decorate
 
 
+@cache
 def _expand(maker: Callable[..., Any]) -> Callable[..., Any]:
     return takes(layout)(maker) if "layout" in _parameters(maker) else maker
 
 
+@cache
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(function, eval_str=True).parameters)
+    return dict(inspect.signature(function).parameters)
 
 
 def _sign(function: Callable[..., Any], parameters: dict[str, inspect.Parameter]) -> None:
     ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
     function.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined] # inspect reads it
     function.__annotations__ = {p.name: p.annotation for p in ordered}
-
-
-def _upwards() -> Path:
-    """The nearest directory upwards that has an index, written relative to here; else here."""
-    steps = Path()
-    for _ in Path.cwd().parts:
-        if (steps / INDEX).is_file():
-            return steps
-        steps = steps / ".."
-    return Path()

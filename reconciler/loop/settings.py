@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from reconciler.targets.interface import Check
+from reconciler.targets.check import Check
 
 
 class ProposeMode(StrEnum):

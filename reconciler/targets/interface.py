@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.progress import Progress
+from reconciler.targets.check import Check as Check  # noqa: PLC0414 - a word of this interface
 
 if TYPE_CHECKING:
     from reconciler.net.retry import RetryBudget
@@ -38,14 +39,6 @@ class State(StrEnum):
     PENDING = "pending"  #: accepted, not there yet; waiting is no failure
     FAILED = "failed"  #: the target itself gave up on it
     UNKNOWN = "unknown"  #: could not be looked at; nothing is done on a guess
-
-
-class Check(StrEnum):
-    """How deep `observe` looks."""
-
-    QUICK = "quick"  #: listings and sizes only; the number of requests does not grow with the versions
-    SAMPLE = "sample"  #: random leaves are read and hashed as well
-    FULL = "full"  #: every block is read and hashed
 
 
 @dataclass(frozen=True, slots=True)
