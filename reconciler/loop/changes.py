@@ -76,7 +76,9 @@ class Repair(Deliver):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relabel(OnTarget):
-    """The root is held under a label of ours that no version asks for any more."""
+    """The root is held under a label that no version of this index asks for; where a root carries several
+    labels, the old one may stay beside ours.
+    """
 
     kind: ClassVar[str] = "relabel"
     old: str

@@ -204,11 +204,15 @@ def _origin_targets(selection: Selection, world: World, version: Version, target
 def _label_change(
     selection: Selection, world: World, version: Version, target: str, seen: Observation
 ) -> Change | None:
-    """A Relabel when the root is held only under labels of ours that no version asks for there any more."""
+    """A Relabel when the root is held only under labels of ours that no version asks for there any more, or
+    only for others, where a root carries several labels: theirs would be gone with their next prune.
+    """
     index = selection.index
     ours = [label for label in seen.labels if label.startswith(index.mark)]
-    if not ours or index.label(version) in ours:
+    if index.label(version) in ours:
         return None
+    if not ours and (world.capabilities[target].one_label or not seen.labels):
+        return None  # `adopt` takes a foreign pin over, on the user's word
     sharing = {
         index.label(v)
         for v in index.versions()
@@ -216,14 +220,15 @@ def _label_change(
     }
     if sharing.intersection(ours):
         return None
+    old = (ours or seen.labels)[0]
     return Relabel(
         model=version.model,
         version=version.version,
         target=target,
         root=seen.root,
-        reason=f"held under {ours[0]}",
+        reason=f"held under {old}",
         label=index.label(version),
-        old=ours[0],
+        old=old,
     )
 
 

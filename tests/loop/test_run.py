@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -591,3 +592,22 @@ def test_without_a_proposal_the_index_stays_and_the_next_plan_is_empty(two: Rele
     assert kinds(two.plan(propose=ProposeMode.NONE)) == []
     plan = two.plan()
     assert kinds(plan) == [("resolve-cid", "m@1.0.0", None), ("write-record", "m@1.0.0", None)]
+
+
+def test_a_root_that_others_keep_gets_our_label_beside_theirs(two: Releases) -> None:
+    two.apply()
+    root = two.cid("m@1.0.0")
+    two.memory["a"].held[root].labels = ["reconciler/other/x@1.0.0"]
+    assert kinds(two.plan()) == [("relabel", "m@1.0.0", "a")]
+    two.apply()
+    assert set(two.memory["a"].held[root].labels) == {"reconciler/other/x@1.0.0", "reconciler/acme/m@1.0.0"}
+    assert kinds(two.plan()) == []
+
+
+def test_a_target_with_one_label_leaves_theirs_alone(two: Releases) -> None:
+    two.apply()
+    root = two.cid("m@1.0.0")
+    target = two.memory["a"]
+    target.capabilities = replace(target.capabilities, one_label=True)
+    target.held[root].labels = ["backups"]
+    assert kinds(two.plan()) == []
