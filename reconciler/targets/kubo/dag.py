@@ -6,7 +6,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import BlockUnavailable
 from reconciler.targets.healing import prove_layout
-from reconciler.targets.kubo.rpc import KuboRpc
+from reconciler.targets.kubo.rpc import KuboRpc, WrongBytes
 
 
 class KuboBlocks:
@@ -17,11 +17,12 @@ class KuboBlocks:
 
     def read_block(self, cid: Cid) -> bytes:
         """The verified block. Raises BlockUnavailable when it is missing or damaged there, PeerError."""
-        data = self._rpc.block_get(cid)
+        try:
+            data = self._rpc.block_get(cid)
+        except WrongBytes:
+            raise NotGoodThere(self._rpc.name, cid, damaged=True) from None
         if data is None:
             raise NotGoodThere(self._rpc.name, cid, damaged=False)
-        if not cid.matches(data):
-            raise NotGoodThere(self._rpc.name, cid, damaged=True)
         return data
 
     def close(self) -> None:

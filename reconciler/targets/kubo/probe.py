@@ -16,7 +16,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.progress import Progress
 from reconciler.targets.kubo.export import good_positions
-from reconciler.targets.kubo.rpc import KuboRpc
+from reconciler.targets.kubo.rpc import KuboRpc, WrongBytes
 
 _THREADS = 8
 _SMALL = 64 << 10  # bytes; below, a request costs more than the block
@@ -90,7 +90,11 @@ class Prober:
         total = sum(layout.block_size(position) for position in positions)
 
         def one(position: int) -> None:
-            found.content(position, self._rpc.block_get(layout.cid(position)))
+            try:
+                if self._rpc.block_get(layout.cid(position)) is None:
+                    found.missing.add(position)
+            except WrongBytes:
+                found.wrong.add(position)
             task.advance(layout.block_size(position))
 
         with progress.task(f"{title}: reading blocks", total) as task:
@@ -131,20 +135,14 @@ class _Collector:
 
     def __init__(self, layout: DagLayout) -> None:
         self._layout = layout
-        self._missing: set[int] = set()
-        self._wrong: set[int] = set()
+        self.missing: set[int] = set()
+        self.wrong: set[int] = set()
 
     def size(self, position: int, size: int | None) -> None:
         if size is None:
-            self._missing.add(position)
+            self.missing.add(position)
         elif size != self._layout.block_size(position):
-            self._wrong.add(position)
-
-    def content(self, position: int, data: bytes | None) -> None:
-        if data is None:
-            self._missing.add(position)
-        elif not self._layout.cid(position).matches(data):
-            self._wrong.add(position)
+            self.wrong.add(position)
 
     def findings(self) -> Findings:
-        return Findings(frozenset(self._missing), frozenset(self._wrong))
+        return Findings(frozenset(self.missing), frozenset(self.wrong))

@@ -16,7 +16,7 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
 from reconciler.net.client import HttpClient, Params
-from reconciler.net.outcomes import Rejected, Stalled
+from reconciler.net.outcomes import Rejected, Stalled, Transient
 from reconciler.net.response import Response
 from reconciler.net.upload import Upload, multipart_file
 from reconciler.targets import fields
@@ -26,10 +26,15 @@ _PINS_LIMIT = 512 << 20  # bytes; about four million pins
 _BLOCK_LIMIT = 16 << 20  # bytes; a damaged block may be longer than any block is
 _SLOWEST_READ = 16 << 20  # bytes a second at which a node reads its own blocks while it says nothing
 _FLUSHING = 60.0  # seconds in which a node writes out the end of an import
+_WRONG_SIZE = -1  # of a block that the node itself finds damaged
 _NOT_HERE = "block was not found locally"
 _WRONG_HASH = "different hash than requested"  # with Datastore.HashOnRead
 _NOT_PINNED = ("is not pinned", "not pinned or pinned indirectly")
 _TIMED_OUT = "context deadline exceeded"
+
+
+class WrongBytes(Exception):
+    """The node has other bytes under a CID than the CID says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +156,33 @@ class KuboRpc:
             if _NOT_HERE in error.reason:
                 return None
             if _WRONG_HASH in error.reason:
-                return -1
+                return _WRONG_SIZE
             raise
         return fields.number(self.name, fields.record(self.name, answer.json(), "a block's size"), "Size")
 
     def block_get(self, cid: Cid) -> bytes | None:
-        """What the node says the block is, not verified; None when it does not have it."""
+        """The verified bytes of a block; None when the node does not have it.
+
+        Raises WrongBytes when the node has other bytes under `cid`. Bytes that were only lost or replaced on
+        their way (a web page, fewer than the node has) say nothing about the block: they are Stalled or
+        Transient.
+        """
         try:
-            return self._call("block/get", [("arg", str(cid)), ("offline", "true")], limit=_BLOCK_LIMIT).body
+            answer = self._call("block/get", [("arg", str(cid)), ("offline", "true")], limit=_BLOCK_LIMIT)
         except Rejected as error:
             if _NOT_HERE in error.reason:
                 return None
             if _WRONG_HASH in error.reason:
-                return b"" if cid.digest != _EMPTY_DIGEST else b"\0"
+                raise WrongBytes from None
             raise
+        if cid.matches(answer.body):
+            return answer.body
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            raise Stalled(self.name, "answered with a web page instead of a block")
+        size = self.block_size(cid)
+        if size is not None and size not in (len(answer.body), _WRONG_SIZE):
+            raise Transient(self.name, f"sent {len(answer.body)} of the {size} bytes of block {cid}")
+        raise WrongBytes
 
     def block_rm(self, wanted: Sequence[Cid]) -> dict[Cid, str]:
         """Remove blocks.
@@ -303,6 +321,3 @@ class KuboRpc:
             silence=self.http.timeouts.silence + patience,
             total=self.http.timeouts.total + patience,
         )
-
-
-_EMPTY_DIGEST = cids.of(cids.RAW, b"").digest
