@@ -14,9 +14,10 @@ from reconciler.errors import ExitCode, ReconcilerError, UsageError
 from reconciler.loop.changes import Plan, Report
 from reconciler.loop.document import plan_document, report_document
 from reconciler.loop.lock import run_lock
+from reconciler.loop.propose import PullRequests
 from reconciler.loop.run import Run
 from reconciler.loop.saved import require_same
-from reconciler.loop.settings import Settings
+from reconciler.loop.settings import ProposeMode, Settings
 from reconciler.render.text import plan_text, report_text
 from reconciler.render.words import plain
 
@@ -50,7 +51,7 @@ def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings.layout.make_state()
     with run_lock(settings.layout.state, "reconcile" if saved is None else "reconcile apply"):
-        with out.progress() as progress, Run(settings, os.environ, progress) as run:
+        with out.progress() as progress, Run(settings, os.environ, progress, _pull_requests(settings)) as run:
             plan = run.plan()
             if saved is not None:
                 require_same(saved, plan)
@@ -62,6 +63,15 @@ def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None 
     if report.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.PARTIAL if report.failed else ExitCode.OK
+
+
+def _pull_requests(settings: Settings) -> PullRequests | None:
+    if settings.propose is not ProposeMode.PULL_REQUEST:
+        return None
+    from reconciler.forges.open import open_forge
+    from reconciler.render.proposal import describe
+
+    return PullRequests(lambda: open_forge(os.environ), describe)
 
 
 def _save(path: Path, plan: Plan) -> None:

@@ -1,19 +1,25 @@
-"""Resolved CIDs and records back to git: into the working tree, or as a commit on a branch."""
+"""Resolved CIDs and records back to git: into the working tree, onto a branch, or as a pull request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from reconciler.content import profile
 from reconciler.content.directory_dag import Identity
 from reconciler.errors import ReconcilerError, UsageError
+from reconciler.forges.interface import BranchOutcome, ProposalResult
 from reconciler.index.edits import set_cids, write_edit
 from reconciler.index.model import Record
 from reconciler.index.records import render_record, write_record
 from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
 from reconciler.loop.recorded import records_directory
 from reconciler.loop.settings import PROPOSAL_BRANCH, ProposeMode, Settings
+
+if TYPE_CHECKING:
+    from reconciler.forges.open import OpenForge
 
 
 def make_record(model: str, version: str, identity: Identity) -> Record:
@@ -32,21 +38,41 @@ def make_record(model: str, version: str, identity: Identity) -> Record:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PullRequests:
+    """Where pull requests go, and how they are worded: `describe` makes title and body of the versions (with
+    their CIDs), their records, and the records' directory in the repository.
+    """
+
+    open_forge: Callable[[], OpenForge]
+    describe: Callable[[Sequence[tuple[str, str]], Sequence[Record], str], tuple[str, str]]
+
+
 class Proposer:
     """Writes back what a run found out. `text` is the index as the run loaded it; if the file differs from it
     by then, nothing is written and the error says so."""
 
     def __init__(
-        self, settings: Settings, text: bytes, identities: Callable[[], Mapping[str, Identity]]
+        self,
+        settings: Settings,
+        text: bytes,
+        identities: Callable[[], Mapping[str, Identity]],
+        pull_requests: PullRequests | None = None,
     ) -> None:
         self._settings = settings
         self._text = text
         self._identities = identities
+        self._pull_requests = pull_requests
+        self.result: ProposalResult | None = None  #: the pull request, once there was one
 
     def check(self) -> None:
         """Raise UserError now for what would make the proposal impossible later, so that nothing is
         published.
         """
+        if self._settings.propose is ProposeMode.PULL_REQUEST:
+            self._name_in_repository()
+            self._opened().forge.close()
+            return
         if self._settings.propose is not ProposeMode.BRANCH:
             return
         from reconciler.forges.branch import is_committed
@@ -86,6 +112,8 @@ class Proposer:
         text, records = self._contents(changes)
         if self._settings.propose is ProposeMode.BRANCH:
             return self._to_branch(text, records, changes)
+        if self._settings.propose is ProposeMode.PULL_REQUEST:
+            return self._to_forge(text, records, changes)
         directory = records_directory(layout.index_file)
         for record in records:  # before the index: a record alone claims nothing
             write_record(directory, record)
@@ -113,13 +141,52 @@ class Proposer:
 
     def _to_branch(self, text: bytes, records: Sequence[Record], changes: Sequence[WriteBack]) -> str:
         from reconciler.forges.branch import commit_to_branch
-        from reconciler.forges.interface import BranchOutcome
 
         root, files = self._settings.layout.root, self._files(text, records)
         result = commit_to_branch(root, files, PROPOSAL_BRANCH, _message(changes))
         if result.outcome is BranchOutcome.HUMAN_EDITED:
             raise ReconcilerError(result.detail, hint="merge or delete that branch, then run again")
         return f"branch {result.branch} {result.outcome.value}"
+
+    def tidy(self) -> None:
+        """Close a pull request of ours that is still open although nothing is left to propose."""
+        if self._settings.propose is ProposeMode.PULL_REQUEST:
+            self._to_forge(self._text, (), ())
+
+    def _to_forge(self, text: bytes, records: Sequence[Record], changes: Sequence[WriteBack]) -> str:
+        from reconciler.forges.interface import Proposal
+        from reconciler.forges.propose import propose
+
+        assert self._pull_requests is not None  # noqa: S101 - `_opened` was asked before anything was applied
+        cids = list(dict.fromkeys((change.ref, str(change.root)) for change in changes))
+        name = self._name_in_repository()
+        title, body = "", ""
+        if cids:
+            title, body = self._pull_requests.describe(
+                cids, records, str(PurePosixPath(name).with_name("records"))
+            )
+        opened = self._opened()
+        try:
+            branch, self.result = propose(
+                opened.forge,
+                self._files(text, records) or {name: text},
+                _message(changes),
+                Proposal(title, body, opened.base),
+                planned=opened.planned,
+                farewell="Nothing is left to propose: the index has every CID.",
+            )
+        finally:
+            opened.forge.close()
+        if branch.outcome in (BranchOutcome.HUMAN_EDITED, BranchOutcome.BASE_MOVED):
+            raise ReconcilerError(
+                branch.detail, hint="merge or delete that branch, or run on the newest commit"
+            )
+        return f"pull request {self.result.url or ''} {self.result.outcome.value}"
+
+    def _opened(self) -> OpenForge:
+        if self._pull_requests is None:
+            raise UsageError("this run has no forge to propose to")
+        return self._pull_requests.open_forge()
 
 
 def _message(changes: Sequence[WriteBack]) -> str:

@@ -13,6 +13,7 @@ from typing import Self
 from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.errors import ReconcilerError, SafetyRefusal
+from reconciler.forges.interface import ProposalResult
 from reconciler.index.history import check_frozen
 from reconciler.index.load import load_index
 from reconciler.index.model import Version
@@ -21,7 +22,7 @@ from reconciler.loop.apply import apply_plan
 from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack
 from reconciler.loop.observe import observe
 from reconciler.loop.plan import lacking, make_changes
-from reconciler.loop.propose import Proposer
+from reconciler.loop.propose import Proposer, PullRequests
 from reconciler.loop.recorded import check_records
 from reconciler.loop.removals import removals
 from reconciler.loop.safety import Limits, refusals
@@ -42,10 +43,18 @@ class Run:
     Raises InvalidIndex, UsageError when made from an index or flags that do not hold.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], progress: Progress) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        progress: Progress,
+        pull_requests: PullRequests | None = None,
+    ) -> None:
         layout = settings.layout
         stamps = layout.cache if settings.use_cache else None
         self.settings = settings
+        self.proposal: ProposalResult | None = None  #: the pull request that `apply` made or found
+        self._pull_requests = pull_requests
         self.progress = Stoppable(progress)
         self.index = load_index(layout.index_file, stamps=stamps)
         self._index_text = layout.index_file.read_bytes()
@@ -164,7 +173,7 @@ class Run:
         if any(isinstance(change, WriteBack) for change in plan.changes):
             proposer.check()
         versions: dict[str, Version] = {version.ref: version for version in self.index.versions()}
-        return apply_plan(
+        report = apply_plan(
             plan,
             targets=self._targets,
             versions=versions,
@@ -173,9 +182,13 @@ class Run:
             progress=self.progress,
             report_only=self._report_only,
         )
+        if not any(isinstance(change, WriteBack) for change in plan.changes) and not report.interrupted:
+            proposer.tidy()
+        self.proposal = proposer.result
+        return report
 
     def _proposer(self) -> Proposer:
-        return Proposer(self.settings, self._index_text, self.sources.identities)
+        return Proposer(self.settings, self._index_text, self.sources.identities, self._pull_requests)
 
     def _without_proposed(self, changes: list[Change]) -> tuple[list[Change], list[str]]:
         """`changes` without the proposal that waits on its branch already, and a note that says so."""

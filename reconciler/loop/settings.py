@@ -14,6 +14,7 @@ class ProposeMode(StrEnum):
 
     WRITE = "write"  #: into the working tree
     BRANCH = "branch"  #: a commit on PROPOSAL_BRANCH; working tree and git index stay as they are
+    PULL_REQUEST = "pull-request"  #: one pull request on the forge that the environment names
     NONE = "none"  #: nowhere
 
 

@@ -1,0 +1,94 @@
+"""The forge that a run's environment names: GitHub Actions says it all, elsewhere a few variables do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.errors import UsageError
+from reconciler.forges.interface import Forge
+from reconciler.net.secret import Secret
+from reconciler.progress import QUIET, Progress
+
+TOKEN = "RECONCILE_FORGE_TOKEN"  # noqa: S105 - the name of a variable
+KINDS = ("github", "gitlab", "gitea")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenForge:
+    """A forge, the branch that proposals are for, and the commit of it that this run looks at (None:
+    unknown).
+    """
+
+    forge: Forge
+    base: str
+    planned: str | None
+
+
+def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenForge:
+    """The forge that `environ` names; nothing is sent yet.
+
+    In GitHub Actions: GITHUB_REPOSITORY, GITHUB_API_URL, GITHUB_REF_NAME and GITHUB_SHA. Elsewhere
+    RECONCILE_FORGE (github, gitlab, gitea) with RECONCILE_FORGE_REPOSITORY, RECONCILE_FORGE_API,
+    RECONCILE_FORGE_GIT (the address that git pushes to, not for github) and RECONCILE_FORGE_BASE. The token
+    is RECONCILE_FORGE_TOKEN, in GitHub Actions also GITHUB_TOKEN. Raises UsageError, naming the variable.
+    """
+    if environ.get("GITHUB_ACTIONS") == "true" and "RECONCILE_FORGE" not in environ:
+        return _in_actions(environ, progress)
+    kind = _required(environ, "RECONCILE_FORGE")
+    repository, base = (
+        _required(environ, "RECONCILE_FORGE_REPOSITORY"),
+        _required(environ, "RECONCILE_FORGE_BASE"),
+    )
+    token = _token(environ, TOKEN)
+    if kind == "github":
+        from reconciler.forges.github import GitHub
+        from reconciler.forges.github.forge import PUBLIC_API
+
+        api = environ.get("RECONCILE_FORGE_API", PUBLIC_API)
+        return OpenForge(GitHub(repository, token, api_url=api, progress=progress), base, None)
+    api, git = _required(environ, "RECONCILE_FORGE_API"), _required(environ, "RECONCILE_FORGE_GIT")
+    if kind == "gitlab":
+        from reconciler.forges.gitlab import gitlab
+
+        return OpenForge(gitlab(repository, token, git_url=git, api_url=api, progress=progress), base, None)
+    if kind == "gitea":
+        from reconciler.forges.gitea import gitea
+
+        return OpenForge(gitea(repository, token, git_url=git, api_url=api, progress=progress), base, None)
+    raise UsageError(f"RECONCILE_FORGE is {kind!r}", hint=f"it is one of {', '.join(KINDS)}")
+
+
+def _in_actions(environ: Mapping[str, str], progress: Progress) -> OpenForge:
+    from reconciler.forges.github import GitHub
+
+    if environ.get("GITHUB_REF_TYPE") != "branch" or environ.get("GITHUB_REF", "").startswith("refs/pull/"):
+        raise UsageError(
+            f"a proposal is for a branch, and this workflow runs for {environ.get('GITHUB_REF', 'no ref')!r}",
+            hint="run it on push to a branch, or on a schedule",
+        )
+    forge = GitHub(
+        _required(environ, "GITHUB_REPOSITORY"),
+        _token(environ, TOKEN, "GITHUB_TOKEN"),
+        api_url=_required(environ, "GITHUB_API_URL"),
+        progress=progress,
+    )
+    return OpenForge(forge, _required(environ, "GITHUB_REF_NAME"), environ.get("GITHUB_SHA") or None)
+
+
+def _token(environ: Mapping[str, str], *names: str) -> Secret:
+    for name in names:
+        if environ.get(name):
+            return Secret(environ[name])
+    raise UsageError(
+        f"no token: {' or '.join(names)} is not set", hint="give the run a token that may open pull requests"
+    )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    if not environ.get(name):
+        raise UsageError(
+            f"{name} is not set, so there is no forge to propose to",
+            hint="--propose pull-request runs in GitHub Actions, or with the RECONCILE_FORGE variables",
+        )
+    return environ[name]

@@ -1,0 +1,153 @@
+"""`--propose pull-request`: one pull request with the CIDs, never over a person's work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import UsageError
+from reconciler.forges.clock import Clock
+from reconciler.forges.github import GitHub
+from reconciler.forges.interface import PROPOSAL_BRANCH, ProposalOutcome
+from reconciler.forges.open import OpenForge, open_forge
+from reconciler.loop.propose import PullRequests
+from reconciler.loop.run import Run
+from reconciler.loop.settings import Layout, ProposeMode, Settings
+from reconciler.net.secret import Secret
+from reconciler.progress import QUIET
+from reconciler.render.proposal import describe
+from tests.forges.fake_github import FakeGitHub
+from tests.support.releases import Releases
+
+INDEX = "releases/index.yaml"
+ACTIONS = {"GITHUB_ACTIONS": "true", "GITHUB_REF_TYPE": "branch"}
+
+
+class Job:
+    """Runs over one repository; pull requests go to a fake GitHub, each run starts from the base branch."""
+
+    def __init__(self, root: Path) -> None:
+        self.releases = Releases(root)
+        self.releases.add("m@1.0.0")
+        self.releases.write()
+        self.fake = FakeGitHub()
+        self.fake.push("main", {INDEX: self.index.read_bytes()}, "Add m 1.0.0")
+
+    @property
+    def index(self) -> Path:
+        return self.releases.index_file
+
+    def check_out(self) -> None:
+        for path, data in self.fake.files("main").items():
+            file = self.releases.root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+
+    def open_forge(self) -> OpenForge:
+        clock = Clock(sleep=lambda _: None)
+        forge = GitHub("o/r", Secret(self.fake.token), clock=clock, transport=self.fake.transport)
+        return OpenForge(forge, "main", self.fake.refs["main"])
+
+    def run(self):
+        self.check_out()
+        root = self.releases.root
+        layout = Layout(root, self.index, self.index.with_name("targets.yaml"), root)
+        settings = Settings(layout, propose=ProposeMode.PULL_REQUEST)
+        settings.layout.make_state()
+        requests = PullRequests(self.open_forge, describe)
+        with Run(settings, {}, QUIET, requests) as run:
+            report = run.apply(run.plan())
+            return report, run.proposal
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def test_the_first_run_opens_one_pull_request_and_leaves_the_working_tree_alone(job: Job) -> None:
+    before = job.index.read_bytes()
+    report, proposal = job.run()
+    assert not report.failed
+    assert proposal is not None
+    assert proposal.outcome is ProposalOutcome.CREATED
+    assert job.index.read_bytes() == before
+    (pull,) = job.fake.open_pulls()
+    assert pull["title"] == "Resolve m@1.0.0"
+    assert "reconcile verify" in pull["body"]
+    assert set(job.fake.files(PROPOSAL_BRANCH)) >= {INDEX, "releases/records/m/1.0.0.json"}
+    assert b'"cid": "bafy' in job.fake.files(PROPOSAL_BRANCH)[INDEX]
+
+
+def test_again_changes_nothing_and_opens_no_second_one(job: Job) -> None:
+    job.run()
+    tip = job.fake.refs[PROPOSAL_BRANCH]
+    _, proposal = job.run()
+    assert proposal is not None
+    assert proposal.outcome is ProposalOutcome.UNCHANGED
+    assert (len(job.fake.pulls), job.fake.refs[PROPOSAL_BRANCH]) == (1, tip)
+
+
+def test_after_the_merge_nothing_is_planned_or_proposed(job: Job) -> None:
+    job.run()
+    job.fake.merge(1)
+    report, proposal = job.run()
+    assert report.plan.changes == ()
+    assert proposal is not None
+    assert proposal.outcome is ProposalOutcome.NONE
+    assert job.fake.open_pulls() == []
+
+
+def test_a_pull_request_that_became_pointless_is_closed(job: Job) -> None:
+    job.run()
+    job.fake.push("main", job.fake.files(PROPOSAL_BRANCH), "Write the CID by hand")
+    _, proposal = job.run()
+    assert proposal is not None
+    assert proposal.outcome is ProposalOutcome.CLOSED
+    assert job.fake.open_pulls() == []
+
+
+def test_a_persons_commit_on_the_branch_is_left_and_told(job: Job) -> None:
+    job.run()
+    tip = job.fake.push(PROPOSAL_BRANCH, {"notes.md": b"mine\n"}, "A note")
+    job.releases.add("m@1.1.0")
+    job.releases.write()
+    job.fake.push("main", {INDEX: job.index.read_bytes()}, "Add m 1.1.0")
+    report, _ = job.run()
+    assert report.failed
+    assert job.fake.refs[PROPOSAL_BRANCH] == tip
+
+
+@pytest.mark.parametrize(
+    ("environ", "word"),
+    [
+        ({}, "RECONCILE_FORGE is not set"),
+        (ACTIONS | {"GITHUB_REF": "refs/pull/1/merge"}, "refs/pull/1"),
+        (ACTIONS | {"GITHUB_REPOSITORY": "o/r"}, "no token"),
+        ({"RECONCILE_FORGE": "svn"} | dict.fromkeys(
+            ("RECONCILE_FORGE_REPOSITORY", "RECONCILE_FORGE_BASE", "RECONCILE_FORGE_TOKEN",
+             "RECONCILE_FORGE_API", "RECONCILE_FORGE_GIT"), "x"), "svn"),
+    ],
+)  # fmt: skip
+def test_an_environment_without_a_forge_is_told_before_anything_is_done(environ, word) -> None:
+    with pytest.raises(UsageError, match=word):
+        open_forge(environ)
+
+
+def test_the_environment_of_a_workflow_is_enough() -> None:
+    opened = open_forge(
+        {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_REF_TYPE": "branch",
+            "GITHUB_REF": "refs/heads/main",
+            "GITHUB_REF_NAME": "main",
+            "GITHUB_SHA": "a" * 40,
+            "GITHUB_REPOSITORY": "o/r",
+            "GITHUB_API_URL": "https://github.example.com/api/v3",
+            "GITHUB_TOKEN": "canary",
+        }
+    )
+    assert (opened.base, opened.planned, opened.forge.name) == ("main", "a" * 40, "GitHub")
+    assert "canary" not in repr(opened)
+    opened.forge.close()
