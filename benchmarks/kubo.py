@@ -1,0 +1,120 @@
+"""A running Kubo node on loopback: publishing against `ipfs add -r`, a run with nothing to do, a repair."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.measure import Figure, in_turn, main, seconds
+from reconciler.content.bundle import make_bundle
+from reconciler.content.cid import RAW, of
+from reconciler.content.directory_dag import DirectoryDag
+from reconciler.content.identify import identify
+from reconciler.content.scan import scan
+from reconciler.errors import Where
+from reconciler.index.model import TargetSpec
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check, Expected, State
+from reconciler.targets.kubo import open_target
+from reconciler.targets.kubo.target import KuboTarget
+from tests.support.dags import MemoryDag
+from tests.support.fault_proxy import FaultProxy
+from tests.support.kubo_node import KuboNode, kubo_node
+
+MIB = 1 << 20
+MARK = "reconciler/benchmark/"
+LABEL = f"{MARK}model@1.0.0"
+
+
+def run(quick: bool, directory: Path) -> Iterator[Figure]:
+    """Everything on one node, whose repository lies beside the source."""
+    if shutil.which("ipfs") is None:
+        print("ipfs is not on PATH: nothing measured")
+        return
+    with kubo_node(directory / "node", config={"Datastore.StorageMax": "1TB"}) as node:
+        yield from publishing(node, directory / "large", 2048 // (16 if quick else 1))
+        yield from repairing(node, directory / "repaired", 1200 // (16 if quick else 1))
+        yield from nothing_to_do(node, 100 if quick else 1000)
+
+
+def publishing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
+    """From directory to verified named pin with sums, the CID unknown before; rival: `ipfs add -r`."""
+    weights(source, size)
+
+    def ours() -> None:
+        with closing(target(node.url)) as kubo:
+            assert kubo.publish(packed(source), LABEL, QUIET).state is State.HELD
+
+    timing = in_turn(ours, lambda: node.run("add", "-r", "-Q", str(source)), rounds=3, between=node.empty)
+    detail = f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
+    yield Figure(f"publish {size} MiB to Kubo / ipfs add -r", timing.ratio, minimum=1.0, detail=detail)
+    node.empty()
+    shutil.rmtree(source)
+
+
+def repairing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
+    """Five leaves lost behind the node's back: found in one look, and nothing else is sent."""
+    weights(source, size)
+    dag = packed(source)
+    with closing(target(node.url)) as kubo:
+        kubo.publish(dag, LABEL, QUIET)
+        leaves = [block.cid for block in dag.layout if block.cid.codec == RAW and block.size == MIB]
+        lost = {leaves[number * len(leaves) // 5] for number in range(5)}
+        for cid in lost:
+            node.block_file(cid).unlink()
+        expected = [Expected(dag.layout.root, (LABEL,))]
+        seen = kubo.observe(expected, Check.SAMPLE, MARK, QUIET).observations[dag.layout.root]
+        found = len(lost.intersection(seen.damaged))
+        yield Figure(f"lost leaves of {size} MiB found in one run", found, "of 5", minimum=5)
+        delivery = kubo.repair(dag, seen.damaged, LABEL, QUIET)
+        sent = delivery.bytes_sent / MIB
+        yield Figure("repair of 5 lost leaves sends", sent, "MiB", maximum=6)
+    node.empty()
+    shutil.rmtree(source)
+
+
+def nothing_to_do(node: KuboNode, versions: int) -> Iterator[Figure]:
+    """Every version pinned; what an observe at `--check quick` takes, and how many requests it makes."""
+    dags = [MemoryDag(of(RAW, data), {of(RAW, data): data}) for data in (b"%d" % n for n in range(versions))]
+    with closing(target(node.url)) as kubo:
+        for number, dag in enumerate(dags):
+            kubo.publish(dag, f"{MARK}model@1.0.{number}", QUIET)
+    expected = [Expected(dag.layout.root, (LABEL,)) for dag in dags]
+    with FaultProxy("127.0.0.1", node.port) as proxy, closing(target(proxy.url)) as kubo:
+
+        def look() -> None:
+            inventory = kubo.observe(expected, Check.QUICK, MARK, QUIET)
+            assert {seen.state for seen in inventory.observations.values()} == {State.HELD}
+
+        taken = seconds(look)
+        yield Figure(f"nothing to do over {versions} versions", taken, "s", maximum=2.0)
+        yield Figure(f"requests over {versions} versions", len(proxy.paths), "requests", maximum=2)
+
+
+def target(url: str) -> KuboTarget:
+    spec = TargetSpec("node", "kubo", {"api": url}, Where("benchmark"))
+    return open_target(spec, root=Path(), environ={})
+
+
+def weights(directory: Path, size: int) -> None:
+    """`size` MiB of random bytes in one file."""
+    directory.mkdir()
+    with (directory / "model.bin").open("wb") as file:
+        for _ in range(size):
+            file.write(os.urandom(MIB))
+
+
+def packed(source: Path) -> DirectoryDag:
+    """The bundle of `source`, identified anew."""
+    listing = scan(source, include_hidden=False)
+    bundle = make_bundle(
+        listing, model="model", version="1.0.0", format="safetensors", created_at="2026-05-07T00:00:00Z"
+    )
+    return identify(bundle, cache=None)
+
+
+if __name__ == "__main__":
+    main(run)
