@@ -28,6 +28,7 @@ lint: $(VENV)/.dev  ## style, types, layers, and generated files
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/make_sample.py --check
 	$(BIN)/python scripts/make_reference.py --check
+	$(BIN)/python scripts/make_commands.py --check
 
 fmt: $(VENV)/.dev  ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
