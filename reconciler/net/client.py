@@ -13,12 +13,14 @@ import httpx
 import reconciler
 from reconciler.net.address import parse_address
 from reconciler.net.auth import Auth
-from reconciler.net.deadline import DeadlinePassed, deadline, hold, remaining
+from reconciler.net.deadline import DeadlinePassed, Timeouts, deadline, hold, remaining
 from reconciler.net.judge import outcome
 from reconciler.net.outcomes import Outcome, Stalled, Transient, Waiting, clean
-from reconciler.net.response import Response
+from reconciler.net.response import Response, Stream
 from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
-from reconciler.net.upload import Upload
+from reconciler.net.upload import Counted, Upload
+
+__all__ = ["BODY_LIMIT", "HttpClient", "Params", "Stream", "Timeouts"]
 
 Params = Sequence[tuple[str, str]]  #: query parameters; one name may come several times
 
@@ -27,15 +29,6 @@ _ERROR_LIMIT = 64 << 10  # bytes of an error answer; the rest is not read
 _SLOWEST = 64 << 10  # bytes a second; an upload that is slower than this ends
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds: to connect, of silence while sending or reading, for a whole request without its upload."""
-
-    connect: float = 10.0
-    silence: float = 60.0
-    total: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +43,6 @@ class _Call:
     silence: float | None
     json: object = None
     content: bytes | Upload | None = None
-
-
-class Stream:
-    """An answer that is being read; the connection ends with the context manager that gave it."""
-
-    def __init__(self, response: httpx.Response, pieces: Callable[[int], Iterator[bytes]]) -> None:
-        self.status = response.status_code
-        self.headers = _lower(response.headers)
-        self._pieces = pieces
-
-    def pieces(self, limit: int) -> Iterator[bytes]:
-        """The body as it comes, once.
-
-        Raises Transient when it breaks off, Stalled when it is longer than `limit` bytes.
-        """
-        return self._pieces(limit)
 
 
 class HttpClient:
@@ -186,13 +163,13 @@ class HttpClient:
 
         try:
             with deadline(seconds):
-                yield Stream(response, pieces)
+                yield Stream(response.status_code, _lower(response.headers), pieces)
         finally:
             response.close()
 
     def _send(self, call: _Call) -> httpx.Response:
         """The answer to `call`, still to be read and closed; raises the outcome of an unexpected status."""
-        upload = _Counted(call.content) if isinstance(call.content, Upload) else None
+        upload = Counted(call.content) if isinstance(call.content, Upload) else None
         response = self._http.send(self._build(call, upload), stream=True)
         try:
             if response.status_code not in call.expect:
@@ -207,9 +184,9 @@ class HttpClient:
             raise
         return response
 
-    def _build(self, call: _Call, upload: _Counted | None) -> httpx.Request:
+    def _build(self, call: _Call, upload: Counted | None) -> httpx.Request:
         headers = dict(call.headers)
-        content: bytes | _Counted | None = call.content if isinstance(call.content, bytes) else upload
+        content: bytes | Counted | None = call.content if isinstance(call.content, bytes) else upload
         if isinstance(call.content, Upload):
             headers |= {"Content-Length": str(call.content.size), "Content-Type": call.content.content_type}
         return self._http.build_request(
@@ -311,24 +288,6 @@ class HttpClient:
         if isinstance(error, Waiting) and error.retry_after is not None:
             pause = max(pause, error.retry_after)
         return pause if pause <= LONGEST_PAUSE and self._budget.take(pause) else None
-
-
-class _Counted:
-    """An upload that knows whether all of it went out."""
-
-    def __init__(self, upload: Upload) -> None:
-        self._upload = upload
-        self._sent = 0
-
-    @property
-    def complete(self) -> bool:
-        return self._sent == self._upload.size
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._upload.pieces():
-            remaining()
-            yield piece
-            self._sent += len(piece)
 
 
 def _lower(headers: httpx.Headers) -> dict[str, str]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpcore
@@ -18,6 +19,15 @@ import httpx
 _SLICE = 1 << 18  # bytes written between two looks at whether the peer has answered
 
 _current = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, of silence while sending or reading, for a whole request without its upload."""
+
+    connect: float = 10.0
+    silence: float = 60.0
+    total: float = 300.0
 
 
 class DeadlinePassed(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.net.outcomes import Stalled, Transient, clean
@@ -46,6 +46,19 @@ class Response:
         for line in self.body.splitlines():
             if line.strip():
                 yield parse_json(self.peer, self.headers, line)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that is being read; its connection ends with the context manager that gave it.
+
+    `pieces` gives the body as it comes, once, up to the bytes it is called with. It raises Transient when the
+    body breaks off, Stalled when it is longer.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: Callable[[int], Iterator[bytes]]
 
 
 def parse_json(peer: str, headers: Mapping[str, str], body: bytes) -> object:

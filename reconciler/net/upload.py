@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from reconciler.net.deadline import remaining
+
 PIECE = 1 << 20  #: bytes; larger pieces make httpx slow, because it slices each one again and again
 
 
@@ -16,6 +18,25 @@ class Upload:
     size: int
     pieces: Callable[[], Iterator[bytes]]
     content_type: str = "application/octet-stream"
+
+
+class Counted:
+    """An upload on its way, which knows whether all of it went out."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+        self._sent = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte was handed to the connection."""
+        return self._sent == self._upload.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._upload.pieces():
+            remaining()
+            yield piece
+            self._sent += len(piece)
 
 
 def multipart_file(filename: str, upload: Upload, *, field: str = "file") -> Upload:

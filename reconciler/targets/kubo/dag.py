@@ -6,7 +6,8 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import BlockUnavailable
 from reconciler.targets.healing import prove_layout
-from reconciler.targets.kubo.rpc import KuboRpc, WrongBytes
+from reconciler.targets.kubo.answers import WrongBytes
+from reconciler.targets.kubo.rpc import KuboRpc
 
 
 class KuboBlocks:

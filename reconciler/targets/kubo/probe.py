@@ -15,8 +15,9 @@ from typing import TypeVar
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.progress import Progress
+from reconciler.targets.kubo.answers import WrongBytes
 from reconciler.targets.kubo.export import good_positions
-from reconciler.targets.kubo.rpc import KuboRpc, WrongBytes
+from reconciler.targets.kubo.rpc import KuboRpc
 
 _THREADS = 8
 _SMALL = 64 << 10  # bytes; below, a request costs more than the block

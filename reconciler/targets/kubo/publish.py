@@ -20,9 +20,10 @@ from reconciler.errors import UsageError
 from reconciler.net.outcomes import Denied, Stalled
 from reconciler.progress import Progress
 from reconciler.targets.interface import Delivery, State
+from reconciler.targets.kubo.answers import DagStat
 from reconciler.targets.kubo.heal import Healer
 from reconciler.targets.kubo.probe import Findings, Prober
-from reconciler.targets.kubo.rpc import DagStat, KuboRpc
+from reconciler.targets.kubo.rpc import KuboRpc
 from reconciler.targets.kubo.send import Sent, send
 from reconciler.targets.kubo.wedge import refuse_if_stuck
 from reconciler.targets.ownership import mark_of

@@ -10,16 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
-from reconciler.errors import DataError
 from reconciler.net.client import HttpClient, Params
 from reconciler.net.outcomes import Rejected, Stalled, Transient
 from reconciler.net.response import Response
 from reconciler.net.upload import Upload, multipart_file
 from reconciler.targets import fields
+from reconciler.targets.kubo.answers import (
+    Command,
+    DagStat,
+    NodeId,
+    NodePin,
+    RepoStat,
+    WrongBytes,
+    read_commands,
+    read_pins,
+)
 
 _PREFIX = "/api/v0/"
 _PINS_LIMIT = 512 << 20  # bytes; about four million pins
@@ -31,58 +39,6 @@ _NOT_HERE = "block was not found locally"
 _WRONG_HASH = "different hash than requested"  # with Datastore.HashOnRead
 _NOT_PINNED = ("is not pinned", "not pinned or pinned indirectly")
 _TIMED_OUT = "context deadline exceeded"
-
-
-class WrongBytes(Exception):
-    """The node has other bytes under a CID than the CID says."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodePin:
-    """One recursive pin; `name` is "" when it has none. `root` is None for a DAG of a kind unknown here.
-
-    `canonical` is False for a pin on the CIDv0 of a root: to Kubo that is another pin than the one on its
-    CIDv1.
-    """
-
-    text: str
-    root: Cid | None
-    name: str
-    canonical: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DagStat:
-    """Unique blocks under a root, and their bytes."""
-
-    blocks: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class RepoStat:
-    """Bytes the repository has, and its `StorageMax`, which nothing enforces."""
-
-    size: int
-    maximum: int
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command that runs on the node; `started` is the node's own clock, RFC 3339 text."""
-
-    name: str
-    started: str
-    active: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodeId:
-    """Who the node is; it has no addresses while it is offline."""
-
-    peer_id: str
-    agent: str
-    addresses: tuple[str, ...]
 
 
 def is_considered_no(answer: Response) -> bool:
@@ -104,7 +60,7 @@ class KuboRpc:
     def pins(self) -> tuple[NodePin, ...]:
         """Every recursive pin, in one request. `type` matters: without it Kubo lists every block."""
         answer = self._call("pin/ls", [("type", "recursive"), ("names", "true")], limit=_PINS_LIMIT)
-        return self._pins(answer)
+        return read_pins(self.name, answer)
 
     def pin_name(self, root: Cid) -> str | None:
         """The name of the recursive pin on `root` ("" without one), None when there is no such pin."""
@@ -114,7 +70,7 @@ class KuboRpc:
             if _NOT_PINNED[0] in error.reason:
                 return None
             raise
-        return next((pin.name for pin in self._pins(answer) if pin.root == root), None)
+        return next((pin.name for pin in read_pins(self.name, answer) if pin.root == root), None)
 
     def pin_add(self, root: Cid, name: str, seconds: int) -> bool:
         """Pin `root` recursively under `name`, within `seconds`; False when a block turned out to be missing.
@@ -262,17 +218,7 @@ class KuboRpc:
 
     def commands(self) -> tuple[Command, ...]:
         """What runs on the node, this call included, oldest first."""
-        answer = self._call("diag/cmds", []).json()
-        listed = answer if isinstance(answer, list) else []
-        found = [fields.record(self.name, entry, "a command") for entry in listed]
-        return tuple(
-            Command(
-                fields.text(self.name, entry, "Command"),
-                fields.text(self.name, entry, "StartTime"),
-                entry.get("Active") is True,
-            )
-            for entry in found
-        )
+        return read_commands(self.name, self._call("diag/cmds", []).json())
 
     def identity(self) -> NodeId:
         """Who the node is."""
@@ -288,18 +234,6 @@ class KuboRpc:
         return fields.text(
             self.name, fields.record(self.name, self._call("version", []).json(), "a version"), "Version"
         )
-
-    def _pins(self, answer: Response) -> tuple[NodePin, ...]:
-        listed = fields.record(self.name, answer.json(), "a list of pins").get("Keys")
-        found = []
-        for text, entry in listed.items() if isinstance(listed, dict) else ():
-            named = fields.text(self.name, fields.record(self.name, entry, "a pin"), "Name")
-            try:
-                root: Cid | None = cids.parse(text)
-            except DataError:
-                root = None
-            found.append(NodePin(text, root, named, canonical=root is not None and str(root) == text))
-        return tuple(found)
 
     def _call(
         self,

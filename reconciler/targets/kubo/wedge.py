@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from reconciler.net.outcomes import Denied, NotFound, Rejected, Stalled
-from reconciler.targets.kubo.rpc import Command, KuboRpc
+from reconciler.targets.kubo.answers import Command
+from reconciler.targets.kubo.rpc import KuboRpc
 
 _COLLECTING = "repo/gc"
 _HOLDING = frozenset({"pin/add", "pin/update", "dag/import", "add"})

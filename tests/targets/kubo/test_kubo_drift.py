@@ -30,7 +30,7 @@ CALLS = {
     "`dag/stat`": "dag/stat?arg={root}&offline=true&progress=false",
     "`block/stat` of the block": "block/stat?arg={bad}&offline=true",
     "`block/get` of the block": "block/get?arg={bad}&offline=true",
-    "`cat`": "cat?arg={root}&offline=true",
+    "`cat`": "cat?arg={root}/weights&offline=true",
     "`dag/export`": "dag/export?arg={root}&offline=true&progress=false",
     "`repo/verify`": "repo/verify",
 }
@@ -67,7 +67,7 @@ def measure(subject: KuboSubject, salt: str) -> dict[str, list[str]]:
         subject.node.empty()
         target = make_target(subject.node.url, allow_unpin_repair=True)
         build = Builder(salt + kind.name)
-        dag = build.dag(build.file("weights", 1100, 100))
+        dag = build.dag(build.directory("", [build.file("weights", 60, 100)]))
         target.publish(dag, LABEL, QUIET)
         tree = [dag.layout.cid(position) for position in dag.layout.tree_positions()]
         leaves = [block.cid for block in dag.layout if block.cid.codec == RAW]
@@ -103,7 +103,7 @@ def reimported(subject: KuboSubject, salt: str, scratch: Path) -> list[str]:
         subject.node.empty()
         target = make_target(subject.node.url)
         build = Builder(salt + kind.name)
-        dag = build.dag(build.file("weights", 1100, 100))
+        dag = build.dag(build.directory("", [build.file("weights", 60, 100)]))
         target.publish(dag, LABEL, QUIET)
         tree = [dag.layout.cid(position) for position in dag.layout.tree_positions()]
         bad = tree[1] if kind is Damage.LOST_INNER else dag.layout.cid(50)
