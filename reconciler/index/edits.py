@@ -6,10 +6,7 @@ read again, must differ from the old one in exactly the intended fields, and mus
 
 from __future__ import annotations
 
-import contextlib
-import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.placing import Document, Fields, quoted, text_value
 from reconciler.index.problems import shown
+from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version, newest_first
 
 NAME = "releases/index.yaml"  #: what errors call the file when the caller gives no name
@@ -120,27 +118,9 @@ def write_edit(path: Path, old_text: str, new_text: str) -> None:
         raise InvalidIndex(
             "is a symbolic link and is not edited", hint="edit the file it leads to", where=where
         )
-    if guarded_yaml.read(path) != old_text.encode():
-        raise InvalidIndex("changed meanwhile", hint="nothing was written; run again", where=where)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".index-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(new_text.encode())
-            file.flush()
-            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            os.fsync(file.fileno())
-        if guarded_yaml.read(path) != old_text.encode():
-            raise InvalidIndex("changed meanwhile", hint="nothing was written; run again", where=where)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # some file systems cannot sync a directory
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    guarded_yaml.read(path)  # a regular file of a sane size
+    mode = stat.S_IMODE(path.stat().st_mode)
+    replace_file(path, new_text.encode(), mode, instead_of=old_text.encode())
 
 
 def _place(texts: list[str], version: str) -> int:

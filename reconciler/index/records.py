@@ -8,9 +8,7 @@ library for that; a test holds the two to the same answers.
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from reconciler.content import cid as cids
 from reconciler.errors import DataError, InvalidIndex, Where
 from reconciler.index.model import Record, Version
 from reconciler.index.problems import shown
+from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version
 
 SCHEMA = 1
@@ -122,17 +121,7 @@ def write_record(records: Path, record: Record) -> bool:
             where=Where(str(path)),
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".record-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(render_record(record))
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(path, render_record(record).encode(), 0o644)
     return True
 
 

@@ -55,7 +55,14 @@ def observe(
         if isinstance(entry, Entry)
         for label in entry.labels
     ]
-    unlabelled = [root for root in listing.cars if root not in found and root not in observations]
+    for root in listing.removing - listing.entries:  # an unpin that was interrupted is asked for once more
+        entry = entries.read(place.removing(root), root)
+        pins += [Pin(root, label) for label in (entry.labels if entry else ())]
+    unlabelled = [
+        root
+        for root in listing.cars
+        if root not in found and root not in observations and root not in listing.removing
+    ]
     foreign = [pin for pin in pins if not pin.label.startswith(mark)] + [Pin(root, "") for root in unlabelled]
     return Inventory(
         observations,

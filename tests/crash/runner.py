@@ -1,0 +1,241 @@
+"""Runs the whole command in forked children, killing each at a chosen call; prints what came of it.
+
+    python runner.py SCENARIO DIRECTORY SEEDS        named points: a call of the system, before or after it
+    python runner.py SCENARIO DIRECTORY SEEDS random  SEEDS random moments instead
+
+A line a case: `ok POINT` or `FAILED POINT: why`. After each kill the index must load, `status` must answer,
+the next run must end well with the same CIDs and the same CAR bytes, and then the plan must be empty, with
+every byte looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import reconciler.cli.app
+import reconciler.cli.loop_commands
+import reconciler.cli.status_command
+import reconciler.forges.branch
+import reconciler.targets.store  # noqa: F401 - imported once here, not in every child
+from reconciler.cli import main
+from reconciler.index.load import load_index
+
+CALLS = ("fsync", "replace", "pwrite", "unlink", "mkdir", "ftruncate")
+MOMENTS = ("before", "after", "torn")  # torn: half of a pwrite
+SCENARIOS = ("publish", "repair", "prune", "branch")
+Seam = Callable[[], None]
+
+
+def child(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
+    """Run the command in a child; its exit code, or minus the signal that ended it."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        os.chdir(directory)
+        quiet = os.open(os.devnull, os.O_RDWR)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        sys.argv = ["reconcile", *arguments]
+        seam()
+        main()
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
+    finally:
+        os._exit(99)
+
+
+def killed_after(seconds: float, directory: Path, arguments: list[str]) -> None:
+    """Run the command and kill it, with whatever it started, after a while."""
+    pid = os.fork()
+    if not pid:
+        os.setpgid(0, 0)
+        os._exit(child(directory, *arguments) & 0x7F)
+    with contextlib.suppress(OSError):  # whoever is first names the group
+        os.setpgid(pid, pid)
+    time.sleep(seconds)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def counting(file: Path) -> Seam:
+    """Count the calls of one run into `file`."""
+
+    def patch() -> None:
+        counts: Counter[str] = Counter()
+        for name in CALLS:
+            real = getattr(os, name)
+
+            def counted(
+                *args: object, _name: str = name, _real: Callable[..., object] = real, **kw: object
+            ) -> object:
+                counts[_name] += 1
+                file.write_text(repr(dict(counts)))
+                return _real(*args, **kw)
+
+            setattr(os, name, counted)
+
+    return patch
+
+
+def killing(name: str, number: int, moment: str) -> Seam:
+    """Kill the process at call `number` (from 1) of os.`name`."""
+
+    def patch() -> None:
+        real = getattr(os, name)
+        calls, lock = 0, threading.Lock()
+
+        def deadly(*args: object, **kw: object) -> object:
+            nonlocal calls
+            with lock:
+                calls += 1
+                mine = calls == number
+            if mine and moment == "torn":
+                descriptor, data, offset = args
+                real(descriptor, bytes(data)[: len(bytes(data)) // 2], offset)  # type: ignore[call-overload]
+            if mine and moment != "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = real(*args, **kw)
+            if mine:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(os, name, deadly)
+
+    return patch
+
+
+def git(directory: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=Crash", "-c", "user.email=crash@example.com")
+    subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def template(scenario: str, directory: Path) -> tuple[Path, list[str]]:
+    """A repository in the state before the run that is killed, and that run's arguments."""
+    repository = directory / "template"
+    lines = ["schema: 1", "id: crash", "models:", "  m:", "    versions:"]
+    for number in (1, 2):
+        path = repository / "w" / str(number)
+        path.mkdir(parents=True)
+        (path / "model.bin").write_bytes(bytes([number]) * 1_500_000)
+        (path / "config.json").write_text("{}")
+        lines.append(f'      "{number}.0.0": {{path: w/{number}, created_at: "2026-05-07T00:00:00Z"}}')
+    index = repository / "releases" / "index.yaml"
+    index.parent.mkdir()
+    index.write_text("\n".join(lines) + "\n")
+    (repository / ".gitignore").write_text(".reconcile/\n")
+    git(repository, "init", "--quiet")
+    git(repository, "config", "user.name", "Crash")
+    git(repository, "config", "user.email", "crash@example.com")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "start")
+    if scenario == "branch":
+        return repository, ["--propose", "branch"]
+    if scenario == "publish":
+        return repository, []
+    assert child(repository) == 0
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "resolved")
+    if scenario == "repair":
+        for car in (repository / ".reconcile" / "store" / "cars").glob("*.car"):
+            with car.open("r+b") as file:
+                file.seek(700_000)
+                file.write(b"\xff")
+                file.truncate(1_400_000)
+        return repository, ["--check", "full"]
+    index.write_text(
+        "".join(line for line in index.read_text().splitlines(keepends=True) if '"1.0.0"' not in line)
+    )
+    git(repository, "commit", "--quiet", "--all", "--message", "without 1.0.0")
+    return repository, ["--prune", "--allow-removals", "1"]
+
+
+def outcome(repository: Path) -> dict[str, bytes]:
+    """What must be the same however often a run was killed: CARs, labels, index, records."""
+    files = [*(repository / ".reconcile" / "store").rglob("*.car"), *(repository / "releases").rglob("*.*")]
+    files += (repository / ".reconcile" / "store" / "labels").glob("*.json")
+    return {path.relative_to(repository).as_posix(): path.read_bytes() for path in files}
+
+
+def problem(repository: Path, arguments: list[str], wanted: dict[str, bytes]) -> str:
+    """What is wrong after a kill; "" when the next run makes everything as if nothing had happened."""
+    load_index(repository / "releases" / "index.yaml")
+    if (code := child(repository, "status")) not in (0, 5):
+        return f"status exits {code}"
+    if code := child(repository, *arguments):
+        return f"the next run exits {code}"
+    if code := child(repository, "plan", "--check", "full", "--exit-code", *propose_of(arguments)):
+        return f"then the plan exits {code}"
+    if left := list((repository / ".reconcile" / "store" / "tmp").glob("*")):
+        return f"left behind: {left}"
+    found = outcome(repository)
+    return (
+        ""
+        if found == wanted
+        else f"differs in {[k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)]}"
+    )
+
+
+def propose_of(arguments: list[str]) -> list[str]:
+    return arguments if "--propose" in arguments else []
+
+
+def run() -> int:
+    scenario, directory, seeds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    repository, arguments = template(scenario, directory)
+
+    def fresh() -> Path:
+        copy = directory / "case"
+        shutil.rmtree(copy, ignore_errors=True)
+        return Path(shutil.copytree(repository, copy, symlinks=True))
+
+    case = fresh()
+    started = time.monotonic()
+    assert child(case, *arguments) == 0, "the run itself fails"
+    took = time.monotonic() - started
+    wanted = outcome(case)
+    case, counts_file = fresh(), directory / "counts"
+    child(case, *arguments, seam=counting(counts_file))
+    counts = eval(counts_file.read_text())
+    chance = random.Random(scenario)
+    points: list[tuple[str, int, str]] = []
+    if sys.argv[4:] == ["random"]:
+        for number in range(seeds):
+            case = fresh()
+            pause = chance.random() * took
+            killed_after(pause, case, arguments)
+            why = problem(case, arguments, wanted)
+            print(
+                f"FAILED random {number} at {pause:.3f} s: {why}" if why else f"ok random {number}",
+                flush=True,
+            )
+        return 0
+    for name in CALLS:
+        for moment in MOMENTS:
+            if counts.get(name) and (moment != "torn" or name == "pwrite"):
+                points += [(name, chance.randint(1, counts[name]), moment) for _ in range(seeds)]
+    for name, number, moment in points:
+        case = fresh()
+        ended = child(case, *arguments, seam=killing(name, number, moment))
+        label = f"{scenario} {moment} {name} {number}"
+        if ended not in (-signal.SIGKILL, 0):
+            print(f"FAILED {label}: the killed run ended with {ended}", flush=True)
+            continue
+        why = problem(case, arguments, wanted)
+        print(f"FAILED {label}: {why}" if why else f"ok {label}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
