@@ -48,7 +48,7 @@ class FakePinningService:
         return str(self._make({"cid": cid, "name": name, "meta": meta}, status)["requestid"])
 
     def calls(self, method: str = "") -> list[str]:
-        """Every request so far, as `GET /pins`, without its query; only those of `method` when it is given."""
+        """Every request so far, as `GET /pins`, without its query; only those of `method` if it is given."""
         seen = [f"{one.method} {urlsplit(one.target).path}" for one in self.asked]
         return [call for call in seen if call.startswith(method)]
 
