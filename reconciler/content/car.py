@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from reconciler.content import varint
 from reconciler.content.cid import BINARY_SIZE, Cid
@@ -18,6 +19,22 @@ PIECE = 1 << 20  #: bytes of the longest piece that a stream yields; HTTP client
 
 _HEADER_START = b"\x3a\xa2\x65roots\x81\xd8\x2a\x58\x25\x00"  # dag-cbor: {roots: [tag 42 (00 + CID)], ...
 _HEADER_END = b"\x67version\x01"
+_ROOTLESS = b"\x11\xa2\x65roots\x80\x67version\x01"
+
+
+class Naming(StrEnum):
+    """Which of several CARs of one DAG name its root in their headers."""
+
+    EVERY = "every"
+    LAST = "last"  #: the others have an empty list of roots
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a place wants a DAG cut into CARs: at most `max_bytes` each, and which of them name the root."""
+
+    max_bytes: int
+    naming: Naming = Naming.EVERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,7 @@ class Shard:
     first: int
     last: int
     size: int
+    names_root: bool = True
 
 
 def header(root: Cid) -> bytes:
@@ -58,33 +76,49 @@ def partial_size(layout: DagLayout, positions: Iterable[int]) -> int:
     )
 
 
-def shards(layout: DagLayout, max_bytes: int) -> tuple[Shard, ...]:
-    """The CAR cut at block boundaries into as few CARs of at most `max_bytes` as their order allows.
+def shards(layout: DagLayout, cut: Cut) -> tuple[Shard, ...]:
+    """The CAR cut at block boundaries, greedily: a block goes into the current CAR while that fits.
 
-    Each names the same root. Raises ValueError when a single block does not fit.
+    With Naming.LAST a CAR is filled as if it had no root; when the last one cannot hold its root besides, as
+    many of its last blocks as must go into one more. That is how Storacha's client cuts (ShardingStream in
+    its upload-client). Raises ValueError when a single block does not fit.
     """
+    every = cut.naming is Naming.EVERY
+    head = HEADER_SIZE if every else len(_ROOTLESS)
     found: list[Shard] = []
-    first, size = 0, HEADER_SIZE
+    first, size = 0, head
     for position in range(len(layout)):
-        section = layout.section_end(position) - layout.section_start(position)
-        if HEADER_SIZE + section > max_bytes:
+        section = _section_size(layout, position)
+        if HEADER_SIZE + section > cut.max_bytes:
             raise ValueError(
-                f"a block of {layout.block_size(position)} bytes does not fit a CAR of {max_bytes}"
+                f"a block of {layout.block_size(position)} bytes does not fit a CAR of {cut.max_bytes}"
             )
-        if size + section > max_bytes:
-            found.append(Shard(first, position, size))
-            first, size = position, HEADER_SIZE
+        if size + section > cut.max_bytes:
+            found.append(Shard(first, position, size, every))
+            first, size = position, head
         size += section
+    size += HEADER_SIZE - head
+    last, moved = len(layout), 0
+    while size - moved > cut.max_bytes:
+        last -= 1
+        moved += _section_size(layout, last)
+    if moved:
+        found.append(Shard(first, last, size - moved - HEADER_SIZE + head, every))
+        first, size = last, HEADER_SIZE + moved
     return (*found, Shard(first, len(layout), size))
+
+
+def _section_size(layout: DagLayout, position: int) -> int:
+    return layout.section_end(position) - layout.section_start(position)
 
 
 def stream_shard(dag: Dag, shard: Shard) -> Iterator[bytes]:
     """The bytes of one of the `shards` of the layout of `dag`, in pieces of at most PIECE bytes."""
-    return partial(dag, range(shard.first, shard.last))
+    return _pieces(_with_header(dag, range(shard.first, shard.last), rootless=not shard.names_root))
 
 
-def _with_header(dag: Dag, positions: Iterable[int]) -> Iterator[bytes]:
-    yield header(dag.layout.root)
+def _with_header(dag: Dag, positions: Iterable[int], *, rootless: bool = False) -> Iterator[bytes]:
+    yield _ROOTLESS if rootless else header(dag.layout.root)
     for position in positions:
         yield _section_head(dag.layout, position)
         yield dag.read(position)

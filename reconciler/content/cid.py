@@ -43,8 +43,7 @@ class Cid:
         return _PREFIXES[self.codec] + self.digest
 
     def __str__(self) -> str:
-        text = base64.b32encode(bytes(self)).decode("ascii").rstrip("=").lower()
-        return "b" + text
+        return encode_base32(bytes(self))
 
     def matches(self, data: bytes | memoryview) -> bool:
         """Whether `data` is the block this CID addresses."""
@@ -71,7 +70,7 @@ def parse(text: str) -> Cid:
             f"not a CID in base32: {text!r}",
             hint="write it as CIDv1 in lower-case base32, beginning with 'b'",
         )
-    cid = decode(_base32(text[1:], text))
+    cid = decode(decode_base32(text))
     if len(text) != _TEXT_SIZE:
         raise DataError(f"not a canonical CID: {text!r}")
     return cid
@@ -129,7 +128,14 @@ def _why_not(data: bytes | memoryview, offset: int) -> str:
     return f"CID has a sha2-256 digest of {length} bytes instead of 32"
 
 
-def _base32(body: str, text: str) -> bytes:
+def encode_base32(data: bytes) -> str:
+    """`data` as multibase text in lower-case base32 without padding, with its leading "b"."""
+    return "b" + base64.b32encode(data).decode("ascii").rstrip("=").lower()
+
+
+def decode_base32(text: str) -> bytes:
+    """The bytes of multibase `text` in base32 ("b…"), in canonical form only. Raises DataError."""
+    body = text[1:]
     if body != body.lower():
         raise DataError(f"not a CID in lower-case base32: {text!r}")
     if body.strip(_BASE32):

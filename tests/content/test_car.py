@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from reconciler.content import car
@@ -156,7 +156,7 @@ def test_a_partial_car_has_exactly_the_blocks_wanted(dag: Dag, data: st.DataObje
 def test_shards_are_cars_of_the_same_root_that_hold_every_block_once(
     dag: Dag, whole: bytes, limit: int
 ) -> None:
-    cut = car.shards(dag.layout, limit)
+    cut = car.shards(dag.layout, car.Cut(limit))
     bodies = []
     for shard in cut:
         made = b"".join(car.stream_shard(dag, shard))
@@ -169,15 +169,51 @@ def test_shards_are_cars_of_the_same_root_that_hold_every_block_once(
         assert shard.size + first > limit  # as few as their order allows
 
 
+def _as_storacha_cuts(sections: list[int], limit: int) -> list[list[int]]:
+    """The sizes of the sections in each CAR, by the steps of Storacha's ShardingStream."""
+    cars: list[list[int]] = []
+    current: list[int] = []
+    for section in sections:
+        if current and sum(current) + section > limit - 18:
+            cars.append(current)
+            current = []
+        current.append(section)
+    moved: list[int] = []
+    over = 59 + sum(current) - limit
+    while sum(moved) < over:
+        moved.insert(0, current.pop())
+    return [*cars, current, moved] if moved else [*cars, current]
+
+
+@settings(relaxed, max_examples=200)
+@given(data=st.data())
+def test_shards_with_the_root_in_the_last_are_cut_as_storacha_cuts(
+    dag: Dag, whole: bytes, data: st.DataObject
+) -> None:
+    layout = dag.layout
+    sections = [layout.section_end(n) - layout.section_start(n) for n in range(len(layout))]
+    edges = {sum(sections[a:b]) + extra for a in range(3) for b in range(4, 9) for extra in (17, 18, 58, 59)}
+    limit = data.draw(st.integers(MIB + 100, 6 * MIB) | st.sampled_from(sorted(edges)))
+    assume(limit >= max(sections) + 59)
+    cut = car.shards(layout, car.Cut(limit, car.Naming.LAST))
+    assert [sections[s.first : s.last] for s in cut] == _as_storacha_cuts(sections, limit)
+    made = [b"".join(car.stream_shard(dag, shard)) for shard in cut]
+    assert [len(each) for each in made] == [shard.size for shard in cut]
+    assert max(map(len, made)) <= limit
+    assert all(each.startswith(bytes.fromhex("11a265726f6f7473806776657273696f6e01")) for each in made[:-1])
+    assert made[-1][:HEADER_SIZE] == whole[:HEADER_SIZE]
+    assert b"".join(each[18:] for each in made[:-1]) + made[-1][HEADER_SIZE:] == whole[HEADER_SIZE:]
+
+
 def test_a_car_that_fits_is_one_shard(dag: Dag) -> None:
-    assert car.shards(dag.layout, dag.layout.car_size) == (
+    assert car.shards(dag.layout, car.Cut(dag.layout.car_size)) == (
         car.Shard(0, len(dag.layout), dag.layout.car_size),
     )
 
 
 def test_a_limit_below_one_block_is_refused(dag: Dag) -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        car.shards(dag.layout, MIB)
+        car.shards(dag.layout, car.Cut(MIB))
 
 
 @relaxed

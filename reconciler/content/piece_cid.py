@@ -1,0 +1,145 @@
+"""Piece CIDs: how Filecoin names a piece of data, by the root of a binary tree over its padded bytes.
+
+A v2 piece CID (`bafkzci…`) says root, height of the tree and padding, and so the size of the data; a v1 CID
+(`baga6ea4seaq…`) only the root. Only a v2 CID is a whole name here: a v1 CID comes with a padded size from
+elsewhere, such as a deal on the chain. Sources: FRC-0069 (v2), the multicodecs fil-commitment-unsealed and
+sha2-256-trunc254-padded (v1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.content import varint
+from reconciler.content.cid import decode_base32, encode_base32
+from reconciler.errors import DataError
+
+NODE_SIZE = 32  #: bytes of a leaf or an inner node
+MIN_HEIGHT = 2  #: 127 bytes of data, widened to four leaves
+MAX_HEIGHT = 47  #: the largest whose sizes every JSON reader keeps exactly; a Filecoin sector has 31
+MIN_SIZE = 65  #: bytes of the least data that has a piece CID
+
+_V1_PREFIX = b"\x01\x81\xe2\x03\x92\x20\x20"  # CIDv1, fil-commitment-unsealed, sha2-256-trunc254-padded, 32
+_V2_PREFIX = b"\x01\x55\x91\x20"  # CIDv1, raw, fr32-sha2-256-trunc254-padded-binary-tree
+_MAX_TEXT = 128
+_HINT = "a piece CID begins with 'bafkzci' (v2) or 'baga6ea4seaq' (v1)"
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRoot:
+    """What a v1 piece CID says: the 32-byte root of the tree, and nothing of its size. Raises DataError."""
+
+    root: bytes
+
+    def __post_init__(self) -> None:
+        check_node(self.root)
+
+    def __bytes__(self) -> bytes:
+        return _V1_PREFIX + self.root
+
+    def __str__(self) -> str:
+        return encode_base32(bytes(self))
+
+
+@dataclass(frozen=True, slots=True)
+class PieceCid:
+    """One piece: the 32-byte `root` of its tree, the tree's `height` (it has 2**height leaves of 32 bytes),
+    and the zero bytes of `padding` behind the data. Two are equal when root and size are.
+
+    Raises DataError when these cannot belong together: at least a byte of the tree must be data.
+    """
+
+    root: bytes
+    height: int
+    padding: int
+
+    def __post_init__(self) -> None:
+        check_node(self.root)
+        if not MIN_HEIGHT <= self.height <= MAX_HEIGHT:
+            raise DataError(f"a piece of height {self.height}; {MIN_HEIGHT} to {MAX_HEIGHT} are known")
+        if not 0 <= self.padding < capacity(self.height):
+            raise DataError(
+                f"a piece of height {self.height} holds {capacity(self.height)} bytes, "
+                f"so {self.padding} of them cannot be padding"
+            )
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data."""
+        return capacity(self.height) - self.padding
+
+    @property
+    def padded_size(self) -> int:
+        """Bytes of the tree's leaves, a power of two: what the chain calls a piece's size."""
+        return NODE_SIZE << self.height
+
+    @property
+    def v1(self) -> PieceRoot:
+        """The v1 form, which says the root alone."""
+        return PieceRoot(self.root)
+
+    def is_tree(self, root: PieceRoot, padded_size: int) -> bool:
+        """Whether `root` and `padded_size` (bytes), as a deal names them, are this very tree."""
+        return root.root == self.root and padded_size == self.padded_size
+
+    def __bytes__(self) -> bytes:
+        digest = varint.encode(self.padding) + bytes((self.height,)) + self.root
+        return _V2_PREFIX + varint.encode(len(digest)) + digest
+
+    def __str__(self) -> str:
+        return encode_base32(bytes(self))
+
+
+def capacity(height: int) -> int:
+    """Bytes of data that a tree of `height` (>= MIN_HEIGHT) holds: 127 of each 128."""
+    return 127 << (height - MIN_HEIGHT)
+
+
+def height_for(size: int) -> int:
+    """The height of the smallest tree that holds `size` bytes."""
+    return max(MIN_HEIGHT, MIN_HEIGHT + (-(-size // 127) - 1).bit_length())
+
+
+def check_node(node: bytes) -> None:
+    """Raise DataError unless `node` can be one of a tree: 32 bytes, the last two bits of the 256 zero."""
+    if len(node) != NODE_SIZE:
+        raise DataError(f"a node of a piece's tree has {len(node)} bytes instead of {NODE_SIZE}")
+    if node[-1] & 0xC0:
+        raise DataError("a node of a piece's tree is longer than 254 bits")
+
+
+def parse(text: str) -> PieceCid:
+    """A piece CID from v2 text. Raises DataError, worded for a user, also for a v1 CID."""
+    piece = parse_any(text)
+    if isinstance(piece, PieceRoot):
+        raise DataError(
+            f"{text!r} is a v1 piece CID, which says no size", hint="give the v2 form, 'bafkzci…'"
+        )
+    return piece
+
+
+def parse_any(text: str) -> PieceCid | PieceRoot:
+    """A piece CID from canonical text of either version. Raises DataError."""
+    if len(text) > _MAX_TEXT:
+        raise DataError(f"not a piece CID: longer than {_MAX_TEXT} characters")
+    if not text.startswith("b"):
+        raise DataError(f"not a piece CID: {text!r}", hint=_HINT)
+    try:
+        return decode(decode_base32(text))
+    except DataError as error:
+        raise DataError(f"not a piece CID: {text!r}: {error.message}", hint=_HINT) from None
+
+
+def decode(data: bytes) -> PieceCid | PieceRoot:
+    """A piece CID from its whole binary form, of either version. Raises DataError."""
+    if data.startswith(_V1_PREFIX):
+        return PieceRoot(data[len(_V1_PREFIX) :])
+    if not data.startswith(_V2_PREFIX):
+        raise DataError("neither a v1 nor a v2 piece CID")
+    length, start = varint.decode(data, len(_V2_PREFIX))
+    if length != len(data) - start:
+        raise DataError(f"says {length} bytes of digest and has {len(data) - start}")
+    padding, offset = varint.decode(data, start)
+    if len(data) - offset != 1 + NODE_SIZE:
+        raise DataError("its digest has a wrong length")
+    return PieceCid(data[offset + 1 :], data[offset], padding)
