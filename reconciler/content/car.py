@@ -108,6 +108,11 @@ def shards(layout: DagLayout, cut: Cut) -> tuple[Shard, ...]:
     return (*found, Shard(first, len(layout), size))
 
 
+def overhead(cut: Cut, count: int) -> int:
+    """By how many bytes `count` CARs that `cut` makes are longer together than the one CAR."""
+    return (count - 1) * (HEADER_SIZE if cut.naming is Naming.EVERY else len(_ROOTLESS))
+
+
 def _section_size(layout: DagLayout, position: int) -> int:
     return layout.section_end(position) - layout.section_start(position)
 

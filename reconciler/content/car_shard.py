@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.content.car import Cut
 from reconciler.content.cid import decode_base32, encode_base32
 from reconciler.content.piece_cid import PieceCid
 from reconciler.errors import DataError
@@ -39,3 +40,11 @@ class CarShard:
     cid: CarCid
     size: int
     piece: PieceCid
+
+
+@dataclass(frozen=True, slots=True)
+class CutShards:
+    """A bundle cut into CARs by `cut`, in their order."""
+
+    cut: Cut
+    shards: tuple[CarShard, ...]

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.content.cid import Cid
 from reconciler.errors import Where
+
+if TYPE_CHECKING:
+    from reconciler.content.car_shard import CutShards
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ class Record:
     """Immutable facts found at publishing: releases/records/<model>/<version>.json.
 
     `size` is bytes of all files, `blocks` the number of unique blocks, `block_bytes` their bytes together,
-    `car_size` bytes of the CARv1; `dirhash` is the hex sha256 of SHA256SUMS.
+    `car_size` bytes of the CARv1; `dirhash` is the hex sha256 of SHA256SUMS. `pieces` are the CARs and piece
+    CIDs for each way a target of the version cuts it, none where no target needs them.
     """
 
     model: str
@@ -105,3 +110,4 @@ class Record:
     car_size: int
     dirhash: str
     profile: str
+    pieces: tuple[CutShards, ...] = ()

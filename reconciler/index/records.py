@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reconciler.content import cid as cids
+from reconciler.content.car_shard import CutShards
 from reconciler.errors import DataError, InvalidIndex, Where
 from reconciler.index.model import Record, Version
 from reconciler.index.problems import shown
+from reconciler.index.record_pieces import in_order, parse_pieces, render_pieces
 from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version
 
 SCHEMA = 1
-MAX_BYTES = 1 << 20
+MAX_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
 _MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TEXTS = {
@@ -44,6 +47,8 @@ def render_record(record: Record) -> str:
     """The canonical text of `record`."""
     fields: dict[str, object] = {"schema": SCHEMA, "cid": str(record.cid)}
     fields |= {name: getattr(record, name) for name in (*_TEXTS, *_COUNTS) if name != "cid"}
+    if record.pieces:
+        fields["pieces"] = render_pieces(record.pieces)
     return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -82,14 +87,16 @@ def parse_record(data: bytes, name: str) -> Record:
     if not isinstance(fields, dict):
         raise InvalidIndex("not a record: a JSON object should stand here", where=where)
     known = {"schema", *_TEXTS, *_COUNTS}
-    for key in sorted(known ^ fields.keys()):
+    for key in sorted(known ^ (fields.keys() - {"pieces"})):
         raise InvalidIndex(f"{'missing' if key in known else 'unknown'} key {shown(key)}", where=where)
     _check_fields(fields, where)
     try:
         cid = cids.parse_canonical(fields["cid"])
     except DataError as error:
         raise InvalidIndex(error.message, hint=error.hint, where=where) from None
-    return Record(**{key: value for key, value in fields.items() if key not in ("schema", "cid")}, cid=cid)
+    pieces = parse_pieces(fields["pieces"], fields["car_size"], where) if "pieces" in fields else ()
+    plain = {key: fields[key] for key in (*_TEXTS, *_COUNTS) if key != "cid"}
+    return Record(**plain, cid=cid, pieces=pieces)
 
 
 def _check_fields(fields: dict[str, Any], where: Where) -> None:
@@ -108,21 +115,50 @@ def _check_fields(fields: dict[str, Any], where: Where) -> None:
 def write_record(records: Path, record: Record) -> bool:
     """Keep `record`; False when the same facts were there already.
 
-    Raises InvalidIndex when another record is there: records are immutable.
+    Raises InvalidIndex when the record there says something else: records are immutable.
     """
     there = load_record(records, record.model, record.version)
     path = record_path(records, record.model, record.version)
+    if there is not None:
+        record = joined(there, record, str(path))
     if there == record:
         return False
-    if there is not None:
-        raise InvalidIndex(
-            f"the record of {record.model}@{record.version} says {_difference(there, record)}",
-            hint="records are immutable: release the changed content as a new version",
-            where=Where(str(path)),
-        )
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, render_record(record).encode(), 0o644)
     return True
+
+
+def joined(there: Record, found: Record, name: str) -> Record:
+    """The record `there` with the pieces of `found` besides its own: facts are added, never changed.
+
+    Raises InvalidIndex, naming both values, where the two say different things; the error calls it `name`.
+    """
+    known = {each.cut: each for each in there.pieces}
+    for each in found.pieces:
+        if known.setdefault(each.cut, each) != each:
+            raise _contradiction(there, _piece_difference(known[each.cut], each), name)
+    if replace(there, pieces=()) != replace(found, pieces=()):
+        raise _contradiction(there, _difference(there, found), name)
+    return replace(there, pieces=in_order(tuple(known.values())))
+
+
+def _contradiction(there: Record, difference: str, name: str) -> InvalidIndex:
+    return InvalidIndex(
+        f"the record of {there.model}@{there.version} says {difference}",
+        hint="records are immutable: release the changed content as a new version",
+        where=Where(name),
+    )
+
+
+def _piece_difference(old: CutShards, new: CutShards) -> str:
+    if len(old.shards) != len(new.shards):
+        return f"{len(old.shards)} CARs of at most {old.cut.max_bytes} bytes, not {len(new.shards)}"
+    number, was, found = next(
+        (n, a, b) for n, (a, b) in enumerate(zip(old.shards, new.shards, strict=True), 1) if a != b
+    )
+    if was.piece != found.piece:
+        return f"CAR {number} of {len(old.shards)} is piece {was.piece}, not {found.piece}"
+    return f"CAR {number} of {len(old.shards)} is {was.cid}, not {found.cid}"
 
 
 def check_record(version: Version, record: Record) -> None:

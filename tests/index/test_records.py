@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.content.car import Cut, Naming
+from reconciler.content.car_shard import CarCid, CarShard, CutShards
+from reconciler.content.piece_cid import PieceCid, capacity, height_for
 from reconciler.errors import InvalidIndex
 from reconciler.index.model import Record
 from reconciler.index.records import (
@@ -98,7 +102,7 @@ def test_a_name_that_leads_elsewhere_names_no_record(tmp_path: Path, model: str,
 
 BAD = [
     b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"schema": 1}', b'{"schema": 1, "schema": 1}',
-    b"9" * 10_000, b" " * (1 << 20) + b"{}",
+    b"9" * 10_000, b" " * (16 << 20) + b"{}",
 ]  # fmt: skip
 
 
@@ -131,3 +135,98 @@ def test_the_check_by_hand_and_the_schema_say_the_same(key: str, value: object, 
     except InvalidIndex:
         holds = False
     assert holds == schema.is_valid(fields)
+
+
+# -- pieces --------------------------------------------------------------------------------------------------
+
+EVERY, LAST = Cut(3_000_000), Cut(4_000_000, Naming.LAST)
+
+
+def _shard(number: int, size: int) -> CarShard:
+    height = height_for(size)
+    return CarShard(
+        CarCid(bytes([number]) * 32), size, PieceCid(bytes([number]) * 32, height, capacity(height) - size)
+    )
+
+
+BY_EVERY = CutShards(EVERY, (_shard(1, 3_000_000), _shard(2, 2_000_959)))
+BY_LAST = CutShards(LAST, (_shard(3, 4_000_000), _shard(4, 1_000_918)))
+WITH_PIECES = replace(RECORD, pieces=(BY_EVERY, BY_LAST))
+
+
+def test_pieces_are_read_back_in_one_order(tmp_path: Path) -> None:
+    assert render_record(replace(RECORD, pieces=(BY_LAST, BY_EVERY))) == render_record(WITH_PIECES)
+    assert parse_record(render_record(WITH_PIECES).encode(), "r.json") == WITH_PIECES
+    jsonschema.Draft202012Validator(json.loads(schema_text("record"))).validate(
+        json.loads(render_record(WITH_PIECES))
+    )
+
+
+def test_pieces_are_added_to_a_record_and_never_taken_away(tmp_path: Path) -> None:
+    assert write_record(tmp_path, RECORD)
+    assert write_record(tmp_path, replace(RECORD, pieces=(BY_LAST,)))
+    assert not write_record(tmp_path, RECORD)
+    assert write_record(tmp_path, replace(RECORD, pieces=(BY_EVERY,)))
+    assert load_record(tmp_path, "my-llm-7b", "1.2.0") == WITH_PIECES
+    assert not write_record(tmp_path, WITH_PIECES)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            replace(BY_LAST, shards=(_shard(3, 4_000_000), _shard(9, 1_000_918))),
+            f"CAR 2 of 2 is piece {_shard(4, 1_000_918).piece}, not {_shard(9, 1_000_918).piece}",
+        ),
+        (
+            replace(BY_LAST, shards=(replace(BY_LAST.shards[0], cid=CarCid(bytes(32))), BY_LAST.shards[1])),
+            f"CAR 1 of 2 is {CarCid(bytes([3]) * 32)}, not {CarCid(bytes(32))}",
+        ),
+        (
+            replace(BY_LAST, shards=(*BY_LAST.shards, _shard(5, 100))),
+            "2 CARs of at most 4000000 bytes, not 3",
+        ),
+    ],
+)
+def test_other_pieces_are_refused_naming_both(tmp_path: Path, other: CutShards, said: str) -> None:
+    write_record(tmp_path, WITH_PIECES)
+    before = record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes()
+    with pytest.raises(InvalidIndex) as caught:
+        write_record(tmp_path, replace(RECORD, pieces=(other,)))
+    assert said in caught.value.message
+    assert record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes() == before
+
+
+def _edits() -> Iterator[Any]:
+    """`pieces` as somebody may have edited them by hand."""
+    for wrong in ([], {}, None, "x", [1], [[]], 7):
+        yield wrong
+    first, second = json.loads(render_record(WITH_PIECES))["pieces"]
+    yield [first, first]
+    for key in ("max_bytes", "roots", "shards"):
+        yield [{k: v for k, v in first.items() if k != key}, second]
+        for wrong in (None, "x", 0, -1, True, [], {}, 1.5, 2**60):
+            yield [{**first, key: wrong}, second]
+    yield [{**first, "more": 1}]
+    yield [{**first, "max_bytes": 2_999_999}]
+    yield [{**first, "roots": "last"}]
+    shard, rest = first["shards"]
+    yield [{**first, "shards": [shard]}]
+    yield [{**first, "shards": [shard, shard]}]
+    yield [{**first, "shards": [shard, {**rest, "more": 1}]}]
+    v1 = str(_shard(1, 3_000_000).piece.v1)
+    for key in ("car", "size", "piece"):
+        yield [{**first, "shards": [{k: v for k, v in shard.items() if k != key}, rest]}]
+        for wrong in (None, "x", 0, True, 3_000_001, 2**60, v1, str(some_cid("x")), [], "b" * 500):
+            yield [{**first, "shards": [{**shard, key: wrong}, rest]}]
+    for key in ("size", "piece"):  # the CID of another CAR would hold: only its bytes can tell
+        yield [{**first, "shards": [{**shard, key: rest[key]}, rest]}]
+
+
+@pytest.mark.parametrize("edited", list(_edits()), ids=lambda edited: str(edited)[:40])
+def test_pieces_edited_by_hand_are_one_clear_error(edited: object) -> None:
+    fields = {**json.loads(render_record(WITH_PIECES)), "pieces": edited}
+    with pytest.raises(InvalidIndex) as caught:
+        parse_record(json.dumps(fields).encode(), "r.json")
+    assert str(caught.value).startswith("r.json")
+    assert len(str(caught.value)) < 600

@@ -1,0 +1,65 @@
+"""The CARs of a bundle as Filecoin pieces: for each its size, its own CID and its piece CID, in one stream.
+
+All of it follows from the root CID and how the place cuts CARs, so it may be computed anywhere, kept in a
+record, and compared with what a service says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from reconciler.content import car
+from reconciler.content.car import Cut
+from reconciler.content.car_shard import CarCid, CarShard, CutShards
+from reconciler.content.dag import Dag
+from reconciler.content.piece_hash import PieceHasher
+from reconciler.errors import DataError, UsageError
+from reconciler.progress import QUIET, Progress, Task
+
+MAX_PIECE = 1_065_353_216  #: bytes of the largest piece that Filecoin Onchain Cloud takes: 127/128 of a GiB
+
+_READ = 1 << 20
+
+
+def shard_pieces(dag: Dag, cut: Cut, progress: Progress = QUIET) -> CutShards:
+    """The CARs of `dag` as pieces. Reads every block once and writes nothing.
+
+    Raises UsageError when a block does not fit a CAR, and what `Dag.read` raises.
+    """
+    try:
+        shards = car.shards(dag.layout, cut)
+    except ValueError as error:
+        raise UsageError(str(error), hint="blocks have up to 1 MiB; allow larger CARs") from None
+    with (
+        PieceHasher() as hasher,
+        progress.task("piece CIDs", sum(shard.size for shard in shards)) as task,
+    ):
+        return CutShards(cut, tuple(_shard(hasher, car.stream_shard(dag, shard), task) for shard in shards))
+
+
+def file_piece(path: Path, progress: Progress = QUIET) -> CarShard:
+    """The file at `path` as one piece, exactly as it is.
+
+    Raises DataError when it cannot be read, or is too short to be a piece.
+    """
+    try:
+        with path.open("rb") as file, PieceHasher() as hasher:
+            size = path.stat().st_size
+            with progress.task("piece CID", size) as task:
+                return _shard(hasher, iter(lambda: file.read(_READ), b""), task)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"cannot read {str(path)!r}: {reason}") from None
+
+
+def _shard(hasher: PieceHasher, chunks: Iterable[bytes], task: Task) -> CarShard:
+    digest = hashlib.sha256()
+    size = 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+        task.advance(len(chunk))
+    return CarShard(CarCid(digest.digest()), size, hasher.finish())
