@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from reconciler.content.car import Cut
 from reconciler.content.dag import Dag
 from reconciler.index.model import Version
 from reconciler.index.resolve import parse_ref, resolve
@@ -18,12 +19,16 @@ from reconciler.targets.healing import gather
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A DAG, what a user calls it (`model@version` or the CID), and in words where its bytes come from."""
+    """A DAG, what a user calls it (`model@version` or the CID), and in words where its bytes come from.
+
+    `cuts` are the ways in which targets of the version cut it into pieces.
+    """
 
     name: str
     version: Version | None
     dag: Dag
     source: str
+    cuts: tuple[Cut, ...] = ()
 
 
 @contextmanager
@@ -39,11 +44,14 @@ def bytes_of(layout: Layout, ref: str, progress: Progress, *, use_cache: bool) -
         found = resolve(run.index, wanted)
         version = found.version
         if version is not None and run.sources.present([version]):
-            yield Found(version.ref, version, run.sources.identify(version), str(version.path))
+            yield Found(
+                version.ref, version, run.sources.identify(version), str(version.path), run.cuts(version)
+            )
             return
         names = [name for name in (version.targets if version else run.targets) if name in run.targets]
         donors = gather(found.cid, [run.targets[name] for name in names])
         try:
-            yield Found(version.ref if version else str(found.cid), version, donors, ", ".join(names))
+            name = version.ref if version else str(found.cid)
+            yield Found(name, version, donors, ", ".join(names), run.cuts(version) if version else ())
         finally:
             donors.close()

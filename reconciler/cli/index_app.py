@@ -1,5 +1,6 @@
 """The commands about the index and its files: those that change no target."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +107,33 @@ def export(
     from reconciler.cli.content_commands import export_version
 
     return export_version(layout, ref, file, no_cache=no_cache, as_json=as_json)
+
+
+@index_app.command()
+@takes(options.layout, lazily=True)
+def pieces(
+    layout: Callable[[], Layout],
+    what: Annotated[str, typer.Argument(metavar="FILE|REF", help="A file as it is, or a version.")],
+    max_piece: Annotated[
+        int | None,
+        typer.Option(
+            "--max-piece",
+            metavar="BYTES",
+            min=128,
+            help="No CAR larger than this; default: as the version's record or target has it, or 1065353216.",
+        ),
+    ] = None,
+    no_cache: NoCache = False,
+    as_json: Json = False,
+) -> int:
+    """Print the Filecoin piece CIDs of a version, one for each CAR it is cut into, or of one file.
+
+    Each line has the piece CID (v2), the bytes of the CAR, and the CAR's own CID. Pieces that the version's
+    record has are printed from there; --no-cache computes them anew and compares.
+    """
+    from reconciler.cli.pieces_command import show_pieces
+
+    return show_pieces(layout, what, max_piece=max_piece, no_cache=no_cache, as_json=as_json)
 
 
 @index_app.command()

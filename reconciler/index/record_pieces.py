@@ -38,6 +38,18 @@ def in_order(pieces: tuple[CutShards, ...]) -> tuple[CutShards, ...]:
     return tuple(sorted(pieces, key=lambda each: (each.cut.max_bytes, each.cut.naming.value)))
 
 
+def piece_difference(old: CutShards, new: CutShards) -> str:
+    """What the first difference of two lists of CARs of one cut is: `old`'s value, not `new`'s."""
+    if len(old.shards) != len(new.shards):
+        return f"{len(old.shards)} CARs of at most {old.cut.max_bytes} bytes, not {len(new.shards)}"
+    number, was, found = next(
+        (n, a, b) for n, (a, b) in enumerate(zip(old.shards, new.shards, strict=True), 1) if a != b
+    )
+    if was.piece != found.piece:
+        return f"CAR {number} of {len(old.shards)} is piece {was.piece}, not {found.piece}"
+    return f"CAR {number} of {len(old.shards)} is {was.cid}, not {found.cid}"
+
+
 def parse_pieces(value: object, car_size: int, where: Where) -> tuple[CutShards, ...]:
     """The pieces that the JSON `value` says of a bundle whose one CAR has `car_size` bytes.
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.content import cid as cids
-from reconciler.content.car_shard import CutShards
 from reconciler.errors import DataError, InvalidIndex, Where
 from reconciler.index.model import Record, Version
 from reconciler.index.problems import shown
-from reconciler.index.record_pieces import in_order, parse_pieces, render_pieces
+from reconciler.index.record_pieces import in_order, parse_pieces, piece_difference, render_pieces
 from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version
 
@@ -136,7 +135,7 @@ def joined(there: Record, found: Record, name: str) -> Record:
     known = {each.cut: each for each in there.pieces}
     for each in found.pieces:
         if known.setdefault(each.cut, each) != each:
-            raise _contradiction(there, _piece_difference(known[each.cut], each), name)
+            raise _contradiction(there, piece_difference(known[each.cut], each), name)
     if replace(there, pieces=()) != replace(found, pieces=()):
         raise _contradiction(there, _difference(there, found), name)
     return replace(there, pieces=in_order(tuple(known.values())))
@@ -148,17 +147,6 @@ def _contradiction(there: Record, difference: str, name: str) -> InvalidIndex:
         hint="records are immutable: release the changed content as a new version",
         where=Where(name),
     )
-
-
-def _piece_difference(old: CutShards, new: CutShards) -> str:
-    if len(old.shards) != len(new.shards):
-        return f"{len(old.shards)} CARs of at most {old.cut.max_bytes} bytes, not {len(new.shards)}"
-    number, was, found = next(
-        (n, a, b) for n, (a, b) in enumerate(zip(old.shards, new.shards, strict=True), 1) if a != b
-    )
-    if was.piece != found.piece:
-        return f"CAR {number} of {len(old.shards)} is piece {was.piece}, not {found.piece}"
-    return f"CAR {number} of {len(old.shards)} is {was.cid}, not {found.cid}"
 
 
 def check_record(version: Version, record: Record) -> None:

@@ -68,11 +68,15 @@ def apply_plan(
         target = targets[change.target]
         try:
             if isinstance(change, Repair):
-                return _delivered(change, target.repair(dag, change.damaged, change.label, progress))
-            return _delivered(change, target.publish(dag, change.label, progress))
+                delivery = target.repair(dag, change.damaged, change.label, progress)
+            else:
+                delivery = target.publish(dag, change.label, progress)
         finally:
             if change.sources != (DIRECTORY,):
                 dag.close()
+        if delivery.pieces is not None:
+            sources.keep_pieces(change.root, delivery.pieces)
+        return _delivered(change, delivery)
 
     def relabel(change: Relabel) -> Outcome:
         targets[change.target].relabel(change.root, change.label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reconciler.content.car import Cut
 from reconciler.content.cid import Cid
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
@@ -110,11 +111,14 @@ class ResolveCid(WriteBack):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteRecord(WriteBack):
-    """The facts found at publishing are written beside the index. `size` is bytes of all files."""
+    """The facts found at publishing are written beside the index. `size` is bytes of all files, `cuts` are
+    the ways of cutting whose pieces the record is to have besides those it has.
+    """
 
     kind: ClassVar[str] = "write-record"
     path: str
     size: int
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

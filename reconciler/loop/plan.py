@@ -14,13 +14,12 @@ from reconciler.loop.changes import (
     Publish,
     Relabel,
     Repair,
-    ResolveCid,
     Wait,
-    WriteRecord,
 )
 from reconciler.loop.removals import removals
 from reconciler.loop.select import Selection
 from reconciler.loop.world import Unreachable, World
+from reconciler.loop.write_back import write_back
 from reconciler.targets.interface import Observation, State
 
 _WHOLE = frozenset({State.HELD})
@@ -80,7 +79,7 @@ def make_changes(
                 changes.append(change)
             carried = carried or not isinstance(change, Blocked)
         if propose and carried:
-            changes += _write_back(version, root, world, held=held)
+            changes += write_back(version, root, world, held=held)
     if prune:
         acted = {key for key, change in planned.items() if not isinstance(change, (Blocked, Wait))}
         changes += removals(selection, world, acted)
@@ -230,25 +229,6 @@ def _label_change(
         label=index.label(version),
         old=old,
     )
-
-
-def _write_back(version: Version, root: Cid, world: World, *, held: bool) -> Iterator[Change]:
-    """What the proposal writes for a version whose bytes were identified in this run."""
-    facts = world.facts.get(version.ref)
-    if version.cid is None:
-        yield ResolveCid(
-            model=version.model, version=version.version, root=root, held=held, reason="not in the index yet"
-        )
-    if facts is not None and version.ref not in world.recorded and version.ref not in world.problems:
-        yield WriteRecord(
-            model=version.model,
-            version=version.version,
-            root=root,
-            held=held,
-            drift=version.cid is not None and not held,
-            path=f"records/{version.model}/{version.version}.json",
-            size=facts.size,
-        )
 
 
 def _no_bytes(version: Version, world: World) -> tuple[str, str]:

@@ -8,12 +8,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.content import profile
+from reconciler.content.car_shard import CutShards
 from reconciler.content.directory_dag import Identity
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.forges.interface import BranchOutcome, ProposalResult
 from reconciler.index.edits import set_cids, write_edit
 from reconciler.index.model import Record
-from reconciler.index.records import render_record, write_record
+from reconciler.index.records import joined, load_record, record_path, render_record, write_record
 from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
 from reconciler.loop.recorded import records_directory
 from reconciler.loop.settings import PROPOSAL_BRANCH, ProposeMode, Settings
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from reconciler.forges.open import OpenForge
 
 
-def make_record(model: str, version: str, identity: Identity) -> Record:
-    """The record of a version as it was identified."""
+def make_record(model: str, version: str, identity: Identity, pieces: tuple[CutShards, ...] = ()) -> Record:
+    """The record of a version as it was identified, with its `pieces` where a target needs them."""
     return Record(
         model=model,
         version=version,
@@ -35,6 +36,7 @@ def make_record(model: str, version: str, identity: Identity) -> Record:
         car_size=identity.car_size,
         dirhash=identity.dirhash or "",
         profile=profile.NAME,
+        pieces=pieces,
     )
 
 
@@ -50,7 +52,7 @@ class PullRequests:
 
 class Proposer:
     """Writes back what a run found out. `text` is the index as the run loaded it; if the file differs from it
-    by then, nothing is written and the error says so."""
+    by then, nothing is written and the error says so. `pieces` are those that a record is to name."""
 
     def __init__(
         self,
@@ -58,10 +60,12 @@ class Proposer:
         text: bytes,
         identities: Callable[[], Mapping[str, Identity]],
         pull_requests: PullRequests | None = None,
+        pieces: Callable[[WriteRecord], tuple[CutShards, ...]] = lambda _change: (),
     ) -> None:
         self._settings = settings
         self._text = text
         self._identities = identities
+        self._pieces = pieces
         self._pull_requests = pull_requests
         self.result: ProposalResult | None = None  #: the pull request, once there was one
 
@@ -125,10 +129,17 @@ class Proposer:
         """The index with the CIDs of `changes` in it, and their records."""
         cids = {(c.model, c.version): c.root for c in changes if isinstance(c, ResolveCid)}
         text = set_cids(self._text.decode("utf-8"), cids).encode("utf-8") if cids else self._text
-        identities = self._identities()
-        return text, [
-            make_record(c.model, c.version, identities[c.ref]) for c in changes if isinstance(c, WriteRecord)
-        ]
+        return text, [self._record(change) for change in changes if isinstance(change, WriteRecord)]
+
+    def _record(self, change: WriteRecord) -> Record:
+        """The record to write: what is recorded already, and what `change` adds."""
+        directory = records_directory(self._settings.layout.index_file)
+        identity = self._identities()[change.ref]
+        found = make_record(change.model, change.version, identity, self._pieces(change))
+        there = load_record(directory, change.model, change.version)
+        if there is None:
+            return found
+        return joined(there, found, str(record_path(directory, change.model, change.version)))
 
     def _files(self, text: bytes, records: Sequence[Record]) -> dict[str, bytes]:
         """What a branch changes, by path in the repository."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.index.model import Index
+from reconciler.content.car_shard import CutShards
+from reconciler.index.model import Index, Version
 from reconciler.index.records import check_record, load_record
 from reconciler.index.stamps import is_stamped, write_stamp
 
@@ -38,6 +40,13 @@ def check_records(index: Index, stamps: Path | None) -> frozenset[str]:
     if stamps is not None:
         write_stamp(stamps, _STAMP, key)
     return refs
+
+
+def recorded_pieces(index: Index, versions: Iterable[Version]) -> dict[str, tuple[CutShards, ...]]:
+    """The pieces that the records of `versions` have, by `model@version`. Raises InvalidIndex."""
+    directory = records_directory(index.file)
+    found = {v.ref: load_record(directory, v.model, v.version) for v in versions}
+    return {ref: record.pieces for ref, record in found.items() if record is not None}
 
 
 def _listing(directory: Path) -> dict[str, tuple[int, int, int]]:

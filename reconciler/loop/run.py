@@ -10,6 +10,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from reconciler.content.car import Cut
+from reconciler.content.car_shard import CutShards
 from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.errors import ReconcilerError, SafetyRefusal
@@ -19,11 +21,12 @@ from reconciler.index.load import load_index
 from reconciler.index.model import Version
 from reconciler.index.targets_file import load_targets
 from reconciler.loop.apply import apply_plan
-from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack
+from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack, WriteRecord
 from reconciler.loop.observe import observe
+from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.plan import lacking, make_changes
 from reconciler.loop.propose import Proposer, PullRequests
-from reconciler.loop.recorded import check_records
+from reconciler.loop.recorded import check_records, recorded_pieces
 from reconciler.loop.removals import removals
 from reconciler.loop.safety import Limits, refusals
 from reconciler.loop.select import Selection, select
@@ -31,6 +34,7 @@ from reconciler.loop.settings import PROPOSAL_BRANCH, Drift, ProposeMode, Settin
 from reconciler.loop.sources import Sources
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.world import Unreachable, World
+from reconciler.loop.write_back import unrecorded
 from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress
 from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, RunTerms, State, Target
@@ -63,7 +67,8 @@ class Run:
         self._targets_text = layout.targets_file.read_bytes() if layout.targets_file.exists() else b""
         self.selection: Selection = select(self.index, specs, settings.only, settings.exclude)
         cache = IdentityCache(layout.cache / "identities") if settings.use_cache else None
-        self.sources = Sources(layout.source_root, cache, self.progress)
+        piece_cache = PieceCache(layout.cache / "pieces") if settings.use_cache else None
+        self.sources = Sources(layout.source_root, cache, self.progress, piece_cache)
         self._targets: dict[str, Target] = {}
         self.unopened: dict[str, Unreachable] = {}  #: targets that could not be opened, and why
         terms = RunTerms(settings.allow_unpin_repair, RetryBudget())
@@ -72,6 +77,7 @@ class Run:
                 self._targets[spec.name] = open_target(spec, root=layout.root, environ=environ, terms=terms)
             except ReconcilerError as error:
                 self.unopened[spec.name] = Unreachable(str(error), error.hint or "")
+        self._pieces = recorded_pieces(self.index, (v for v in self.selection.kept if self.cuts(v)))
 
     @property
     def targets(self) -> Mapping[str, Target]:
@@ -88,6 +94,9 @@ class Run:
                 self.sources.try_identify(version)
         facts = self.sources.facts()
         roots = {v.ref: v.cid or facts[v.ref].root for v in selection.kept if v.cid or v.ref in facts}
+        for ref, recorded in self._pieces.items():
+            for each in recorded if ref in roots else ():
+                self.sources.keep_pieces(roots[ref], each)
         inventories: dict[str, Inventory | Unreachable] = dict(self.unopened)
         inventories.update(
             observe(
@@ -101,9 +110,14 @@ class Run:
         capabilities = {spec.name: Capabilities() for spec in selection.targets}
         capabilities |= {name: target.capabilities for name, target in self._targets.items()}
         world = World(
-            inventories=inventories, capabilities=capabilities, present=present, recorded=self._recorded
+            inventories=inventories,
+            capabilities=capabilities,
+            present=present,
+            recorded=self._recorded,
+            uncut={v.ref: cuts for v in selection.kept if (cuts := self._uncut(v))},
         )
         needy = {version.ref: version for version, _ in lacking(selection, self._with_sources(world))}
+        needy |= {version.ref: version for version in unrecorded(selection, self._with_sources(world))}
         present |= self.sources.present(needy.values())
         for version in needy.values():
             if version.ref in present and version.ref not in facts:
@@ -188,7 +202,22 @@ class Run:
         return report
 
     def _proposer(self) -> Proposer:
-        return Proposer(self.settings, self._index_text, self.sources.identities, self._pull_requests)
+        return Proposer(
+            self.settings, self._index_text, self.sources.identities, self._pull_requests, self._pieces_for
+        )
+
+    def _pieces_for(self, change: WriteRecord) -> tuple[CutShards, ...]:
+        return tuple(self.sources.pieces(change.ref, cut) for cut in change.cuts)
+
+    def cuts(self, version: Version) -> tuple[Cut, ...]:
+        """How the targets of `version` cut it into pieces; those that could not be opened left out."""
+        able = [self._targets[name].capabilities for name in version.targets if name in self._targets]
+        return tuple(dict.fromkeys(each.cut for each in able if each.cut is not None))
+
+    def _uncut(self, version: Version) -> tuple[Cut, ...]:
+        """Those of `cuts` that the version's record does not have."""
+        known = {each.cut for each in self._pieces.get(version.ref, ())}
+        return tuple(cut for cut in self.cuts(version) if cut not in known)
 
     def _without_proposed(self, changes: list[Change]) -> tuple[list[Change], list[str]]:
         """`changes` without the proposal that waits on its branch already, and a note that says so."""
@@ -217,10 +246,13 @@ class Run:
                 if target not in expected:
                     continue
                 known = expected[target].get(root)
+                cut = self._targets[target].capabilities.cut
+                recorded = (each for each in self._pieces.get(version.ref, ()) if each.cut == cut)
                 expected[target][root] = Expected(
                     root=root,
                     labels=(*known.labels, label) if known else (label,),
                     layout=dag.layout if dag else known.layout if known else None,
+                    pieces=next(recorded, known.pieces if known else None),
                 )
         return {name: list(by_root.values()) for name, by_root in expected.items()}
 

@@ -6,14 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.content.bundle import make_bundle
+from reconciler.content.car import Cut
 from reconciler.content.car_bundle import CarBundle, identify_car
+from reconciler.content.car_shard import CutShards
+from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import DirectoryDag, Identity
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.content.manifest import Release
 from reconciler.content.scan import scan
-from reconciler.errors import BundleError, ReconcilerError
+from reconciler.errors import BundleError, DataError, ReconcilerError
 from reconciler.index.model import Version
+from reconciler.index.record_pieces import piece_difference
+from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.world import Facts, Problem
 from reconciler.progress import Progress
 
@@ -21,12 +26,20 @@ from reconciler.progress import Progress
 class Sources:
     """The version directories below `root`. Keeps what it identified, and why something could not be."""
 
-    def __init__(self, root: Path, cache: IdentityCache | None, progress: Progress) -> None:
+    def __init__(
+        self,
+        root: Path,
+        cache: IdentityCache | None,
+        progress: Progress,
+        piece_cache: PieceCache | None = None,
+    ) -> None:
         self._root = root
         self._cache = cache
+        self._piece_cache = piece_cache
         self._progress = progress
         self._dags: dict[str, DirectoryDag | CarBundle] = {}
         self._problems: dict[str, Problem] = {}
+        self._pieces: dict[tuple[Cid, Cut], CutShards] = {}
 
     def place(self, version: Version) -> Path:
         """The directory, or the CAR file, where the version's bytes are, whether or not anything is there.
@@ -91,6 +104,38 @@ class Sources:
     def dag(self, version: Version) -> DirectoryDag | CarBundle | None:
         """What was identified in this run, or None."""
         return self._dags.get(version.ref)
+
+    def keep_pieces(self, root: Cid, pieces: CutShards) -> None:
+        """Note the pieces of `root` that a record names, or that went to a target.
+
+        Raises DataError, naming both, when others are known already.
+        """
+        known = self._pieces.setdefault((root, pieces.cut), pieces)
+        if known != pieces:
+            raise DataError(
+                f"{root}: {piece_difference(known, pieces)}",
+                hint="compare with `reconcile pieces --no-cache`, which reads the bytes again",
+            )
+
+    def pieces(self, ref: str, cut: Cut) -> CutShards:
+        """The pieces of a version that was identified; its bytes are read unless they are known.
+
+        Raises SourceChanged, and UsageError when the version cannot be cut like that.
+        """
+        dag = self._dags[ref]
+        key = (dag.layout.root, cut)
+        if key not in self._pieces:
+            known = self._piece_cache.get(dag.layout, cut) if self._piece_cache else None
+            self._pieces[key] = known or self._compute_pieces(dag, cut)
+        return self._pieces[key]
+
+    def _compute_pieces(self, dag: DirectoryDag | CarBundle, cut: Cut) -> CutShards:
+        from reconciler.content.pieces import shard_pieces
+
+        found = shard_pieces(dag, cut, self._progress)
+        if self._piece_cache:
+            self._piece_cache.put(dag.layout, found)
+        return found
 
     def identities(self) -> dict[str, Identity]:
         """What identifying found, whole, by `model@version`."""

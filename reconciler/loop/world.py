@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.content.car import Cut
 from reconciler.content.cid import Cid
 from reconciler.index.model import Version
 from reconciler.targets.interface import Capabilities, Inventory, Observation, State
@@ -40,8 +41,9 @@ class World:
     """Everything a plan is made from, by `model@version` or by target name.
 
     `present` are the versions whose directory is on this machine; `facts` those identified in this run;
-    `problems` why a directory cannot be used; `recorded` the versions that have a record. `donors` are roots
-    seen on targets that were not asked to keep them, by target name.
+    `problems` why a directory cannot be used; `recorded` the versions that have a record, `uncut` the ways in
+    which a target cuts a version into pieces that its record does not have. `donors` are roots seen on
+    targets that were not asked to keep them, by target name.
     """
 
     inventories: Mapping[str, Inventory | Unreachable]
@@ -50,6 +52,7 @@ class World:
     facts: Mapping[str, Facts] = field(default_factory=dict)
     problems: Mapping[str, Problem] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
+    uncut: Mapping[str, tuple[Cut, ...]] = field(default_factory=dict)
     donors: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from reconciler.content.car import Cut
+from reconciler.content.car_shard import CutShards
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.progress import Progress
@@ -47,7 +49,8 @@ class Expected:
 
     `labels` are all labels under which the index wants it (several versions may share one root), the
     preferred one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None.
-    `layout` is there when the blocks are known on this machine without asking anyone.
+    `layout` is there when the blocks are known on this machine without asking anyone. `pieces` are the CARs
+    as this target cuts them, from a record; None when no record has them.
     """
 
     root: Cid
@@ -55,6 +58,7 @@ class Expected:
     blocks: int | None = None
     size: int | None = None
     layout: DagLayout | None = None
+    pieces: CutShards | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,16 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a publish, repair or pin did. `state` is HELD, PARTIAL or PENDING as looked at afterwards."""
+    """What a publish, repair or pin did. `state` is HELD, PARTIAL or PENDING as looked at afterwards.
+
+    `pieces` are the CARs that went there, where the target cuts any: they go into the version's record.
+    """
 
     state: State
     bytes_sent: int = 0
     blocks_sent: int = 0
     detail: str = ""
+    pieces: CutShards | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,7 @@ class Capabilities:
     pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
     serves_blocks: bool = True  #: `dag` works, so it can heal others
     one_label: bool = False  #: a root carries a single label there, and a second one replaces the first
+    cut: Cut | None = None  #: it keeps CARs as Filecoin pieces, cut like this; None: it keeps blocks
 
 
 @dataclass(frozen=True, slots=True)
