@@ -1,14 +1,18 @@
-"""A running Kubo node on loopback: publishing against `ipfs add -r`, a run with nothing to do, a repair."""
+"""A running Kubo node on loopback: publishing, interrupted too, a repair, and a run with nothing to do."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.measure import Figure, in_turn, main, seconds
+from benchmarks.measure import PROJECT, Figure, Timing, in_turn, main, peak_memory, seconds
 from reconciler.content.bundle import make_bundle
 from reconciler.content.cid import RAW, of
 from reconciler.content.directory_dag import DirectoryDag
@@ -27,12 +31,20 @@ from tests.support.kubo_node import KuboNode, kubo_node
 MIB = 1 << 20
 MARK = "reconciler/benchmark/"
 LABEL = f"{MARK}model@1.0.0"
+PUBLISH = """
+import sys
+from contextlib import closing
+from pathlib import Path
+from benchmarks.kubo import LABEL, QUIET, packed, target
+with closing(target(sys.argv[1])) as kubo:
+    kubo.publish(packed(Path(sys.argv[2])), LABEL, QUIET)
+"""
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Everything on one node, whose repository lies beside the source."""
     if shutil.which("ipfs") is None:
-        print("ipfs is not on PATH: nothing measured")
+        print("publishing to Kubo: not measured, ipfs is not on PATH")
         return
     with kubo_node(directory / "node", config={"Datastore.StorageMax": "1TB"}) as node:
         yield from publishing(node, directory / "large", 2048 // (16 if quick else 1))
@@ -48,11 +60,49 @@ def publishing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
         with closing(target(node.url)) as kubo:
             assert kubo.publish(packed(source), LABEL, QUIET).state is State.HELD
 
-    timing = in_turn(ours, lambda: node.run("add", "-r", "-Q", str(source)), rounds=3, between=node.empty)
-    detail = f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
-    yield Figure(f"publish {size} MiB to Kubo / ipfs add -r", timing.ratio, minimum=1.0, detail=detail)
+    def rival() -> None:
+        node.run("add", "-r", "-Q", str(source))
+
+    def detail(timing: Timing) -> str:
+        return f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
+
+    first = in_turn(ours, rival, rounds=3, between=node.empty)
+    yield Figure(f"publish {size} MiB to Kubo / ipfs add -r", first.ratio, minimum=1.0, detail=detail(first))
+    dag = packed(source)
+
+    def known() -> None:
+        with closing(target(node.url)) as kubo:
+            assert kubo.publish(dag, LABEL, QUIET).state is State.HELD
+
+    again = in_turn(known, rival, rounds=3, between=node.empty)
+    yield Figure("the same, the files hashed before / ipfs add -r", again.ratio, detail=detail(again))
+    node.empty()
+    peak, _ = peak_memory(PUBLISH, node.url, str(source))
+    yield Figure(f"peak memory, publish {size} MiB to Kubo", peak / MIB, "MiB", maximum=128)
+    node.empty()
+    yield from interrupted(node, source, dag)
     node.empty()
     shutil.rmtree(source)
+
+
+def interrupted(node: KuboNode, source: Path, dag: DirectoryDag) -> Iterator[Figure]:
+    """Killed when half of the blocks are there; what the next run sends that the node had already."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PUBLISH, node.url, str(source)],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    while len(node.blocks()) < len(dag.layout) // 2:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1)  # what had arrived is written
+    there = sum(block.size for block in dag.layout if node.block_file(block.cid).exists())
+    with closing(target(node.url)) as kubo:
+        sent = kubo.publish(dag, LABEL, QUIET).bytes_sent
+    detail = f"{there / MIB:.0f} MiB were there, {sent / MIB:.0f} were sent"
+    again = (there + sent - dag.layout.size) / MIB
+    yield Figure("sent again after an interrupted publish", again, "MiB", maximum=1, detail=detail)
 
 
 def repairing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:

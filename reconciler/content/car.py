@@ -7,7 +7,7 @@ Source: the CARv1 specification; header and section framing are fixed for one CI
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -64,9 +64,14 @@ def stream(dag: Dag, start: int = 0, stop: int | None = None) -> Iterator[bytes]
     return _pieces(_span(dag, start, end))
 
 
-def partial(dag: Dag, positions: Iterable[int]) -> Iterator[bytes]:
-    """A CAR that names the root of `dag` and has only the blocks at `positions`, in the order given."""
-    return _pieces(_with_header(dag, positions))
+def partial(
+    dag: Dag, positions: Iterable[int], *, read: Callable[[int], bytes] | None = None
+) -> Iterator[bytes]:
+    """A CAR that names the root of `dag` and has only the blocks at `positions`, in the order given.
+
+    `read` replaces `dag.read`.
+    """
+    return _pieces(_with_header(dag, positions, read or dag.read))
 
 
 def partial_size(layout: DagLayout, positions: Iterable[int]) -> int:
@@ -119,14 +124,16 @@ def _section_size(layout: DagLayout, position: int) -> int:
 
 def stream_shard(dag: Dag, shard: Shard) -> Iterator[bytes]:
     """The bytes of one of the `shards` of the layout of `dag`, in pieces of at most PIECE bytes."""
-    return _pieces(_with_header(dag, range(shard.first, shard.last), rootless=not shard.names_root))
+    return _pieces(_with_header(dag, range(shard.first, shard.last), dag.read, rootless=not shard.names_root))
 
 
-def _with_header(dag: Dag, positions: Iterable[int], *, rootless: bool = False) -> Iterator[bytes]:
+def _with_header(
+    dag: Dag, positions: Iterable[int], read: Callable[[int], bytes], *, rootless: bool = False
+) -> Iterator[bytes]:
     yield _ROOTLESS if rootless else header(dag.layout.root)
     for position in positions:
         yield _section_head(dag.layout, position)
-        yield dag.read(position)
+        yield read(position)
 
 
 def _span(dag: Dag, start: int, stop: int) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.content import varint
 from reconciler.content.cid import BINARY_SIZE, DAG_PB, RAW, Cid
@@ -124,3 +124,14 @@ class Dag(Protocol):
 
     def close(self) -> None:
         """Release what is open. May be called twice."""
+
+
+@runtime_checkable
+class ReadsUnverified(Protocol):
+    """A Dag of local files that can leave the hashing of leaves to a receiver which hashes them anyway."""
+
+    def read_unverified(self, position: int) -> bytes:
+        """The bytes where the block at `position` was found, of its length. Raises as Dag.read does.
+
+        Only for a receiver that refuses a block whose bytes do not give its CID.
+        """

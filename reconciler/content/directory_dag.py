@@ -83,6 +83,17 @@ class DirectoryDag:
         Raises SourceChanged, naming the file and the offset, when the file no longer has these bytes, and
         BundleError when it cannot be read.
         """
+        data = self.read_unverified(position)
+        cid = self.layout.cid(position)
+        if cid.codec == RAW and hashlib.sha256(data).digest() != cid.digest:
+            source = self._sources[self._file_of[position]]
+            if isinstance(source, MemoryFile):
+                raise AssertionError(f"{source.path!r} in memory is not what was identified")
+            raise source_file.changed(source, self._leaf_of[position] * profile.CHUNK_SIZE)
+        return data
+
+    def read_unverified(self, position: int) -> bytes:
+        """As content.dag.ReadsUnverified says."""
         cid = self.layout.cid(position)
         if cid.codec != RAW:
             return self._tree[cid]
@@ -92,8 +103,8 @@ class DirectoryDag:
         if isinstance(source, MemoryFile):
             return source.data[start : start + size]
         data = self._read_span(source, start, size)
-        if hashlib.sha256(data).digest() != cid.digest:
-            raise source_file.changed(source, start)
+        if len(data) != size:
+            raise source_file.changed(source, start + len(data))
         return data
 
     def close(self) -> None:

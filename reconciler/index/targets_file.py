@@ -22,7 +22,7 @@ DEFAULT_STORE = ".reconcile/store"
 KINDS = ("store", "kubo", "ipfs-cluster", "pinning-service")
 RESERVED_KINDS = ("storacha", "filecoin-pin")  #: known words, not implemented by this version
 
-_URL_KEYS = ("api", "gateway", "endpoint")
+_URL_KEYS = ("api", "endpoint")
 _NUMBERS = ("pin_timeout", "poll", "min", "max")
 
 

@@ -112,3 +112,20 @@ def test_a_single_small_file_is_one_raw_block(root: Path) -> None:
     dag = identify(bare_bundle(root / "small"), cache=None)
     assert (len(dag.layout), dag.read(0)) == (1, b"x")
     assert str(dag.identity.root).startswith("bafkrei")
+
+
+def test_an_unverified_read_hands_out_what_lies_there_and_never_too_little(
+    root: Path, dag: DirectoryDag
+) -> None:
+    for position in range(len(dag.layout)):
+        assert dag.read_unverified(position) == dag.read(position)
+    position = position_of(dag, FILES["sub/w.bin"][2 * MIB : 3 * MIB])
+    with (root / "sub/w.bin").open("r+b") as file:
+        file.seek(2 * MIB)
+        file.write(b"other")
+    assert dag.read_unverified(position).startswith(b"other")
+    with pytest.raises(SourceChanged, match=r"'sub/w.bin' changed .* \(at byte 2097152\)"):
+        dag.read(position)
+    os.truncate(root / "sub/w.bin", 2 * MIB + 7)
+    with pytest.raises(SourceChanged, match=r"'sub/w.bin' changed .* \(at byte 2097159\)"):
+        dag.read_unverified(position)

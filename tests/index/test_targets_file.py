@@ -14,10 +14,9 @@ targets:
   store: {kind: store, path: .reconcile/store}
   node:
     kind: kubo
-    api: "http://127.0.0.1:5001"
+    api: "http://[::1]:5001"
     token_env: KUBO_RPC_TOKEN
     auth: basic
-    gateway: "http://[::1]:8080"
     pin_timeout: 120
   cluster:
     kind: ipfs-cluster
@@ -43,10 +42,9 @@ def test_each_kind_has_its_options_typed(tmp_path: Path) -> None:
     assert [spec.kind for spec in specs.values()] == list(KINDS)
     assert specs["store"].options == {"path": ".reconcile/store"}
     assert specs["node"].options == {
-        "api": "http://127.0.0.1:5001",
+        "api": "http://[::1]:5001",
         "token_env": "KUBO_RPC_TOKEN",
         "auth": "basic",
-        "gateway": "http://[::1]:8080",
         "pin_timeout": 120,
     }
     assert specs["cluster"].options["replication"] == {"min": 2, "max": 3}

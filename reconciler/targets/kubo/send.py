@@ -2,6 +2,9 @@
 
 One stream does not fill a node, two do. Tree blocks last, so that a root never leads to blocks that are still
 on their way. Segments keep a broken connection cheap: what was taken in before stays, and is not sent again.
+
+Kubo hashes every block that it imports and refuses one whose bytes do not give its CID, so leaves of a
+directory are not hashed once more on their way out.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from reconciler.content import car
-from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.dag import Dag, DagLayout, ReadsUnverified
+from reconciler.errors import PeerError
 from reconciler.net.upload import Upload
 from reconciler.progress import Progress, Task
 from reconciler.targets.kubo.rpc import KuboRpc
 
 STREAMS = 2
-SEGMENT = 64 << 20  #: bytes of one CAR at most
+SEGMENT = 256 << 20  #: bytes of one CAR at most
 _SMALL = 16 << 20  # bytes that are not worth a second stream
 
 
@@ -98,12 +102,13 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
         return
     if stop.is_set():
         raise _Stopped
+    read = dag.read_unverified if isinstance(dag, ReadsUnverified) else dag.read
     counted = 0  # bytes of an attempt that broke off are not counted twice
 
     def pieces() -> Iterator[bytes]:
         nonlocal counted
         sent = 0
-        for piece in car.partial(dag, positions):
+        for piece in car.partial(dag, positions, read=read):
             if stop.is_set():
                 raise _Stopped
             yield piece
@@ -112,4 +117,10 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
                 task.advance(sent - counted)
                 counted = sent
 
-    rpc.dag_import(Upload(car.partial_size(dag.layout, positions), pieces))
+    try:
+        rpc.dag_import(Upload(car.partial_size(dag.layout, positions), pieces))
+    except PeerError:
+        if isinstance(dag, ReadsUnverified):
+            for position in positions:
+                dag.read(position)  # a file that changed meanwhile is the reason, and is named
+        raise

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.content import car
+from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import RAW, Cid, of
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.errors import BlockUnavailable, PeerError, SafetyRefusal, UsageError
+from reconciler.content.identify import identify
+from reconciler.errors import BlockUnavailable, PeerError, SafetyRefusal, SourceChanged, UsageError
 from reconciler.net.auth import Auth, Scheme
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.outcomes import Denied, Stalled, Transient
@@ -32,6 +34,7 @@ from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL, D
 from tests.support.dags import MemoryDag
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kubo_node import KuboNode, kubo_node
+from tests.support.plant import MIB, noise, plant
 from tests.support.shapes import Builder, Without, bundle, large_file, twins
 from tests.targets.kubo.conftest import make_target, opened
 from tests.targets.kubo.subject import KuboSubject
@@ -428,6 +431,32 @@ def test_a_full_node_is_warned_about_and_takes_it_all_the_same(tmp_path: Path, s
         notes.said.clear()
         target.publish(dag, LABEL, notes)
         assert notes.said == []
+
+
+# -- a source that changes on its way ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("megabytes", [3, 40])
+def test_a_leaf_that_changed_on_its_way_is_refused_and_its_file_named(
+    node: KuboNode, tmp_path: Path, megabytes: int
+) -> None:
+    """Leaves are not hashed again on their way out: the node does it, and what it refuses is named."""
+    source = plant(tmp_path / "source", {"w.bin": noise(megabytes * MIB, seed=megabytes)})
+    dag = identify(bare_bundle(source), cache=None)
+    target = make_target(node.url)
+    with (source / "w.bin").open("r+b") as file:
+        file.seek(2 * MIB)
+        good = file.read(1)
+        file.seek(2 * MIB)
+        file.write(bytes([good[0] ^ 1]))
+    with pytest.raises(SourceChanged, match=r"'w.bin' changed .* \(at byte 2097152\)"):
+        target.publish(dag, LABEL, QUIET)
+    assert str(dag.layout.root) not in node.pins()
+    with (source / "w.bin").open("r+b") as file:
+        file.seek(2 * MIB)
+        file.write(good)
+    assert target.publish(dag, LABEL, QUIET).state is State.HELD
+    assert look(target, dag).state is State.HELD
 
 
 # -- an online node ----------------------------------------------------------------------------------------
