@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 
 def main() -> None:
     """Entry point of the command `reconcile`."""
+    sys.exit(guarded(_run))
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """What `run` exits with; whatever it raises is told on stderr, never as a traceback."""
     from reconciler.cli.failure import show_failure
     from reconciler.errors import ExitCode, ReconcilerError
 
     try:
-        code = _run()
+        code = run()
     except ReconcilerError as error:
         code = show_failure(
             error.message, hint=error.hint, where=str(error.where or ""), code=error.exit_code
@@ -38,7 +44,7 @@ def main() -> None:
             hint="this is a bug of the reconciler: report it with the output of RECONCILE_DEBUG=1",
             code=ExitCode.ERROR,
         )
-    sys.exit(int(code))
+    return int(code)
 
 
 def _run() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings.layout.make_state()
     with run_lock(settings.layout.state, "reconcile" if saved is None else "reconcile apply"):
-        with out.progress() as progress, Run(settings, os.environ, progress, _pull_requests(settings)) as run:
+        requests = pull_requests(settings, os.environ)
+        with out.progress() as progress, Run(settings, os.environ, progress, requests) as run:
             plan = run.plan()
             if saved is not None:
                 require_same(saved, plan)
@@ -65,13 +67,14 @@ def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None 
     return ExitCode.PARTIAL if report.failed else ExitCode.OK
 
 
-def _pull_requests(settings: Settings) -> PullRequests | None:
+def pull_requests(settings: Settings, environ: Mapping[str, str]) -> PullRequests | None:
+    """Where the pull requests of a run go, or None when it opens none."""
     if settings.propose is not ProposeMode.PULL_REQUEST:
         return None
     from reconciler.forges.open import open_forge
     from reconciler.render.proposal import describe
 
-    return PullRequests(lambda: open_forge(os.environ), describe)
+    return PullRequests(lambda: open_forge(environ), describe)
 
 
 def _save(path: Path, plan: Plan) -> None:

@@ -154,12 +154,14 @@ class HostedForge:
             detail = error.message
         return ProposalResult(found.number, found.url, ProposalOutcome.CLOSED, detail)
 
-    def upsert_comment(self, number: int, marker: str, body: str) -> CommentOutcome:
+    def upsert_comment(self, number: int, marker: str, body: str, *, create: bool = True) -> CommentOutcome:
         """As `Forge.upsert_comment`."""
         text = marked(marker, body)
         if len(text) > BODY_LIMIT:
             raise UsageError(f"a comment of {len(text)} characters is longer than {BODY_LIMIT}")
         found = self._note(number, marker)
+        if found is None and not create:
+            return CommentOutcome.NONE
         if found is None:
             try:
                 self._host.add_note(number, text)

@@ -100,6 +100,7 @@ class CommentOutcome(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    NONE = "none"  #: there was none, and none was to be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,11 @@ class Forge(Protocol):
     def close_proposal(self, comment: str, *, base: str, branch: str = PROPOSAL_BRANCH) -> ProposalResult:
         """Close the pull request of `branch` with `comment`; delete the branch, unless a person edited it."""
 
-    def upsert_comment(self, number: int, marker: str, body: str) -> CommentOutcome:
-        """Make exactly one comment of ours on pull request `number` carry `marker` (hidden) and `body`."""
+    def upsert_comment(self, number: int, marker: str, body: str, *, create: bool = True) -> CommentOutcome:
+        """Make exactly one comment of ours on pull request `number` carry `marker` (hidden) and `body`.
+
+        Without `create`, only one that is there already is changed.
+        """
 
     def access(self) -> Access:
         """Find out what the token may do; changes nothing. Raises PeerError when even that is refused."""

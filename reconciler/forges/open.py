@@ -33,7 +33,7 @@ def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenFo
     RECONCILE_FORGE_GIT (the address that git pushes to, not for github) and RECONCILE_FORGE_BASE. The token
     is RECONCILE_FORGE_TOKEN, in GitHub Actions also GITHUB_TOKEN. Raises UsageError, naming the variable.
     """
-    if environ.get("GITHUB_ACTIONS") == "true" and "RECONCILE_FORGE" not in environ:
+    if _is_actions(environ):
         return _in_actions(environ, progress)
     kind = _required(environ, "RECONCILE_FORGE")
     repository, base = (
@@ -59,21 +59,36 @@ def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenFo
     raise UsageError(f"RECONCILE_FORGE is {kind!r}", hint=f"it is one of {', '.join(KINDS)}")
 
 
-def _in_actions(environ: Mapping[str, str], progress: Progress) -> OpenForge:
-    from reconciler.forges.github import GitHub
+def open_to_comment(environ: Mapping[str, str], progress: Progress = QUIET) -> Forge:
+    """The same forge where only its pull requests matter, so that in GitHub Actions any event will do."""
+    if _is_actions(environ):
+        return _github_of_job(environ, progress)
+    return open_forge(environ, progress).forge
 
+
+def _is_actions(environ: Mapping[str, str]) -> bool:
+    return environ.get("GITHUB_ACTIONS") == "true" and "RECONCILE_FORGE" not in environ
+
+
+def _in_actions(environ: Mapping[str, str], progress: Progress) -> OpenForge:
     if environ.get("GITHUB_REF_TYPE") != "branch" or environ.get("GITHUB_REF", "").startswith("refs/pull/"):
         raise UsageError(
             f"a proposal is for a branch, and this workflow runs for {environ.get('GITHUB_REF', 'no ref')!r}",
             hint="run it on push to a branch, or on a schedule",
         )
-    forge = GitHub(
+    forge = _github_of_job(environ, progress)
+    return OpenForge(forge, _required(environ, "GITHUB_REF_NAME"), environ.get("GITHUB_SHA") or None)
+
+
+def _github_of_job(environ: Mapping[str, str], progress: Progress) -> Forge:
+    from reconciler.forges.github import GitHub
+
+    return GitHub(
         _required(environ, "GITHUB_REPOSITORY"),
         _token(environ, TOKEN, "GITHUB_TOKEN"),
         api_url=_required(environ, "GITHUB_API_URL"),
         progress=progress,
     )
-    return OpenForge(forge, _required(environ, "GITHUB_REF_NAME"), environ.get("GITHUB_SHA") or None)
 
 
 def _token(environ: Mapping[str, str], *names: str) -> Secret:

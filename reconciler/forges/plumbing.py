@@ -132,6 +132,10 @@ class LocalRepository:
         """Whether commit `older` is in the history of `newer`; False too when it is not here at all."""
         return self._try("merge-base", "--is-ancestor", older, newer) is not None
 
+    def fork_point(self, one: str, other: str) -> str | None:
+        """The newest commit that both have in their history, or None when there is none here."""
+        return self._try("merge-base", one, other)
+
     def changed_paths(self, older: str, newer: str) -> frozenset[str]:
         """Every path in which the trees of two commits differ."""
         listed = self._run("diff-tree", "-r", "-z", "--no-renames", "--name-only", older, newer)

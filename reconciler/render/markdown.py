@@ -18,14 +18,19 @@ from reconciler.render.words import plain
 T = TypeVar("T")
 
 MAX_CHARACTERS = 60_000  #: below GitHub's 65,536, so that a caller can put a title above it
+FOLD_FROM = 25  #: rows; a longer table is folded where that is asked for
 _RESERVE = 2_000  #: for refusals, notes and the line that says what was cut
 _BREAK = "&#8203;"  #: a zero-width space: backslashes do not stop a forge from linking names and numbers
 _LINKED = re.compile(r"@|#|!(?=[0-9])|\bGH\\-(?=[0-9])", re.IGNORECASE)
 _SPECIAL = r"\`*_{}[]()<>#+-!|~@&$:"
 
 
-def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS) -> str:
-    """The plan: a summary, refusals, one table, notes."""
+def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False, more: str = "") -> str:
+    """The plan: a summary, refusals, one table, notes.
+
+    `fold` hides a long table behind its summary; `more` is Markdown that says where the rows are that were
+    cut.
+    """
     parts = [f"**Plan:** {plan_summary(plan)}."]
     for refusal in plan.refusals:
         way_round = f" — {escape(refusal.override)}" if refusal.override else ""
@@ -33,7 +38,10 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS) -> str:
     notes = "\n".join(f"- {escape(note)}" for note in plan.notes)
     head = "| | version | target | change | why |\n|---|---|---|---|---|"
     used = sum(map(len, parts)) + len(notes)
-    parts.append(_table(head, plan.changes, _plan_row, limit - used - _RESERVE))
+    table = _table(head, plan.changes, _plan_row, limit - used - _RESERVE, more)
+    if fold and len(plan.changes) >= FOLD_FROM:
+        table = f"<details><summary>All {len(plan.changes):,} changes</summary>\n\n{table}\n\n</details>"
+    parts.append(table)
     if notes:
         parts.append(f"<details><summary>Notes</summary>\n\n{notes}\n\n</details>")
     return _fit("\n\n".join(part for part in parts if part) + "\n", limit)
@@ -65,7 +73,7 @@ def _runs(text: str) -> list[str]:
     return ["`" * len(run) for run in "".join(c if c == "`" else " " for c in text).split()]
 
 
-def _table(head: str, rows: Sequence[T], render: Callable[[T], str], budget: int) -> str:
+def _table(head: str, rows: Sequence[T], render: Callable[[T], str], budget: int, more: str = "") -> str:
     """All rows that fit into `budget` characters, and how many did not."""
     if not rows:
         return ""
@@ -74,7 +82,8 @@ def _table(head: str, rows: Sequence[T], render: Callable[[T], str], budget: int
         line = render(row)
         used += len(line) + 1
         if used > budget:
-            return "\n".join(lines) + f"\n\n…and {len(rows) - number:,} more, left out to fit."
+            left_out = f"…and {len(rows) - number:,} more, left out to fit{more}."
+            return "\n".join(lines) + f"\n\n{left_out}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -23,8 +23,8 @@ class Comments:
         self._address = address
         self._login: str | None = None
 
-    def upsert(self, number: int, marker: str, body: str) -> CommentOutcome:
-        """Make one comment of ours carry `marker` and `body`.
+    def upsert(self, number: int, marker: str, body: str, *, create: bool = True) -> CommentOutcome:
+        """Make one comment of ours carry `marker` and `body`; without `create`, only if there is one.
 
         Raises UsageError for a body beyond BODY_LIMIT.
         """
@@ -32,6 +32,8 @@ class Comments:
         if len(text) > BODY_LIMIT:
             raise UsageError(f"a comment of {len(text)} characters is longer than {BODY_LIMIT}")
         found = self._find(number, marker)
+        if found is None and not create:
+            return CommentOutcome.NONE
         if found is None:
             found = self._create(number, marker, text)
             if found is None:

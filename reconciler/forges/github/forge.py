@@ -143,9 +143,9 @@ class GitHub:
             return ProposalResult(pull.number, pull.url, ProposalOutcome.CLOSED, detail)
         return ProposalResult(pull.number, pull.url, ProposalOutcome.CLOSED)
 
-    def upsert_comment(self, number: int, marker: str, body: str) -> CommentOutcome:
+    def upsert_comment(self, number: int, marker: str, body: str, *, create: bool = True) -> CommentOutcome:
         """As `Forge.upsert_comment`."""
-        return self._comments.upsert(number, marker, body)
+        return self._comments.upsert(number, marker, body, create=create)
 
     def access(self) -> Access:
         """As `Forge.access`."""

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Makes the environment in which action.yml runs: this very checkout and its locked requirements, every file of
+# them checked against its hash. A second step of the same job finds it and waits for nothing.
+set -euo pipefail
+
+python=${RECONCILE_PYTHON:-python3}
+checkout=${GITHUB_ACTION_PATH:?the action runs as a step of a workflow}
+venv=${RUNNER_TEMP:?the action runs as a step of a workflow}/reconcile-action
+requirements=(--requirement "$checkout/requirements/run.txt" --requirement "$checkout/requirements/build.txt")
+
+fail() {
+  echo "::error title=reconcile::$1"
+  exit 1
+}
+
+# -I: nothing in the workspace, where a pull request may have put anything, can stand in for a module
+"$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+  fail 'this action needs Python 3.11 or newer: run actions/setup-python before it, or name one with the input python'
+
+stamp=$("$python" -I -c '
+import hashlib, pathlib, sys
+digest = hashlib.sha256(sys.version.encode())
+for name in sys.argv[1:]:
+    for file in sorted(path for path in pathlib.Path(name).rglob("*") if path.suffix in {".py", ".json", ".txt"}):
+        digest.update(f"{file}\0".encode() + file.read_bytes())
+print(digest.hexdigest())
+' "$checkout/reconciler" "$checkout/requirements" "$checkout/schemas")
+[[ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]] || exit 0
+
+# The pip that is there serves the new environment: making one with a pip of its own takes seconds.
+rm -rf "$venv"
+if "$python" -I -c 'import pip; assert int(pip.__version__.split(".")[0]) >= 23' 2>/dev/null; then
+  "$python" -I -m venv --without-pip "$venv"
+  pip=("$python" -I -m pip --python "$venv/bin/python")
+else
+  "$python" -I -m venv "$venv" ||
+    fail 'this Python cannot make virtual environments: run actions/setup-python before the action'
+  pip=("$venv/bin/python" -I -m pip)
+fi
+
+export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
+"${pip[@]}" --quiet install --no-compile --require-hashes "${requirements[@]}"
+"${pip[@]}" --quiet install --no-compile --no-deps --no-build-isolation "$checkout"
+echo "$stamp" >"$venv/installed"
