@@ -121,16 +121,29 @@ class FakeGitHub:
 
     # What people do -------------------------------------------------------------------------------------
 
-    def push(self, branch: str, files: dict[str, bytes], message: str, *, onto: str | None = None) -> str:
-        """A person commits `files` on top of `branch` (or of the commit `onto`, by force)."""
+    def push(
+        self,
+        branch: str,
+        files: dict[str, bytes],
+        message: str,
+        *,
+        onto: str | None = None,
+        sha: str | None = None,
+    ) -> str:
+        """A person commits `files` on top of `branch` (or of the commit `onto`, by force).
+
+        `sha` is the commit's id where a real clone has it too.
+        """
         parent = onto or self.refs.get(branch)
         tree = dict(self.trees[self.commits[parent]["tree"]]) if parent else {}
         tree |= {path: self._store(data) for path, data in files.items()}
-        sha = self._commit(
+        made = self._commit(
             self._store_tree(tree), [parent] if parent else [], message, "A Person", verified=False
         )
-        self._point(branch, sha)
-        return sha
+        if sha is not None:
+            self.commits[sha] = self.commits.pop(made)
+        self._point(branch, sha or made)
+        return sha or made
 
     def merge(self, number: int, *, squash: bool = False) -> None:
         """A person merges a pull request, three ways, and leaves its branch."""

@@ -1,0 +1,268 @@
+"""A step in the environment of a job: outputs, summary, annotations, the comment, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from reconciler.errors import ExitCode
+from tests.cli.action.conftest import Jobs
+from tests.forges.fake_github import Break, Refusal
+from tests.support.command_line import INDEX
+from tests.support.releases import assert_document
+
+PULL = {"pull_request": {"number": 1, "base": {"sha": "0" * 40}}}
+
+
+def git(jobs: Jobs, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", jobs.root, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(jobs: Jobs) -> str:
+    git(jobs, "add", "--all")
+    git(jobs, "commit", "--quiet", "--message", "x")
+    return git(jobs, "rev-parse", "HEAD")
+
+
+# -- plan ------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_hands_over_everything_and_changes_nothing(jobs: Jobs) -> None:
+    before = jobs.reconcile.files()
+    step = jobs("push")
+    assert (step.code, step.annotations) == (ExitCode.OK, [])
+    assert (step.outputs["changed"], step.outputs["applied"], step.outputs["failed"]) == ("true", "0", "0")
+    assert step.outputs["pending"] == "6"
+    assert set(json.loads(step.outputs["resolved"])) == {"llm@1.0.0", "llm@1.1.0"}
+    assert [one["only"] for one in json.loads(step.outputs["matrix"])["include"]] == ["llm@1.1.0", "llm@1.0.0"]
+    assert_document("plan", step.document)
+    assert step.summary.startswith("## Model weights: plan\n\n**Plan:** 2 bundles to publish")
+    assert jobs.reconcile.files() == before
+    assert jobs.github.log == []
+
+
+def test_the_plan_of_a_pull_request_is_one_comment_that_is_kept_up_to_date(jobs: Jobs) -> None:
+    jobs("pull_request", PULL)
+    (comment,) = jobs.comments()
+    assert "**Plan:** 2 bundles to publish" in comment
+    calls = jobs.github.calls
+    jobs("pull_request", PULL)
+    assert jobs.comments() == [comment]
+    assert jobs.github.calls - calls == 2
+    jobs.reconcile.write("releases/index.yaml", INDEX.partition('      "1.0.0"')[0].replace("1.0.0", "1.1.0"))
+    jobs("pull_request", PULL)
+    (comment,) = jobs.comments()
+    assert "**Plan:** 1 bundle to publish" in comment
+
+
+def test_a_pull_request_that_touches_no_release_gets_no_comment(jobs: Jobs) -> None:
+    base = commit(jobs)
+    jobs.reconcile.write("README.md", "new\n")
+    commit(jobs)
+    jobs("pull_request", {"pull_request": {"number": 1, "base": {"sha": base}}})
+    assert jobs.comments() == []
+    jobs.reconcile.write("weights/llm/1.1.0/config.json", "{ }")
+    commit(jobs)
+    jobs("pull_request", {"pull_request": {"number": 1, "base": {"sha": base}}})
+    assert len(jobs.comments()) == 1
+
+
+def test_a_merge_commit_says_itself_what_the_pull_request_changes(jobs: Jobs) -> None:
+    commit(jobs)
+    git(jobs, "checkout", "--quiet", "-b", "feature")
+    jobs.reconcile.write("README.md", "new\n")
+    commit(jobs)
+    git(jobs, "checkout", "--quiet", "-")
+    jobs.reconcile.write("releases/index.yaml", INDEX + "# later\n")
+    commit(jobs)
+    git(jobs, "merge", "--quiet", "--no-edit", "feature")
+    jobs("pull_request", PULL)
+    assert jobs.comments() == []
+
+
+def test_a_comment_that_has_nothing_left_to_say_says_so(jobs: Jobs) -> None:
+    jobs("pull_request", PULL)
+    jobs.reconcile()
+    jobs("pull_request", PULL)
+    (comment,) = jobs.comments()
+    assert "Nothing to do for this pull request any more." in comment
+
+
+def test_nothing_to_do_makes_no_comment(jobs: Jobs) -> None:
+    jobs.reconcile()
+    jobs("pull_request", PULL)
+    assert jobs.comments() == []
+
+
+def test_an_index_that_does_not_hold_is_annotated_on_its_line_and_told_in_an_older_comment(jobs: Jobs) -> None:
+    jobs("pull_request", PULL)
+    jobs.reconcile.write("releases/index.yaml", INDEX.replace("format:", "fromat:"))
+    step = jobs("pull_request", PULL)
+    assert step.code is ExitCode.USAGE
+    (one,) = step.annotations
+    assert one.command().startswith("::error file=releases/index.yaml,title=reconcile,line=7::")
+    assert_document("error", step.document)
+    assert "## Model weights: error" in step.summary
+    (comment,) = jobs.comments()
+    assert "**No plan:**" in comment
+    assert step.outputs["changed"] == "false"
+
+
+def test_without_a_token_the_plan_is_in_the_summary(jobs: Jobs) -> None:
+    step = jobs("pull_request", PULL, TOKEN="")
+    assert step.code is ExitCode.OK
+    (one,) = step.annotations
+    assert (one.level, jobs.github.log) == ("notice", [])
+    assert "the plan is in the step summary only" in step.summary
+    assert "**Plan:** 2 bundles" in step.summary
+
+
+def test_a_token_that_may_only_read_leaves_the_plan_in_the_summary(jobs: Jobs) -> None:
+    jobs.github.breaks = [Break(2, Refusal(403, "Resource not accessible by integration"))]
+    step = jobs("pull_request", PULL)
+    assert step.code is ExitCode.OK
+    (one,) = step.annotations
+    assert one.level == "notice"
+    assert "pull-requests: write" in one.message
+    assert jobs.comments() == []
+
+
+def test_a_comment_that_is_not_wanted_is_not_made(jobs: Jobs) -> None:
+    jobs("pull_request", PULL, comment="false", summary="false")
+    assert (jobs.github.log, jobs.ran[0].summary) == ([], "")
+
+
+def test_what_is_blocked_is_annotated_on_the_line_of_its_version(jobs: Jobs) -> None:
+    shutil.rmtree(jobs.root / "weights/llm/1.0.0")
+    step = jobs("push")
+    assert (step.code, step.outputs["failed"]) == (ExitCode.PARTIAL, "1")
+    (one,) = step.annotations
+    line = INDEX.splitlines().index('      "1.0.0":') + 1
+    assert one.command().startswith(f"::error file=releases/index.yaml,title=llm@1.0.0,line={line}::")
+    assert jobs("push", fail_on="refusal").code is ExitCode.OK
+    assert jobs("push", fail_on="change").code is ExitCode.PARTIAL
+
+
+def test_changes_fail_a_step_only_when_asked_to(jobs: Jobs) -> None:
+    assert jobs("push", fail_on="change").code is ExitCode.PENDING
+    assert jobs("push", fail_on="drift").code is ExitCode.OK
+
+
+def test_globs_come_one_a_line(jobs: Jobs) -> None:
+    step = jobs("push", only="llm@1.0.0\n  store\n")
+    assert set(json.loads(step.outputs["resolved"])) == {"llm@1.0.0"}
+
+
+# -- apply -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", ["pull_request", "pull_request_target", "merge_group", "pull_request_review"])
+def test_apply_refuses_what_nobody_accepted_yet_and_says_why(jobs: Jobs, event: str) -> None:
+    before = jobs.reconcile.files()
+    step = jobs(event, PULL, command="apply")
+    assert step.code is ExitCode.REFUSED
+    assert event in str(step.error)
+    assert "pull_request" in (step.error.hint if step.error and step.error.hint else "")
+    assert event in step.summary.replace("\\", "")
+    assert (jobs.reconcile.files(), jobs.github.log) == (before, [])
+
+
+def test_a_plan_for_pull_request_target_is_refused_before_a_file_is_read(jobs: Jobs) -> None:
+    jobs.reconcile.write("releases/index.yaml", "not: an index")
+    assert jobs("pull_request_target", PULL).code is ExitCode.REFUSED
+
+
+def test_drift_is_only_repaired_on_what_was_accepted(jobs: Jobs) -> None:
+    assert jobs("pull_request", PULL, command="drift", drift="repair").code is ExitCode.REFUSED
+    assert jobs("pull_request", PULL, command="drift").code is ExitCode.OK
+
+
+def test_apply_publishes_and_says_what_it_resolved(jobs: Jobs) -> None:
+    step = jobs("push", command="apply", propose="write")
+    assert step.code is ExitCode.OK
+    assert (step.outputs["changed"], step.outputs["applied"], step.outputs["failed"]) == ("true", "6", "0")
+    assert set(json.loads(step.outputs["resolved"])) == {"llm@1.0.0", "llm@1.1.0"}
+    assert_document("report", step.document)
+    assert step.summary.startswith("## Model weights: result\n\n**Result:** 6 applied")
+    assert len(jobs.reconcile.cars()) == 2
+    again = jobs("push", command="apply", propose="write")
+    assert (again.outputs["changed"], again.outputs["resolved"]) == ("false", "{}")
+
+
+def test_a_reviewed_plan_is_carried_out_exactly_or_not_at_all(jobs: Jobs) -> None:
+    plan = jobs("push", propose="write").outputs["plan-json"]
+    jobs.reconcile.write("releases/index.yaml", INDEX + "# later\n")
+    step = jobs("push", command="apply", propose="write", plan=plan)
+    assert step.code is ExitCode.REFUSED
+    assert jobs.reconcile.cars() == []
+    jobs.reconcile.write("releases/index.yaml", INDEX)
+    assert jobs("push", command="apply", propose="write", plan=plan).code is ExitCode.OK
+
+
+def test_a_pull_request_needs_the_top_of_a_repository(jobs: Jobs) -> None:
+    shutil.rmtree(jobs.root / ".git")
+    step = jobs("push", command="apply")
+    assert step.code is ExitCode.USAGE
+    assert "working-directory" in (step.error.hint if step.error and step.error.hint else "")
+    assert jobs.reconcile.cars() == []
+
+
+# -- drift -----------------------------------------------------------------------------------------------------
+
+
+def test_drift_reports_what_was_published_and_nothing_else_and_repairs_it_when_told(jobs: Jobs) -> None:
+    jobs.reconcile()
+    clean = jobs("schedule", command="drift")
+    assert (clean.code, clean.outputs["changed"]) == (ExitCode.OK, "false")
+    jobs.reconcile.cars()[0].unlink()
+    text = (jobs.root / "releases/index.yaml").read_text()
+    new = '      "1.2.0":\n        path: weights/llm/1.2.0\n        created_at: "2026-05-08T00:00:00Z"\n'
+    jobs.reconcile.write("releases/index.yaml", text + new)
+    jobs.reconcile.write("weights/llm/1.2.0/model.safetensors", b"new")
+    found = jobs("schedule", command="drift")
+    assert (found.code, found.outputs["pending"]) == (ExitCode.PENDING, "1")
+    assert [one.level for one in found.annotations] == ["notice"]
+    repaired = jobs("schedule", command="drift", drift="repair")
+    assert (repaired.code, repaired.outputs["applied"]) == (ExitCode.OK, "1")
+    assert jobs("schedule", command="drift").code is ExitCode.OK
+    assert "cid" not in (jobs.root / "releases/index.yaml").read_text().partition('"1.2.0"')[2]
+
+
+# -- inputs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("command", "destroy"),
+        ("prune", "yes"),
+        ("fail_on", "never"),
+        ("allow_removals", "²"),
+        ("check", "deep"),
+        ("plan", "x.json"),
+        ("index", "no/such.yaml"),
+        ("only", "nothing-like-it"),
+    ],
+)
+def test_an_input_that_does_not_hold_is_named_and_nothing_is_done(jobs: Jobs, name: str, value: str) -> None:
+    before = jobs.reconcile.files()
+    step = jobs("push", **{name: value})
+    assert step.code is ExitCode.USAGE
+    assert value in str(step.error) or name in str(step.error)
+    assert step.outputs["changed"] == "false"
+    assert [one.level for one in step.annotations] == ["error"]
+    assert jobs.reconcile.files() == before
+
+
+def test_ignoring_drift_is_no_way_to_look_for_it(jobs: Jobs) -> None:
+    assert jobs("push", command="drift", drift="ignore").code is ExitCode.USAGE
+
+
+def test_a_payload_that_is_no_event_stops_nothing(jobs: Jobs) -> None:
+    assert jobs("pull_request", {"pull_request": {"number": True, "base": []}}).code is ExitCode.OK
+    assert jobs("pull_request", {"pull_request": "x"}).code is ExitCode.OK
+    assert jobs.comments() == []
