@@ -89,6 +89,10 @@ def plan(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print Markdown, as for a pull request.")
     ] = False,
+    matrix: Annotated[
+        bool,
+        typer.Option("--matrix", help="Print what needs publishing as JSON for a job's strategy matrix."),
+    ] = False,
     exit_code: ExitCodeFlag = False,
     as_json: Json = False,
 ) -> int:
@@ -98,7 +102,9 @@ def plan(
     """
     from reconciler.cli.loop_commands import show_plan
 
-    return show_plan(settings, as_json=as_json, output=output, exit_code=exit_code, markdown=markdown)
+    return show_plan(
+        settings, as_json=as_json, output=output, exit_code=exit_code, markdown=markdown, matrix=matrix
+    )
 
 
 @app.command()

@@ -30,6 +30,7 @@ def show_plan(
     output: Path | None = None,
     exit_code: bool = False,
     markdown: bool = False,
+    matrix: bool = False,
 ) -> int:
     """Make a plan and show it. Takes no lock and changes nothing but caches."""
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
@@ -39,7 +40,12 @@ def show_plan(
         plan = run.plan()
     if output is not None:
         _save(output, plan)
-    _print_plan(plan, as_json=as_json, markdown=markdown)
+    if matrix:
+        from reconciler.render.matrix import matrix_document
+
+        out.result(json.dumps(matrix_document(plan)))  # one line: an output of a step is one
+    else:
+        _print_plan(plan, as_json=as_json, markdown=markdown)
     if plan.refusals:
         return ExitCode.REFUSED
     if plan.blocked:

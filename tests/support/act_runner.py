@@ -1,7 +1,8 @@
 """Runs workflows by `act`, without containers and without a network: `Act` has a repository to run them in.
 
 The action is taken from this project's files. Its step that installs runs as it is, but for the download: the
-`python` it is given answers for pip with the packages of the test environment. `download=True` leaves pip alone.
+`python` it is given answers for pip with the packages of the test environment. `download=True` leaves pip
+alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _OURS = re.compile(r"^\S+ +(::(?:error|warning|notice) .*)$")
 _PYTHON = """\
 #!/bin/sh
 case " $* " in
-*" -m pip "*) printf '%s\\n' {packages} "$GITHUB_ACTION_PATH" >"$RUNNER_TEMP/reconcile-action/lib/{name}/site-packages/shared.pth" ;;
+*" -m pip "*)
+  cd "$RUNNER_TEMP/reconcile-action/lib/{name}/site-packages"
+  printf '%s\\n' {packages} "$GITHUB_ACTION_PATH" >shared.pth ;;
 *) exec {python} "$@" ;;
 esac
 """

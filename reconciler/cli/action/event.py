@@ -27,6 +27,7 @@ class Event:
     pull_request: int | None
     base: str | None
     page: str
+    follows_pull_request: bool = False  #: workflow_run after a workflow of a pull request
 
     @property
     def proposes(self) -> bool:
@@ -55,14 +56,15 @@ def read_event(environ: Mapping[str, str]) -> Event:
         pull_request=number,
         base=base if isinstance(base, str) else None,
         page=f"{pages}/pull/{number}/checks" if number is not None else f"{pages}/actions/runs/{run}",
+        follows_pull_request=name == "workflow_run" and _started_by(payload).startswith("pull_request"),
     )
 
 
 def refuse_unaccepted(event: Event, inputs: Inputs) -> None:
     """Raise SafetyRefusal for a command that must not run on what a pull request brings."""
-    if event.name == "pull_request_target":
+    if event.name == "pull_request_target" or event.follows_pull_request:
         raise SafetyRefusal(
-            "pull_request_target gives secrets to a job about somebody else's files, so nothing runs for it",
+            f"{event.name} gives secrets to a job about somebody else's files, so nothing runs for it",
             hint="plan on the event pull_request: a plan needs no secret, and falls back to the step summary",
         )
     if inputs.acts and event.proposes:
@@ -71,6 +73,11 @@ def refuse_unaccepted(event: Event, inputs: Inputs) -> None:
             f"{what} does not run on {event.name}: what a pull request brings is not accepted yet",
             hint="plan on pull_request, and apply on push to the branch it is merged into",
         )
+
+
+def _started_by(payload: Mapping[str, Any]) -> str:
+    before = payload.get("workflow_run")
+    return str(before.get("event")) if isinstance(before, dict) else ""
 
 
 def _payload(path: str) -> dict[str, Any]:

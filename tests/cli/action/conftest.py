@@ -117,9 +117,7 @@ def github() -> FakeGitHub:
 
 
 @pytest.fixture
-def jobs(
-    reconcile: CommandLine, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Jobs]:
+def jobs(reconcile: CommandLine, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
     """Over two versions that are still to be published."""
     subprocess.run(["git", "init", "--quiet", reconcile.root], check=True)
     with serving(github) as api:

@@ -20,14 +20,16 @@ TOKEN = "ghs_canary0123456789"
 
 
 class Project(Act):
-    """A repository of two versions on a fake GitHub; the store is outside of it, as on a runner of one's own."""
+    """A repository of two versions on a fake GitHub; the store is outside of it."""
 
     def __init__(self, folder: Path, github: FakeGitHub, api: str) -> None:
         super().__init__(folder, api)
         self.github = github
         self.write("releases/index.yaml", INDEX)
         store = folder / "store"
-        self.write("releases/targets.yaml", json.dumps({"targets": {"store": {"kind": "store", "path": str(store)}}}))
+        self.write(
+            "releases/targets.yaml", json.dumps({"targets": {"store": {"kind": "store", "path": str(store)}}})
+        )
         for version in ("1.0.0", "1.1.0"):
             self.write(f"weights/llm/{version}/model.safetensors", version * 100)
         self.push()
@@ -110,7 +112,11 @@ def test_from_the_pull_request_to_a_run_with_nothing_to_do(project: Project) -> 
     assert all(cid in merged for cid in resolved.values())
     again = project.run("push", inputs={"command": "apply"}, token=TOKEN)
     assert again.code == 0, again.text
-    assert (again.outputs["changed"], again.outputs["pending"], again.outputs["resolved"]) == ("false", "0", "{}")
+    assert (again.outputs["changed"], again.outputs["pending"], again.outputs["resolved"]) == (
+        "false",
+        "0",
+        "{}",
+    )
     assert again.outputs["pull-request-number"] == ""
     assert "nothing to do; 2 in sync" in again.summary
     for ran in (plan, refused, applied, again):

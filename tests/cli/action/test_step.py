@@ -28,7 +28,7 @@ def commit(jobs: Jobs) -> str:
     return git(jobs, "rev-parse", "HEAD")
 
 
-# -- plan ------------------------------------------------------------------------------------------------------
+# -- plan ----------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_hands_over_everything_and_changes_nothing(jobs: Jobs) -> None:
@@ -38,7 +38,10 @@ def test_a_plan_hands_over_everything_and_changes_nothing(jobs: Jobs) -> None:
     assert (step.outputs["changed"], step.outputs["applied"], step.outputs["failed"]) == ("true", "0", "0")
     assert step.outputs["pending"] == "6"
     assert set(json.loads(step.outputs["resolved"])) == {"llm@1.0.0", "llm@1.1.0"}
-    assert [one["only"] for one in json.loads(step.outputs["matrix"])["include"]] == ["llm@1.1.0", "llm@1.0.0"]
+    assert [one["only"] for one in json.loads(step.outputs["matrix"])["include"]] == [
+        "llm@1.1.0",
+        "llm@1.0.0",
+    ]
     assert_document("plan", step.document)
     assert step.summary.startswith("## Model weights: plan\n\n**Plan:** 2 bundles to publish")
     assert jobs.reconcile.files() == before
@@ -98,7 +101,9 @@ def test_nothing_to_do_makes_no_comment(jobs: Jobs) -> None:
     assert jobs.comments() == []
 
 
-def test_an_index_that_does_not_hold_is_annotated_on_its_line_and_told_in_an_older_comment(jobs: Jobs) -> None:
+def test_an_index_that_does_not_hold_is_annotated_on_its_line_and_told_in_an_older_comment(
+    jobs: Jobs,
+) -> None:
     jobs("pull_request", PULL)
     jobs.reconcile.write("releases/index.yaml", INDEX.replace("format:", "fromat:"))
     step = jobs("pull_request", PULL)
@@ -157,10 +162,12 @@ def test_globs_come_one_a_line(jobs: Jobs) -> None:
     assert set(json.loads(step.outputs["resolved"])) == {"llm@1.0.0"}
 
 
-# -- apply -----------------------------------------------------------------------------------------------------
+# -- apply ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("event", ["pull_request", "pull_request_target", "merge_group", "pull_request_review"])
+@pytest.mark.parametrize(
+    "event", ["pull_request", "pull_request_target", "merge_group", "pull_request_review"]
+)
 def test_apply_refuses_what_nobody_accepted_yet_and_says_why(jobs: Jobs, event: str) -> None:
     before = jobs.reconcile.files()
     step = jobs(event, PULL, command="apply")
@@ -174,6 +181,11 @@ def test_apply_refuses_what_nobody_accepted_yet_and_says_why(jobs: Jobs, event: 
 def test_a_plan_for_pull_request_target_is_refused_before_a_file_is_read(jobs: Jobs) -> None:
     jobs.reconcile.write("releases/index.yaml", "not: an index")
     assert jobs("pull_request_target", PULL).code is ExitCode.REFUSED
+
+
+def test_a_workflow_that_follows_one_of_a_pull_request_is_no_way_around(jobs: Jobs) -> None:
+    assert jobs("workflow_run", {"workflow_run": {"event": "pull_request"}}).code is ExitCode.REFUSED
+    assert jobs("workflow_run", {"workflow_run": {"event": "push"}}).code is ExitCode.OK
 
 
 def test_drift_is_only_repaired_on_what_was_accepted(jobs: Jobs) -> None:
@@ -211,7 +223,7 @@ def test_a_pull_request_needs_the_top_of_a_repository(jobs: Jobs) -> None:
     assert jobs.reconcile.cars() == []
 
 
-# -- drift -----------------------------------------------------------------------------------------------------
+# -- drift ---------------------------------------------------------------------------------------------------
 
 
 def test_drift_reports_what_was_published_and_nothing_else_and_repairs_it_when_told(jobs: Jobs) -> None:
@@ -232,7 +244,7 @@ def test_drift_reports_what_was_published_and_nothing_else_and_repairs_it_when_t
     assert "cid" not in (jobs.root / "releases/index.yaml").read_text().partition('"1.2.0"')[2]
 
 
-# -- inputs ----------------------------------------------------------------------------------------------------
+# -- inputs --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""The strategy matrix holds what needs publishing, in at most as many jobs as GitHub makes."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.content import cid
+from reconciler.loop.changes import Blocked, Change, Pin, Plan, Publish, Repair
+from reconciler.render.matrix import MAX_JOBS, matrix_document
+
+ROOT = cid.of(cid.RAW, b"x")
+
+
+def plan(*changes: Change) -> Plan:
+    return Plan("id", "0" * 64, "0" * 64, "quick", changes)
+
+
+def publish(version: str, target: str = "store", size: int | None = 10) -> Publish:
+    return Publish(
+        model="m", version=version, target=target, root=ROOT, label="l", sources=("directory",), size=size
+    )
+
+
+def test_an_entry_is_a_version_with_the_targets_that_lack_it() -> None:
+    repair = Repair(model="m", version="2.0.0", target="store", root=ROOT, label="l", sources=("other",))
+    found = matrix_document(plan(publish("1.0.0", "b"), publish("1.0.0", "a"), repair))
+    assert found == {
+        "include": [
+            {"name": "m@1.0.0", "only": "m@1.0.0", "targets": ["a", "b"], "bytes": 20},
+            {"name": "m@2.0.0", "only": "m@2.0.0", "targets": ["store"], "bytes": 0},
+        ]
+    }
+
+
+def test_what_needs_no_bytes_is_in_no_entry() -> None:
+    pin = Pin(model="m", version="1.0.0", target="pinning", root=ROOT, label="l")
+    assert matrix_document(plan(pin, Blocked(model="m", version="2.0.0"))) == {"include": []}
+
+
+@pytest.mark.parametrize(("versions", "jobs"), [(MAX_JOBS, MAX_JOBS), (MAX_JOBS + 1, 129), (1000, 250)])
+def test_more_versions_than_jobs_share_them_and_none_is_lost(versions: int, jobs: int) -> None:
+    found = matrix_document(plan(*(publish(f"1.{number}.0") for number in range(versions))))["include"]
+    assert len(found) == jobs <= MAX_JOBS
+    refs = [ref for entry in found for ref in entry["only"].split("\n")]
+    assert refs == [f"m@1.{number}.0" for number in range(versions)]
+    assert found[0]["name"].startswith("m@1.0.0")
