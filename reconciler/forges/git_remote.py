@@ -199,6 +199,9 @@ class GitRemote:
             return words
         raise self._failure(command[0], words)
 
+    def _pair(self, token: Secret) -> Secret:
+        return Secret(f"{self.user}:{token.reveal()}")
+
     def _credentials(self) -> dict[str, str]:
         """Settings that git reads from its environment: the header, and nobody else to ask or to tell."""
         settings = [
@@ -206,7 +209,7 @@ class GitRemote:
             *(("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60")),  # bytes a second, seconds
         ]
         if self.token is not None and self.url.startswith("http"):
-            pair = base64.b64encode(f"{self.user}:{self.token.reveal()}".encode()).decode("ascii")
+            pair = base64.b64encode(self._pair(self.token).reveal().encode()).decode("ascii")
             settings.append((f"http.{self.url}.extraHeader", f"Authorization: Basic {pair}"))
         found = {"GIT_CONFIG_COUNT": str(len(settings))}
         for number, (key, value) in enumerate(settings):
@@ -219,7 +222,8 @@ class GitRemote:
         def says(*signs: str) -> bool:
             return any(sign in words.lower() for sign in signs)
 
-        secrets = () if self.token is None else (self.token,)
+        # A server may send back the header it was shown, which holds the pair and not the token.
+        secrets = () if self.token is None else (self._pair(self.token), self.token)
         lines = [line for line in words.splitlines() if line.strip() and not line.startswith(("To ", "Done"))]
         said = f"while git {verb} ran: {clean(' '.join(lines), secrets)}"
         if says("stale info", "cannot lock ref", "fetch first"):

@@ -1,0 +1,228 @@
+"""A secret appears nowhere: all credentials hold a canary, all peers send it back, everything is searched."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from reconciler.forges.open import KINDS as FORGES
+from tests.support.canary import CANARY, forms, leaks
+from tests.support.command_line import RUN, CommandLine
+from tests.support.echo_peer import STATUSES, echo_peer
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+
+#: every option of targets.yaml that names a credential, as kind and path; a new one has to be tried below
+CREDENTIALS = {
+    ("ipfs-cluster", "nodes/token_env"),
+    ("ipfs-cluster", "token_env"),
+    ("kubo", "token_env"),
+    ("pinning-service", "token_env"),
+}
+
+TARGETS = """\
+targets:
+  store: {{kind: store, path: .reconcile/store}}
+  node: {{kind: kubo, api: "{url}", token_env: CANARY_BEARER}}
+  proxied: {{kind: kubo, api: "{url}", token_env: CANARY_BASIC, auth: basic}}
+  cluster:
+    kind: ipfs-cluster
+    api: "{url}"
+    token_env: CANARY_BASIC
+    auth: basic
+    nodes: [{{api: "{url}", token_env: CANARY_BEARER}}]
+  pins: {{kind: pinning-service, endpoint: "{url}", token_env: CANARY_BEARER}}
+"""
+COMMANDS = (
+    ("plan", "--json"),
+    ("plan", "--markdown"),
+    ("status",),
+    ("doctor",),
+    ("doctor", "--json"),
+    ("adopt",),
+    ("--json",),
+    (),
+    ("--propose", "pull-request"),
+)
+
+GIT = """\
+#!{python}
+import os, sys
+with open({log!r}, "a") as log:
+    log.write(repr(sys.argv) + "\\n")
+os.execv({git!r}, sys.argv)
+"""
+
+
+@pytest.fixture
+def released(reconcile: CommandLine) -> CommandLine:
+    """A repository with one commit, as every forge wants it."""
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "start")):
+        subprocess.run(["git", *arguments], cwd=reconcile.root, check=True)
+    return reconcile
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> Iterator[Path]:
+    """A log of the arguments of every git that runs, and a PATH that finds the logging one first."""
+    log, git = tmp_path / "arguments", shutil.which("git")
+    shim = tmp_path / "bin/git"
+    shim.parent.mkdir()
+    shim.write_text(GIT.format(python=sys.executable, log=str(log), git=git))
+    shim.chmod(0o755)
+    log.touch()
+    yield log
+
+
+def environment(url: str, forge: str, arguments: Path) -> dict[str, str]:
+    return {
+        "CANARY_BEARER": CANARY,
+        "CANARY_BASIC": f"someone:{CANARY}",
+        "RECONCILE_FORGE": forge,
+        "RECONCILE_FORGE_REPOSITORY": "o/r",
+        "RECONCILE_FORGE_BASE": "main",
+        "RECONCILE_FORGE_API": url,
+        "RECONCILE_FORGE_GIT": f"{url}/o/r.git",
+        "RECONCILE_FORGE_TOKEN": CANARY,
+        "PATH": f"{arguments.parent / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def found_in(root: Path) -> dict[str, list[str]]:
+    """Files below `root` and git objects that hold a form of the canary."""
+    places = {
+        str(path.relative_to(root)): leaks(path.read_bytes()) for path in root.rglob("*") if path.is_file()
+    }
+    objects = subprocess.run(
+        ["git", "cat-file", "--batch-all-objects", "--batch", "--unordered"],
+        cwd=root,
+        capture_output=True,
+        check=True,
+    )
+    places["git objects"] = leaks(objects.stdout)
+    return {place: found for place, found in places.items() if found}
+
+
+def run(released: CommandLine, command: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        [*RUN, *command],
+        cwd=released.root,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode in (0, 1, 2, 5), done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_canary_is_found_in_each_of_its_forms() -> None:
+    """The search itself, without which nothing below could fail."""
+    for name, form in forms().items():
+        assert len(form) > 20
+        assert name in leaks(f"… {form} …")
+    for user in ("a", "me", "you", "oauth2", "x-access-token"):
+        assert leaks(base64.b64encode(f"{user}:{CANARY}".encode()))
+    assert not leaks("[secret] C4nary")
+
+
+def test_every_option_that_names_a_credential_is_tried() -> None:
+    schema = json.loads((SCHEMAS / "targets.schema.json").read_text())
+    found = set()
+    for kind, definition in schema["$defs"].items():
+        for name, option in definition.get("properties", {}).items():
+            nested = option.get("items", {}).get("properties", {})
+            found |= {(kind, f"{name}/{key}") for key, value in nested.items() if _names_one(value)}
+            if _names_one(option):
+                found.add((kind, name))
+    assert found == CREDENTIALS
+
+
+def _names_one(option: object) -> bool:
+    return isinstance(option, dict) and option.get("$ref") == "#/$defs/env"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(("status", "kind"), [(401, "json"), (200, "text")])
+def test_what_a_peer_echoes_is_said_nowhere(
+    released: CommandLine, arguments: Path, command: tuple[str, ...], status: int, kind: str
+) -> None:
+    check(released, arguments, command, status, kind, "github")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forge", FORGES)
+@pytest.mark.parametrize("kind", ["json", "html", "text"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_no_status_and_no_body_gives_it_away(
+    released: CommandLine, arguments: Path, status: int, kind: str, forge: str
+) -> None:
+    for command in (("plan", "--json"), ("doctor",), ("--propose", "pull-request", "--json")):
+        check(released, arguments, command, status, kind, forge)
+
+
+@pytest.mark.parametrize("forge", ["gitlab", "gitea"])
+def test_git_is_given_the_token_neither_in_an_argument_nor_in_an_address(
+    released: CommandLine, arguments: Path, forge: str
+) -> None:
+    check(released, arguments, ("--propose", "pull-request", "--only", "store"), 403, "text", forge)
+    assert "ls-remote" in arguments.read_text()
+
+
+def check(
+    released: CommandLine, arguments: Path, command: tuple[str, ...], status: int, kind: str, forge: str
+) -> None:
+    """Run `command` against a peer that echoes, and search all that it left."""
+    with echo_peer(status, kind) as peer:
+        released.write("releases/targets.yaml", TARGETS.format(url=peer.url))
+        index = (released.root / "releases/index.yaml").read_text()
+        released.write(
+            "releases/index.yaml", index.replace("[store]", "[store, node, proxied, cluster, pins]")
+        )
+        said = run(released, command, environment(peer.url, forge, arguments))
+        sent = [asked for asked in peer.asked if leaks(asked.headers.get("authorization", ""))]
+        assert sent, "no request carried the canary, so nothing was tried"
+        for asked in peer.asked:
+            others = {name: value for name, value in asked.headers.items() if name != "authorization"}
+            assert not leaks(asked.target + json.dumps(others)), "in an address or a header of its own"
+            assert not leaks(asked.body), "in a request's body"
+    assert not leaks(said), said
+    assert not found_in(released.root)
+    assert not leaks(arguments.read_text()), "in an argument of git"
+
+
+def test_a_crash_shows_no_secret(released: CommandLine, arguments: Path, tmp_path: Path) -> None:
+    """A bug on its own shows a traceback; the secret in its frames and its message stays hidden."""
+    crash = tmp_path / "crash.py"
+    crash.write_text(
+        "from reconciler.net.client import HttpClient\n"
+        "def broken(self, *a, **k):\n"
+        "    raise RuntimeError('broken with', self.secrets, self.__dict__)\n"
+        "HttpClient.request = HttpClient.stream = broken\n"
+        "from reconciler.cli import main\n"
+        "main()\n"
+    )
+    with echo_peer(401, "json") as peer:
+        released.write("releases/targets.yaml", TARGETS.format(url=peer.url))
+        index = (released.root / "releases/index.yaml").read_text()
+        released.write("releases/index.yaml", index.replace("[store]", "[node, proxied]"))
+        done = subprocess.run(
+            [sys.executable, str(crash), "plan"],
+            cwd=released.root,
+            env={**os.environ, **environment(peer.url, "github", arguments)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "broken with" in done.stderr
+    assert not leaks(done.stdout + done.stderr), done.stderr
