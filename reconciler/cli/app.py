@@ -9,6 +9,7 @@ import typer
 from reconciler.cli import options
 from reconciler.cli.index_app import index_app
 from reconciler.cli.options import ExitCodeFlag, Json, takes
+from reconciler.cli.serve_app import serve_app
 from reconciler.errors import UsageError
 from reconciler.loop.settings import Settings
 
@@ -160,3 +161,4 @@ def adopt(
 
 
 app.add_typer(index_app)
+app.add_typer(serve_app)

@@ -91,6 +91,21 @@ def decode(data: bytes) -> Node:
     return Node(tuple(links), content or b"")
 
 
+def link_cids(data: bytes) -> list[bytes]:
+    """The binary CIDs of the links as the block has them, where `decode` reads a CIDv0 as its CIDv1.
+
+    `data` is a block that `decode` accepts.
+    """
+    found: list[bytes] = []
+    offset = 0
+    while offset < len(data):
+        tag = data[offset]
+        body, offset = field_bytes(data, offset + 1)
+        if tag == _NODE_LINK:  # the CID is the first field of a link
+            found.append(field_bytes(body, 1)[0])
+    return found
+
+
 def _decode_link(body: bytes) -> Link:
     cid: Cid | None = None
     name = b""

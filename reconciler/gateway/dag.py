@@ -1,0 +1,130 @@
+"""The blocks of a CAR answer, in order: depth first, links in link order (IPIP-402, IPIP-412)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.content import unixfs, varint
+from reconciler.content.cid import RAW
+from reconciler.content.unixfs import Kind
+from reconciler.gateway.linked import Linked, links
+from reconciler.gateway.paths import Node, ReadBlock, Resolved, open_node
+from reconciler.gateway.ranges import Span
+from reconciler.gateway.request import CarTerms, Scope
+
+
+def header(root: bytes) -> bytes:
+    """The CARv1 header that names `root`, a binary CID of any length below 256 bytes."""
+    tag = b"\x58" + bytes((len(root) + 1,)) if len(root) > 22 else bytes((0x40 | len(root) + 1,))
+    body = b"\xa2\x65roots\x81\xd8\x2a" + tag + b"\0" + root + b"\x67version\x01"
+    return varint.encode(len(body)) + body
+
+
+def section(cid: bytes, block: bytes) -> tuple[bytes, bytes]:
+    """One block as a CAR has it: its frame, and its bytes, which are not copied."""
+    return varint.encode(len(cid) + len(block)) + cid, block
+
+
+def car_stream(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[bytes]:
+    """The bytes of the CAR. Raises what `read` raises where a block cannot be had."""
+    yield header(bytes(resolved.roots[0]))
+    for address, block in _blocks(resolved, terms, read):
+        yield from section(bytes(address), block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A block still to be sent: the bytes of the entity wanted below it, or None for all of it."""
+
+    address: Linked
+    span: Span | None
+
+
+def _blocks(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[tuple[Linked, bytes]]:
+    sent: set[bytes] = set()  # digests of what was sent
+    whole: set[bytes] = set()  # and of what was sent with all that is below it
+
+    def due(address: Linked) -> bool:
+        if terms.dups:
+            return True
+        if address.cid.digest in sent:
+            return False
+        sent.add(address.cid.digest)
+        return True
+
+    for address, block in resolved.path_blocks:
+        if due(address):
+            yield address, block
+    end = resolved.end
+    span = _entity_span(end, terms)
+    if span is _NOTHING or terms.scope is Scope.BLOCK:
+        if due(end.address):
+            yield end.address, end.block
+        return
+    stack = [_Item(end.address, span)]
+    while stack:
+        item = stack.pop()
+        if item.span is None and not terms.dups:
+            if item.address.cid.digest in whole:
+                continue
+            whole.add(item.address.cid.digest)
+        node = end if item.address == end.address else open_node(item.address, read)
+        if due(item.address):
+            yield item.address, node.block
+        if item.address.cid.codec != RAW:
+            stack += reversed(_below(node, item.span, terms.scope))
+
+
+_NOTHING = Span(0, 0)
+
+
+def _entity_span(end: Node, terms: CarTerms) -> Span | None:
+    """The bytes wanted of the entity: None for all, _NOTHING for none."""
+    size = end.file_size
+    if terms.entity is None or size is None:
+        return None
+    span = terms.entity.span(size)
+    if span is None:
+        return _NOTHING
+    return None if span.size == size else span
+
+
+def _below(node: Node, span: Span | None, scope: Scope) -> list[_Item]:
+    """What of the links of a node belongs to the answer."""
+    found = links(node.block)
+    if scope is Scope.ALL:
+        return [_Item(address, None) for _, address in found]
+    if node.message is None:
+        return []
+    if node.message.kind is Kind.HAMT_SHARD:  # its sub-shards have the two digits of their slot alone
+        return [_Item(address, None) for link, address in found if len(link.name) == 2]
+    if node.message.kind not in (Kind.FILE, Kind.RAW):
+        return []
+    return [_Item(part.address, part.span) for part in parts(node, span)]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A child of a file node: the file bytes it holds, and those wanted of them (None: all)."""
+
+    address: Linked
+    size: int
+    span: Span | None
+
+
+def parts(node: Node, span: Span | None) -> list[Part]:
+    """The children of a file node that hold bytes of `span` (None: all of them)."""
+    message = node.message or unixfs.UnixFs(Kind.FILE)
+    found: list[Part] = []
+    offset = len(message.data)
+    for (_, address), size in zip(links(node.block), message.block_sizes, strict=False):
+        if span is None:
+            found.append(Part(address, size, None))
+        else:
+            start, stop = max(span.start - offset, 0), min(span.stop - offset, size)
+            if start < stop:
+                whole = start == 0 and stop == size
+                found.append(Part(address, size, None if whole else Span(start, stop)))
+        offset += size
+    return found

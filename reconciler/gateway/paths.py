@@ -1,0 +1,161 @@
+"""Following a path through UnixFS directories, block by block. Source: ipfs/specs, `src/unixfs.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from reconciler.content import dagpb, hamt, unixfs
+from reconciler.content.cid import RAW, Cid
+from reconciler.content.unixfs import Kind, UnixFs
+from reconciler.errors import BlockUnavailable, DataError
+from reconciler.gateway.linked import Linked, links
+from reconciler.gateway.refusal import Refusal
+
+ReadBlock = Callable[[Cid], bytes]  #: verified bytes; raises Missing, or BlockUnavailable for damage
+
+
+class Missing(BlockUnavailable):
+    """No store here has the block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One block that is understood: `message` is None for a raw block, and for dag-pb that is no UnixFS."""
+
+    address: Linked
+    block: bytes
+    message: UnixFs | None
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it has named entries."""
+        return self.message is not None and self.message.kind in (Kind.DIRECTORY, Kind.HAMT_SHARD)
+
+    @property
+    def file_size(self) -> int | None:
+        """Bytes of the file it is the root of; None when it is no file. Raises DataError."""
+        if self.address.cid.codec == RAW:
+            return len(self.block)
+        if self.message is None:
+            return None
+        if self.message.kind is Kind.SYMLINK:
+            return len(self.message.data)
+        if self.message.kind in (Kind.FILE, Kind.RAW):
+            return len(self.message.data) + sum(self.message.block_sizes)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where a path ends. `path_blocks` are the blocks above `end`, in order; `roots` one CID a segment."""
+
+    end: Node
+    path_blocks: tuple[tuple[Linked, bytes], ...]
+    roots: tuple[Linked, ...]
+
+
+def open_node(address: Linked, read: ReadBlock) -> Node:
+    """The block at `address`, decoded. Raises what `read` raises; DataError for dag-pb that is none."""
+    block = read(address.cid)
+    if address.cid.codec == RAW:
+        return Node(address, block, None)
+    data = dagpb.decode(block).data
+    try:
+        message = unixfs.decode(data)
+    except DataError:
+        message = None
+    return Node(address, block, message)
+
+
+def resolve(root: Linked, segments: tuple[bytes, ...], read: ReadBlock) -> Resolved:
+    """Follow `segments` down from `root`.
+
+    Raises Refusal (404) for a name that is not there, Missing and BlockUnavailable of `read`, DataError.
+    """
+    node = open_node(root, read)
+    above: list[tuple[Linked, bytes]] = []
+    roots = [root]
+    for number, name in enumerate(segments):
+        if not node.is_directory:
+            raise _not_found(segments[: number + 1])
+        above.append((node.address, node.block))
+        child: Linked | None = None
+        for step in _search(node, name, read):
+            if isinstance(step, Node):
+                above.append((step.address, step.block))
+            else:
+                child = step
+        if child is None:
+            raise _not_found(segments[: number + 1])
+        roots.append(child)
+        node = open_node(child, read)
+    return Resolved(node, tuple(above), tuple(roots))
+
+
+def find(directory: Node, name: bytes, read: ReadBlock) -> Linked | None:
+    """The entry `name` of a directory, or None."""
+    found: Linked | None = None
+    for step in _search(directory, name, read):
+        if not isinstance(step, Node):
+            found = step
+    return found
+
+
+def entries(directory: Node, read: ReadBlock) -> Iterator[tuple[dagpb.Link, bytes, Linked]]:
+    """Every entry of a directory, sharded or not: its link, its name, its CID as written."""
+    stack = [(directory, b"")]
+    while stack:
+        node, path = stack.pop()
+        if node.message is not None and node.message.kind is Kind.DIRECTORY:
+            for link, address in links(node.block):
+                yield link, link.name, address
+            continue
+        below: list[tuple[Node, bytes]] = []
+        for name, link, address in _slots(node, path):
+            if name:
+                yield link, name, address
+            else:
+                below.append((_shard(address, read), path + bytes((int(link.name, 16),))))
+        stack += reversed(below)
+
+
+def _search(directory: Node, name: bytes, read: ReadBlock) -> Iterator[Node | Linked]:
+    """The shards on the way to `name`, then its address; nothing more when it is not there."""
+    if directory.message is None or directory.message.kind is Kind.DIRECTORY:
+        yield from [address for link, address in links(directory.block) if link.name == name][:1]
+        return
+    key, node, path = hamt.key(name), directory, b""
+    while True:
+        wanted = b"%02X" % key[len(path)]
+        step = next((slot for slot in _slots(node, path) if slot[1].name.startswith(wanted)), None)
+        if step is None or (step[0] and step[0] != name):
+            return
+        found, _, address = step
+        if found:
+            yield address
+            return
+        path += key[len(path) : len(path) + 1]
+        node = _shard(address, read)
+        yield node
+
+
+def _slots(node: Node, path: bytes) -> list[tuple[bytes, dagpb.Link, Linked]]:
+    if node.message is None:
+        raise DataError(f"block {node.address} is no part of a directory")
+    slots = hamt.read(dagpb.decode(node.block), node.message, path)
+    return [
+        (name, link, address) for (name, link), (_, address) in zip(slots, links(node.block), strict=True)
+    ]
+
+
+def _shard(address: Linked, read: ReadBlock) -> Node:
+    node = open_node(address, read)
+    if node.message is None or node.message.kind is not Kind.HAMT_SHARD:
+        raise DataError(f"block {address} stands in the place of a shard")
+    return node
+
+
+def _not_found(segments: tuple[bytes, ...]) -> Refusal:
+    path = "/".join(name.decode("utf-8", "replace") for name in segments)
+    return Refusal(404, f"no such path: {path!r}")

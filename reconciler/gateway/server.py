@@ -1,0 +1,126 @@
+"""Listening: uvicorn on a socket of ours, told to stop by SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reconciler.errors import ReconcilerError, UsageError
+from reconciler.gateway import providers
+from reconciler.gateway.limits import Limits
+from reconciler.gateway.stores import Stores
+
+_GRACE_SECONDS = 10  # for answers under way when the process is told to stop
+_BACKLOG = 1024
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, an IPv6 host in brackets; port 0 takes a free one. Raises UsageError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"{text!r} is no HOST:PORT", hint="such as 127.0.0.1:8080, or [::1]:8080")
+    return host, int(port)
+
+
+def serve(
+    directories: Sequence[Path],
+    listen: tuple[str, int],
+    announce: Sequence[str],
+    *,
+    ready: Callable[[str], None],
+    log: Callable[[str], None],
+    limits: Limits | None = None,
+) -> None:
+    """Serve the stores at `directories` until told to stop; `ready` gets the URL when requests are answered.
+
+    `announce` are the URLs named as providers, the own one when empty. Raises ReconcilerError when starlette
+    or uvicorn is missing or the address cannot be had, UsageError, PeerError.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise ReconcilerError(
+            "serving needs starlette and uvicorn", hint="pip install 'model-reconciler[serve]'"
+        ) from None
+    from reconciler.gateway.app import Gateway, application
+
+    class Server(uvicorn.Server):
+        """uvicorn that leaves signals to us and says when it is ready."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop)
+            try:
+                yield
+            finally:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.remove_signal_handler(number)
+
+        def _stop(self) -> None:
+            self.force_exit = self.should_exit  # told twice: now
+            self.should_exit = True
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready(url)
+
+    stores = Stores(directories)
+    stores.refresh()
+    with _bound(*listen) as listener:
+        url = _url(listener)
+        addresses = [providers.multiaddr(address) for address in announce or (url,)]
+
+        async def run() -> None:
+            gateway = Gateway(stores, addresses, limits=limits or Limits(), log=log)
+            config = uvicorn.Config(
+                application(gateway),
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+            try:
+                await Server(config).serve(sockets=[listener])
+            finally:
+                gateway.close()
+
+        asyncio.run(run())
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket on the address, which other programs cannot take any more."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host!r}: {error.strerror}") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise ReconcilerError(
+                f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}",
+                hint="another program may have this port; choose another one",
+            ) from None
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
