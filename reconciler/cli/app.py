@@ -137,11 +137,20 @@ def status(settings: Settings, exit_code: ExitCodeFlag = False, as_json: Json = 
 
 @app.command()
 @takes(options.settings)
-def doctor(settings: Settings, as_json: Json = False) -> int:
+def doctor(
+    settings: Settings,
+    forge: Annotated[
+        bool,
+        typer.Option(
+            "--forge", help="Examine the forge instead: what its token may do, and what is missing."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Examine every target: reachable, right version, right permissions, and what to do where not."""
-    from reconciler.cli.doctor_command import show_findings
+    from reconciler.cli.doctor_command import show_access, show_findings
 
-    return show_findings(settings, as_json=as_json)
+    return show_access(as_json=as_json) if forge else show_findings(settings, as_json=as_json)
 
 
 @app.command()

@@ -1,23 +1,52 @@
-"""`reconcile doctor`: is everything a run needs in order?"""
+"""`reconcile doctor`: is everything a run needs in order, and may its token do what a proposal needs?"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
+from reconciler.forges.interface import Access
 from reconciler.loop.doctor import Finding, examine
 from reconciler.loop.run import Run
 from reconciler.loop.settings import Settings
 from reconciler.render.words import plain
+from reconciler.targets.interface import Diagnosis
+
+_WORDS = {True: "allowed", False: "not allowed", None: "only trying would tell"}
+_SIGNS = {True: ("ok", "ok"), False: ("!!", "!"), None: ("??", "~")}
 
 
 def show_findings(settings: Settings, *, as_json: bool) -> int:
     """Examine every target; exit 1 when something is not in order."""
     settings.layout.make_state()
     with out.progress() as progress, Run(settings, os.environ, progress) as run:
-        findings = list(examine(run))
-    bad = [finding for finding in findings if not finding.diagnosis.ok]
+        return _show(list(examine(run)), as_json=as_json)
+
+
+def show_access(*, as_json: bool) -> int:
+    """Ask the forge that the environment names what its token may do; exit 1 when something is missing.
+
+    What a forge does not tell without being tried is neither in order nor missing.
+    """
+    from reconciler.forges.open import open_to_comment
+
+    with out.progress() as progress, closing(open_to_comment(os.environ, progress)) as forge:
+        return _show([Finding(forge.name, each) for each in _diagnoses(forge.access())], as_json=as_json)
+
+
+def _diagnoses(access: Access) -> Iterator[Diagnosis]:
+    yield Diagnosis("token", True, f"{access.kind} that speaks for {access.login}")
+    for ability in access.abilities:
+        yield Diagnosis(ability.name, ability.granted, _WORDS[ability.granted], ability.hint)
+    for note in access.notes:
+        yield Diagnosis("note", None, note)
+
+
+def _show(findings: Sequence[Finding], *, as_json: bool) -> int:
+    bad = [finding for finding in findings if finding.diagnosis.ok is False]
     if as_json:
         out.result_json(
             {"schema": 1, "kind": "doctor", "ok": not bad, "items": [_item(finding) for finding in findings]}
@@ -26,7 +55,7 @@ def show_findings(settings: Settings, *, as_json: bool) -> int:
         paint = out.paint()
         for finding in findings:
             found = finding.diagnosis
-            sign = paint("ok", "ok") if found.ok else paint("!!", "!")
+            sign = paint(*_SIGNS[found.ok])
             out.result(f"{sign} {plain(finding.target)}: {plain(found.subject)}: {plain(found.text)}")
             if found.hint:
                 out.result(f"   hint: {plain(found.hint)}")

@@ -202,10 +202,13 @@ class Unsupported(NotImplementedError):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One finding of `doctor`: what was looked at, whether it is fine, and what to do when not."""
+    """One finding of `doctor`: what was looked at, whether it is fine, and what to do when not.
+
+    `ok` is None where only trying would tell.
+    """
 
     subject: str
-    ok: bool
+    ok: bool | None
     text: str
     hint: str = ""
 

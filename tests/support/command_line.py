@@ -58,7 +58,7 @@ class Done:
         return document
 
 
-SCHEMAS = ("plan", "report", "status", "resolution", "error")
+SCHEMAS = ("plan", "report", "status", "resolution", "error", "doctor")
 
 
 class CommandLine:
