@@ -105,6 +105,7 @@ class CheckedDeal:
     deal_id: int | None = None
     until: int | None = None
     detail: str = ""
+    ends: datetime | None = None  #: `until` as a date
 
 
 _ACTOR = re.compile(r"(?:[ft]0)?(0|[1-9][0-9]{0,18})")

@@ -1,0 +1,195 @@
+"""Reads of the Filecoin chain over Lotus JSON-RPC (also Forest and the public gateways).
+
+What a node says is read strictly: a wrong type is the node's fault and no answer. Calls are bounded by what
+there is to ask: the head once, each deal once, each provider once, however many pieces share them; and a node
+that refuses or asks for a pause is asked nothing more in this check.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from reconciler.content import piece_cid
+from reconciler.content.piece_cid import PieceRoot
+from reconciler.deals.answers import ChainAnswers, DirectClaim, MarketDeal, Unanswered
+from reconciler.deals.interface import actor
+from reconciler.errors import DataError, UsageError
+from reconciler.net.address import parse_address
+from reconciler.net.auth import Auth, Scheme
+from reconciler.net.client import HttpClient, Timeouts
+from reconciler.net.outcomes import Outcome, Rejected, Stalled, Transient, clean
+from reconciler.net.retry import RetryBudget
+from reconciler.net.secret import Secret
+
+_THREADS = 4
+_CLAIMS_LIMIT = 256 << 20  # bytes; a large provider has a million claims of 250 bytes each
+_MAX = 1 << 62
+_ANSWERED = (200, 500)  # nodes tell the error of a call with either
+_HINT = "is this the JSON-RPC address of a Lotus or Forest node, ending in /rpc/v1?"
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class LotusRpc:
+    """One node, made by `open_rpc`. Usable from several threads. All calls raise net.outcomes.Outcome."""
+
+    def __init__(self, http: HttpClient, path: str) -> None:
+        self._http = http
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        """How the user knows the node."""
+        return self._http.name
+
+    def head(self) -> int:
+        """The newest epoch the node knows."""
+        return self._number(self._object(self._call("Filecoin.ChainHead", []), "a tipset"), "Height", 0)
+
+    def deal(self, deal_id: int) -> MarketDeal | None:
+        """A deal of the storage market; None when the chain has no such deal (any more)."""
+        try:
+            answer = self._call("Filecoin.StateMarketStorageDeal", [deal_id, None])
+        except Rejected as error:
+            if f"deal {deal_id} not found" in error.reason:
+                return None
+            raise
+        deal = self._object(answer, "a deal")
+        proposal = self._object(deal.get("Proposal"), "a deal proposal")
+        state = self._object(deal.get("State"), "the state of a deal")
+        return MarketDeal(
+            deal_id,
+            self._root(proposal, "PieceCID"),
+            self._number(proposal, "PieceSize", 1),
+            self._actor(proposal, "Provider"),
+            self._number(proposal, "StartEpoch", 0),
+            self._number(proposal, "EndEpoch", 0),
+            self._number(state, "SectorStartEpoch", -1),
+            self._number(state, "SlashEpoch", -1),
+        )
+
+    def claims(self, provider: str) -> tuple[DirectClaim, ...]:
+        """Everything `provider` took on by direct data onboarding; nothing for one that never did."""
+        answer = self._call("Filecoin.StateGetClaims", [provider, None], limit=_CLAIMS_LIMIT)
+        if answer is None:
+            return ()
+        claims = self._object(answer, "a map of claims")
+        return tuple(self._claim(self._object(claim, "a claim")) for claim in claims.values())
+
+    def _claim(self, claim: Mapping[str, object]) -> DirectClaim:
+        return DirectClaim(
+            f"f0{self._number(claim, 'Provider', 0)}",
+            self._root(claim, "Data"),
+            self._number(claim, "Size", 1),
+            self._number(claim, "TermStart", 0),
+            self._number(claim, "TermMin", 0),
+            self._number(claim, "TermMax", 0),
+            self._number(claim, "Sector", 0),
+        )
+
+    def close(self) -> None:
+        """Close connections. May be called twice."""
+        self._http.close()
+
+    def _call(self, method: str, parameters: list[object], limit: int = 8 << 20) -> object:
+        """The result of one call. Raises Rejected with the node's own words for an error it answers."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        response = self._http.request(
+            "POST", self._path, repeatable=True, json=body, expect=_ANSWERED, limit=limit
+        )
+        if response.status == 500 and not response.body.lstrip().startswith(b"{"):
+            raise Transient(self.name, "failed (HTTP 500)", status=500)
+        answer = self._object(response.json(), "a JSON-RPC answer")
+        if answer.get("error") is not None:
+            error = self._object(answer["error"], "a JSON-RPC error")
+            words = clean(str(error.get("message")), self._http.secrets)
+            raise Rejected(self.name, f"{method}: {words}", reason=words, hint=_HINT)
+        if "result" not in answer or answer.get("id") != 1:
+            raise self._lie("an answer that is not to the question")
+        return answer["result"]
+
+    def _object(self, value: object, what: str) -> Mapping[str, object]:
+        if not isinstance(value, dict):
+            raise self._lie(f"something that is not {what}")
+        return value
+
+    def _number(self, parent: Mapping[str, object], key: str, least: int) -> int:
+        value = parent.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < _MAX:
+            raise self._lie(f"{key!r} that is not a whole number of at least {least}")
+        return value
+
+    def _actor(self, parent: Mapping[str, object], key: str) -> str:
+        try:
+            value = parent.get(key)
+            return actor(value if isinstance(value, str) else "")
+        except DataError:
+            raise self._lie(f"{key!r} that is no actor address") from None
+
+    def _root(self, parent: Mapping[str, object], key: str) -> PieceRoot:
+        link = self._object(parent.get(key), f"the link {key!r}")
+        try:
+            root = piece_cid.parse_any(str(link.get("/")))
+        except DataError:
+            root = None
+        if not isinstance(root, PieceRoot):
+            raise self._lie(f"{key!r} that is not a piece CID")
+        return root
+
+    def _lie(self, what: str) -> Stalled:
+        return Stalled(self.name, f"answered with {what}", hint=_HINT)
+
+
+def open_rpc(
+    address: str, *, name: str, token: Secret | None = None, budget: RetryBudget | None = None
+) -> LotusRpc:
+    """The node at `address`, its whole JSON-RPC address, such as https://api.node.glif.io/rpc/v1.
+
+    `name` begins its errors. Raises UsageError for what is no such address.
+    """
+    base, _, path = parse_address(address, f"the rpc address of {name}").text.rpartition("/")
+    if "://" not in base:
+        raise UsageError(f"the rpc address of {name} has no path", hint="it ends in /rpc/v1")
+    auth = None if token is None else Auth(Scheme.BEARER, token)
+    timeouts = Timeouts(silence=30.0, total=120.0)
+    return LotusRpc(HttpClient(base, name=name, auth=auth, timeouts=timeouts, budget=budget), path)
+
+
+def ask(rpc: LotusRpc, deals: Iterable[int], providers: Iterable[str]) -> ChainAnswers:
+    """What the chain says of these deals and providers, each asked once. Never raises for a sick node."""
+    refused = _Refusal()
+    head = refused.ask(lambda _: rpc.head(), 0)
+    if isinstance(head, Unanswered):
+        refused.because = head
+    with ThreadPoolExecutor(_THREADS, "chain") as threads:
+        known = _each(threads, sorted(set(deals)), lambda number: refused.ask(rpc.deal, number))
+        claimed = _each(threads, sorted(set(providers)), lambda name: refused.ask(rpc.claims, name))
+    return ChainAnswers(head, known, claimed)
+
+
+def _each(threads: ThreadPoolExecutor, keys: list[K], question: Callable[[K], V]) -> dict[K, V]:
+    return dict(zip(keys, threads.map(question, keys), strict=True))
+
+
+class _Refusal:
+    """Remembers that the node refused, so that it is asked nothing more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.because: Unanswered | None = None
+
+    def ask(self, question: Callable[[K], V], key: K) -> V | Unanswered:
+        if self.because is not None:
+            return self.because
+        try:
+            return question(key)
+        except Rejected as error:  # a no to this question; the next one may be answered
+            return Unanswered(error.message, error.hint or "")
+        except Outcome as error:
+            with self._lock:
+                self.because = Unanswered(error.message, error.hint or "")
+            return self.because

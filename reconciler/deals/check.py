@@ -1,0 +1,26 @@
+"""Claims in, checked deals out: the one place that asks the chain and judges its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.deals.chain import LotusRpc, ask
+from reconciler.deals.interface import CheckedDeal, DealClaim, Stage
+from reconciler.deals.judge import Terms, judge
+
+
+def check_deals(claims: Sequence[DealClaim], rpc: LotusRpc | None, terms: Terms) -> tuple[CheckedDeal, ...]:
+    """Each of `claims` checked, in their order. Without `rpc` the inclusion proofs alone count.
+
+    Asks the chain once for the head, each deal and each provider, and not at all when nothing is in a deal.
+    Never raises for a node that is down or lies: then the deals stay `claimed`, and say why.
+    """
+    made = [claim for claim in claims if claim.stage is Stage.DEAL]
+    answers = None
+    if rpc is not None and made:
+        answers = ask(
+            rpc,
+            (claim.deal_id for claim in made if claim.deal_id is not None),
+            (claim.provider for claim in made if claim.deal_id is None and claim.provider is not None),
+        )
+    return tuple(judge(claim, answers, terms) for claim in claims)

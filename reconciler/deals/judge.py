@@ -1,0 +1,201 @@
+"""From a claim and the chain's answers to the state of a deal: pure, one claim at a time.
+
+The order of doubt: first the inclusion proof, then whether the node's head can be believed, then whether the
+deal on the chain is the one claimed, then its epochs. What contradicts the claim makes it `unproved`, what
+only could not be asked leaves it `claimed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.answers import ChainAnswers, DirectClaim, MarketDeal, Unanswered
+from reconciler.deals.epochs import Chain, in_epochs
+from reconciler.deals.inclusion import verify
+from reconciler.deals.interface import CheckedBy, CheckedDeal, DealClaim, DealState, Stage
+from reconciler.errors import DataError
+
+STALE = 900  #: epochs (7.5 hours, the chain's finality) that a node may be behind and still be believed
+AHEAD = 120  #: epochs (an hour) that it may be ahead of our clock
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for all deals of one check: the reference time (UTC), the chain they are on, and how long
+    before its end a deal counts as expiring.
+    """
+
+    now: datetime
+    chain: Chain
+    renew_before: timedelta
+
+
+def judge(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> CheckedDeal:
+    """The state of one claim; `answers` is None where no RPC is configured."""
+    found = _judge(claim, answers, terms)
+    subject = _subject(claim) if claim.stage in (Stage.AGGREGATED, Stage.DEAL) else None
+    return CheckedDeal(
+        claim.piece,
+        found.state,
+        found.by,
+        terms.now,
+        aggregate=subject,
+        provider=claim.provider,
+        deal_id=claim.deal_id,
+        until=found.until,
+        detail=found.detail,
+        ends=None if found.until is None else terms.chain.date(found.until),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    state: DealState
+    by: CheckedBy
+    detail: str = ""
+    until: int | None = None
+
+
+def _subject(claim: DealClaim) -> PieceCid:
+    """The piece that a deal is about: the aggregate, or the piece itself."""
+    return claim.piece if claim.inclusion is None else claim.inclusion.aggregate
+
+
+def _judge(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> _Finding:
+    if claim.stage is Stage.QUEUED:
+        return _Finding(DealState.AGGREGATING, CheckedBy.SERVICE, claim.detail)
+    if claim.stage is Stage.GONE:
+        reason = claim.detail or "the service took it once and names no deal for it any more"
+        return _Finding(DealState.LOST, CheckedBy.SERVICE, reason)
+    try:
+        proved = _prove(claim)
+    except DataError as error:
+        return _Finding(DealState.UNPROVED, CheckedBy.PROOF, error.message)
+    if claim.stage is Stage.AGGREGATED:
+        return _Finding(DealState.OFFERED, CheckedBy.PROOF if proved else CheckedBy.SERVICE, claim.detail)
+    unasked = _why_not_asked(claim, answers, terms)
+    if answers is None or unasked is not None:
+        if proved:
+            return _Finding(DealState.CLAIMED, CheckedBy.PROOF, unasked or "")
+        reason = claim.detail or "the service gives no inclusion proof"
+        return _Finding(DealState.UNPROVED, CheckedBy.SERVICE, "; ".join(filter(None, (reason, unasked))))
+    head = answers.head
+    assert isinstance(head, int)  # noqa: S101 - else it is a reason not to ask
+    deal = answers.deals.get(claim.deal_id) if claim.deal_id is not None else None
+    if claim.deal_id is None:
+        claims = answers.claims.get(claim.provider or "", ())
+        return _direct(claim, () if isinstance(claims, Unanswered) else claims, head, terms)
+    if deal is None or isinstance(deal, Unanswered):
+        return _Finding(
+            DealState.LOST,
+            CheckedBy.CHAIN,
+            f"deal {claim.deal_id} is not on the chain: it ended, was slashed, or was never sealed",
+        )
+    return _market(claim, deal, head, terms)
+
+
+def _prove(claim: DealClaim) -> bool:
+    """Whether there is an inclusion proof; it holds then. Raises DataError when it does not."""
+    if claim.inclusion is None:
+        return False
+    if claim.inclusion.piece != claim.piece:
+        raise DataError(f"inclusion proof: it is of another piece, {claim.inclusion.piece}")
+    verify(claim.inclusion)
+    return True
+
+
+def _why_not_asked(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> str | None:
+    """Why the chain cannot say anything of this claim, or None when it can (or when there is none)."""
+    if answers is None:
+        return "no RPC is configured, so the chain was not asked"
+    if isinstance(answers.head, Unanswered):
+        return f"the chain could not be asked: {answers.head.reason}"
+    late = terms.chain.epoch(terms.now) - answers.head
+    if late > STALE:
+        return f"the node is not in step: its newest epoch {answers.head} is {late} epochs old"
+    if late < -AHEAD:
+        return f"the node is not on {terms.chain.name}: its newest epoch {answers.head} lies in the future"
+    answer: object
+    if claim.deal_id is not None:
+        answer = answers.deals.get(claim.deal_id, Unanswered("it was not asked for this deal"))
+    elif claim.provider is not None:
+        answer = answers.claims.get(claim.provider, Unanswered("it was not asked for this provider"))
+    else:
+        answer = Unanswered("the service names neither a deal nor a provider")
+    return f"the chain could not be asked: {answer.reason}" if isinstance(answer, Unanswered) else None
+
+
+def _market(claim: DealClaim, deal: MarketDeal, head: int, terms: Terms) -> _Finding:
+    if (lie := _contradiction(claim, deal, head)) is not None:
+        return _Finding(DealState.UNPROVED, CheckedBy.CHAIN, lie)
+    if deal.slashed >= 0:
+        return _Finding(
+            DealState.SLASHED, CheckedBy.CHAIN, f"slashed at {_when(deal.slashed, terms)}", deal.slashed
+        )
+    if deal.sector_start < 0:
+        if head < deal.start:
+            return _Finding(
+                DealState.OFFERED, CheckedBy.CHAIN, f"to be sealed until {_when(deal.start, terms)}", deal.end
+            )
+        return _Finding(
+            DealState.LOST, CheckedBy.CHAIN, f"not sealed until {_when(deal.start, terms)}, as agreed"
+        )
+    return _running(head, deal.end, terms)
+
+
+def _direct(claim: DealClaim, claims: tuple[DirectClaim, ...], head: int, terms: Terms) -> _Finding:
+    subject = _subject(claim)
+    fitting = [
+        each
+        for each in claims
+        if each.provider == claim.provider and subject.is_tree(each.piece, each.padded_size)
+    ]
+    if not fitting:
+        return _Finding(
+            DealState.LOST, CheckedBy.CHAIN, f"{claim.provider} has no claim for {subject.v1} on the chain"
+        )
+    best = max(fitting, key=lambda each: each.start + each.term_min)
+    promised, forgotten = best.start + best.term_min, best.start + best.term_max
+    if best.start > head or best.term_min > best.term_max:
+        return _Finding(
+            DealState.UNPROVED,
+            CheckedBy.CHAIN,
+            f"the epochs of the claim cannot be: from {best.start} for {best.term_min} to {best.term_max}, "
+            f"and it is {head}",
+        )
+    if promised <= head < forgotten:
+        detail = f"its promised term ended at {_when(promised, terms)}; the provider may let it go"
+        return _Finding(DealState.EXPIRING, CheckedBy.CHAIN, detail, forgotten)
+    return _running(head, promised if head < promised else forgotten, terms)
+
+
+def _running(head: int, end: int, terms: Terms) -> _Finding:
+    if head >= end:
+        return _Finding(DealState.EXPIRED, CheckedBy.CHAIN, f"it ended at {_when(end, terms)}", end)
+    soon = end - head <= in_epochs(terms.renew_before)
+    return _Finding(DealState.EXPIRING if soon else DealState.ACTIVE, CheckedBy.CHAIN, "", end)
+
+
+def _contradiction(claim: DealClaim, deal: MarketDeal, head: int) -> str | None:
+    """What the chain says of the deal that cannot be if the claim is true."""
+    subject, number = _subject(claim), deal.deal_id
+    if not subject.is_tree(deal.piece, deal.padded_size):
+        return (
+            f"deal {number} on the chain is of {deal.piece} with {deal.padded_size} bytes, "
+            f"not of {subject.v1} with {subject.padded_size}"
+        )
+    if claim.provider not in (None, deal.provider):
+        return f"deal {number} on the chain is with {deal.provider}, not with {claim.provider}"
+    if deal.start >= deal.end or deal.sector_start > head or deal.slashed > head:
+        return (
+            f"deal {number} cannot run from {deal.start} to {deal.end}, be sealed at {deal.sector_start} and "
+            f"slashed at {deal.slashed} when it is {head}"
+        )
+    return None
+
+
+def _when(epoch: int, terms: Terms) -> str:
+    date = terms.chain.date(epoch)
+    return f"epoch {epoch}" if date is None else f"epoch {epoch} ({date:%Y-%m-%d})"

@@ -1,0 +1,282 @@
+"""The chain as a node tells it: read strictly, asked once for each thing, and never trusted when it lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.answers import Unanswered
+from reconciler.deals.chain import LotusRpc, ask, open_rpc
+from reconciler.deals.check import check_deals
+from reconciler.deals.interface import DealState, Stage
+from reconciler.errors import UsageError
+from reconciler.net.outcomes import Denied, Outcome, Rejected, Stalled
+from reconciler.net.retry import RetryBudget
+from reconciler.net.secret import Secret
+from tests.deals.samples import AGGREGATE, HEAD, PIECES, PROVIDER, TERMS, claim, direct
+from tests.support.fake_lotus import FakeLotus, fake_lotus
+from tests.support.http_peer import Asked, Said
+
+CID = AGGREGATE.cid
+
+
+@pytest.fixture
+def node() -> Iterator[FakeLotus]:
+    with fake_lotus(head=HEAD) as made:
+        made.add_deal(7700001, CID)
+        made.add_claim(CID)
+        yield made
+
+
+@pytest.fixture
+def rpc(node: FakeLotus) -> Iterator[LotusRpc]:
+    opened = open_rpc(node.url, name="lotus")
+    yield opened
+    opened.close()
+
+
+def test_head_deal_and_claims_are_read(node: FakeLotus, rpc: LotusRpc) -> None:
+    assert rpc.head() == HEAD
+    deal = rpc.deal(7700001)
+    assert deal is not None
+    assert (deal.piece, deal.padded_size, deal.provider) == (CID.v1, CID.padded_size, PROVIDER)
+    assert (deal.start, deal.end, deal.slashed) == (HEAD - 1_000_000, HEAD + 1_000_000, -1)
+    (found,) = rpc.claims(PROVIDER)
+    assert (found.piece, found.provider, found.start) == (CID.v1, PROVIDER, HEAD - 1_000_000)
+    assert rpc.claims("f09") == ()
+    assert {one.target for one in node.asked} == {"/rpc/v1"}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_deal_that_is_not_there_is_none_and_no_error(node: FakeLotus, rpc: LotusRpc, status: int) -> None:
+    node.errors_with = status
+    assert rpc.deal(123) is None
+
+
+def test_an_old_node_without_sector_numbers_is_read(node: FakeLotus, rpc: LotusRpc) -> None:
+    node.old = True
+    assert rpc.deal(7700001) is not None
+
+
+def test_a_node_that_says_null_for_no_claims_is_read(node: FakeLotus, rpc: LotusRpc) -> None:
+    node.lie = lambda method, result: None if method == "StateGetClaims" else result
+    assert rpc.claims(PROVIDER) == ()
+
+
+def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if path:
+        yield path
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield from _paths(inner, (*path, key))
+
+
+UNREAD = {
+    "VerifiedDeal", "Client", "Label", "StoragePricePerEpoch", "ProviderCollateral", "ClientCollateral",
+    "SectorNumber", "LastUpdatedEpoch", "Cids", "Blocks",
+}  # fmt: skip
+WRONG = [None, "x", "12", 1.5, True, [], {}, -2, 1 << 63]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+def test_a_field_of_a_wrong_type_is_the_nodes_fault(node: FakeLotus, rpc: LotusRpc, wrong: object) -> None:
+    questions: list[tuple[str, Callable[[], object]]] = [
+        ("ChainHead", rpc.head),
+        ("StateMarketStorageDeal", lambda: rpc.deal(7700001)),
+        ("StateGetClaims", lambda: rpc.claims(PROVIDER)),
+    ]
+    tried = 0
+    for method, question in questions:
+        node.lie = None
+        honest = json.loads(json.dumps(getattr(node, f"_{method}")(*_parameters(method))))
+        for path in _paths(honest):
+            if path[-1] in UNREAD or (path[-1] == "Provider" and wrong == "12"):
+                continue  # a bare actor number is how some services write it
+            node.lie = lambda asked, result, path=path, method=method: (
+                _put(result, path, wrong) if asked == method else result
+            )
+            if method == "StateGetClaims" and path == ("7001",) and wrong == {}:
+                continue
+            with pytest.raises(Stalled) as caught:
+                question()
+            assert str(caught.value).startswith("lotus: answered with")
+            tried += 1
+    assert tried >= 18
+
+
+def _parameters(method: str) -> tuple[object, ...]:
+    return {"ChainHead": (), "StateMarketStorageDeal": (7700001, None)}.get(method, (PROVIDER, None))
+
+
+def _put(result: Any, path: tuple[str, ...], wrong: object) -> Any:
+    changed = json.loads(json.dumps(result))
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = wrong
+    return changed
+
+
+def _raw(body: bytes, status: int = 200, **headers: str) -> Callable[[Asked], Said]:
+    return lambda _asked: Said(status, body, headers)
+
+
+REFUSALS = [
+    (_raw(b""), Outcome),
+    (_raw(b"[]"), Stalled),
+    (_raw(b"{}"), Stalled),
+    (_raw(b"null"), Stalled),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"resu'), Outcome),
+    (_raw(b'{"jsonrpc":"2.0","id":2,"result":{"Height":1}}'), Stalled),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":[]}'), Stalled),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"error":"no"}'), Stalled),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}'), Rejected),
+    (_raw(b'{"jsonrpc":"2.0","id":null,"error":{"code":1}}'), Rejected),
+    (_raw(b"<html>login</html>", **{"Content-Type": "text/html"}), Stalled),
+    (_raw(b"forbidden", 403), Denied),
+    (_raw(b"who are you", 401), Denied),
+    (_raw(b"boom", 500), Outcome),
+    (_raw(b"", 302, Location="https://elsewhere.example"), Stalled),
+]
+
+
+@pytest.mark.parametrize(("refusal", "kind"), REFUSALS)
+def test_what_is_no_answer_is_one_clear_error(
+    node: FakeLotus, rpc: LotusRpc, refusal: Callable[[Asked], Said], kind: type[Outcome]
+) -> None:
+    node.refuse = refusal
+    with pytest.raises(kind) as caught:
+        rpc.head()
+    assert str(caught.value).startswith("lotus: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pause_that_the_node_asks_for_is_kept(node: FakeLotus, rpc: LotusRpc) -> None:
+    asked = 0
+
+    def busy(_: Asked) -> Said | None:
+        nonlocal asked
+        asked += 1
+        return Said(429, b"slow down", {"Retry-After": "0"}) if asked < 3 else None
+
+    node.refuse = busy
+    assert rpc.head() == HEAD
+    assert asked == 3
+
+
+def test_the_token_goes_into_a_header_and_into_no_error(node: FakeLotus) -> None:
+    opened = open_rpc(node.url, name="lotus", token=Secret("sesame-open"))
+    node.refuse = lambda asked: Said(401, b"bad token sesame-open")
+    with pytest.raises(Denied) as caught:
+        opened.head()
+    assert "sesame-open" not in str(caught.value)
+    assert node.asked[0].headers["authorization"] == "Bearer sesame-open"
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "lotus", "ftp://a/rpc/v1", "http://u:p@a/rpc", "http://a", "http://a/"]
+)
+def test_what_is_no_rpc_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError):
+        open_rpc(address, name="lotus")
+
+
+# -- a whole check -------------------------------------------------------------------------------------------
+
+
+def test_many_pieces_in_one_deal_cost_one_call(node: FakeLotus, rpc: LotusRpc) -> None:
+    claims = [make(number) for number in range(4) for make in (claim, direct)] * 50
+    found = check_deals(claims, rpc, TERMS)
+    assert {deal.state for deal in found} == {DealState.ACTIVE}
+    assert [deal.piece for deal in found] == [each.piece for each in claims]
+    assert sorted(node.calls()) == ["ChainHead", "StateGetClaims", "StateMarketStorageDeal"]
+
+
+def test_nothing_in_a_deal_asks_nothing(node: FakeLotus, rpc: LotusRpc) -> None:
+    waiting = [claim(n, stage=Stage.QUEUED, inclusion=None, provider=None, deal_id=None) for n in range(4)]
+    assert {deal.state for deal in check_deals(waiting, rpc, TERMS)} == {DealState.AGGREGATING}
+    assert node.calls() == []
+
+
+def test_every_state_is_reached_over_the_wire(node: FakeLotus, rpc: LotusRpc) -> None:
+    other = PieceCid(bytes(31) + b"\2", CID.height, 0)
+    node.add_deal(1, CID, EndEpoch=HEAD + 2880)
+    node.add_deal(2, CID, EndEpoch=HEAD)
+    node.add_deal(3, CID, SlashEpoch=HEAD - 10)
+    node.add_deal(4, CID, StartEpoch=HEAD + 10, SectorStartEpoch=-1)
+    node.add_deal(5, other)
+    none: dict[str, object] = {"inclusion": None, "provider": None, "deal_id": None}
+    found = check_deals(
+        [
+            claim(), claim(deal_id=1), claim(deal_id=2), claim(deal_id=3), claim(deal_id=4), claim(deal_id=5),
+            claim(deal_id=6), claim(stage=Stage.QUEUED, **none), claim(stage=Stage.GONE, **none),
+            direct(), direct(provider="f09"),
+        ],
+        rpc,
+        TERMS,
+    )  # fmt: skip
+    assert [deal.state.value for deal in found] == [
+        "active", "expiring", "expired", "slashed", "offered", "unproved",
+        "lost", "aggregating", "lost",
+        "active", "lost",
+    ]  # fmt: skip
+    claimed = check_deals([claim()], None, TERMS)
+    assert {deal.state for deal in (*found, *claimed)} == set(DealState)
+
+
+def test_a_node_that_refuses_is_asked_nothing_more(node: FakeLotus, rpc: LotusRpc) -> None:
+    node.refuse = _raw(b"no", 403)
+    found = check_deals([claim(0, deal_id=number) for number in range(500)], rpc, TERMS)
+    assert {deal.state for deal in found} == {DealState.CLAIMED}
+    assert "403" in found[0].detail
+    assert len(node.asked) == 1
+
+
+def test_a_node_that_begins_to_refuse_is_not_asked_to_the_end(node: FakeLotus, rpc: LotusRpc) -> None:
+    node.refuse = lambda asked: None if b"ChainHead" in asked.body else Said(403, b"no")
+    found = check_deals([claim(0, deal_id=number) for number in range(500)], rpc, TERMS)
+    assert {deal.state for deal in found} == {DealState.CLAIMED}
+    assert len(node.asked) < 20
+
+
+def test_one_question_that_fails_spoils_no_other(node: FakeLotus, rpc: LotusRpc) -> None:
+    def fails(asked: Asked) -> Said | None:
+        if b"[13,null]" in asked.body:
+            body = b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"blockstore: block not found"}}'
+            return Said(200, body)
+        return None
+
+    node.refuse = fails
+    first, second = check_deals([claim(deal_id=13), claim()], rpc, TERMS)
+    assert (first.state, second.state) == (DealState.CLAIMED, DealState.ACTIVE)
+    assert "block not found" in first.detail
+
+
+def test_a_node_that_is_down_leaves_deals_claimed() -> None:
+    with fake_lotus() as gone:
+        address = gone.url
+    opened = open_rpc(address, name="lotus", budget=RetryBudget(retries=0))
+    answers = ask(opened, [7700001], [PROVIDER])
+    assert isinstance(answers.head, Unanswered)
+    (found,) = check_deals([claim()], opened, TERMS)
+    assert found.state is DealState.CLAIMED
+    assert "could not be asked" in found.detail
+    opened.close()
+
+
+@pytest.mark.parametrize("method", ["ChainHead", "StateMarketStorageDeal"])
+def test_a_node_that_lies_makes_no_deal_better(node: FakeLotus, rpc: LotusRpc, method: str) -> None:
+    """The deal ended; the node turns its head back, or says it is about another deal."""
+    node.add_deal(1, CID, EndEpoch=HEAD - 100_000)
+    lies = {
+        "ChainHead": lambda result: {**result, "Height": HEAD - 200_000},
+        "StateMarketStorageDeal": lambda result: node.deals[9],
+    }
+    node.add_deal(9, PIECES[0])
+    node.lie = lambda asked, result: lies[asked](result) if asked == method else result
+    (found,) = check_deals([claim(deal_id=1)], rpc, TERMS)
+    assert found.state in (DealState.CLAIMED, DealState.UNPROVED)

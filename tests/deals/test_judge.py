@@ -1,0 +1,245 @@
+"""Each state is reached by what it means, and nothing the chain or a service says makes a deal better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.answers import ChainAnswers, DirectClaim, MarketDeal, Unanswered
+from reconciler.deals.epochs import CALIBRATION, MAINNET
+from reconciler.deals.interface import CheckedBy, CheckedDeal, DealClaim, DealState, MerklePath, Stage
+from reconciler.deals.judge import AHEAD, STALE, judge
+from tests.deals.samples import AGGREGATE, HEAD, NOW, PIECES, PROVIDER, TERMS, claim, direct
+
+CID = AGGREGATE.cid
+DEAL = MarketDeal(7700001, CID.v1, CID.padded_size, PROVIDER, HEAD - 1000, HEAD + 1_000_000, HEAD - 1500, -1)
+DIRECT = DirectClaim(PROVIDER, CID.v1, CID.padded_size, HEAD - 1000, 1_500_000, 4_000_000, 12)
+MONTH = 30 * 2880
+
+
+def answers(**changes: int) -> ChainAnswers:
+    return ChainAnswers(HEAD, {DEAL.deal_id: replace(DEAL, **changes)}, {PROVIDER: (DIRECT,)})
+
+
+def direct_answers(**changes: int) -> ChainAnswers:
+    return ChainAnswers(HEAD, claims={PROVIDER: (replace(DIRECT, **changes),)})
+
+
+def state(found: CheckedDeal) -> tuple[str, str]:
+    return found.state.value, found.checked_by.value
+
+
+MARKET = [
+    ({}, "active"),
+    ({"end": HEAD + MONTH + 1}, "active"),
+    ({"end": HEAD + MONTH}, "expiring"),
+    ({"end": HEAD + 1}, "expiring"),
+    ({"end": HEAD}, "expired"),
+    ({"end": HEAD - 1}, "expired"),
+    ({"slashed": HEAD - 5}, "slashed"),
+    ({"slashed": 0}, "slashed"),
+    ({"slashed": HEAD - 5, "end": HEAD - 1}, "slashed"),
+    ({"sector_start": -1, "start": HEAD + 1}, "offered"),
+    ({"sector_start": -1, "start": HEAD}, "lost"),
+    ({"sector_start": -1}, "lost"),
+    ({"sector_start": 0}, "active"),
+    ({"sector_start": HEAD + 1}, "unproved"),
+    ({"slashed": HEAD + 1}, "unproved"),
+    ({"start": HEAD + 2_000_000}, "unproved"),
+    ({"padded_size": CID.padded_size * 2}, "unproved"),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted"), MARKET)
+def test_the_epochs_of_a_market_deal_give_its_state(changes: dict[str, int], wanted: str) -> None:
+    found = judge(claim(), answers(**changes), TERMS)
+    assert state(found) == (wanted, "chain")
+    assert (found.piece, found.aggregate, found.at) == (PIECES[0], CID, NOW)
+    if wanted in ("active", "expiring"):
+        assert found.until == {"end": DEAL.end, **changes}["end"]
+        assert found.ends == MAINNET.date(found.until)
+    else:
+        assert found.detail
+
+
+DIRECTS = [
+    ({}, "active", DIRECT.start + DIRECT.term_min),
+    ({"term_min": MONTH + 1001}, "active", HEAD + MONTH + 1),
+    ({"term_min": MONTH + 1000}, "expiring", HEAD + MONTH),
+    ({"term_min": 1000}, "expiring", DIRECT.start + DIRECT.term_max),
+    ({"term_min": 10}, "expiring", DIRECT.start + DIRECT.term_max),
+    ({"term_min": 10, "term_max": 1000}, "expired", HEAD),
+    ({"start": HEAD + 1}, "unproved", None),
+    ({"term_max": 1}, "unproved", None),
+    ({"padded_size": 1}, "lost", None),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted", "until"), DIRECTS)
+def test_the_terms_of_a_direct_claim_give_its_state(
+    changes: dict[str, int], wanted: str, until: int | None
+) -> None:
+    found = judge(direct(), direct_answers(**changes), TERMS)
+    assert state(found) == (wanted, "chain")
+    assert found.until == until
+
+
+def test_the_longest_promise_of_a_provider_counts() -> None:
+    short = replace(DIRECT, term_min=2000, term_max=2000)
+    found = judge(direct(), ChainAnswers(HEAD, claims={PROVIDER: (short, DIRECT, short)}), TERMS)
+    assert (found.state, found.until) == (DealState.ACTIVE, DIRECT.start + DIRECT.term_min)
+
+
+def test_a_claim_of_another_provider_is_none_of_this_one() -> None:
+    other = replace(DIRECT, provider="f09")
+    found = judge(direct(), ChainAnswers(HEAD, claims={PROVIDER: (other,)}), TERMS)
+    assert state(found) == ("lost", "chain")
+
+
+OTHER = PieceCid(b"\7" * 31 + b"\1", CID.height, 0)
+
+
+@pytest.mark.parametrize(
+    ("deal", "said"),
+    [
+        (replace(DEAL, piece=OTHER.v1), str(OTHER.v1)),
+        (replace(DEAL, piece=PIECES[0].v1), str(PIECES[0].v1)),
+        (replace(DEAL, padded_size=CID.padded_size // 2), str(CID.padded_size // 2)),
+        (replace(DEAL, provider="f01000"), "f01000"),
+    ],
+)
+def test_a_deal_of_something_else_proves_nothing_and_both_are_named(deal: MarketDeal, said: str) -> None:
+    found = judge(claim(), ChainAnswers(HEAD, {DEAL.deal_id: deal}), TERMS)
+    assert state(found) == ("unproved", "chain")
+    assert said in found.detail
+    assert (PROVIDER if "f01000" in said else str(CID.v1)) in found.detail
+
+
+def test_a_deal_that_the_chain_does_not_know_is_lost() -> None:
+    found = judge(claim(), ChainAnswers(HEAD, {DEAL.deal_id: None}), TERMS)
+    assert state(found) == ("lost", "chain")
+    assert "7700001" in found.detail
+
+
+def test_what_the_service_says_of_pieces_without_a_deal() -> None:
+    none: dict[str, object] = {"inclusion": None, "provider": None, "deal_id": None}
+    for stage, wanted in (("queued", "aggregating"), ("aggregated", "offered"), ("gone", "lost")):
+        assert state(judge(claim(stage=Stage(stage), **none), None, TERMS)) == (wanted, "service")
+    offered = judge(claim(stage=Stage.AGGREGATED, provider=None, deal_id=None), None, TERMS)
+    assert state(offered) == ("offered", "proof")
+    assert offered.aggregate == CID
+    assert judge(claim(stage=Stage.QUEUED, **none), None, TERMS).aggregate is None
+
+
+BAD_PROOF = replace(AGGREGATE.proof(0), subtree=MerklePath(0, ()))
+
+
+@pytest.mark.parametrize("asked", [None, answers()])
+@pytest.mark.parametrize("stage", [Stage.AGGREGATED, Stage.DEAL])
+@pytest.mark.parametrize("proof", [BAD_PROOF, AGGREGATE.proof(1)])
+def test_a_proof_that_does_not_hold_is_unproved_whatever_the_chain_says(
+    asked: ChainAnswers | None, stage: Stage, proof: object
+) -> None:
+    found = judge(claim(inclusion=proof, stage=stage), asked, TERMS)
+    assert state(found) == ("unproved", "proof")
+    assert "inclusion proof" in found.detail
+
+
+def test_a_proof_of_the_same_tree_with_another_size_is_of_another_piece() -> None:
+    """The proof says nothing of the padding, so the size is compared besides."""
+    longer = replace(AGGREGATE.proof(0), piece=replace(PIECES[0], padding=0))
+    assert state(judge(claim(inclusion=longer), answers(), TERMS)) == ("unproved", "proof")
+
+
+def test_without_an_rpc_the_proof_alone_is_a_claim_and_says_so() -> None:
+    found = judge(claim(), None, TERMS)
+    assert state(found) == ("claimed", "proof")
+    assert "no RPC is configured" in found.detail
+    assert state(judge(direct(), None, TERMS)) == ("claimed", "proof")
+
+
+UNASKED = [
+    ChainAnswers(Unanswered("node: refused")),
+    ChainAnswers(HEAD, {7700001: Unanswered("node: refused")}, {PROVIDER: Unanswered("node: refused")}),
+    ChainAnswers(HEAD),
+    ChainAnswers(HEAD - STALE - 1, answers().deals, answers().claims),
+    ChainAnswers(HEAD + AHEAD + 1, answers().deals, answers().claims),
+]
+
+
+@pytest.mark.parametrize("asked", UNASKED)
+@pytest.mark.parametrize("make", [claim, direct])
+def test_a_chain_that_cannot_say_leaves_a_proved_deal_claimed_and_another_unproved(
+    asked: ChainAnswers, make: object
+) -> None:
+    assert callable(make)
+    assert state(judge(make(), asked, TERMS)) == ("claimed", "proof")
+    bare = judge(make(inclusion=None), asked, TERMS)
+    assert state(bare) == ("unproved", "service")
+    assert bare.detail
+
+
+@pytest.mark.parametrize("head", [HEAD - STALE, HEAD + AHEAD])
+def test_a_node_a_little_out_of_step_is_believed(head: int) -> None:
+    asked = ChainAnswers(head, {DEAL.deal_id: replace(DEAL, end=HEAD + 1_000_000)})
+    assert judge(claim(), asked, TERMS).state is DealState.ACTIVE
+
+
+def test_a_node_of_another_network_is_not_believed() -> None:
+    found = judge(claim(), answers(), replace(TERMS, chain=CALIBRATION))
+    assert found.state is DealState.CLAIMED
+    assert "calibration" in found.detail
+
+
+def test_a_piece_that_is_in_its_deal_by_itself_needs_no_inclusion_proof() -> None:
+    own = PIECES[2]
+    deal = replace(DEAL, piece=own.v1, padded_size=own.padded_size)
+    bare = DealClaim(own, Stage.DEAL, None, PROVIDER, DEAL.deal_id)
+    found = judge(bare, ChainAnswers(HEAD, {DEAL.deal_id: deal}), TERMS)
+    assert (state(found), found.aggregate) == (("active", "chain"), own)
+    assert state(judge(bare, None, TERMS)) == ("unproved", "service")
+
+
+epochs = st.integers(-1, 2 * HEAD)
+
+
+@given(
+    st.sampled_from(Stage), st.booleans(), st.booleans(), st.booleans(),
+    st.builds(MarketDeal, st.just(7700001), st.sampled_from([CID.v1, OTHER.v1]),
+              st.sampled_from([CID.padded_size, 1]), st.sampled_from([PROVIDER, "f01"]),
+              epochs, epochs, epochs, epochs),
+    st.integers(HEAD - STALE - 3, HEAD + AHEAD + 3),
+)  # fmt: skip
+def test_nothing_is_active_without_a_true_proof_and_a_chain_that_agrees(
+    stage: Stage, honest: bool, market: bool, reachable: bool, deal: MarketDeal, head: int
+) -> None:
+    made = (claim if market else direct)(stage=stage, inclusion=AGGREGATE.proof(0) if honest else BAD_PROOF)
+    asked = ChainAnswers(head, {7700001: deal}, {PROVIDER: ()}) if reachable else None
+    found = judge(made, asked, TERMS)
+    if found.state in (DealState.ACTIVE, DealState.EXPIRING, DealState.EXPIRED):
+        assert stage is Stage.DEAL
+        assert honest
+        assert reachable
+        assert (deal.piece, deal.padded_size, deal.provider) == (CID.v1, CID.padded_size, PROVIDER)
+        assert 0 <= deal.sector_start <= head
+        assert deal.slashed == -1
+        assert found.checked_by is CheckedBy.CHAIN
+        assert (found.state is DealState.EXPIRED) == (deal.end <= head)
+    if found.state is DealState.CLAIMED:
+        assert honest
+        assert found.detail
+    if found.state not in (DealState.ACTIVE, DealState.AGGREGATING, DealState.OFFERED, DealState.EXPIRING):
+        assert found.detail
+
+
+def test_epochs_and_dates_agree() -> None:
+    """Mainnet's first epoch was on 2020-08-24 at 22:00 UTC, and a day has 2880 of them."""
+    assert f"{MAINNET.date(2880 * 365):%Y-%m-%d %H:%M}" == "2021-08-24 22:00"
+    assert MAINNET.epoch(NOW) == HEAD
+    assert MAINNET.epoch(NOW + timedelta(seconds=29)) == HEAD
+    assert MAINNET.date(1 << 61) is None
