@@ -19,8 +19,9 @@ from reconciler.content.cid import Cid
 from reconciler.errors import DataError, InvalidIndex, UsageError, Where
 from reconciler.index import guarded_yaml, schemas, stamps
 from reconciler.index.guarded_yaml import Mapping, Node, Scalar, Sequence
-from reconciler.index.model import Index, Model, Version
+from reconciler.index.model import DealPolicy, Index, Model, Version
 from reconciler.index.paths import path_problem
+from reconciler.index.policy import read_deal_policy
 from reconciler.index.problems import Problem, raise_for, shown
 from reconciler.index.ranges import parse_range
 from reconciler.index.versions import is_version
@@ -83,17 +84,21 @@ class _Builder:
         mark = self._text(root, "id", "'id' is missing")
         self._check(_NAME, mark, "is not a name")
         defaults = self._targets(self._mapping(root.value("defaults")), DEFAULT_TARGETS)
+        deals = read_deal_policy(root, None, self.problems)
         models = {}
         for key, node in self._mapping(root.value("models")).items():
             self._check(_NAME, key, "is not a model name")
-            models[str(key)] = self._model(key, self._mapping(node), defaults)
+            models[str(key)] = self._model(key, self._mapping(node), defaults, deals)
         raise_for(self.problems, self.name)
         return Index(str(mark), self.path, self.digest, models)
 
-    def _model(self, key: Scalar, node: Mapping, defaults: tuple[str, ...]) -> Model:
+    def _model(
+        self, key: Scalar, node: Mapping, defaults: tuple[str, ...], deals: DealPolicy | None
+    ) -> Model:
         targets = self._targets(node, defaults)
         values = {field: self._optional(node, field) for field in ("kind", "format", "license")}
         shared: dict[str, Any] = {field: value for field, value in values.items() if value is not None}
+        shared["deals"] = read_deal_policy(node, deals, self.problems)
         versions: dict[str, Version] = {}
         folded: dict[str, str] = {}
         for text, body in self._mapping(node.value("versions")).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class DealPolicy:
+    """What the index asks for: at least `min` deals for every piece, with at least `providers` different
+    providers, and a deal counts until `renew_before` its end.
+    """
+
+    min: int
+    providers: int
+    renew_before: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version of one model. `version` is SemVer 2.0 text; `where` points at its line in the index.
 
     `path` is relative to the repository (or --source-root), None when the index names none. `cid` is None
     until resolved. `targets` are names, the index's defaults already applied. `yanked` is the reason, or
-    None.
+    None. `deals` is the policy for its deals, None where the index has none.
     """
 
     model: str
@@ -37,6 +49,7 @@ class Version:
     protect: bool = False
     include_hidden: bool = False
     targets: tuple[str, ...] = ()
+    deals: DealPolicy | None = None
 
     @property
     def ref(self) -> str:
