@@ -34,9 +34,9 @@ def failure_comment(message: str, hint: str, page: str) -> str:
     return f"{_TITLE}\n\n{told}{advice} ({link('log', page)})\n"
 
 
-def plan_summary_page(plan: Plan, *notes: str) -> str:
+def plan_summary_page(plan: Plan, *notes: str, title: str = "plan") -> str:
     """The plan as a step summary, with `notes` (Markdown) below it."""
-    return _fitting(lambda limit: _page("plan", plan_markdown(plan, limit=limit), notes))
+    return _fitting(lambda limit: _page(title, plan_markdown(plan, limit=limit), notes))
 
 
 def report_summary_page(report: Report, *notes: str) -> str:

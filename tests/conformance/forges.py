@@ -304,6 +304,16 @@ class ForgeSuite:
         assert say(number, "other", "beside") is CommentOutcome.CREATED
         assert len(subject.comments(number)) == 2
 
+    def test_a_comment_that_is_only_to_be_changed_is_not_made(self, subject):
+        self.place(subject)
+        number = subject.forge.ensure_proposal(PROPOSAL).number
+        say = subject.forge.upsert_comment
+        assert say(number, MARKER, "first", create=False) is CommentOutcome.NONE
+        assert subject.comments(number) == []
+        say(number, MARKER, "first")
+        assert say(number, MARKER, "second", create=False) is CommentOutcome.UPDATED
+        assert len(subject.comments(number)) == 1
+
     def test_someone_elses_comment_is_not_ours_whatever_it_carries(self, subject):
         self.place(subject)
         number = subject.forge.ensure_proposal(PROPOSAL).number

@@ -10,7 +10,7 @@ from reconciler.errors import UsageError
 from reconciler.forges.clock import Clock
 from reconciler.forges.github import GitHub
 from reconciler.forges.interface import PROPOSAL_BRANCH, ProposalOutcome
-from reconciler.forges.open import OpenForge, open_forge
+from reconciler.forges.open import OpenForge, open_forge, open_to_comment
 from reconciler.loop.propose import PullRequests
 from reconciler.loop.run import Run
 from reconciler.loop.settings import Layout, ProposeMode, Settings
@@ -151,3 +151,17 @@ def test_the_environment_of_a_workflow_is_enough() -> None:
     assert (opened.base, opened.planned, opened.forge.name) == ("main", "a" * 40, "GitHub")
     assert "canary" not in repr(opened)
     opened.forge.close()
+
+
+def test_a_comment_needs_no_branch_but_a_proposal_does() -> None:
+    environ = ACTIONS | {
+        "GITHUB_REF": "refs/pull/1/merge",
+        "GITHUB_REPOSITORY": "o/r",
+        "GITHUB_API_URL": "https://api.github.com",
+        "GITHUB_TOKEN": "canary",
+    }
+    forge = open_to_comment(environ)
+    assert forge.name == "GitHub"
+    forge.close()
+    with pytest.raises(UsageError, match="a proposal is for a branch"):
+        open_forge(environ)

@@ -1,7 +1,7 @@
 """Runs workflows by `act`, without containers and without a network: `Act` has a repository to run them in.
 
 The action is taken from this project's files. Its step that installs runs as it is, but for the download: the
-`python` it is given answers for pip with the packages of the test environment. `download=True` leaves pip
+`python3` on its PATH answers for pip with the packages of the test environment. `download=True` leaves pip
 alone.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,17 @@ esac
 
 @dataclass(frozen=True)
 class Ran:
-    """One run: whether the job succeeded, every line of its log, and what the steps handed over."""
+    """One run: act's exit code, every line of the log, what the step handed over, and the step summaries."""
 
     code: int
     lines: list[str]
     outputs: dict[str, str]
-    summary: str
+    summaries: list[str]
+
+    @property
+    def summary(self) -> str:
+        (summary,) = self.summaries
+        return summary
 
     @property
     def annotations(self) -> list[str]:
@@ -69,11 +74,13 @@ class Act:
         self.git("init", "--quiet", "--initial-branch", "main")
         self.git("remote", "add", "origin", "https://github.com/o/r.git")
         self.action = scratch_copy(folder / "action", commit=False)
-        self.python = folder / "python"
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        python = self.programs / "python3"
         name = f"python{sys.version_info.major}.{sys.version_info.minor}"
         packages = sysconfig.get_path("purelib")
-        self.python.write_text(_PYTHON.format(packages=packages, name=name, python=sys.executable))
-        self.python.chmod(0o755)
+        python.write_text(_PYTHON.format(packages=packages, name=name, python=sys.executable))
+        python.chmod(0o755)
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -86,36 +93,45 @@ class Act:
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
         return self.git("rev-parse", "HEAD")
 
-    def run(
+    def step(
         self,
         event: str,
         payload: dict[str, Any] | None = None,
         *,
-        token: str | None = None,
+        token: str = "",
         download: bool = False,
-        inputs: dict[str, str] | None = None,
-        workflow: str | None = None,
+        **inputs: str,
     ) -> Ran:
-        """Run a workflow of one step with `inputs`, or the file `workflow`, for an event."""
-        kept = self.folder / "kept"
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir()
-        file = self.folder / "workflow.yml"
-        text = workflow or one_step(inputs or {}, python="python3" if download else str(self.python))
-        file.write_text(text)
-        given = self.folder / "event.json"
+        """Run a workflow of one step, with `inputs` (underscores for hyphens)."""
+        given = {name.replace("_", "-"): value for name, value in inputs.items()}
+        return self.run(_one_step(given), event, payload, token=token, download=download)
+
+    def run(
+        self,
+        workflow: str,
+        event: str,
+        payload: dict[str, Any] | None = None,
+        *,
+        token: str = "",
+        download: bool = False,
+        stubs: Mapping[str, Path] | None = None,
+    ) -> Ran:
+        """Run the text of a workflow for an event. `stubs` stand in for actions that would be downloaded."""
+        kept = self.folder / "kept.json"
+        kept.unlink(missing_ok=True)
+        file, given = self.folder / "workflow.yml", self.folder / "event.json"
+        file.write_text(workflow)
         given.write_text(json.dumps(payload or {}))
-        stand_in = self.folder / "checkout"
-        stand_in.mkdir(exist_ok=True)
-        (stand_in / "action.yml").write_text(
-            "name: checkout\ndescription: x\nruns: {using: composite, steps: []}\n"
-        )
         command: list[str | Path] = [ACT, event, "--workflows", file, "--eventpath", given]
-        command += ["--platform", "ubuntu-latest=-self-hosted", "--platform", "ubuntu-24.04=-self-hosted"]
-        command += ["--pull=false", "--action-offline-mode", "--env", f"GITHUB_API_URL={self.api}"]
-        command += ["--env", f"KEPT={kept}", "--local-repository", f"{ACTION}@{COMMIT}={self.action}"]
-        command += ["--secret", f"GITHUB_TOKEN={token or ''}"]
+        for label in ("ubuntu-24.04", "self-hosted", "weights"):
+            command += ["--platform", f"{label}=-self-hosted"]
+        command += ["--pull=false", "--action-offline-mode", "--secret", f"GITHUB_TOKEN={token}"]
+        command += ["--env", f"GITHUB_API_URL={self.api}", "--env", f"KEPT={kept}"]
+        for name, folder in {f"{ACTION}@{COMMIT}": self.action, **(stubs or {})}.items():
+            command += ["--local-repository", f"{name}={folder}"]
         environ = os.environ | {"HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache")}
+        if not download:
+            environ["PATH"] = f"{self.programs}:{os.environ['PATH']}"
         done = subprocess.run(
             command,
             cwd=self.root,
@@ -126,28 +142,21 @@ class Act:
             timeout=240,
             check=False,
         )
-        lines = [found[1] for line in done.stdout.splitlines() if (found := _LINE.match(line))]
-        outputs = kept / "outputs.json"
-        summary = _SUMMARY.search(done.stdout)
         return Ran(
             done.returncode,
-            lines or done.stdout.splitlines(),
-            json.loads(outputs.read_text()) if outputs.exists() else {},
-            summary[1] if summary else "",
+            [found[1] if (found := _LINE.match(line)) else line for line in done.stdout.splitlines()],
+            json.loads(kept.read_text()) if kept.exists() else {},
+            list(dict.fromkeys(_SUMMARY.findall(done.stdout))),
         )
 
 
-def one_step(inputs: dict[str, str], *, python: str) -> str:
-    """A workflow that runs the action once and keeps what it handed over."""
-    given = inputs | {"python": python}
-    steps = [
-        {"uses": CHECKOUT},
-        {"id": "model", "uses": f"{ACTION}@{COMMIT}", "with": given},
-        {
-            "if": "always()",
-            "env": {"OUTPUTS": "${{ toJSON(steps.model.outputs) }}"},
-            "run": 'printf %s "$OUTPUTS" >"$KEPT/outputs.json"',
-        },
-    ]
-    job = {"runs-on": "ubuntu-latest", "steps": steps}
+def _one_step(inputs: dict[str, str]) -> str:
+    """A workflow that runs the action once and keeps its outputs."""
+    keep = {
+        "if": "always()",
+        "env": {"OUTPUTS": "${{ toJSON(steps.model.outputs) }}"},
+        "run": 'printf %s "$OUTPUTS" >"$KEPT"',
+    }
+    steps = [{"uses": CHECKOUT}, {"id": "model", "uses": f"{ACTION}@{COMMIT}", "with": inputs}, keep]
+    job = {"runs-on": "ubuntu-24.04", "steps": steps}
     return json.dumps({"name": "t", "on": ["push", "pull_request"], "jobs": {"j": job}})

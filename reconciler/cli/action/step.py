@@ -11,7 +11,7 @@ from reconciler.cli import output as out
 from reconciler.cli.action import results
 from reconciler.cli.action.comment import comment_on_failure, comment_on_plan
 from reconciler.cli.action.event import Event, read_event, refuse_unaccepted
-from reconciler.cli.action.inputs import Inputs, read_inputs
+from reconciler.cli.action.inputs import Command, Inputs, read_inputs
 from reconciler.cli.action.job import Done, do_job, verdict
 from reconciler.errors import ExitCode, ReconcilerError, Where
 from reconciler.render import job as pages
@@ -41,7 +41,7 @@ def run_step(environ: Mapping[str, str], told: list[Annotation]) -> ExitCode:
     file = results.save(results.document(done), environ)
     results.write(results.outputs(done) | {"plan-json": str(file)}, environ)
     if inputs.summary:
-        results.append("GITHUB_STEP_SUMMARY", _page(done, notes), environ)
+        results.append("GITHUB_STEP_SUMMARY", _page(done, notes, inputs.command), environ)
     return code
 
 
@@ -73,13 +73,13 @@ def _annotations(done: Done, environ: Mapping[str, str]) -> list[Annotation]:
     return [replace(one, where=_in_workspace(one.where, environ)) for one in made]
 
 
-def _page(done: Done, notes: list[Annotation]) -> str:
+def _page(done: Done, notes: list[Annotation], command: Command) -> str:
     said = [pages.note(one.message) for one in notes]
     if done.proposal is not None and done.proposal.number is not None:
         number = pages.link(f"#{done.proposal.number}", done.proposal.url or "")
         said.append(f"Pull request {number}: {done.proposal.outcome.value}.")
     if done.report is None:
-        return pages.plan_summary_page(done.plan, *said)
+        return pages.plan_summary_page(done.plan, *said, title=command.value)
     return pages.report_summary_page(done.report, *said)
 
 

@@ -17,6 +17,7 @@ from reconciler.render.workflow import Annotation
 from tests.forges.fake_github import FakeGitHub
 from tests.support.command_line import CommandLine
 from tests.support.github_server import serving
+from tests.support.project_on_github import TOKEN, Project
 
 
 @dataclass
@@ -122,3 +123,11 @@ def jobs(reconcile: CommandLine, github: FakeGitHub, monkeypatch: pytest.MonkeyP
     subprocess.run(["git", "init", "--quiet", reconcile.root], check=True)
     with serving(github) as api:
         yield Jobs(reconcile, github, api, monkeypatch)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """Two versions that are still to be published, for workflows that `act` runs."""
+    fake = FakeGitHub(token=TOKEN)
+    with serving(fake) as api:
+        yield Project(tmp_path, fake, api)
