@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from reconciler.cli.action.__main__ import main
 from reconciler.errors import ExitCode
 from tests.cli.action.conftest import Jobs
 from tests.forges.fake_github import Break, Refusal
@@ -278,3 +282,51 @@ def test_a_payload_that_is_no_event_stops_nothing(jobs: Jobs) -> None:
     assert jobs("pull_request", {"pull_request": {"number": True, "base": []}}).code is ExitCode.OK
     assert jobs("pull_request", {"pull_request": "x"}).code is ExitCode.OK
     assert jobs.comments() == []
+
+
+# -- the process -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_in_the_log_is_a_command_but_our_own_annotations(
+    jobs: Jobs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever ends the step, the runner listens to commands again before the annotations."""
+    environ = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "push",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "no" / "folder"),
+        "RUNNER_TEMP": str(tmp_path),
+    }
+    jobs.patch.chdir(jobs.root)
+    for name, value in environ.items():
+        jobs.patch.setenv(name, value)
+    code = main()
+    lines = capsys.readouterr().out.splitlines()
+    word = lines[0].removeprefix("::stop-commands::")
+    assert len(word) == 32
+    assert lines[-2] == f"::{word}::"
+    assert lines[-1].startswith("::error title=reconcile::the step failed with exit code 1")
+    assert code == ExitCode.ERROR
+
+
+def test_outside_of_a_job_it_says_so(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs.patch.chdir(jobs.root)
+    assert main() == ExitCode.USAGE
+    assert "this is no job of GitHub Actions" in capsys.readouterr().err
+
+
+def test_the_token_appears_nowhere(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not when it works, not when it is refused, not when the forge is down."""
+    steps = [jobs("pull_request", PULL)]
+    steps.append(jobs("pull_request", PULL, TOKEN="ghs_wrong+canary/="))
+    jobs.api = "http://127.0.0.1:9"
+    steps.append(jobs("pull_request", PULL, TOKEN="ghs_wrong+canary/="))
+    said = capsys.readouterr()
+    told = [f"{one.title} {one.message}" for step in steps for one in step.annotations]
+    assert len(told) == 2
+    kept = [path.read_bytes().decode() for path in jobs.root.parent.rglob("*") if path.is_file()]
+    everything = "\n".join([said.out, said.err, *told, *kept, *jobs.comments()])
+    for token in (jobs.github.token, "ghs_wrong+canary/="):
+        for form in (token, base64.b64encode(token.encode()).decode().rstrip("="), quote(token, safe="")):
+            assert form not in everything
