@@ -20,14 +20,14 @@ from reconciler.targets.store import StoreTarget
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Publish small bundles once, commit, then time a run that finds everything in order."""
     versions = 100 if quick else 1000
-    layout = _repository(directory, versions)
+    layout = repository(directory, versions)
     settings = Settings(layout)
     with Run(settings, os.environ, QUIET) as first:
         report = first.apply(first.plan())
     if report.failed:
         raise RuntimeError("the first run failed")
-    _git(directory, "add", "--all")
-    _git(directory, "commit", "--quiet", "--message", "Resolve")
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "--message", "Resolve")
     index = load_index(layout.index_file)
     expected = [Expected(version.cid, (index.label(version),)) for version in index.versions() if version.cid]
     store = StoreTarget("store", layout.state / "store")
@@ -65,7 +65,8 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     yield Figure("the same as a process / python -c 'import typer'", 1 / timing.ratio, detail=detail)
 
 
-def _repository(root: Path, versions: int) -> Layout:
+def repository(root: Path, versions: int) -> Layout:
+    """A repository at `root` with an index of small versions, and no commit yet."""
     lines = ["schema: 1", "id: bench", "models:"]
     for number in range(versions):
         model, version = f"model-{number // 10:03}", f"1.{number % 10}.0"
@@ -81,11 +82,12 @@ def _repository(root: Path, versions: int) -> Layout:
     index.write_text("\n".join(lines) + "\n", encoding="utf-8")
     layout = Layout(root, index, index.with_name("targets.yaml"), root)
     layout.make_state()
-    _git(root, "init", "--quiet")
+    git(root, "init", "--quiet")
     return layout
 
 
-def _git(root: Path, *arguments: str) -> None:
+def git(root: Path, *arguments: str) -> None:
+    """Run git in `root`."""
     identity = ["-c", "user.name=Bench", "-c", "user.email=bench@example.com"]
     subprocess.run(["git", *identity, *arguments], cwd=root, check=True)
 

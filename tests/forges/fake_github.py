@@ -145,6 +145,13 @@ class FakeGitHub:
         self._point(branch, sha or made)
         return sha or made
 
+    def open_pull(self, branch: str) -> int:
+        """A person pushes `branch` with a change and opens a pull request of it; its number."""
+        self.push(branch, {"x": b"y"}, "Change")
+        request = {"title": "t", "body": "b", "head": branch, "base": "main", "draft": False}
+        number: int = self._make_pull(request)["number"]
+        return number
+
     def merge(self, number: int, *, squash: bool = False) -> None:
         """A person merges a pull request, three ways, and leaves its branch."""
         pull = self._pull(number)

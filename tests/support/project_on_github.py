@@ -50,10 +50,13 @@ class Project(Act):
     def pull_request(self) -> dict[str, object]:
         """A pull request of what is committed last; the event that a runner gets for it."""
         base = self.git("rev-parse", "HEAD^")
-        self.github.push("feature", {"x": b"y"}, "Change")
-        self.github._make_pull({"title": "t", "body": "b", "head": "feature", "base": "main", "draft": False})
+        number = self.github.open_pull("feature")
         return {
-            "pull_request": {"number": 1, "base": {"sha": base, "ref": "main"}, "head": {"ref": "feature"}}
+            "pull_request": {
+                "number": number,
+                "base": {"sha": base, "ref": "main"},
+                "head": {"ref": "feature"},
+            }
         }
 
     def proposals(self) -> list[dict[str, Any]]:

@@ -112,8 +112,7 @@ def read_outputs(file: Path) -> dict[str, str]:
 def github() -> FakeGitHub:
     """With pull request 1, from the branch feature."""
     fake = FakeGitHub()
-    fake.push("feature", {"releases/index.yaml": b"changed\n"}, "Change")
-    fake._make_pull({"title": "t", "body": "b", "head": "feature", "base": "main", "draft": False})
+    fake.open_pull("feature")
     return fake
 
 

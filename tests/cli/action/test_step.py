@@ -284,7 +284,7 @@ def test_a_payload_that_is_no_event_stops_nothing(jobs: Jobs) -> None:
     assert jobs.comments() == []
 
 
-# -- the process -----------------------------------------------------------------------------------------------
+# -- the process ---------------------------------------------------------------------------------------------
 
 
 def test_nothing_in_the_log_is_a_command_but_our_own_annotations(
