@@ -1,8 +1,8 @@
 """The one function piece hashing spends its time in, and who does it: the seam between fast and everywhere.
 
-An engine turns up to a mebibyte into the root of one subtree; `piece_hash` does the rest. `make_engine` takes
-the vectorised one where the extra `native` is installed and gives the right answer here, else the one of the
-standard library. Both give the same bytes.
+An engine turns up to half a mebibyte into the root of one subtree; `piece_hash` does the rest. `make_engine`
+takes the vectorised one where the extra `native` is installed and gives the right answer here, else the one
+of the standard library. Both give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from reconciler.content.piece_cid import capacity
 
-STRETCH_HEIGHT = 15  #: height of the largest subtree that an engine is asked for
+STRETCH_HEIGHT = 14  #: height of the largest subtree that an engine is asked for
 STRETCH = capacity(STRETCH_HEIGHT)  #: bytes of data in it
 
 _SAMPLE = bytes(range(256)) * 9

@@ -7,13 +7,14 @@ record, and compared with what a service says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from reconciler.content import car
 from reconciler.content.car import Cut
 from reconciler.content.car_shard import CarCid, CarShard, CutShards
 from reconciler.content.dag import Dag
+from reconciler.content.piece_engine import PieceEngine, make_engine
 from reconciler.content.piece_hash import PieceHasher
 from reconciler.errors import DataError, UsageError
 from reconciler.progress import QUIET, Progress, Task
@@ -23,8 +24,10 @@ MAX_PIECE = 1_065_353_216  #: bytes of the largest piece that Filecoin Onchain C
 _READ = 1 << 20
 
 
-def shard_pieces(dag: Dag, cut: Cut, progress: Progress = QUIET) -> CutShards:
-    """The CARs of `dag` as pieces. Reads every block once and writes nothing.
+def shard_pieces(
+    dag: Dag, cut: Cut, progress: Progress = QUIET, engine: Callable[[], PieceEngine] = make_engine
+) -> CutShards:
+    """The CARs of `dag` as pieces. Reads every block once and writes nothing. `engine` is for PieceHasher.
 
     Raises UsageError when a block does not fit a CAR, and what `Dag.read` raises.
     """
@@ -33,7 +36,7 @@ def shard_pieces(dag: Dag, cut: Cut, progress: Progress = QUIET) -> CutShards:
     except ValueError as error:
         raise UsageError(str(error), hint="blocks have up to 1 MiB; allow larger CARs") from None
     with (
-        PieceHasher() as hasher,
+        PieceHasher(engine) as hasher,
         progress.task("piece CIDs", sum(shard.size for shard in shards)) as task,
     ):
         return CutShards(cut, tuple(_shard(hasher, car.stream_shard(dag, shard), task) for shard in shards))
