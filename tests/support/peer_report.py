@@ -12,6 +12,7 @@ import pytest
 PEERS = {
     "ipfs": ("ipfs",),
     "ipfs_cluster": ("ipfs", "ipfs-cluster-service"),
+    "gateway_conformance": ("gateway-conformance", "go"),
     "node": ("node", "npm"),
 }
 
