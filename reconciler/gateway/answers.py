@@ -42,18 +42,10 @@ class Answer:
     size: int | None = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Readers:
-    """How blocks are read: `anew` hashes every time, `checked` as StoredBlocks.read(anew=False) does."""
-
-    anew: ReadBlock
-    checked: ReadBlock
-
-
-def answer(asked: Asked, read: Readers) -> Answer:
+def answer(asked: Asked, read: ReadBlock) -> Answer:
     """The answer to a request for content. Raises Refusal, BlockUnavailable, DataError."""
     try:
-        resolved = resolve(asked.root, asked.segments, read.anew)
+        resolved = resolve(asked.root, asked.segments, read)
     except Missing as error:
         if asked.only_if_cached:
             raise Refusal(412, "not in this gateway's stores") from None
@@ -100,7 +92,7 @@ def _raw(asked: Asked, resolved: Resolved) -> Answer:
     return _bytes(asked, headers, len(block), lambda span: iter((memoryview(block)[span.start : span.stop],)))
 
 
-def _car(asked: Asked, resolved: Resolved, read: Readers) -> Answer:
+def _car(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
     terms = asked.car
     size = resolved.end.file_size
     if terms.entity is not None and size is not None and terms.entity.lies_outside(size):
@@ -117,37 +109,37 @@ def _car(asked: Asked, resolved: Resolved, read: Readers) -> Answer:
     }
     if _not_modified(asked, headers):
         return Answer(304, headers)
-    return Answer(200, headers, dag.car_stream(resolved, terms, read.checked), None)
+    return Answer(200, headers, dag.car_stream(resolved, terms, read), None)
 
 
-def _content(asked: Asked, resolved: Resolved, read: Readers) -> Answer:
+def _content(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
     end = resolved.end
     if end.is_directory:
         if not asked.trailing_slash:
             query = f"?{asked.query}" if asked.query else ""
             return Answer(301, {"Location": f"{asked.path}/{query}", "Cache-Control": IMMUTABLE})
-        index = find(end, _INDEX, read.anew)
+        index = find(end, _INDEX, read)
         if index is None:
             return _listing(asked, resolved, read)
-        return _file(asked, resolved, open_node(index, read.anew), _INDEX, read)
+        return _file(asked, resolved, open_node(index, read), _INDEX, read)
     if end.file_size is None:
         raise Refusal(406, "not a UnixFS file or directory; ask for it with ?format=raw")
     name = asked.segments[-1] if asked.segments else b""
     return _file(asked, resolved, end, name, read)
 
 
-def _listing(asked: Asked, resolved: Resolved, read: Readers) -> Answer:
+def _listing(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
     headers = _common(
         asked, resolved, f'"DirIndex-{listing.VERSION}_CID-{resolved.end.address}"', _LISTING_CACHE
     )
     headers |= {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": listing.POLICY}
     if _not_modified(asked, headers):
         return Answer(304, headers)
-    page = listing.page(asked, resolved, read.anew).encode()
+    page = listing.page(asked, resolved, read).encode()
     return Answer(200, headers, iter((page,)), len(page))
 
 
-def _file(asked: Asked, resolved: Resolved, file: Node, name: bytes, read: Readers) -> Answer:
+def _file(asked: Asked, resolved: Resolved, file: Node, name: bytes, read: ReadBlock) -> Answer:
     size = file.file_size
     if size is None:
         raise Refusal(406, "index.html is no file")
@@ -160,10 +152,10 @@ def _file(asked: Asked, resolved: Resolved, file: Node, name: bytes, read: Reade
     title = asked.filename.encode() if asked.filename else name
 
     def head() -> bytes:
-        return b"".join(file_bytes(file, Span(0, min(size, _SNIFFED)), read.anew))
+        return b"".join(file_bytes(file, Span(0, min(size, _SNIFFED)), read))
 
     headers["Content-Type"] = media_type(title, head)
-    return _bytes(asked, headers, size, lambda span: file_bytes(file, span, read.anew))
+    return _bytes(asked, headers, size, lambda span: file_bytes(file, span, read))
 
 
 def _bytes(asked: Asked, headers: dict[str, str], size: int, open_span: OpenSpan) -> Answer:

@@ -18,7 +18,7 @@ from reconciler.errors import BlockUnavailable, DataError, PeerError
 from reconciler.gateway import identity, providers
 from reconciler.gateway import metrics as exposition
 from reconciler.gateway.accept import Format, negotiate
-from reconciler.gateway.answers import Answer, Readers, answer
+from reconciler.gateway.answers import Answer, answer
 from reconciler.gateway.limits import Admission, Limits
 from reconciler.gateway.metrics import Metrics
 from reconciler.gateway.refusal import Refusal
@@ -48,13 +48,13 @@ class Gateway:
         self.metrics = Metrics()
         self.admission = Admission(limits)
         self.log = log
-        self._readers = Readers(stores.read_anew, stores.read_checked)
-        # Reading and hashing release the interpreter, so two threads keep two cores busy.
+        # Reading and hashing release the interpreter, so a few threads keep the cores busy.
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="gateway")
         self._sender = Sender(self._threads, self.metrics, limits)
 
     def close(self) -> None:
         """End the threads."""
+        self._sender.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def content(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +85,7 @@ class Gateway:
             return _identity(itself, dict(pairs), headers)
         asked = read_request(path, query, pairs, headers)
         try:
-            return answer(asked, self._readers), _kind(asked)
+            return answer(asked, self.stores.read), _kind(asked)
         except BlockUnavailable as error:
             self.log(f"{path}: {error.message}")
             raise Refusal(

@@ -21,16 +21,18 @@ def header(root: bytes) -> bytes:
     return varint.encode(len(body)) + body
 
 
-def section(cid: bytes, block: bytes) -> tuple[bytes, bytes]:
-    """One block as a CAR has it: its frame, and its bytes, which are not copied."""
-    return varint.encode(len(cid) + len(block)) + cid, block
-
-
 def car_stream(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[bytes]:
-    """The bytes of the CAR. Raises what `read` raises where a block cannot be had."""
+    """The bytes of the CAR. Raises what `read` raises where a block cannot be had.
+
+    Between two pieces no leaf is in memory: many bodies may wait for their clients.
+    """
     yield header(bytes(resolved.roots[0]))
-    for address, block in _blocks(resolved, terms, read):
-        yield from section(bytes(address), block)
+    for address, inner in _blocks(resolved, terms, read):
+        held = [read(address.cid) if inner is None else inner]
+        del inner
+        cid = bytes(address)
+        yield varint.encode(len(cid) + len(held[0])) + cid
+        yield held.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class _Item:
     span: Span | None
 
 
-def _blocks(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[tuple[Linked, bytes]]:
+def _blocks(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[tuple[Linked, bytes | None]]:
+    """Every block to be sent; the bytes of leaves are left to be read."""
     sent: set[bytes] = set()  # digests of what was sent
     whole: set[bytes] = set()  # and of what was sent with all that is below it
 
@@ -69,11 +72,14 @@ def _blocks(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[tu
             if item.address.cid.digest in whole:
                 continue
             whole.add(item.address.cid.digest)
+        if item.address.cid.codec == RAW:
+            if due(item.address):
+                yield item.address, None
+            continue
         node = end if item.address == end.address else open_node(item.address, read)
         if due(item.address):
             yield item.address, node.block
-        if item.address.cid.codec != RAW:
-            stack += reversed(_below(node, item.span, terms.scope))
+        stack += reversed(_below(node, item.span, terms.scope))
 
 
 _NOTHING = Span(0, 0)

@@ -12,11 +12,14 @@ from reconciler.gateway.refusal import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a running gateway. A body in work holds two blocks of at most 2 MiB."""
+    """Bounds of a running gateway.
 
-    requests: int = 1024  #: answered at once; more get 503
+    A body in work holds two blocks of at most 2 MiB, one that waits for a slow client a single one.
+    """
+
+    requests: int = 512  #: answered at once; more get 503
     requests_a_client: int = 256  #: of one address; more get 429
-    bodies: int = 32  #: that hold blocks in memory at once; more wait
+    bodies: int = 8  #: in work at once; more wait for their turn
     stall_seconds: float = 60.0  #: in which a client must take a piece, or it is dropped
 
 

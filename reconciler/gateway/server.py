@@ -49,6 +49,7 @@ def serve(
             "serving needs starlette and uvicorn", hint="pip install 'model-reconciler[serve]'"
         ) from None
     from reconciler.gateway.app import Gateway, application
+    from reconciler.gateway.protocol import DirectProtocol
 
     class Server(uvicorn.Server):
         """uvicorn that leaves signals to us and says when it is ready."""
@@ -83,7 +84,7 @@ def serve(
             config = uvicorn.Config(
                 application(gateway),
                 loop="asyncio",
-                http="h11",
+                http=DirectProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

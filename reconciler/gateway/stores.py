@@ -22,26 +22,18 @@ class Stores:
         for store in self._stores:
             store.refresh()
 
-    def read(self, cid: Cid, *, anew: bool) -> bytes:
-        """The block. Raises Missing, or BlockUnavailable when every copy is damaged."""
+    def read(self, cid: Cid) -> bytes:
+        """The verified block. Raises Missing, or BlockUnavailable when every copy is damaged."""
         damage: BlockUnavailable | None = None
         for store in self._stores:
             try:
-                block = store.read(cid, anew=anew)
+                block = store.read(cid)
             except BlockUnavailable as error:
                 damage = error
                 continue
             if block is not None:
                 return block
         raise damage or Missing(f"no block {cid}")
-
-    def read_anew(self, cid: Cid) -> bytes:
-        """The block, hashed now."""
-        return self.read(cid, anew=True)
-
-    def read_checked(self, cid: Cid) -> bytes:
-        """The block, hashed now or not long ago: for answers that their receiver verifies."""
-        return self.read(cid, anew=False)
 
     def has(self, cid: Cid) -> bool:
         """Whether some store has the block, without reading it."""

@@ -1,4 +1,4 @@
-"""Sending an answer: the next piece is read in a thread while this one goes out.
+"""Sending an answer. A long body is written to the socket by a thread, while another one reads ahead.
 
 A body that fails is not ended: without its last chunk, or short of its Content-Length, every HTTP client sees
 that it is incomplete.
@@ -7,9 +7,11 @@ that it is incomplete.
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
@@ -17,10 +19,12 @@ from reconciler.errors import ReconcilerError
 from reconciler.gateway.answers import Answer
 from reconciler.gateway.limits import Limits
 from reconciler.gateway.metrics import Metrics
+from reconciler.gateway.protocol import direct
 
-_SLICE = 256 << 10  # bytes handed to the transport at once; it may hold one slice and 64 KiB
-_TURN = 8  # pieces that one body sends before others that wait get their turn
+_SHORT = 64 << 10  # bytes of a body that is sent with its head
+_TURN = 16  # pieces that one body sends before others that wait get their turn
 _GATHER = 512 << 10  # small pieces are sent together, up to about this
+_PATIENCE = 1000  # milliseconds that a thread waits for a client; for one that was slow the event loop waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +36,36 @@ class Connection:
     send: Send
 
 
-class _Gone(Exception):
-    """The client has hung up."""
+@dataclass(slots=True)
+class _Body:
+    """A body on its way.
+
+    `rest` is what the client did not take yet of the piece that is being sent, `ahead` the piece after it; of
+    a client that was seen to be slow nothing is read ahead.
+    """
+
+    pieces: Iterator[bytes | memoryview]
+    chunked: bool
+    socket: socket.socket
+    rest: list[memoryview] = field(default_factory=list)
+    ahead: Future[list[bytes | memoryview]] | None = None
+    slow: bool = False
+    ended: bool = False
 
 
 class Sender:
     """Sends answers of one gateway."""
 
-    def __init__(self, threads: Executor, metrics: Metrics, limits: Limits) -> None:
-        self._threads = threads
+    def __init__(self, readers: Executor, metrics: Metrics, limits: Limits) -> None:
+        self._readers = readers
         self._metrics = metrics
         self._stall = limits.stall_seconds
-        self._bodies = asyncio.Semaphore(limits.bodies)
+        self._turns = asyncio.Semaphore(limits.bodies)
+        self._writers = ThreadPoolExecutor(limits.bodies, thread_name_prefix="gateway-body")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._writers.shutdown(wait=False, cancel_futures=True)
 
     async def send(
         self,
@@ -53,71 +75,110 @@ class Sender:
         cut_off: Callable[[str, str], None],
     ) -> None:
         """Send `answer`; when its body fails, tell `cut_off` (path, reason) and leave it unfinished."""
+        path = connection.scope["path"]
+        empty = connection.scope["method"] == "HEAD" or answer.status == 304
+        short = b""
+        if not empty and answer.size is not None and answer.size <= _SHORT:
+            loop = asyncio.get_running_loop()
+            short = await loop.run_in_executor(self._readers, b"".join, answer.body)
         headers = dict(answer.headers) | dict(extra)
         if answer.size is not None and answer.status != 304:
             headers["Content-Length"] = str(answer.size)
         fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         start = {"type": "http.response.start", "status": answer.status, "headers": fields}
         await connection.send(start)
-        if connection.scope["method"] != "HEAD" and answer.status != 304:
-            path = connection.scope["path"]
+        if not empty and not short and answer.size != 0:
             try:
-                await self._body(answer.body, connection)
-            except _Gone:
+                if not await self._long(answer, connection.scope):
+                    return
+            except OSError:  # the client has hung up
                 return
-            except TimeoutError:
+            except _Stalled:
                 cut_off(path, f"the client took nothing for {self._stall:g} seconds")
                 return
             except ReconcilerError as error:
                 cut_off(path, error.message)
                 return
-        await connection.send({"type": "http.response.body", "body": b""})
+        self._metrics.sent(len(short))
+        await connection.send({"type": "http.response.body", "body": short})
 
-    async def _body(self, body: Iterator[bytes | memoryview], connection: Connection) -> None:
-        gone = asyncio.Event()
-        watch = asyncio.create_task(_watch(connection.receive, gone))
-        try:
-            more = True
-            while more:
-                async with self._bodies:
-                    more = await self._turn(body, connection.send, gone)
-        finally:
-            watch.cancel()
-
-    async def _turn(self, body: Iterator[bytes | memoryview], send: Send, gone: asyncio.Event) -> bool:
-        """Send a few pieces; whether there may be more. Nothing of the body is in memory between turns."""
+    async def _long(self, answer: Answer, scope: Scope) -> bool:
+        """Send a long body past the event loop; False when there is nobody to send it to."""
+        below = direct(scope)
+        duplicate = await below.socket()
+        if duplicate is None:
+            return False
         loop = asyncio.get_running_loop()
-        ahead = loop.run_in_executor(self._threads, _next, body)
+        with duplicate:
+            body = _Body(answer.body, answer.size is None, duplicate)
+            while not body.ended:
+                async with self._turns:
+                    await loop.run_in_executor(self._writers, self._turn, body)
+                if body.rest:
+                    await self._writable(duplicate)
+        return answer.size is None or below.count(answer.size)
+
+    def _turn(self, body: _Body) -> None:
+        """Send some pieces, in a thread; back when they are sent, or the client takes nothing for a moment.
+
+        Raises OSError when the client has hung up, and what the body raises.
+        """
+        if not _write(body):
+            return
+        for number in range(_TURN):
+            pieces = body.ahead.result() if body.ahead else _next(body.pieces)
+            last = number == _TURN - 1 or body.slow or not pieces
+            body.ahead = None if last else self._readers.submit(_next, body.pieces)
+            if not pieces:
+                body.ended = True
+                return
+            size = sum(map(len, pieces))
+            body.rest = [memoryview(piece) for piece in pieces if len(piece)]
+            if body.chunked:
+                body.rest = [memoryview(b"%x\r\n" % size), *body.rest, memoryview(b"\r\n")]
+            self._metrics.sent(size)
+            if not _write(body):
+                return
+
+    async def _writable(self, duplicate: socket.socket) -> None:
+        """Wait until a slow client takes more. Raises _Stalled."""
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+
+        def tell() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        loop.add_writer(duplicate.fileno(), tell)
         try:
-            for number in range(_TURN):
-                pieces = await ahead
-                if not pieces:
-                    return False
-                if number < _TURN - 1:
-                    ahead = loop.run_in_executor(self._threads, _next, body)
-                for piece in pieces:
-                    await self._piece(memoryview(piece), send, gone)
+            await asyncio.wait_for(ready, self._stall)
+        except TimeoutError:
+            raise _Stalled from None
         finally:
-            if not ahead.done():
-                await asyncio.wait([ahead])
-        return True
-
-    async def _piece(self, view: memoryview, send: Send, gone: asyncio.Event) -> None:
-        for start in range(0, len(view), _SLICE):
-            part = view[start : start + _SLICE]
-            await asyncio.wait_for(
-                send({"type": "http.response.body", "body": part, "more_body": True}), self._stall
-            )
-            if gone.is_set():
-                raise _Gone
-            self._metrics.sent(len(part))
+            loop.remove_writer(duplicate.fileno())
 
 
-async def _watch(receive: Receive, gone: asyncio.Event) -> None:
-    """Set `gone` when the client hangs up: sending tells nothing of it."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    gone.set()
+class _Stalled(Exception):
+    """The client takes nothing."""
+
+
+def _write(body: _Body) -> bool:
+    """Send what is left of a piece; False when the client does not take all of it soon. Raises OSError."""
+    poll = select.poll()
+    poll.register(body.socket, select.POLLOUT)
+    while body.rest:
+        try:
+            sent = body.socket.sendmsg(body.rest)
+        except BlockingIOError:
+            if not poll.poll(0 if body.slow else _PATIENCE):
+                body.slow = True
+                return False
+            continue
+        while body.rest and sent >= len(body.rest[0]):
+            sent -= len(body.rest.pop(0))
+        if sent:
+            body.rest[0] = body.rest[0][sent:]
+    return True
 
 
 def _next(body: Iterator[bytes | memoryview]) -> list[bytes | memoryview]:

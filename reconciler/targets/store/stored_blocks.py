@@ -17,6 +17,7 @@ from pathlib import Path
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
+from reconciler.content.limits import MAX_BLOCK
 from reconciler.errors import BlockUnavailable, DataError, PeerError
 from reconciler.targets.store import entry as entries
 from reconciler.targets.store.durable import read_all
@@ -129,18 +130,18 @@ class StoredBlocks:
         finally:
             self._lock.release()
 
-    def read(self, cid: Cid, *, anew: bool = True) -> bytes | None:
+    def read(self, cid: Cid) -> bytes | None:
         """The verified bytes of a block; None when the store has no such block.
 
-        Without `anew` a block that was hashed in the last five minutes, in a file that has not changed since,
-        is not hashed again: for answers that their receiver verifies. Raises BlockUnavailable when every copy
-        is damaged.
+        Whatever comes from the disk is hashed. A block that the system still has in memory, that was hashed
+        in the last five minutes, in a file that has not changed since, is not hashed again. Raises
+        BlockUnavailable when every copy is damaged.
         """
         table = self._table
         damaged = False
         for slot in table.find(cid):
             try:
-                data = self._read(table, slot, cid, anew)
+                data = _read(table, slot, cid)
             except OSError:
                 damaged = True
                 continue
@@ -157,25 +158,6 @@ class StoredBlocks:
 
     def __len__(self) -> int:
         return len(self._table.keys)
-
-    @staticmethod
-    def _read(table: _Table, slot: int, cid: Cid, anew: bool) -> bytes | None:
-        car = table.cars[table.owners[slot]]
-        fd = os.open(car.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            since = car.unchanged_since(fd)
-            data = read_all(fd, table.sizes[slot], table.offsets[slot])
-        finally:
-            os.close(fd)
-        now = time.monotonic()
-        if not anew and len(data) == table.sizes[slot]:
-            verified = table.verified[slot]
-            if verified > since and now - verified < _TRUSTED_SECONDS:
-                return data
-        if not cid.matches(data):
-            return None
-        table.verified[slot] = now
-        return data
 
     def _look(self) -> tuple[int, int] | None:
         if not self._place.exists():
@@ -215,3 +197,39 @@ class StoredBlocks:
                     return layout_of_car(fd, root)
         except (DataError, OSError):
             return None
+
+
+def _read(table: _Table, slot: int, cid: Cid) -> bytes | None:
+    """The block in one place, verified; None when it is damaged there. Raises OSError."""
+    car, size, offset = table.cars[table.owners[slot]], table.sizes[slot], table.offsets[slot]
+    fd = os.open(car.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        since, verified = car.unchanged_since(fd), table.verified[slot]
+        if verified > since and time.monotonic() - verified < _TRUSTED_SECONDS:
+            known = _from_memory(fd, size, offset)
+            if known is not None:
+                return known
+        data = read_all(fd, size, offset)
+    finally:
+        os.close(fd)
+    if not cid.matches(data):
+        return None
+    table.verified[slot] = time.monotonic()
+    return data
+
+
+_buffers = threading.local()
+
+
+def _from_memory(fd: int, size: int, offset: int) -> bytes | None:
+    """`size` bytes that the system has in its page cache; None when it would have to read the disk."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    if not hasattr(_buffers, "buffer"):
+        _buffers.buffer = bytearray(MAX_BLOCK)  # one a thread: fresh memory costs more than the copy below
+    view = memoryview(_buffers.buffer)[:size]
+    try:
+        whole = os.preadv(fd, [view], offset, os.RWF_NOWAIT) == size
+    except OSError:  # not in memory, or a file system that cannot tell
+        return None
+    return bytes(view) if whole else None
