@@ -13,6 +13,8 @@ fail() {
   exit 1
 }
 
+[[ "${RUNNER_OS:-}" != Windows ]] || fail 'this action runs on Linux and macOS'
+
 # -I: nothing in the workspace, where a pull request may have put anything, can stand in for a module
 "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
   fail 'this action needs Python 3.11 or newer: run actions/setup-python before it, or name one with the input python'
@@ -29,12 +31,11 @@ print(digest.hexdigest())
 
 # The pip that is there serves the new environment: making one with a pip of its own takes seconds.
 rm -rf "$venv"
-if "$python" -I -c 'import pip; assert int(pip.__version__.split(".")[0]) >= 23' 2>/dev/null; then
-  "$python" -I -m venv --without-pip "$venv"
-  pip=("$python" -I -m pip --python "$venv/bin/python")
-else
-  "$python" -I -m venv "$venv" ||
-    fail 'this Python cannot make virtual environments: run actions/setup-python before the action'
+"$python" -I -m venv --without-pip "$venv"
+pip=("$python" -I -m pip --python "$venv/bin/python")
+if ! "${pip[@]}" --version >/dev/null 2>&1; then
+  "$venv/bin/python" -I -m ensurepip >/dev/null 2>&1 ||
+    fail 'this Python has neither pip nor ensurepip: run actions/setup-python before the action'
   pip=("$venv/bin/python" -I -m pip)
 fi
 

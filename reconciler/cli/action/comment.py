@@ -11,6 +11,7 @@ from reconciler.cli.action.event import Event
 from reconciler.cli.action.inputs import Command, Inputs
 from reconciler.cli.action.job import Done
 from reconciler.errors import PeerError, ReconcilerError, UsageError
+from reconciler.net.outcomes import Denied
 from reconciler.render.job import failure_comment, nothing_comment, plan_comment
 from reconciler.render.terminal import Lines
 from reconciler.render.workflow import Annotation
@@ -51,6 +52,8 @@ def _put(
         finally:
             forge.close()
     except (PeerError, UsageError) as error:
+        if not create and isinstance(error, (Denied, UsageError)):
+            return []  # a token that may not comment has left no comment to change
         advice = error.hint or "a token of a pull request from a fork may only read"
         return [Annotation("notice", _TITLE, f"the plan is in the step summary only: {error}\n{advice}")]
     return []

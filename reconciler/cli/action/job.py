@@ -34,7 +34,8 @@ class Done:
 def do_job(inputs: Inputs, environ: Mapping[str, str]) -> Done:
     """Plan, and carry it out unless the step only looks or a safety rule refuses. Raises ReconcilerError."""
     settings = inputs.settings
-    _check_repository(settings)
+    if inputs.acts:
+        _check_repository(settings)
     saved = None if inputs.plan is None else read_saved(inputs.plan)
     settings.layout.make_state()
     progress = Lines(sys.stderr)  # a log, also where a runner gives the step a terminal
@@ -62,7 +63,7 @@ def verdict(done: Done, fail_on: FailOn) -> ExitCode:
     if report is not None and report.interrupted:
         return ExitCode.INTERRUPTED
     failed = plan.blocked if report is None else report.failed
-    left = _left(done)
+    left = changes_left(done)
     asked = list(FailOn).index(fail_on)
     if failed and asked >= list(FailOn).index(FailOn.FAILURE):
         return ExitCode.PARTIAL
@@ -71,7 +72,7 @@ def verdict(done: Done, fail_on: FailOn) -> ExitCode:
     return ExitCode.PENDING if left and fail_on is FailOn.CHANGE else ExitCode.OK
 
 
-def _left(done: Done) -> list[Change]:
+def changes_left(done: Done) -> list[Change]:
     """The changes that are still to be made; what is on its way is none of them."""
     if done.report is None:
         return [change for change in done.plan.changes if change.kind != "wait"]

@@ -75,7 +75,7 @@ def save(found: Mapping[str, Any], environ: Mapping[str, str]) -> Path:
     """Write a document into a new folder of the runner's temporary ones; the path of the file."""
     folder = Path(tempfile.mkdtemp(prefix="reconcile-", dir=environ.get("RUNNER_TEMP") or None))
     file = folder / f"{found['kind']}.json"
-    file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return file
 
 

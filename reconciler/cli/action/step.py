@@ -12,10 +12,11 @@ from reconciler.cli.action import results
 from reconciler.cli.action.comment import comment_on_failure, comment_on_plan
 from reconciler.cli.action.event import Event, read_event, refuse_unaccepted
 from reconciler.cli.action.inputs import Command, Inputs, read_inputs
-from reconciler.cli.action.job import Done, do_job, verdict
+from reconciler.cli.action.job import Done, changes_left, do_job, verdict
 from reconciler.errors import ExitCode, ReconcilerError, Where
 from reconciler.render import job as pages
 from reconciler.render.text import plan_text, report_text
+from reconciler.render.words import count
 from reconciler.render.workflow import Annotation, plan_annotations, report_annotations
 
 
@@ -36,6 +37,14 @@ def run_step(environ: Mapping[str, str], told: list[Annotation]) -> ExitCode:
     out.result(plan_text(done.plan) if done.report is None else report_text(done.report))
     code = verdict(done, inputs.fail_on)
     told += _annotations(done, environ)
+    if code is ExitCode.PENDING:  # nothing of it is an error by itself, and the step is red all the same
+        told.append(
+            Annotation(
+                "error",
+                "reconcile",
+                f"{count(len(changes_left(done)), 'change')} left to make, and fail-on is {inputs.fail_on}",
+            )
+        )
     notes = comment_on_plan(done, inputs, event, environ)
     told += notes
     file = results.save(results.document(done), environ)

@@ -140,6 +140,13 @@ def test_a_token_that_may_only_read_leaves_the_plan_in_the_summary(jobs: Jobs) -
     assert jobs.comments() == []
 
 
+def test_a_pull_request_that_needs_no_comment_needs_no_token_either(jobs: Jobs) -> None:
+    jobs.reconcile()
+    assert jobs("pull_request", PULL, TOKEN="").annotations == []
+    jobs.github.breaks = [Break(1, Refusal(403, "Resource not accessible by integration"))]
+    assert jobs("pull_request", PULL).annotations == []
+
+
 def test_a_comment_that_is_not_wanted_is_not_made(jobs: Jobs) -> None:
     jobs("pull_request", PULL, comment="false", summary="false")
     assert (jobs.github.log, jobs.ran[0].summary) == ([], "")
@@ -241,7 +248,8 @@ def test_drift_reports_what_was_published_and_nothing_else_and_repairs_it_when_t
     jobs.reconcile.write("weights/llm/1.2.0/model.safetensors", b"new")
     found = jobs("schedule", command="drift")
     assert (found.code, found.outputs["pending"]) == (ExitCode.PENDING, "1")
-    assert [one.level for one in found.annotations] == ["notice"]
+    assert [one.level for one in found.annotations] == ["notice", "error"]
+    assert found.annotations[1].message == "1 change left to make, and fail-on is drift"
     repaired = jobs("schedule", command="drift", drift="repair")
     assert (repaired.code, repaired.outputs["applied"]) == (ExitCode.OK, "1")
     assert jobs("schedule", command="drift").code is ExitCode.OK
