@@ -7,8 +7,6 @@ is written outside it. What a killed run left behind is removed by the next one 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
+from reconciler.content.destination import appear, check_free, check_space, lock_directory, sync_directory
 from reconciler.content.walk import DagMap, FileNode, NodeKind, leaf_bytes, walk
 from reconciler.errors import BlockUnavailable, DataError, ReconcilerError, UsageError
 from reconciler.progress import Progress, Task
@@ -42,14 +41,14 @@ def unpack(dag: Dag, destination: Path, progress: Progress) -> None:
                 f"{node.path or 'the root'!r} is a symlink; a bundle has none and none is written"
             )
     try:
-        _check_free(destination, single_file=any(not node.path for node in dag_map.nodes))
+        check_free(destination, single_file=any(not node.path for node in dag_map.nodes))
         destination.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(destination.parent, dag_map.size)
+        check_space(destination.parent, dag_map.size)
         with _staging(destination) as stage:
             content = stage / _CONTENT
             with progress.task(f"unpack {destination.name}", dag_map.size) as task:
                 _write(dag, dag_map, content, task)
-            _appear(content, destination)
+            appear(content, destination)
     except OSError as error:
         raise ReconcilerError(f"cannot write {str(destination)!r}: {error.strerror}") from error
 
@@ -80,7 +79,7 @@ def _write(dag: Dag, dag_map: DagMap, content: Path, task: Task) -> None:
         else:
             _write_file(dag, dag_map, node, path, task)
     for directory in reversed(directories):
-        _sync(directory)
+        sync_directory(directory)
 
 
 def _write_file(dag: Dag, dag_map: DagMap, node: FileNode, path: Path, task: Task) -> None:
@@ -106,28 +105,6 @@ def _write_file(dag: Dag, dag_map: DagMap, node: FileNode, path: Path, task: Tas
         os.close(descriptor)
 
 
-def _check_free(destination: Path, *, single_file: bool) -> None:
-    taken = destination.is_symlink() or destination.exists()
-    if taken and (single_file or not destination.is_dir() or destination.is_symlink()):
-        raise UsageError(
-            f"destination {str(destination)!r} already exists", hint="choose a path that does not exist"
-        )
-    if taken and any(destination.iterdir()):
-        raise UsageError(
-            f"destination {str(destination)!r} is not empty",
-            hint="choose a path that does not exist, or empty it",
-        )
-
-
-def _check_space(directory: Path, size: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if size > free:
-        raise ReconcilerError(
-            f"not enough space for {size} bytes: {str(directory)!r} has {free} free",
-            hint="free some space, or choose a destination on another disk",
-        )
-
-
 @contextmanager
 def _staging(destination: Path) -> Iterator[Path]:
     """A fresh directory beside `destination`, gone afterwards. A lock tells it from one a killed run left."""
@@ -137,7 +114,7 @@ def _staging(destination: Path) -> Iterator[Path]:
             _remove_if_abandoned(entry)
     while True:
         stage = Path(tempfile.mkdtemp(prefix=prefix, dir=destination.parent))
-        descriptor = _lock(stage)
+        descriptor = lock_directory(stage)
         if descriptor is not None:
             break
     try:
@@ -148,53 +125,7 @@ def _staging(destination: Path) -> Iterator[Path]:
 
 
 def _remove_if_abandoned(stage: Path) -> None:
-    descriptor = _lock(stage)
+    descriptor = lock_directory(stage)
     if descriptor is not None:
         shutil.rmtree(stage, ignore_errors=True)
-        os.close(descriptor)
-
-
-def _lock(stage: Path) -> int | None:
-    """Hold `stage` until the descriptor is closed; None when another process holds or has removed it."""
-    try:
-        descriptor = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink == 0 or not stage.exists():
-            raise FileNotFoundError(stage)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _appear(content: Path, destination: Path) -> None:
-    """Put the finished content in place, never over anything that is there."""
-    if content.is_dir():
-        content.rename(destination)  # refuses a directory that is not empty
-    else:
-        _link(content, destination)
-    _sync(destination.parent)
-
-
-def _link(file: Path, destination: Path) -> None:
-    try:
-        os.link(file, destination)  # unlike a rename, refuses to replace
-    except FileExistsError:
-        raise UsageError(f"destination {str(destination)!r} already exists") from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        # A file system without hard links: a rename after one more look is the closest there is.
-        _check_free(destination, single_file=True)
-        file.rename(destination)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
         os.close(descriptor)

@@ -1,0 +1,207 @@
+"""One fetch: tree, what is there already, the rest from the sources, sums, and the destination at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.consume.content_cache import ContentCache
+from reconciler.consume.peers import Peer, Peers, SourceReport
+from reconciler.consume.sources import Source
+from reconciler.consume.staging import Staging, present, staged
+from reconciler.consume.sums import SumsCheck
+from reconciler.consume.transfer import Transfer
+from reconciler.consume.tree import read_tree
+from reconciler.consume.wanted import Wanted, is_empty_leaf, places, select
+from reconciler.content.cid import Cid
+from reconciler.content.destination import check_free, check_space
+from reconciler.errors import UsageError
+from reconciler.progress import Progress, Task
+
+_CACHED_FROM = 1 << 16  # bytes of a file that is worth an entry of its own in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a fetch did. Bytes: `size` of all wanted files, `resumed` found from an earlier run, `cached` from
+    the content cache; what came from the sources is in `sources`. `already` when the destination was there,
+    whole. `sums` says whether SHA256SUMS was checked as well.
+    """
+
+    root: Cid
+    destination: Path
+    files: int
+    size: int
+    resumed: int
+    cached: int
+    already: bool
+    sums: bool
+    sources: tuple[SourceReport, ...]
+
+
+def fetch(
+    root: Cid,
+    destination: Path,
+    sources: Sequence[Source],
+    progress: Progress,
+    *,
+    name: str,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    caches: Sequence[ContentCache] = (),
+) -> Fetched:
+    """Put the files of `root` at `destination`, which is there whole afterwards or as it was before.
+
+    `name` is what a user calls the root. The first of `caches` is kept up to date, all are looked into. The
+    sources are closed. Raises UsageError when the destination holds something else, BlockUnavailable when the
+    sources do not have everything, DataError when the DAG does not hold, Locked, and ReconcilerError when the
+    disk does not take it.
+    """
+    destination = Path(destination).absolute()
+    if destination.name in ("", ".."):
+        raise UsageError(f"destination {str(destination)!r} has no name of its own")
+    peers = Peers([Peer(source) for source in sources])
+    try:
+        wanted = select(read_tree(root, peers), include, exclude)
+        if _is_there(wanted, destination, progress, name):
+            return _fetched(root, destination, wanted, peers, already=True)
+        check_free(destination, single_file=wanted.is_file)
+        with staged(destination, root, wanted) as staging:
+            return _Fetch(root, wanted, staging, peers, progress, name, caches).run()
+    finally:
+        peers.close()
+
+
+class _Fetch:
+    def __init__(
+        self,
+        root: Cid,
+        wanted: Wanted,
+        staging: Staging,
+        peers: Peers,
+        progress: Progress,
+        name: str,
+        caches: Sequence[ContentCache],
+    ) -> None:
+        self._root = root
+        self._wanted = wanted
+        self._staging = staging
+        self._peers = peers
+        self._progress = progress
+        self._name = name
+        self._caches = caches
+        self._places = places(wanted)
+
+    def run(self) -> Fetched:
+        self._staging.prepare()
+        cached = self._from_caches()
+        missing = self._missing()
+        lacking = sum(place.size for position in missing for place in self._places[position])
+        resumed = self._wanted.size - lacking - cached
+        check_space(self._staging.destination.parent, lacking)
+        sums = SumsCheck(self._wanted, self._staging.path)
+        sums.start(set(self._places) - set(missing))
+        try:
+            with self._progress.task(f"fetch {self._name}", lacking) as task:
+                self._transfer(missing, sums, task)
+            checked = sums.finish()
+        finally:
+            sums.stop()
+        if self._caches:
+            for number, node in enumerate(self._wanted.files):
+                if node.size >= _CACHED_FROM:
+                    self._caches[0].keep(node.cid, self._staging.path(number))
+        self._staging.finish()
+        return _fetched(
+            self._root,
+            self._staging.destination,
+            self._wanted,
+            self._peers,
+            resumed=resumed,
+            cached=cached,
+            sums=checked,
+        )
+
+    def _transfer(self, missing: dict[int, int], sums: SumsCheck, task: Task) -> None:
+        def keep(position: int, block: bytes) -> None:
+            where = self._places[position]
+            self._staging.write(where, position, block)
+            sums.arrived(position)
+            task.advance(sum(place.size for place in where))
+
+        if missing:
+            Transfer(self._wanted, missing, self._peers, keep).run()
+
+    def _from_caches(self) -> int:
+        """Bytes of files that a cache had whole; each was hashed before it was taken."""
+        taken = 0
+        for number, node in enumerate(self._wanted.files):
+            if node.size < _CACHED_FROM or self._staging.path(number).stat().st_blocks:
+                continue
+            for cache in self._caches:
+                path = cache.find(node.cid, node.size)
+                if path is None:
+                    continue
+                if not self._is_whole(number, path):
+                    self._progress.note(f"the cached {path.name} is damaged, and is not used")
+                    cache.drop(path)
+                elif cache.take(path, self._staging.path(number)):
+                    taken += node.size
+                    break
+        return taken
+
+    def _is_whole(self, number: int, path: Path) -> bool:
+        one = Wanted(self._wanted.map, (self._wanted.files[number],), (), 0, whole=False)
+        with self._progress.task("checking what is cached", one.files[0].size) as task:
+            found = present(one, [path], task)
+        return found == {position: len(where) for position, where in places(one).items()}
+
+    def _missing(self) -> dict[int, int]:
+        paths = [self._staging.path(number) for number in range(len(self._wanted.files))]
+        with self._progress.task("checking what is there", self._wanted.size) as task:
+            found = present(self._wanted, paths, task)
+        return {
+            position: len(where) - found.get(position, 0)
+            for position, where in self._places.items()
+            if found.get(position, 0) < len(where) and not is_empty_leaf(self._wanted, position)
+        }
+
+
+def _is_there(wanted: Wanted, destination: Path, progress: Progress, name: str) -> bool:
+    """Whether the destination holds exactly what is wanted, every byte of it hashed."""
+    if wanted.is_file:
+        if not destination.is_file() or destination.is_symlink():
+            return False
+        paths = [destination]
+    else:
+        if not destination.is_dir() or destination.is_symlink():
+            return False
+        listed = {path.relative_to(destination).as_posix() for path in destination.rglob("*")}
+        if not listed:
+            return False
+        if listed != {node.path for node in wanted.files} | set(wanted.directories):
+            return False
+        paths = [destination / node.path for node in wanted.files]
+    with progress.task(f"check {name}", wanted.size) as task:
+        found = present(wanted, paths, task)
+    return all(
+        found.get(position, 0) == len(where) or is_empty_leaf(wanted, position)
+        for position, where in places(wanted).items()
+    )
+
+
+def _fetched(
+    root: Cid,
+    destination: Path,
+    wanted: Wanted,
+    peers: Peers,
+    *,
+    resumed: int = 0,
+    cached: int = 0,
+    already: bool = False,
+    sums: bool = False,
+) -> Fetched:
+    return Fetched(
+        root, destination, len(wanted.files), wanted.size, resumed, cached, already, sums, peers.report()
+    )

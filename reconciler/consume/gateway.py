@@ -1,0 +1,139 @@
+"""A trustless gateway as a source: raw blocks, and stretches of a file as a CAR.
+
+Nothing that it says is believed: statuses and headers only tell whether it is worth reading on. Requests are
+those of the Trustless Gateway specification (specs.ipfs.tech, `format`, `dag-scope`, `entity-bytes`);
+redirects are not followed, so that an answer comes from the host that the user named.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.consume.sources import BadBlock, Stretch
+from reconciler.content.car_reader import CarReader
+from reconciler.content.cid import Cid
+from reconciler.content.limits import MAX_BLOCK, MAX_CAR_HEADER
+from reconciler.errors import BlockUnavailable, DataError
+from reconciler.net.client import HttpClient
+from reconciler.net.deadline import Timeouts
+from reconciler.net.outcomes import NotFound, Rejected, Stalled, Transient
+from reconciler.net.retry import RetryPolicy
+
+WIDTH = 4
+_TIMEOUTS = Timeouts(connect=10.0, silence=20.0, total=60.0)  # for a block, 2 MiB at most
+_RETRY = RetryPolicy(attempts=2)
+_SLOWEST = 128 << 10  # bytes a second below which a stretch is given up
+_GONE = (404, 410, 451)
+_CANNOT = (400, 406, 501)
+_OVERHEAD = 1 << 20  # bytes of a CAR besides its leaves: the way down to them
+
+
+class Gateway:
+    """The gateway at `url`; blocks are below `/ipfs/` there. Raises UsageError for what is no address."""
+
+    def __init__(self, url: str, *, timeouts: Timeouts = _TIMEOUTS, retry: RetryPolicy = _RETRY) -> None:
+        self.name = url.rstrip("/")
+        self.width = WIDTH
+        self._http = HttpClient(url, name=self.name, timeouts=timeouts, retry=retry)
+        self._streams = True
+
+    def read_block(self, cid: Cid, size: int | None) -> bytes:
+        """As Source.read_block says."""
+        try:
+            answer = self._http.request(
+                "GET",
+                f"/ipfs/{cid}",
+                params=[("format", "raw")],
+                headers={"Accept": "application/vnd.ipld.raw"},
+                limit=MAX_BLOCK if size is None else size,
+                repeatable=True,
+            )
+        except (NotFound, Rejected) as error:
+            if error.status in _GONE:
+                raise BlockUnavailable(f"{self.name} has no block {cid}") from None
+            raise
+        except Stalled as error:
+            if error.status is None and "more than" in error.message:
+                raise BadBlock(self.name, cid, "sent too many bytes for") from None
+            raise
+        if not cid.matches(answer.body):
+            raise BadBlock(self.name, cid)
+        return answer.body
+
+    @contextmanager
+    def stretch(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, bytes]] | None]:
+        """As Streams.stretch says. A gateway that once could not do it is not asked again."""
+        if not self._streams:
+            yield None
+            return
+        size = wanted.last - wanted.first + 1
+        params = [
+            ("format", "car"),
+            ("dag-scope", "entity"),
+            ("entity-bytes", f"{wanted.first}:{wanted.last}"),
+        ]
+        try:
+            opened = self._http.stream(
+                "GET",
+                f"/ipfs/{wanted.file}",
+                params=params,
+                headers={"Accept": "application/vnd.ipld.car; version=1; order=dfs; dups=n"},
+                repeatable=True,
+                total=self._http.timeouts.total + size / _SLOWEST,
+            )
+            with opened as answer:
+                if "vnd.ipld.car" not in answer.headers.get("content-type", ""):
+                    self._streams = False
+                    yield None
+                    return
+                # Each leaf may be alone with its CID; everything beyond what was asked for is one too many.
+                limit = size + len(wanted.blocks) * 64 + MAX_CAR_HEADER + _OVERHEAD + 2 * MAX_BLOCK
+                yield self._blocks(_Pieces(answer.pieces(limit)), wanted)
+        except (NotFound, Rejected) as error:
+            if error.status in _GONE:
+                raise BlockUnavailable(f"{self.name} has nothing of {wanted.file}") from None
+            if error.status not in _CANNOT:
+                raise
+            self._streams = False
+            yield None
+        except Transient as error:
+            if error.status != 501:
+                raise
+            self._streams = False
+            yield None
+
+    def _blocks(self, stream: _Pieces, wanted: Stretch) -> Iterator[tuple[Cid, bytes]]:
+        try:
+            for section in CarReader(stream):  # type: ignore[arg-type]  # it only reads
+                yield section.cid, section.data
+        except DataError as error:
+            raise BadBlock(self.name, wanted.file, f"sent no good CAR ({error.message}) of") from None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of a body as a stream: `read` gives at most what was asked for, and waits for no more."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """1 to `size` bytes; none at the end."""
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._piece = memoryview(piece)
+        part = self._piece[:size] if size >= 0 else self._piece
+        self._piece = self._piece[len(part) :]
+        return bytes(part)

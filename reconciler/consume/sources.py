@@ -1,0 +1,63 @@
+"""What can be asked for blocks. A source is named by the user, never by an index.
+
+A source hands out blocks; whether they are the right ones is found out here and nowhere else believed. One
+that sends several blocks at a time (`Streams`) saves a request for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from reconciler.content.cid import Cid
+from reconciler.errors import PeerError
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Bytes `first` to `last` (both included) of the file `file`, and the blocks they are in, in order."""
+
+    file: Cid
+    first: int
+    last: int
+    blocks: tuple[Cid, ...]
+
+
+class Source(Protocol):
+    """A place that may have blocks. Calls come from several threads.
+
+    `width` is how many calls at once are worth making.
+    """
+
+    name: str
+    width: int
+
+    def read_block(self, cid: Cid, size: int | None) -> bytes:
+        """The verified block; `size` in bytes when it is known.
+
+        Raises BlockUnavailable where it is not there, BadBlock for wrong bytes, PeerError for everything
+        else.
+        """
+
+    def close(self) -> None:
+        """Release what is open, also under calls that are being made. May be called twice."""
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A source that sends the blocks of a stretch of a file in one answer."""
+
+    def stretch(self, wanted: Stretch) -> AbstractContextManager[Iterator[tuple[Cid, bytes]] | None]:
+        """The blocks as they come, each verified against its CID, and others that lead to them.
+
+        None where the source cannot do this. Raises as `read_block` does, also while it is read.
+        """
+
+
+class BadBlock(PeerError):
+    """A source sent bytes that are not those of the block that was asked for."""
+
+    def __init__(self, source: str, cid: Cid, what: str = "sent wrong bytes for") -> None:
+        super().__init__(f"{source}: {what} block {cid}", hint="leave this source out, and tell its owner")

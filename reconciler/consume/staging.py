@@ -1,0 +1,170 @@
+"""What is verified so far, beside the destination: kept across interruptions, and never taken on trust.
+
+`.<name>.fetch-<end of the root>` in the destination's parent holds the files in their full length, with holes
+where nothing was fetched yet. There is no journal: a run that goes on hashes what is there and keeps what
+gives its CIDs, so that neither a kill nor a lost page can put a wrong byte into the destination.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reconciler.consume.wanted import Place, Wanted
+from reconciler.content.cid import Cid
+from reconciler.content.destination import appear, check_free, lock_directory, sync_directory
+from reconciler.content.walk import leaf_bytes
+from reconciler.errors import DataError, Locked, ReconcilerError
+from reconciler.progress import Task
+
+_CONTENT = "content"
+_WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Staging:
+    """The staged files of one root for one destination; made by `staged`."""
+
+    def __init__(self, directory: Path, destination: Path, wanted: Wanted) -> None:
+        self.destination = destination
+        self._directory = directory
+        self._content = directory / _CONTENT
+        self._wanted = wanted
+        self._paths = [self._content / node.path if node.path else self._content for node in wanted.files]
+
+    def path(self, number: int) -> Path:
+        """Where the wanted file `number` is staged."""
+        return self._paths[number]
+
+    def prepare(self) -> None:
+        """Make what is wanted, in full length, and remove everything else that lies here."""
+        wanted = {self._content, *self._paths, *(self._content / path for path in self._wanted.directories)}
+        for parent, directories, files in os.walk(self._directory):
+            for name in (*directories, *files):
+                path = Path(parent, name)
+                if path not in wanted or path.is_symlink():
+                    _remove(path)
+        if not self._wanted.is_file:
+            self._content.mkdir(exist_ok=True)
+        for directory in self._wanted.directories:
+            (self._content / directory).mkdir(exist_ok=True)
+        for node, path in zip(self._wanted.files, self._paths, strict=True):
+            if path.is_dir():
+                shutil.rmtree(path)
+            # A file shared with the cache is not written to: it is taken from there again, or fetched.
+            if not path.exists() or path.stat().st_size != node.size or path.stat().st_nlink > 1:
+                path.unlink(missing_ok=True)
+                descriptor = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o666)
+                try:
+                    os.truncate(descriptor, node.size)
+                finally:
+                    os.close(descriptor)
+
+    def write(self, places: Sequence[Place], position: int, block: bytes) -> None:
+        """Put the verified `block` at `position` of the layout where it belongs.
+
+        Raises DataError when the tree says another length of it, OSError.
+        """
+        data = leaf_bytes(self._wanted.map.layout, position, block)
+        for place in places:
+            if len(data) != place.size:
+                name = self._wanted.files[place.file].path
+                raise DataError(
+                    f"{name!r} at byte {place.offset}: a leaf of {len(data)} bytes, "
+                    f"but the node above it says {place.size}"
+                )
+            descriptor = os.open(self._paths[place.file], _WRITE)
+            try:
+                view, offset = memoryview(data), place.offset
+                while view:
+                    written = os.pwrite(descriptor, view, offset)
+                    view, offset = view[written:], offset + written
+            finally:
+                os.close(descriptor)
+
+    def finish(self) -> None:
+        """Make everything last, and let it appear at the destination, whole."""
+        for path in self._paths:
+            _sync_file(path)
+        if not self._wanted.is_file:
+            for directory in reversed(self._wanted.directories):
+                sync_directory(self._content / directory)
+            sync_directory(self._content)
+        check_free(self.destination, single_file=self._wanted.is_file)
+        appear(self._content, self.destination)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+@contextmanager
+def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
+    """The staging directory of `root` for `destination`, ours while the block runs; kept when it fails.
+
+    Raises Locked while another process fetches the same to the same place, ReconcilerError when the disk does
+    not take it.
+    """
+    directory = destination.with_name(f".{destination.name}.fetch-{str(root)[-16:]}")
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        lock = lock_directory(directory)
+        if lock is None:
+            raise Locked(
+                f"another process is fetching to {str(destination)!r}", hint="let it finish, or stop it"
+            )
+        try:
+            yield Staging(directory, destination, wanted)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise ReconcilerError(
+            f"cannot write {str(destination)!r}: {error.strerror}",
+            hint="what was fetched is kept; run the same again when there is space",
+        ) from None
+
+
+def present(wanted: Wanted, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
+    """How many places of each block hold its bytes already, by hashing what is there; holes cost nothing."""
+    found: dict[int, int] = {}
+    layout = wanted.map.layout
+    for number, path in enumerate(paths):
+        if not path.is_file() or path.is_symlink() or path.stat().st_size != wanted.files[number].size:
+            task.advance(wanted.files[number].size)
+            continue
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            for leaf in wanted.leaves(number):
+                if _has_data(descriptor, leaf.offset, leaf.size) and layout.cid(leaf.position).matches(
+                    os.pread(descriptor, leaf.size, leaf.offset)
+                ):
+                    found[leaf.position] = found.get(leaf.position, 0) + 1
+                task.advance(leaf.size)
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def _has_data(descriptor: int, offset: int, size: int) -> bool:
+    """Whether any byte of a stretch was ever written; True where the file system does not tell."""
+    if not size:
+        return True
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA) < offset + size
+    except OSError:
+        return False  # ENXIO: nothing but a hole from here on
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,237 @@
+"""Blocks from all sources at once: each takes the next piece of work, and the work of one that fails goes on.
+
+A piece of work (`_Job`) is a run of leaves of one file, which a source that streams sends in one answer, or a
+handful of small files. When all work is given out, an idle source takes over what a slow one is taking long
+for; whichever verified block comes first is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.consume.peers import Peer, Peers
+from reconciler.consume.sources import BadBlock, Streams, Stretch
+from reconciler.consume.wanted import Wanted
+from reconciler.content.cid import Cid
+from reconciler.errors import BlockUnavailable, ReconcilerError
+
+_RUN = 32  # leaves of a job
+_WORTH_A_STREAM = 4  # leaves from which on one answer is better than one for each
+_PATIENCE = 5.0  # seconds after which an idle source may take over another's job
+_MISSES = 8  # blocks in a row that a source may lack before its job goes to another
+_STRAY = 16  # blocks in one stream that nobody asked for
+
+
+class _Stopped(Exception):
+    pass
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    positions: list[int]
+    stretch: Stretch | None
+    tried: set[int] = field(default_factory=set)  # numbers of the sources that lack some of it
+    running: set[int] = field(default_factory=set)
+    since: float = 0.0
+
+
+class Transfer:
+    """Fetches the blocks in `missing` (layout position and places still lacking it).
+
+    `keep` is called with every verified block, from several threads, each position once. What it raises ends
+    the transfer. `run` raises that, BlockUnavailable when no source has a block, DataError.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        missing: Mapping[int, int],
+        peers: Peers,
+        keep: Callable[[int, bytes], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wanted = wanted
+        self._layout = wanted.map.layout
+        self._peers = peers
+        self._keep = keep
+        self._clock = clock
+        self._missing = set(missing)
+        self._jobs = list(_jobs(wanted, missing))
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._stopped = False
+
+    def run(self) -> None:
+        """Fetch everything, or raise. Sources are closed afterwards, which ends calls still on their way."""
+        threads = [
+            threading.Thread(target=self._work, args=(number, peer), daemon=True, name=peer.source.name)
+            for number, peer in enumerate(self._peers.all)
+            for _ in range(peer.source.width)
+        ]
+        self._check()
+        try:
+            for thread in threads:
+                thread.start()
+            with self._changed:
+                while self._missing and self._failure is None:
+                    self._changed.wait(0.5)  # a bounded wait lets a signal through
+        finally:
+            with self._changed:
+                self._stopped = True
+                self._changed.notify_all()
+            self._peers.close()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(2)
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self, number: int, peer: Peer) -> None:
+        while (job := self._take(number, peer)) is not None:
+            try:
+                self._fetch(peer, job)
+            except _Stopped:
+                return
+            except BlockUnavailable as error:
+                self._peers.note_missing(peer, error)
+                job.tried.add(number)
+            except ReconcilerError as error:
+                if not self._stopped:
+                    self._peers.strike(peer, error)
+            except BaseException as error:  # noqa: BLE001  a bug, or a connection closed under us
+                self._fail(error)
+            finally:
+                with self._changed:
+                    job.running.discard(number)
+                    job.positions = [position for position in job.positions if position in self._missing]
+                    if not job.positions and job in self._jobs:
+                        self._jobs.remove(job)
+                    self._changed.notify_all()
+            self._check()
+
+    def _take(self, number: int, peer: Peer) -> _Job | None:
+        """The next job for a source, waiting for one to be given back; None when there will be none."""
+        with self._changed:
+            while not self._stopped and self._failure is None and peer.alive:
+                mine = [job for job in self._jobs if number not in job.tried]
+                if not mine:
+                    return None
+                job = next((job for job in mine if not job.running), None)
+                if job is None:
+                    late = self._clock() - _PATIENCE
+                    job = next((job for job in mine if number not in job.running and job.since < late), None)
+                if job is not None:
+                    job.running.add(number)
+                    job.since = self._clock()
+                    return job
+                self._changed.wait(0.5)
+        return None
+
+    def _fetch(self, peer: Peer, job: _Job) -> None:
+        source, stretch = peer.source, job.stretch
+        if stretch is not None and isinstance(source, Streams):
+            job.stretch = None  # what this does not bring is asked for block by block
+            with source.stretch(stretch) as blocks:
+                if blocks is not None:
+                    self._receive(peer, stretch, blocks)
+        lacking: BlockUnavailable | None = None
+        misses = 0
+        for position in [position for position in job.positions if position in self._missing]:
+            cid = self._layout.cid(position)
+            try:
+                block = source.read_block(cid, self._layout.block_size(position))
+            except BlockUnavailable as error:
+                lacking, misses = error, misses + 1
+                if misses == _MISSES:
+                    break
+            else:
+                misses = 0
+                self._accept(peer, position, block)
+        if lacking is not None:
+            raise lacking
+
+    def _receive(self, peer: Peer, stretch: Stretch, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+        wanted, stray = set(stretch.blocks), 0
+        for cid, data in blocks:
+            if cid in wanted:
+                position = self._layout.find(cid)
+                assert position is not None  # noqa: S101  the stretch was made from this layout
+                self._accept(peer, position, data)
+            elif cid not in self._wanted.map.tree:
+                stray += 1
+                if stray > _STRAY:
+                    raise BadBlock(peer.source.name, cid, "sent what nobody asked for, such as")
+
+    def _accept(self, peer: Peer, position: int, block: bytes) -> None:
+        with self._changed:
+            if self._stopped:
+                raise _Stopped
+            if position not in self._missing:
+                return
+            self._missing.discard(position)
+        self._peers.credit(peer, len(block))
+        try:
+            self._keep(position, block)
+        except Exception as error:  # noqa: BLE001  raised where everybody waits
+            self._fail(error)
+            raise _Stopped from None
+        with self._changed:
+            if not self._missing:
+                self._changed.notify_all()
+
+    def _check(self) -> None:
+        """End it when there is work that no source is left for."""
+        with self._changed:
+            alive = {number for number, peer in enumerate(self._peers.all) if peer.alive}
+            for job in self._jobs:
+                if not job.running and not alive - job.tried:
+                    position = next((each for each in job.positions if each in self._missing), None)
+                    if position is not None and self._failure is None and not self._stopped:
+                        what = f"block {self._layout.cid(position)} ({self._wanted.map.locate(position)})"
+                        self._failure = self._peers.unavailable(what)
+                        self._changed.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            if not self._stopped and self._failure is None:
+                self._failure = error
+            self._changed.notify_all()
+
+
+def _jobs(wanted: Wanted, missing: Mapping[int, int]) -> Iterator[_Job]:
+    """The work in file order, each block once."""
+    layout = wanted.map.layout
+    seen: set[int] = set()
+    handful: list[int] = []
+    for number, file in enumerate(wanted.files):
+        run: list[tuple[int, int, int]] = []  # position, offset, size
+        for leaf in wanted.leaves(number):
+            needed = leaf.position in missing and leaf.position not in seen
+            if run and (not needed or len(run) == _RUN):
+                yield from _cut(layout.cid, file.cid, run, handful)
+                run = []
+            if needed:
+                seen.add(leaf.position)
+                run.append((leaf.position, leaf.offset, leaf.size))
+        yield from _cut(layout.cid, file.cid, run, handful)
+        if len(handful) >= _RUN:
+            yield _Job(handful, None)
+            handful = []
+    if handful:
+        yield _Job(handful, None)
+
+
+def _cut(
+    cid: Callable[[int], Cid], file: Cid, run: list[tuple[int, int, int]], handful: list[int]
+) -> Iterator[_Job]:
+    positions = [position for position, _, _ in run]
+    if len(run) < _WORTH_A_STREAM:
+        handful += positions
+        return
+    last = run[-1]
+    blocks = tuple(map(cid, positions))
+    yield _Job(positions, Stretch(file, run[0][1], last[1] + last[2] - 1, blocks))

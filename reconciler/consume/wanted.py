@@ -1,0 +1,97 @@
+"""What of a DAG is wanted on disk, and at which place of which file each block goes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from reconciler.content.cid import RAW
+from reconciler.content.walk import DagMap, FileNode, Leaf, NodeKind
+from reconciler.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of a block go: the number of a wanted file, and bytes in it."""
+
+    file: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The files and directories that are wanted of `map`, and their bytes together.
+
+    `whole` is False when the user left files out.
+    """
+
+    map: DagMap
+    files: tuple[FileNode, ...]
+    directories: tuple[str, ...]
+    size: int
+    whole: bool
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the root itself is a file."""
+        return len(self.files) == 1 and not self.files[0].path
+
+    def leaves(self, number: int) -> Iterator[Leaf]:
+        """The leaves of the wanted file `number`, in order."""
+        return self.map.leaves(self.files[number])
+
+
+def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Wanted:
+    """What matches one of the globs in `include` (all, without any) and none of those in `exclude`.
+
+    A glob without a slash is also tried on a file's name alone. Raises DataError for a symlink, which no
+    bundle has, and UsageError when nothing is left.
+    """
+    for node in dag_map.nodes:
+        if node.kind is NodeKind.SYMLINK:
+            raise DataError(
+                f"{node.path or 'the root'!r} is a symlink; a bundle has none and none is written"
+            )
+    every = [node for node in dag_map.nodes if node.kind is NodeKind.FILE]
+    files = tuple(
+        node
+        for node in every
+        if (not include or _matches(node.path, include)) and not _matches(node.path, exclude)
+    )
+    if every and not files:
+        raise UsageError("no file of it is left by --include and --exclude")
+    whole = len(files) == len(every)
+    directories = [node.path for node in dag_map.nodes if node.kind is NodeKind.DIRECTORY]
+    if not whole:
+        needed = {parent for node in files for parent in _parents(node.path)}
+        directories = [path for path in directories if path in needed]
+    return Wanted(dag_map, files, tuple(directories), sum(node.size for node in files), whole)
+
+
+def places(wanted: Wanted) -> dict[int, tuple[Place, ...]]:
+    """Where the block at each layout position goes; a block that occurs several times has several places."""
+    found: dict[int, tuple[Place, ...]] = {}
+    for number in range(len(wanted.files)):
+        for leaf in wanted.leaves(number):
+            place = Place(number, leaf.offset, leaf.size)
+            found[leaf.position] = (*found.get(leaf.position, ()), place)
+    return found
+
+
+def is_empty_leaf(wanted: Wanted, position: int) -> bool:
+    """Whether the block is the raw one without bytes, which nobody has to send."""
+    cid = wanted.map.layout.cid(position)
+    return cid.codec == RAW and cid.matches(b"")
+
+
+def _matches(path: str, globs: Sequence[str]) -> bool:
+    name = path.rpartition("/")[2]
+    return any(fnmatchcase(path, glob) or ("/" not in glob and fnmatchcase(name, glob)) for glob in globs)
+
+
+def _parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path

@@ -1,0 +1,64 @@
+"""Small DAGs with files of several leaves, and sources that give up soon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.consume.gateway import Gateway
+from reconciler.net.deadline import Timeouts
+from reconciler.net.retry import NO_RETRY
+from tests.support.dags import MemoryDag
+from tests.support.shapes import Builder
+
+HASTY = Timeouts(connect=2.0, silence=0.6, total=1.5)
+
+
+@pytest.fixture
+def dag(request: pytest.FixtureRequest) -> MemoryDag:
+    """A bundle of four files: one with many leaves, one that occurs twice, a small and an empty one."""
+    build = Builder("consume")
+    twice = build.file("twice.bin", 6, 512)
+    return build.dag(
+        build.directory(
+            "",
+            [
+                build.file("model.bin", 70, 1024),
+                build.directory("sub", [twice, build.file("small", 1, 9)]),
+                twice,
+                build.file("empty", 1, 0),
+            ],
+        )
+    )
+
+
+def content(dag: MemoryDag) -> dict[str, bytes]:
+    """Every file of `dag` with its bytes, without the code under test."""
+    from reconciler.content.walk import NodeKind, leaf_bytes, walk
+
+    found = walk(dag.layout.root, dag.blocks.__getitem__, raw_size=len(dag.blocks[dag.layout.root]))
+    return {
+        node.path: b"".join(
+            leaf_bytes(found.layout, leaf.position, dag.blocks[found.layout.cid(leaf.position)])
+            for leaf in found.leaves(node)
+        )
+        for node in found.nodes
+        if node.kind is NodeKind.FILE
+    }
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file below `directory` with its bytes."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def hasty() -> Callable[[str], Gateway]:
+    """A gateway source with the limits of a test."""
+    return lambda url: Gateway(url, timeouts=HASTY, retry=NO_RETRY)

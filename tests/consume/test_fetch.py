@@ -1,0 +1,225 @@
+"""Fetching: whole or absent, from whoever has the blocks, and never twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from reconciler.consume import fetch as fetching
+from reconciler.consume.content_cache import ContentCache
+from reconciler.consume.fetch import Fetched, fetch
+from reconciler.consume.gateway import Gateway
+from reconciler.consume.local import Blocks
+from reconciler.consume.sources import Source
+from reconciler.content.cid import RAW, Cid
+from reconciler.content.dag import Dag
+from reconciler.errors import BlockUnavailable, Locked, UsageError
+from reconciler.progress import QUIET
+from reconciler.targets.healing import DagBlocks
+from tests.consume.conftest import content, files
+from tests.support.dags import MemoryDag
+from tests.support.scripted_gateway import Answer, scripted_gateway, send
+from tests.support.shapes import Builder, Without
+
+
+def memory(dag: Dag, name: str = "memory") -> Blocks:
+    return Blocks(name, DagBlocks(dag))
+
+
+def run(dag: Dag, destination: Path, *sources: Source, **options: object) -> Fetched:
+    return fetch(dag.layout.root, destination, sources, QUIET, name="it", **options)  # type: ignore[arg-type]
+
+
+def leaves(dag: Dag) -> list[Cid]:
+    return [block.cid for block in dag.layout if block.cid.codec == RAW and block.size]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_directory_comes_from_a_gateway(
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway], streams: bool
+) -> None:
+    with scripted_gateway(dag, streams=streams) as gateway:
+        done = run(dag, tmp_path / "d", hasty(gateway.url))
+    assert files(tmp_path / "d") == content(dag)
+    assert (done.files, done.size, done.resumed, done.cached, done.already) == (5, 71680 + 6144 + 9, 0, 0, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    assert any("format=car" in target for target in gateway.asked)
+
+
+def test_a_single_file_and_a_single_leaf(tmp_path: Path) -> None:
+    build = Builder("one")
+    for number, count in enumerate((9, 1)):
+        one = build.dag(build.file("one", count, 100))
+        run(one, tmp_path / str(number), memory(one))
+        assert (tmp_path / str(number)).read_bytes() == content(one)[""]
+
+
+def test_what_is_there_already_is_found_by_its_bytes(dag: MemoryDag, tmp_path: Path) -> None:
+    run(dag, tmp_path / "d", memory(dag))
+    dag.reads = 0
+    assert run(dag, tmp_path / "d", memory(dag)).already
+    assert dag.reads == len(dag.layout) - len(leaves(dag)) - 1, "only the tree was read"
+    (tmp_path / "d/sub/small").write_bytes(b"other    ")
+    with pytest.raises(UsageError, match="is not empty"):
+        run(dag, tmp_path / "d", memory(dag))
+    assert (tmp_path / "d/sub/small").read_bytes() == b"other    "
+
+
+def test_an_extra_file_in_the_destination_is_never_overlooked(dag: MemoryDag, tmp_path: Path) -> None:
+    run(dag, tmp_path / "d", memory(dag))
+    (tmp_path / "d/extra").touch()
+    with pytest.raises(UsageError, match="is not empty"):
+        run(dag, tmp_path / "d", memory(dag))
+
+
+def test_an_interrupted_fetch_goes_on_where_it_was(dag: MemoryDag, tmp_path: Path) -> None:
+    """Nothing that was verified is fetched again, and a half directory is never at the destination."""
+    gone = leaves(dag)[40:]
+    half = Without(dag, [dag.layout.find(cid) or 0 for cid in gone])
+    with pytest.raises(BlockUnavailable, match=r"the source has block .* \(file 'model.bin' at byte"):
+        run(dag, tmp_path / "d", memory(half))
+    assert not (tmp_path / "d").exists()
+    dag.reads = 0
+    done = run(dag, tmp_path / "d", memory(dag))
+    assert files(tmp_path / "d") == content(dag)
+    assert done.resumed == 40 * 1024
+    assert done.sources[0].blocks <= len(dag.layout) - 40
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_damage_to_what_was_staged_is_found_and_fetched_again(dag: MemoryDag, tmp_path: Path) -> None:
+    half = Without(dag, [dag.layout.find(leaves(dag)[-1]) or 0])
+    with pytest.raises(BlockUnavailable):
+        run(dag, tmp_path / "d", memory(half))
+    staged = next(tmp_path.glob(".d.fetch-*/content/model.bin"))
+    with staged.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"rot")
+    (staged.parent / "stray").write_text("not of this version")
+    done = run(dag, tmp_path / "d", memory(dag))
+    assert files(tmp_path / "d") == content(dag)
+    assert done.size - 4096 < done.resumed <= done.size - 1024
+
+
+def test_two_sources_that_lack_different_blocks_make_a_whole(dag: MemoryDag, tmp_path: Path) -> None:
+    every = [dag.layout.find(cid) or 0 for cid in leaves(dag)]
+    done = run(
+        dag,
+        tmp_path / "d",
+        memory(Without(dag, every[::2]), "odd"),
+        memory(Without(dag, every[1::2]), "even"),
+    )
+    assert files(tmp_path / "d") == content(dag)
+    assert [source.dropped for source in done.sources] == ["", ""]
+
+
+def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway]
+) -> None:
+    def lie(connection: object, answer: Answer) -> None:
+        send(connection, bytes(len(answer.body)), kind=answer.kind)  # type: ignore[arg-type]
+
+    is_leaf = lambda answer: answer.cid.codec == RAW or answer.is_car  # noqa: E731
+    with scripted_gateway(dag, lie, spoils=is_leaf) as liar, scripted_gateway(dag) as good:
+        done = run(dag, tmp_path / "d", hasty(liar.url), hasty(good.url))
+    assert files(tmp_path / "d") == content(dag)
+    first, second = done.sources
+    assert 2 <= first.bad <= 1 + hasty(liar.url).width  # what was on its way when the second came
+    assert (second.bad, second.dropped) == (0, "")
+    assert first.dropped.startswith(f"{liar.url}: sent ")
+
+
+def test_without_a_good_source_the_error_says_what_each_did(
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway]
+) -> None:
+    def fail(connection: BinaryIO, _: Answer) -> None:
+        send(connection, b"", status="500 Oops")
+
+    with (
+        scripted_gateway(dag, fail) as broken,
+        pytest.raises(BlockUnavailable, match="none of 2 sources has block") as caught,
+    ):
+        run(dag, tmp_path / "d", hasty(broken.url), hasty("http://127.0.0.1:1"))
+    assert caught.value.hint is not None
+    assert f"{broken.url}: failed (HTTP 500)" in caught.value.hint
+    assert "http://127.0.0.1:1: cannot be reached" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_files_that_are_wanted_are_fetched(dag: MemoryDag, tmp_path: Path) -> None:
+    run(dag, tmp_path / "d", memory(dag), include=("*.bin",), exclude=("sub/*",))
+    assert set(files(tmp_path / "d")) == {"model.bin", "twice.bin"}
+    run(dag, tmp_path / "e", memory(dag), include=("sub/small",))
+    assert files(tmp_path / "e") == {"sub/small": content(dag)["sub/small"]}
+    with pytest.raises(UsageError, match="no file of it is left"):
+        run(dag, tmp_path / "f", memory(dag), include=("*.gguf",))
+
+
+def test_shared_files_are_taken_from_the_cache_and_damaged_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_CACHED_FROM", 100)
+    build = Builder("versions")
+    shared = [build.file(f"shared-{number}", 20, 500) for number in range(9)]
+    first = build.dag(build.directory("", [*shared, build.file("own", 20, 500)]))
+    second = build.dag(build.directory("", [*shared, build.file("new", 20, 500)]))
+    cache = ContentCache(tmp_path / "cache")
+    run(first, tmp_path / "first", memory(first), caches=[cache])
+    done = run(second, tmp_path / "second", memory(second), caches=[cache])
+    assert (done.cached, done.size) == (90_000, 100_000)
+    assert done.sources[0].bytes <= 0.25 * done.size  # tree blocks are large beside leaves of 500 bytes
+    assert files(tmp_path / "second") == content(second)
+    _, rotten = next(iter(cache))
+    rotten.chmod(0o644)
+    rotten.write_bytes(b"x" * rotten.stat().st_size)
+    third = build.dag(build.directory("", [*shared, build.file("third", 20, 500)]))
+    done = run(third, tmp_path / "third", memory(third), caches=[cache])
+    assert done.cached == 80_000
+    assert files(tmp_path / "third") == content(third)
+    theirs = ContentCache(tmp_path / "cache", writable=False)
+    before = files(tmp_path / "cache")
+    run(first, tmp_path / "again", memory(first), caches=[ContentCache(tmp_path / "mine"), theirs])
+    assert files(tmp_path / "again") == content(first)
+    assert files(tmp_path / "cache") == before
+
+
+def test_two_fetches_to_one_place_do_not_meet(dag: MemoryDag, tmp_path: Path) -> None:
+    class Nosy(Blocks):
+        def read_block(self, cid: Cid, size: int | None) -> bytes:
+            if cid.codec == RAW and size:
+                with pytest.raises(Locked, match="another process is fetching"):
+                    run(dag, tmp_path / "d", memory(dag))
+            return super().read_block(cid, size)
+
+    run(dag, tmp_path / "d", Nosy("nosy", DagBlocks(dag)))
+    assert files(tmp_path / "d") == content(dag)
+
+
+def test_a_tree_that_lies_about_a_leaf_ends_it(tmp_path: Path) -> None:
+    """A right block that is not as long as the tree says: the DAG itself does not hold."""
+    from reconciler.content import dagpb, unixfs
+    from reconciler.content.cid import DAG_PB, of
+    from reconciler.errors import DataError
+
+    leaf_a, leaf_b = b"a" * 10, b"b" * 10
+    links = [dagpb.Link(b"", of(RAW, leaf), 10) for leaf in (leaf_a, leaf_b)]
+    block = dagpb.encode(links, unixfs.file([10, 9]))
+    root = of(DAG_PB, block)
+    blocks = {root: block, of(RAW, leaf_a): leaf_a, of(RAW, leaf_b): leaf_b}
+
+    class Source(Blocks):
+        def __init__(self) -> None:
+            self.name, self.width = "it", 1
+
+        def read_block(self, cid: Cid, size: int | None) -> bytes:
+            return blocks[cid]
+
+        def close(self) -> None:
+            pass
+
+    with pytest.raises(DataError, match="10 bytes, but the node above it says 9"):
+        fetch(root, tmp_path / "f", [Source()], QUIET, name="it")
+    assert not (tmp_path / "f").exists()

@@ -1,0 +1,158 @@
+"""A gateway on loopback that serves a Dag honestly, but for one behaviour on the requests it has to spoil.
+
+A behaviour gets the open connection and the honest answer, and may do with both what it likes.
+"""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import BinaryIO, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+from reconciler.content import car
+from reconciler.content.cid import Cid, parse
+from reconciler.content.dag import Dag
+from reconciler.content.walk import DagMap, walk
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an honest gateway says: the block or the CAR, and its type."""
+
+    cid: Cid
+    body: bytes
+    kind: str
+    is_car: bool
+
+
+Behaviour: TypeAlias = Callable[[BinaryIO, Answer], None]
+
+
+def honest(connection: BinaryIO, answer: Answer) -> None:
+    """The right answer."""
+    send(connection, answer.body, kind=answer.kind)
+
+
+def send(
+    connection: BinaryIO, body: bytes, *, status: str = "200 OK", kind: str = "", length: int | None = None
+) -> None:
+    """A whole answer; `length` is the Content-Length that it claims."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) if length is None else length}\r\n"
+    connection.write((head + (f"Content-Type: {kind}\r\n" if kind else "") + "\r\n").encode() + body)
+
+
+@dataclass
+class ScriptedGateway:
+    """Where it listens, the Dag it serves, and what it was asked for."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+    sent: int = 0
+
+
+@contextmanager
+def scripted_gateway(
+    dag: Dag,
+    behaviour: Behaviour = honest,
+    *,
+    spoils: Callable[[Answer], bool] = lambda _: True,
+    streams: bool = True,
+) -> Iterator[ScriptedGateway]:
+    """Serve `dag`; `behaviour` answers the requests that it `spoils`. Without `streams` it knows no CARs."""
+    map_ = _map(dag)
+
+    class Handler(socketserver.StreamRequestHandler):
+        timeout = 20
+
+        def handle(self) -> None:
+            try:
+                while self._one():
+                    self.wfile.flush()
+            except (OSError, ValueError):
+                pass  # the client had enough
+
+        def _one(self) -> bool:
+            line = self.rfile.readline(65536).decode("latin-1").split()
+            if len(line) < 2:
+                return False
+            while self.rfile.readline(65536).strip():
+                pass
+            peer.asked.append(line[1])
+            answer = _answer(dag, map_, line[1], streams=streams)
+            if answer is None:
+                send(self.wfile, b"not found", status="404 Not Found")
+            elif answer.is_car and not streams:
+                send(self.wfile, b"no CARs", status="406 Not Acceptable")
+            else:
+                peer.sent += len(answer.body)
+                (behaviour if spoils(answer) else honest)(self.wfile, answer)
+            return not self.wfile.closed
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that goes away is nothing to tell."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    peer = ScriptedGateway(f"http://127.0.0.1:{server.server_address[1]}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield peer
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def _map(dag: Dag) -> DagMap:
+    def read(cid: Cid) -> bytes:
+        position = dag.layout.find(cid)
+        assert position is not None
+        return dag.read(position)
+
+    return walk(dag.layout.root, read, raw_size=dag.layout.block_size(0))
+
+
+def _answer(dag: Dag, map_: DagMap, target: str, *, streams: bool) -> Answer | None:
+    parts = urlsplit(target)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    cid = parse(parts.path.rpartition("/")[2])
+    position = dag.layout.find(cid)
+    if position is None:
+        return None
+    if query.get("format") != "car":
+        return Answer(cid, dag.read(position), "application/vnd.ipld.raw", False)
+    first, last = map(int, query["entity-bytes"].split(":"))
+    node = next(node for node in map_.nodes if node.cid == cid)
+    leaves = [leaf for leaf in map_.leaves(node) if leaf.offset <= last and leaf.offset + leaf.size > first]
+    tree = [position for position in _above(dag, map_, cid) if position is not None]
+    positions = [*tree, *(leaf.position for leaf in leaves if leaf.position not in tree)]
+    body = b"".join(car.partial(dag, positions)) if streams else b""
+    return Answer(cid, body, "application/vnd.ipld.car; version=1; order=dfs; dups=n", True)
+
+
+def _above(dag: Dag, map_: DagMap, cid: Cid) -> Iterator[int | None]:
+    from reconciler.content import dagpb
+
+    yield dag.layout.find(cid)
+    if cid in map_.tree:
+        for link in dagpb.decode(map_.tree[cid]).links:
+            if link.cid in map_.tree:
+                yield from _above(dag, map_, link.cid)
+
+
+def drip(connection: BinaryIO, answer: Answer) -> None:
+    """A byte now and then, for ever."""
+    connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    for _ in range(200):
+        connection.write(b"x")
+        connection.flush()
+        time.sleep(0.1)
