@@ -184,7 +184,8 @@ class Run:
             more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
             raise SafetyRefusal(f"refused: {first.message}{more}", hint=first.override)
         proposer = self._proposer()
-        if any(isinstance(change, WriteBack) for change in plan.changes):
+        proposing = any(isinstance(change, WriteBack) for change in plan.changes)
+        if proposing:
             proposer.check()
         versions: dict[str, Version] = {version.ref: version for version in self.index.versions()}
         report = apply_plan(
@@ -196,7 +197,8 @@ class Run:
             progress=self.progress,
             report_only=self._report_only,
         )
-        if not any(isinstance(change, WriteBack) for change in plan.changes) and not report.interrupted:
+        resolved = all(version.cid or version.retired for version in self.index.versions())
+        if resolved and not proposing and not report.interrupted:  # else another run's proposal may be needed
             proposer.tidy()
         self.proposal = proposer.result
         return report

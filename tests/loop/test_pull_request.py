@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,11 @@ class Job:
         forge = GitHub("o/r", Secret(self.fake.token), clock=clock, transport=self.fake.transport)
         return OpenForge(forge, "main", self.fake.refs["main"])
 
-    def run(self):
+    def run(self, **options):
         self.check_out()
         root = self.releases.root
         layout = Layout(root, self.index, self.index.with_name("targets.yaml"), root)
-        settings = Settings(layout, propose=ProposeMode.PULL_REQUEST)
+        settings = Settings(layout, propose=ProposeMode.PULL_REQUEST, **options)
         settings.layout.make_state()
         requests = PullRequests(self.open_forge, describe)
         with Run(settings, {}, QUIET, requests) as run:
@@ -106,6 +107,24 @@ def test_a_pull_request_that_became_pointless_is_closed(job: Job) -> None:
     assert proposal is not None
     assert proposal.outcome is ProposalOutcome.CLOSED
     assert job.fake.open_pulls() == []
+
+
+def test_a_run_that_sees_less_does_not_close_what_another_proposed(job: Job) -> None:
+    """Its globs leave the version out, or its machine has no such weights."""
+    job.releases.add("n@1.0.0")
+    job.releases.write()
+    job.fake.push("main", {INDEX: job.index.read_bytes()}, "Add n 1.0.0")
+    job.run(only=("m",))
+    job.fake.merge(1)
+    job.run()
+    (pull,) = job.fake.open_pulls()
+    assert pull["title"] == "Resolve n@1.0.0"
+    _, proposal = job.run(only=("m",))
+    assert proposal is None
+    shutil.rmtree(job.releases.root / "weights" / "n")
+    shutil.rmtree(job.releases.root / ".reconcile")
+    job.run()
+    assert job.fake.open_pulls() == [pull]
 
 
 def test_a_persons_commit_on_the_branch_is_left_and_told(job: Job) -> None:
