@@ -16,6 +16,7 @@ from reconciler.loop.changes import (
     Repair,
     Wait,
 )
+from reconciler.loop.deals import deal_change, decision_of, needs_bytes, nowhere
 from reconciler.loop.removals import removals
 from reconciler.loop.select import Selection
 from reconciler.loop.world import Unreachable, World
@@ -40,7 +41,9 @@ def lacking(selection: Selection, world: World) -> Iterator[tuple[Version, str]]
             if target not in names or not world.capabilities[target].takes_bytes:
                 continue
             seen = world.observation(target, root)
-            if seen is not None and seen.state in _NEEDS_BYTES and not seen.needs:
+            if seen is None or seen.needs:
+                continue
+            if seen.state in _NEEDS_BYTES or needs_bytes(version, seen, world.capabilities[target]):
                 yield version, target
 
 
@@ -77,7 +80,11 @@ def make_changes(
                     continue
                 planned[target, root] = change
                 changes.append(change)
+            if not isinstance(change, Relabel) and _is_held(world, target, root):
+                carried = held = True  # only its deals are wanting
             carried = carried or not isinstance(change, Blocked)
+        if (missing := nowhere(version, selection, world)) is not None:
+            changes.append(missing)
         if propose and carried:
             changes += write_back(version, root, world, held=held)
     if prune:
@@ -98,7 +105,20 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
     if seen.state is State.UNKNOWN:
         return _blocked(version, seen.detail or "cannot be looked at", target=target, root=root, unknown=True)
     if seen.state is State.HELD:
-        return _label_change(selection, world, version, target, seen)
+        decision = decision_of(version, seen, able)
+        relabel = _label_change(selection, world, version, target, seen)
+        if relabel is not None or decision is None:
+            return relabel
+        facts = world.facts.get(version.ref)
+        return deal_change(
+            version,
+            target,
+            root,
+            decision,
+            label=label,
+            sources=tuple(_sources(world, version, root, but=target)),
+            size=facts.car_size if facts else None,
+        )
     if seen.state is State.PENDING:
         return Wait(
             model=version.model, version=version.version, target=target, root=root, reason=seen.detail
@@ -159,6 +179,11 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
             sources=tuple(_origin_targets(selection, world, version, target)),
         )
     return _blocked(version, f"{target} neither takes bytes nor fetches by CID", target=target, root=root)
+
+
+def _is_held(world: World, target: str, root: Cid) -> bool:
+    seen = world.observation(target, root)
+    return seen is not None and seen.state is State.HELD
 
 
 def _sources(world: World, version: Version, root: Cid, but: str | None) -> Iterator[str]:

@@ -22,6 +22,8 @@ from reconciler.index.model import Version
 from reconciler.index.targets_file import load_targets
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack, WriteRecord
+from reconciler.loop.deals import unconfirmed
+from reconciler.loop.expect import Expectations, cuts
 from reconciler.loop.observe import observe
 from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.plan import lacking, make_changes
@@ -97,24 +99,24 @@ class Run:
         for ref, recorded in self._pieces.items():
             for each in recorded if ref in roots else ():
                 self.sources.keep_pieces(roots[ref], each)
+        opened = {name: target.capabilities for name, target in self._targets.items()}
+        expectations = Expectations(selection, opened, self._pieces)
         inventories: dict[str, Inventory | Unreachable] = dict(self.unopened)
         inventories.update(
             observe(
                 list(self._targets.values()),
-                self._expected(roots),
+                expectations.of(roots, self.sources),
                 settings.check,
                 self.index.mark,
                 self.progress,
             )
         )
-        capabilities = {spec.name: Capabilities() for spec in selection.targets}
-        capabilities |= {name: target.capabilities for name, target in self._targets.items()}
         world = World(
             inventories=inventories,
-            capabilities=capabilities,
+            capabilities={spec.name: Capabilities() for spec in selection.targets} | opened,
             present=present,
             recorded=self._recorded,
-            uncut={v.ref: cuts for v in selection.kept if (cuts := self._uncut(v))},
+            uncut=expectations.uncut(),
         )
         needy = {version.ref: version for version, _ in lacking(selection, self._with_sources(world))}
         needy |= {version.ref: version for version in unrecorded(selection, self._with_sources(world))}
@@ -153,6 +155,7 @@ class Run:
             if isinstance(inventory, Inventory)
             for note in inventory.notes
         ]
+        notes += unconfirmed(self.selection, world)
         if not frozen.complete:
             notes.append(f"frozen CIDs were compared with {frozen.checked}")
         if settings.propose is ProposeMode.BRANCH:
@@ -213,13 +216,7 @@ class Run:
 
     def cuts(self, version: Version) -> tuple[Cut, ...]:
         """How the targets of `version` cut it into pieces; those that could not be opened left out."""
-        able = [self._targets[name].capabilities for name in version.targets if name in self._targets]
-        return tuple(dict.fromkeys(each.cut for each in able if each.cut is not None))
-
-    def _uncut(self, version: Version) -> tuple[Cut, ...]:
-        """Those of `cuts` that the version's record does not have."""
-        known = {each.cut for each in self._pieces.get(version.ref, ())}
-        return tuple(cut for cut in self.cuts(version) if cut not in known)
+        return cuts(version, {name: target.capabilities for name, target in self._targets.items()})
 
     def _without_proposed(self, changes: list[Change]) -> tuple[list[Change], list[str]]:
         """`changes` without the proposal that waits on its branch already, and a note that says so."""
@@ -234,29 +231,6 @@ class Run:
 
     def _report_only(self, change: Change) -> bool:
         return self.settings.drift is Drift.REPORT and change.drift
-
-    def _expected(self, roots: Mapping[str, Cid]) -> dict[str, list[Expected]]:
-        """What each target should hold, with what is known of it; one entry a root."""
-        expected: dict[str, dict[Cid, Expected]] = {name: {} for name in self._targets}
-        for version in self.selection.kept:
-            root = roots.get(version.ref)
-            if root is None:
-                continue
-            label = self.index.label(version)
-            dag = self.sources.dag(version)
-            for target in version.targets:
-                if target not in expected:
-                    continue
-                known = expected[target].get(root)
-                cut = self._targets[target].capabilities.cut
-                recorded = (each for each in self._pieces.get(version.ref, ()) if each.cut == cut)
-                expected[target][root] = Expected(
-                    root=root,
-                    labels=(*known.labels, label) if known else (label,),
-                    layout=dag.layout if dag else known.layout if known else None,
-                    pieces=next(recorded, known.pieces if known else None),
-                )
-        return {name: list(by_root.values()) for name, by_root in expected.items()}
 
     def _donors(self, roots: set[Cid]) -> dict[str, frozenset[Cid]]:
         """Targets that hold `roots` although no version asks them to: asked only when nobody else has the

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -25,6 +26,8 @@ from reconciler.content.car import Cut
 from reconciler.content.car_shard import CutShards
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.interface import CheckedDeal
 from reconciler.progress import Progress
 from reconciler.targets.check import Check as Check  # noqa: PLC0414 - a word of this interface
 
@@ -50,7 +53,8 @@ class Expected:
     `labels` are all labels under which the index wants it (several versions may share one root), the
     preferred one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None.
     `layout` is there when the blocks are known on this machine without asking anyone. `pieces` are the CARs
-    as this target cuts them, from a record; None when no record has them.
+    as this target cuts them, from a record; None when no record has them. Deals that end within
+    `renew_before` count as expiring.
     """
 
     root: Cid
@@ -59,6 +63,7 @@ class Expected:
     size: int | None = None
     layout: DagLayout | None = None
     pieces: CutShards | None = None
+    renew_before: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class Observation:
     checked: str = ""
     detail: str = ""
     needs: str = ""  #: the flag without which a repair is refused, such as "--allow-unpin-repair"
+    pieces: tuple[PieceCid, ...] = ()  #: every piece of the root there; () where there are none, or unknown
+    deals: tuple[CheckedDeal, ...] = ()  #: the deals of these pieces, as checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,7 @@ class Capabilities:
     serves_blocks: bool = True  #: `dag` works, so it can heal others
     one_label: bool = False  #: a root carries a single label there, and a second one replaces the first
     cut: Cut | None = None  #: it keeps CARs as Filecoin pieces, cut like this; None: it keeps blocks
+    renews_deals: bool = False  #: sending it what it has already leads to new deals
 
 
 @dataclass(frozen=True, slots=True)

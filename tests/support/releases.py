@@ -42,6 +42,7 @@ class Releases:
         self.id = index_id
         self.targets = targets or ("store",)
         self.fields: dict[str, dict[str, dict[str, Any]]] = {}
+        self.policy: object = None
         self.memory: dict[str, MemoryTarget] = {}
         self.index_file.parent.mkdir(parents=True, exist_ok=True)
 
@@ -102,6 +103,8 @@ class Releases:
         """Write index.yaml and targets.yaml. JSON is YAML, quoted as the loader wants it."""
         models = {model: {"versions": versions} for model, versions in self.fields.items()}
         index = {"schema": 1, "id": self.id, "defaults": {"targets": list(self.targets)}, "models": models}
+        if self.policy is not None:
+            index["policy"] = self.policy
         self.index_file.write_text(json.dumps(index, indent=1))
         targets = {name: {"kind": "store", "path": f".reconcile/{name}"} for name in self.targets}
         self.index_file.with_name("targets.yaml").write_text(json.dumps({"targets": targets}, indent=1))

@@ -1,0 +1,73 @@
+"""What each target should hold, with everything that is known of it without asking anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from reconciler.content.car import Cut
+from reconciler.content.car_shard import CutShards
+from reconciler.content.cid import Cid
+from reconciler.index.model import Version
+from reconciler.index.policy import RENEW_BEFORE
+from reconciler.loop.select import Selection
+from reconciler.loop.sources import Sources
+from reconciler.targets.interface import Capabilities, Expected
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """The versions of one run before the targets of `capabilities`; `recorded` are the pieces that records
+    name, by `model@version`.
+    """
+
+    selection: Selection
+    capabilities: Mapping[str, Capabilities]
+    recorded: Mapping[str, tuple[CutShards, ...]]
+
+    def of(self, roots: Mapping[str, Cid], sources: Sources) -> dict[str, list[Expected]]:
+        """What to expect of each target, one entry a root; `roots` by `model@version`."""
+        expected: dict[str, dict[Cid, Expected]] = {name: {} for name in self.capabilities}
+        for version in self.selection.kept:
+            root = roots.get(version.ref)
+            for target in version.targets if root is not None else ():
+                if target in expected and root is not None:
+                    known = expected[target].get(root)
+                    expected[target][root] = self._one(version, target, root, known, sources)
+        return {name: list(by_root.values()) for name, by_root in expected.items()}
+
+    def _one(
+        self, version: Version, target: str, root: Cid, known: Expected | None, sources: Sources
+    ) -> Expected:
+        label = self.selection.index.label(version)
+        dag = sources.dag(version)
+        cut = self.capabilities[target].cut
+        recorded = (each for each in self.recorded.get(version.ref, ()) if each.cut == cut)
+        return Expected(
+            root=root,
+            labels=(*known.labels, label) if known else (label,),
+            layout=dag.layout if dag else known.layout if known else None,
+            pieces=next(recorded, known.pieces if known else None),
+            renew_before=max(renew_before(version), known.renew_before if known else timedelta(0)),
+        )
+
+    def uncut(self) -> dict[str, tuple[Cut, ...]]:
+        """By `model@version`: the ways in which its targets cut it and that its record does not have."""
+        found = {}
+        for version in self.selection.kept:
+            known = {each.cut for each in self.recorded.get(version.ref, ())}
+            if missing := tuple(cut for cut in cuts(version, self.capabilities) if cut not in known):
+                found[version.ref] = missing
+        return found
+
+
+def cuts(version: Version, capabilities: Mapping[str, Capabilities]) -> tuple[Cut, ...]:
+    """How the targets of `version`, as far as they are in `capabilities`, cut it into pieces."""
+    able = (capabilities[name].cut for name in version.targets if name in capabilities)
+    return tuple(dict.fromkeys(cut for cut in able if cut is not None))
+
+
+def renew_before(version: Version) -> timedelta:
+    """How long before its end a deal of `version` counts as expiring."""
+    return version.deals.renew_before if version.deals is not None else RENEW_BEFORE
