@@ -113,7 +113,7 @@ class _Job:
             "RECONCILE_INPUT_COMMAND": command,
         }
         own = self.folder / "temp" / "reconcile-action" / "bin" / "python"
-        python: list[str | Path] = [own, "-I"] if self.can_install else [sys.executable]
+        python: list[str | Path] = [own, "-I", "-X", "utf8"] if self.can_install else [sys.executable]
         subprocess.run(
             [*python, "-m", "reconciler.cli.action"],
             cwd=self.root,

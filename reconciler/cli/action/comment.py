@@ -61,6 +61,6 @@ def _put(
 
 def _marker(inputs: Inputs) -> str:
     """One comment for each selection of an index, so that two steps with two of them do not fight."""
-    settings = inputs.settings
-    parts = (settings.layout.index_file.as_posix(), settings.only, settings.exclude)
+    settings, layout = inputs.settings, inputs.settings.layout
+    parts = (layout.index_file.as_posix(), layout.targets_file.as_posix(), settings.only, settings.exclude)
     return f"plan/{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"

@@ -66,6 +66,14 @@ def test_the_plan_of_a_pull_request_is_one_comment_that_is_kept_up_to_date(jobs:
     assert "**Plan:** 1 bundle to publish" in comment
 
 
+def test_two_steps_that_look_at_different_parts_have_a_comment_each(jobs: Jobs) -> None:
+    jobs("pull_request", PULL, only="llm@1.0.0")
+    jobs("pull_request", PULL, only="llm@1.1.0")
+    one, other = jobs.comments()
+    assert ("1.0.0" in one, "1.1.0" in one) == (True, False)
+    assert ("1.0.0" in other, "1.1.0" in other) == (False, True)
+
+
 def test_a_pull_request_that_touches_no_release_gets_no_comment(jobs: Jobs) -> None:
     base = commit(jobs)
     jobs.reconcile.write("README.md", "new\n")
