@@ -72,14 +72,17 @@ def make_changes(
             if target not in names:
                 continue
             change = planned.get((target, root))  # another version shares the root and already asks for it
-            if change is None:
-                change = _on_target(selection, world, version, target, root)
-                if change is None:
+            if change is None or isinstance(change, Blocked):
+                own = _on_target(selection, world, version, target, root)
+                if own is None:
                     in_sync += 1
                     carried = held = True
                     continue
-                planned[target, root] = change
-                changes.append(change)
+                if change is None or not isinstance(own, Blocked):
+                    if change is not None:  # only this version knows a way
+                        changes.remove(change)
+                    planned[target, root] = change = own
+                    changes.append(change)
             if not isinstance(change, Relabel) and _is_held(world, target, root):
                 carried = held = True  # only its deals are wanting
             carried = carried or not isinstance(change, Blocked)

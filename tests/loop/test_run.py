@@ -377,6 +377,19 @@ def test_a_shared_root_is_published_once(two: Releases) -> None:
     assert kinds(two.plan()) == []
 
 
+def test_a_shared_root_is_repaired_from_the_version_that_has_its_bytes(tmp_path: Path) -> None:
+    """Whichever of its versions stands first in the index."""
+    releases = with_memory(tmp_path, "a")
+    releases.add("m@1.0.0")
+    releases.apply()
+    root = releases.cid("m@1.0.0")
+    releases.add("k@1.0.0", cid=str(root))
+    releases.memory["a"].lose(root, root)
+    for order in (("k", "m"), ("m", "k")):
+        releases.fields = {model: releases.fields[model] for model in order}
+        assert kinds(releases.plan()) == [("repair", "m@1.0.0", "a")]
+
+
 def test_a_shared_root_outlives_the_first_of_its_versions(two: Releases) -> None:
     shared(two).remove("m@1.0.0")
     report = two.apply(prune=True)
