@@ -21,7 +21,7 @@ from reconciler.net.deadline import Timeouts
 from reconciler.net.outcomes import NotFound, Rejected, Stalled, Transient
 from reconciler.net.retry import RetryPolicy
 
-WIDTH = 4
+_REQUESTS = 4  # for single blocks at once
 _TIMEOUTS = Timeouts(connect=10.0, silence=20.0, total=60.0)  # for a block, 2 MiB at most
 _RETRY = RetryPolicy(attempts=2)
 _SLOWEST = 128 << 10  # bytes a second below which a stretch is given up
@@ -35,9 +35,13 @@ class Gateway:
 
     def __init__(self, url: str, *, timeouts: Timeouts = _TIMEOUTS, retry: RetryPolicy = _RETRY) -> None:
         self.name = url.rstrip("/")
-        self.width = WIDTH
         self._http = HttpClient(url, name=self.name, timeouts=timeouts, retry=retry)
         self._streams = True
+
+    @property
+    def width(self) -> int:
+        """One stream, or several requests: a run that is killed loses the block that each was receiving."""
+        return 1 if self._streams else _REQUESTS
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """As Source.read_block says."""

@@ -14,6 +14,8 @@ from typing import Protocol, runtime_checkable
 from reconciler.content.cid import Cid
 from reconciler.errors import PeerError
 
+LANES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -28,11 +30,14 @@ class Stretch:
 class Source(Protocol):
     """A place that may have blocks. Calls come from several threads.
 
-    `width` is how many calls at once are worth making.
+    `width` is how many calls at once are worth making; it may change as a source shows what it can do.
     """
 
     name: str
-    width: int
+
+    @property
+    def width(self) -> int:
+        """At least 1, and no more than LANES are used."""
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """The verified block; `size` in bytes when it is known.

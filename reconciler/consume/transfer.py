@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.consume.peers import Peer, Peers
-from reconciler.consume.sources import BadBlock, Streams, Stretch
+from reconciler.consume.sources import LANES, BadBlock, Streams, Stretch
 from reconciler.consume.wanted import Wanted
 from reconciler.content.cid import Cid
 from reconciler.errors import BlockUnavailable, ReconcilerError
@@ -22,6 +22,7 @@ _RUN = 32  # leaves of a job
 _WORTH_A_STREAM = 4  # leaves from which on one answer is better than one for each
 _PATIENCE = 5.0  # seconds after which an idle source may take over another's job
 _MISSES = 8  # blocks in a row that a source may lack before its job goes to another
+_GRACE = 1.0  # seconds for calls under way when everything is there
 _STRAY = 16  # blocks in one stream that nobody asked for
 
 
@@ -68,9 +69,9 @@ class Transfer:
     def run(self) -> None:
         """Fetch everything, or raise. Sources are closed afterwards, which ends calls still on their way."""
         threads = [
-            threading.Thread(target=self._work, args=(number, peer), daemon=True, name=peer.source.name)
+            threading.Thread(target=self._work, args=(number, peer, lane), daemon=True, name=peer.source.name)
             for number, peer in enumerate(self._peers.all)
-            for _ in range(peer.source.width)
+            for lane in range(LANES)
         ]
         self._check()
         try:
@@ -83,15 +84,21 @@ class Transfer:
             with self._changed:
                 self._stopped = True
                 self._changed.notify_all()
-            self._peers.close()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join(2)
+            self._end(threads)
         if self._failure is not None:
             raise self._failure
 
-    def _work(self, number: int, peer: Peer) -> None:
-        while (job := self._take(number, peer)) is not None:
+    def _end(self, threads: Iterable[threading.Thread]) -> None:
+        """Let calls that are nearly done end by themselves, and cut off the others."""
+        started = [thread for thread in threads if thread.ident is not None]
+        for wait in (_GRACE, 2.0):
+            end = time.monotonic() + wait
+            for thread in started:
+                thread.join(max(0.0, end - time.monotonic()))
+            self._peers.close()
+
+    def _work(self, number: int, peer: Peer, lane: int) -> None:
+        while (job := self._take(number, peer, lane)) is not None:
             try:
                 self._fetch(peer, job)
             except _Stopped:
@@ -113,13 +120,16 @@ class Transfer:
                     self._changed.notify_all()
             self._check()
 
-    def _take(self, number: int, peer: Peer) -> _Job | None:
+    def _take(self, number: int, peer: Peer, lane: int) -> _Job | None:
         """The next job for a source, waiting for one to be given back; None when there will be none."""
         with self._changed:
             while not self._stopped and self._failure is None and peer.alive:
                 mine = [job for job in self._jobs if number not in job.tried]
                 if not mine:
                     return None
+                if lane >= peer.source.width:
+                    self._changed.wait(0.5)
+                    continue
                 job = next((job for job in mine if not job.running), None)
                 if job is None:
                     late = self._clock() - _PATIENCE

@@ -13,7 +13,7 @@ from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.gateway import Gateway
 from reconciler.consume.local import Blocks
-from reconciler.consume.sources import Source
+from reconciler.consume.sources import LANES, Source
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import BlockUnavailable, Locked, UsageError
@@ -85,8 +85,8 @@ def test_an_interrupted_fetch_goes_on_where_it_was(dag: MemoryDag, tmp_path: Pat
     dag.reads = 0
     done = run(dag, tmp_path / "d", memory(dag))
     assert files(tmp_path / "d") == content(dag)
-    assert done.resumed == 40 * 1024
-    assert done.sources[0].blocks <= len(dag.layout) - 40
+    assert 0 < done.resumed <= 40 * 1024
+    assert done.sources[0].blocks == len(dag.layout) - done.resumed // 1024 - 1, "all but the empty one"
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
@@ -127,7 +127,7 @@ def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
         done = run(dag, tmp_path / "d", hasty(liar.url), hasty(good.url))
     assert files(tmp_path / "d") == content(dag)
     first, second = done.sources
-    assert 2 <= first.bad <= 1 + hasty(liar.url).width  # what was on its way when the second came
+    assert 2 <= first.bad <= 1 + LANES  # what was on its way when the second came
     assert (second.bad, second.dropped) == (0, "")
     assert first.dropped.startswith(f"{liar.url}: sent ")
 

@@ -1,0 +1,232 @@
+"""What a gateway may do wrong, by name: each gets the connection and the right answer."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import time
+from typing import BinaryIO
+
+from reconciler.content import varint
+from reconciler.content.cid import RAW, of
+from tests.support.scripted_gateway import Answer, Behaviour, drip, send
+
+MIB = 1 << 20
+
+
+_BOMB = gzip.compress(bytes(256 * MIB))
+
+
+def _ok(connection: BinaryIO, answer: Answer, body: bytes, length: int | None = None) -> None:
+    send(connection, body, kind=answer.kind, length=length)
+
+
+def _status(status: str, body: bytes = b"no") -> Behaviour:
+    return lambda connection, _: send(connection, body, status=status)
+
+
+def _head(*lines: str, body: bytes = b"") -> Behaviour:
+    def say(connection: BinaryIO, answer: Answer) -> None:
+        head = "\r\n".join(line.replace("KIND", answer.kind) for line in lines)
+        connection.write(head.encode() + b"\r\n\r\n" + body)
+        connection.close()
+
+    return say
+
+
+def _redirect(target: str) -> Behaviour:
+    return _head("HTTP/1.1 302 Found", f"Location: {target}", "Content-Length: 0")
+
+
+def _cut_at(share: float) -> Behaviour:
+    def say(connection: BinaryIO, answer: Answer) -> None:
+        _ok(connection, answer, answer.body[: int(len(answer.body) * share)], len(answer.body))
+        connection.close()
+
+    return say
+
+
+def _flipped(at: float) -> Behaviour:
+    def say(connection: BinaryIO, answer: Answer) -> None:
+        body = bytearray(answer.body)
+        body[min(len(body) - 1, int(len(body) * at))] ^= 1
+        _ok(connection, answer, bytes(body))
+
+    return say
+
+
+def _endless(connection: BinaryIO, answer: Answer) -> None:
+    connection.write(f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\n\r\n".encode() + answer.body)
+    for _ in range(4096):
+        connection.write(bytes(MIB))
+
+
+def _endless_chunks(connection: BinaryIO, answer: Answer) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.write(head.encode())
+    for _ in range(4096):
+        connection.write(b"100000\r\n" + bytes(MIB) + b"\r\n")
+
+
+def _endless_head(connection: BinaryIO, _: Answer) -> None:
+    connection.write(b"HTTP/1.1 200 OK\r\n")
+    for number in range(100_000):
+        connection.write(f"X-{number}: {'y' * 1000}\r\n".encode())
+
+
+def _gzip_bomb(connection: BinaryIO, answer: Answer) -> None:
+    body = _BOMB
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\nContent-Encoding: gzip\r\n"
+    connection.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def _silent(connection: BinaryIO, _: Answer) -> None:
+    time.sleep(3)
+    connection.close()
+
+
+def _silent_midway(connection: BinaryIO, answer: Answer) -> None:
+    _ok(connection, answer, answer.body[: len(answer.body) // 2], len(answer.body))
+    connection.flush()
+    time.sleep(3)
+    connection.close()
+
+
+def _closed(connection: BinaryIO, _: Answer) -> None:
+    connection.close()
+
+
+#: on one block and on a CAR alike
+ANY: dict[str, Behaviour] = {
+    "other bytes": lambda c, a: _ok(c, a, bytes(len(a.body))),
+    "one bit at the start": _flipped(0),
+    "one bit in the middle": _flipped(0.5),
+    "one bit at the end": _flipped(1),
+    "nothing": lambda c, a: _ok(c, a, b""),
+    "one byte too few": lambda c, a: _ok(c, a, a.body[:-1]),
+    "cut at the start": _cut_at(0),
+    "cut in the middle": _cut_at(0.5),
+    "cut before the end": _cut_at(0.99),
+    "closed at once": _closed,
+    "never an answer": _silent,
+    "silent midway": _silent_midway,
+    "slow drip": drip,
+    "endless": _endless,
+    "endless chunks": _endless_chunks,
+    "endless head": _endless_head,
+    "gzip bomb": _gzip_bomb,
+    "a web page": lambda c, _: send(c, b"<html>Welcome</html>", kind="text/html"),
+    "a longer length than it sends": lambda c, a: (_ok(c, a, a.body, len(a.body) + 10), c.close())[0],
+    "a negative length": _head("HTTP/1.1 200 OK", "Content-Type: KIND", "Content-Length: -1"),
+    "a length that is a word": _head("HTTP/1.1 200 OK", "Content-Type: KIND", "Content-Length: many"),
+    "two lengths": _head("HTTP/1.1 200 OK", "Content-Length: 3", "Content-Length: 4", body=b"abcd"),
+    "a huge length": _head("HTTP/1.1 200 OK", "Content-Type: KIND", f"Content-Length: {1 << 62}", body=b"x"),
+    "a bad chunk": _head("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", body=b"zz\r\nhello\r\n"),
+    "a huge chunk": _head("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", body=b"f" * 60 + b"\r\nx"),
+    "no HTTP": _head("SSH-2.0-OpenSSH_9.6"),
+    "a broken status line": _head("HTTP/1.1 OK 200"),
+    "a redirect to a private address": _redirect("http://169.254.169.254/latest/meta-data/"),
+    "a redirect to a file": _redirect("file:///etc/passwd"),
+    "a redirect to itself": _redirect("/ipfs/"),
+    "a redirect elsewhere": _redirect("http://127.0.0.1:1/"),
+    "partial content": _status("206 Partial Content"),
+    "no content": _status("204 No Content", b""),
+    "bad request": _status("400 Bad Request"),
+    "unauthorized": _status("401 Unauthorized"),
+    "payment": _status("402 Payment Required"),
+    "forbidden": _status("403 Forbidden"),
+    "not found": _status("404 Not Found"),
+    "not acceptable": _status("406 Not Acceptable"),
+    "gone": _status("410 Gone"),
+    "for legal reasons": _status("451 Unavailable For Legal Reasons"),
+    "too many requests": _head("HTTP/1.1 429 Too Many", "Retry-After: 86400", "Content-Length: 0"),
+    "broken": _status("500 Internal Server Error"),
+    "not implemented": _status("501 Not Implemented"),
+    "bad gateway": _status("502 Bad Gateway", b"<html>nginx</html>"),
+    "gateway timeout": _status("504 Gateway Timeout"),
+}
+
+#: on one block only
+RAW_ONLY: dict[str, Behaviour] = {
+    "one byte too many": lambda c, a: _ok(c, a, a.body + b"x"),
+    "another good block": lambda c, a: _ok(c, a, b"a good block of another request"),
+    "a CAR of it": lambda c, a: _ok(c, a, _section(a.body)),
+    "twice": lambda c, a: _ok(c, a, a.body * 2),
+    "text of the CID": lambda c, a: _ok(c, a, str(a.cid).encode()),
+    "two MiB and one byte": lambda c, a: _ok(c, a, bytes(2 * MIB + 1)),
+}
+
+
+def _section(data: bytes, cid: bytes | None = None) -> bytes:
+    body = (bytes(of(RAW, data)) if cid is None else cid) + data
+    return varint.encode(len(body)) + body
+
+
+def _header_end(car: bytes) -> int:
+    length, end = varint.decode(car)
+    return end + length
+
+
+def _after_header(extra: bytes) -> Behaviour:
+    def say(connection: BinaryIO, answer: Answer) -> None:
+        end = _header_end(answer.body)
+        _ok(connection, answer, answer.body[:end] + extra + answer.body[end:])
+
+    return say
+
+
+def _with_header(header: bytes) -> Behaviour:
+    def say(connection: BinaryIO, answer: Answer) -> None:
+        rest = answer.body[_header_end(answer.body) :]
+        _ok(connection, answer, varint.encode(len(header)) + header + rest)
+
+    return say
+
+
+def _last_section(car: bytes) -> int:
+    """Where the last section begins."""
+    at = end = _header_end(car)
+    while end < len(car):
+        at = end
+        length, end = varint.decode(car, end)
+        end += length
+    return at
+
+
+_IDENTITY = b"\x01\x55\x00"
+_SHA512 = b"\x01\x55\x13\x40" + hashlib.sha512(b"data").digest()
+_LINK = b"\xd8\x2a\x58\x25\x00" + bytes(of(RAW, b"x"))
+
+#: on a CAR only
+CAR_ONLY: dict[str, Behaviour] = {
+    "a CARv2": _with_header(b"\xa1\x67version\x02"),
+    "no roots": _with_header(b"\xa2\x65roots\x80\x67version\x01"),
+    "two roots": _with_header(b"\xa2\x65roots\x82" + _LINK * 2 + b"\x67version\x01"),
+    "another root": _with_header(b"\xa2\x65roots\x81" + _LINK + b"\x67version\x01"),
+    "a header of rubbish": _with_header(b"rubbish" * 9),
+    "a huge header": lambda c, a: _ok(c, a, varint.encode(1 << 40) + a.body),
+    "a huge varint": _after_header(b"\xff" * 9 + b"\x01"),
+    "an endless varint": _after_header(b"\xff" * 4096),
+    "a huge section": _after_header(varint.encode(1 << 40)),
+    "an empty section": _after_header(b"\0"),
+    "a block of three MiB": _after_header(_section(bytes(3 * MIB))),
+    "an identity CID": _after_header(_section(b"", _IDENTITY + b"\x05hello")),
+    "an identity CID too long": _after_header(_section(b"", _IDENTITY + b"\xff\x7f" + bytes(16383))),
+    "a sha2-512 CID": _after_header(_section(b"data", _SHA512)),
+    "a CIDv0": _after_header(_section(b"data", b"\x12\x20" + hashlib.sha256(b"data").digest())),
+    "wrong bytes under a right CID": _after_header(_section(b"wrong", bytes(of(RAW, b"right")))),
+    "a hundred stray blocks": _after_header(b"".join(_section(bytes([n])) for n in range(100))),
+    "a thousand times the same stray block": _after_header(_section(b"again") * 1000),
+    "the last block missing": lambda c, a: _ok(c, a, a.body[: _last_section(a.body)]),
+    "only the header": lambda c, a: _ok(c, a, a.body[: _header_end(a.body)]),
+    "the last block first": lambda c, a: _ok(
+        c,
+        a,
+        a.body[: _header_end(a.body)]
+        + a.body[_last_section(a.body) :]
+        + a.body[_header_end(a.body) : _last_section(a.body)],
+    ),
+    "everything twice": lambda c, a: _ok(c, a, a.body + a.body[_header_end(a.body) :]),
+    "zeros behind it": lambda c, a: _ok(c, a, a.body + bytes(100)),
+    "another type": lambda c, a: send(c, a.body, kind="application/octet-stream"),
+}

@@ -1,0 +1,127 @@
+"""A gateway does what it likes: no wrong byte at the destination, nothing outside it, an end, a name."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.consume.fetch import Fetched, fetch
+from reconciler.consume.gateway import Gateway
+from reconciler.content.cid import RAW
+from reconciler.errors import BlockUnavailable
+from reconciler.net.deadline import Timeouts
+from reconciler.net.retry import NO_RETRY
+from reconciler.progress import QUIET
+from tests.consume.conftest import content, files
+from tests.hostile.gateway_behaviours import ANY, CAR_ONLY, RAW_ONLY
+from tests.support.dags import MemoryDag
+from tests.support.scripted_gateway import Answer, Behaviour, scripted_gateway
+from tests.support.shapes import Builder
+
+HASTY = Timeouts(connect=2.0, silence=0.3, total=0.8)
+LONGEST = 20.0  # seconds, for two sources, two strikes and a busy machine
+MEMORY = 32 << 20  # bytes
+
+RAW_CASES = [("leaf", name, behaviour) for name, behaviour in (ANY | RAW_ONLY).items()]
+CAR_CASES = [("car", name, behaviour) for name, behaviour in (ANY | CAR_ONLY).items()]
+TREE_CASES = [("tree", name, behaviour) for name, behaviour in (ANY | RAW_ONLY).items()]
+CASES = [*RAW_CASES, *CAR_CASES, *TREE_CASES]
+
+SPOILS: dict[str, Callable[[Answer], bool]] = {
+    "leaf": lambda answer: answer.cid.codec == RAW and not answer.is_car,
+    "car": lambda answer: answer.is_car,
+    "tree": lambda answer: answer.cid.codec != RAW and not answer.is_car,
+}
+
+
+@pytest.fixture(scope="module")
+def dag() -> MemoryDag:
+    build = Builder("hostile gateways")
+    return build.dag(
+        build.directory(
+            "", [build.file("model.bin", 40, 700), build.directory("sub", [build.file("small", 1, 20)])]
+        )
+    )
+
+
+def source(url: str) -> Gateway:
+    return Gateway(url, timeouts=HASTY, retry=NO_RETRY)
+
+
+def run(dag: MemoryDag, destination: Path, *urls: str) -> Fetched:
+    return fetch(dag.layout.root, destination, [source(url) for url in urls], QUIET, name="it")
+
+
+def nothing_wrong_is_kept(dag: MemoryDag, directory: Path) -> None:
+    """What lies staged has no byte that is neither a hole nor right, and there is nothing else."""
+    right = content(dag)
+    for path, data in files(directory).items():
+        assert path.startswith(".d.fetch-")
+        name = path.partition("/content/")[2]
+        assert len(data) == len(right[name])
+        assert all(byte in (0, good) for byte, good in zip(data, right[name], strict=True))
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(CASES) >= 160
+
+
+@pytest.mark.parametrize(
+    ("where", "behaviour"),
+    [pytest.param(where, case, id=f"{where}-{name}") for where, name, case in CASES],
+)
+def test_alone_it_ends_in_a_clear_error_or_in_the_right_bytes(
+    dag: MemoryDag, tmp_path: Path, where: str, behaviour: Behaviour
+) -> None:
+    started = time.monotonic()
+    with scripted_gateway(dag, behaviour, spoils=SPOILS[where], streams=where == "car") as gateway:
+        try:
+            run(dag, tmp_path / "d", gateway.url)
+        except BlockUnavailable as error:
+            assert gateway.url in str(error.hint), "the source is named"
+            assert not (tmp_path / "d").exists()
+            nothing_wrong_is_kept(dag, tmp_path)
+        else:
+            assert where == "car", "block by block it still served well"
+            assert files(tmp_path / "d") == content(dag)
+    assert time.monotonic() - started < LONGEST
+
+
+@pytest.mark.parametrize(
+    ("where", "behaviour"),
+    [pytest.param(where, case, id=f"{where}-{name}") for where, name, case in CASES],
+)
+@pytest.mark.slow
+def test_beside_a_good_one_it_does_no_harm(
+    dag: MemoryDag, tmp_path: Path, where: str, behaviour: Behaviour
+) -> None:
+    with (
+        scripted_gateway(dag, behaviour, spoils=SPOILS[where], streams=where == "car") as bad,
+        scripted_gateway(dag) as good,
+    ):
+        run(dag, tmp_path / "d", bad.url, good.url)
+    assert files(tmp_path / "d") == content(dag)
+
+
+@pytest.mark.parametrize("name", ["endless", "endless chunks", "endless head", "gzip bomb", "a huge length"])
+@pytest.mark.parametrize("where", ["leaf", "car"])
+def test_it_cannot_fill_the_memory(dag: MemoryDag, tmp_path: Path, where: str, name: str) -> None:
+    with scripted_gateway(dag, ANY[name], spoils=SPOILS[where], streams=where == "car") as gateway:
+        tracemalloc.start()
+        try:
+            with pytest.raises(BlockUnavailable) if where == "leaf" else _either():
+                run(dag, tmp_path / "d", gateway.url)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < MEMORY
+
+
+def _either() -> object:
+    from contextlib import suppress
+
+    return suppress(BlockUnavailable)
