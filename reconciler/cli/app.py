@@ -128,11 +128,16 @@ def apply(
 
 @app.command()
 @takes(options.settings)
-def status(settings: Settings, exit_code: ExitCodeFlag = False, as_json: Json = False) -> int:
+def status(
+    settings: Settings,
+    deals: Annotated[bool, typer.Option("--deals", help="Show every piece and every deal as well.")] = False,
+    exit_code: ExitCodeFlag = False,
+    as_json: Json = False,
+) -> int:
     """Show what every target holds of every version, and how that was checked."""
     from reconciler.cli.status_command import show_status
 
-    return show_status(settings, as_json=as_json, exit_code=exit_code)
+    return show_status(settings, deals=deals, as_json=as_json, exit_code=exit_code)
 
 
 @app.command()

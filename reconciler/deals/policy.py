@@ -7,7 +7,7 @@ successor is made in time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -65,6 +65,15 @@ class Place:
 
     writes: bool
     renews: bool
+
+
+def by_piece(pieces: Iterable[PieceCid], deals: Iterable[CheckedDeal]) -> dict[PieceCid, list[CheckedDeal]]:
+    """The deals of each of `pieces`, in their order; deals of other pieces are left out."""
+    found: dict[PieceCid, list[CheckedDeal]] = {piece: [] for piece in pieces}
+    for deal in deals:
+        if deal.piece in found:
+            found[deal.piece].append(deal)
+    return found
 
 
 def decide(policy: Policy | None, deals: Mapping[PieceCid, Sequence[CheckedDeal]], place: Place) -> Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.content.cid import Cid
-from reconciler.deals.policy import Decision, Place, Verdict, decide
+from reconciler.deals.policy import Decision, Place, Verdict, by_piece, decide
 from reconciler.index.model import Version
 from reconciler.loop.changes import Blocked, Change, Publish, Wait
 from reconciler.loop.select import Selection
@@ -17,8 +17,8 @@ def decision_of(version: Version, seen: Observation, able: Capabilities) -> Deci
     """What the policy says of the deals on a target that holds the version; None where there is none."""
     if version.deals is None or able.cut is None or seen.state is not State.HELD:
         return None
-    deals = {piece: [deal for deal in seen.deals if deal.piece == piece] for piece in seen.pieces}
-    return decide(version.deals, deals, Place(writes=able.takes_bytes, renews=able.renews_deals))
+    place = Place(writes=able.takes_bytes, renews=able.renews_deals)
+    return decide(version.deals, by_piece(seen.pieces, seen.deals), place)
 
 
 def needs_bytes(version: Version, seen: Observation, able: Capabilities) -> bool:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from reconciler.content.cid import Cid
+from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.interface import CheckedDeal
+from reconciler.deals.policy import Decision, Verdict
 from reconciler.index.model import Version
+from reconciler.loop.deals import decision_of
 from reconciler.loop.run import Run
 from reconciler.loop.select import Selection
 from reconciler.loop.world import Unreachable, World
@@ -16,7 +20,9 @@ from reconciler.targets.interface import State
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One version on one target. `root` is None while the version has no CID."""
+    """One version on one target. `root` is None while the version has no CID; `decision` is what its policy
+    says of the deals there, None where it has none.
+    """
 
     model: str
     version: str
@@ -27,6 +33,15 @@ class Holding:
     damaged: int = 0
     checked: str = ""
     detail: str = ""
+    pieces: tuple[PieceCid, ...] = ()
+    deals: tuple[CheckedDeal, ...] = ()
+    decision: Decision | None = None
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether it is whole there and has the deals it should have."""
+        satisfied = self.decision is None or self.decision.verdict is Verdict.SATISFIED
+        return self.state is State.HELD and self.root is not None and satisfied
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +54,8 @@ class Status:
 
     @property
     def in_sync(self) -> bool:
-        """Whether every version is whole wherever it should be."""
-        return all(holding.state is State.HELD and holding.root for holding in self.holdings)
+        """Whether every version is whole wherever it should be, with the deals it should have."""
+        return all(holding.in_sync for holding in self.holdings)
 
     @property
     def unknown(self) -> bool:
@@ -75,5 +90,12 @@ def _holding(version: Version, target: str, world: World) -> Holding:
         )
     seen = inventory.observations[root]
     return plain(
-        seen.state, labels=seen.labels, damaged=len(seen.damaged), checked=seen.checked, detail=seen.detail
+        seen.state,
+        labels=seen.labels,
+        damaged=len(seen.damaged),
+        checked=seen.checked,
+        detail=seen.detail,
+        pieces=seen.pieces,
+        deals=seen.deals,
+        decision=decision_of(version, seen, world.capabilities[target]),
     )

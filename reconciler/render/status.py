@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from reconciler.loop.status import Holding, Status
+from reconciler.render.deals import deals_document, deals_line, piece_lines
 from reconciler.render.text import Paint, no_colour
 from reconciler.render.words import plain
 from reconciler.targets.interface import State
@@ -34,6 +35,10 @@ def status_document(status: Status) -> dict[str, Any]:
                 "damaged": holding.damaged,
                 "checked": holding.checked,
                 "detail": holding.detail,
+                "pieces": deals_document(holding),
+                "policy": None
+                if holding.decision is None
+                else {"verdict": holding.decision.verdict.value, "reason": holding.decision.reason},
             }
             for holding in status.holdings
         ],
@@ -41,12 +46,14 @@ def status_document(status: Status) -> dict[str, Any]:
     }
 
 
-def status_text(status: Status, *, paint: Paint = no_colour) -> str:
-    """One line a version and target, grouped by model."""
+def status_text(status: Status, *, deals: bool = False, paint: Paint = no_colour) -> str:
+    """One line a version and target, grouped by model; with `deals` every piece and deal below."""
     lines = []
     for model, group in groupby(status.holdings, key=lambda holding: holding.model):
         lines.append(paint(plain(model), "bold"))
-        lines += [_line(holding, paint) for holding in group]
+        for holding in group:
+            lines.append(_line(holding, paint))
+            lines += [f"      {line}" for line in piece_lines(holding)] if deals else []
     states = Counter(holding.state.value for holding in status.holdings)
     told = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) or "nothing to keep"
     return "\n".join([*lines, "", paint(f"Status: {told}.", "bold")]).lstrip("\n") + "\n"
@@ -56,5 +63,5 @@ def _line(holding: Holding, paint: Paint) -> str:
     place = f"{holding.version} → {holding.target}"
     state = paint(f"{holding.state.value:<8}", _MARKS.get(holding.state, "!"))
     root = str(holding.root) if holding.root else "no CID yet"
-    why = "; ".join(text for text in (holding.checked, holding.detail) if text)
+    why = "; ".join(text for text in (holding.checked, holding.detail, deals_line(holding)) if text)
     return f"  {plain(place):<22} {state} {root}" + (paint(f"  ({plain(why)})", "dim") if why else "")
