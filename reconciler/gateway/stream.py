@@ -24,6 +24,7 @@ from reconciler.gateway.protocol import direct
 _SHORT = 64 << 10  # bytes of a body that is sent with its head
 _TURN = 16  # pieces that one body sends before others that wait get their turn
 _GATHER = 512 << 10  # small pieces are sent together, up to about this
+_MANY = 8  # a system takes about a thousand buffers at once, and few are sent quicker
 _PATIENCE = 1000  # milliseconds that a thread waits for a client; for one that was slow the event loop waits
 
 
@@ -91,13 +92,16 @@ class Sender:
             try:
                 if not await self._long(answer, connection.scope):
                     return
-            except OSError:  # the client has hung up
+            except ConnectionError:  # the client has hung up
                 return
             except _Stalled:
                 cut_off(path, f"the client took nothing for {self._stall:g} seconds")
                 return
             except ReconcilerError as error:
                 cut_off(path, error.message)
+                return
+            except OSError as error:
+                cut_off(path, (error.strerror or str(error)).lower())
                 return
         self._metrics.sent(len(short))
         await connection.send({"type": "http.response.body", "body": short})
@@ -182,7 +186,7 @@ def _write(body: _Body) -> bool:
 
 
 def _next(body: Iterator[bytes | memoryview]) -> list[bytes | memoryview]:
-    """The next pieces, about _GATHER bytes together; none at the end."""
+    """The next pieces, about _GATHER bytes together; none at the end. Many small ones become one."""
     pieces: list[bytes | memoryview] = []
     size = 0
     for piece in body:
@@ -190,4 +194,4 @@ def _next(body: Iterator[bytes | memoryview]) -> list[bytes | memoryview]:
         size += len(piece)
         if size >= _GATHER:
             break
-    return pieces
+    return [b"".join(pieces)] if len(pieces) > _MANY else pieces

@@ -14,6 +14,15 @@ PIECES = (
 )
 """The piece hashers of the clients of Filecoin: one in Rust, as WASM, and one in JavaScript."""
 
+READERS = (
+    "ipfs-car@3.1.0",
+    "@helia/verified-fetch@3.2.3",
+    "@helia/http@2.2.1",
+    "@helia/block-brokers@4.2.4",
+    "@helia/routers@3.1.3",
+)
+"""Clients of a trustless gateway: one unpacks CARs, the other fetches and verifies block by block."""
+
 
 def npm_packages(packages: tuple[str, ...]) -> Path | None:
     """A directory with `packages` (name@version) in its node_modules; None where npm cannot bring them."""
