@@ -8,7 +8,7 @@ that refuses or asks for a pause is asked nothing more in this check.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -26,10 +26,12 @@ from reconciler.net.secret import Secret
 
 _THREADS = 4
 _CLAIMS_LIMIT = 256 << 20  # bytes; a large provider has a million claims of 250 bytes each
+_PATIENCE = 3  # answers that are none, until a node is left alone
 _MAX = 1 << 62
 _ANSWERED = (200, 500)  # nodes tell the error of a call with either
 _HINT = "is this the JSON-RPC address of a Lotus or Forest node, ending in /rpc/v1?"
 
+Hook = Callable[[dict[str, object]], object]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -72,13 +74,24 @@ class LotusRpc:
             self._number(state, "SlashEpoch", -1),
         )
 
-    def claims(self, provider: str) -> tuple[DirectClaim, ...]:
-        """Everything `provider` took on by direct data onboarding; nothing for one that never did."""
-        answer = self._call("Filecoin.StateGetClaims", [provider, None], limit=_CLAIMS_LIMIT)
+    def claims(self, provider: str, wanted: Collection[PieceRoot]) -> tuple[DirectClaim, ...]:
+        """What `provider` took on of the `wanted` pieces by direct data onboarding.
+
+        The node can only list all claims of a provider, which may be a million: the others are dropped while
+        the list is read.
+        """
+        links = {str(root) for root in wanted}
+
+        def slim(value: dict[str, object]) -> object:
+            data = value.get("Data")
+            unwanted = isinstance(data, dict) and isinstance(data.get("/"), str) and data["/"] not in links
+            return None if unwanted else value
+
+        answer = self._call("Filecoin.StateGetClaims", [provider, None], limit=_CLAIMS_LIMIT, hook=slim)
         if answer is None:
             return ()
-        claims = self._object(answer, "a map of claims")
-        return tuple(self._claim(self._object(claim, "a claim")) for claim in claims.values())
+        claims = self._object(answer, "a map of claims").values()
+        return tuple(self._claim(self._object(claim, "a claim")) for claim in claims if claim is not None)
 
     def _claim(self, claim: Mapping[str, object]) -> DirectClaim:
         return DirectClaim(
@@ -95,7 +108,9 @@ class LotusRpc:
         """Close connections. May be called twice."""
         self._http.close()
 
-    def _call(self, method: str, parameters: list[object], limit: int = 8 << 20) -> object:
+    def _call(
+        self, method: str, parameters: list[object], limit: int = 8 << 20, hook: Hook | None = None
+    ) -> object:
         """The result of one call. Raises Rejected with the node's own words for an error it answers."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
         response = self._http.request(
@@ -103,7 +118,7 @@ class LotusRpc:
         )
         if response.status == 500 and not response.body.lstrip().startswith(b"{"):
             raise Transient(self.name, "failed (HTTP 500)", status=500)
-        answer = self._object(response.json(), "a JSON-RPC answer")
+        answer = self._object(response.json(hook), "a JSON-RPC answer")
         if answer.get("error") is not None:
             error = self._object(answer["error"], "a JSON-RPC error")
             words = clean(str(error.get("message")), self._http.secrets)
@@ -159,15 +174,20 @@ def open_rpc(
     return LotusRpc(HttpClient(base, name=name, auth=auth, timeouts=timeouts, budget=budget), path)
 
 
-def ask(rpc: LotusRpc, deals: Iterable[int], providers: Iterable[str]) -> ChainAnswers:
-    """What the chain says of these deals and providers, each asked once. Never raises for a sick node."""
+def ask(rpc: LotusRpc, deals: Iterable[int], direct: Mapping[str, Collection[PieceRoot]]) -> ChainAnswers:
+    """What the chain says of these `deals`, and of the pieces that providers keep without one (`direct`).
+
+    Each deal and each provider is asked for once. Never raises for a sick node.
+    """
     refused = _Refusal()
     head = refused.ask(lambda _: rpc.head(), 0)
     if isinstance(head, Unanswered):
         refused.because = head
     with ThreadPoolExecutor(_THREADS, "chain") as threads:
         known = _each(threads, sorted(set(deals)), lambda number: refused.ask(rpc.deal, number))
-        claimed = _each(threads, sorted(set(providers)), lambda name: refused.ask(rpc.claims, name))
+        claimed = _each(
+            threads, sorted(direct), lambda name: refused.ask(lambda key: rpc.claims(key, direct[key]), name)
+        )
     return ChainAnswers(head, known, claimed)
 
 
@@ -176,10 +196,11 @@ def _each(threads: ThreadPoolExecutor, keys: list[K], question: Callable[[K], V]
 
 
 class _Refusal:
-    """Remembers that the node refused, so that it is asked nothing more."""
+    """Remembers that the node refused, or answers nonsense, so that it is asked nothing more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._nonsense = 0
         self.because: Unanswered | None = None
 
     def ask(self, question: Callable[[K], V], key: K) -> V | Unanswered:
@@ -190,6 +211,9 @@ class _Refusal:
         except Rejected as error:  # a no to this question; the next one may be answered
             return Unanswered(error.message, error.hint or "")
         except Outcome as error:
+            found = Unanswered(error.message, error.hint or "")
             with self._lock:
-                self.because = Unanswered(error.message, error.hint or "")
-            return self.because
+                self._nonsense += isinstance(error, Stalled)
+                if not isinstance(error, Stalled) or self._nonsense >= _PATIENCE:
+                    self.because = found
+            return found

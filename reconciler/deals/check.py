@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reconciler.content.piece_cid import PieceRoot
 from reconciler.deals.chain import LotusRpc, ask
 from reconciler.deals.interface import CheckedDeal, DealClaim, Stage
 from reconciler.deals.judge import Terms, judge
@@ -18,9 +19,9 @@ def check_deals(claims: Sequence[DealClaim], rpc: LotusRpc | None, terms: Terms)
     made = [claim for claim in claims if claim.stage is Stage.DEAL]
     answers = None
     if rpc is not None and made:
-        answers = ask(
-            rpc,
-            (claim.deal_id for claim in made if claim.deal_id is not None),
-            (claim.provider for claim in made if claim.deal_id is None and claim.provider is not None),
-        )
+        direct: dict[str, set[PieceRoot]] = {}
+        for claim in made:
+            if claim.deal_id is None and claim.provider is not None:
+                direct.setdefault(claim.provider, set()).add(claim.subject.v1)
+        answers = ask(rpc, (claim.deal_id for claim in made if claim.deal_id is not None), direct)
     return tuple(judge(claim, answers, terms) for claim in claims)

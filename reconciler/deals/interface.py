@@ -64,6 +64,11 @@ class DealClaim:
     deal_id: int | None = None
     detail: str = ""  #: what the service says besides, such as why there is no proof
 
+    @property
+    def subject(self) -> PieceCid:
+        """The piece that lies in the deal: the aggregate, or the piece itself."""
+        return self.piece if self.inclusion is None else self.inclusion.aggregate
+
 
 class DealState(StrEnum):
     """What one deal is worth after checking; the closed set of states."""

@@ -7,10 +7,9 @@ only could not be asked leaves it `claimed`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.answers import ChainAnswers, DirectClaim, MarketDeal, Unanswered
 from reconciler.deals.epochs import Chain, in_epochs
 from reconciler.deals.inclusion import verify
@@ -35,14 +34,14 @@ class Terms:
 def judge(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> CheckedDeal:
     """The state of one claim; `answers` is None where no RPC is configured."""
     found = _judge(claim, answers, terms)
-    subject = _subject(claim) if claim.stage in (Stage.AGGREGATED, Stage.DEAL) else None
+    subject = claim.subject if claim.stage in (Stage.AGGREGATED, Stage.DEAL) else None
     return CheckedDeal(
         claim.piece,
         found.state,
         found.by,
         terms.now,
         aggregate=subject,
-        provider=claim.provider,
+        provider=claim.provider or found.provider,
         deal_id=claim.deal_id,
         until=found.until,
         detail=found.detail,
@@ -56,11 +55,7 @@ class _Finding:
     by: CheckedBy
     detail: str = ""
     until: int | None = None
-
-
-def _subject(claim: DealClaim) -> PieceCid:
-    """The piece that a deal is about: the aggregate, or the piece itself."""
-    return claim.piece if claim.inclusion is None else claim.inclusion.aggregate
+    provider: str | None = None  #: as the chain says, where the claim does not
 
 
 def _judge(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> _Finding:
@@ -142,11 +137,11 @@ def _market(claim: DealClaim, deal: MarketDeal, head: int, terms: Terms) -> _Fin
         return _Finding(
             DealState.LOST, CheckedBy.CHAIN, f"not sealed until {_when(deal.start, terms)}, as agreed"
         )
-    return _running(head, deal.end, terms)
+    return replace(_running(head, deal.end, terms), provider=deal.provider)
 
 
 def _direct(claim: DealClaim, claims: tuple[DirectClaim, ...], head: int, terms: Terms) -> _Finding:
-    subject = _subject(claim)
+    subject = claim.subject
     fitting = [
         each
         for each in claims
@@ -180,7 +175,7 @@ def _running(head: int, end: int, terms: Terms) -> _Finding:
 
 def _contradiction(claim: DealClaim, deal: MarketDeal, head: int) -> str | None:
     """What the chain says of the deal that cannot be if the claim is true."""
-    subject, number = _subject(claim), deal.deal_id
+    subject, number = claim.subject, deal.deal_id
     if not subject.is_tree(deal.piece, deal.padded_size):
         return (
             f"deal {number} on the chain is of {deal.piece} with {deal.padded_size} bytes, "

@@ -102,7 +102,7 @@ def decide(policy: Policy | None, deals: Mapping[PieceCid, Sequence[CheckedDeal]
 def _decide(policy: Policy, deals: Sequence[CheckedDeal], place: Place) -> Decision:
     """What to do about one piece."""
     good = {(deal.provider, deal.deal_id, deal.aggregate): deal for deal in deals if deal.state in COUNTS}
-    providers = {deal.provider for deal in good.values()}
+    providers = {deal.provider for deal in good.values()} - {None}
     unconfirmed = any(deal.state is DealState.CLAIMED for deal in good.values())
     if len(good) >= policy.min and len(providers) >= policy.providers:
         return Decision(Verdict.SATISFIED, unconfirmed=unconfirmed)

@@ -34,12 +34,12 @@ class Response:
             _reason(self.body) or ("" if is_html(self.headers, self.body) else self.text), self.secrets
         )
 
-    def json(self) -> object:
-        """The body as one JSON value.
+    def json(self, hook: Callable[[dict[str, object]], object] | None = None) -> object:
+        """The body as one JSON value; `hook` replaces each object as it is read, as in `json.loads`.
 
         Raises Stalled for a web page, Transient when it is cut off or no JSON.
         """
-        return parse_json(self.peer, self.headers, self.body)
+        return parse_json(self.peer, self.headers, self.body, hook)
 
     def json_lines(self) -> Iterator[object]:
         """The body as JSON values, one a line (NDJSON); an empty body has none. Raises as `json` does."""
@@ -61,12 +61,17 @@ class Stream:
     pieces: Callable[[int], Iterator[bytes]]
 
 
-def parse_json(peer: str, headers: Mapping[str, str], body: bytes) -> object:
+def parse_json(
+    peer: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    hook: Callable[[dict[str, object]], object] | None = None,
+) -> object:
     """`body` as JSON. Raises Stalled for a web page, Transient when it is cut off or no JSON at all."""
     if is_html(headers, body):
         raise Stalled(peer, "answered with a web page where JSON was expected", hint=_PROXY_HINT)
     try:
-        value: object = json.loads(body)
+        value: object = json.loads(body, object_hook=hook)
     except (ValueError, RecursionError):
         raise Transient(
             peer, "answered with something that is not JSON, or was cut off", hint=_PROXY_HINT

@@ -196,6 +196,10 @@ def test_a_node_of_another_network_is_not_believed() -> None:
     assert "calibration" in found.detail
 
 
+def test_a_provider_that_the_service_does_not_name_is_the_chains() -> None:
+    assert judge(claim(provider=None), answers(), TERMS).provider == PROVIDER
+
+
 def test_a_piece_that_is_in_its_deal_by_itself_needs_no_inclusion_proof() -> None:
     own = PIECES[2]
     deal = replace(DEAL, piece=own.v1, padded_size=own.padded_size)
