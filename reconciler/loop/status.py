@@ -11,7 +11,7 @@ from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
 from reconciler.deals.policy import Decision, Verdict
 from reconciler.index.model import Version
-from reconciler.loop.deals import decision_of
+from reconciler.loop.deals import decision_of, nowhere, unconfirmed
 from reconciler.loop.run import Run
 from reconciler.loop.select import Selection
 from reconciler.loop.world import Unreachable, World
@@ -46,16 +46,22 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """All holdings, as the index lists the versions."""
+    """All holdings, as the index lists the versions.
+
+    `unmet` are policies that no target of a version can meet, `notes` what else a user should know, both in
+    words.
+    """
 
     index_id: str
     check: str
     holdings: tuple[Holding, ...]
+    unmet: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def in_sync(self) -> bool:
         """Whether every version is whole wherever it should be, with the deals it should have."""
-        return all(holding.in_sync for holding in self.holdings)
+        return not self.unmet and all(holding.in_sync for holding in self.holdings)
 
     @property
     def unknown(self) -> bool:
@@ -66,7 +72,14 @@ class Status:
 def look(run: Run) -> Status:
     """Observe everything `run` selects."""
     world = run.observe()
-    return Status(run.index.id, run.settings.check.value, tuple(_holdings(run.selection, world)))
+    missing = {version.ref: nowhere(version, run.selection, world) for version in run.selection.kept}
+    return Status(
+        run.index.id,
+        run.settings.check.value,
+        tuple(_holdings(run.selection, world)),
+        unmet=tuple(f"{ref}: {blocked.reason}" for ref, blocked in missing.items() if blocked),
+        notes=tuple(unconfirmed(run.selection, world)),
+    )
 
 
 def _holdings(selection: Selection, world: World) -> Iterator[Holding]:

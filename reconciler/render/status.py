@@ -43,6 +43,8 @@ def status_document(status: Status) -> dict[str, Any]:
             for holding in status.holdings
         ],
         "summary": {state.value: states.get(state, 0) for state in State},
+        "unmet": list(status.unmet),
+        "notes": list(status.notes),
     }
 
 
@@ -54,6 +56,8 @@ def status_text(status: Status, *, deals: bool = False, paint: Paint = no_colour
         for holding in group:
             lines.append(_line(holding, paint))
             lines += [f"      {line}" for line in piece_lines(holding)] if deals else []
+    lines += [f"{paint('!', '!')} {plain(text)}" for text in status.unmet]
+    lines += [f"note: {plain(text)}" for text in status.notes]
     states = Counter(holding.state.value for holding in status.holdings)
     told = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) or "nothing to keep"
     return "\n".join([*lines, "", paint(f"Status: {told}.", "bold")]).lstrip("\n") + "\n"

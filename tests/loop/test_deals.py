@@ -16,7 +16,7 @@ from reconciler.deals.interface import CheckedBy, CheckedDeal, DealState
 from reconciler.errors import PeerError
 from reconciler.loop.changes import Blocked
 from reconciler.progress import Progress
-from reconciler.targets.interface import Capabilities, Check, Delivery, Expected, Inventory
+from reconciler.targets.interface import Capabilities, Check, Delivery, Expected, Inventory, State
 from tests.loop.test_pieces import CUT, FILES
 from tests.support.memory_target import MemoryTarget
 from tests.support.releases import Releases, kinds, states, with_memory
@@ -173,6 +173,25 @@ def test_a_policy_that_no_target_can_keep_blocks_the_plan(tmp_path: Path) -> Non
     assert isinstance(change, Blocked)
     assert "none of its targets makes any" in change.reason
     assert kinds(releases.plan(only=("m",))) == [("blocked", "m@1.0.0", None)]
+
+
+def test_a_status_is_in_sync_only_with_the_deals_that_should_be_there(tmp_path: Path) -> None:
+    target = DealTarget()
+    releases = released(tmp_path, target, TWO, ACTIVE, CLAIMED)
+    status = releases.status()
+    assert status.in_sync
+    assert status.notes == ("filecoin: deals of 1 version are only claimed: no chain confirmed them",)
+    target.states = [ACTIVE]
+    status = releases.status()
+    assert not status.in_sync
+    assert status.holdings[0].decision is not None
+    assert status.holdings[0].state is State.HELD
+
+
+def test_a_status_tells_a_policy_that_no_target_can_meet(tmp_path: Path) -> None:
+    status = released(tmp_path, MemoryTarget("a"), TWO).status()
+    assert not status.in_sync
+    assert status.unmet == ("m@1.0.0: the policy asks for 2 deals, and none of its targets makes any",)
 
 
 def test_a_target_that_cannot_be_looked_at_is_unknown_and_nothing_is_published(tmp_path: Path) -> None:
