@@ -131,13 +131,26 @@ def apply(
 def status(
     settings: Settings,
     deals: Annotated[bool, typer.Option("--deals", help="Show every piece and every deal as well.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the providers that routing names for leaves, and hash them.")
+    ] = False,
+    router: Annotated[
+        str | None, typer.Option("--router", metavar="URL", help="The delegated router that --probe asks.")
+    ] = None,
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Probe addresses of this machine and of private networks too."),
+    ] = False,
     exit_code: ExitCodeFlag = False,
     as_json: Json = False,
 ) -> int:
     """Show what every target holds of every version, and how that was checked."""
-    from reconciler.cli.status_command import show_status
+    from reconciler.cli.status_command import Probing, show_status
 
-    return show_status(settings, deals=deals, as_json=as_json, exit_code=exit_code)
+    if not probe and (router is not None or allow_private):
+        raise UsageError("--router and --allow-private go with --probe")
+    probing = Probing(router, allow_private) if probe else None
+    return show_status(settings, deals=deals, probing=probing, as_json=as_json, exit_code=exit_code)
 
 
 @app.command()

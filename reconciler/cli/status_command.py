@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
+from dataclasses import dataclass
 
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
+from reconciler.loop.probing import Probed
 from reconciler.loop.run import Run
 from reconciler.loop.settings import Settings
 from reconciler.loop.status import Status, look
+from reconciler.render.probes import probes_document, probes_text
 from reconciler.render.status import status_document, status_text
 
 
-def show_status(settings: Settings, *, deals: bool, as_json: bool, exit_code: bool) -> int:
-    """Observe, and show every version on every target, in order or not."""
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """How providers are probed: through which router (None: the default), and at private addresses too?"""
+
+    router: str | None
+    allow_private: bool
+
+
+def show_status(
+    settings: Settings, *, deals: bool, probing: Probing | None, as_json: bool, exit_code: bool
+) -> int:
+    """Observe, and show every version on every target, in order or not; then probe, if that is asked for."""
     settings.layout.make_state()
     with out.progress() as progress, Run(settings, os.environ, progress) as run:
         status: Status = look(run)
+        probed = None if probing is None else _probe(run, probing)
     if as_json:
-        out.result_json(status_document(status))
+        document = status_document(status)
+        if probed is not None:
+            document["probes"] = probes_document(probed)
+        out.result_json(document)
     else:
         out.result(status_text(status, deals=deals, paint=out.paint()))
-    if status.unknown:
+        if probed is not None:
+            out.result("\n" + probes_text(probed, out.paint()))
+    if status.unknown or any(one.problem for one in probed or ()):
         return ExitCode.PARTIAL
     return ExitCode.PENDING if exit_code and not status.in_sync else ExitCode.OK
+
+
+def _probe(run: Run, probing: Probing) -> tuple[Probed, ...]:
+    from random import Random
+
+    from reconciler.loop.probing import probe_versions
+    from reconciler.probes.probe import Terms
+    from reconciler.probes.routing import DEFAULT_ROUTER, Router
+
+    terms = Terms(allow_private=probing.allow_private)
+    with closing(Router(probing.router or DEFAULT_ROUTER)) as router:
+        return probe_versions(run, router, terms, Random())  # noqa: S311 - a sample, not a secret

@@ -16,6 +16,7 @@ class Address:
     text: str
     loopback: bool
     encrypted: bool
+    host: str = ""
 
     def join(self, path: str) -> str:
         """The URL of `path`, which is below the base URL's own path."""
@@ -46,7 +47,7 @@ def parse_address(url: str, what: str = "URL") -> Address:
         raise UsageError(
             f"{what}{shown} has something behind its path", hint="leave out everything from '?' or '#' on"
         )
-    return Address(url.rstrip("/"), _is_loopback(parts.hostname), parts.scheme == "https")
+    return Address(url.rstrip("/"), _is_loopback(parts.hostname), parts.scheme == "https", parts.hostname)
 
 
 def _split(url: str) -> tuple[SplitResult | None, bool]:

@@ -52,7 +52,8 @@ class HttpClient:
     with `repeatable` may reach the peer more than once; every other call is sent again only when certainly
     nothing of it got there, or when the peer asked for a pause instead of doing it. `rejects` tells a
     considered no, which is Rejected and not sent again, from a failure, where a peer says both with one
-    status.
+    status. `public_only` refuses to connect to addresses of this machine and of private networks, for base
+    URLs that the user did not give.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class HttpClient:
         sleep: Callable[[float], None] = time.sleep,
         on_retry: Callable[[str], None] | None = None,
         rejects: Callable[[Response], bool] | None = None,
+        public_only: bool = False,
     ) -> None:
         self.name = name
         self.address = parse_address(base_url, f"the address of {name}")
@@ -84,10 +86,12 @@ class HttpClient:
         self._http = httpx.Client(
             headers=headers,
             follow_redirects=False,
-            trust_env=not self.address.loopback,  # no proxy has business between us and this machine
+            trust_env=not (
+                self.address.loopback or public_only
+            ),  # no proxy has business between us and this machine
             transport=transport,
         )
-        hold(self._http)
+        hold(self._http, public_only=public_only)
 
     def close(self) -> None:
         """Close all connections. May be called twice."""
@@ -237,23 +241,23 @@ class HttpClient:
         try:
             yield
         except DeadlinePassed:
-            raise Transient(self.name, "took too long altogether") from None
+            raise Transient(self.name, "took too long altogether", timed_out=True) from None
         except httpx.ConnectTimeout:
-            raise self._unreachable("no answer in time") from None
+            raise self._unreachable("no answer in time", timed_out=True) from None
         except httpx.ConnectError as error:
             raise self._unreachable(self._cause(error)) from None
         except httpx.WriteTimeout:
             hint = "something in the peer is stuck; restart it and run again"
             raise Stalled(self.name, "takes no more bytes", hint=hint) from None
         except httpx.TimeoutException:
-            raise Transient(self.name, "was silent for too long") from None
+            raise Transient(self.name, "was silent for too long", timed_out=True) from None
         except httpx.TransportError as error:
             raise Transient(self.name, f"the connection broke ({self._cause(error)})") from None
 
-    def _unreachable(self, why: str) -> Transient:
+    def _unreachable(self, why: str, *, timed_out: bool = False) -> Transient:
         hint = f"is it running, and is {self.address.text} its address?"
         message = f"cannot be reached at {self.address.text} ({why})"
-        return Transient(self.name, message, hint=hint, reached=False)
+        return Transient(self.name, message, hint=hint, reached=False, timed_out=timed_out)
 
     def _cause(self, error: BaseException) -> str:
         """The innermost wording, which says what the system said."""

@@ -16,6 +16,8 @@ from typing import Any
 import httpcore
 import httpx
 
+from reconciler.net.reach import public_address
+
 _SLICE = 1 << 18  # bytes written between two looks at whether the peer has answered
 
 _current = threading.local()
@@ -108,8 +110,9 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self) -> None:
+    def __init__(self, *, public_only: bool) -> None:
         self._inner = httpcore.SyncBackend()
+        self._public_only = public_only
 
     def connect_tcp(
         self,
@@ -119,16 +122,31 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
+        if self._public_only:
+            # The address that was checked is the one that is connected to: a name may mean another one later.
+            host = _checked(host, port)
         with _named():
             return _Stream(
                 self._inner.connect_tcp(host, port, remaining(timeout), local_address, socket_options)
             )
 
 
-def hold(client: httpx.Client) -> None:
-    """Make every connection of `client` keep the deadlines of its threads."""
+def _checked(host: str, port: int) -> str:
+    try:
+        address = public_address(host, port)
+    except OSError as error:
+        raise httpcore.ConnectError(error.strerror or str(error)) from None
+    if address is None:
+        raise httpcore.ConnectError("its address is not a public one")
+    return address
+
+
+def hold(client: httpx.Client, *, public_only: bool = False) -> None:
+    """Make every connection of `client` keep the deadlines of its threads, and go to public addresses only
+    where that is asked for.
+    """
     # httpx has no public way to say which network backend its pools use; tests/net/test_client.py drips a
     # header to see that this still works.
     for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
         if isinstance(transport, httpx.HTTPTransport):
-            transport._pool._network_backend = _Backend()  # noqa: SLF001
+            transport._pool._network_backend = _Backend(public_only=public_only)  # noqa: SLF001

@@ -42,7 +42,11 @@ class Outcome(PeerError):
 
 
 class Transient(Outcome):
-    """It may work when asked again. `reached` is False when certainly nothing of the request got there."""
+    """It may work when asked again.
+
+    `reached` is False when certainly nothing of the request got there, `timed_out` is True when a time limit
+    ended it.
+    """
 
     may_retry = True
 
@@ -54,9 +58,11 @@ class Transient(Outcome):
         hint: str | None = None,
         status: int | None = None,
         reached: bool = True,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(peer, message, hint=hint, status=status)
         self.reached = reached
+        self.timed_out = timed_out
 
 
 class Waiting(Outcome):
