@@ -5,11 +5,29 @@ bytes really are, shows the difference, and closes it. The rooms, from the groun
 
     errors, progress      the exception tree; what long work reports
     content, net          directory <-> blocks <-> CAR; the one HTTP layer
-    index, forges         what git wants; where pull requests are opened
+    index, forges, deals  what git wants; where pull requests are opened; is a piece really stored?
     targets               places that hold bundles, behind one small interface
     loop                  observe, plan, safety, apply, propose
+    consume, gateway      fetch and verify; serve what stores hold
     render                plan and report as text, JSON and Markdown
     cli                   flags -> objects -> exit code
+
+For programs that load models: `reconciler.resolve` and `reconciler.fetch` (see `reconciler.api`).
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.api import Resolution, Sources, fetch, resolve
+
 __version__ = "0.1.0"
+__all__ = ["Resolution", "Sources", "__version__", "fetch", "resolve"]
+
+
+def __getattr__(name: str) -> object:
+    """The Python interface, loaded when it is used, so that the command starts quickly."""
+    if name in __all__:
+        from reconciler import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

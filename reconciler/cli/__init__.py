@@ -54,10 +54,10 @@ def _run() -> int:
     plain = plain_resolve(sys.argv[1:])
     if plain is None:
         return _run_command_line()
-    from reconciler.cli.places import find_layout
     from reconciler.cli.resolve_command import show_resolution
+    from reconciler.places import find_reading
 
-    return show_resolution(find_layout(plain.directory), plain.ref, as_json=plain.as_json)
+    return show_resolution(find_reading(plain.directory), plain.ref, as_json=plain.as_json)
 
 
 def _run_command_line() -> int:

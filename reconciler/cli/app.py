@@ -9,6 +9,7 @@ import typer
 from reconciler.cli import options
 from reconciler.cli.index_app import index_app
 from reconciler.cli.options import ExitCodeFlag, Json, takes
+from reconciler.cli.reader_app import reader_app
 from reconciler.cli.serve_app import serve_app
 from reconciler.errors import UsageError
 from reconciler.loop.settings import Settings
@@ -187,5 +188,6 @@ def adopt(
     return adopt_pins(settings, take=take, every=every, as_json=as_json)
 
 
+app.add_typer(reader_app)
 app.add_typer(index_app)
 app.add_typer(serve_app)

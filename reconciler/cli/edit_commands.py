@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.cli import output as out
-from reconciler.cli.places import INDEX
 from reconciler.content.scan import scan
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.edits import add_version, write_edit
 from reconciler.index.load import load_index
 from reconciler.loop.settings import Layout
+from reconciler.places import INDEX
 from reconciler.render.words import count, size
 
 

@@ -3,132 +3,88 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reconciler.api import Sources, found
 from reconciler.cli import output as out
+from reconciler.consume import hugging_face
 from reconciler.consume.content_cache import ContentCache, default_cache
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.local import car_source, kubo_source, store_source, target_source
-from reconciler.consume.sources import Source
+from reconciler.consume.lock_file import read_lock
 from reconciler.content.cid import Cid
-from reconciler.errors import BlockUnavailable, ExitCode, ReconcilerError, UsageError
+from reconciler.errors import ExitCode, UsageError
 from reconciler.index.model import Version
-from reconciler.index.resolve import parse_ref, resolve
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Layout, Settings
-from reconciler.progress import Progress
+from reconciler.loop.settings import Layout
 from reconciler.render.words import count, size
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where to look for blocks, as the user named it; without any, the targets of the repository."""
-
-    gateways: Sequence[str] = ()
-    stores: Sequence[Path] = ()
-    nodes: Sequence[str] = ()
-    cars: Sequence[Path] = ()
-    caches: Sequence[Path] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.gateways or self.stores or self.nodes or self.cars or self.caches)
 
 
 def fetch_version(
     layout: Layout | None,
     ref: str,
     destination: Path,
-    places: Places,
+    sources: Sources,
     *,
     include: Sequence[str],
     exclude: Sequence[str],
+    hugging_face_name: str | None,
+    lock: Path | None,
     no_cache: bool,
     as_json: bool,
 ) -> int:
     """Fetch what `ref` names to `destination`, and say what came from where.
 
-    `layout` is None where there is no index; then `ref` is a CID.
+    `layout` is None where there is no index; then `ref` is a CID or is in `lock`. With `hugging_face_name`
+    the destination is a cache of huggingface_hub, and the files go where it looks for that repository.
     """
-    with out.progress() as progress, ExitStack() as stack:
-        root, version, sources = stack.enter_context(_found(layout, ref, places, progress))
+    wanted = ref if lock is None else str(_locked(lock, ref))
+    with (
+        out.progress() as progress,
+        found(layout, wanted, sources, progress) as (root, version, opened, warnings),
+    ):
+        for warning in warnings:
+            out.warn(warning)
         caches = [] if no_cache else [ContentCache(default_cache(os.environ))]
-        caches += [ContentCache(directory, writable=False) for directory in places.caches]
+        caches += [ContentCache(directory, writable=False) for directory in sources.caches]
+        repo = hugging_face.repository(destination, hugging_face_name) if hugging_face_name else None
         done = fetch(
             root,
-            destination,
-            sources,
+            destination if repo is None else hugging_face.snapshot(repo, root),
+            opened,
             progress,
             name=version.ref if version else str(root),
             include=include,
             exclude=exclude,
             caches=caches,
         )
+        if repo is not None:
+            hugging_face.name_it(repo, root, _names(ref, version))
     if as_json:
         out.result_json(fetch_document(done, version))
     else:
         _tell(done)
-        out.result(str(destination))
+        out.result(str(destination if repo is None else done.destination))
     return ExitCode.OK
 
 
-@contextmanager
-def _found(
-    layout: Layout | None, ref: str, places: Places, progress: Progress
-) -> Iterator[tuple[Cid, Version | None, list[Source]]]:
-    wanted = parse_ref(ref)
-    if layout is None:
-        if wanted.cid is None:
-            raise UsageError(f"{ref!r} needs an index, and there is none here", hint="name one with --index")
-        yield wanted.cid, None, _named(places, wanted.cid, progress)
-        return
-    layout.make_state()
-    with Run(Settings(layout), os.environ, progress) as run:
-        found = resolve(run.index, wanted)
-        for warning in found.warnings:
-            out.warn(warning)
-        if places:
-            yield found.cid, found.version, _named(places, found.cid, progress)
-            return
-        names = list(found.version.targets if found.version else run.targets)
-        sources: list[Source] = []
-        reasons: list[str] = []
-        for target in (run.targets[name] for name in names if name in run.targets):
-            try:
-                sources.append(target_source(target, found.cid))
-            except ReconcilerError as error:
-                reasons.append(error.message)
-        if not sources:
-            raise BlockUnavailable(
-                f"no target of this repository can give {found.cid}",
-                hint="; ".join(reasons) or "name a source: --gateway, --kubo, --store or --car",
-            )
-        yield found.cid, found.version, sources
+def _locked(lock: Path, ref: str) -> Cid:
+    """What the lock says of `ref`, as it was asked for or as it was resolved, and nothing else."""
+    entries = read_lock(lock)
+    entry = entries.get(ref) or next(
+        (each for each in entries.values() if ref == f"{each.model}@{each.version}"), None
+    )
+    if entry is None:
+        known = ", ".join(entries) or "nothing"
+        raise UsageError(f"{ref!r} is not in {str(lock)!r}, which has {known}", hint=f"reconcile lock {ref}")
+    return entry.cid
 
 
-def _named(places: Places, root: Cid, progress: Progress) -> list[Source]:
-    """The sources that the user named, those on this machine first."""
-    from reconciler.consume.gateway import Gateway
-
-    sources: list[Source] = []
-    reasons: list[str] = []
-    for directory in places.stores:
-        try:
-            sources.append(store_source(directory, root))
-        except BlockUnavailable as error:
-            reasons.append(error.message)
-    sources += [car_source(file, root, progress) for file in places.cars]
-    sources += [kubo_source(api) for api in places.nodes]
-    sources += [Gateway(url) for url in places.gateways]
-    if not sources:
-        raise BlockUnavailable(
-            f"no source has {root}",
-            hint="; ".join(reasons) or "name a source: --gateway, --kubo, --store or --car",
-        )
-    return sources
+def _names(ref: str, version: Version | None) -> list[str]:
+    """Under which names readers may look for a version: itself, and the channel that was asked for."""
+    selector = ref.partition("@")[2]
+    channel = [selector] if selector.isidentifier() else []
+    return [*([version.version] if version else []), *channel]
 
 
 def fetch_document(done: Fetched, version: Version | None) -> dict[str, Any]:

@@ -7,31 +7,10 @@ from typing import Annotated
 import typer
 
 from reconciler.cli import options
-from reconciler.cli.options import Hidden, Json, NoCache, takes
-from reconciler.errors import UsageError
+from reconciler.cli.options import Hidden, Json, NoCache, Ref, takes
 from reconciler.loop.settings import Layout
 
 index_app = typer.Typer()
-
-
-def layout_or_none(layout: Callable[[], Layout], ref: str) -> Layout | None:
-    """Where the index is; None where there is none and a CID needs none."""
-    try:
-        return layout()
-    except UsageError:
-        from reconciler.index.resolve import parse_ref
-
-        if parse_ref(ref).cid is None:
-            raise
-        return None
-
-
-Ref = Annotated[
-    str,
-    typer.Argument(
-        metavar="REF", help="model@1.2.0, model@^1.2, model@CHANNEL, model (the highest), or a CID."
-    ),
-]
 
 
 @index_app.command()
@@ -69,93 +48,6 @@ def identify(
         created_at=created_at,
         as_json=as_json,
     )
-
-
-@index_app.command()
-@takes(options.layout)
-def resolve(layout: Layout, ref: Ref, as_json: Json = False) -> int:
-    """Print the CID of a version: exact, by range, by channel, or the highest.
-
-    Ranges follow npm's rules, skip yanked and retired versions, and take pre-releases only when they name
-    one.
-    """
-    from reconciler.cli.resolve_command import show_resolution
-
-    return show_resolution(layout, ref, as_json=as_json)
-
-
-@index_app.command()
-@takes(options.layout, lazily=True)
-def fetch(
-    layout: Callable[[], Layout],
-    ref: Ref,
-    destination: Annotated[
-        Path, typer.Argument(metavar="DEST", help="Where to put the files; must not exist, or be empty.")
-    ],
-    gateway: Annotated[
-        list[str] | None, typer.Option("--gateway", metavar="URL", help="A trustless gateway to ask.")
-    ] = None,
-    store: Annotated[
-        list[Path] | None, typer.Option("--store", metavar="DIR", help="A store on this machine.")
-    ] = None,
-    kubo: Annotated[
-        list[str] | None, typer.Option("--kubo", metavar="URL", help="The RPC address of a Kubo node.")
-    ] = None,
-    car: Annotated[list[Path] | None, typer.Option("--car", metavar="FILE", help="A CAR of it.")] = None,
-    cache_from: Annotated[
-        list[Path] | None,
-        typer.Option("--cache-from", metavar="DIR", help="The content cache of another machine."),
-    ] = None,
-    include: Annotated[
-        list[str] | None, typer.Option("--include", metavar="GLOB", help="Only these files.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="Not these files.")
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither use nor fill the cache of fetched files.")
-    ] = False,
-    as_json: Json = False,
-) -> int:
-    """Fetch a version, every block verified, to a directory that is there whole or not at all.
-
-    Sources are those named here, asked all at once; without any, the targets of the repository. What an
-    interrupted fetch verified is kept and not fetched again.
-    """
-    from reconciler.cli.fetch_command import Places, fetch_version
-
-    places = Places(gateway or (), store or (), kubo or (), car or (), cache_from or ())
-    return fetch_version(
-        layout_or_none(layout, ref),
-        ref,
-        destination,
-        places,
-        include=include or (),
-        exclude=exclude or (),
-        no_cache=no_cache,
-        as_json=as_json,
-    )
-
-
-@index_app.command()
-@takes(options.layout)
-def verify(
-    layout: Layout,
-    what: Annotated[str, typer.Argument(metavar="DIR|REF", help="A directory of a release, or a version.")],
-    no_cache: NoCache = False,
-    hidden: Hidden = False,
-    as_json: Json = False,
-) -> int:
-    """Check a directory, or a version where it is kept, against the index, reading every byte.
-
-    DIR: find the version whose CID the directory gives. REF: read the version's own directory, or, where that
-    is not on this machine, every block from the targets.
-    """
-    from reconciler.cli.verify_command import verify_directory, verify_version
-
-    if Path(what).is_dir():
-        return verify_directory(layout, Path(what), hidden=hidden, no_cache=no_cache, as_json=as_json)
-    return verify_version(layout, what, no_cache=no_cache, as_json=as_json)
 
 
 @index_app.command()

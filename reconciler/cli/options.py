@@ -12,13 +12,20 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from reconciler.cli.places import find_layout
+from reconciler.cli.reading import Reading
 from reconciler.loop.settings import Drift, Layout, ProposeMode, Settings
+from reconciler.places import find_layout
 from reconciler.targets.check import Check
 
 R = TypeVar("R")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Ref = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF", help="model@1.2.0, model@^1.2, model@CHANNEL, model (the highest), or a CID."
+    ),
+]
 Hidden = Annotated[bool, typer.Option("--hidden", help="Take files whose name begins with a dot as well.")]
 ExitCodeFlag = Annotated[bool, typer.Option("--exit-code", help="Exit with 3 when changes are pending.")]
 NoCache = Annotated[
@@ -54,6 +61,27 @@ def layout(
     Raises UsageError when there is no index, or when something given is not there.
     """
     return find_layout(directory or context.obj, index, targets, source_root)
+
+
+def reading(
+    context: typer.Context,
+    directory: Annotated[
+        Path | None,
+        typer.Option("-C", metavar="DIR", help="The repository to read, not the one around here."),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option("--index", metavar="FILE|URL", help="The versions index: a file, https:// or ipfs://."),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use an index elsewhere as it was last read.")
+    ] = False,
+    gateway: Annotated[
+        list[str] | None, typer.Option("--gateway", metavar="URL", help="A trustless gateway to ask.")
+    ] = None,
+) -> Reading:
+    """Which index is read."""
+    return Reading(directory or context.obj, index, offline, tuple(gateway or ()))
 
 
 def settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from reconciler.cli import output as out
-from reconciler.errors import ExitCode
+from reconciler.errors import ExitCode, UsageError
 from reconciler.index.load import load_index
 from reconciler.index.resolve import parse_ref, resolve
 from reconciler.loop.settings import Layout
@@ -39,3 +39,24 @@ def show_resolution(layout: Layout, ref: str, *, as_json: bool) -> int:
     else:
         out.result(str(found.cid))
     return ExitCode.OK
+
+
+def show_versions(layout: Layout, ref: str, *, as_json: bool) -> int:
+    """Print every version that has the CID `ref`, newest first; exit 1 when there is none."""
+    wanted = parse_ref(ref)
+    if wanted.cid is None:
+        raise UsageError(f"{ref!r} is not a CID", hint="--reverse finds the versions of a CID")
+    index = load_index(layout.index_file)
+    found = [version for version in index.versions() if version.cid == wanted.cid]
+    if as_json:
+        items = [
+            {"model": each.model, "version": each.version, "yanked": each.yanked, "retired": each.retired}
+            for each in found
+        ]
+        out.result_json({"schema": 1, "kind": "versions", "cid": str(wanted.cid), "items": items})
+    else:
+        for version in found:
+            out.result(version.ref)
+    if not found:
+        out.say(f"no version in {str(layout.index_file)!r} has {wanted.cid}")
+    return ExitCode.OK if found else ExitCode.ERROR

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler.errors import UsageError
+from reconciler.index.user_config import config_file, load_config
 from reconciler.loop.settings import Layout
 
 INDEX = Path("releases/index.yaml")
@@ -49,3 +52,37 @@ def _upwards() -> Path:
             return steps
         steps = steps / ".."
     return Path()
+
+
+def find_reading(
+    directory: Path | None = None,
+    index: str | None = None,
+    *,
+    gateways: Sequence[str] = (),
+    offline: bool = False,
+) -> Layout:
+    """Where the index is for somebody who only reads it; an index elsewhere is brought here first.
+
+    In this order: `index` (a file or an address), `directory`, RECONCILE_INDEX, the nearest directory upwards
+    that has an index, the user's configuration. Raises UsageError where none of them names one, and what
+    reading a remote one raises.
+    """
+    if index is None and directory is None:
+        index = os.environ.get("RECONCILE_INDEX") or None
+        if index is None and not (_upwards() / INDEX).is_file():
+            index = load_config(config_file(os.environ)).index
+    if index is None or "://" not in index:
+        return find_layout(directory, Path(index).expanduser() if index is not None else None)
+    from reconciler.consume.content_cache import default_cache
+    from reconciler.consume.gateway import Gateway
+    from reconciler.consume.remote_index import open_remote
+
+    ways = gateways or load_config(config_file(os.environ)).gateways
+    sources = [Gateway(url) for url in ways] if index.startswith("ipfs://") and not offline else []
+    file = open_remote(index, default_cache(os.environ), offline=offline, sources=sources)
+    return Layout(
+        root=file.parent,
+        index_file=file,
+        targets_file=file.with_name("targets.yaml"),
+        source_root=file.parent,
+    )

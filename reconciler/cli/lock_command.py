@@ -1,0 +1,72 @@
+"""`reconcile lock`: write down what references mean today, for `fetch --locked`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from reconciler.cli import output as out
+from reconciler.consume.lock_file import Locked, read_lock, write_lock
+from reconciler.errors import ExitCode, UsageError
+from reconciler.index.load import load_index
+from reconciler.index.model import Index
+from reconciler.index.records import load_record
+from reconciler.index.repository import head_without_git
+from reconciler.index.resolve import parse_ref, resolve
+from reconciler.loop.recorded import records_directory
+from reconciler.loop.settings import Layout
+
+
+def lock_versions(layout: Layout, refs: Sequence[str], file: Path, *, check: bool, as_json: bool) -> int:
+    """Resolve `refs` (without any, those in the lock) and write the lock; with `check` only compare.
+
+    Exits with 3 when a check finds the lock stale. Entries of other references are kept.
+    """
+    known = read_lock(file) if file.exists() or not refs else {}
+    index = load_index(layout.index_file)
+    fresh = {ref: _resolved(layout, index, ref) for ref in (refs or known)}
+    # A commit alone is no change: the index moves on with every model.
+    changed = [ref for ref, entry in fresh.items() if ref not in known or known[ref].cid != entry.cid]
+    if not check and (changed or not file.exists()):
+        kept = {ref: entry for ref, entry in known.items() if ref not in changed}
+        write_lock(file, {**fresh, **kept})
+    if as_json:
+        out.result_json(
+            {
+                "schema": 1,
+                "kind": "lock",
+                "file": str(file),
+                "stale": bool(changed) if check else False,
+                "changed": changed,
+                "models": [asdict(entry) | {"cid": str(entry.cid)} for entry in fresh.values()],
+            }
+        )
+    else:
+        for ref in changed:
+            before = f"{known[ref].version} -> " if ref in known else ""
+            out.say(f"{ref}: {before}{fresh[ref].version}")
+        out.result(f"{file!s} is up to date" if not changed else _changed(file, check=check))
+    return ExitCode.PENDING if check and changed else ExitCode.OK
+
+
+def _changed(file: Path, *, check: bool) -> str:
+    return f"{file} is stale; `reconcile lock` renews it" if check else f"{file} written"
+
+
+def _resolved(layout: Layout, index: Index, ref: str) -> Locked:
+    wanted = parse_ref(ref)
+    if wanted.cid is not None:
+        raise UsageError(f"{ref!r} is a CID, which needs no lock", hint="fetch it as it is")
+    version = resolve(index, wanted).version
+    assert version is not None and version.cid is not None  # noqa: S101, PT018  a reference to a model
+    record = load_record(records_directory(layout.index_file), version.model, version.version)
+    return Locked(
+        requested=ref,
+        model=version.model,
+        version=version.version,
+        cid=version.cid,
+        size=record.size if record else None,
+        dirhash=record.dirhash if record else None,
+        commit=head_without_git(layout.index_file.parent.resolve()),
+    )

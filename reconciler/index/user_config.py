@@ -1,0 +1,48 @@
+"""The user's own defaults for reading: `$XDG_CONFIG_HOME/reconcile/config.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.index import guarded_yaml, schemas
+from reconciler.index.problems import raise_for
+
+
+@dataclass(frozen=True, slots=True)
+class UserConfig:
+    """Which index is read where nothing else names one, and who is asked for blocks then."""
+
+    index: str | None = None
+    gateways: tuple[str, ...] = ()
+    kubo: tuple[str, ...] = ()
+    stores: tuple[Path, ...] = ()
+
+
+def config_file(environ: Mapping[str, str]) -> Path:
+    """Where it lies (XDG Base Directory specification)."""
+    home = environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path.home() / ".config") / "reconcile" / "config.yaml"
+
+
+def load_config(path: Path) -> UserConfig:
+    """The configuration in `path`, an empty one without the file. Raises InvalidIndex with `file:line`."""
+    if not path.exists():
+        return UserConfig()
+    name = str(path)
+    tree = guarded_yaml.parse(guarded_yaml.decode(guarded_yaml.read(path), name), name)
+    raise_for(schemas.problems("config", tree), name)
+    assert isinstance(tree, guarded_yaml.Mapping)  # noqa: S101  the schema says so
+
+    def texts(key: str) -> tuple[str, ...]:
+        value = tree.value(key)
+        return tuple(map(str, value)) if isinstance(value, guarded_yaml.Sequence) else ()
+
+    index = tree.value("index")
+    return UserConfig(
+        None if index is None else str(index),
+        texts("gateways"),
+        texts("kubo"),
+        tuple(path.parent / each for each in texts("stores")),
+    )

@@ -1,0 +1,191 @@
+"""`fetch`, `lock`, `resolve` from elsewhere, the layout of huggingface_hub, and the Python interface."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reconciler
+from tests.support.command_line import CommandLine
+from tests.support.http_peer import Asked, Said, http_peer
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No cache and no configuration but the test's own."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("RECONCILE_CACHE", str(home / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    return home
+
+
+@pytest.fixture
+def released(reconcile: CommandLine) -> CommandLine:
+    """Two versions, in the store and with their CIDs in the index."""
+    assert reconcile().code == 0
+    return reconcile
+
+
+def holds_its_sums(directory: Path) -> bool:
+    lines = (directory / "SHA256SUMS").read_text().splitlines()
+    return bool(lines) and all(
+        hashlib.sha256((directory / name).read_bytes()).hexdigest() == digest
+        for digest, name in (line.split("  ") for line in lines)
+    )
+
+
+def test_fetch_takes_a_version_from_the_targets_of_the_repository(released: CommandLine) -> None:
+    done = released("fetch", "llm@^1", "out")
+    assert (done.code, done.out) == (0, "out\n")
+    assert "from store; every block verified; SHA256SUMS agrees" in done.err
+    assert holds_its_sums(released.root / "out")
+    document = released("fetch", "llm@^1", "out", "--json").document
+    assert (document["version"], document["already"], document["sources"][0]["bad"]) == ("1.1.0", True, 0)
+
+
+def test_fetch_by_cid_needs_no_index(released: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> None:
+    cid = released("resolve", "llm@1.0.0").out.strip()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    store = released.root / ".reconcile/store"
+    assert released("fetch", cid, elsewhere / "out", "--store", store, cwd=elsewhere).code == 0
+    assert holds_its_sums(elsewhere / "out")
+    done = released("fetch", "llm", elsewhere / "no", "--store", store, cwd=elsewhere)
+    assert done.code == 2
+    assert "no index" in done.err
+    assert not (elsewhere / "no").exists()
+
+
+def test_fetch_from_a_car(released: CommandLine) -> None:
+    assert released("export", "llm@1.0.0", "it.car").code == 0
+    assert released("fetch", "llm@1.0.0", "out", "--car", "it.car").code == 0
+    done = released("fetch", "llm@1.1.0", "other", "--car", "it.car")
+    assert done.code == 1
+    assert "is a CAR of" in done.err
+
+
+def test_a_lock_is_what_fetch_takes_until_it_is_renewed(released: CommandLine) -> None:
+    assert released("lock", "llm@^1", "llm@stable").code == 0
+    lock = json.loads((released.root / "models.lock").read_text())
+    assert [(entry["requested"], entry["version"]) for entry in lock["models"]] == [
+        ("llm@^1", "1.1.0"),
+        ("llm@stable", "1.0.0"),
+    ]
+    assert lock["models"][0]["size"] > 0
+    assert released("lock", "--check").code == 0
+    before = (released.root / "models.lock").read_bytes()
+    index = (released.root / "releases/index.yaml").read_text()
+    released.write("releases/index.yaml", index.replace('stable: "1.0.0"', 'stable: "1.1.0"'))
+    assert released("lock", "--check").code == 3
+    assert released("lock", "--check", "--json").document["changed"] == ["llm@stable"]
+    assert (released.root / "models.lock").read_bytes() == before
+    assert released("fetch", "llm@stable", "old", "--locked").code == 0
+    assert json.loads((released.root / "old/manifest.json").read_text())["version"] == "1.0.0"
+    assert released("lock").code == 0
+    assert released("fetch", "llm@stable", "new", "--locked").code == 0
+    assert json.loads((released.root / "new/manifest.json").read_text())["version"] == "1.1.0"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema": 2, "models": []}', '{"schema": 1, "models": [{"requested": "llm"}]}']
+)
+def test_a_lock_that_does_not_hold_is_one_clear_error(released: CommandLine, text: str) -> None:
+    released.write("models.lock", text)
+    done = released("fetch", "llm", "out", "--locked")
+    assert done.code == 2
+    assert "models.lock" in done.err
+    assert not (released.root / "out").exists()
+
+
+def test_what_is_not_locked_is_not_fetched(released: CommandLine) -> None:
+    released("lock", "llm@1.0.0")
+    done = released("fetch", "llm@^1", "out", "--locked")
+    assert done.code == 2
+    assert "'llm@^1' is not in 'models.lock', which has llm@1.0.0" in done.err
+
+
+def test_versions_of_a_cid_are_found(released: CommandLine) -> None:
+    cid = released("resolve", "llm@1.0.0").out.strip()
+    assert released("resolve", "--reverse", cid).out == "llm@1.0.0\n"
+    assert released("resolve", "--reverse", cid, "--json").document["items"][0]["version"] == "1.0.0"
+    none = released("resolve", "--reverse", "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku")
+    assert (none.code, none.out) == (1, "")
+    assert released("resolve", "--reverse", "llm").code == 2
+
+
+def test_an_index_elsewhere_is_named_by_flag_environment_or_configuration(
+    released: CommandLine, own_directories: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    index = (released.root / "releases/index.yaml").read_bytes()
+    cid = released("resolve", "llm@1.0.0").out
+    away = tmp_path / "away"
+    away.mkdir()
+
+    def serve(_: Asked) -> Said:
+        return Said(200, index)
+
+    with http_peer(serve) as peer:
+        url = f"{peer.url}/index.yaml"
+        assert released("resolve", "llm@1.0.0", "--index", url, cwd=away).out == cid
+        monkeypatch.setenv("RECONCILE_INDEX", url)
+        assert released("resolve", "llm@1.0.0", cwd=away).out == cid
+        monkeypatch.delenv("RECONCILE_INDEX")
+        config = own_directories / "config/reconcile/config.yaml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f"index: {url}\nstores: [{released.root / '.reconcile/store'}]\n")
+        assert released("resolve", "llm@1.0.0", cwd=away).out == cid
+        assert released("fetch", "llm@1.0.0", "out", cwd=away).code == 0
+    assert holds_its_sums(away / "out")
+    assert released("resolve", "llm@1.0.0", cwd=away).code == 1
+    assert released("resolve", "llm@1.0.0", "--offline", cwd=away).out == cid
+    config.write_text("index: x\nnodes: []\n")
+    done = released("resolve", "llm@1.0.0", cwd=away)
+    assert done.code == 2
+    assert "config.yaml:2" in done.err
+
+
+def test_readers_of_huggingface_hub_find_it_offline(released: CommandLine, tmp_path: Path) -> None:
+    cache = tmp_path / "hub"
+    assert released("fetch", "llm@stable", cache, "--hf-name", "acme/llm").code == 0
+    script = (
+        "import sys, pathlib\n"
+        "from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download\n"
+        "cache = sys.argv[1]\n"
+        "for revision in (None, '1.0.0', 'stable'):\n"
+        "    path = snapshot_download('acme/llm', cache_dir=cache, revision=revision)\n"
+        "    assert (pathlib.Path(path) / 'SHA256SUMS').is_file()\n"
+        "print(open(hf_hub_download('acme/llm', 'config.json', cache_dir=cache)).read())\n"
+        "found = scan_cache_dir(cache)\n"
+        "assert not found.warnings and [repo.repo_id for repo in found.repos] == ['acme/llm'], found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(cache)],
+        env={"HF_HUB_OFFLINE": "1", "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+
+
+def test_programs_resolve_and_fetch(released: CommandLine) -> None:
+    index = released.root / "releases/index.yaml"
+    found = reconciler.resolve("llm@^1", index=index)
+    assert (found.model, found.version, found.warnings) == ("llm", "1.1.0", ())
+    sources = reconciler.Sources(stores=[released.root / ".reconcile/store"])
+    done = reconciler.fetch("llm@^1", released.root / "out", index=index, sources=sources)
+    assert str(done.root) == found.cid
+    assert holds_its_sums(released.root / "out")
+    assert reconciler.fetch(found.cid, released.root / "out", sources=sources).already
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, reconciler; print(sorted({'httpx', 'yaml', 'git', 'reconciler.api'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
