@@ -47,6 +47,8 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
                 patch.delenv(name)
         patch.setenv("GIT_CONFIG_GLOBAL", str(git_config))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("RECONCILE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
 
 

@@ -38,7 +38,7 @@ class Reading:
     def sources(
         self, nodes: Sequence[str], stores: Sequence[Path], cars: Sequence[Path], caches: Sequence[Path]
     ) -> Sources:
-        """Those named by flags; without any, those of the user's configuration."""
+        """Those named by flags; else those in RECONCILE_GATEWAYS or in the user's configuration."""
         from reconciler.api import Sources
         from reconciler.index.user_config import config_file, load_config
 
@@ -46,4 +46,5 @@ class Reading:
         if named:
             return named
         config = load_config(config_file(os.environ))
-        return Sources(config.gateways, config.stores, config.kubo, (), caches)
+        gateways = tuple(os.environ.get("RECONCILE_GATEWAYS", "").split()) or config.gateways
+        return Sources(gateways, config.stores, config.kubo, (), caches)

@@ -1,0 +1,64 @@
+"""The entry point of a container image: `reconcile-container URI DEST`, as KServe calls it.
+
+URI is `model://REF` or `ipfs://CID`; DEST is a directory, mostly a volume that is mounted empty. The index
+and the gateways come from the environment (RECONCILE_INDEX, RECONCILE_GATEWAYS) or the user's configuration,
+since nothing but the two arguments is passed. The same image serves as an init container and with
+`docker run`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from reconciler.errors import ExitCode, UsageError
+
+_SCHEMES = ("model://", "ipfs://")
+_INNER = ".fetched"
+
+
+def main() -> None:
+    """Entry point of the command `reconcile-container`."""
+    from reconciler.cli import guarded
+
+    sys.exit(guarded(lambda: run(sys.argv[1:])))
+
+
+def run(arguments: list[str]) -> int:
+    """Fetch what the URI names into the directory. Raises UsageError, and what a fetch raises."""
+    if len(arguments) != 2 or not arguments[0].startswith(_SCHEMES):
+        raise UsageError(
+            "it takes a URI and a directory", hint="reconcile-container model://my-llm@^1.2 /models"
+        )
+    from reconciler.api import fetch
+    from reconciler.cli import output as out
+    from reconciler.cli.reading import Reading
+
+    ref = arguments[0].split("://", 1)[1].strip("/")
+    destination = Path(arguments[1])
+    sources = Reading(None, None, offline=False, gateways=()).sources((), (), (), ())
+    with out.progress() as progress:
+        if not os.path.ismount(destination):
+            done = fetch(ref, destination, sources=sources, cache=False, progress=progress)
+        else:
+            inner = destination / _INNER
+            _move(destination, inner)  # what an earlier start had moved out already
+            done = fetch(ref, inner, sources=sources, cache=False, progress=progress)
+            _move(inner, destination)
+            inner.rmdir()
+    out.say(f"{done.root} is at {str(destination)!r}, every block verified")
+    return ExitCode.OK
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move every entry of `source` into `target`; a mount point cannot be renamed over."""
+    entries = [
+        entry
+        for entry in source.iterdir()
+        if entry.name not in ("lost+found", _INNER) and not entry.name.startswith(f".{_INNER}.")
+    ]
+    if entries:
+        target.mkdir(exist_ok=True)
+    for entry in entries:
+        entry.rename(target / entry.name)

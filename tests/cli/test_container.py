@@ -1,0 +1,81 @@
+"""The entry point of a container: two arguments, and a directory that may be a mounted volume."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli import container
+from reconciler.errors import ReconcilerError, UsageError
+from tests.support.command_line import CommandLine
+
+
+@pytest.fixture
+def published(reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """A version that the user's configuration leads to, from anywhere."""
+    assert reconcile().code == 0
+    config = reconcile.root / "config/reconcile/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        f"index: {reconcile.root / 'releases/index.yaml'}\nstores: [{reconcile.root / '.reconcile/store'}]\n"
+    )
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config.parents[1]))
+    elsewhere = reconcile.root.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return reconcile
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+FILES = ["SHA256SUMS", "config.json", "manifest.json", "model.safetensors"]
+
+
+def test_a_plain_directory(published: CommandLine, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert container.run(["model://llm@^1", str(tmp_path / "models")]) == 0
+        assert names(tmp_path / "models") == FILES
+
+
+def test_a_mounted_volume_is_filled_and_a_second_start_finds_it(
+    published: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == volume)
+    for _ in range(2):
+        assert container.run(["model://llm@1.0.0", str(volume)]) == 0
+        assert names(volume) == sorted([*FILES, "lost+found"])
+
+
+def test_a_start_that_was_killed_while_it_moved_is_finished(
+    published: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == volume)
+    container.run(["model://llm@1.0.0", str(volume)])
+    inner = volume / ".fetched"
+    inner.mkdir()
+    for name in FILES[:2]:
+        (volume / name).rename(inner / name)
+    assert container.run(["model://llm@1.0.0", str(volume)]) == 0
+    assert names(volume) == FILES
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["model://llm"], ["s3://bucket/x", "d"], ["model://llm", "a", "b"]]
+)
+def test_anything_else_is_wrong_usage(arguments: list[str]) -> None:
+    with pytest.raises(UsageError, match="takes a URI and a directory"):
+        container.run(arguments)
+
+
+def test_what_cannot_be_fetched_leaves_nothing(published: CommandLine, tmp_path: Path) -> None:
+    with pytest.raises(ReconcilerError):
+        container.run(["model://llm@9.9.9", str(tmp_path / "models")])
+    assert not (tmp_path / "models").exists()
