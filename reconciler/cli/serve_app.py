@@ -1,11 +1,13 @@
-"""The commands that serve a store to others, and bring CARs into one."""
+"""The commands beside the index: serving a store, CARs made elsewhere, artifacts without an entry."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from reconciler.cli.options import Json
+from reconciler.cli import options
+from reconciler.cli.options import Hidden, Json, takes
+from reconciler.loop.settings import Layout
 
 serve_app = typer.Typer()
 
@@ -52,3 +54,43 @@ def import_(
     from reconciler.cli.serve_command import import_car
 
     return import_car(file, store, as_json=as_json)
+
+
+@serve_app.command()
+@takes(options.layout)
+def put(
+    layout: Layout,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or a directory, taken as it is.")],
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="NAME", help="Where to keep it; not needed where there is one."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="NAME", help="It is kept as reconciler/put/NAME; default: its name."),
+    ] = None,
+    hidden: Hidden = False,
+    as_json: Json = False,
+) -> int:
+    """Publish a file or directory without an index entry, and print its CID.
+
+    For what is no release: a dataset, the input or output of an inference, a proof. No run of an index takes
+    it away.
+    """
+    from reconciler.cli.put_command import put_path
+
+    return put_path(layout, path, target=target, label=label, hidden=hidden, as_json=as_json)
+
+
+@serve_app.command()
+@takes(options.layout)
+def get(
+    layout: Layout,
+    cid: Annotated[str, typer.Argument(metavar="CID", help="What `reconcile put` printed.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Where to put it; must not exist.")],
+    as_json: Json = False,
+) -> int:
+    """Bring a CID back from the targets, every block verified."""
+    from reconciler.cli.put_command import get_cid
+
+    return get_cid(layout, cid, destination, as_json=as_json)

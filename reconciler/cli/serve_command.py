@@ -8,11 +8,9 @@ from pathlib import Path
 from reconciler.cli import output as out
 from reconciler.content.car_dag import open_car
 from reconciler.errors import ExitCode, UsageError
+from reconciler.index.model import IMPORT_MARK
 from reconciler.render.words import count, plain, size
 from reconciler.targets.store import StoreTarget
-
-#: what a root that was imported is kept under; no index has this mark, so no prune touches it
-IMPORTED = "reconciler/import/"
 
 
 def serve_stores(stores: Sequence[Path], listen: str, announce: Sequence[str]) -> int:
@@ -39,7 +37,7 @@ def import_car(file: Path, store: Path, *, as_json: bool) -> int:
     """Verify a CAR whole and put it into the store. Raises DataError, PeerError."""
     with out.progress() as progress, open_car(file, progress) as dag:
         root, layout = dag.layout.root, dag.layout
-        label = f"{IMPORTED}{root}"
+        label = f"{IMPORT_MARK}{root}"
         delivery = StoreTarget("store", store).publish(dag, label, progress)
         extra = dag.extra_blocks
     if as_json:

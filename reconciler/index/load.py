@@ -19,7 +19,7 @@ from reconciler.content.cid import Cid
 from reconciler.errors import DataError, InvalidIndex, UsageError, Where
 from reconciler.index import guarded_yaml, schemas, stamps
 from reconciler.index.guarded_yaml import Mapping, Node, Scalar, Sequence
-from reconciler.index.model import DealPolicy, Index, Model, Version
+from reconciler.index.model import RESERVED_IDS, DealPolicy, Index, Model, Version
 from reconciler.index.paths import path_problem
 from reconciler.index.policy import read_deal_policy
 from reconciler.index.problems import Problem, raise_for, shown
@@ -82,7 +82,8 @@ class _Builder:
         if self._text(root, "schema", "'schema' is missing") != "1":
             self._problem(root, "'schema' must be 1")
         mark = self._text(root, "id", "'id' is missing")
-        self._check(_NAME, mark, "is not a name")
+        if self._check(_NAME, mark, "is not a name") and mark in RESERVED_IDS:
+            self._problem(mark, f"'id' may not be {shown(mark)}: it marks what is kept without an index")
         defaults = self._targets(self._mapping(root.value("defaults")), DEFAULT_TARGETS)
         deals = read_deal_policy(root, None, self.problems)
         models = {}

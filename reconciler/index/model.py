@@ -26,6 +26,11 @@ class DealPolicy:
     renew_before: timedelta
 
 
+#: labels of what is kept without an index entry, and the index ids that would take it for their own
+PUT_MARK, IMPORT_MARK = "reconciler/put/", "reconciler/import/"
+RESERVED_IDS = frozenset(("put", "import"))
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of one model. `version` is SemVer 2.0 text; `where` points at its line in the index.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler.errors import ReconcilerError
+from reconciler.index.model import IMPORT_MARK, PUT_MARK
 from reconciler.loop.run import Run
 from reconciler.loop.world import World
 from reconciler.targets.interface import Inventory, Pin, State
@@ -34,7 +35,8 @@ def candidates(run: Run, world: World) -> Iterator[Candidate]:
         for pin in inventory.foreign:
             version = versions.get(pin.root)
             if version is None:
-                yield Candidate(name, pin)
+                if not pin.label.startswith((PUT_MARK, IMPORT_MARK)):  # ours, though no index has them
+                    yield Candidate(name, pin)
                 continue
             seen = inventory.observations.get(pin.root)
             ready = seen is not None and seen.state is State.HELD

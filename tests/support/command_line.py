@@ -58,7 +58,7 @@ class Done:
         return document
 
 
-SCHEMAS = ("plan", "report", "status", "resolution", "error", "doctor")
+SCHEMAS = ("plan", "report", "status", "resolution", "error", "import", "put", "doctor")
 
 
 class CommandLine:
