@@ -51,7 +51,8 @@ def put_path(
 
 def get_cid(layout: Layout, text: str, destination: Path, *, as_json: bool) -> int:
     """Bring a CID back from the targets of the repository. Raises UsageError unless `text` is a CID."""
-    from reconciler.cli.fetch_command import Places, fetch_version
+    from reconciler.api import Sources
+    from reconciler.cli.fetch_command import fetch_version
 
     try:
         cid = cids.parse(text)
@@ -60,5 +61,14 @@ def get_cid(layout: Layout, text: str, destination: Path, *, as_json: bool) -> i
             error.message, hint=error.hint or "get takes a CID; `reconcile fetch` takes versions"
         ) from None
     return fetch_version(
-        layout, str(cid), destination, Places(), include=(), exclude=(), no_cache=True, as_json=as_json
+        layout,
+        str(cid),
+        destination,
+        Sources(),
+        include=(),
+        exclude=(),
+        hugging_face_name=None,
+        lock=None,
+        no_cache=True,
+        as_json=as_json,
     )
