@@ -9,6 +9,7 @@ import typer
 from reconciler.cli import options
 from reconciler.cli.options import Hidden, Json, NoCache, Ref, takes
 from reconciler.cli.reading import Reading
+from reconciler.errors import UsageError
 from reconciler.loop.settings import Layout
 
 reader_app = typer.Typer()
@@ -132,21 +133,34 @@ def lock(
 
 
 @reader_app.command()
-@takes(options.layout)
+@takes(options.layout, lazily=True)
 def verify(
-    layout: Layout,
-    what: Annotated[str, typer.Argument(metavar="DIR|REF", help="A directory of a release, or a version.")],
+    layout: Callable[[], Layout],
+    what: Annotated[
+        str | None, typer.Argument(metavar="DIR|REF", help="A directory of a release, or a version.")
+    ] = None,
+    as_ref: Annotated[
+        str | None, typer.Option("--as", metavar="REF", help="The version that DIR should be.")
+    ] = None,
+    cache: Annotated[bool, typer.Option("--cache", help="Check the cache of fetched files instead.")] = False,
     no_cache: NoCache = False,
     hidden: Hidden = False,
     as_json: Json = False,
 ) -> int:
     """Check a directory, or a version where it is kept, against the index, reading every byte.
 
-    DIR: find the version whose CID the directory gives. REF: read the version's own directory, or, where that
-    is not on this machine, every block from the targets.
+    DIR: find the version whose CID the directory gives, or name every file that is missing, extra or changed,
+    and where; nobody is asked. REF: read the version's own directory, or, where that is not on this machine,
+    every block from the targets.
     """
-    from reconciler.cli.verify_command import verify_directory, verify_version
+    from reconciler.cli.verify_command import verify_cache, verify_directory, verify_version
 
+    if cache:
+        return verify_cache(as_json=as_json)
+    if what is None:
+        raise UsageError("verify what? name a directory or a version", hint="--cache checks fetched files")
     if Path(what).is_dir():
-        return verify_directory(layout, Path(what), hidden=hidden, no_cache=no_cache, as_json=as_json)
-    return verify_version(layout, what, no_cache=no_cache, as_json=as_json)
+        return verify_directory(
+            layout(), Path(what), as_ref=as_ref, hidden=hidden, no_cache=no_cache, as_json=as_json
+        )
+    return verify_version(layout(), what, no_cache=no_cache, as_json=as_json)

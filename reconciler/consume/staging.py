@@ -7,16 +7,18 @@ gives its CIDs, so that neither a kill nor a lost page can put a wrong byte into
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from reconciler.consume.wanted import Place, Wanted
-from reconciler.content.cid import Cid
+from reconciler.content.cid import RAW, Cid
 from reconciler.content.destination import appear, check_free, lock_directory, sync_directory
-from reconciler.content.walk import leaf_bytes
+from reconciler.content.walk import DagMap, FileNode, Leaf, leaf_bytes
 from reconciler.errors import DataError, Locked, ReconcilerError
 from reconciler.progress import Task
 
@@ -127,32 +129,46 @@ def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
 def present(wanted: Wanted, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
     """How many places of each block hold its bytes already, by hashing what is there; holes cost nothing."""
     found: dict[int, int] = {}
-    layout = wanted.map.layout
     for number, path in enumerate(paths):
         if not path.is_file() or path.is_symlink() or path.stat().st_size != wanted.files[number].size:
             task.advance(wanted.files[number].size)
             continue
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            for leaf in wanted.leaves(number):
-                if _has_data(descriptor, leaf.offset, leaf.size) and layout.cid(leaf.position).matches(
-                    os.pread(descriptor, leaf.size, leaf.offset)
-                ):
-                    found[leaf.position] = found.get(leaf.position, 0) + 1
-                task.advance(leaf.size)
-        finally:
-            os.close(descriptor)
+        for leaf, good in leaf_states(wanted.map, wanted.files[number], path):
+            if good:
+                found[leaf.position] = found.get(leaf.position, 0) + 1
+            task.advance(leaf.size)
     return found
 
 
-def _has_data(descriptor: int, offset: int, size: int) -> bool:
-    """Whether any byte of a stretch was ever written; True where the file system does not tell."""
-    if not size:
-        return True
+def leaf_states(dag_map: DagMap, node: FileNode, path: Path) -> Iterator[tuple[Leaf, bool]]:
+    """Each leaf of `node`, and whether the file at `path`, of the same length, holds it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        return os.lseek(descriptor, offset, os.SEEK_DATA) < offset + size
+        for leaf in dag_map.leaves(node):
+            cid = dag_map.layout.cid(leaf.position)
+            if cid.codec != RAW:  # bytes within a tree block: not in our profile, and few
+                yield leaf, not leaf.size
+            elif _is_hole(descriptor, leaf.offset, leaf.size):
+                yield leaf, cid.digest == _zeros(leaf.size)
+            else:
+                yield leaf, cid.matches(os.pread(descriptor, leaf.size, leaf.offset))
+    finally:
+        os.close(descriptor)
+
+
+def _is_hole(descriptor: int, offset: int, size: int) -> bool:
+    """Whether no byte of a stretch was ever written, as far as the file system tells."""
+    if not size:
+        return False
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + size
     except OSError:
-        return False  # ENXIO: nothing but a hole from here on
+        return True  # ENXIO: nothing but a hole from here on
+
+
+@lru_cache(maxsize=4)
+def _zeros(size: int) -> bytes:
+    return hashlib.sha256(bytes(size)).digest()
 
 
 def _remove(path: Path) -> None:

@@ -202,7 +202,8 @@ def test_verify_finds_the_version_of_a_directory_that_came_from_elsewhere(
     (tmp_path / "fetched/extra").write_text("")
     done = reconcile("verify", tmp_path / "fetched")
     assert done.code == 1
-    assert "which no version in the index has" in done.err
+    assert done.out == "extra    extra\n"
+    assert done.err.endswith("is not llm@1.0.0: 1 file differs\n")
 
 
 # -- export --------------------------------------------------------------------------------------------------

@@ -189,3 +189,76 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# -- verify a fetched directory ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(reconcile: CommandLine) -> CommandLine:
+    """A version with a file of several leaves, kept in the store and fetched to `out`."""
+    reconcile.write("weights/llm/1.0.0/model.safetensors", bytes(range(251)) * 15_000)
+    assert reconcile().code == 0
+    assert reconcile("fetch", "llm@1.0.0", "out", "--no-cache").code == 0
+    return reconcile
+
+
+def damage(directory: Path) -> None:
+    with (directory / "model.safetensors").open("r+b") as file:
+        for offset in (5, 2_500_000):
+            file.seek(offset)
+            file.write(b"\xff\xff")
+    (directory / "config.json").unlink()
+    (directory / "more.txt").write_text("more")
+
+
+def test_verify_names_what_is_missing_extra_or_changed_and_where(large: CommandLine) -> None:
+    assert large("verify", "out").code == 0
+    damage(large.root / "out")
+    done = large("verify", "out")
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        "missing  config.json",
+        "changed  model.safetensors  (2 leaves, the first at byte 0)",
+        "extra    more.txt",
+    ]
+    document = large("verify", "out", "--json").document
+    assert document["compared_by"] == "blocks"
+    assert document["differences"][1]["offsets"] == [0, 2 << 20]
+
+
+def test_verify_without_a_store_goes_by_the_released_sums(large: CommandLine) -> None:
+    import shutil
+
+    shutil.rmtree(large.root / ".reconcile")
+    damage(large.root / "out")
+    document = large("verify", "out", "--json").document
+    assert document["compared_by"] == "sums"
+    assert [(each["kind"], each["path"]) for each in document["differences"]] == [
+        ("missing", "config.json"),
+        ("changed", "model.safetensors"),
+        ("extra", "more.txt"),
+    ]
+    (large.root / "out/SHA256SUMS").write_text("forged")
+    done = large("verify", "out")
+    assert done.code == 1
+    assert "nothing here says what differs" in done.err
+
+
+def test_verify_as_another_version_says_how_it_differs(large: CommandLine) -> None:
+    done = large("verify", "out", "--as", "llm@1.1.0")
+    assert done.code == 0, "it is a version of the index, whatever it should have been"
+    (large.root / "out/manifest.json").write_text("{}")
+    assert "say with --as REF" in large("verify", "out").err
+    assert "changed  manifest.json" in large("verify", "out", "--as", "llm@1.0.0").out
+
+
+def test_verify_cache_throws_damaged_files_away(large: CommandLine, own_directories: Path) -> None:
+    assert large("fetch", "llm@1.0.0", "again").code == 0
+    assert large("verify", "--cache").out == "1 file in the cache, every byte verified\n"
+    cached = next((own_directories / "cache/files").glob("*/*"))
+    cached.chmod(0o644)
+    cached.write_bytes(b"x")
+    done = large("verify", "--cache")
+    assert (done.code, done.out.splitlines()[0]) == (1, f"damaged, and thrown away: {cached.name}")
+    assert large("verify", "--cache", "--json").document["files"] == 0

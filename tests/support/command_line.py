@@ -58,7 +58,18 @@ class Done:
         return document
 
 
-SCHEMAS = ("plan", "report", "status", "resolution", "error", "import", "put", "doctor")
+SCHEMAS = (
+    "plan",
+    "report",
+    "status",
+    "resolution",
+    "error",
+    "import",
+    "put",
+    "doctor",
+    "fetch",
+    "verification",
+)
 
 
 class CommandLine:
