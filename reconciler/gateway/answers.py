@@ -43,13 +43,13 @@ class Answer:
 
 
 def answer(asked: Asked, read: ReadBlock) -> Answer:
-    """The answer to a request for content. Raises Refusal, BlockUnavailable, DataError."""
+    """The answer to a request for content. Raises Refusal, Missing, BlockUnavailable, DataError."""
     try:
         resolved = resolve(asked.root, asked.segments, read)
-    except Missing as error:
+    except Missing:
         if asked.only_if_cached:
             raise Refusal(412, "not in this gateway's stores") from None
-        raise Refusal(404, f"not in this gateway's stores: {error.message}") from None
+        raise
     if asked.wanted.format is Format.RAW:
         return _raw(asked, resolved)
     if asked.wanted.format is Format.CAR:
@@ -163,7 +163,8 @@ def _bytes(asked: Asked, headers: dict[str, str], size: int, open_span: OpenSpan
     headers["Accept-Ranges"] = "bytes"
     if _not_modified(asked, headers):
         return Answer(304, headers)
-    spans = http_ranges(asked.range, size)
+    stale = asked.if_range is not None and asked.if_range != headers["Etag"]
+    spans = http_ranges(None if stale else asked.range, size)
     if not spans:
         return Answer(200, headers, open_span(Span(0, size)), size)
     if len(spans) == 1:

@@ -21,6 +21,7 @@ from reconciler.gateway.accept import Format, negotiate
 from reconciler.gateway.answers import Answer, answer
 from reconciler.gateway.limits import Admission, Limits
 from reconciler.gateway.metrics import Metrics
+from reconciler.gateway.paths import Missing
 from reconciler.gateway.refusal import Refusal
 from reconciler.gateway.request import PREFIX, Asked, car_terms, read_request
 from reconciler.gateway.stores import Stores
@@ -35,6 +36,7 @@ _CORS = {
 }
 _METHODS = ["GET", "HEAD", "OPTIONS"]
 _MAX_QUERY = 4096
+_MAX_FIELDS = 32
 
 
 class Gateway:
@@ -78,14 +80,22 @@ class Gateway:
 
     def _answer(self, path: str, headers: Mapping[str, str], query: str) -> tuple[Answer, str]:
         """The answer and its kind. Runs in a thread, since it reads blocks. Raises Refusal."""
-        self.stores.refresh()
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32)
+        try:
+            self.stores.refresh()
+            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        except PeerError as error:
+            self.log(f"{path}: {error.message}")
+            raise Refusal(503, "a store cannot be read", {"Retry-After": "10"}) from None
+        except ValueError:
+            raise Refusal(400, "the query has too many fields") from None
         itself = identity.parse(path.removeprefix(PREFIX).rstrip("/"))
         if itself is not None:
             return _identity(itself, dict(pairs), headers)
         asked = read_request(path, query, pairs, headers)
         try:
             return answer(asked, self.stores.read), _kind(asked)
+        except Missing as error:
+            raise Refusal(404, f"not in this gateway's stores: {error.message}") from None
         except BlockUnavailable as error:
             self.log(f"{path}: {error.message}")
             raise Refusal(

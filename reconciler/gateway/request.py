@@ -47,6 +47,7 @@ class Asked:
     wanted: Wanted
     car: CarTerms
     range: str | None
+    if_range: str | None
     if_none_match: str | None
     only_if_cached: bool
     filename: str | None
@@ -73,6 +74,7 @@ def read_request(
         wanted=wanted,
         car=car_terms(values, wanted) if wanted.format is Format.CAR else CarTerms(),
         range=headers.get("range"),
+        if_range=headers.get("if-range"),
         if_none_match=headers.get("if-none-match"),
         only_if_cached="only-if-cached" in headers.get("cache-control", "").lower(),
         filename=values.get("filename"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,8 @@ def serve(
 
         async def run() -> None:
             gateway = Gateway(stores, addresses, limits=limits or Limits(), log=log)
+            errors = _Errors(log)
+            logging.getLogger("uvicorn.error").addHandler(errors)
             config = uvicorn.Config(
                 application(gateway),
                 loop="asyncio",
@@ -88,7 +91,7 @@ def serve(
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="critical",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 backlog=_BACKLOG,
@@ -97,9 +100,23 @@ def serve(
             try:
                 await Server(config).serve(sockets=[listener])
             finally:
+                logging.getLogger("uvicorn.error").removeHandler(errors)
                 gateway.close()
 
         asyncio.run(run())
+
+
+class _Errors(logging.Handler):
+    """Says what went wrong inside, in one line; what uvicorn says of answers cut off on purpose, we said."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on the exception of a record."""
+        if record.exc_info and record.exc_info[1] is not None:
+            self._log(f"internal error: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
 
 
 @contextmanager

@@ -109,7 +109,10 @@ class Sender:
     async def _long(self, answer: Answer, scope: Scope) -> bool:
         """Send a long body past the event loop; False when there is nobody to send it to."""
         below = direct(scope)
-        duplicate = await below.socket()
+        try:
+            duplicate = await asyncio.wait_for(below.socket(), self._stall)
+        except TimeoutError:
+            raise _Stalled from None
         if duplicate is None:
             return False
         loop = asyncio.get_running_loop()

@@ -87,6 +87,9 @@ def test_files_come_whole_and_in_ranges(gateway: Served, dag: MemoryDag) -> None
     assert got.body.count(b"Content-Range: bytes ") == 2
     assert BIG[5:10] in got.body
     assert len(got.body) == int(got.headers["content-length"])
+    etag = gateway.get(path).headers["etag"]
+    assert gateway.get(path, Range="bytes=0-0", If_Range=etag).status == 206
+    assert gateway.get(path, Range="bytes=0-0", If_Range='"older"').status == 200
     got = gateway.get(path, Range=f"bytes={len(BIG)}-")
     assert (got.status, got.headers["content-range"]) == (416, f"bytes */{len(BIG)}")
 
@@ -149,6 +152,8 @@ ABSENT = of(RAW, b"nobody has this")
         ("/ipfs/ROOT?format=nonsense", 400),
         ("/ipfs/ROOT/..%2f..%2fetc%2fpasswd", 400),
         ("/ipfs/ROOT/%2e%2e/x", 400),
+        ("/ipfs/ROOT?" + "&".join(f"a{number}=1" for number in range(40)), 400),
+        ("/ipfs/ROOT?" + "a" * 5000, 414),
         ("/ipfs/not-a-cid", 400),
         ("/ipfs/bafyreihyrpefhacm6kkp4ql6j6udakdit7g3dmkzfriqfykhjw6cad5lrm", 400),
         ("/ipfs/bafkqaa", 400),
