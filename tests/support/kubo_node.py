@@ -49,6 +49,15 @@ class KuboNode:
         return int(self.url.rsplit(":", 1)[1])
 
     @property
+    def gateway(self) -> str:
+        """The address of its gateway, which it writes down when it listens."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not (self.repo / "gateway").exists():
+            assert time.monotonic() < deadline, "no gateway"
+            time.sleep(0.02)
+        return (self.repo / "gateway").read_text().strip()
+
+    @property
     def environ(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],

@@ -1,0 +1,140 @@
+"""Fetching from a gateway on loopback, every block verified: against curl and `ipfs get`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.kubo import LABEL, packed, target, weights
+from benchmarks.measure import Figure, Timing, in_turn, main, peak_memory
+from reconciler.consume.content_cache import ContentCache
+from reconciler.consume.fetch import fetch
+from reconciler.consume.gateway import Gateway
+from reconciler.consume.local import store_source
+from reconciler.content.bundle import bare_bundle
+from reconciler.content.cid import Cid
+from reconciler.content.identify import identify
+from reconciler.progress import QUIET
+from reconciler.targets.store import StoreTarget
+from tests.support.gateway import served
+from tests.support.kubo_node import kubo_node
+
+MIB = 1 << 20
+FETCH = """
+import sys
+from pathlib import Path
+from reconciler.consume.fetch import fetch
+from reconciler.consume.gateway import Gateway
+from reconciler.content.cid import parse
+from reconciler.progress import QUIET
+fetch(parse(sys.argv[2]), Path(sys.argv[3]), [Gateway(sys.argv[1])], QUIET, name="model")
+"""
+
+
+def run(quick: bool, directory: Path) -> Iterator[Figure]:
+    """2 GiB in one file, from our own gateway and, where it is installed, from Kubo's; then two versions."""
+    size = 2048 // (16 if quick else 1)
+    source = directory / "source"
+    weights(source, size)
+    dag = packed(source)
+    root = dag.layout.root
+    store = directory / "store"
+    StoreTarget("store", store).publish(dag, LABEL, QUIET)
+    with served(directory, store) as gateway:
+        yield from fetching(gateway.url, root, directory, size, "our gateway")
+        copy = directory / "copy"
+        peak, _ = peak_memory(FETCH, gateway.url, str(root), str(copy))
+        shutil.rmtree(copy)
+        yield Figure(f"peak memory, fetch {size} MiB", peak / MIB, "MiB", maximum=128)
+    if shutil.which("ipfs") is None:
+        print("fetching from Kubo: not measured, ipfs is not on PATH")
+    else:
+        yield from from_kubo(source, directory, size)
+    shutil.rmtree(source)
+    shutil.rmtree(store)
+    yield from sharing(directory, size // 8)
+
+
+def fetching(url: str, root: Cid, directory: Path, size: int, name: str) -> Iterator[Figure]:
+    """Against `curl -o` of the same CAR from the same gateway."""
+    copy, car = directory / "copy", directory / "copy.car"
+
+    def ours() -> None:
+        fetch(root, copy, [Gateway(url)], QUIET, name="model")
+
+    def curl() -> None:
+        subprocess.run(["curl", "-s", "-f", "-o", car, f"{url}/ipfs/{root}?format=car"], check=True)
+
+    def tidy() -> None:
+        shutil.rmtree(copy, ignore_errors=True)
+        car.unlink(missing_ok=True)
+
+    timing = in_turn(ours, curl, rounds=3, between=tidy)
+    tidy()
+    yield Figure(
+        f"fetch {size} MiB from {name} / curl of its CAR",
+        timing.ratio,
+        minimum=0.5,
+        detail=detail(timing, size),
+    )
+
+
+def from_kubo(source: Path, directory: Path, size: int) -> Iterator[Figure]:
+    """From Kubo's gateway, against curl, and against `ipfs get` of the same node."""
+    with kubo_node(directory / "node", config={"Datastore.StorageMax": "1TB"}) as node:
+        dag = packed(source)
+        with closing(target(node.url)) as kubo:
+            kubo.publish(dag, LABEL, QUIET)
+        root = dag.layout.root
+        url = node.gateway
+        yield from fetching(url, root, directory, size, "Kubo's gateway")
+        copy = directory / "copy"
+        timing = in_turn(
+            lambda: fetch(root, copy, [Gateway(url)], QUIET, name="model"),
+            lambda: node.run("get", "-o", str(copy), str(root)),
+            rounds=3,
+            between=lambda: shutil.rmtree(copy, ignore_errors=True),
+        )
+        shutil.rmtree(copy)
+        yield Figure(
+            f"fetch {size} MiB from Kubo / ipfs get", timing.ratio, minimum=1.0, detail=detail(timing, size)
+        )
+
+
+def sharing(directory: Path, size: int) -> Iterator[Figure]:
+    """Two versions that share nine files of ten; what the second one takes from its source."""
+    stores, roots = directory / "versions", []
+    store = StoreTarget("store", stores)
+    source = directory / "version"
+    source.mkdir()
+    for version in range(2):
+        for number in range(10):
+            if version == 0 or number == 9:
+                (source / f"shard-{number}").write_bytes(os.urandom(size * MIB // 10))
+        dag = identify(bare_bundle(source), cache=None)
+        store.publish(dag, f"{LABEL}{version}", QUIET)
+        roots.append(dag.layout.root)
+    cache = ContentCache(directory / "cache")
+    for number, root in enumerate(roots):
+        done = fetch(
+            root,
+            directory / f"fetched-{number}",
+            [store_source(stores, root)],
+            QUIET,
+            name="model",
+            caches=[cache],
+        )
+    share = sum(source.bytes for source in done.sources) / done.size * 100
+    yield Figure("a version that shares 9 of 10 files fetches", share, "%", maximum=12)
+
+
+def detail(timing: Timing, size: int) -> str:
+    return f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
+
+
+if __name__ == "__main__":
+    main(run)
