@@ -1,4 +1,5 @@
-// Reads a path through Helia, from one gateway and nowhere else: node verified_fetch.mjs PACKAGES GATEWAY URL.
+// Reads a path through Helia, from one gateway and nowhere else:
+// node verified_fetch.mjs PACKAGES GATEWAY URL SECONDS.
 // Prints the bytes, or the error with exit code 1. Helia without libp2p, whose WebRTC is a native module.
 import { pathToFileURL } from 'node:url'
 
@@ -8,7 +9,7 @@ Promise.withResolvers ??= function () { // Node.js 22 has it, and these packages
   return deferred
 }
 
-const [packages, gateway, url] = process.argv.slice(2)
+const [packages, gateway, url, seconds] = process.argv.slice(2)
 const load = async (path) => import(pathToFileURL(`${packages}/node_modules/@helia/${path}`))
 const { createHeliaHTTP } = await load('http/dist/src/index.js')
 const { trustlessGateway } = await load('block-brokers/dist/src/index.js')
@@ -21,7 +22,7 @@ const helia = await createHeliaHTTP({
 })
 const verifiedFetch = new VerifiedFetch({ helia })
 try {
-  const response = await verifiedFetch.fetch(url, { signal: AbortSignal.timeout(30_000) })
+  const response = await verifiedFetch.fetch(url, { signal: AbortSignal.timeout(seconds * 1000) })
   if (!response.ok) throw new Error(`status ${response.status}`)
   process.stdout.write(Buffer.from(await response.arrayBuffer()))
 } catch (error) {
