@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from reconciler.errors import BlockUnavailable
 from reconciler.gateway import dag, listing
 from reconciler.gateway.accept import CAR_TYPE, RAW_TYPE, Format
 from reconciler.gateway.files import file_bytes
@@ -152,7 +153,10 @@ def _file(asked: Asked, resolved: Resolved, file: Node, name: bytes, read: ReadB
     title = asked.filename.encode() if asked.filename else name
 
     def head() -> bytes:
-        return b"".join(file_bytes(file, Span(0, min(size, _SNIFFED)), read))
+        try:
+            return b"".join(file_bytes(file, Span(0, min(size, _SNIFFED)), read))
+        except BlockUnavailable:  # a range behind it can be served all the same
+            return b"\0"
 
     headers["Content-Type"] = media_type(title, head)
     return _bytes(asked, headers, size, lambda span: file_bytes(file, span, read))

@@ -70,8 +70,8 @@ class Gateway:
                 found, kind = await asyncio.get_running_loop().run_in_executor(
                     self._threads, self._answer, _raw_path(scope), dict(request.headers), _query(scope)
                 )
-                self.metrics.answered(kind, found.status)
                 await self._sender.send(found, Connection(scope, receive, send), _CORS, self._cut_off)
+                self.metrics.answered(kind, found.status)
         except Refusal as refusal:
             self.metrics.answered(kind, refusal.status)
             await _refused(refusal, scope, receive, send)

@@ -20,6 +20,7 @@ from reconciler.gateway.answers import Answer
 from reconciler.gateway.limits import Limits
 from reconciler.gateway.metrics import Metrics
 from reconciler.gateway.protocol import direct
+from reconciler.gateway.refusal import Refusal
 
 _SHORT = 64 << 10  # bytes of a body that is sent with its head
 _TURN = 16  # pieces that one body sends before others that wait get their turn
@@ -75,13 +76,20 @@ class Sender:
         extra: Mapping[str, str],
         cut_off: Callable[[str, str], None],
     ) -> None:
-        """Send `answer`; when its body fails, tell `cut_off` (path, reason) and leave it unfinished."""
+        """Send `answer`; when its body fails, tell `cut_off` (path, reason) and leave it unfinished.
+
+        Raises Refusal when a short body fails, before anything was sent.
+        """
         path = connection.scope["path"]
         empty = connection.scope["method"] == "HEAD" or answer.status == 304
         short = b""
         if not empty and answer.size is not None and answer.size <= _SHORT:
             loop = asyncio.get_running_loop()
-            short = await loop.run_in_executor(self._readers, b"".join, answer.body)
+            try:
+                short = await loop.run_in_executor(self._readers, b"".join, answer.body)
+            except ReconcilerError as error:
+                cut_off(path, error.message)
+                raise Refusal(500, "a block of this content is missing or damaged here") from None
         headers = dict(answer.headers) | dict(extra)
         if answer.size is not None and answer.status != 304:
             headers["Content-Length"] = str(answer.size)

@@ -23,6 +23,7 @@ from reconciler.targets.store import StoreTarget
 from tests.support.command_line import RUN
 from tests.support.dags import Blocks, MemoryDag, memory_dag
 from tests.support.gateway import Served, keep, served, wait_until
+from tests.support.shapes import Builder
 from tests.support.store_files import car_path, harm
 
 MIB = 1 << 20
@@ -246,6 +247,20 @@ def test_a_damaged_block_is_an_error_and_never_wrong_bytes(tmp_path: Path) -> No
         assert gateway.get(f"/ipfs/{dag.layout.root}/b.txt").body == b"sound"
         assert "reconciler_gateway_cut_off_total 3\n" in gateway.get("/metrics").body.decode()
         assert f"{dag.layout.cid(leaf)} is damaged" in gateway.log.read_text()
+
+
+def test_a_short_file_of_several_blocks_is_whole_or_a_500(tmp_path: Path) -> None:
+    builder = Builder("short")
+    dag = builder.dag(builder.file("short", 5))
+    keep(tmp_path / "store", dag)
+    with served(tmp_path, tmp_path / "store") as gateway:
+        url = f"/ipfs/{dag.layout.root}"
+        assert len(gateway.get(url).body) == 5 * 64
+        harm(car_path(tmp_path / "store", dag), dag.layout.data_start(3), b"xx")
+        got = gateway.get(url)
+        assert (got.status, got.headers["cache-control"]) == (500, "no-store")
+        assert gateway.get(f"{url}?format=car").whole is False
+        assert gateway.get(url, Range="bytes=0-63").status == 206
 
 
 def test_a_block_damaged_in_one_store_comes_from_the_other(tmp_path: Path) -> None:
