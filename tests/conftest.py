@@ -16,7 +16,17 @@ from tests.support.peer_report import PeerReport
 from tests.support.scratch import scratch_copy
 
 #: set by the shell, by git hooks or by a forge's runner; each of these changes what a command does
-LEAKY_PREFIXES = ("GIT_", "GITHUB_", "GITLAB_", "GITEA_", "IPFS_", "KUBO_", "CLUSTER_", "RECONCILE")
+LEAKY_PREFIXES = (
+    "GIT_",
+    "GITHUB_",
+    "GITLAB_",
+    "GITEA_",
+    "IPFS_",
+    "KUBO_",
+    "CLUSTER_",
+    "RECONCILE",
+    "STORACHA",
+)
 LEAKY = ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PAGER", "EDITOR")
 
 GIT_CONFIG = """\

@@ -1,0 +1,84 @@
+"""The service and its own client agree with our pieces: at every size, and however many CARs there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reconciler.content import car
+from reconciler.content.car import Cut, Naming
+from reconciler.content.cid import RAW, of
+from reconciler.content.pieces import shard_pieces
+from tests.support.dags import MemoryDag
+from tests.support.shapes import SHAPES, large_file
+from tests.support.storacha_service import StorachaService
+
+pytestmark = pytest.mark.storacha
+
+
+def uploaded(service: StorachaService, home: Path, path: Path, *options: str) -> list[dict[str, object]]:
+    """What the client prints when it stores the CAR at `path`."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home)} | service.environ
+    for arguments in (["space", "add", service.proof], ["up", "--car", "--json", "--verbose", *options]):
+        with path.open("rb") as file:
+            done = subprocess.run(
+                [service.cli, *arguments],
+                env=environ,
+                stdin=file,
+                capture_output=True,
+                check=True,
+                timeout=120,
+            )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def predicted(dag: MemoryDag, cut: Cut) -> list[dict[str, object]]:
+    shards = [
+        {"piece": {"/": str(each.piece)}, "shard": {"/": str(each.cid)}, "size": each.size}
+        for each in shard_pieces(dag, cut).shards
+    ]
+    return [*shards, {"root": {"/": str(dag.layout.root)}}]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_car_is_stored_as_it_is(service: StorachaService, tmp_path: Path, shape: str) -> None:
+    """Through its standard input, so that no file of ours is needed; and the service has those very bytes."""
+    dag = SHAPES[shape]("peer")
+    (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
+    said = uploaded(service, tmp_path, tmp_path / "one.car")
+    cut = Cut(133_169_152, Naming.LAST)
+    assert said == predicted(dag, cut)
+    assert service.blob(shard_pieces(dag, cut).shards[0].cid) == (tmp_path / "one.car").read_bytes()
+
+
+def test_several_cars_are_cut_where_we_cut(service: StorachaService, tmp_path: Path) -> None:
+    dag = large_file("peer, in several")
+    (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
+    said = uploaded(service, tmp_path, tmp_path / "one.car", "--shard-size", "60000")
+    assert len(said) == 4
+    assert said == predicted(dag, Cut(60_000, Naming.LAST))
+
+
+def leaf(size: int) -> MemoryDag:
+    """One raw block whose CAR has `size` bytes: a header of 59, the CID of 36, and the length before it."""
+    for data in (size - 59 - 36 - length for length in (1, 2, 3, 4)):
+        block = (bytes(range(251)) * (data // 251 + 1))[:data]
+        dag = MemoryDag(of(RAW, block), {of(RAW, block): block})
+        if dag.layout.car_size == size:
+            return dag
+    raise AssertionError(f"no CAR of {size} bytes")
+
+
+EDGES = [127 << power for power in range(14)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", sorted({edge + by for edge in EDGES for by in (-1, 0, 1)}))
+def test_around_every_edge_of_the_padding(service: StorachaService, tmp_path: Path, size: int) -> None:
+    dag = leaf(size)
+    (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
+    assert uploaded(service, tmp_path, tmp_path / "one.car") == predicted(dag, Cut(133_169_152, Naming.LAST))
