@@ -114,7 +114,11 @@ class Gateway:
             cid = cids.parse(request.path_params["cid"])
         except DataError as error:
             return PlainTextResponse(error.message + "\n", 422, _CORS)
-        await asyncio.get_running_loop().run_in_executor(self._threads, self.stores.refresh)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self.stores.refresh)
+        except PeerError as error:
+            self.log(f"/routing/v1: {error.message}")
+            return PlainTextResponse("a store cannot be read\n", 503, _CORS | {"Retry-After": "10"})
         lines = "application/x-ndjson" in request.headers.get("accept", "")
         held = self.stores.has(cid)
         body, kind = providers.providers(

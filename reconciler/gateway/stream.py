@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import DataError, ReconcilerError
 from reconciler.gateway.answers import Answer
 from reconciler.gateway.limits import Limits
 from reconciler.gateway.metrics import Metrics
@@ -43,11 +43,12 @@ class _Body:
     """A body on its way.
 
     `rest` is what the client did not take yet of the piece that is being sent, `ahead` the piece after it; of
-    a client that was seen to be slow nothing is read ahead.
+    a client that was seen to be slow nothing is read ahead. `left` is what the announced length still lacks,
+    None for a body in chunks.
     """
 
     pieces: Iterator[bytes | memoryview]
-    chunked: bool
+    left: int | None
     socket: socket.socket
     rest: list[memoryview] = field(default_factory=list)
     ahead: Future[list[bytes | memoryview]] | None = None
@@ -125,7 +126,7 @@ class Sender:
             return False
         loop = asyncio.get_running_loop()
         with duplicate:
-            body = _Body(answer.body, answer.size is None, duplicate)
+            body = _Body(answer.body, answer.size, duplicate)
             while not body.ended:
                 async with self._turns:
                     await loop.run_in_executor(self._writers, self._turn, body)
@@ -144,12 +145,16 @@ class Sender:
             pieces = body.ahead.result() if body.ahead else _next(body.pieces)
             last = number == _TURN - 1 or body.slow or not pieces
             body.ahead = None if last else self._readers.submit(_next, body.pieces)
+            size = sum(map(len, pieces))
+            if body.left is not None:
+                body.left -= size
+                if body.left < 0 or (body.left and not pieces):
+                    raise DataError("the content has another length than the nodes above it say")
             if not pieces:
                 body.ended = True
                 return
-            size = sum(map(len, pieces))
             body.rest = [memoryview(piece) for piece in pieces if len(piece)]
-            if body.chunked:
+            if body.left is None:
                 body.rest = [memoryview(b"%x\r\n" % size), *body.rest, memoryview(b"\r\n")]
             self._metrics.sent(size)
             if not _write(body):
