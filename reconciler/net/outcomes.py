@@ -114,4 +114,7 @@ def clean(text: str, secrets: Iterable[Secret] = (), limit: int = _SHOWN) -> str
     for secret in secrets:
         text = secret.redact(text)
     text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+    if len(text) <= limit:
+        return text
+    half = (limit - 3) // 2  # programs wrap errors: the context comes first, the cause last
+    return f"{text[:half].rstrip()} … {text[-half:].lstrip()}"

@@ -13,6 +13,7 @@ PEERS = {
     "ipfs": ("ipfs",),
     "ipfs_cluster": ("ipfs", "ipfs-cluster-service"),
     "gateway_conformance": ("gateway-conformance", "go"),
+    "gitea": ("gitea",),
     "node": ("node", "npm"),
     "storacha": ("node", "npm"),
 }

@@ -38,6 +38,7 @@ _WRONG_SIZE = -1  # of a block that the node itself finds damaged
 _NOT_HERE = "block was not found locally"
 _WRONG_HASH = "different hash than requested"  # with Datastore.HashOnRead
 _NOT_PINNED = ("is not pinned", "not pinned or pinned indirectly")
+_FULL = ("no space left on device", "disk quota exceeded")
 _TIMED_OUT = "context deadline exceeded"
 
 
@@ -158,10 +159,17 @@ class KuboRpc:
         """Take in the blocks of a CAR, and pin nothing.
 
         The number of blocks in the answer is that of the CAR, not of what was written, so it proves nothing.
+        Raises Stalled when the node's disk is full.
         """
         body = multipart_file("blocks.car", upload)
         params = [("pin-roots", "false"), ("stats", "true")]
-        self._call("dag/import", params, content=body, patience=_FLUSHING)
+        try:
+            self._call("dag/import", params, content=body, patience=_FLUSHING)
+        except Rejected as error:
+            if any(sign in error.reason for sign in _FULL):
+                hint = "make room on the node's disk and run again; what was written is not sent again"
+                raise Stalled(self.name, "its disk is full: no space left on device", hint=hint) from None
+            raise
 
     def dag_stat(self, root: Cid, expected_size: int) -> DagStat | None:
         """All unique blocks under `root`, counted by reading them; None when one is missing.

@@ -1,0 +1,40 @@
+"""A file system of a few megabytes, to be filled. Only root may mount one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """Where it is mounted."""
+
+    path: Path
+
+    def grow(self, megabytes: int) -> None:
+        """Make room."""
+        subprocess.run(["mount", "-o", f"remount,size={megabytes}m", self.path], check=True)
+
+
+@contextmanager
+def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk]:
+    """A disk of `megabytes` at `path`; skips the test where none can be made."""
+    path.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", path], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        yield SmallDisk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
