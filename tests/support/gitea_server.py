@@ -22,6 +22,7 @@ APP_NAME = test
 RUN_MODE = prod
 RUN_USER = {user}
 WORK_PATH = {home}
+I_AM_BEING_UNSAFE_RUNNING_AS_ROOT = true
 [server]
 HTTP_ADDR = 127.0.0.1
 HTTP_PORT = {port}
@@ -99,7 +100,7 @@ class GiteaServer:
             "GIT_CONFIG_NOSYSTEM": "1",
         }
 
-    def call(self, method: str, path: str, body: object = None, *, user: str = "admin") -> Any:
+    def call(self, method: str, path: str, body: object = None, *, user: str = "owner") -> Any:
         """One call of the API as a person, without the code under test."""
         answer = httpx.request(
             method,
@@ -131,8 +132,8 @@ class GiteaServer:
         name = f"r{self._repositories}"
         self.call("POST", "user/repos", {"name": name, "private": True, "default_branch": "main"})
         for person in ("bot", "person", "stranger"):
-            self.call("PUT", f"repos/admin/{name}/collaborators/{person}", {"permission": "write"})
-        return f"admin/{name}"
+            self.call("PUT", f"repos/owner/{name}/collaborators/{person}", {"permission": "write"})
+        return f"owner/{name}"
 
     def git_url(self, repository: str, *, user: str | None = None) -> str:
         """Where git pushes to; with `user`, as that person."""
@@ -151,7 +152,7 @@ def gitea_server(home: Path) -> Iterator[GiteaServer]:
     user = os.environ.get("USER") or "root"
     server.config.write_text(_CONFIG.format(home=home, port=server.port, internal=internal, user=user))
     server.command("migrate")
-    server.add_user("admin", "--admin")
+    server.add_user("owner", "--admin")
     for name in ("bot", "person", "stranger"):
         server.add_user(name)
     server.tokens["bot"] = server.make_token("bot", "write:repository,write:issue,read:user")
