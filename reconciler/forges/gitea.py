@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PERMISSIONS = "the token needs to write repository and issue, and its owner to write this repository"
 _PAGE = 50  # the most that a default configuration gives
 _PAGES = 40
+_COLOR = "#8b8b8b"
 
 
 class GiteaHost:
@@ -75,9 +76,35 @@ class GiteaHost:
         return self._patch(number, {"title": title, "body": body, "base": base}, "updating")
 
     def add_labels(self, number: int, labels: list[str]) -> None:
-        """Put labels on it that the repository has."""
+        """Put labels on it, and make those that the repository lacks: Gitea leaves unknown ones out unsaid."""
         path = f"{self._path}/issues/{number}/labels"
-        self._api.write("POST", path, {"labels": labels}, doing=f"labelling #{number}", repeatable=True)
+        doing = f"labelling #{number}"
+        there = self._api.write("POST", path, {"labels": labels}, doing=doing, repeatable=True)
+        missing = set(labels) - {label.text("name") for label in there.items()}
+        if not missing:
+            return
+        missing -= self._labels()  # made since, by another run: two of one name may exist there
+        for label in sorted(missing):
+            body = {"name": label, "color": _COLOR}
+            self._api.write(
+                "POST", f"{self._path}/labels", body, doing=f"making the label {label!r}", repeatable=False
+            )
+        self._api.write("POST", path, {"labels": labels}, doing=doing, repeatable=True)
+
+    def _labels(self) -> set[str]:
+        found: set[str] = set()
+        for page in range(1, _PAGES + 1):
+            params = [("limit", str(_PAGE)), ("page", str(page))]
+            names = [
+                label.text("name")
+                for label in self._api.read(
+                    f"{self._path}/labels", params=params, doing="reading the labels"
+                ).items()
+            ]
+            found.update(names)
+            if len(names) < _PAGE:
+                break
+        return found
 
     def close_request(self, number: int) -> None:
         """Close it without merging."""

@@ -83,7 +83,7 @@ class _Stream(httpcore.NetworkStream):
             self._stop_when_answered()
             try:
                 with _named():
-                    self._inner.write(bytes(rest[:_SLICE]), remaining(timeout))
+                    self._inner.write(rest[:_SLICE], remaining(timeout))  # type: ignore[arg-type]  # no copy
             except httpcore.WriteTimeout:
                 self._stop_when_answered()
                 raise

@@ -185,7 +185,11 @@ class FakeGitLab(FakeHost):
 
 
 class FakeGitea(FakeHost):
-    """The repository o/r."""
+    """The repository o/r, without labels."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.labels: set[str] = set()
 
     def route(self, method, path, query, body):
         if path == "/api/v1/user":
@@ -221,8 +225,14 @@ class FakeGitea(FakeHost):
                 self.find(number).reviewers |= set(body["reviewers"])
                 return 201, []
             case ("POST", "issues", number, "labels"):
-                self.find(number).labels |= set(body["labels"])
+                self.find(number).labels |= set(body["labels"]) & self.labels
                 return 200, [{"name": name} for name in sorted(self.find(number).labels)]
+            case ("GET", "labels"):
+                size, page = int(query["limit"]), int(query["page"])
+                return 200, [{"name": name} for name in sorted(self.labels)][size * (page - 1) : size * page]
+            case ("POST", "labels"):
+                self.labels.add(body["name"])
+                return 201, {"name": body["name"]}
             case ("GET", "issues", number, "comments"):
                 return 200, [self.shown_note(one) for one in self.notes if one["on"] == int(number)]
             case ("POST", "issues", number, "comments"):

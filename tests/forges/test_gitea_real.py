@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,15 @@ def server(tmp_path_factory) -> GiteaServer:
         yield server
 
 
+def wait(done: Callable[[], object]) -> None:
+    """Gitea takes notice of pushes, and finds out about conflicts, in the background."""
+    for _ in range(200):
+        if done():
+            return
+        time.sleep(0.05)
+    raise AssertionError("Gitea did not get to it in time")
+
+
 class RealSubject:
     """The suite's hands on a repository of the server: pushes over HTTP, and the API, as other people."""
 
@@ -37,17 +48,25 @@ class RealSubject:
         self.url = server.git_url(self.repository, user="person")
         self.local = BareRepository.make(folder / "person.git", {INDEX: b"schema: 1\n", "README.md": b"x\n"})
         self.local.run("push", "-q", self.url, "refs/heads/main")
+        wait(lambda: not server.call("GET", f"repos/{self.repository}")["empty"])
+        self.opened = []
         self.forge = self.another_job()
 
     def another_job(self):
-        return gitea(
-            self.repository,
-            Secret(self.server.tokens["bot"]),
-            git_url=self.server.git_url(self.repository),
-            api_url=f"{self.server.url}/api/v1",
-            identity=BOT,
-            clock=self.clock,
+        return self._open(
+            gitea(
+                self.repository,
+                Secret(self.server.tokens["bot"]),
+                git_url=self.server.git_url(self.repository),
+                api_url=f"{self.server.url}/api/v1",
+                identity=BOT,
+                clock=self.clock,
+            )
         )
+
+    def _open(self, forge):
+        self.opened.append(forge)
+        return forge
 
     def _fetch(self) -> None:
         self.local.run("fetch", "-q", "--prune", "--force", self.url, "+refs/heads/*:refs/heads/*")
@@ -93,13 +112,7 @@ class RealSubject:
         self.server.call("POST", f"repos/{self.repository}/pulls/{number}/merge", way)
 
     def _when_mergeable(self, number) -> None:
-        """Gitea finds out in the background whether a pull request conflicts."""
-        import time
-
-        for _ in range(100):
-            if self.server.call("GET", f"repos/{self.repository}/pulls/{number}")["mergeable"]:
-                return
-            time.sleep(0.1)
+        wait(lambda: self.server.call("GET", f"repos/{self.repository}/pulls/{number}")["mergeable"])
 
     def close(self, number):
         self.server.call("PATCH", f"repos/{self.repository}/pulls/{number}", {"state": "closed"})
@@ -113,19 +126,24 @@ class RealSubject:
         self.server.call("POST", path, {"body": body}, user="stranger")
 
     def make_unreachable(self):
-        self.forge = gitea(
-            self.repository,
-            Secret("x"),
-            git_url="http://127.0.0.1:1/o/r.git",
-            api_url="http://127.0.0.1:1/api/v1",
-            identity=BOT,
-            clock=self.clock,
+        self.forge = self._open(
+            gitea(
+                self.repository,
+                Secret("x"),
+                git_url="http://127.0.0.1:1/o/r.git",
+                api_url="http://127.0.0.1:1/api/v1",
+                identity=BOT,
+                clock=self.clock,
+            )
         )
 
 
 @pytest.fixture
-def subject(server, tmp_path, ticking) -> RealSubject:
-    return RealSubject(server, tmp_path, ticking.clock)
+def subject(server, tmp_path, ticking) -> Iterator[RealSubject]:
+    subject = RealSubject(server, tmp_path, ticking.clock)
+    yield subject
+    for forge in subject.opened:
+        forge.close()
 
 
 class TestRealGitea(ForgeSuite):
@@ -141,13 +159,15 @@ def test_what_was_pushed_is_read_back_by_a_clone(subject, tmp_path):
 
 
 def test_a_wrong_token_is_told_and_nothing_changes(subject):
-    forge = gitea(
-        subject.repository,
-        Secret("0" * 40),
-        git_url=subject.server.git_url(subject.repository),
-        api_url=f"{subject.server.url}/api/v1",
-        identity=BOT,
-        clock=subject.clock,
+    forge = subject._open(
+        gitea(
+            subject.repository,
+            Secret("0" * 40),
+            git_url=subject.server.git_url(subject.repository),
+            api_url=f"{subject.server.url}/api/v1",
+            identity=BOT,
+            clock=subject.clock,
+        )
     )
     with pytest.raises(PeerError) as caught:
         forge.ensure_branch(FILES, MESSAGE, base="main")
@@ -156,13 +176,15 @@ def test_a_wrong_token_is_told_and_nothing_changes(subject):
 
 
 def test_a_token_that_may_only_read_is_told_what_is_missing(subject):
-    forge = gitea(
-        subject.repository,
-        Secret(subject.server.make_token("stranger", "read:repository,read:issue,read:user")),
-        git_url=subject.server.git_url(subject.repository),
-        api_url=f"{subject.server.url}/api/v1",
-        identity=BOT,
-        clock=subject.clock,
+    forge = subject._open(
+        gitea(
+            subject.repository,
+            Secret(subject.server.make_token("stranger", "read:repository,read:issue,read:user")),
+            git_url=subject.server.git_url(subject.repository),
+            api_url=f"{subject.server.url}/api/v1",
+            identity=BOT,
+            clock=subject.clock,
+        )
     )
     with pytest.raises(PeerError) as caught:
         forge.ensure_branch(FILES, MESSAGE, base="main")
