@@ -76,7 +76,7 @@ class GiteaHost:
         return self._patch(number, {"title": title, "body": body, "base": base}, "updating")
 
     def add_labels(self, number: int, labels: list[str]) -> None:
-        """Put labels on it, and make those that the repository lacks: Gitea leaves unknown ones out unsaid."""
+        """Put labels on it, and make those that the repository lacks: Gitea leaves unknown ones out."""
         path = f"{self._path}/issues/{number}/labels"
         doing = f"labelling #{number}"
         there = self._api.write("POST", path, {"labels": labels}, doing=doing, repeatable=True)
