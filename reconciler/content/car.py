@@ -113,6 +113,11 @@ def shards(layout: DagLayout, cut: Cut) -> tuple[Shard, ...]:
     return (*found, Shard(first, len(layout), size))
 
 
+def shard_header_size(shard: Shard) -> int:
+    """Bytes of the header with which `shard` begins."""
+    return HEADER_SIZE if shard.names_root else len(_ROOTLESS)
+
+
 def overhead(cut: Cut, count: int) -> int:
     """By how many bytes `count` CARs that `cut` makes are longer together than the one CAR."""
     return (count - 1) * (HEADER_SIZE if cut.naming is Naming.EVERY else len(_ROOTLESS))

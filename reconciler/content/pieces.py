@@ -7,7 +7,7 @@ record, and compared with what a service says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from reconciler.content import car
@@ -31,15 +31,45 @@ def shard_pieces(
 
     Raises UsageError when a block does not fit a CAR, and what `Dag.read` raises.
     """
-    try:
-        shards = car.shards(dag.layout, cut)
-    except ValueError as error:
-        raise UsageError(str(error), hint="blocks have up to 1 MiB; allow larger CARs") from None
+    shards = _cut(dag, cut)
     with (
         PieceHasher(engine) as hasher,
         progress.task("piece CIDs", sum(shard.size for shard in shards)) as task,
     ):
         return CutShards(cut, tuple(_shard(hasher, car.stream_shard(dag, shard), task) for shard in shards))
+
+
+class HashedCar:
+    """The CAR of `dag` as a stream that hashes the CARs it will be cut into as it goes by.
+
+    For a place that takes the one CAR and cuts it by itself: iterated once, each block is read once, and
+    `pieces` are known at its end. Iterating raises what `shard_pieces` does.
+    """
+
+    def __init__(self, dag: Dag, cut: Cut, engine: Callable[[], PieceEngine] = make_engine) -> None:
+        self._dag = dag
+        self._cut = cut
+        self._engine = engine
+        self._shards: list[CarShard] = []
+
+    @property
+    def pieces(self) -> CutShards:
+        """What went by, all of it once the stream has ended."""
+        return CutShards(self._cut, tuple(self._shards))
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield car.header(self._dag.layout.root)
+        with PieceHasher(self._engine) as hasher:
+            for shard in _cut(self._dag, self._cut):
+                digest, size = hashlib.sha256(), 0
+                head = car.shard_header_size(shard)
+                for chunk in car.stream_shard(self._dag, shard):
+                    hasher.update(chunk)
+                    digest.update(chunk)
+                    if size + len(chunk) > head:
+                        yield chunk[max(0, head - size) :]
+                    size += len(chunk)
+                self._shards.append(CarShard(CarCid(digest.digest()), size, hasher.finish()))
 
 
 def file_piece(path: Path, progress: Progress = QUIET) -> CarShard:
@@ -55,6 +85,13 @@ def file_piece(path: Path, progress: Progress = QUIET) -> CarShard:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"cannot read {str(path)!r}: {reason}") from None
+
+
+def _cut(dag: Dag, cut: Cut) -> tuple[car.Shard, ...]:
+    try:
+        return car.shards(dag.layout, cut)
+    except ValueError as error:
+        raise UsageError(str(error), hint="blocks have up to 1 MiB; allow larger CARs") from None
 
 
 def _shard(hasher: PieceHasher, chunks: Iterable[bytes], task: Task) -> CarShard:

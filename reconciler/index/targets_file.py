@@ -19,10 +19,10 @@ from reconciler.index.model import TargetSpec
 from reconciler.index.problems import Problem, raise_for, shown
 
 DEFAULT_STORE = ".reconcile/store"
-KINDS = ("store", "kubo", "ipfs-cluster", "pinning-service")
-RESERVED_KINDS = ("storacha", "filecoin-pin")  #: known words, not implemented by this version
+KINDS = ("store", "kubo", "ipfs-cluster", "pinning-service", "storacha")
+RESERVED_KINDS = ("filecoin-pin",)  #: known words, not implemented by this version
 
-_URL_KEYS = ("api", "endpoint")
+_URL_KEYS = ("api", "endpoint", "receipts", "rpc")
 _NUMBERS = ("pin_timeout", "poll", "min", "max")
 
 

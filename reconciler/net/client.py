@@ -18,6 +18,7 @@ from reconciler.net.judge import outcome
 from reconciler.net.outcomes import Outcome, Stalled, Transient, Waiting, clean
 from reconciler.net.response import Response, Stream
 from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
+from reconciler.net.secret import Secret
 from reconciler.net.upload import Counted, Upload
 
 __all__ = ["BODY_LIMIT", "HttpClient", "Params", "Stream", "Timeouts"]
@@ -73,7 +74,7 @@ class HttpClient:
     ) -> None:
         self.name = name
         self.address = parse_address(base_url, f"the address of {name}")
-        self.secrets = () if auth is None else (auth.secret,)
+        self.secrets: tuple[Secret, ...] = () if auth is None else (auth.secret,)
         self.timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
         self._budget = budget or RetryBudget()

@@ -130,6 +130,7 @@ class Capabilities:
     takes_bytes: bool = True  #: `publish` and `repair` accept our blocks
     pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
     serves_blocks: bool = True  #: `dag` works, so it can heal others
+    keeps_labels: bool = True  #: roots there carry labels; without them none is known as ours, or removed
     one_label: bool = False  #: a root carries a single label there, and a second one replaces the first
     cut: Cut | None = None  #: it keeps CARs as Filecoin pieces, cut like this; None: it keeps blocks
     renews_deals: bool = False  #: sending it what it has already leads to new deals

@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
     "kubo": "reconciler.targets.kubo",
     "ipfs-cluster": "reconciler.targets.ipfs_cluster",
     "pinning-service": "reconciler.targets.pinning_service",
+    "storacha": "reconciler.targets.storacha",
 }
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.forges.open import KINDS as FORGES
+from reconciler.targets.storacha.delegation import read_proof
 from tests.support.canary import CANARY, forms, leaks
 from tests.support.command_line import RUN, CommandLine
 from tests.support.echo_peer import STATUSES, echo_peer
+from tests.targets.storacha.credentials import PROOF
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -26,6 +28,11 @@ CREDENTIALS = {
     ("ipfs-cluster", "token_env"),
     ("kubo", "token_env"),
     ("pinning-service", "token_env"),
+    ("storacha", "bridge_auth_env"),
+    ("storacha", "bridge_secret_env"),
+    ("storacha", "principal_env"),
+    ("storacha", "proof_env"),
+    ("storacha", "rpc_token_env"),
 }
 
 TARGETS = """\
@@ -40,7 +47,22 @@ targets:
     auth: basic
     nodes: [{{api: "{url}", token_env: CANARY_BEARER}}]
   pins: {{kind: pinning-service, endpoint: "{url}", token_env: CANARY_BEARER}}
+  read:
+    kind: storacha
+    space: "did:key:z6MkrtwccKRn3rbbcqXab2rcC1dBGye6MQ3aTRoveTuasdrG"
+    endpoint: "{url}"
+    service: "did:web:up.example"
+    bridge_secret_env: CANARY_BEARER
+    bridge_auth_env: STORACHA_AUTH
+    rpc: "{url}/rpc/v1"
+    rpc_token_env: CANARY_BEARER
+  garbage:
+    kind: storacha
+    space: "did:key:z6MkrtwccKRn3rbbcqXab2rcC1dBGye6MQ3aTRoveTuasdrG"
+    principal_env: CANARY_BEARER
+    proof_env: CANARY_BEARER
 """
+CREDENTIAL_HEADERS = ("authorization", "x-auth-secret")
 COMMANDS = (
     ("plan", "--json"),
     ("plan", "--markdown"),
@@ -82,10 +104,17 @@ def arguments(tmp_path: Path) -> Iterator[Path]:
     yield log
 
 
+def authorization() -> str:
+    """A delegation as the bridge of Storacha takes it: what it opens is a secret too, and no canary fits."""
+    car = read_proof(PROOF).car
+    return "u" + base64.urlsafe_b64encode(car).decode().rstrip("=")
+
+
 def environment(url: str, forge: str, arguments: Path) -> dict[str, str]:
     return {
         "CANARY_BEARER": CANARY,
         "CANARY_BASIC": f"someone:{CANARY}",
+        "STORACHA_AUTH": authorization(),
         "RECONCILE_FORGE": forge,
         "RECONCILE_FORGE_REPOSITORY": "o/r",
         "RECONCILE_FORGE_BASE": "main",
@@ -186,16 +215,20 @@ def check(
         released.write("releases/targets.yaml", TARGETS.format(url=peer.url))
         index = (released.root / "releases/index.yaml").read_text()
         released.write(
-            "releases/index.yaml", index.replace("[store]", "[store, node, proxied, cluster, pins]")
+            "releases/index.yaml",
+            index.replace("[store]", "[store, node, proxied, cluster, pins, read, garbage]"),
         )
         said = run(released, command, environment(peer.url, forge, arguments))
         sent = [asked for asked in peer.asked if leaks(asked.headers.get("authorization", ""))]
         assert sent, "no request carried the canary, so nothing was tried"
+        if command not in (("--propose", "pull-request", "--only", "store"),):
+            assert any(leaks(asked.headers.get("x-auth-secret", "")) for asked in peer.asked)
         for asked in peer.asked:
-            others = {name: value for name, value in asked.headers.items() if name != "authorization"}
+            others = {name: value for name, value in asked.headers.items() if name not in CREDENTIAL_HEADERS}
             assert not leaks(asked.target + json.dumps(others)), "in an address or a header of its own"
             assert not leaks(asked.body), "in a request's body"
     assert not leaks(said), said
+    assert authorization()[:40] not in said
     assert not found_in(released.root)
     assert not leaks(arguments.read_text()), "in an argument of git"
 

@@ -164,7 +164,7 @@ class TargetSuite:
         for check in Check:
             seen = self.look(subject.target, dag, check)
             assert (seen.state, seen.damaged, seen.detail) == (State.HELD, (), "")
-            assert seen.labels == (LABEL,)
+            assert seen.labels == ((LABEL,) if subject.target.capabilities.keeps_labels else ())
             assert seen.checked
 
     def test_publish_says_what_it_sent(self, subject: Subject, target: Target, salt: str) -> None:
@@ -206,6 +206,9 @@ class TargetSuite:
         inventory = subject.target.observe(expected, Check.QUICK, MARK, QUIET)
         states = {root: seen.state for root, seen in inventory.observations.items()}
         assert states == {dag.layout.root: State.HELD for dag in held} | {absent.layout.root: State.ABSENT}
+        if not subject.target.capabilities.keeps_labels:
+            assert inventory.owned == ()
+            return
         assert {Pin(dag.layout.root, f"{MARK}model@2.0.{number}") for number, dag in enumerate(held)} <= set(
             inventory.owned
         )
@@ -214,6 +217,10 @@ class TargetSuite:
         dag = bundle(salt)
         self.deliver(subject, dag)
         inventory = subject.target.observe([], Check.QUICK, MARK, QUIET)
+        if not subject.target.capabilities.keeps_labels:
+            assert inventory.owned == ()
+            assert Pin(dag.layout.root, "") in inventory.foreign
+            return
         assert Pin(dag.layout.root, LABEL) in inventory.owned
         assert Pin(dag.layout.root, LABEL) not in inventory.foreign
 
@@ -305,6 +312,10 @@ class TargetSuite:
     def test_a_label_is_changed_without_bytes(self, subject: Subject, target: Target, salt: str) -> None:
         dag = bundle(salt)
         self.deliver(subject, dag)
+        if not target.capabilities.keeps_labels:
+            with pytest.raises(Unsupported):
+                target.relabel(dag.layout.root, OTHER_LABEL)
+            return
         target.relabel(dag.layout.root, OTHER_LABEL)
         target.relabel(dag.layout.root, OTHER_LABEL)
         labels = (OTHER_LABEL,) if target.capabilities.one_label else (LABEL, OTHER_LABEL)
@@ -323,6 +334,8 @@ class TargetSuite:
         subject.pin_as_stranger(dag, STRANGER_LABEL)
         with pytest.raises(PeerError):
             target.adopt(Pin(dag.layout.root, FOREIGN_LABEL), LABEL)
+        if not target.capabilities.keeps_labels:
+            return
         assert self.settled(target, dag, Check.QUICK).labels == (STRANGER_LABEL,)
         target.adopt(Pin(dag.layout.root, STRANGER_LABEL), LABEL)
         labels = set(self.settled(target, dag, Check.FULL).labels)
@@ -331,6 +344,12 @@ class TargetSuite:
 
     def test_unpin_may_be_repeated_and_may_miss(self, subject: Subject, salt: str) -> None:
         dag = single_leaf(salt)
+        if not subject.target.capabilities.keeps_labels:
+            self.deliver(subject, dag)
+            with pytest.raises(Unsupported):
+                subject.target.unpin(dag.layout.root, LABEL)
+            assert self.look(subject.target, dag, Check.QUICK).state is State.HELD
+            return
         subject.target.unpin(dag.layout.root, LABEL)
         self.deliver(subject, dag)
         subject.target.unpin(dag.layout.root, OTHER_LABEL)
@@ -343,7 +362,8 @@ class TargetSuite:
     def test_what_was_unpinned_can_be_published_again(self, subject: Subject, salt: str) -> None:
         dag = bundle(salt)
         self.deliver(subject, dag)
-        subject.target.unpin(dag.layout.root, LABEL)
+        if subject.target.capabilities.keeps_labels:
+            subject.target.unpin(dag.layout.root, LABEL)
         self.deliver(subject, dag)
         assert self.settled(subject.target, dag, Check.FULL).state is State.HELD
 
@@ -351,8 +371,9 @@ class TargetSuite:
         one, other = twins(salt)
         self.deliver(subject, one)
         self.deliver(subject, other, OTHER_LABEL)
-        subject.target.unpin(one.layout.root, LABEL)
-        assert self.settled(subject.target, one, Check.QUICK, State.ABSENT).state is State.ABSENT
+        if subject.target.capabilities.keeps_labels:
+            subject.target.unpin(one.layout.root, LABEL)
+            assert self.settled(subject.target, one, Check.QUICK, State.ABSENT).state is State.ABSENT
         assert self.settled(subject.target, other, Check.FULL).state is State.HELD
         self.assert_reads_back(subject.target, other)
 
@@ -365,6 +386,10 @@ class TargetSuite:
         theirs, ours = bundle(f"{salt}theirs"), bundle(salt)
         subject.pin_as_stranger(theirs, label)
         self.deliver(subject, ours)
+        if not subject.target.capabilities.keeps_labels:
+            listed = subject.target.observe([Expected(ours.layout.root, (LABEL,))], Check.QUICK, MARK, QUIET)
+            assert (listed.owned, Pin(theirs.layout.root, "") in listed.foreign) == ((), True)
+            return
         subject.target.unpin(theirs.layout.root, LABEL)
         subject.target.unpin(ours.layout.root, LABEL)
         self.settled(subject.target, ours, Check.QUICK, State.ABSENT)
@@ -379,6 +404,9 @@ class TargetSuite:
     ) -> None:
         dag = bundle(salt)
         subject.pin_as_stranger(dag, FOREIGN_LABEL)
+        if not target.capabilities.keeps_labels:
+            assert self.deliver(subject, dag).bytes_sent == 0
+            return
         if target.capabilities.one_label:  # then theirs stays as it is, whatever we ask for
             target.unpin(dag.layout.root, LABEL)
         else:

@@ -32,6 +32,12 @@ targets:
     token_env: PINS_JWT
     origins: [/ip4/10.0.0.1/tcp/4001/p2p/12D3KooWabc]
     poll: 0
+  space:
+    kind: storacha
+    space: "did:key:z6MkrtwccKRn3rbbcqXab2rcC1dBGye6MQ3aTRoveTuasdrG"
+    bridge_secret_env: BRIDGE_SECRET
+    bridge_auth_env: BRIDGE_AUTH
+    rpc: https://rpc.example/rpc/v1
 """
 
 

@@ -19,7 +19,7 @@ def _decoded(credential: str) -> str:
 
 
 def _echo(asked: Asked, status: int, kind: str) -> Said:
-    credential = asked.headers.get("authorization", "")
+    credential = asked.headers.get("x-auth-secret") or asked.headers.get("authorization", "")
     told = f"bad token {_decoded(credential)} in {credential} at {quote(credential, safe='')}"
     headers = {"X-Echo": credential, "WWW-Authenticate": f'Basic realm="{credential}"'}
     if status == 302:

@@ -47,6 +47,7 @@ class StorachaService:
     agent: str
     environ: Mapping[str, str]
     cli: Path
+    process: subprocess.Popen[bytes]
 
     @property
     def did(self) -> str:
@@ -70,6 +71,15 @@ class StorachaService:
         """A delegation of the space: see `_delegate` in service.mjs for the terms."""
         made = self.ask("_delegate", {"can": can, **terms})
         return Delegation(made["proof"], made.get("secret", ""), made["authorization"])
+
+    def stop(self) -> None:
+        """End it for good; what it kept is gone."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def blob(self, car: object) -> bytes:
         """The bytes of a stored CAR."""
@@ -136,14 +146,10 @@ def storacha_service(installed: Path, scratch: Path) -> Iterator[StorachaService
                 raise RuntimeError(f"the service did not start:\n{log.read_text()[-4000:]}")
             time.sleep(0.05)
         cli = installed / "node_modules/.bin/storacha"
-        yield StorachaService(told["url"], told["space"], told["agent"], told["env"], cli)
+        yield StorachaService(told["url"], told["space"], told["agent"], told["env"], cli, process)
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
 def _read(path: Path) -> Any:

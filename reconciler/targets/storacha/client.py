@@ -1,0 +1,259 @@
+"""The official client, run with a private state of its own: the one way to upload.
+
+Its key comes in its environment and its proof in a file that only we can read; nothing secret is in an
+argument. Our CAR goes to its standard input, so no copy of it is ever on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+from reconciler.errors import PeerError
+from reconciler.net.outcomes import Denied, Stalled, Transient, clean
+from reconciler.net.secret import Secret
+from reconciler.targets.storacha import output
+from reconciler.targets.storacha.options import Agent, Options
+
+_TOLD = 256 << 20  # bytes of standard output
+_STACK = 64 << 10  # bytes of standard error; the last ones say why
+_PASSED = (  # what Node and a network need; nothing else of our environment reaches the client
+    "PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+
+
+class StorachaClient:
+    """One agent and one space. `silence` is how many seconds a command may stand still, `short` the same for
+    those that send nothing. Calls raise Outcome; the source's own errors pass through.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Options,
+        agent: Agent,
+        environ: Mapping[str, str],
+        *,
+        root: Path,
+        silence: float = 3600.0,
+        short: float = 180.0,
+    ) -> None:
+        self._name = name
+        self._options = options
+        self._agent = agent
+        self._environ = environ
+        self._root = root
+        self._silence = silence
+        self._short = short
+        self._state: Path | None = None
+        self._ready = False
+
+    def version(self) -> str:
+        """The client's version, one that works."""
+        return output.check_version(self._name, self._run(["--version"]))
+
+    def call(self, *arguments: str) -> list[object]:
+        """What a command that takes no input prints, as JSON."""
+        self._open()
+        return output.documents(self._name, self._run(arguments))
+
+    def upload(self, car: Iterable[bytes], shard_size: int) -> output.Stored:
+        """Store the CAR that `car` yields, cut at `shard_size` bytes."""
+        self._open()
+        arguments = ("up", "--car", "--json", "--verbose", "--shard-size", str(shard_size))
+        return output.read_stored(self._name, self._run(arguments, car))
+
+    def close(self) -> None:
+        """Remove the private state. May be called twice."""
+        if self._state is not None:
+            shutil.rmtree(self._state, ignore_errors=True)
+        self._state, self._ready = None, False
+
+    def _open(self) -> None:
+        """Check the client, and tell it which space."""
+        if self._ready:
+            return
+        self.version()
+        proof = self._directory() / "proof.car"
+        with os.fdopen(os.open(proof, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(self._agent.delegation.car)
+        printed = self._run(["space", "add", str(proof)]).decode("utf-8", "replace").split()
+        if printed != [self._options.space]:
+            said = clean(" ".join(printed), self._secrets)
+            raise Denied(self._name, f"the delegation is for {said or 'no space'}, not {self._options.space}")
+        self._ready = True
+
+    @property
+    def _secrets(self) -> tuple[Secret, ...]:
+        return (self._agent.key, self._agent.proof)
+
+    def _directory(self) -> Path:
+        if self._state is None:
+            self._state = Path(tempfile.mkdtemp(prefix="reconcile-storacha-"))  # with mode 0700
+        return self._state
+
+    def _command(self) -> list[str]:
+        if self._options.cli:
+            path = self._root / Path(self._options.cli).expanduser()
+            if not os.access(path, os.X_OK) or path.is_dir():
+                message = f"{self._options.cli!r} is no program that can be run"
+                raise Stalled(self._name, message, hint=output.INSTALL)
+            return [str(path)]
+        path_variable = self._environ.get("PATH", os.defpath)
+        if found := shutil.which("storacha", path=path_variable):
+            return [found]
+        if found := shutil.which("npx", path=path_variable):
+            return [found, "--yes", output.PINNED]
+        raise Stalled(self._name, "there is no storacha command, and no npx to get one", hint=output.INSTALL)
+
+    def _environment(self) -> dict[str, str]:
+        home, real = str(self._directory()), self._environ.get("HOME", "")
+        given = {name: self._environ[name] for name in _PASSED if name in self._environ}
+        given |= {
+            name: value for name, value in self._environ.items() if name.lower().startswith("npm_config_")
+        }
+        if real:  # npx keeps what it fetched, and finds the registry that the user has set
+            given.setdefault("npm_config_cache", str(Path(real, ".npm")))
+            given.setdefault("npm_config_userconfig", str(Path(real, ".npmrc")))
+        given |= {"HOME": home, "XDG_CONFIG_HOME": home, "NO_UPDATE_NOTIFIER": "1", "NO_COLOR": "1"}
+        given["STORACHA_PRINCIPAL"] = self._agent.key.reveal()
+        if self._options.service:
+            given["STORACHA_SERVICE_URL"] = self._options.endpoint
+            given["STORACHA_SERVICE_DID"] = self._options.service
+            given["STORACHA_RECEIPTS_URL"] = self._options.receipts
+        return given
+
+    def _run(self, arguments: Iterable[str], feed: Iterable[bytes] | None = None) -> bytes:
+        """Standard output of a command that ended well."""
+        command = [*self._command(), *arguments]
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=self._directory(),
+                env=self._environment(),
+                stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # npx starts others; they all have to end with it
+            )
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise Stalled(self._name, f"cannot run {command[0]!r}: {reason}", hint=output.INSTALL) from None
+        told = _Collected(_pipe(process.stdout), _TOLD, head=True)
+        why = _Collected(_pipe(process.stderr), _STACK, head=False)
+        try:
+            if feed is not None:
+                self._feed(process, feed)
+            self._wait(process, self._short if feed is None else self._silence)
+        finally:
+            _kill(process)  # before its input ends, or it would take half a CAR for a whole one
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            told.finish()
+            why.finish()
+        if process.returncode != 0:
+            raise output.failure(self._name, process.returncode, why.text(), self._secrets)
+        if told.too_long:
+            raise Stalled(self._name, f"the storacha command printed more than {_TOLD} bytes")
+        return told.data()
+
+    def _feed(self, process: subprocess.Popen[bytes], pieces: Iterable[bytes]) -> None:
+        """Write everything. The last byte of each piece waits for the next: a stream that breaks off, also
+        because we are killed, then ends within a block, and no part of a CAR is a CAR.
+        """
+        stdin = _pipe(process.stdin)
+        descriptor = stdin.fileno()
+        os.set_blocking(descriptor, False)
+        held = b""
+        for piece in pieces:
+            data = held + piece
+            held = data[-1:]
+            if not self._write(process, descriptor, memoryview(data)[:-1]):
+                return
+        if self._write(process, descriptor, memoryview(held)):
+            with contextlib.suppress(BrokenPipeError):
+                stdin.close()
+
+    def _write(self, process: subprocess.Popen[bytes], descriptor: int, view: memoryview) -> bool:
+        """Whether the client took all of `view`; it has ended when not."""
+        patience = time.monotonic() + self._silence
+        while view:
+            try:
+                taken = os.write(descriptor, view)
+            except BlockingIOError:
+                if process.poll() is not None:
+                    return False
+                if time.monotonic() > patience:
+                    raise self._stuck(self._silence) from None
+                select.select([], [descriptor], [], 0.5)
+            except BrokenPipeError:
+                return False
+            else:
+                view = view[taken:]
+                patience = time.monotonic() + self._silence
+        return True
+
+    def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise self._stuck(seconds) from None
+
+    def _stuck(self, seconds: float) -> PeerError:
+        return Transient(self._name, f"the storacha command stood still for {seconds:.0f} s", timed_out=True)
+
+
+class _Collected:
+    """The first (`head`) or last `limit` bytes of a stream, read in a thread so that it never fills up."""
+
+    def __init__(self, stream: IO[bytes], limit: int, *, head: bool) -> None:
+        self._stream, self._limit, self._head = stream, limit, head
+        self._data = bytearray()
+        self.too_long = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while data := self._stream.read1(1 << 16):  # type: ignore[attr-defined]
+            self._data += data
+            if len(self._data) > self._limit:
+                self.too_long = True
+                del self._data[slice(self._limit, None) if self._head else slice(None, -self._limit)]
+
+    def finish(self) -> None:
+        """Wait for the end of the stream; a process that nobody could end keeps it no longer than this."""
+        self._thread.join(5)
+        if not self._thread.is_alive():
+            self._stream.close()
+
+    def data(self) -> bytes:
+        return bytes(self._data)
+
+    def text(self) -> str:
+        return self._data.decode("utf-8", "replace")
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    """A stream that was asked for."""
+    if stream is None:
+        raise RuntimeError("a pipe that was asked for is not there")
+    return stream
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the client and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,134 @@
+"""The options of a storacha entry in targets.yaml, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.deals.chain import LotusRpc, open_rpc
+from reconciler.deals.epochs import CHAINS, Chain
+from reconciler.errors import DataError, InvalidIndex, UsageError
+from reconciler.index.model import TargetSpec
+from reconciler.net.retry import RetryBudget
+from reconciler.net.secret import Secret, from_env
+from reconciler.targets.storacha.delegation import (
+    Delegation,
+    read_authorization,
+    read_principal,
+    read_proof,
+)
+
+HOSTED = "https://up.storacha.network"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Who uploads: a private key, its DID, and what the space lets it do."""
+
+    key: Secret
+    did: str
+    proof: Secret
+    delegation: Delegation = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeKeys:
+    """The two headers of the HTTP bridge, and the delegation in the second."""
+
+    secret: Secret
+    authorization: Secret
+    delegation: Delegation = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`agent` is None where nothing can be uploaded, `bridge` where reads go through the client.
+
+    `service` (DID) and `receipts` (address) are those of a service of one's own, "" for the hosted one. `cli`
+    is the client's executable, "" for whichever is there. `rpc` is the Filecoin node to ask, with `chain` its
+    network.
+    """
+
+    space: str
+    agent: Agent | None
+    bridge: BridgeKeys | None
+    endpoint: str = HOSTED
+    service: str = ""
+    receipts: str = ""
+    cli: str = ""
+    rpc: LotusRpc | None = None
+    chain: Chain = CHAINS["mainnet"]
+
+
+def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudget | None = None) -> Options:
+    """Raises InvalidIndex with the entry's line, and UsageError for what the environment lacks."""
+
+    def text(key: str) -> str:
+        return str(spec.options.get(key, ""))
+
+    for one, other in (
+        ("principal_env", "proof_env"),
+        ("bridge_secret_env", "bridge_auth_env"),
+        ("endpoint", "service"),
+    ):
+        if bool(text(one)) != bool(text(other)):
+            raise InvalidIndex(f"target {spec.name!r} needs {one} and {other}, or neither", where=spec.where)
+    agent = _agent(text("principal_env"), text("proof_env"), environ) if text("proof_env") else None
+    bridge = (
+        _bridge(text("bridge_secret_env"), text("bridge_auth_env"), environ)
+        if text("bridge_auth_env")
+        else None
+    )
+    if agent is None and bridge is None:
+        raise InvalidIndex(
+            f"target {spec.name!r} has no credentials",
+            hint="name principal_env and proof_env to upload, bridge_secret_env and bridge_auth_env to read",
+            where=spec.where,
+        )
+    endpoint = text("endpoint") or HOSTED
+    rpc = None
+    if text("rpc"):
+        token = from_env(text("rpc_token_env"), environ) if text("rpc_token_env") else None
+        rpc = open_rpc(text("rpc"), name=f"{spec.name} (Filecoin RPC)", token=token, budget=budget)
+    return Options(
+        space=text("space"),
+        agent=agent,
+        bridge=bridge,
+        endpoint=endpoint.rstrip("/"),
+        service=text("service"),
+        receipts=text("receipts") or (f"{endpoint.rstrip('/')}/receipt/" if text("endpoint") else ""),
+        cli=text("cli"),
+        rpc=rpc,
+        chain=CHAINS[text("network") or "mainnet"],
+    )
+
+
+def _agent(key_env: str, proof_env: str, environ: Mapping[str, str]) -> Agent:
+    key, proof = from_env(key_env, environ), from_env(proof_env, environ)
+    try:
+        did = read_principal(key.reveal())
+    except DataError as error:
+        raise UsageError(
+            f"the environment variable {key_env!r} holds no private key: {error.message}",
+            hint="it begins with 'Mg'; `storacha key create` makes one",
+        ) from None
+    try:
+        delegation = read_proof(proof.reveal())
+    except DataError as error:
+        raise UsageError(
+            f"the environment variable {proof_env!r} holds no delegation: {error.message}",
+            hint="it begins with 'mAYIE'; `storacha delegation create DID --base64` prints one",
+        ) from None
+    return Agent(key, did, proof, delegation)
+
+
+def _bridge(secret_env: str, auth_env: str, environ: Mapping[str, str]) -> BridgeKeys:
+    secret, authorization = from_env(secret_env, environ), from_env(auth_env, environ)
+    try:
+        delegation = read_authorization(authorization.reveal())
+    except DataError as error:
+        raise UsageError(
+            f"the environment variable {auth_env!r} holds no delegation: {error.message}",
+            hint="it is the Authorization value of `storacha bridge generate-tokens`",
+        ) from None
+    return BridgeKeys(secret, authorization, delegation)

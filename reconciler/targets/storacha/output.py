@@ -1,0 +1,129 @@
+"""What the client prints, read strictly: it has ended with exit code 0 and done nothing before.
+
+Source: `@storacha/cli` 1.6.32 and 2.5.0. Pure; all raise Outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.content.car_shard import CarShard
+from reconciler.content.cid import Cid
+from reconciler.net.outcomes import Denied, Outcome, Stalled, Transient, clean
+from reconciler.net.secret import Secret
+from reconciler.targets import fields
+from reconciler.targets.storacha.wire import link
+
+FILECOIN = "Filecoin Onchain Cloud is where Storacha sends its users; what is in the space stays readable"
+_BROKEN_OFF = re.compile(
+    r"fetch failed|other side closed|socket hang up|ECONNRE|ETIMEDOUT|EAI_AGAIN|EPIPE|UND_ERR|terminated"
+)
+_VERSION = re.compile(r"(\d+)\.(\d+)\.\d+")
+_MAJORS = (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an upload came to: its root, and each CAR with its size and piece, all as text."""
+
+    root: str
+    shards: frozenset[tuple[str, int, str]]
+
+
+def documents(peer: str, printed: bytes) -> list[object]:
+    """Lines of JSON, all of them whole; empty ones are left out."""
+    if printed and not printed.endswith(b"\n"):
+        raise Stalled(peer, "the storacha command broke off in the middle of a line", hint=_AGAIN)
+    found = []
+    for line in printed.splitlines():
+        if not line.strip():
+            continue
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            said = clean(line.decode("utf-8", "replace"), limit=80)
+            raise Stalled(
+                peer, f"the storacha command printed {said!r} instead of JSON", hint=_AGAIN
+            ) from None
+    return found
+
+
+def read_stored(peer: str, printed: bytes) -> Stored:
+    """The output of `up --json --verbose`: one line for each CAR, and the root in the last one."""
+    shards = set()
+    root = ""
+    for value in documents(peer, printed):
+        line = fields.record(peer, value, "a line of `storacha up`")
+        if root:
+            raise Stalled(peer, "the storacha command printed more than it should", hint=_AGAIN)
+        if "root" in line:
+            root = link(peer, line["root"], "an upload")
+        else:
+            shard, piece = link(peer, line.get("shard"), "a CAR"), link(peer, line.get("piece"), "a piece")
+            shards.add((shard, fields.number(peer, line, "size"), piece))
+    if not root:
+        raise Stalled(peer, "the storacha command ended as if all were well, and stored nothing", hint=_AGAIN)
+    return Stored(root, frozenset(shards))
+
+
+def compare(peer: str, stored: Stored, root: Cid, shards: Sequence[CarShard]) -> None:
+    """Raise Stalled, naming both, unless what was stored is what our bytes give."""
+    if stored.root != str(root):
+        raise Stalled(peer, f"stored the root {clean(stored.root)} instead of {root}", hint=_REPORT)
+    ours = {(str(each.cid), each.size, str(each.piece)) for each in shards}
+    if stored.shards == ours:
+        return
+    theirs = sorted(stored.shards - ours) or [("nothing", 0, "nothing")]
+    wanted = sorted(ours - stored.shards) or [("nothing", 0, "nothing")]
+    raise Stalled(
+        peer,
+        f"stored the CAR {clean(theirs[0][0])} ({theirs[0][1]} bytes, piece {clean(theirs[0][2])}) "
+        f"where our bytes give {wanted[0][0]} ({wanted[0][1]} bytes, piece {wanted[0][2]})",
+        hint=_REPORT,
+    )
+
+
+def check_version(peer: str, printed: bytes) -> str:
+    """The version in the output of `--version`, one that we can work with."""
+    said = printed.decode("utf-8", "replace")
+    match = _VERSION.search(said)
+    if match is None or "storacha" not in said:
+        raise Stalled(
+            peer, f"{clean(said, limit=80)!r} is not the version of a storacha command", hint=INSTALL
+        )
+    if int(match[1]) not in _MAJORS:
+        raise Stalled(
+            peer, f"storacha {match[0]} is none of the versions that work (1.x and 2.x)", hint=INSTALL
+        )
+    return match[0]
+
+
+def failure(peer: str, code: int, stderr: str, secrets: Sequence[Secret]) -> Outcome:
+    """Why the client ended with `code`, from the stack that Node prints."""
+    if "ServiceUnavailable" in stderr or "capability is currently disabled" in stderr:
+        return Denied(peer, "this service refuses writes", hint=FILECOIN)
+    said = _reason(stderr, secrets)
+    if _BROKEN_OFF.search(stderr):
+        return Transient(peer, f"the connection of the storacha command broke ({said})")
+    if "Unauthorized" in stderr or "UnavailableProof" in stderr:
+        hint = "`reconcile doctor` says what the delegation allows, and until when"
+        return Denied(peer, f"the delegation does not allow this ({said})", hint=hint)
+    return Stalled(peer, f"the storacha command failed with exit code {code}: {said}", hint=_AGAIN)
+
+
+def _reason(stderr: str, secrets: Sequence[Secret]) -> str:
+    """The most telling line of a stack: the innermost cause, or an error's own."""
+    causes = re.findall(r"message: '([^'\n]+)'", stderr)
+    errors = re.findall(r"^\s*(?:\[cause\]: )?\w*(?:Error|Failure)\w*: (.+)$", stderr, re.MULTILINE)
+    lines = [line for line in stderr.splitlines() if line.strip() and not line.lstrip().startswith("at ")]
+    found = causes[-1:] or errors[-1:] or lines[-1:]
+    return clean(found[0], secrets, 200) if found else "it says nothing"
+
+
+PINNED = "@storacha/cli@1.6.32"  #: what npx is told to run where no client is installed
+INSTALL = f"install Node.js 18 or later and `npm install -g {PINNED}`, or name the executable as `cli`"
+_AGAIN = "run again; `reconcile doctor` looks at the client and at the delegation"
+_REPORT = "the client cuts CARs in another way than this program; nothing was recorded"

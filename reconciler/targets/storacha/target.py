@@ -1,0 +1,221 @@
+"""The target itself: the interface's methods, over the bridge where there is one and the client elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from reconciler.content.car import Cut, Naming
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag
+from reconciler.content.piece_cid import PieceCid
+from reconciler.content.pieces import HashedCar, shard_pieces
+from reconciler.deals.check import check_deals
+from reconciler.deals.interface import CheckedDeal, DealClaim
+from reconciler.deals.judge import Terms
+from reconciler.errors import PeerError
+from reconciler.net.client import HttpClient
+from reconciler.net.outcomes import Transient
+from reconciler.net.retry import RetryBudget
+from reconciler.progress import QUIET, Progress, Task
+from reconciler.targets.interface import (
+    Capabilities,
+    Check,
+    Delivery,
+    Diagnosis,
+    Expected,
+    Inventory,
+    Observation,
+    Pin,
+    State,
+    Unsupported,
+)
+from reconciler.targets.storacha import diagnose, output
+from reconciler.targets.storacha.bridge import Bridge
+from reconciler.targets.storacha.client import StorachaClient
+from reconciler.targets.storacha.observe import covered, observation
+from reconciler.targets.storacha.options import Options
+from reconciler.targets.storacha.reads import ClientReads, Reads
+from reconciler.targets.storacha.wire import Refused, Upload
+
+CUT = Cut(133_169_152, Naming.LAST)  #: how the official client cuts (SHARD_SIZE of its upload-client)
+
+_ATTEMPTS = 3  # of one upload whose connection breaks; the service keeps the CARs it has
+_PAUSE = 2.0  # seconds
+
+
+class StorachaTarget:
+    """One space. `cut` is how uploads are cut; `sleep` waits between attempts."""
+
+    kind = "storacha"
+
+    def __init__(
+        self,
+        name: str,
+        options: Options,
+        environ: Mapping[str, str],
+        *,
+        root: Path,
+        budget: RetryBudget | None = None,
+        cut: Cut = CUT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.name = name
+        self.capabilities = Capabilities(
+            takes_bytes=options.agent is not None, serves_blocks=False, keeps_labels=False, cut=cut
+        )
+        self._options = options
+        self._cut = cut
+        self._sleep = sleep
+        self._progress = QUIET
+        self._client: StorachaClient | None = None
+        self._http: HttpClient | None = None
+        self._reads: Reads
+        if options.agent is not None:
+            self._client = StorachaClient(name, options, options.agent, environ, root=root)
+            self._reads = ClientReads(name, self._client)
+        if options.bridge is not None:
+            self._http = HttpClient(options.endpoint, name=name, budget=budget)
+            self._http.on_retry = self._note
+            self._reads = Bridge(self._http, options.space, options.bridge)
+        self._uploads: dict[Cid, Upload] | None = None
+
+    def observe(
+        self,
+        expected: Sequence[Expected],
+        check: Check,  # noqa: ARG002  there is one depth only
+        mark: str,  # noqa: ARG002  uploads have no names
+        progress: Progress,
+    ) -> Inventory:
+        """One listing of the space, and the deals of all pieces that are there."""
+        self._progress = progress
+        uploads = self._uploads = self._reads.uploads()
+        seen = {one.root: observation(one, uploads) for one in expected}
+        notes: list[str] = []
+        deals = self._deals(expected, seen, notes)
+        for root, found in seen.items():
+            mine = tuple(deal for piece in found.pieces for deal in deals.get(piece, ()))
+            seen[root] = replace(found, deals=mine)
+        foreign = tuple(Pin(root, "") for root in uploads if root not in seen)
+        return Inventory(seen, foreign=foreign, notes=tuple(notes))
+
+    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:  # noqa: ARG002
+        """Upload the CAR of `dag`, unless the space lists it with all its CARs; then nothing is sent."""
+        return self._deliver(dag, progress)
+
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:  # noqa: ARG002
+        """The same: the client sends whole CARs, and the service skips those that it has."""
+        return self._deliver(dag, progress)
+
+    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
+        """Not offered."""
+        raise Unsupported("Storacha takes bytes and fetches nothing")
+
+    def relabel(self, root: Cid, label: str) -> None:  # noqa: ARG002
+        """Not offered."""
+        raise Unsupported("uploads to Storacha have no names")
+
+    def adopt(self, pin: Pin, label: str) -> None:  # noqa: ARG002
+        """Not offered."""
+        raise PeerError(
+            f"{self.name}: uploads to Storacha have no names, so there is nothing to take over",
+            hint="an upload whose root the index has counts as held",
+        )
+
+    def unpin(self, root: Cid, label: str) -> None:  # noqa: ARG002
+        """Not offered: nothing says which uploads are ours."""
+        raise Unsupported("uploads to Storacha have no names, so none is removed")
+
+    def dag(self, root: Cid) -> Dag:  # noqa: ARG002
+        """Not offered."""
+        raise Unsupported("Storacha serves blocks through its gateways only")
+
+    def origins(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def diagnose(self) -> Sequence[Diagnosis]:
+        """See diagnose.examine."""
+        return diagnose.examine(self._options, self._reads, self._client, datetime.now(UTC))
+
+    def close(self) -> None:
+        """Close all connections, and remove the client's state."""
+        if self._client is not None:
+            self._client.close()
+        if self._http is not None:
+            self._http.close()
+        if self._options.rpc is not None:
+            self._options.rpc.close()
+
+    def _deliver(self, dag: Dag, progress: Progress) -> Delivery:
+        if self._client is None or self._options.agent is None:
+            raise Unsupported("no principal and no proof: this space is only read")
+        diagnose.check_agent(self.name, self._options, datetime.now(UTC))
+        self._progress = progress
+        root = dag.layout.root
+        if self._uploads is None:
+            self._uploads = self._reads.uploads()
+        if root in self._uploads:
+            pieces = shard_pieces(dag, self._cut, progress)
+            if covered(self._uploads[root], pieces):
+                return Delivery(State.HELD, pieces=pieces)
+        car, stored = self._upload(self._client, dag, progress)
+        output.compare(self.name, stored, root, car.pieces.shards)
+        self._uploads = self._reads.uploads()
+        if not covered(self._uploads.get(root), car.pieces):
+            detail = "the client says that it is stored, and the space does not list all of it"
+            return Delivery(State.PARTIAL, detail=detail)
+        return Delivery(State.HELD, dag.layout.size, len(dag.layout), pieces=car.pieces)
+
+    def _upload(
+        self, client: StorachaClient, dag: Dag, progress: Progress
+    ) -> tuple[HashedCar, output.Stored]:
+        for attempt in range(1, _ATTEMPTS + 1):
+            car = HashedCar(dag, self._cut)
+            try:
+                with progress.task(f"upload to {self.name}", dag.layout.car_size) as task:
+                    return car, client.upload(_counted(car, task), self._cut.max_bytes)
+            except Transient as error:
+                if attempt == _ATTEMPTS:
+                    raise
+                progress.note(f"{error.message}; sending again in {_PAUSE * attempt:.0f} s")
+                self._sleep(_PAUSE * attempt)
+        raise AssertionError("unreachable")
+
+    def _deals(
+        self, expected: Sequence[Expected], seen: Mapping[Cid, Observation], notes: list[str]
+    ) -> dict[PieceCid, list[CheckedDeal]]:
+        """The checked deals of every piece that was seen."""
+        periods: dict[PieceCid, timedelta] = {}
+        for one in expected:
+            for piece in seen[one.root].pieces:
+                periods[piece] = max(one.renew_before, periods.get(piece, timedelta(0)))
+        by_period: dict[timedelta, list[DealClaim]] = {}
+        refused: dict[str, int] = {}
+        for piece, claims in self._reads.claims(list(periods)).items():
+            if isinstance(claims, Refused):
+                refused[claims.message or claims.name] = refused.get(claims.message or claims.name, 0) + 1
+            else:
+                by_period.setdefault(periods[piece], []).extend(claims)
+        notes += [
+            f"{self.name}: the deals of {count} pieces are not known, for filecoin/info is refused: {reason}"
+            for reason, count in refused.items()
+        ]
+        found: dict[PieceCid, list[CheckedDeal]] = {}
+        now = datetime.now(UTC)
+        for period, claimed in by_period.items():
+            for deal in check_deals(claimed, self._options.rpc, Terms(now, self._options.chain, period)):
+                found.setdefault(deal.piece, []).append(deal)
+        return found
+
+    def _note(self, text: str) -> None:
+        self._progress.note(text)
+
+
+def _counted(pieces: Iterable[bytes], task: Task) -> Iterable[bytes]:
+    for piece in pieces:
+        yield piece
+        task.advance(len(piece))

@@ -1,0 +1,29 @@
+"""The CAR that is hashed while it is sent is the very CAR, and its pieces are those of its shards."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.content import car
+from reconciler.content.car import Cut, Naming
+from reconciler.content.pieces import HashedCar, shard_pieces
+from tests.support.shapes import SHAPES, Failing, large_file
+
+
+@pytest.mark.parametrize("naming", Naming)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("limit", [53_000, 60_000, 1 << 27])
+def test_one_pass_gives_the_car_and_its_pieces(shape: str, naming: Naming, limit: int) -> None:
+    dag = SHAPES[shape]("hashed")
+    cut = Cut(limit, naming)
+    stream = HashedCar(dag, cut)
+    assert b"".join(stream) == b"".join(car.stream(dag))
+    assert stream.pieces == shard_pieces(dag, cut)
+
+
+def test_each_block_is_read_once() -> None:
+    dag = large_file("read once")
+    cut = Cut(60_000, Naming.LAST)
+    stream = HashedCar(Failing(dag, len(dag.layout)), cut)
+    assert sum(map(len, stream)) == dag.layout.car_size
+    assert len(stream.pieces.shards) == 3

@@ -1,0 +1,23 @@
+"""A principal, its proof and their space, made once by a local service: keys of nothing."""
+
+from __future__ import annotations
+
+SPACE = "did:key:z6Mko9ZfR1G3H1hCjwBtWaSvtkyfBRcC9MaRtbpL8z64PyWs"
+AGENT = "did:key:z6Mkh9d6ES4yQQt5Tj3xcnvfpiFu9q3x6vA2JUs1fufGsqKU"
+PRINCIPAL = "MgCbT8OcEKLE4kw5MAaPJcb9BB67UBZdepGDfARb4+gLPf+0BKA5nCPKfUKctJV7hhMVmrfaDfVuTu7aMSTLIV4pAvG8="
+PROOF = (
+    "mAYIEAM8HOqJlcm9vdHOB2CpYJQABcRIgdWT33wce0d9JBIcfQXjxN+P15h26Ba7pKDpLJP+mfGlndmVyc2lvbgG4BgFxEiB"
+    "K3TUobcwDpjYvriqm+Z0NYYGqw/YYGpXhfBA+IXwg8adhc1hE7aEDQFkO27zrwUbDUmvae4Fgn+1oLR+pIqcrkkPoH/zXyjW"
+    "4SvgH1SGfS+uMgwSHsbgzDkBsWYOpbww3ZtQOrEpt/AVhdmUwLjkuMWNhdHSIomNjYW5nc3BhY2UvKmR3aXRoeDhkaWQ6a2V"
+    "5Ono2TWtvOVpmUjFHM0gxaENqd0J0V2FTdnRreWZCUmNDOU1hUnRicEw4ejY0UHlXc6JjY2FuZmJsb2IvKmR3aXRoeDhkaWQ"
+    "6a2V5Ono2TWtvOVpmUjFHM0gxaENqd0J0V2FTdnRreWZCUmNDOU1hUnRicEw4ejY0UHlXc6JjY2FuZ2luZGV4Lypkd2l0aHg"
+    "4ZGlkOmtleTp6Nk1rbzlaZlIxRzNIMWhDandCdFdhU3Z0a3lmQlJjQzlNYVJ0YnBMOHo2NFB5V3OiY2Nhbmh1cGxvYWQvKmR"
+    "3aXRoeDhkaWQ6a2V5Ono2TWtvOVpmUjFHM0gxaENqd0J0V2FTdnRreWZCUmNDOU1hUnRicEw4ejY0UHlXc6JjY2FuZ3N0b3J"
+    "lLypkd2l0aHg4ZGlkOmtleTp6Nk1rbzlaZlIxRzNIMWhDandCdFdhU3Z0a3lmQlJjQzlNYVJ0YnBMOHo2NFB5V3OiY2Nhbmp"
+    "maWxlY29pbi8qZHdpdGh4OGRpZDprZXk6ejZNa285WmZSMUczSDFoQ2p3QnRXYVN2dGt5ZkJSY0M5TWFSdGJwTDh6NjRQeVd"
+    "zomNjYW5oYWNjZXNzLypkd2l0aHg4ZGlkOmtleTp6Nk1rbzlaZlIxRzNIMWhDandCdFdhU3Z0a3lmQlJjQzlNYVJ0YnBMOHo"
+    "2NFB5V3OiY2Nhbmd1c2FnZS8qZHdpdGh4OGRpZDprZXk6ejZNa285WmZSMUczSDFoQ2p3QnRXYVN2dGt5ZkJSY0M5TWFSdGJ"
+    "wTDh6NjRQeVdzY2F1ZFgi7QEoDmcI8p9Qpy0lXuGExWat9oN9W5O7toxJMshXikC8b2NleHD2Y2lzc1gi7QGBMKXqdolfsm0"
+    "sqgoFcW0hpMyES0oTSLqrGAgCnCPgJGNwcmaAWQFxEiB1ZPffBx7R30kEhx9BePE34/XmHboFrukoOksk/6Z8aaFqdWNhbkA"
+    "wLjkuMdgqWCUAAXESIErdNShtzAOmNi+uKqb5nQ1hgarD9hgaleF8ED4hfCDx"
+)

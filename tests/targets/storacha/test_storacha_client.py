@@ -1,0 +1,230 @@
+"""Clients that are absent, wrong, broken, lying or stuck: one clear error each, and nothing believed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reconciler.content.pieces import shard_pieces
+from reconciler.errors import PeerError, UsageError, Where
+from reconciler.index.model import TargetSpec
+from reconciler.net.outcomes import Denied, Stalled, Transient
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check, Expected
+from reconciler.targets.storacha.options import read_options
+from reconciler.targets.storacha.target import CUT, StorachaTarget
+from tests.support.shapes import bundle
+from tests.targets.storacha import credentials
+
+DAG = bundle("fakes")
+(SHARD,) = shard_pieces(DAG, CUT).shards
+LINE = f'{{"piece":{{"/":"{SHARD.piece}"}},"shard":{{"/":"{SHARD.cid}"}},"size":{SHARD.size}}}'
+ROOT = f'{{"root":{{"/":"{DAG.layout.root}"}}}}'
+STACK = """file:///x/dist/service.js:1
+    throw new Error('failed', { cause })
+          ^
+
+Error: failed space/blob/add invocation
+    at add (file:///x/dist/blob/add.js:2:3) {
+  [cause]: {
+    name: '%s',
+    message: '%s'
+  }
+}
+
+Node.js v20.20.2
+"""
+
+FAKE = """#!{python}
+import os, sys, time
+with open({log!r}, "a") as log:
+    print(sys.argv[1:], sorted(name for name in os.environ), file=log)
+if sys.argv[1:] == ["--version"]:
+    print({version!r})
+elif sys.argv[1:3] == ["space", "add"]:
+    print({space!r})
+elif sys.argv[1] == "ls":
+    pass
+else:
+    {body}
+"""
+READ = "sys.stdin.buffer.read(); "
+
+
+def fake(
+    folder: Path, body: str, version: str = "storacha, 1.6.32", space: str = credentials.SPACE
+) -> StorachaTarget:
+    """A target whose client is a script that does `body` when told to upload."""
+    program = folder / "storacha"
+    log = str(folder / "log")
+    program.write_text(FAKE.format(python=sys.executable, log=log, version=version, space=space, body=body))
+    program.chmod(0o755)
+    return target(cli=str(program))
+
+
+def target(environ: dict[str, str] | None = None, **options: object) -> StorachaTarget:
+    given = {"space": credentials.SPACE, "principal_env": "KEY", "proof_env": "PROOF"} | options
+    secrets = {"KEY": credentials.PRINCIPAL, "PROOF": credentials.PROOF}
+    environ = {"PATH": os.environ["PATH"]} | secrets | (environ or {})
+    spec = TargetSpec("space", "storacha", given, Where("targets.yaml", 2))
+    return StorachaTarget("space", read_options(spec, environ), environ, root=Path(), sleep=lambda _: None)
+
+
+def publish(where: StorachaTarget) -> object:
+    try:
+        return where.publish(DAG, "", QUIET)
+    finally:
+        where.close()
+
+
+BODIES = {
+    "does nothing and is content": ("pass", "stored nothing"),
+    "reads all and says nothing": (READ, "stored nothing"),
+    "half a line": (READ + f"sys.stdout.write({LINE[:40]!r})", "middle of a line"),
+    "a whole line without its end": (READ + f"sys.stdout.write({ROOT!r})", "middle of a line"),
+    "words": (READ + "print('all fine')", "instead of JSON"),
+    "wrong types": (READ + "print('[1, 2]')", "something that is not a line of `storacha up`"),
+    "a size that is none": (READ + f"print({LINE.replace(str(SHARD.size), 'true')!r})", "not a whole number"),
+    "no CARs": (READ + f"print({ROOT!r})", "stored the CAR nothing"),
+    "a line after the root": (READ + f"print({ROOT!r}); print({LINE!r})", "more than it should"),
+    "another root": (
+        READ + f"print({LINE!r}); print({ROOT.replace('bafy', 'bafk')!r})",
+        "stored the root bafk",
+    ),
+    "another size": (
+        READ + f"print({LINE.replace(str(SHARD.size), '99999')!r}); print({ROOT!r})",
+        rf"\(99999 bytes, piece {SHARD.piece}\) where our bytes give {SHARD.cid} \({SHARD.size} bytes",
+    ),
+    "exit 1 and a stack": (
+        f"sys.stderr.write({STACK % ('BlobAddError', 'no room')!r}); sys.exit(1)",
+        "exit code 1: no room",
+    ),
+    "killed": ("os.kill(os.getpid(), 9)", "exit code -9"),
+}
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_a_client_that_does_not_do_its_work_is_not_believed(tmp_path: Path, what: str) -> None:
+    body, said = BODIES[what]
+    with pytest.raises(Stalled, match=said):
+        publish(fake(tmp_path, body))
+
+
+def test_a_client_that_says_the_right_thing_is_not_believed_either(tmp_path: Path) -> None:
+    """The space does not list it afterwards."""
+    delivery = publish(fake(tmp_path, READ + f"print({LINE!r}); print({ROOT!r})"))
+    assert delivery.state.value == "partial"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("message", ["fetch failed", "other side closed"])
+def test_a_connection_that_breaks_is_tried_three_times(tmp_path: Path, message: str) -> None:
+    stack = STACK % ("TypeError", message)
+    with pytest.raises(Transient, match=f"connection of the storacha command broke .{message}"):
+        publish(fake(tmp_path, f"sys.stderr.write({stack!r}); sys.exit(1)"))
+    assert (tmp_path / "log").read_text().count("'up'") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "said"),
+    [
+        ("ServiceUnavailable", 'The "space/blob/add" capability is currently disabled.', "refuses writes"),
+        ("Unauthorized", "Claim {} is not authorized", "does not allow this .Claim {} is not authorized"),
+    ],
+)
+def test_a_no_of_the_service_is_told_apart(tmp_path: Path, name: str, message: str, said: str) -> None:
+    stack = STACK % (name, message)
+    with pytest.raises(Denied, match=said):
+        publish(fake(tmp_path, f"sys.stderr.write({stack!r}); sys.exit(1)"))
+    assert (tmp_path / "log").read_text().count("'up'") == 1
+
+
+@pytest.mark.parametrize("version", ["storacha, 0.9.1", "storacha, 3.0.0", "v20.1.0", "", "w3, 7.0.0"])
+def test_a_wrong_version_is_given_nothing(tmp_path: Path, version: str) -> None:
+    with pytest.raises(Stalled, match="version"):
+        publish(fake(tmp_path, READ, version=version))
+    assert "'up'" not in (tmp_path / "log").read_text()
+
+
+def test_a_proof_for_another_space_is_not_used(tmp_path: Path) -> None:
+    with pytest.raises(Denied, match="the delegation is for did:key:zOther"):
+        publish(fake(tmp_path, READ, space="did:key:zOther"))
+
+
+@pytest.mark.parametrize("read", ["", "sys.stdin.buffer.read(10); ", READ])
+def test_a_client_that_hangs_is_ended_with_all_it_started(tmp_path: Path, read: str) -> None:
+    where = fake(tmp_path, f"os.system('sleep 60 &'); {read}time.sleep(60)")
+    assert where._client is not None
+    where._client._silence = 0.5
+    begin = time.monotonic()
+    with pytest.raises(Transient, match="stood still"):
+        publish(where)
+    assert time.monotonic() - begin < 30
+
+
+def test_no_client_at_all_says_how_to_get_one(tmp_path: Path) -> None:
+    for where in (
+        target({"PATH": str(tmp_path)}),
+        target(cli=str(tmp_path / "none")),
+        target(cli=str(tmp_path)),
+    ):
+        with pytest.raises(Stalled) as raised:
+            publish(where)
+        assert "npm install -g @storacha/cli@" in (raised.value.hint or "")
+        assert [each.ok for each in where.diagnose() if each.subject == "client"] == [False]
+
+
+def test_no_secret_is_in_an_argument_or_an_error_and_the_environment_is_small(tmp_path: Path) -> None:
+    """What the client echoes of its key is hidden; our other variables do not reach it."""
+    body = "sys.stderr.write('Error: ' + os.environ['STORACHA_PRINCIPAL']); sys.exit(1)"
+    where = fake(tmp_path, body)
+    where._client._environ = {**where._client._environ, "GITHUB_TOKEN": "x"}  # type: ignore[union-attr]
+    with pytest.raises(Stalled) as raised:
+        publish(where)
+    log = (tmp_path / "log").read_text()
+    assert "STORACHA_PRINCIPAL" in log
+    assert "GITHUB_TOKEN" not in log
+    for text in (log, str(raised.value), raised.value.hint or ""):
+        assert credentials.PRINCIPAL not in text
+        assert credentials.PROOF not in text
+    assert "[secret]" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("KEY", "garbage", "'KEY' holds no private key"),
+        ("KEY", credentials.PROOF, "'KEY' holds no private key"),
+        ("PROOF", "garbage", "'PROOF' holds no delegation"),
+        (
+            "PROOF",
+            credentials.PROOF[:-40],
+            "'PROOF' holds no delegation: .* or cut short",
+        ),
+        ("PROOF", "m!!!", "'PROOF' holds no delegation: not base64"),
+        ("PROOF", "", "'PROOF' is empty"),
+    ],
+)
+def test_garbage_for_a_credential_names_its_variable(variable: str, value: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        target({variable: value})
+    assert not value or value not in str(raised.value)
+
+
+def test_the_client_is_asked_for_deals_where_there_is_no_bridge(tmp_path: Path) -> None:
+    """An empty answer is not a lost deal; a failed one is no answer."""
+    where = fake(tmp_path, "print()")
+    listed = f'{{"root":{{"/":"{DAG.layout.root}"}},"shards":[{{"/":"{SHARD.cid}"}}]}}'
+    program = tmp_path / "storacha"
+    program.write_text(program.read_text().replace('"ls":\n    pass', f'"ls":\n    print({listed!r})'))
+    expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CUT))]
+    (deal,) = where.observe(expected, Check.QUICK, "", QUIET).observations[DAG.layout.root].deals
+    assert (deal.state.value, deal.piece) == ("aggregating", SHARD.piece)
+    assert "or not any more" in deal.detail
+    program.write_text(program.read_text().replace("print()", "print('{\"aggregate\":1}')"))
+    with pytest.raises(PeerError):
+        where.observe(expected, Check.QUICK, "", QUIET)
+    where.close()
