@@ -62,7 +62,8 @@ def show_log(layout: Layout, model: str, *, as_json: bool) -> int:
         out.result_json({"schema": 1, "kind": "log", "items": items})
         return ExitCode.OK
     for release in releases:
-        by = f" (#{release.proposal})" if release.proposal else ""
+        named = f"(#{release.proposal})"  # a squashed merge says it in its subject already
+        by = f" {named}" if release.proposal and named not in release.subject else ""
         who = f"{release.author}: {release.subject}{by}"
         out.result(plain(f"{release.version:<12} {release.when}  {release.commit[:12]}  {who}"))
         out.result(f"             {release.cid}")

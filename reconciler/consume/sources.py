@@ -55,7 +55,7 @@ class Streams(Protocol):
     """A source that sends the blocks of a stretch of a file in one answer."""
 
     def stretch(self, wanted: Stretch) -> AbstractContextManager[Iterator[tuple[Cid, bytes]] | None]:
-        """The blocks as they come, each verified against its CID, and others that lead to them.
+        """The blocks as they come, none of them verified yet, and others that lead to them.
 
         None where the source cannot do this. Raises as `read_block` does, also while it is read.
         """

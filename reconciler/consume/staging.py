@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from reconciler.errors import DataError, Locked, ReconcilerError
 from reconciler.progress import Task
 
 _CONTENT = "content"
+_WRITE_OUT = 64 << 20  # bytes after which the disk begins, so that the end has not to wait for all of them
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -35,6 +37,8 @@ class Staging:
         self._content = directory / _CONTENT
         self._wanted = wanted
         self._paths = [self._content / node.path if node.path else self._content for node in wanted.files]
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._unwritten = 0
 
     def path(self, number: int) -> Path:
         """Where the wanted file `number` is staged."""
@@ -85,9 +89,18 @@ class Staging:
                     view, offset = view[written:], offset + written
             finally:
                 os.close(descriptor)
+            self._unwritten += len(data)  # a lost count between threads only moves the next write-out
+            if self._unwritten >= _WRITE_OUT:
+                self._unwritten = 0
+                self._writer.submit(_sync_file, self._paths[place.file])
+
+    def close(self) -> None:
+        """Wait for what is being written out."""
+        self._writer.shutdown(cancel_futures=True)
 
     def finish(self) -> None:
         """Make everything last, and let it appear at the destination, whole."""
+        self.close()
         for path in self._paths:
             _sync_file(path)
         if not self._wanted.is_file:
@@ -115,9 +128,11 @@ def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
             raise Locked(
                 f"another process is fetching to {str(destination)!r}", hint="let it finish, or stop it"
             )
+        staging = Staging(directory, destination, wanted)
         try:
-            yield Staging(directory, destination, wanted)
+            yield staging
         finally:
+            staging.close()
             os.close(lock)
     except OSError as error:
         raise ReconcilerError(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from reconciler.consume.peers import Peer, Peers
@@ -23,6 +25,7 @@ _WORTH_A_STREAM = 4  # leaves from which on one answer is better than one for ea
 _PATIENCE = 5.0  # seconds after which an idle source may take over another's job
 _MISSES = 8  # blocks in a row that a source may lack before its job goes to another
 _GRACE = 1.0  # seconds for calls under way when everything is there
+_UNDER_WAY = 4  # blocks of a stream that wait to be hashed and written
 _STRAY = 16  # blocks in one stream that nobody asked for
 
 
@@ -64,6 +67,7 @@ class Transfer:
         self._jobs = list(_jobs(wanted, missing))
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="verify")
         self._stopped = False
 
     def run(self) -> None:
@@ -91,11 +95,12 @@ class Transfer:
     def _end(self, threads: Iterable[threading.Thread]) -> None:
         """Let calls that are nearly done end by themselves, and cut off the others."""
         started = [thread for thread in threads if thread.ident is not None]
-        for wait in (_GRACE, 2.0):
-            end = time.monotonic() + wait
+        for seconds in (_GRACE, 2.0):
+            end = time.monotonic() + seconds
             for thread in started:
                 thread.join(max(0.0, end - time.monotonic()))
             self._peers.close()
+        self._pool.shutdown(cancel_futures=True)
 
     def _work(self, number: int, peer: Peer, lane: int) -> None:
         while (job := self._take(number, peer, lane)) is not None:
@@ -165,16 +170,30 @@ class Transfer:
             raise lacking
 
     def _receive(self, peer: Peer, stretch: Stretch, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+        """Take what is wanted of a stream; hashing and writing go on while the next block comes in."""
         wanted, stray = set(stretch.blocks), 0
-        for cid, data in blocks:
-            if cid in wanted:
-                position = self._layout.find(cid)
-                assert position is not None  # noqa: S101  the stretch was made from this layout
-                self._accept(peer, position, data)
-            elif cid not in self._wanted.map.tree:
-                stray += 1
-                if stray > _STRAY:
-                    raise BadBlock(peer.source.name, cid, "sent what nobody asked for, such as")
+        under_way: deque[Future[None]] = deque()
+        try:
+            for cid, data in blocks:
+                if cid in wanted:
+                    if len(under_way) == _UNDER_WAY:
+                        under_way.popleft().result()
+                    under_way.append(self._pool.submit(self._verify, peer, cid, data))
+                elif cid not in self._wanted.map.tree:
+                    stray += 1
+                    if stray > _STRAY:
+                        raise BadBlock(peer.source.name, cid, "sent what nobody asked for, such as")
+        finally:
+            wait(under_way)  # what was good before it broke off is kept
+        for future in under_way:
+            future.result()
+
+    def _verify(self, peer: Peer, cid: Cid, data: bytes) -> None:
+        if not cid.matches(data):
+            raise BadBlock(peer.source.name, cid)
+        position = self._layout.find(cid)
+        assert position is not None  # noqa: S101  the stretch was made from this layout
+        self._accept(peer, position, data)
 
     def _accept(self, peer: Peer, position: int, block: bytes) -> None:
         with self._changed:

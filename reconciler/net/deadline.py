@@ -18,7 +18,7 @@ import httpx
 
 from reconciler.net.reach import public_address
 
-_SLICE = 1 << 18  # bytes written between two looks at whether the peer has answered
+_SLICE = 1 << 18  # bytes read at once, or written between two looks at whether the peer has answered
 
 _current = threading.local()
 
@@ -74,8 +74,8 @@ class _Stream(httpcore.NetworkStream):
         self._encrypted = encrypted
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with _named():
-            return self._inner.read(max_bytes, remaining(timeout))
+        with _named():  # more at once than httpx asks for: every piece costs a walk through its layers
+            return self._inner.read(max(max_bytes, _SLICE), remaining(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         rest = memoryview(buffer)
