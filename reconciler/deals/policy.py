@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from reconciler.content.piece_cid import PieceCid
-from reconciler.deals.interface import CheckedBy, CheckedDeal, DealState
+from reconciler.deals.interface import CheckedDeal, DealState
 
 COUNTS = frozenset({DealState.ACTIVE, DealState.CLAIMED})
 ON_THE_WAY = frozenset({DealState.AGGREGATING, DealState.OFFERED})
@@ -59,8 +59,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a target can do about missing deals: `writes`, it takes bytes; `renews`, sending it bytes it has
-    leads to new deals.
+    """What a target that holds the bytes can do about missing deals: `writes`, it takes bytes; `renews`,
+    sending it bytes it has leads to new deals. Without the second, publishing again would change nothing.
     """
 
     writes: bool
@@ -109,8 +109,7 @@ def _decide(policy: Policy, deals: Sequence[CheckedDeal], place: Place) -> Decis
     reason = _shortfall(policy, len(good), len(providers), deals)
     if any(deal.state in ON_THE_WAY for deal in deals):
         return Decision(Verdict.WAIT, reason, unconfirmed=unconfirmed)
-    kept = any(deal.state is not DealState.LOST or deal.checked_by is CheckedBy.CHAIN for deal in deals)
-    if place.writes and (place.renews or not kept):
+    if place.writes and place.renews:
         return Decision(Verdict.PUBLISH, reason, unconfirmed=unconfirmed)
     hint = (
         "it makes no new deals for what it has: add another target with deals, or ask for fewer"

@@ -43,9 +43,9 @@ CASES = [
     ([checked(DealState.SLASHED), checked(DealState.EXPIRED, deal_id=2)], CAN, "publish", "1 slashed"),
     ([checked(DealState.UNPROVED)], ONCE, "blocked", "1 unproved"),
     ([checked(DealState.LOST)], ONCE, "blocked", "1 lost"),
-    ([GONE], ONCE, "publish", "1 lost: named no more"),
+    ([GONE], ONCE, "blocked", "1 lost: named no more"),
     ([GONE], READS, "blocked", "1 lost"),
-    ([], ONCE, "publish", "0 of 2 deals"),
+    ([], ONCE, "blocked", "0 of 2 deals"),
     ([], READS, "blocked", "0 of 2 deals"),
 ]  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_one_piece_that_is_short_decides_for_the_version() -> None:
     decision = decide(Wanted(), short, ONCE)
     assert (decision.verdict, decision.reason[:16]) == (Verdict.WAIT, "1 of 3 pieces: 0")
     lost = short | {PIECES[3]: list[CheckedDeal]()}
-    assert decide(Wanted(), lost, ONCE).verdict is Verdict.PUBLISH
+    assert decide(Wanted(), lost, CAN).verdict is Verdict.PUBLISH
     assert decide(Wanted(), lost, ONCE).reason.startswith("2 of 4 pieces")
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.deals.chain import LotusRpc, open_rpc
-from reconciler.deals.epochs import CHAINS, Chain
+from reconciler.deals.configure import ChainAccess, open_chain
 from reconciler.errors import DataError, InvalidIndex, UsageError
 from reconciler.index.model import TargetSpec
 from reconciler.net.retry import RetryBudget
@@ -45,19 +44,17 @@ class Options:
     """`agent` is None where nothing can be uploaded, `bridge` where reads go through the client.
 
     `service` (DID) and `receipts` (address) are those of a service of one's own, "" for the hosted one. `cli`
-    is the client's executable, "" for whichever is there. `rpc` is the Filecoin node to ask, with `chain` its
-    network.
+    is the client's executable, "" for whichever is there. `chain` is where its deals are.
     """
 
     space: str
     agent: Agent | None
     bridge: BridgeKeys | None
+    chain: ChainAccess
     endpoint: str = HOSTED
     service: str = ""
     receipts: str = ""
     cli: str = ""
-    rpc: LotusRpc | None = None
-    chain: Chain = CHAINS["mainnet"]
 
 
 def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudget | None = None) -> Options:
@@ -86,10 +83,6 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudg
             where=spec.where,
         )
     endpoint = text("endpoint") or HOSTED
-    rpc = None
-    if text("rpc"):
-        token = from_env(text("rpc_token_env"), environ) if text("rpc_token_env") else None
-        rpc = open_rpc(text("rpc"), name=f"{spec.name} (Filecoin RPC)", token=token, budget=budget)
     return Options(
         space=text("space"),
         agent=agent,
@@ -98,8 +91,7 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudg
         service=text("service"),
         receipts=text("receipts") or (f"{endpoint.rstrip('/')}/receipt/" if text("endpoint") else ""),
         cli=text("cli"),
-        rpc=rpc,
-        chain=CHAINS[text("network") or "mainnet"],
+        chain=open_chain(spec.options, environ, name=spec.name, budget=budget),
     )
 
 

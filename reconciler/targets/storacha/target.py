@@ -147,8 +147,8 @@ class StorachaTarget:
             self._client.close()
         if self._http is not None:
             self._http.close()
-        if self._options.rpc is not None:
-            self._options.rpc.close()
+        if self._options.chain.rpc is not None:
+            self._options.chain.rpc.close()
 
     def _deliver(self, dag: Dag, progress: Progress) -> Delivery:
         if self._client is None or self._options.agent is None:
@@ -206,8 +206,9 @@ class StorachaTarget:
         ]
         found: dict[PieceCid, list[CheckedDeal]] = {}
         now = datetime.now(UTC)
+        chain = self._options.chain
         for period, claimed in by_period.items():
-            for deal in check_deals(claimed, self._options.rpc, Terms(now, self._options.chain, period)):
+            for deal in check_deals(claimed, chain.rpc, Terms(now, chain.chain, period)):
                 found.setdefault(deal.piece, []).append(deal)
         return found
 

@@ -18,7 +18,7 @@ from reconciler.targets.storacha.target import CUT, StorachaTarget
 from tests.conformance.targets import Damage
 from tests.support.storacha_service import READS, Delegation, StorachaService
 
-SECRET = "a password of the bridge's"
+SECRET = "a password of the bridge"
 
 
 @contextmanager
@@ -72,7 +72,6 @@ class StorachaSubject:
     def pin_as_stranger(self, dag: Dag, label: str) -> None:
         with opened(self.service) as theirs:
             theirs.publish(dag, label, QUIET)
-        self.target.close()
 
     def serve(self, dag: Dag) -> Sequence[str]:
         raise AssertionError("Storacha pins nothing by CID")
