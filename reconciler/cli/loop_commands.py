@@ -33,6 +33,10 @@ def show_plan(
     matrix: bool = False,
 ) -> int:
     """Make a plan and show it. Takes no lock and changes nothing but caches."""
+    if as_json + markdown + matrix > 1:
+        raise UsageError(
+            "--json, --markdown and --matrix each print the plan in a way of their own", hint="choose one"
+        )
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in a directory that exists")
     settings.layout.make_state()

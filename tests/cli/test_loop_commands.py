@@ -313,3 +313,12 @@ def test_a_run_stopped_by_a_signal_is_finished_by_the_next(reconcile: CommandLin
     assert reconcile().code == 0
     assert len(reconcile.cars()) == 2
     assert reconcile("plan", "--exit-code").code == 0
+
+
+@pytest.mark.parametrize(
+    "flags", [("--json", "--markdown"), ("--json", "--matrix"), ("--markdown", "--matrix")]
+)
+def test_a_plan_is_printed_in_one_way(reconcile: CommandLine, flags: tuple[str, str]) -> None:
+    done = reconcile("plan", *flags)
+    assert done.code == 2
+    assert "choose one" in done.err + done.out
