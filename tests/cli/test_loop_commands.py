@@ -322,3 +322,17 @@ def test_a_plan_is_printed_in_one_way(reconcile: CommandLine, flags: tuple[str, 
     done = reconcile("plan", *flags)
     assert done.code == 2
     assert "choose one" in done.err + done.out
+
+
+def test_a_lost_car_that_nobody_can_give_is_blocked_and_not_a_repair_that_fails(
+    reconcile: CommandLine,
+) -> None:
+    import shutil
+
+    assert reconcile().code == 0
+    for car in reconcile.cars():
+        car.unlink()
+    shutil.rmtree(reconcile.root / "weights")
+    done = reconcile("plan", "--json")
+    assert {item["change"] for item in done.document["items"]} == {"blocked"}
+    assert "no target holds the bytes" in done.out
