@@ -324,7 +324,7 @@ def test_a_plan_is_printed_in_one_way(reconcile: CommandLine, flags: tuple[str, 
     assert "choose one" in done.err + done.out
 
 
-def test_a_lost_car_that_nobody_can_give_is_blocked_and_not_a_repair_that_fails(
+def test_a_lost_car_that_nobody_can_give_is_blocked(
     reconcile: CommandLine,
 ) -> None:
     import shutil

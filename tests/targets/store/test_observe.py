@@ -104,8 +104,7 @@ QUICK_CASES: dict[str, tuple[Callable[[Kept], object], str]] = {
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("case", QUICK_CASES)
 def test_damage_that_a_listing_shows(kept: Kept, case: str, known: bool, check: Check) -> None:
-    """Each is PARTIAL at every depth (ABSENT without any CAR), says what is wrong, and is repaired to the very
-    same bytes."""
+    """Each is PARTIAL at every depth (ABSENT without a CAR), told, and repaired to the very same bytes."""
     before = contents(kept.directory)
     damage, words = QUICK_CASES[case]
     damage(kept)
