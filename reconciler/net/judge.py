@@ -44,4 +44,11 @@ def outcome(answer: Response, *, rejected: bool = False) -> Outcome:
         return Conflict(peer, f"is in conflict with this (HTTP 409){said}", status=status)
     if status >= 500 or status in (408, 425):
         return Transient(peer, f"failed (HTTP {status}){said}", status=status)
-    return Rejected(peer, f"did not accept the request (HTTP {status}){said}", status=status, reason=words)
+    too_large = "a proxy in front of it limits request bodies; in nginx, set client_max_body_size 0"
+    return Rejected(
+        peer,
+        f"did not accept the request (HTTP {status}){said}",
+        status=status,
+        reason=words,
+        hint=too_large if status == 413 else None,
+    )

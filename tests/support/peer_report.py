@@ -14,6 +14,7 @@ PEERS = {
     "ipfs_cluster": ("ipfs", "ipfs-cluster-service"),
     "gateway_conformance": ("gateway-conformance", "go"),
     "gitea": ("gitea",),
+    "nginx": ("nginx",),
     "node": ("node", "npm"),
     "storacha": ("node", "npm"),
 }
