@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +26,7 @@ from reconciler.targets.storacha import output
 from reconciler.targets.storacha.options import Agent, Options
 
 _TOLD = 256 << 20  # bytes of standard output
+_TICK = 0.5  # seconds
 _STACK = 64 << 10  # bytes of standard error; the last ones say why
 _PASSED = (  # what Node and a network need; nothing else of our environment reaches the client
     "PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
@@ -68,11 +69,15 @@ class StorachaClient:
         self._open()
         return output.documents(self._name, self._run(arguments))
 
-    def upload(self, car: Iterable[bytes], shard_size: int) -> output.Stored:
-        """Store the CAR that `car` yields, cut at `shard_size` bytes."""
+    def upload(
+        self, car: Iterable[bytes], shard_size: int, waiting: Callable[[], None] = lambda: None
+    ) -> output.Stored:
+        """Store the CAR that `car` yields, cut at `shard_size` bytes. `waiting` is called twice a second
+        while the client works; what it raises ends the client.
+        """
         self._open()
         arguments = ("up", "--car", "--json", "--verbose", "--shard-size", str(shard_size))
-        return output.read_stored(self._name, self._run(arguments, car))
+        return output.read_stored(self._name, self._run(arguments, car, waiting))
 
     def close(self) -> None:
         """Remove the private state. May be called twice."""
@@ -134,7 +139,12 @@ class StorachaClient:
             given["STORACHA_RECEIPTS_URL"] = self._options.receipts
         return given
 
-    def _run(self, arguments: Iterable[str], feed: Iterable[bytes] | None = None) -> bytes:
+    def _run(
+        self,
+        arguments: Iterable[str],
+        feed: Iterable[bytes] | None = None,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> bytes:
         """Standard output of a command that ended well."""
         command = [*self._command(), *arguments]
         try:
@@ -154,8 +164,8 @@ class StorachaClient:
         why = _Collected(_pipe(process.stderr), _STACK, head=False)
         try:
             if feed is not None:
-                self._feed(process, feed)
-            self._wait(process, self._short if feed is None else self._silence)
+                self._feed(process, feed, waiting)
+            self._wait(process, self._short if feed is None else self._silence, waiting)
         finally:
             _kill(process)  # before its input ends, or it would take half a CAR for a whole one
             if process.stdin is not None:
@@ -169,7 +179,9 @@ class StorachaClient:
             raise Stalled(self._name, f"the storacha command printed more than {_TOLD} bytes")
         return told.data()
 
-    def _feed(self, process: subprocess.Popen[bytes], pieces: Iterable[bytes]) -> None:
+    def _feed(
+        self, process: subprocess.Popen[bytes], pieces: Iterable[bytes], waiting: Callable[[], None]
+    ) -> None:
         """Write everything. The last byte of each piece waits for the next: a stream that breaks off, also
         because we are killed, then ends within a block, and no part of a CAR is a CAR.
         """
@@ -180,13 +192,19 @@ class StorachaClient:
         for piece in pieces:
             data = held + piece
             held = data[-1:]
-            if not self._write(process, descriptor, memoryview(data)[:-1]):
+            if not self._write(process, descriptor, memoryview(data)[:-1], waiting):
                 return
-        if self._write(process, descriptor, memoryview(held)):
+        if self._write(process, descriptor, memoryview(held), waiting):
             with contextlib.suppress(BrokenPipeError):
                 stdin.close()
 
-    def _write(self, process: subprocess.Popen[bytes], descriptor: int, view: memoryview) -> bool:
+    def _write(
+        self,
+        process: subprocess.Popen[bytes],
+        descriptor: int,
+        view: memoryview,
+        waiting: Callable[[], None],
+    ) -> bool:
         """Whether the client took all of `view`; it has ended when not."""
         patience = time.monotonic() + self._silence
         while view:
@@ -197,7 +215,8 @@ class StorachaClient:
                     return False
                 if time.monotonic() > patience:
                     raise self._stuck(self._silence) from None
-                select.select([], [descriptor], [], 0.5)
+                waiting()
+                select.select([], [descriptor], [], _TICK)
             except BrokenPipeError:
                 return False
             else:
@@ -205,11 +224,17 @@ class StorachaClient:
                 patience = time.monotonic() + self._silence
         return True
 
-    def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise self._stuck(seconds) from None
+    def _wait(self, process: subprocess.Popen[bytes], seconds: float, waiting: Callable[[], None]) -> None:
+        patience = time.monotonic() + seconds
+        while True:
+            try:
+                process.wait(min(_TICK, seconds))
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > patience:
+                    raise self._stuck(seconds) from None
+                waiting()
+            else:
+                return
 
     def _stuck(self, seconds: float) -> PeerError:
         return Transient(self._name, f"the storacha command stood still for {seconds:.0f} s", timed_out=True)

@@ -103,7 +103,7 @@ def check_version(peer: str, printed: bytes) -> str:
 
 def failure(peer: str, code: int, stderr: str, secrets: Sequence[Secret]) -> Outcome:
     """Why the client ended with `code`, from the stack that Node prints."""
-    if "ServiceUnavailable" in stderr or "capability is currently disabled" in stderr:
+    if "capability is currently disabled" in stderr:
         return Denied(peer, "this service refuses writes", hint=FILECOIN)
     said = _reason(stderr, secrets)
     if _BROKEN_OFF.search(stderr):

@@ -177,7 +177,9 @@ class StorachaTarget:
             car = HashedCar(dag, self._cut)
             try:
                 with progress.task(f"upload to {self.name}", dag.layout.car_size) as task:
-                    return car, client.upload(_counted(car, task), self._cut.max_bytes)
+                    return car, client.upload(
+                        _counted(car, task), self._cut.max_bytes, lambda: task.advance(0)
+                    )
             except Transient as error:
                 if attempt == _ATTEMPTS:
                     raise

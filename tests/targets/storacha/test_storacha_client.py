@@ -165,6 +165,25 @@ def test_a_client_that_hangs_is_ended_with_all_it_started(tmp_path: Path, read: 
     assert time.monotonic() - begin < 30
 
 
+@pytest.mark.parametrize("read", ["sys.stdin.buffer.read(10); ", READ])
+def test_an_upload_can_be_interrupted_while_the_client_works(tmp_path: Path, read: str) -> None:
+    """A run that is stopped says so from its progress, and does not wait for the client."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop() -> None:
+        raise Stopped
+
+    where = fake(tmp_path, f"{read}time.sleep(60)")
+    assert where._client is not None
+    begin = time.monotonic()
+    with pytest.raises(Stopped):
+        where._client.upload([bytes(1 << 20)], 1 << 27, stop)
+    assert time.monotonic() - begin < 20
+    where.close()
+
+
 def test_no_client_at_all_says_how_to_get_one(tmp_path: Path) -> None:
     for where in (
         target({"PATH": str(tmp_path)}),

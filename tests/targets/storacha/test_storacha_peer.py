@@ -16,6 +16,7 @@ from reconciler.content.pieces import shard_pieces
 from tests.support.dags import MemoryDag
 from tests.support.shapes import SHAPES, large_file
 from tests.support.storacha_service import StorachaService
+from tests.targets.storacha.subjects import opened
 
 pytestmark = pytest.mark.storacha
 
@@ -61,6 +62,18 @@ def test_several_cars_are_cut_where_we_cut(service: StorachaService, tmp_path: P
     said = uploaded(service, tmp_path, tmp_path / "one.car", "--shard-size", "60000")
     assert len(said) == 4
     assert said == predicted(dag, Cut(60_000, Naming.LAST))
+
+
+def test_a_car_that_breaks_off_within_a_block_is_not_stored(service: StorachaService, tmp_path: Path) -> None:
+    """What the client gets of a run that is killed: it lists nothing then."""
+    dag = large_file("peer, broken off")
+    whole = b"".join(car.stream(dag))
+    for missing in (1, 40, len(whole) // 2):
+        (tmp_path / "one.car").write_bytes(whole[:-missing])
+        with pytest.raises(subprocess.CalledProcessError):
+            uploaded(service, tmp_path, tmp_path / "one.car")
+    with opened(service) as target:
+        assert dag.layout.root not in target._reads.uploads()
 
 
 def leaf(size: int) -> MemoryDag:
