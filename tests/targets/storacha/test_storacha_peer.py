@@ -13,7 +13,7 @@ from reconciler.content import car
 from reconciler.content.car import Cut, Naming
 from reconciler.content.cid import RAW, of
 from reconciler.content.pieces import shard_pieces
-from tests.support.dags import MemoryDag
+from tests.support.dags import Blocks, MemoryDag
 from tests.support.shapes import SHAPES, large_file
 from tests.support.storacha_service import StorachaService
 from tests.targets.storacha.subjects import opened
@@ -86,12 +86,25 @@ def leaf(size: int) -> MemoryDag:
     raise AssertionError(f"no CAR of {size} bytes")
 
 
-EDGES = [127 << power for power in range(14)]
+def file(size: int) -> MemoryDag:
+    """A file of several leaves whose CAR has `size` bytes."""
+    length = size - 4096
+    for _ in range(8):
+        packer = Blocks()
+        root = packer.pack((bytes(range(251)) * (length // 251 + 1))[:length]).cid
+        dag = MemoryDag(root, packer.blocks)
+        if dag.layout.car_size == size:
+            return dag
+        length += size - dag.layout.car_size
+    raise AssertionError(f"no CAR of {size} bytes")
+
+
+EDGES = [127 << power for power in range(20)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", sorted({edge + by for edge in EDGES for by in (-1, 0, 1)}))
 def test_around_every_edge_of_the_padding(service: StorachaService, tmp_path: Path, size: int) -> None:
-    dag = leaf(size)
+    dag = leaf(size) if size < 1 << 20 else file(size)
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
     assert uploaded(service, tmp_path, tmp_path / "one.car") == predicted(dag, Cut(133_169_152, Naming.LAST))
