@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import action, export, fetch, identify, index, kubo, loop, pieces, publish, startup
+from benchmarks import (
+    action,
+    export,
+    fetch,
+    identify,
+    index,
+    kubo,
+    loop,
+    pieces,
+    publish,
+    serve,
+    startup,
+    storacha,
+)
 from benchmarks.measure import Figure, main
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Each benchmark in a directory of its own."""
-    for module in (startup, index, loop, identify, publish, export, pieces, kubo, fetch, action):
+    for module in (
+        *(startup, index, loop, identify, publish, export),
+        *(pieces, storacha, kubo, fetch, serve, action),
+    ):
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()
         yield from module.run(quick, own)

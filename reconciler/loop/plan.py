@@ -202,7 +202,10 @@ def _sources(world: World, version: Version, root: Cid, but: str | None) -> Iter
     whole = [name for name in world.holders(root, states=_WHOLE) if name != but]
     yield from whole
     if not whole:
-        yield from (name for name in world.holders(root, states=_ANY) if name != but)
+        for name in world.holders(root, states=_ANY):
+            seen = world.observation(name, root)
+            if name != but and not (seen is not None and seen.nothing_left):
+                yield name
 
 
 def _lost_everywhere(world: World, root: Cid, sources: tuple[str, ...]) -> int:

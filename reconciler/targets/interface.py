@@ -82,6 +82,7 @@ class Observation:
     checked: str = ""
     detail: str = ""
     needs: str = ""  #: the flag without which a repair is refused, such as "--allow-unpin-repair"
+    nothing_left: bool = False  #: of a PARTIAL: it has no block of it to give, not even for its own repair
     pieces: tuple[PieceCid, ...] = ()  #: every piece of the root there; () where there are none, or unknown
     deals: tuple[CheckedDeal, ...] = ()  #: the deals of these pieces, as checked
 

@@ -111,7 +111,9 @@ def _one(look: _Look, expected: Expected) -> Observation:
     if root not in look.listing.cars:
         if entry is None:
             return Observation(root, State.ABSENT, checked="listing")
-        return Observation(root, State.ABSENT, labels, checked="listing", detail="the CAR is missing")
+        return Observation(
+            root, State.PARTIAL, labels, checked="listing", detail="the CAR is missing", nothing_left=True
+        )
     try:
         findings = _examine(look, expected, entry)
     except FileNotFoundError:  # removed since it was listed

@@ -104,12 +104,13 @@ QUICK_CASES: dict[str, tuple[Callable[[Kept], object], str]] = {
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("case", QUICK_CASES)
 def test_damage_that_a_listing_shows(kept: Kept, case: str, known: bool, check: Check) -> None:
-    """Each is PARTIAL at every depth (ABSENT without a CAR), told, and repaired to the very same bytes."""
+    """Each is PARTIAL at every depth, says what is wrong, and is repaired to the very same bytes."""
     before = contents(kept.directory)
     damage, words = QUICK_CASES[case]
     damage(kept)
     seen = kept.observe(check, known=known)
-    assert seen.state is (State.ABSENT if case == "missing" else State.PARTIAL)
+    assert seen.state is State.PARTIAL
+    assert seen.nothing_left is (case == "missing")
     assert known or words in seen.detail
     kept.repair()
     assert contents(kept.directory) == before
