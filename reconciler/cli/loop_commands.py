@@ -78,13 +78,31 @@ def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None 
 
 
 def pull_requests(settings: Settings, environ: Mapping[str, str]) -> PullRequests | None:
-    """Where the pull requests of a run go, or None when it opens none."""
+    """Where the pull requests of a run go and what they carry, or None when it opens none.
+
+    The RECONCILE_PROPOSAL variables say what a team wants of them: docs/forges.md. Raises UsageError.
+    """
     if settings.propose is not ProposeMode.PULL_REQUEST:
         return None
     from reconciler.forges.open import open_forge
-    from reconciler.render.proposal import describe
+    from reconciler.render.proposal import templated
 
-    return PullRequests(lambda: open_forge(environ), describe)
+    draft = environ.get("RECONCILE_PROPOSAL_DRAFT", "")
+    if draft not in ("", "true", "false"):
+        raise UsageError(f"RECONCILE_PROPOSAL_DRAFT is {draft!r}", hint="it is true or false")
+    return PullRequests(
+        lambda: open_forge(environ),
+        templated(environ.get("RECONCILE_PROPOSAL_TITLE", ""), environ.get("RECONCILE_PROPOSAL_BODY", "")),
+        labels=_listed(environ.get("RECONCILE_PROPOSAL_LABELS", "")),
+        reviewers=_listed(environ.get("RECONCILE_PROPOSAL_REVIEWERS", "")),
+        draft=draft == "true",
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """Names, one a line or with commas between."""
+    names = (name.strip() for name in text.replace(",", "\n").splitlines())
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _save(path: Path, plan: Plan) -> None:

@@ -48,6 +48,9 @@ class PullRequests:
 
     open_forge: Callable[[], OpenForge]
     describe: Callable[[Sequence[tuple[str, str]], Sequence[Record], str], tuple[str, str]]
+    labels: tuple[str, ...] = ()
+    reviewers: tuple[str, ...] = ()
+    draft: bool = False
 
 
 class Proposer:
@@ -182,7 +185,14 @@ class Proposer:
                 opened.forge,
                 self._files(text, records) or {name: text},
                 _message(changes),
-                Proposal(title, body, opened.base),
+                Proposal(
+                    title,
+                    body,
+                    opened.base,
+                    labels=self._pull_requests.labels,
+                    reviewers=self._pull_requests.reviewers,
+                    draft=self._pull_requests.draft,
+                ),
                 planned=opened.planned,
                 farewell="Nothing is left to propose: the index has every CID.",
             )

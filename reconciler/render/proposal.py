@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from reconciler.index.model import Record
 from reconciler.render.markdown import MAX_CHARACTERS, code
@@ -15,6 +16,29 @@ def describe(cids: Sequence[tuple[str, str]], records: Sequence[Record], directo
     """
     title = f"Resolve {cids[0][0]}" if len(cids) == 1 else f"Resolve {count(len(cids), 'CID')}"
     return title, _body(cids, records, directory)
+
+
+def templated(
+    title: str, body: str
+) -> Callable[[Sequence[tuple[str, str]], Sequence[Record], str], tuple[str, str]]:
+    """`describe` within a team's own words: `{title}`, `{body}` and `{versions}` stand for ours.
+
+    An empty template is ours alone. Only these three are replaced, so that braces may be text.
+    """
+
+    def describe_so(
+        cids: Sequence[tuple[str, str]], records: Sequence[Record], directory: str
+    ) -> tuple[str, str]:
+        ours = describe(cids, records, directory)
+        versions = ", ".join(ref for ref, _ in cids)
+        return _filled(title or "{title}", ours, versions), _filled(body or "{body}", ours, versions)
+
+    return describe_so
+
+
+def _filled(template: str, ours: tuple[str, str], versions: str) -> str:
+    words = {"{title}": ours[0], "{body}": ours[1], "{versions}": versions}
+    return re.sub(r"\{(?:title|body|versions)\}", lambda found: words[found[0]], template)
 
 
 def _body(cids: Sequence[tuple[str, str]], records: Sequence[Record], directory: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -72,6 +73,9 @@ class Jobs:
             "GITHUB_STEP_SUMMARY": str(folder / "summary"),
             "GITHUB_TOKEN": token,
             "RUNNER_TEMP": str(folder),
+        }
+        environ |= {
+            name: value for name, value in os.environ.items() if name.startswith("RECONCILE_PROPOSAL_")
         }
         environ |= {f"RECONCILE_INPUT_{name.upper()}": value for name, value in inputs.items()}
         self.patch.chdir(self.root)

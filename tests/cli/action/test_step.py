@@ -346,3 +346,22 @@ def test_the_token_appears_nowhere(jobs: Jobs, capsys: pytest.CaptureFixture[str
     for token in (jobs.github.token, "ghs_wrong+canary/="):
         for form in (token, base64.b64encode(token.encode()).decode().rstrip("="), quote(token, safe="")):
             assert form not in everything
+
+
+def test_the_pull_request_carries_what_the_team_wants(jobs: Jobs) -> None:
+    for name, value in {
+        "LABELS": "models, cids\nbot",
+        "REVIEWERS": "person",
+        "DRAFT": "true",
+        "TITLE": "chore: {versions}",
+        "BODY": "Hello.\n\n{body}",
+    }.items():
+        jobs.patch.setenv(f"RECONCILE_PROPOSAL_{name}", value)
+    jobs("push", command="apply")
+    pull = jobs.github.pulls[-1]
+    assert pull["title"].startswith("chore: llm@1.")
+    assert pull["body"].startswith("Hello.\n")
+    assert pull["draft"] is True
+    assert set(pull["labels"]) == {"models", "cids", "bot"}
+    jobs.patch.setenv("RECONCILE_PROPOSAL_DRAFT", "perhaps")
+    assert "RECONCILE_PROPOSAL_DRAFT is 'perhaps'" in str(jobs("push", command="apply").error)
