@@ -17,10 +17,12 @@ from reconciler.errors import BlockUnavailable, ReconcilerError, UsageError
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
+    from reconciler.consume.content_cache import ContentCache
     from reconciler.consume.fetch import Fetched
     from reconciler.consume.sources import Source
     from reconciler.content.cid import Cid
     from reconciler.index.model import Version
+    from reconciler.loop.run import Run
     from reconciler.loop.settings import Layout
 
 
@@ -93,14 +95,11 @@ def fetch(
     are globs of files. `cache` shares unchanged files between versions on one disk; those are read-only.
     Raises reconciler.errors.ReconcilerError; what was verified until then is kept for the next call.
     """
-    from reconciler.consume.content_cache import ContentCache, default_cache
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.index.resolve import parse_ref
 
     layout = _layout(index, optional=parse_ref(ref).cid is not None)
     with found(layout, ref, sources, progress) as (root, version, opened, _):
-        caches = [ContentCache(default_cache(os.environ))] if cache else []
-        caches += [ContentCache(Path(directory), writable=False) for directory in sources.caches]
         return fetch_root(
             root,
             Path(destination),
@@ -109,8 +108,16 @@ def fetch(
             name=version.ref if version else str(root),
             include=include,
             exclude=exclude,
-            caches=caches,
+            caches=content_caches(sources, own=cache),
         )
+
+
+def content_caches(sources: Sources, *, own: bool) -> list[ContentCache]:
+    """The user's own content cache, if it is to be used, then those of `sources`, which are only read."""
+    from reconciler.consume.content_cache import ContentCache, default_cache
+
+    caches = [ContentCache(default_cache(os.environ))] if own else []
+    return caches + [ContentCache(Path(directory), writable=False) for directory in sources.caches]
 
 
 @contextmanager
@@ -170,11 +177,9 @@ def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source
 _NAME_ONE = "name a source: --gateway, --kubo, --store or --car"
 
 
-def _targets(run: object, root: Cid, version: Version | None) -> list[Source]:
+def _targets(run: Run, root: Cid, version: Version | None) -> list[Source]:
     from reconciler.consume.local import target_source
-    from reconciler.loop.run import Run
 
-    assert isinstance(run, Run)  # noqa: S101  imported late, so that resolving loads no target
     opened: list[Source] = []
     reasons: list[str] = []
     for name in version.targets if version else run.targets:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reconciler.api import Sources, found
+from reconciler.api import Sources, content_caches, found
 from reconciler.cli import output as out
 from reconciler.consume import hugging_face
-from reconciler.consume.content_cache import ContentCache, default_cache
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.lock_file import read_lock
 from reconciler.content.cid import Cid
@@ -45,8 +43,6 @@ def fetch_version(
     ):
         for warning in warnings:
             out.warn(warning)
-        caches = [] if no_cache else [ContentCache(default_cache(os.environ))]
-        caches += [ContentCache(directory, writable=False) for directory in sources.caches]
         repo = hugging_face.repository(destination, hugging_face_name) if hugging_face_name else None
         done = fetch(
             root,
@@ -56,7 +52,7 @@ def fetch_version(
             name=version.ref if version else str(root),
             include=include,
             exclude=exclude,
-            caches=caches,
+            caches=content_caches(sources, own=not no_cache),
         )
         if repo is not None:
             hugging_face.name_it(repo, root, _names(ref, version))

@@ -48,7 +48,9 @@ class ContentCache:
         return path if status.st_size == size and not path.is_symlink() else None
 
     def take(self, path: Path, into: Path) -> bool:
-        """Put a verified cached file at `into` without copying where the disk can do that; else False."""
+        """Put a cached file at `into` without copying where the disk can do that; else False. Hash it there:
+        what lies in the cache may change until then.
+        """
         staged = into.with_name(f"{into.name}.cached")
         staged.unlink(missing_ok=True)
         if not (_reflink(path, staged) or (self._writable and _link(path, staged))):

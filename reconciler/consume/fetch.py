@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,9 @@ class _Fetch:
 
     def run(self) -> Fetched:
         self._staging.prepare()
-        cached = self._from_caches()
-        missing = self._missing()
+        taken = self._from_caches()
+        cached = sum(self._wanted.files[number].size for number in taken)
+        missing = self._missing(taken)
         lacking = sum(place.size for position in missing for place in self._places[position])
         resumed = self._wanted.size - lacking - cached
         check_space(self._staging.destination.parent, lacking)
@@ -133,38 +135,41 @@ class _Fetch:
         if missing:
             Transfer(self._wanted, missing, self._peers, keep).run()
 
-    def _from_caches(self) -> int:
-        """Bytes of files that a cache had whole; each was hashed before it was taken."""
-        taken = 0
+    def _from_caches(self) -> set[int]:
+        """The numbers of files that a cache had whole; each is hashed where it lies now."""
+        taken: set[int] = set()
         for number, node in enumerate(self._wanted.files):
             if node.size < _CACHED_FROM or self._staging.path(number).stat().st_blocks:
                 continue
             for cache in self._caches:
                 path = cache.find(node.cid, node.size)
-                if path is None:
+                if path is None or not cache.take(path, self._staging.path(number)):
                     continue
-                if not self._is_whole(number, path):
-                    self._progress.note(f"the cached {path.name} is damaged, and is not used")
-                    cache.drop(path)
-                elif cache.take(path, self._staging.path(number)):
-                    taken += node.size
+                if self._is_whole(number):
+                    taken.add(number)
                     break
+                self._progress.note(f"the cached {path.name} is damaged, and is not used")
+                cache.drop(path)
+                self._staging.blank(number)
         return taken
 
-    def _is_whole(self, number: int, path: Path) -> bool:
-        one = Wanted(self._wanted.map, (self._wanted.files[number],), (), 0, whole=False)
-        with self._progress.task("checking what is cached", one.files[0].size) as task:
-            found = present(one, [path], task)
+    def _is_whole(self, number: int) -> bool:
+        one = self._wanted.part([number])
+        with self._progress.task("checking what is cached", one.size) as task:
+            found = present(one, [self._staging.path(number)], task)
         return found == {position: len(where) for position, where in places(one).items()}
 
-    def _missing(self) -> dict[int, int]:
-        paths = [self._staging.path(number) for number in range(len(self._wanted.files))]
-        with self._progress.task("checking what is there", self._wanted.size) as task:
-            found = present(self._wanted, paths, task)
+    def _missing(self, taken: set[int]) -> dict[int, int]:
+        """The blocks that have to be fetched, and for how many places; the files `taken` are whole."""
+        numbers = [number for number in range(len(self._wanted.files)) if number not in taken]
+        rest = self._wanted.part(numbers)
+        with self._progress.task("checking what is there", rest.size) as task:
+            found = Counter(present(rest, [self._staging.path(number) for number in numbers], task))
+        found.update(leaf.position for number in taken for leaf in self._wanted.leaves(number))
         return {
-            position: len(where) - found.get(position, 0)
+            position: len(where) - found[position]
             for position, where in self._places.items()
-            if found.get(position, 0) < len(where) and not is_empty_leaf(self._wanted, position)
+            if found[position] < len(where) and not is_empty_leaf(self._wanted, position)
         }
 
 

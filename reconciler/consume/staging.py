@@ -56,17 +56,22 @@ class Staging:
             self._content.mkdir(exist_ok=True)
         for directory in self._wanted.directories:
             (self._content / directory).mkdir(exist_ok=True)
-        for node, path in zip(self._wanted.files, self._paths, strict=True):
+        for number, (node, path) in enumerate(zip(self._wanted.files, self._paths, strict=True)):
             if path.is_dir():
                 shutil.rmtree(path)
             # A file shared with the cache is not written to: it is taken from there again, or fetched.
             if not path.exists() or path.stat().st_size != node.size or path.stat().st_nlink > 1:
-                path.unlink(missing_ok=True)
-                descriptor = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o666)
-                try:
-                    os.truncate(descriptor, node.size)
-                finally:
-                    os.close(descriptor)
+                self.blank(number)
+
+    def blank(self, number: int) -> None:
+        """Make the wanted file `number` anew: one hole in full length, shared with nobody."""
+        path = self._paths[number]
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            os.truncate(descriptor, self._wanted.files[number].size)
+        finally:
+            os.close(descriptor)
 
     def write(self, places: Sequence[Place], position: int, block: bytes) -> None:
         """Put the verified `block` at `position` of the layout where it belongs.

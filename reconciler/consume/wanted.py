@@ -42,6 +42,11 @@ class Wanted:
         """The leaves of the wanted file `number`, in order."""
         return self.map.leaves(self.files[number])
 
+    def part(self, numbers: Sequence[int]) -> Wanted:
+        """Only the wanted files `numbers`, without directories."""
+        files = tuple(self.files[number] for number in numbers)
+        return Wanted(self.map, files, (), sum(node.size for node in files), whole=False)
+
 
 def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Wanted:
     """What matches one of the globs in `include` (all, without any) and none of those in `exclude`.

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from reconciler.content.cid import Cid
 from reconciler.deals.policy import Decision, Place, Verdict, by_piece, decide
 from reconciler.index.model import Version
-from reconciler.loop.changes import Blocked, Change, Publish, Wait
+from reconciler.loop.changes import Blocked, Change, Wait
 from reconciler.loop.select import Selection
+from reconciler.loop.version_changes import blocked, publish
 from reconciler.loop.world import Unreachable, World
 from reconciler.targets.interface import Capabilities, Observation, State
 
@@ -45,27 +46,9 @@ def deal_change(
         case Verdict.WAIT:
             return Wait(model=version.model, version=version.version, target=target, root=root, reason=reason)
         case Verdict.PUBLISH if sources:
-            return Publish(
-                model=version.model,
-                version=version.version,
-                target=target,
-                root=root,
-                reason=reason,
-                drift=version.cid is not None,
-                label=label,
-                sources=sources,
-                size=size,
-            )
+            return publish(version, target, root, reason, label=label, sources=sources, size=size)
     hint = decision.hint or "run where the weights are, or give --source-root"
-    return Blocked(
-        model=version.model,
-        version=version.version,
-        target=target,
-        root=root,
-        reason=reason,
-        hint=hint,
-        drift=version.cid is not None,
-    )
+    return blocked(version, reason, hint, target=target, root=root)
 
 
 def nowhere(version: Version, selection: Selection, world: World) -> Blocked | None:
@@ -79,13 +62,11 @@ def nowhere(version: Version, selection: Selection, world: World) -> Blocked | N
     for target in version.targets:
         if world.capabilities[target].cut is not None or isinstance(world.inventories[target], Unreachable):
             return None
-    return Blocked(
-        model=version.model,
-        version=version.version,
+    return blocked(
+        version,
+        f"the policy asks for {version.deals.min} deals, and none of its targets makes any",
+        "add a target with deals, or move the policy to the models that have one",
         root=world.root(version),
-        reason=f"the policy asks for {version.deals.min} deals, and none of its targets makes any",
-        hint="add a target with deals, or move the policy to the models that have one",
-        drift=version.cid is not None,
     )
 
 

@@ -11,7 +11,6 @@ from reconciler.loop.changes import (
     Blocked,
     Change,
     Pin,
-    Publish,
     Relabel,
     Repair,
     Wait,
@@ -19,6 +18,7 @@ from reconciler.loop.changes import (
 from reconciler.loop.deals import deal_change, decision_of, needs_bytes, nowhere
 from reconciler.loop.removals import removals
 from reconciler.loop.select import Selection
+from reconciler.loop.version_changes import blocked, publish
 from reconciler.loop.world import Unreachable, World
 from reconciler.loop.write_back import write_back
 from reconciler.targets.interface import Observation, State
@@ -61,11 +61,11 @@ def make_changes(
     for version in selection.kept:
         problem = world.problems.get(version.ref)
         if problem is not None:
-            changes.append(_blocked(version, problem.reason, problem.hint))
+            changes.append(blocked(version, problem.reason, problem.hint))
         root = world.root(version)
         if root is None:
             if problem is None:
-                changes.append(_blocked(version, *_no_bytes(version, world)))
+                changes.append(blocked(version, *_no_bytes(version, world)))
             continue
         carried = held = False
         for target in version.targets:
@@ -102,11 +102,11 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
     drift = version.cid is not None
     label = selection.index.label(version)
     if isinstance(inventory, Unreachable):
-        return _blocked(version, inventory.reason, inventory.hint, target=target, root=root, unknown=True)
+        return blocked(version, inventory.reason, inventory.hint, target=target, root=root, unknown=True)
     seen = inventory.observations[root]
     able = world.capabilities[target]
     if seen.state is State.UNKNOWN:
-        return _blocked(version, seen.detail or "cannot be looked at", target=target, root=root, unknown=True)
+        return blocked(version, seen.detail or "cannot be looked at", target=target, root=root, unknown=True)
     if seen.state is State.HELD:
         decision = decision_of(version, seen, able)
         relabel = _label_change(selection, world, version, target, seen)
@@ -128,7 +128,7 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
         )
     if seen.needs:
         hint = f"run again with {seen.needs}" if seen.needs.startswith("--") else seen.needs
-        return _blocked(version, seen.detail, hint, target=target, root=root)
+        return blocked(version, seen.detail, hint, target=target, root=root)
     reason = seen.detail or ("not there, though it was published before" if drift else "not there yet")
     if able.takes_bytes:
         sources = tuple(
@@ -136,7 +136,7 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
         )
         lost = _lost_everywhere(world, root, sources)
         if lost:
-            return _blocked(
+            return blocked(
                 version,
                 f"{lost} of its blocks are nowhere: {reason}",
                 _no_bytes(version, world)[1],
@@ -157,19 +157,10 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
                     damaged=seen.damaged,
                 )
             facts = world.facts.get(version.ref)
-            return Publish(
-                model=version.model,
-                version=version.version,
-                target=target,
-                root=root,
-                reason=reason,
-                drift=drift,
-                label=label,
-                sources=sources,
-                size=facts.car_size if facts else None,
-            )
+            size = facts.car_size if facts else None
+            return publish(version, target, root, reason, label=label, sources=sources, size=size)
         if not able.pins_by_cid:
-            return _blocked(version, *_no_bytes(version, world), target=target, root=root)
+            return blocked(version, *_no_bytes(version, world), target=target, root=root)
     if able.pins_by_cid:
         return Pin(
             model=version.model,
@@ -181,7 +172,7 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
             label=label,
             sources=tuple(_origin_targets(selection, world, version, target)),
         )
-    return _blocked(version, f"{target} neither takes bytes nor fetches by CID", target=target, root=root)
+    return blocked(version, f"{target} neither takes bytes nor fetches by CID", target=target, root=root)
 
 
 def _is_held(world: World, target: str, root: Cid) -> bool:
@@ -275,24 +266,3 @@ def _no_bytes(version: Version, world: World) -> tuple[str, str]:
             "run where the weights are, or give --source-root",
         )
     return "its bytes could not be read", ""
-
-
-def _blocked(
-    version: Version,
-    reason: str,
-    hint: str = "",
-    *,
-    target: str | None = None,
-    root: Cid | None = None,
-    unknown: bool = False,
-) -> Blocked:
-    return Blocked(
-        model=version.model,
-        version=version.version,
-        target=target,
-        root=root,
-        reason=reason,
-        hint=hint,
-        unknown=unknown,
-        drift=version.cid is not None and not unknown,
-    )

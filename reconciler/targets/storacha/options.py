@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from reconciler.deals.configure import ChainAccess, open_chain
 from reconciler.errors import DataError, InvalidIndex, UsageError
@@ -16,6 +17,8 @@ from reconciler.targets.storacha.delegation import (
     read_principal,
     read_proof,
 )
+
+_T = TypeVar("_T")
 
 HOSTED = "https://up.storacha.network"
 
@@ -97,30 +100,34 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudg
 
 def _agent(key_env: str, proof_env: str, environ: Mapping[str, str]) -> Agent:
     key, proof = from_env(key_env, environ), from_env(proof_env, environ)
-    try:
-        did = read_principal(key.reveal())
-    except DataError as error:
-        raise UsageError(
-            f"the environment variable {key_env!r} holds no private key: {error.message}",
-            hint="it begins with 'Mg'; `storacha key create` makes one",
-        ) from None
-    try:
-        delegation = read_proof(proof.reveal())
-    except DataError as error:
-        raise UsageError(
-            f"the environment variable {proof_env!r} holds no delegation: {error.message}",
-            hint="it begins with 'mAYIE'; `storacha delegation create DID --base64` prints one",
-        ) from None
+    did = _decoded(
+        key, read_principal, key_env, "private key", "it begins with 'Mg'; `storacha key create` makes one"
+    )
+    delegation = _decoded(
+        proof,
+        read_proof,
+        proof_env,
+        "delegation",
+        "it begins with 'mAYIE'; `storacha delegation create DID --base64` prints one",
+    )
     return Agent(key, did, proof, delegation)
 
 
 def _bridge(secret_env: str, auth_env: str, environ: Mapping[str, str]) -> BridgeKeys:
     secret, authorization = from_env(secret_env, environ), from_env(auth_env, environ)
-    try:
-        delegation = read_authorization(authorization.reveal())
-    except DataError as error:
-        raise UsageError(
-            f"the environment variable {auth_env!r} holds no delegation: {error.message}",
-            hint="it is the Authorization value of `storacha bridge generate-tokens`",
-        ) from None
+    delegation = _decoded(
+        authorization,
+        read_authorization,
+        auth_env,
+        "delegation",
+        "it is the Authorization value of `storacha bridge generate-tokens`",
+    )
     return BridgeKeys(secret, authorization, delegation)
+
+
+def _decoded(secret: Secret, decode: Callable[[str], _T], variable: str, what: str, hint: str) -> _T:
+    try:
+        return decode(secret.reveal())
+    except DataError as error:
+        message = f"the environment variable {variable!r} holds no {what}: {error.message}"
+        raise UsageError(message, hint=hint) from None
