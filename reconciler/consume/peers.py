@@ -90,7 +90,7 @@ class Peers:
     def unavailable(self, what: str) -> BlockUnavailable:
         """The error when no source has `what`, with what each of them did."""
         reasons = "; ".join(dict.fromkeys(peer.reason for peer in self.all if peer.reason))
-        sources = "the source has" if len(self.all) == 1 else f"none of {len(self.all)} sources has"
+        sources = "the source does not give" if len(self.all) == 1 else f"none of {len(self.all)} sources has"
         return BlockUnavailable(f"{sources} {what}", hint=reasons or None)
 
     def report(self) -> tuple[SourceReport, ...]:

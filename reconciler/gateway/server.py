@@ -124,7 +124,9 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
     """A socket on the address, which other programs cannot take any more."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends without delay only where the socket says that it is TCP; else an answer of two writes
+        # waits 40 ms for the acknowledgement of the first.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise UsageError(f"cannot listen on {host!r}: {error.strerror}") from None
     with listener:

@@ -1,0 +1,194 @@
+"""Fetching from real peers: a Kubo node by its gateway and by its RPC, and our own gateway as a process."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from reconciler.consume.fetch import Fetched, fetch
+from reconciler.consume.gateway import Gateway
+from reconciler.consume.local import kubo_source
+from reconciler.consume.sources import Source
+from reconciler.net.deadline import Timeouts
+from reconciler.net.retry import NO_RETRY
+from reconciler.progress import QUIET, Progress, Task
+from reconciler.targets.store import StoreTarget
+from tests.consume.conftest import files
+from tests.support.dags import MemoryDag, memory_dag
+from tests.support.gateway import Served, keep, served
+from tests.support.kubo_node import KuboNode, kubo_node
+from tests.support.store_files import car_path
+
+pytestmark = pytest.mark.ipfs
+
+MIB = 1 << 20
+
+
+def bundle() -> dict[str, bytes]:
+    """Files as a bundle has them: two of several leaves, a hundred small ones, an empty one, their sums."""
+    chance = random.Random(5)
+    found = {
+        "config.json": b'{"layers": 2}\n',
+        "empty": b"",
+        "model-00001.safetensors": chance.randbytes(40 * MIB + 12345),
+        "model-00002.safetensors": chance.randbytes(33 * MIB),
+        **{f"tokenizer/{number:03}.txt": b"token %d\n" % number for number in range(100)},
+    }
+    lines = [f"{hashlib.sha256(found[name]).hexdigest()}  {name}\n" for name in sorted(found)]
+    return {**found, "SHA256SUMS": "".join(lines).encode()}
+
+
+@dataclass
+class Peers:
+    """The same bundle in a node and behind our gateway."""
+
+    dag: MemoryDag
+    node: KuboNode
+    ours: Served
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, bytes]:
+    return bundle()
+
+
+@pytest.fixture(scope="module")
+def peers(expected: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    home = tmp_path_factory.mktemp("peers")
+    below = {name.partition("/")[2]: data for name, data in expected.items() if "/" in name}
+    flat = {name: data for name, data in expected.items() if "/" not in name}
+    dag = memory_dag({**flat, "tokenizer": below})
+    keep(home / "store", dag)
+    with kubo_node(home / "node") as node, served(home, home / "store") as ours:
+        node.run("dag", "import", str(car_path(home / "store", dag)))
+        yield Peers(dag, node, ours)
+
+
+def run(peers: Peers, destination: Path, *sources: Source, progress: Progress = QUIET) -> Fetched:
+    return fetch(peers.dag.layout.root, destination, sources, progress, name="it")
+
+
+NAMED: dict[str, Callable[[Peers], Source]] = {
+    "the gateway of Kubo": lambda peers: Gateway(peers.node.gateway),
+    "the RPC of Kubo": lambda peers: kubo_source(peers.node.url),
+    "our own gateway": lambda peers: Gateway(peers.ours.url),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_bundle_comes_whole_from(
+    name: str, peers: Peers, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    done = run(peers, tmp_path / "d", NAMED[name](peers))
+    assert files(tmp_path / "d") == expected
+    assert done.sums, "SHA256SUMS was checked as well"
+    assert [(source.bad, source.dropped) for source in done.sources] == [(0, "")]
+    size = sum(block.size for block in peers.dag.layout)
+    assert done.sources[0].bytes <= size, "nothing was fetched twice"
+
+
+def test_both_are_asked_at_once(peers: Peers, expected: dict[str, bytes], tmp_path: Path) -> None:
+    done = run(peers, tmp_path / "d", *(make(peers) for make in NAMED.values()))
+    assert files(tmp_path / "d") == expected
+    assert sum(source.bytes > 0 for source in done.sources) >= 2
+    assert not any(source.dropped for source in done.sources)
+
+
+class KillsAt:
+    """A Progress that kills a node once the first `size` bytes are there."""
+
+    def __init__(self, node: KuboNode, size: int) -> None:
+        self._node, self._left = node, size
+
+    def task(self, label: str, total: int | None) -> Task:
+        """Watch the transfer only."""
+        return _Watched(self) if label.startswith("fetch") else QUIET.task(label, total)
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def advance(self, amount: int) -> None:
+        """Count, and kill."""
+        before, self._left = self._left, self._left - amount
+        if self._left <= 0 < before:
+            self._node.stop(signal.SIGKILL)
+
+
+class _Watched:
+    def __init__(self, owner: KillsAt) -> None:
+        self._owner = owner
+
+    def advance(self, amount: int) -> None:
+        self._owner.advance(amount)
+
+    def __enter__(self) -> _Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_node_that_is_killed_midway_is_given_up_and_the_other_finishes(
+    peers: Peers, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Each of the two has one run of 32 leaves in hand when the node dies after 8 MiB."""
+    limits = {"timeouts": Timeouts(connect=2.0, silence=5.0, total=20.0), "retry": NO_RETRY}
+    dying = Gateway(peers.node.gateway, **limits)  # type: ignore[arg-type]
+    try:
+        done = run(
+            peers, tmp_path / "d", dying, Gateway(peers.ours.url), progress=KillsAt(peers.node, 8 * MIB)
+        )
+    finally:
+        peers.node.stop()
+        peers.node.start()
+    assert files(tmp_path / "d") == expected
+    assert done.sums
+    killed, other = done.sources
+    assert killed.dropped and killed.bad == 0, "it is said why it was given up, and that it never lied"
+    assert not other.dropped
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_what_a_node_lacks_comes_from_the_other(
+    peers: Peers, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A real node whose block file is gone is no liar: it is asked for the rest."""
+    leaf = max(n for n in range(len(peers.dag.layout)) if peers.dag.layout.block_size(n) == MIB)
+    file = peers.node.block_file(peers.dag.layout.cid(leaf))
+    kept = file.read_bytes()
+    file.unlink()
+    try:
+        done = run(peers, tmp_path / "d", kubo_source(peers.node.url), Gateway(peers.ours.url))
+    finally:
+        file.write_bytes(kept)
+        peers.node.restart()  # it remembers what it lacked
+    assert files(tmp_path / "d") == expected
+    assert not any(source.dropped or source.bad for source in done.sources)
+
+
+def test_our_own_store_served_and_read_directly_agree(
+    peers: Peers, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """What is read from the node goes into a new store, and out of that again."""
+    run(peers, tmp_path / "d", kubo_source(peers.node.url))
+    target = StoreTarget("again", tmp_path / "store")
+    target.publish(memory_dag(_nested(files(tmp_path / "d"))), "reconciler/acme/model@1.0.0", QUIET)
+    with served(tmp_path, tmp_path / "store") as again:
+        run(peers, tmp_path / "e", Gateway(again.url))
+    assert files(tmp_path / "e") == expected
+
+
+def _nested(flat: dict[str, bytes]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, data in flat.items():
+        parent, _, child = name.rpartition("/")
+        where = found.setdefault(parent, {}) if parent else found
+        assert isinstance(where, dict)
+        where[child] = data
+    return found
