@@ -65,8 +65,10 @@ def show_identity(
 
 
 def identity_document(identity: Identity, *, generated: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON object of an identity; sizes in bytes."""
+    """An identity as schemas/identity.schema.json says; sizes in bytes."""
     return {
+        "schema": 1,
+        "kind": "identity",
         "root": str(identity.root),
         "size": identity.size,
         "blocks": identity.blocks,

@@ -102,7 +102,7 @@ targets:
 """
 
 
-def make_index(root: Path, index_id: str | None) -> int:
+def make_index(root: Path, index_id: str | None, *, as_json: bool) -> int:
     """Make both files below `root`; what exists is left alone. Raises UsageError."""
     if not root.is_dir():
         raise UsageError(f"not a directory: {str(root)!r}")
@@ -111,7 +111,7 @@ def make_index(root: Path, index_id: str | None) -> int:
         raise UsageError(
             f"{name!r} cannot be an index id", hint="lower-case letters, digits, '.', '_' and '-', at most 64"
         )
-    made = []
+    made: list[Path] = []
     for file, text in (
         (root / INDEX, INDEX_TEXT.format(id=name)),
         (root / INDEX.with_name("targets.yaml"), TARGETS_TEXT),
@@ -124,6 +124,9 @@ def make_index(root: Path, index_id: str | None) -> int:
         made.append(file)
     if (root / INDEX) not in made:
         raise UsageError(f"{root / INDEX} exists already", hint="`reconcile add` adds versions to it")
+    if as_json:
+        out.result_json({"schema": 1, "kind": "init", "id": name, "made": [str(file) for file in made]})
+        return ExitCode.OK
     for file in made:
         out.result(f"made {file}")
     out.say("next: `reconcile add MODEL VERSION PATH`, then `reconcile --dry-run`")

@@ -131,11 +131,12 @@ def init(
         str | None,
         typer.Option("--id", metavar="ID", help="The ownership mark; default: the directory's name."),
     ] = None,
+    as_json: Json = False,
 ) -> int:
     """Make releases/index.yaml and releases/targets.yaml with comments that teach. Overwrites nothing."""
     from reconciler.cli.edit_commands import make_index
 
-    return make_index(directory or context.obj or Path(), id)
+    return make_index(directory or context.obj or Path(), id, as_json=as_json)
 
 
 @index_app.command()

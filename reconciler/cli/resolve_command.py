@@ -42,7 +42,7 @@ def show_resolution(layout: Layout, ref: str, *, as_json: bool) -> int:
 
 
 def show_versions(layout: Layout, ref: str, *, as_json: bool) -> int:
-    """Print every version that has the CID `ref`, newest first; exit 1 when there is none."""
+    """Print every version that has the CID `ref`, in the order of the index; exit 1 when there is none."""
     wanted = parse_ref(ref)
     if wanted.cid is None:
         raise UsageError(f"{ref!r} is not a CID", hint="--reverse finds the versions of a CID")

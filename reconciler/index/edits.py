@@ -73,6 +73,7 @@ def add_version(
     tree = _plain(guarded_yaml.parse(text, name))
     document = Document(text, name)
     about = {"kind": kind, "format": format, "license": license}
+    _check_characters({"model": model, "path": path, "created_at": created_at, **about})
     description = {key: value for key, value in about.items() if value is not None}
     body = {
         "path": path,
@@ -132,6 +133,13 @@ def _place(texts: list[str], version: str) -> int:
     if texts == ascending[::-1]:
         return order.index(version)
     return len(texts)  # no order to follow
+
+
+def _check_characters(values: Mapping[str, str | None]) -> None:
+    """Told of the value itself: written into the index first, it would be the index that does not hold."""
+    for key, value in values.items():
+        if value is not None and (found := guarded_yaml.forbidden(value)) is not None:
+            raise InvalidIndex(f"{key} {shown(value)} has the control character {found!r}", hint="remove it")
 
 
 def _check_description(there: dict[str, Any], model: str, description: dict[str, str], where: Where) -> None:

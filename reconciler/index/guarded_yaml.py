@@ -111,6 +111,16 @@ def _check_characters(text: str, name: str) -> None:
     raise InvalidIndex(f"control character {character!r}", hint="remove it", where=where)
 
 
+def forbidden(value: str) -> str | None:
+    """The first character of `value` that no scalar may hold: a control, a line break, a mark that reorders
+    text.
+    """
+    if value.isprintable():
+        return None
+    found = _FORBIDDEN.search(value) or re.search("\n", value)
+    return found.group() if found else None
+
+
 def parse(text: str, name: str) -> Node:
     """The one document in `text`; errors call the file `name`. Raises InvalidIndex with `file:line`."""
     if len(text) > MAX_BYTES:
@@ -197,11 +207,9 @@ def _scalar(event: Any, name: str) -> Scalar:
                 hint="write the text on one line, in quotes",
                 where=Where(name, scalar.line),
             )
-        if not value.isprintable() and (
-            found := _FORBIDDEN.search(value) or ("\n" in value and re.search("\n", value))
-        ):
+        if (found := forbidden(value)) is not None:
             raise InvalidIndex(
-                f"control character {found.group()!r} in a value",
+                f"control character {found!r} in a value",
                 hint="remove it",
                 where=Where(name, scalar.line),
             )

@@ -43,6 +43,14 @@ def test_an_id_that_is_no_name_makes_nothing(empty: CommandLine, name: str) -> N
         assert empty.files() == {}
 
 
+def test_init_says_what_it_made_as_json(empty: CommandLine) -> None:
+    empty.write("releases/targets.yaml", "targets: {}\n")
+    done = empty("init", "--id", "acme", "--json")
+    assert done.code == 0
+    assert (done.document["id"], done.document["made"]) == ("acme", ["releases/index.yaml"])
+    assert empty("init", "--json").document["error"]["exit_code"] == 2
+
+
 def test_init_in_another_directory(empty: CommandLine, tmp_path: Path) -> None:
     assert empty("init", "-C", tmp_path / "nowhere").code == 2
     (tmp_path / "My Models!").mkdir()
@@ -85,6 +93,13 @@ def test_add_takes_a_path_as_seen_from_where_one_is(reconcile: CommandLine) -> N
         (["llm", "1.2.0", "weights/linked"], 1, "symbolic link"),
         (["llm", "1.2.0", "weights/new", "--format", "gguf"], 2, "format"),
         (["llm", "1.2.0", "weights/new", "--created-at", "yesterday"], 2, "yesterday"),
+        (
+            ["llm", "1.2.0", "weights/new", "--created-at", "2026\x1b[31m"],
+            2,
+            "has the control character '\\x1b'",
+        ),
+        (["llm", "1.2.0", "weights/new", "--created-at", "2026-05-07T00:00:00Z\n"], 2, "created_at"),
+        (["new", "1.2.0", "weights/new", "--license", "a\u202eb"], 2, "has the control character '\\u202e'"),
     ],
 )
 def test_what_cannot_be_added_is_told_and_the_index_stays(
@@ -98,4 +113,7 @@ def test_what_cannot_be_added_is_told_and_the_index_stays(
     done = reconcile("add", *arguments)
     assert (done.code, done.out) == (code, ""), done.err
     assert message in done.err
+    assert done.err.startswith("error: ")
+    assert len(done.err.splitlines()) <= 2
+    assert done.err.replace("\n", "").isprintable()
     assert reconcile.files() == before

@@ -291,6 +291,8 @@ def test_a_run_stopped_by_a_signal_is_finished_by_the_next(reconcile: CommandLin
     """The signal comes while the first bundle is being written to the store."""
     script = (
         "import os, signal, sys\n"
+        # a shell that runs the tests in the background has SIGINT ignored, and so have its children
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from reconciler.targets.store import target\n"
         "real = target.write_car\n"
         "def write(*arguments):\n"

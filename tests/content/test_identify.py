@@ -108,8 +108,6 @@ def test_the_version_is_part_of_the_bundle(tmp_path: Path) -> None:
 
 @pytest.mark.ipfs
 def test_kubo_finds_the_same_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if shutil.which("ipfs") is None:
-        pytest.skip("ipfs is not on PATH")
     monkeypatch.setenv("IPFS_PATH", str(tmp_path / "repository"))
     monkeypatch.setenv("IPFS_TELEMETRY", "off")
     subprocess.run(["ipfs", "init", "--profile", "test,unixfs-v1-2025"], check=True, capture_output=True)

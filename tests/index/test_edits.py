@@ -156,6 +156,15 @@ def test_a_hostile_name_cannot_inject_yaml(model: str) -> None:
         add_version(SAMPLE, model, "9.0.0", path="weights/x")
 
 
+@pytest.mark.parametrize("key", ["model", "path", "created_at", "format", "license", "kind"])
+@pytest.mark.parametrize("character", ["\x1b", "\n", "\0", "\u2028", "\u202e"])
+def test_a_control_character_is_told_of_the_value_that_has_it(key: str, character: str) -> None:
+    given = {"model": "new", "path": "weights/x", key: f"a{character}b"}
+    with pytest.raises(InvalidIndex) as caught:
+        add_version(SAMPLE, given.pop("model"), "9.0.0", **given)
+    assert caught.value.message == f"{key} {f'a{character}b'!r} has the control character {character!r}"
+
+
 def test_an_unusual_notation_is_an_error_and_not_a_guess() -> None:
     text = 'schema: 1\nid: a\nmodels:\n  m:\n    versions:\n      "1.0.0":\n        ? path\n        : w\n'
     with pytest.raises(InvalidIndex, match="cannot be edited safely"):

@@ -86,8 +86,7 @@ def test_prereleases_agree_with_the_oracle_for_single_comparators(base: str, ver
 def test_agrees_with_npm_itself() -> None:
     """The range library inside npm answers 4,000 random questions, pre-releases and all, as we do."""
     node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node and npm are not on PATH")
+    assert node is not None and npm is not None
     library = Path(npm).resolve().parent.parent / "node_modules" / "semver"
     if not library.is_dir():
         pytest.skip("this npm does not carry its semver library beside it")
