@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.errors import UsageError
 from reconciler.index.user_config import config_file, load_config
-from reconciler.loop.settings import Layout
+from reconciler.loop.settings import Layout, Origin
 
 INDEX = Path("releases/index.yaml")
 
@@ -79,10 +79,12 @@ def find_reading(
 
     ways = gateways or load_config(config_file(os.environ)).gateways
     sources = [Gateway(url) for url in ways] if index.startswith("ipfs://") and not offline else []
-    file = open_remote(index, default_cache(os.environ), offline=offline, sources=sources)
+    found = open_remote(index, default_cache(os.environ), offline=offline, sources=sources)
+    home = found.file.parent
     return Layout(
-        root=file.parent,
-        index_file=file,
-        targets_file=file.with_name("targets.yaml"),
-        source_root=file.parent,
+        root=home,
+        index_file=found.file,
+        targets_file=home / "targets.yaml",
+        source_root=home,
+        origin=Origin(index, found.commit),
     )

@@ -68,5 +68,12 @@ def _resolved(layout: Layout, index: Index, ref: str) -> Locked:
         cid=version.cid,
         size=record.size if record else None,
         dirhash=record.dirhash if record else None,
-        commit=head_without_git(layout.index_file.parent.resolve()),
+        commit=_commit(layout),
     )
+
+
+def _commit(layout: Layout) -> str | None:
+    """The commit of the index. One from elsewhere has nothing to do with a repository around its copy."""
+    if layout.origin is not None:
+        return layout.origin.commit
+    return head_without_git(layout.index_file.parent.resolve())

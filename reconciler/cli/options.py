@@ -71,7 +71,11 @@ def reading(
     ] = None,
     index: Annotated[
         str | None,
-        typer.Option("--index", metavar="FILE|URL", help="The versions index: a file, https:// or ipfs://."),
+        typer.Option(
+            "--index",
+            metavar="FILE|URL",
+            help="The versions index: a file, https://, git+https://…@REF or ipfs://.",
+        ),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use an index elsewhere as it was last read.")

@@ -1,4 +1,5 @@
-"""An index elsewhere, at an https address or under a CID: kept here, revalidated, never rolled back.
+"""An index elsewhere: at an https address, in a git repository or under a CID. It is kept here, revalidated,
+and never rolled back.
 
 What was read once is remembered as version and CID. An index that gives a version another CID, or that no
 longer knows a version it once had, is refused: it is an older one, or somebody changed what was released.
@@ -8,21 +9,48 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.consume import git_index
 from reconciler.consume.peers import Peer, Peers
 from reconciler.consume.sources import Source
 from reconciler.consume.tree import read_tree
 from reconciler.content import cid as cids
 from reconciler.content.walk import NodeKind, leaf_bytes
-from reconciler.errors import DataError, SafetyRefusal, UsageError
+from reconciler.errors import DataError, Locked, SafetyRefusal, UsageError
 from reconciler.index.guarded_yaml import MAX_BYTES
 from reconciler.index.load import load_index
 from reconciler.index.replace_file import replace_file
 from reconciler.net.client import HttpClient
 
 _NAME = "index.yaml"
+_LOCK_SECONDS = 30.0
+_HINTS = {
+    "ipns": "a gateway's word for a name proves nothing, and its signed record cannot be checked here: "
+    "give ipfs://CID, an https:// address, or git+https://",
+    "": "give a file, an https:// address, git+https://host/repository.git@ref, or ipfs://CID",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteIndex:
+    """An index as it is kept on this machine, and the commit it is from when it came from git."""
+
+    file: Path
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read, and the tag (ETag or git object) by which it is asked for again, "" without one."""
+
+    data: bytes
+    tag: str = ""
+    commit: str | None = None
 
 
 def is_remote(place: str) -> bool:
@@ -30,55 +58,73 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
-def open_remote(place: str, cache: Path, *, offline: bool = False, sources: Sequence[Source] = ()) -> Path:
-    """The index at `place` as a file in `cache`.
+def open_remote(
+    place: str, cache: Path, *, offline: bool = False, sources: Sequence[Source] = ()
+) -> RemoteIndex:
+    """The index at `place`, kept in `cache`.
 
-    `place` is an http(s) address, or `ipfs://CID[/path]` read through `sources`. Raises UsageError for
-    anything else or when it was never read and `offline`; Outcome when it cannot be reached; SafetyRefusal
-    when it is older than one seen; InvalidIndex.
+    `place` is an http(s) address, a file in a git repository as `git_index` has it, or `ipfs://CID[/path]`
+    read through `sources`. Raises UsageError for anything else or when it was never read and `offline`;
+    Outcome when it cannot be reached; SafetyRefusal when it is older than one seen; InvalidIndex.
     """
-    kept = cache / "indexes" / hashlib.sha256(place.encode()).hexdigest()[:24] / _NAME
+    home = cache / "indexes" / hashlib.sha256(place.encode()).hexdigest()[:24]
+    kept = home / _NAME
+    tag, commit = _memory(home)
     if offline:
         if not kept.exists():
             raise UsageError(f"{place!r} was never read on this machine", hint="run once without --offline")
-        return kept
+        return RemoteIndex(kept, commit)
     if place.startswith("ipfs://"):
-        data: bytes | None = None if kept.exists() else _from_blocks(place, sources)
+        read = None if kept.exists() else _from_blocks(place, sources)
     elif place.startswith(("https://", "http://")):
-        data = _from_address(place, kept)
+        read = _from_address(place, tag)
+    elif git_index.is_git(place):
+        read = _from_git(place, tag)
     else:
-        raise UsageError(
-            f"cannot read an index from {place!r}",
-            hint="give a file, an https:// address, or ipfs://CID; names of IPNS are not resolved",
-        )
-    if data is not None:
-        _keep(kept, data, place)
-    return kept
+        hint = _HINTS.get(place.partition("://")[0], _HINTS[""])
+        raise UsageError(f"cannot read an index from {place!r}", hint=hint)
+    if read is None:
+        return RemoteIndex(kept, commit)
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home, place):
+        if _memory(home) == (tag, commit):
+            _keep(home, read, place)
+            return RemoteIndex(kept, read.commit)
+        # Another process renewed it since we asked, so theirs is as new as ours, or newer.
+        return RemoteIndex(kept, _memory(home)[1])
 
 
-def _from_address(place: str, kept: Path) -> bytes | None:
-    """The bytes at `place`; None when they are those in `kept` still."""
+def _from_address(place: str, tag: str) -> _Read | None:
+    """What is at `place`; None when it still has this ETag."""
     base, _, name = place.rpartition("/")
-    tag = kept.with_name("etag")
-    headers = {"If-None-Match": tag.read_text()} if kept.exists() and tag.exists() else {}
     http = HttpClient(base, name=place)
     try:
         answer = http.request(
-            "GET", name, headers=headers, expect=(200, 304), limit=MAX_BYTES, repeatable=True
+            "GET",
+            name,
+            headers={"If-None-Match": tag} if tag else {},
+            expect=(200, 304) if tag else (200,),
+            limit=MAX_BYTES,
+            repeatable=True,
         )
     finally:
         http.close()
     if answer.status == 304:
         return None
-    kept.parent.mkdir(parents=True, exist_ok=True)
     etag = answer.headers.get("etag", "")
-    tag.unlink(missing_ok=True)
-    if etag.isascii() and etag.isprintable() and etag:
-        kept.with_name("etag.new").write_text(etag)  # becomes valid with the bytes, in _keep
-    return answer.body
+    return _Read(answer.body, etag if etag.isascii() and etag.isprintable() else "")
 
 
-def _from_blocks(place: str, sources: Sequence[Source]) -> bytes:
+def _from_git(place: str, tag: str) -> _Read | None:
+    """What is in the repository; None when the ref still names this object."""
+    where = git_index.parse_place(place)
+    if where.is_fixed and where.ref == tag:
+        return None
+    found = git_index.read_file(where, MAX_BYTES, tag)
+    return None if found is None else _Read(found.data, found.oid, found.commit)
+
+
+def _from_blocks(place: str, sources: Sequence[Source]) -> _Read:
     """The file at `ipfs://CID[/path]`, every block verified. It never changes, so it is read once."""
     name, _, path = place.removeprefix("ipfs://").partition("/")
     root = cids.parse(name)
@@ -91,25 +137,35 @@ def _from_blocks(place: str, sources: Sequence[Source]) -> bytes:
     )
     if node is None or node.size > MAX_BYTES:
         raise DataError(f"{place!r} is no file of an index's size")
-    return b"".join(
-        leaf_bytes(found.layout, leaf.position, peers.read_block(found.layout.cid(leaf.position), None))
-        for leaf in found.leaves(node)
+    return _Read(
+        b"".join(
+            leaf_bytes(found.layout, leaf.position, peers.read_block(found.layout.cid(leaf.position), None))
+            for leaf in found.leaves(node)
+        )
     )
 
 
-def _keep(kept: Path, data: bytes, place: str) -> None:
-    """Put a newer index in the place of the older one, if it holds and takes nothing back."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    fresh = kept.with_name("fresh.yaml")
+def _memory(home: Path) -> tuple[str, str | None]:
+    """Tag and commit of what is kept; ("", None) where nothing is, or they were lost."""
     try:
-        replace_file(fresh, data, 0o644)
+        document = json.loads((home / "origin.json").read_text())
+        tag, commit, digest = document["tag"], document["commit"], document["sha256"]
+        if digest != hashlib.sha256((home / _NAME).read_bytes()).hexdigest():
+            return "", None
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", None
+    return str(tag), None if commit is None else str(commit)
+
+
+def _keep(home: Path, read: _Read, place: str) -> None:
+    """Put a newer index in the place of the older one, if it holds and takes nothing back."""
+    with tempfile.TemporaryDirectory(prefix=".reading-", dir=home) as scratch:
+        fresh = Path(scratch, _NAME)
+        fresh.write_bytes(read.data)
         index = load_index(fresh, name=place)
-    finally:
-        fresh.unlink(missing_ok=True)
     found = {version.ref: str(version.cid) for version in index.versions() if version.cid is not None}
-    memory = kept.with_name("seen.json")
-    seen: dict[str, str] = json.loads(memory.read_text()) if memory.exists() else {}
-    for ref, cid in seen.items():
+    memory = home / "seen.json"
+    for ref, cid in _seen(memory).items():
         if ref not in found:
             raise SafetyRefusal(
                 f"{place} no longer knows {ref}: it is older than the index that was read before",
@@ -120,8 +176,32 @@ def _keep(kept: Path, data: bytes, place: str) -> None:
                 f"{place} says {found[ref]} for {ref}, and said {cid} before",
                 hint="a released CID never changes; ask whoever keeps the index",
             )
+    origin = {"tag": read.tag, "commit": read.commit, "sha256": hashlib.sha256(read.data).hexdigest()}
     replace_file(memory, json.dumps(found, indent=1).encode(), 0o644)
-    replace_file(kept, data, 0o644)
-    pending, tag = kept.with_name("etag.new"), kept.with_name("etag")
-    if pending.exists():
-        pending.replace(tag)
+    replace_file(home / _NAME, read.data, 0o644)
+    replace_file(home / "origin.json", json.dumps(origin).encode(), 0o644)
+
+
+def _seen(memory: Path) -> dict[str, str]:
+    """What was read before, by version. Raises UsageError when it cannot be told."""
+    try:
+        return {str(ref): str(cid) for ref, cid in json.loads(memory.read_text()).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError):
+        raise UsageError(
+            f"{str(memory)!r} does not hold, so that a rollback could not be seen",
+            hint="delete it if you trust the index as it is now",
+        ) from None
+
+
+@contextmanager
+def _locked(home: Path, place: str) -> Iterator[None]:
+    """One process at a time compares with what was seen, and replaces it."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(home / "lock", timeout=_LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise Locked(f"another process is reading {place}", hint="try again when it is done") from None

@@ -30,13 +30,25 @@ PROPOSAL_BRANCH = "reconciler/resolve-cids"
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an index elsewhere was read, and its commit when that is a git repository."""
+
+    place: str
+    commit: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things are. `root` is the repository; `state` holds caches, locks and the default store."""
+    """Where things are. `root` is the repository; `state` holds caches, locks and the default store.
+
+    `origin` is None for an index on this machine.
+    """
 
     root: Path
     index_file: Path
     targets_file: Path
     source_root: Path
+    origin: Origin | None = None
 
     @property
     def state(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,29 @@ def test_what_is_not_locked_is_not_fetched(released: CommandLine) -> None:
     done = released("fetch", "llm@^1", "out", "--locked")
     assert done.code == 2
     assert "'llm@^1' is not in 'models.lock', which has llm@1.0.0" in done.err
+
+
+def test_an_index_in_a_git_repository_is_named_as_pip_does_and_its_commit_is_locked(
+    released: CommandLine, tmp_path: Path
+) -> None:
+    """The copy lies in a directory that is a repository itself, as a home directory may be."""
+    git = ["git", "-C", str(released.root)]
+    subprocess.run(["git", "init", "--quiet", "-b", "main", released.root], check=True)
+    subprocess.run([*git, "add", "releases"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "index"], check=True)
+    commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+    away = tmp_path / "away"
+    away.mkdir()
+    subprocess.run(["git", "init", "--quiet", os.environ["RECONCILE_CACHE"]], check=True)
+    index = f"git+file://{released.root}@main"
+    cid = released("resolve", "llm@1.0.0").out
+    assert released("resolve", "llm@1.0.0", "--index", index, cwd=away).out == cid
+    assert released("lock", "llm@1.0.0", "--index", index, cwd=away).code == 0
+    assert json.loads((away / "models.lock").read_text())["models"][0]["commit"] == commit
+    assert released("resolve", "llm@1.0.0", "--index", index, "--offline", cwd=away).out == cid
+    done = released("resolve", "llm", "--index", "ipns://k51qzi5uqu5d/index.yaml", cwd=away)
+    assert done.code == 2
+    assert "hint: a gateway's word for a name proves nothing" in done.err
 
 
 def test_versions_of_a_cid_are_found(released: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,13 @@ def where(peer: HttpPeer) -> str:
 def test_it_is_read_once_and_then_only_asked_for_again(tmp_path: Path) -> None:
     host = Host(text(v1=CID_A))
     with http_peer(host) as peer:
-        file = open_remote(where(peer), tmp_path)
+        file = open_remote(where(peer), tmp_path).file
         assert file.read_bytes() == host.body
         open_remote(where(peer), tmp_path)
         assert [bool(asked.headers.get("if-none-match")) for asked in peer.asked] == [False, True]
         host.body = text(v1=CID_A, v2=CID_B)
-        assert open_remote(where(peer), tmp_path).read_bytes() == host.body
-    assert open_remote(where(peer), tmp_path, offline=True).read_bytes() == host.body
+        assert open_remote(where(peer), tmp_path).file.read_bytes() == host.body
+    assert open_remote(where(peer), tmp_path, offline=True).file.read_bytes() == host.body
     with pytest.raises(PeerError, match="cannot be reached"):
         open_remote(where(peer), tmp_path)
 
@@ -73,7 +74,7 @@ def test_a_rollback_is_refused_and_the_newer_one_stays(tmp_path: Path, older: by
         for _ in range(2):
             with pytest.raises(SafetyRefusal, match=said):
                 open_remote(where(peer), tmp_path)
-        assert open_remote(where(peer), tmp_path, offline=True).read_bytes() == newer
+        assert open_remote(where(peer), tmp_path, offline=True).file.read_bytes() == newer
         host.body = newer
         open_remote(where(peer), tmp_path)
 
@@ -103,11 +104,61 @@ def test_an_index_under_a_cid_is_read_from_verified_blocks(tmp_path: Path) -> No
     root = packer.pack({"releases": {"index.yaml": text(v1=CID_A)}}).cid
     source = Blocks("memory", DagBlocks(MemoryDag(root, packer.blocks)))
     place = f"ipfs://{root}/releases/index.yaml"
-    assert open_remote(place, tmp_path, sources=[source]).read_bytes() == text(v1=CID_A)
-    assert open_remote(place, tmp_path).read_bytes() == text(v1=CID_A), "it cannot change, so nobody is asked"
+    assert open_remote(place, tmp_path, sources=[source]).file.read_bytes() == text(v1=CID_A)
+    assert open_remote(place, tmp_path).file.read_bytes() == text(v1=CID_A), (
+        "it cannot change, so nobody is asked"
+    )
 
 
 @pytest.mark.parametrize("place", ["ftp://host/index.yaml", "ipns://name/index.yaml", "git://host/repo"])
 def test_other_places_are_refused(tmp_path: Path, place: str) -> None:
     with pytest.raises(UsageError, match="cannot read an index from"):
         open_remote(place, tmp_path)
+
+
+def test_many_readers_at_once_do_not_meet(tmp_path: Path) -> None:
+    """As when a machine starts eight workers: each gets the index."""
+    host = Host(text(v1=CID_A))
+    with http_peer(host) as peer, ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda _: open_remote(where(peer), tmp_path).file.read_bytes(), range(8))
+        assert set(found) == {host.body}
+
+
+def test_who_read_the_older_one_while_another_kept_the_newer_is_no_rollback(tmp_path: Path) -> None:
+    older, newer = text(v1=CID_A), text(v1=CID_A, v2=CID_B)
+    host = Host(older)
+    inner = False
+
+    def slow(asked: Asked) -> Said:
+        nonlocal inner
+        said = host(asked)
+        if not inner:
+            inner = True
+            host.body = newer
+            assert open_remote(where(peer), tmp_path).file.read_bytes() == newer
+        return said
+
+    with http_peer(slow) as peer:
+        assert open_remote(where(peer), tmp_path).file.read_bytes() == newer
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"null"])
+def test_a_memory_that_does_not_hold_is_said_and_never_taken_for_none(tmp_path: Path, damage: bytes) -> None:
+    host = Host(text(v1=CID_A))
+    with http_peer(host) as peer:
+        memory = open_remote(where(peer), tmp_path).file.with_name("seen.json")
+        memory.write_bytes(damage)
+        host.body = text(v1=CID_A, v2=CID_B)
+        with pytest.raises(UsageError, match="does not hold, so that a rollback could not be seen"):
+            open_remote(where(peer), tmp_path)
+        memory.unlink()
+        open_remote(where(peer), tmp_path)
+
+
+def test_a_copy_that_was_damaged_is_read_again(tmp_path: Path) -> None:
+    """Its tag says nothing about bytes that are no longer those it came with."""
+    host = Host(text(v1=CID_A))
+    with http_peer(host) as peer:
+        file = open_remote(where(peer), tmp_path).file
+        file.write_bytes(b"")
+        assert open_remote(where(peer), tmp_path).file.read_bytes() == host.body
