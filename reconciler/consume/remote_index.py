@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reconciler.consume import git_index
@@ -53,6 +53,15 @@ class _Read:
     commit: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Tag and commit of the kept bytes, and which bytes those are (hex)."""
+
+    tag: str = ""
+    commit: str | None = None
+    sha256: str = ""
+
+
 def is_remote(place: str) -> bool:
     """Whether `place` is an address and not a path."""
     return "://" in place
@@ -69,29 +78,29 @@ def open_remote(
     """
     home = cache / "indexes" / hashlib.sha256(place.encode()).hexdigest()[:24]
     kept = home / _NAME
-    tag, commit = _memory(home)
+    known = _kept(home)
     if offline:
         if not kept.exists():
             raise UsageError(f"{place!r} was never read on this machine", hint="run once without --offline")
-        return RemoteIndex(kept, commit)
+        return RemoteIndex(kept, known.commit)
     if place.startswith("ipfs://"):
         read = None if kept.exists() else _from_blocks(place, sources)
     elif place.startswith(("https://", "http://")):
-        read = _from_address(place, tag)
+        read = _from_address(place, known.tag)
     elif git_index.is_git(place):
-        read = _from_git(place, tag)
+        read = _from_git(place, known.tag)
     else:
         hint = _HINTS.get(place.partition("://")[0], _HINTS[""])
         raise UsageError(f"cannot read an index from {place!r}", hint=hint)
     if read is None:
-        return RemoteIndex(kept, commit)
+        return RemoteIndex(kept, known.commit)
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home, place):
-        if _memory(home) == (tag, commit):
-            _keep(home, read, place)
-            return RemoteIndex(kept, read.commit)
-        # Another process renewed it since we asked, so theirs is as new as ours, or newer.
-        return RemoteIndex(kept, _memory(home)[1])
+        renewed = _kept(home)
+        if renewed != known:  # by another process since we asked: theirs is as new as ours, or newer
+            return RemoteIndex(kept, renewed.commit)
+        _keep(home, read, place)
+    return RemoteIndex(kept, read.commit)
 
 
 def _from_address(place: str, tag: str) -> _Read | None:
@@ -145,16 +154,18 @@ def _from_blocks(place: str, sources: Sequence[Source]) -> _Read:
     )
 
 
-def _memory(home: Path) -> tuple[str, str | None]:
-    """Tag and commit of what is kept; ("", None) where nothing is, or they were lost."""
+def _kept(home: Path) -> _Origin:
+    """Where what is kept came from; nothing is known of it when it is not what was written down with it."""
     try:
         document = json.loads((home / "origin.json").read_text())
-        tag, commit, digest = document["tag"], document["commit"], document["sha256"]
-        if digest != hashlib.sha256((home / _NAME).read_bytes()).hexdigest():
-            return "", None
+        origin = _Origin(str(document["tag"]), document["commit"], str(document["sha256"]))
+        return origin if origin.sha256 == _sha256((home / _NAME).read_bytes()) else _Origin()
     except (OSError, ValueError, KeyError, TypeError):
-        return "", None
-    return str(tag), None if commit is None else str(commit)
+        return _Origin()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _keep(home: Path, read: _Read, place: str) -> None:
@@ -176,10 +187,10 @@ def _keep(home: Path, read: _Read, place: str) -> None:
                 f"{place} says {found[ref]} for {ref}, and said {cid} before",
                 hint="a released CID never changes; ask whoever keeps the index",
             )
-    origin = {"tag": read.tag, "commit": read.commit, "sha256": hashlib.sha256(read.data).hexdigest()}
+    origin = _Origin(read.tag, read.commit, _sha256(read.data))
     replace_file(memory, json.dumps(found, indent=1).encode(), 0o644)
     replace_file(home / _NAME, read.data, 0o644)
-    replace_file(home / "origin.json", json.dumps(origin).encode(), 0o644)
+    replace_file(home / "origin.json", json.dumps(asdict(origin)).encode(), 0o644)
 
 
 def _seen(memory: Path) -> dict[str, str]:
