@@ -46,6 +46,16 @@ _ENVIRONMENT = {
     "LC_ALL": "C",
 }
 
+_DENIALS = (
+    "could not read username",
+    "authentication failed",
+    "permission denied",
+    "access denied",
+    "error: 401",
+    "error: 403",
+)
+_ABSENCES = ("not found", "does not exist", "does not appear to be", "not our ref")
+
 
 @dataclass(frozen=True, slots=True)
 class GitPlace:
@@ -206,20 +216,16 @@ class _Scratch:
 
     def _failure(self, verb: str, words: str) -> ReconcilerError:
         """What a failed command means, by git's own wording (LC_ALL=C), which is all it gives."""
-        said = words.lower()
         url = self._place.url
+        said = words.replace(url, "").lower()  # an address may hold any of the signs
         what = f"git {verb}: {clean(words.removeprefix('fatal: '))}"
-        if any(
-            sign in said for sign in ("could not read username", "authentication failed", "denied", "403")
-        ):
+        if any(sign in said for sign in _DENIALS):
             hint = "give git what it needs to read it: a credential helper, a netrc, or an SSH key"
             return Denied(url, f"denies access ({what})", hint=hint)
         if "dubious ownership" in said:
             hint = "it belongs to another user; to trust it: git config --global --add safe.directory DIR"
             return Denied(url, "git does not trust this repository", hint=hint)
-        if any(
-            sign in said for sign in ("not found", "does not exist", "does not appear to be", "not our ref")
-        ):
+        if any(sign in said for sign in _ABSENCES):
             return NotFound(url, f"has no such repository or commit ({what})", hint="is the address right?")
         return Transient(url, f"failed ({what})", hint="is its address right, and can it be reached?")
 
