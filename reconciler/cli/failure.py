@@ -25,7 +25,7 @@ def show_failure(
         print(f"  {plain(line)}", file=sys.stderr)  # noqa: T201
     if hint:
         print(f"hint: {plain(hint)}", file=sys.stderr)  # noqa: T201
-    if document and "--json" in sys.argv[1:]:
+    if document and not {"--json", "--json-events"}.isdisjoint(sys.argv[1:]):
         failure = {
             "schema": 1,
             "kind": "error",

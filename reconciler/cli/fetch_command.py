@@ -30,15 +30,17 @@ def fetch_version(
     lock: Path | None,
     no_cache: bool,
     as_json: bool,
+    as_events: bool = False,
 ) -> int:
     """Fetch what `ref` names to `destination`, and say what came from where.
 
     `layout` is None where there is no index; then `ref` is a CID or is in `lock`. With `hugging_face_name`
-    the destination is a cache of huggingface_hub, and the files go where it looks for that repository.
+    the destination is a cache of huggingface_hub, and the files go where it looks for that repository. With
+    `as_events`, what happens is told on stdout as it does, and the result last.
     """
     wanted = ref if lock is None else str(_locked(lock, ref))
     with (
-        out.progress() as progress,
+        out.progress(events=as_events) as progress,
         found(layout, wanted, sources, progress) as (root, version, opened, warnings),
     ):
         for warning in warnings:
@@ -56,8 +58,8 @@ def fetch_version(
         )
         if repo is not None:
             hugging_face.name_it(repo, root, _names(ref, version))
-    if as_json:
-        out.result_json(fetch_document(done, version))
+    if as_json or as_events:
+        out.result_json(fetch_document(done, version), line=as_events)
     else:
         _tell(done)
         out.result(str(destination if repo is None else done.destination))

@@ -21,9 +21,9 @@ def result(text: str) -> None:
     sys.stdout.flush()
 
 
-def result_json(document: Any) -> None:
-    """The result of a command as JSON: stdout."""
-    result(json.dumps(document, indent=2, ensure_ascii=False))
+def result_json(document: Any, *, line: bool = False) -> None:
+    """The result of a command as JSON: stdout. As a `line`, it is the last of several objects."""
+    result(json.dumps(document, indent=None if line else 2, ensure_ascii=False))
 
 
 def say(text: str) -> None:
@@ -48,10 +48,18 @@ def paint() -> Paint:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Bars on a terminal, notes elsewhere, always on stderr; gone before the result is printed."""
+def progress(*, events: bool = False) -> Iterator[Progress]:
+    """Bars on a terminal, notes elsewhere, always on stderr; gone before the result is printed.
+
+    With `events`, what happens is part of what was asked for: JSON objects on stdout, one a line.
+    """
     from reconciler.render.terminal import Bars, Lines
 
+    if events:
+        from reconciler.render.events import Events
+
+        yield Events(sys.stdout)
+        return
     if not sys.stderr.isatty():
         yield Lines(sys.stderr)
         return

@@ -88,6 +88,12 @@ def fetch(
         bool, typer.Option("--no-cache", help="Neither use nor fill the cache of fetched files.")
     ] = False,
     as_json: Json = False,
+    as_events: Annotated[
+        bool,
+        typer.Option(
+            "--json-events", help="Print JSON objects, one a line: what happens as it does, the result last."
+        ),
+    ] = False,
 ) -> int:
     """Fetch a version, every block verified, to a directory that is there whole or not at all.
 
@@ -108,6 +114,7 @@ def fetch(
         lock=lock_file if locked else None,
         no_cache=no_cache,
         as_json=as_json,
+        as_events=as_events,
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 import reconciler
 from tests.support.command_line import CommandLine
 from tests.support.http_peer import Asked, Said, http_peer
+from tests.support.releases import assert_document
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,20 @@ def test_fetch_takes_a_version_from_the_targets_of_the_repository(released: Comm
     assert holds_its_sums(released.root / "out")
     document = released("fetch", "llm@^1", "out", "--json").document
     assert (document["version"], document["already"], document["sources"][0]["bad"]) == ("1.1.0", True, 0)
+
+
+def test_events_are_lines_of_json_and_the_last_is_the_result(released: CommandLine) -> None:
+    done = released("fetch", "llm@^1", "out", "--json-events")
+    *events, result = map(json.loads, done.out.splitlines())
+    for event in events:
+        assert_document("event", event)
+    assert_document("fetch", result)
+    assert [event["event"] for event in events if event["task"] == events[-1]["task"]] == ["begin", "end"]
+    assert {"begin", "end"} == {event["event"] for event in events}
+    failed = released("fetch", "llm@9", "no", "--json-events")
+    *events, error = map(json.loads, failed.out.splitlines())
+    assert_document("error", error)
+    assert error["error"]["exit_code"] == failed.code == 2
 
 
 def test_fetch_by_cid_needs_no_index(released: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> None:
