@@ -1,4 +1,4 @@
-"""A Storacha service on loopback: what a look at many versions costs, and how many requests it makes."""
+"""A plan over many versions in a Storacha service on loopback, beside the bare work of the service."""
 
 from __future__ import annotations
 
@@ -6,85 +6,177 @@ import hashlib
 import json
 import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.measure import Figure, main, seconds
+from benchmarks.loop import git
+from benchmarks.measure import Figure, in_turn, main, seconds
+from reconciler.content.car import overhead
 from reconciler.content.car_shard import CarCid, CarShard, CutShards
 from reconciler.content.cid import RAW, of
-from reconciler.content.piece_cid import PieceCid
+from reconciler.content.piece_cid import PieceCid, parse
+from reconciler.deals.epochs import MAINNET
+from reconciler.index.model import Record
+from reconciler.index.records import write_record
+from reconciler.loop.run import Run
+from reconciler.loop.settings import Layout, Settings
 from reconciler.progress import QUIET
-from reconciler.targets.interface import Check, Expected, State
+from reconciler.targets.storacha.bridge import BATCH
 from reconciler.targets.storacha.target import CUT
+from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.fault_proxy import FaultProxy
-from tests.support.storacha_service import READS, StorachaService, packages, storacha_service
-from tests.targets.storacha.subjects import opened
+from tests.support.storacha_service import READS, Delegation, StorachaService, packages, storacha_service
 
 _TASKS = 50  # uploads added in one request
+_AGGREGATE = 100  # pieces
+_SHARD = 500  # bytes
+_AT_ONCE = 4  # requests
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """1,000 versions of three CARs each: one listing, and what the service says of every piece."""
+    """1,000 versions of three CARs each, all in deals: a first plan, and the next one on the same day."""
     installed = packages()
     if installed is None:
-        print("looking at a Storacha space: not measured, npm cannot bring the service")
+        print("a plan over a Storacha space: not measured, npm cannot bring the service")
         return
-    versions = [_version(number) for number in range(1000 // (10 if quick else 1))]
+    records = [_record(number) for number in range(1000 // (10 if quick else 1))]
+    pieces = [shard for record in records for shard in record.pieces[0].shards]
     (directory / "service").mkdir()
-    with storacha_service(installed, directory / "service") as service:
-        _add(service, versions)
+    with storacha_service(installed, directory / "service") as service, fake_lotus(head=_head()) as lotus:
+        _fill(service, lotus, records, pieces)
+        keys = service.delegate(READS, secret="only for a benchmark")
+        environ = {"SECRET": keys.secret, "AUTH": keys.authorization}
         port = int(service.url.rsplit(":", 1)[1])
-        with (
-            FaultProxy("127.0.0.1", port) as proxy,
-            opened(service, reads=READS, endpoint=proxy.url) as target,
-        ):
+        with FaultProxy("127.0.0.1", port) as proxy:
+            layout = _repository(directory / "releases", service, proxy.url, lotus.url, records)
 
-            def look() -> None:
-                inventory = target.observe(versions, Check.QUICK, "", QUIET)
-                assert {seen.state for seen in inventory.observations.values()} == {State.HELD}
+            def plan(*, remembers: bool) -> None:
+                with Run(Settings(layout, use_cache=remembers), environ, QUIET) as one:
+                    found = one.plan()
+                    if found.in_sync != len(records) or found.notes:
+                        raise RuntimeError(f"not all deals are active: {found.notes or found.changes[:1]}")
 
-            taken = seconds(look)
-            requests = len(proxy.paths)
-    pieces = 3 * len(versions)
-    yield Figure(f"look at {len(versions)} versions, {pieces} pieces, in Storacha", taken, "s", maximum=5.0)
-    yield Figure("requests for that", requests, "requests", maximum=2 + -(-pieces // 100))
+            timing = in_turn(lambda: plan(remembers=False), lambda: _replay(service, keys, pieces), rounds=2)
+            before = len(proxy.paths)
+            plan(remembers=True)
+            first = len(proxy.paths) - before
+            asked = len(lotus.asked)
+            again = seconds(lambda: plan(remembers=True))
+            requests = len(proxy.paths) - before - first
+            calls = len(lotus.asked) - asked
+    what = f"plan of {len(records)} versions, {len(pieces)} pieces"
+    yield Figure(
+        f"{what}, against its bare requests",
+        timing.ratio,
+        minimum=0.8,
+        detail=f"{timing.subject:.1f} s against {timing.baseline:.1f} s",
+    )
+    yield Figure("requests for that", first, "requests", maximum=2 + -(-len(pieces) // 100))
+    yield Figure("the next plan, deals confirmed on the chain", again, "s", maximum=5.0)
+    yield Figure("requests for that, and calls of the chain", requests + calls, "requests", maximum=2 + 30)
 
 
-def _version(number: int) -> Expected:
+def _record(number: int) -> Record:
     shards = tuple(_shard(3 * number + part) for part in range(3))
-    return Expected(of(RAW, number.to_bytes(8, "big")), ("label",), pieces=CutShards(CUT, shards))
+    car_size = 3 * _SHARD - overhead(CUT, 3)
+    return Record(
+        model=f"model-{number // 10:03}",
+        version=f"1.{number % 10}.0",
+        cid=of(RAW, number.to_bytes(8, "big")),
+        size=_SHARD,
+        files=1,
+        blocks=1,
+        block_bytes=_SHARD,
+        car_size=car_size,
+        dirhash=hashlib.sha256(number.to_bytes(8, "big")).hexdigest(),
+        profile="unixfs-v1-2025",
+        pieces=(CutShards(CUT, shards),),
+    )
 
 
 def _shard(number: int) -> CarShard:
     digest = hashlib.sha256(number.to_bytes(8, "big")).digest()
-    return CarShard(CarCid(digest), 1000, PieceCid(digest[:31] + b"\0", 4, 8))
+    return CarShard(CarCid(digest), _SHARD, PieceCid(digest[:31] + b"\0", 4, 508 - _SHARD))
 
 
-def _add(service: StorachaService, versions: Sequence[Expected]) -> None:
-    """Enter uploads over the bridge, as a client does after it stored the CARs."""
+def _head() -> int:
+    return MAINNET.epoch(datetime.now(UTC))
+
+
+def _fill(
+    service: StorachaService, lotus: FakeLotus, records: Sequence[Record], shards: Sequence[CarShard]
+) -> None:
+    """Everything uploaded and in deals, without the uploading: the entries in the listing over the bridge, as
+    a client adds them, the rest from where the service has hashed a CAR.
+    """
     keys = service.delegate(("upload/add",), secret="only for a benchmark")
+    tasks = [
+        [
+            "upload/add",
+            service.space,
+            {
+                "root": {"/": str(record.cid)},
+                "shards": [{"/": str(each.cid)} for each in record.pieces[0].shards],
+            },
+        ]
+        for record in records
+    ]
+    for start in range(0, len(tasks), _TASKS):
+        receipts = json.loads(_ask(service, keys, tasks[start : start + _TASKS]))
+        if any("ok" not in receipt["p"]["out"] for receipt in receipts):
+            raise RuntimeError(receipts[0])
+    for start in range(0, len(shards), _AGGREGATE):
+        some = shards[start : start + _AGGREGATE]
+        service.ask("_filecoin/aggregate", {"taken": [[str(each.piece), str(each.cid)] for each in some]})
+    state = service.ask("_filecoin/deal", {"provider": "f03144037", "dealId": 7_700_001})
+    for deal in state["deals"]:
+        lotus.add_deal(deal["dealId"], parse(deal["aggregate"]), deal["provider"])
+
+
+def _replay(service: StorachaService, keys: Delegation, shards: Sequence[CarShard]) -> None:
+    """What a plan asks of the service, as many at once, and nothing done with the answers."""
+    questions = [["filecoin/info", service.space, {"piece": {"/": str(each.piece)}}] for each in shards]
+    batches = [questions[start : start + BATCH] for start in range(0, len(questions), BATCH)]
+    _ask(service, keys, [["upload/list", service.space, {"size": 1000}]])
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        list(threads.map(lambda tasks: _ask(service, keys, tasks), batches))
+
+
+def _ask(service: StorachaService, keys: Delegation, tasks: Sequence[object]) -> bytes:
     headers = {
         "X-Auth-Secret": keys.secret,
         "Authorization": keys.authorization,
         "Content-Type": "application/json",
     }
-    for start in range(0, len(versions), _TASKS):
-        tasks = [
-            [
-                "upload/add",
-                service.space,
-                {
-                    "root": {"/": str(one.root)},
-                    "shards": [{"/": str(each.cid)} for each in one.pieces.shards],
-                },
-            ]
-            for one in versions[start : start + _TASKS]
-            if one.pieces is not None
-        ]
-        body = json.dumps({"tasks": tasks}).encode()
-        request = urllib.request.Request(f"{service.url}/bridge", body, headers)
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            receipts = json.load(answer)
-        assert all("ok" in receipt["p"]["out"] for receipt in receipts), receipts[0]
+    request = urllib.request.Request(f"{service.url}/bridge", json.dumps({"tasks": tasks}).encode(), headers)
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        return bytes(answer.read())
+
+
+def _repository(
+    root: Path, service: StorachaService, endpoint: str, rpc: str, records: Sequence[Record]
+) -> Layout:
+    """A repository whose versions are all resolved and recorded."""
+    lines = ["schema: 1", "id: bench", "defaults: {targets: [space]}", "policy: {deals: {min: 1}}", "models:"]
+    releases = root / "releases"
+    for record in records:
+        if record.version == "1.0.0":
+            lines += [f"  {record.model}:", "    versions:"]
+        lines.append(f'      "{record.version}": {{cid: {record.cid}}}')
+        write_record(releases / "records", record)
+    (releases / "index.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (releases / "targets.yaml").write_text(
+        f"targets:\n  space: {{kind: storacha, space: '{service.space}', endpoint: '{endpoint}', "
+        f"service: '{service.did}', bridge_secret_env: SECRET, bridge_auth_env: AUTH, rpc: '{rpc}'}}\n",
+        encoding="utf-8",
+    )
+    layout = Layout(root, releases / "index.yaml", releases / "targets.yaml", root)
+    layout.make_state()
+    git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "Release")
+    return layout
 
 
 if __name__ == "__main__":

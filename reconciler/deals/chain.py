@@ -174,21 +174,43 @@ def open_rpc(
     return LotusRpc(HttpClient(base, name=name, auth=auth, timeouts=timeouts, budget=budget), path)
 
 
-def ask(rpc: LotusRpc, deals: Iterable[int], direct: Mapping[str, Collection[PieceRoot]]) -> ChainAnswers:
-    """What the chain says of these `deals`, and of the pieces that providers keep without one (`direct`).
+class Inquiry:
+    """All questions of one check to one node: each is asked once, however often it comes up."""
 
-    Each deal and each provider is asked for once. Never raises for a sick node.
-    """
-    refused = _Refusal()
-    head = refused.ask(lambda _: rpc.head(), 0)
-    if isinstance(head, Unanswered):
-        refused.because = head
-    with ThreadPoolExecutor(_THREADS, "chain") as threads:
-        known = _each(threads, sorted(set(deals)), lambda number: refused.ask(rpc.deal, number))
-        claimed = _each(
-            threads, sorted(direct), lambda name: refused.ask(lambda key: rpc.claims(key, direct[key]), name)
-        )
-    return ChainAnswers(head, known, claimed)
+    def __init__(self, rpc: LotusRpc) -> None:
+        self._rpc = rpc
+        self._refused = _Refusal()
+        self._head: int | Unanswered | None = None
+        self._deals: dict[int, MarketDeal | Unanswered | None] = {}
+        self._claims: dict[str, tuple[DirectClaim, ...] | Unanswered] = {}
+        self._wanted: dict[str, frozenset[PieceRoot]] = {}
+
+    def ask(self, deals: Iterable[int], direct: Mapping[str, Collection[PieceRoot]]) -> ChainAnswers:
+        """What the chain says of these `deals`, of the pieces that providers keep without one (`direct`), and
+        of all that was asked for before. Never raises for a sick node.
+        """
+        if self._head is None:
+            self._head = self._refused.ask(lambda _: self._rpc.head(), 0)
+            if isinstance(self._head, Unanswered):
+                self._refused.because = self._head
+        new = {
+            name: self._wanted.get(name, frozenset()) | frozenset(roots)
+            for name, roots in direct.items()
+            if not self._wanted.get(name, frozenset()).issuperset(roots)
+        }
+        self._wanted |= new
+        with ThreadPoolExecutor(_THREADS, "chain") as threads:
+            self._deals |= _each(
+                threads,
+                sorted(set(deals) - self._deals.keys()),
+                lambda number: self._refused.ask(self._rpc.deal, number),
+            )
+            self._claims |= _each(
+                threads,
+                sorted(new),
+                lambda name: self._refused.ask(lambda key: self._rpc.claims(key, new[key]), name),
+            )
+        return ChainAnswers(self._head, dict(self._deals), dict(self._claims))
 
 
 def _each(threads: ThreadPoolExecutor, keys: list[K], question: Callable[[K], V]) -> dict[K, V]:

@@ -50,6 +50,10 @@ class Expectations:
             layout=dag.layout if dag else known.layout if known else None,
             pieces=next(recorded, known.pieces if known else None),
             renew_before=max(renew_before(version), known.renew_before if known else timedelta(0)),
+            min_deals=max(version.deals.min if version.deals else 1, known.min_deals if known else 1),
+            min_providers=max(
+                version.deals.providers if version.deals else 1, known.min_providers if known else 1
+            ),
         )
 
     def uncut(self) -> dict[str, tuple[Cut, ...]]:

@@ -73,7 +73,7 @@ class Run:
         self.sources = Sources(layout.source_root, cache, self.progress, piece_cache)
         self._targets: dict[str, Target] = {}
         self.unopened: dict[str, Unreachable] = {}  #: targets that could not be opened, and why
-        terms = RunTerms(settings.allow_unpin_repair, RetryBudget())
+        terms = RunTerms(settings.allow_unpin_repair, RetryBudget(), stamps)
         for spec in self.selection.targets:
             try:
                 self._targets[spec.name] = open_target(spec, root=layout.root, environ=environ, terms=terms)

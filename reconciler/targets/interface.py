@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from reconciler.content.car import Cut
@@ -54,7 +55,8 @@ class Expected:
     preferred one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None.
     `layout` is there when the blocks are known on this machine without asking anyone. `pieces` are the CARs
     as this target cuts them, from a record; None when no record has them. Deals that end within
-    `renew_before` count as expiring.
+    `renew_before` count as expiring; of each piece `min_deals` with `min_providers` different providers are
+    enough.
     """
 
     root: Cid
@@ -64,6 +66,8 @@ class Expected:
     layout: DagLayout | None = None
     pieces: CutShards | None = None
     renew_before: timedelta = timedelta(days=30)
+    min_deals: int = 1
+    min_providers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +147,12 @@ class RunTerms:
 
     `allow_unpin_repair` allows repairs that need a moment of being unpinned. `retries` is shared by all
     targets, so that many items against a dead peer do not each pay the full backoff; None: every target has
-    its own.
+    its own. `cache` is a directory for what may be forgotten at any time; None: nothing is remembered.
     """
 
     allow_unpin_repair: bool = False
     retries: RetryBudget | None = None
+    cache: Path | None = None
 
 
 class Target(Protocol):

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.answers import Unanswered
-from reconciler.deals.chain import LotusRpc, ask, open_rpc
+from reconciler.deals.chain import Inquiry, LotusRpc, open_rpc
 from reconciler.deals.check import check_deals
 from reconciler.deals.interface import DealState, Stage
 from reconciler.errors import UsageError
@@ -139,13 +139,13 @@ def test_nonsense_for_one_deal_spoils_no_other_and_ends_after_a_few(node: FakeLo
     node.add_deal(5, CID)
     node.lie = lambda method, result: [] if method == "StateMarketStorageDeal" and not _is(result) else result
     node.deals[5]["Proposal"]["Label"] = "nonsense"
-    first, second = check_deals([claim(deal_id=5), claim()], rpc, TERMS)
+    first, second = check_deals([claim(deal_id=5), claim()], Inquiry(rpc), TERMS)
     assert (first.state, second.state) == (DealState.CLAIMED, DealState.ACTIVE)
     node.lie = lambda method, result: result if method == "ChainHead" else []
     before = len(node.asked)
     for number in range(100):
         node.add_deal(number, CID)
-    found = check_deals([claim(deal_id=number) for number in range(100)], rpc, TERMS)
+    found = check_deals([claim(deal_id=number) for number in range(100)], Inquiry(rpc), TERMS)
     assert {deal.state for deal in found} == {DealState.CLAIMED}
     assert len(node.asked) - before < 12
 
@@ -224,15 +224,39 @@ def test_what_is_no_rpc_address_is_refused(address: str) -> None:
 
 def test_many_pieces_in_one_deal_cost_one_call(node: FakeLotus, rpc: LotusRpc) -> None:
     claims = [make(number) for number in range(4) for make in (claim, direct)] * 50
-    found = check_deals(claims, rpc, TERMS)
+    found = check_deals(claims, Inquiry(rpc), TERMS)
     assert {deal.state for deal in found} == {DealState.ACTIVE}
     assert [deal.piece for deal in found] == [each.piece for each in claims]
     assert sorted(node.calls()) == ["ChainHead", "StateGetClaims", "StateMarketStorageDeal"]
 
 
+def test_what_was_asked_is_not_asked_again_in_the_same_check(node: FakeLotus, rpc: LotusRpc) -> None:
+    node.add_deal(1, CID)
+    node.add_claim(PIECES[0])
+    chain = Inquiry(rpc)
+    check_deals([claim(), direct()], chain, TERMS)
+    check_deals([claim(), claim(deal_id=1), direct()], chain, TERMS)
+    assert node.calls().count("ChainHead") == 1
+    assert node.calls().count("StateMarketStorageDeal") == 2
+    assert node.calls().count("StateGetClaims") == 1
+    bare = direct(inclusion=None)
+    found = check_deals([direct(), bare, claim(deal_id=1)], chain, TERMS)
+    assert {deal.state for deal in found} == {DealState.ACTIVE}
+    assert len(node.calls()) == 5, "the claims of a provider are listed again for a piece not asked for yet"
+
+
+def test_a_node_that_refused_stays_refused_for_the_whole_check(node: FakeLotus, rpc: LotusRpc) -> None:
+    node.refuse = _raw(b"no", 403)
+    chain = Inquiry(rpc)
+    for number in range(3):
+        (found,) = check_deals([claim(deal_id=number)], chain, TERMS)
+        assert found.state is DealState.CLAIMED
+    assert len(node.asked) == 1
+
+
 def test_nothing_in_a_deal_asks_nothing(node: FakeLotus, rpc: LotusRpc) -> None:
     waiting = [claim(n, stage=Stage.QUEUED, inclusion=None, provider=None, deal_id=None) for n in range(4)]
-    assert {deal.state for deal in check_deals(waiting, rpc, TERMS)} == {DealState.AGGREGATING}
+    assert {deal.state for deal in check_deals(waiting, Inquiry(rpc), TERMS)} == {DealState.AGGREGATING}
     assert node.calls() == []
 
 
@@ -250,7 +274,7 @@ def test_every_state_is_reached_over_the_wire(node: FakeLotus, rpc: LotusRpc) ->
             claim(deal_id=6), claim(stage=Stage.QUEUED, **none), claim(stage=Stage.GONE, **none),
             direct(), direct(provider="f09"),
         ],
-        rpc,
+        Inquiry(rpc),
         TERMS,
     )  # fmt: skip
     assert [deal.state.value for deal in found] == [
@@ -264,7 +288,7 @@ def test_every_state_is_reached_over_the_wire(node: FakeLotus, rpc: LotusRpc) ->
 
 def test_a_node_that_refuses_is_asked_nothing_more(node: FakeLotus, rpc: LotusRpc) -> None:
     node.refuse = _raw(b"no", 403)
-    found = check_deals([claim(0, deal_id=number) for number in range(500)], rpc, TERMS)
+    found = check_deals([claim(0, deal_id=number) for number in range(500)], Inquiry(rpc), TERMS)
     assert {deal.state for deal in found} == {DealState.CLAIMED}
     assert "403" in found[0].detail
     assert len(node.asked) == 1
@@ -272,7 +296,7 @@ def test_a_node_that_refuses_is_asked_nothing_more(node: FakeLotus, rpc: LotusRp
 
 def test_a_node_that_begins_to_refuse_is_not_asked_to_the_end(node: FakeLotus, rpc: LotusRpc) -> None:
     node.refuse = lambda asked: None if b"ChainHead" in asked.body else Said(403, b"no")
-    found = check_deals([claim(0, deal_id=number) for number in range(500)], rpc, TERMS)
+    found = check_deals([claim(0, deal_id=number) for number in range(500)], Inquiry(rpc), TERMS)
     assert {deal.state for deal in found} == {DealState.CLAIMED}
     assert len(node.asked) < 20
 
@@ -285,7 +309,7 @@ def test_one_question_that_fails_spoils_no_other(node: FakeLotus, rpc: LotusRpc)
         return None
 
     node.refuse = fails
-    first, second = check_deals([claim(deal_id=13), claim()], rpc, TERMS)
+    first, second = check_deals([claim(deal_id=13), claim()], Inquiry(rpc), TERMS)
     assert (first.state, second.state) == (DealState.CLAIMED, DealState.ACTIVE)
     assert "block not found" in first.detail
 
@@ -294,9 +318,9 @@ def test_a_node_that_is_down_leaves_deals_claimed() -> None:
     with fake_lotus() as gone:
         address = gone.url
     opened = open_rpc(address, name="lotus", budget=RetryBudget(retries=0))
-    answers = ask(opened, [7700001], {PROVIDER: [CID.v1]})
+    answers = Inquiry(opened).ask([7700001], {PROVIDER: [CID.v1]})
     assert isinstance(answers.head, Unanswered)
-    (found,) = check_deals([claim()], opened, TERMS)
+    (found,) = check_deals([claim()], Inquiry(opened), TERMS)
     assert found.state is DealState.CLAIMED
     assert "could not be asked" in found.detail
     opened.close()
@@ -312,5 +336,5 @@ def test_a_node_that_lies_makes_no_deal_better(node: FakeLotus, rpc: LotusRpc, m
     }
     node.add_deal(9, PIECES[0])
     node.lie = lambda asked, result: lies[asked](result) if asked == method else result
-    (found,) = check_deals([claim(deal_id=1)], rpc, TERMS)
+    (found,) = check_deals([claim(deal_id=1)], Inquiry(rpc), TERMS)
     assert found.state in (DealState.CLAIMED, DealState.UNPROVED)

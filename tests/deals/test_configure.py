@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.deals.chain import Inquiry
 from reconciler.deals.check import check_deals
 from reconciler.deals.configure import open_chain
 from reconciler.deals.epochs import CALIBRATION, MAINNET
@@ -25,7 +26,7 @@ def test_the_node_is_asked_with_the_token_of_the_environment() -> None:
         options = {"rpc": node.url, "rpc_token_env": "LOTUS"}
         access = open_chain(options, {"LOTUS": "sesame"}, name="storage")
         assert access.rpc is not None
-        (found,) = check_deals([claim()], access.rpc, TERMS)
+        (found,) = check_deals([claim()], Inquiry(access.rpc), TERMS)
         access.rpc.close()
     assert found.state is DealState.ACTIVE
     assert {asked.headers["authorization"] for asked in node.asked} == {"Bearer sesame"}

@@ -2,7 +2,8 @@
 
 What it is: `client.py` runs the official client, the one way to upload, and `output.py` reads what it prints;
 `bridge.py` makes the calls of the HTTP bridge, which needs no Node; `wire.py` reads what both answer;
-`observe.py` says what that amounts to; `delegation.py` reads what a delegation allows (`dag_cbor.py`).
+`observe.py` says what that amounts to, and `deal_reads.py` which deals hold; `delegation.py` reads what a
+delegation allows (`dag_cbor.py`).
 May use: content, index, deals and net.
 Promises: nothing is removed, for a space has no names and so nothing that could be known as ours; no secret
 is in an argument; no CAR and no piece is believed that our bytes do not give.
@@ -31,6 +32,5 @@ def open_target(
     from reconciler.targets.storacha.options import read_options
     from reconciler.targets.storacha.target import StorachaTarget
 
-    return StorachaTarget(
-        spec.name, read_options(spec, environ, terms.retries), environ, root=root, budget=terms.retries
-    )
+    options = read_options(spec, environ, terms.retries)
+    return StorachaTarget(spec.name, options, environ, root=root, budget=terms.retries, cache=terms.cache)

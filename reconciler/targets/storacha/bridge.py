@@ -6,6 +6,7 @@ Source: the specification w3-ucan-bridge. Uploading is not possible over it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
@@ -18,6 +19,7 @@ from reconciler.targets.storacha.wire import Claims, Refused, Upload
 
 BATCH = 100  #: tasks in one request
 PAGE = 1000  #: uploads in one answer
+_THREADS = 4  # requests about pieces at a time: a service checks signatures for milliseconds a task
 _UNKNOWN = "RecordNotFound"  # a piece that was offered, and that the queue has not brought any further
 _MOST_PAGES = 10_000  # ten million uploads; a listing longer than that has no end
 
@@ -59,16 +61,26 @@ class Bridge:
     def claims(self, pieces: Sequence[PieceCid]) -> dict[PieceCid, Claims]:
         """What the service says of each piece."""
         found: dict[PieceCid, Claims] = {}
-        for start in range(0, len(pieces), BATCH):
-            some = pieces[start : start + BATCH]
-            answers = self._ask([("filecoin/info", {"piece": {"/": str(piece)}}) for piece in some])
-            for piece, answer in zip(some, answers, strict=True):
-                if not isinstance(answer, Refused):
-                    found[piece] = wire.read_info(self._http.name, piece, answer)
-                elif answer.name == _UNKNOWN:
-                    found[piece] = wire.unknown(piece)
-                else:
-                    found[piece] = answer
+        batches = [pieces[start : start + BATCH] for start in range(0, len(pieces), BATCH)]
+        with ThreadPoolExecutor(_THREADS, "bridge") as threads:
+            try:
+                for some in threads.map(self._claims, batches):
+                    found |= some
+            finally:
+                threads.shutdown(cancel_futures=True)  # one that fails fails for all
+        return found
+
+    def _claims(self, pieces: Sequence[PieceCid]) -> dict[PieceCid, Claims]:
+        """The same of as many pieces as go into one request."""
+        found: dict[PieceCid, Claims] = {}
+        answers = self._ask([("filecoin/info", {"piece": {"/": str(piece)}}) for piece in pieces])
+        for piece, answer in zip(pieces, answers, strict=True):
+            if not isinstance(answer, Refused):
+                found[piece] = wire.read_info(self._http.name, piece, answer)
+            elif answer.name == _UNKNOWN:
+                found[piece] = wire.unknown(piece)
+            else:
+                found[piece] = answer
         return found
 
     def _ask(self, tasks: Sequence[tuple[str, Mapping[str, object]]]) -> list[object]:

@@ -12,7 +12,6 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ from reconciler.net.outcomes import Denied, Stalled, Transient, clean
 from reconciler.net.secret import Secret
 from reconciler.targets.storacha import output
 from reconciler.targets.storacha.options import Agent, Options
+from reconciler.targets.storacha.private_state import PrivateState
 
 _TOLD = 256 << 20  # bytes of standard output
 _TICK = 0.5  # seconds
@@ -57,7 +57,7 @@ class StorachaClient:
         self._root = root
         self._silence = silence
         self._short = short
-        self._state: Path | None = None
+        self._state: PrivateState | None = None
         self._ready = False
 
     def version(self) -> str:
@@ -82,7 +82,7 @@ class StorachaClient:
     def close(self) -> None:
         """Remove the private state. May be called twice."""
         if self._state is not None:
-            shutil.rmtree(self._state, ignore_errors=True)
+            self._state.remove()
         self._state, self._ready = None, False
 
     def _open(self) -> None:
@@ -90,7 +90,7 @@ class StorachaClient:
         if self._ready:
             return
         self.version()
-        proof = self._directory() / "proof.car"
+        proof = self._private().path / "proof.car"
         with os.fdopen(os.open(proof, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(self._agent.delegation.car)
         printed = self._run(["space", "add", str(proof)]).decode("utf-8", "replace").split()
@@ -103,9 +103,9 @@ class StorachaClient:
     def _secrets(self) -> tuple[Secret, ...]:
         return (self._agent.key, self._agent.proof)
 
-    def _directory(self) -> Path:
+    def _private(self) -> PrivateState:
         if self._state is None:
-            self._state = Path(tempfile.mkdtemp(prefix="reconcile-storacha-"))  # with mode 0700
+            self._state = PrivateState()
         return self._state
 
     def _command(self) -> list[str]:
@@ -123,7 +123,7 @@ class StorachaClient:
         raise Stalled(self._name, "there is no storacha command, and no npx to get one", hint=output.INSTALL)
 
     def _environment(self) -> dict[str, str]:
-        home, real = str(self._directory()), self._environ.get("HOME", "")
+        home, real = str(self._private().path), self._environ.get("HOME", "")
         given = {name: self._environ[name] for name in _PASSED if name in self._environ}
         given |= {
             name: value for name, value in self._environ.items() if name.lower().startswith("npm_config_")
@@ -150,7 +150,8 @@ class StorachaClient:
         try:
             process = subprocess.Popen(
                 command,
-                cwd=self._directory(),
+                cwd=self._private().path,
+                pass_fds=(self._private().lock,),  # while the client lives, its state is in use
                 env=self._environment(),
                 stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,

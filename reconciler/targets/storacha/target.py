@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.content.car import Cut, Naming
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.content.piece_cid import PieceCid
 from reconciler.content.pieces import HashedCar, shard_pieces
-from reconciler.deals.check import check_deals
-from reconciler.deals.interface import CheckedDeal, DealClaim
-from reconciler.deals.judge import Terms
+from reconciler.deals.claim_memory import ClaimMemory
 from reconciler.errors import PeerError
 from reconciler.net.client import HttpClient
 from reconciler.net.outcomes import Transient
@@ -28,7 +26,6 @@ from reconciler.targets.interface import (
     Diagnosis,
     Expected,
     Inventory,
-    Observation,
     Pin,
     State,
     Unsupported,
@@ -36,10 +33,11 @@ from reconciler.targets.interface import (
 from reconciler.targets.storacha import diagnose, output
 from reconciler.targets.storacha.bridge import Bridge
 from reconciler.targets.storacha.client import StorachaClient
+from reconciler.targets.storacha.deal_reads import read_deals, wanted_deals
 from reconciler.targets.storacha.observe import covered, observation
 from reconciler.targets.storacha.options import Options
 from reconciler.targets.storacha.reads import ClientReads, Reads
-from reconciler.targets.storacha.wire import Refused, Upload
+from reconciler.targets.storacha.wire import Upload
 
 CUT = Cut(133_169_152, Naming.LAST)  #: how the official client cuts (SHARD_SIZE of its upload-client)
 
@@ -48,7 +46,7 @@ _PAUSE = 2.0  # seconds
 
 
 class StorachaTarget:
-    """One space. `cut` is how uploads are cut; `sleep` waits between attempts."""
+    """One space. `cut` is how uploads are cut, `sleep` waits between attempts, `cache` is RunTerms.cache."""
 
     kind = "storacha"
 
@@ -62,6 +60,7 @@ class StorachaTarget:
         budget: RetryBudget | None = None,
         cut: Cut = CUT,
         sleep: Callable[[float], None] = time.sleep,
+        cache: Path | None = None,
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
@@ -82,25 +81,31 @@ class StorachaTarget:
             self._http.on_retry = self._note
             self._reads = Bridge(self._http, options.space, options.bridge)
         self._uploads: dict[Cid, Upload] | None = None
+        self._memory = None if cache is None else ClaimMemory(cache / "deals" / _place(options))
 
     def observe(
         self,
         expected: Sequence[Expected],
-        check: Check,  # noqa: ARG002  there is one depth only
+        check: Check,
         mark: str,  # noqa: ARG002  uploads have no names
         progress: Progress,
     ) -> Inventory:
-        """One listing of the space, and the deals of all pieces that are there."""
+        """One listing of the space, and the deals of all pieces that are there; only `QUICK` remembers what
+        the service said of them.
+        """
         self._progress = progress
         uploads = self._uploads = self._reads.uploads()
         seen = {one.root: observation(one, uploads) for one in expected}
-        notes: list[str] = []
-        deals = self._deals(expected, seen, notes)
+        wanted = wanted_deals((one, seen[one.root].pieces) for one in expected)
+        memory = self._memory if check is Check.QUICK else None
+        deals, notes = read_deals(
+            self.name, wanted, self._reads, self._options.chain, memory, datetime.now(UTC)
+        )
         for root, found in seen.items():
             mine = tuple(deal for piece in found.pieces for deal in deals.get(piece, ()))
             seen[root] = replace(found, deals=mine)
         foreign = tuple(Pin(root, "") for root in uploads if root not in seen)
-        return Inventory(seen, foreign=foreign, notes=tuple(notes))
+        return Inventory(seen, foreign=foreign, notes=notes)
 
     def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:  # noqa: ARG002
         """Upload the CAR of `dag`, unless the space lists it with all its CARs; then nothing is sent."""
@@ -187,35 +192,13 @@ class StorachaTarget:
                 self._sleep(_PAUSE * attempt)
         raise AssertionError("unreachable")
 
-    def _deals(
-        self, expected: Sequence[Expected], seen: Mapping[Cid, Observation], notes: list[str]
-    ) -> dict[PieceCid, list[CheckedDeal]]:
-        """The checked deals of every piece that was seen."""
-        periods: dict[PieceCid, timedelta] = {}
-        for one in expected:
-            for piece in seen[one.root].pieces:
-                periods[piece] = max(one.renew_before, periods.get(piece, timedelta(0)))
-        by_period: dict[timedelta, list[DealClaim]] = {}
-        refused: dict[str, int] = {}
-        for piece, claims in self._reads.claims(list(periods)).items():
-            if isinstance(claims, Refused):
-                refused[claims.message or claims.name] = refused.get(claims.message or claims.name, 0) + 1
-            else:
-                by_period.setdefault(periods[piece], []).extend(claims)
-        notes += [
-            f"{self.name}: the deals of {count} pieces are not known, for filecoin/info is refused: {reason}"
-            for reason, count in refused.items()
-        ]
-        found: dict[PieceCid, list[CheckedDeal]] = {}
-        now = datetime.now(UTC)
-        chain = self._options.chain
-        for period, claimed in by_period.items():
-            for deal in check_deals(claimed, chain.rpc, Terms(now, chain.chain, period)):
-                found.setdefault(deal.piece, []).append(deal)
-        return found
-
     def _note(self, text: str) -> None:
         self._progress.note(text)
+
+
+def _place(options: Options) -> str:
+    """A file name for one space of one service."""
+    return hashlib.sha256(f"{options.endpoint} {options.space}".encode()).hexdigest()
 
 
 def _counted(pieces: Iterable[bytes], task: Task) -> Iterable[bytes]:

@@ -9,7 +9,8 @@
 // GET  /blob/<car cid>       bytes of a stored shard (from the storage node)
 // POST /bridge               the HTTP bridge, written here from its spec (not published on npm)
 // GET  /_state               pieces and deals, as JSON
-// POST /_filecoin/aggregate  storefront -> aggregator -> dealer ("offered", no deal yet)
+// POST /_filecoin/aggregate  storefront -> aggregator -> dealer ("offered", no deal yet); body {"taken":[[piece
+//                            cid, car cid]..]}: these, too, as if their CARs were here and had been hashed
 // POST /_filecoin/deal       body {"provider":"f01234","dealId":1138}: deals for offered aggregates
 // POST /_filecoin/forget     drop all deals (deal expiry / drift)
 // POST /_delegate            body {"can":[..],"expiration":1,"secret":"..","foreign":true,"elsewhere":true}: a
@@ -180,10 +181,16 @@ async function drain(queue, handle) {
   }
 }
 
-async function aggregate() {
+async function aggregate({ taken = [] } = {}) {
   const before = new Set(ctx.pieceStore.items)
   await drain(ctx.filecoinSubmitQueue, (m) => StorefrontEvents.handleFilecoinSubmitMessage(
     { pieceStore: ctx.pieceStore, contentStore, router: ctx.router }, m))
+  for (const [piece, content] of taken) {
+    const now = new Date().toISOString()
+    must(await ctx.pieceStore.put({
+      piece: CID.parse(piece), content: CID.parse(content), group: service.did(), status: 'submitted', insertedAt: now, updatedAt: now,
+    }))
+  }
   for (const record of [...ctx.pieceStore.items].filter((p) => !before.has(p))) {
     must(await StorefrontEvents.handlePieceInsert({ storefrontService: storefrontSelf }, record))
   }
@@ -222,10 +229,11 @@ async function deal({ provider = 'f01234', dealId = 1138 } = {}) {
   for (const a of [...stores.dealer.aggregateStore.items].filter((a) => a.status === 'accepted')) {
     must(await DealerEvents.handleAggregateUpdatedStatus({ dealerService: dealerSelf }, a))
   }
-  must(await StorefrontEvents.handleCronTick({
+  const tick = async () => must(await StorefrontEvents.handleCronTick({
     pieceStore: ctx.pieceStore, taskStore: ctx.taskStore, receiptStore: ctx.receiptStore,
     aggregatorInvocationConfig: ctx.aggregatorInvocationConfig,
   }))
+  while ((await tick()).updatedCount) {} // its pages shift while it changes what they list
   for (const p of [...ctx.pieceStore.items].filter((p) => p.status === 'accepted')) {
     must(await StorefrontEvents.handlePieceStatusUpdate({ storefrontService: storefrontSelf }, p))
   }
@@ -302,7 +310,7 @@ const server = http.createServer(async (req, res) => {
     if (pathname === '/_state') return json(res, state())
     if (req.method === 'POST') {
       const input = JSON.parse((await body(req)).toString() || '{}')
-      if (pathname === '/_filecoin/aggregate') return json(res, await aggregate())
+      if (pathname === '/_filecoin/aggregate') return json(res, await aggregate(input))
       if (pathname === '/_filecoin/deal') return json(res, await deal(input))
       if (pathname === '/_filecoin/forget') { stores.dealTracker.dealStore.items.clear(); return json(res, state()) }
       if (pathname === '/_delegate') return json(res, await delegated(input))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ import pytest
 from reconciler.content.car_shard import CarCid, CarShard, CutShards
 from reconciler.content.cid import RAW, of
 from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.claim_memory import LASTS, ClaimMemory, Remembered
+from reconciler.deals.epochs import MAINNET
+from reconciler.deals.interface import CheckedBy, CheckedDeal, MerklePath
 from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.outcomes import Denied, Stalled, Transient
@@ -23,13 +29,15 @@ from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.storacha.delegation import read_proof
 from reconciler.targets.storacha.options import read_options
 from reconciler.targets.storacha.target import CUT, StorachaTarget
-from tests.support.http_peer import Asked, Said, http_peer
+from tests.support.aggregates import Aggregate
+from tests.support.fake_lotus import FakeLotus, fake_lotus
+from tests.support.http_peer import Asked, HttpPeer, Said, http_peer
 from tests.targets.storacha.credentials import PROOF, SPACE
 
 AUTHORIZATION = "u" + base64.urlsafe_b64encode(read_proof(PROOF).car).decode().rstrip("=")
 
 
-def opened(url: str) -> StorachaTarget:
+def opened(url: str, *, cache: Path | None = None, rpc: str | None = None) -> StorachaTarget:
     environ = {"S": "usecret", "A": AUTHORIZATION}
     given = {
         "space": SPACE,
@@ -37,9 +45,9 @@ def opened(url: str) -> StorachaTarget:
         "service": "did:web:up.example",
         "bridge_secret_env": "S",
         "bridge_auth_env": "A",
-    }
+    } | ({} if rpc is None else {"rpc": rpc})
     spec = TargetSpec("space", "storacha", given, Where("targets.yaml", 2))
-    return StorachaTarget("space", read_options(spec, environ), environ, root=Path())
+    return StorachaTarget("space", read_options(spec, environ), environ, root=Path(), cache=cache)
 
 
 def shard(number: int) -> CarShard:
@@ -177,3 +185,184 @@ def test_a_service_that_gives_no_answer_is_unknown(answer: Said, error: type[Exc
             target.observe([ONE], Check.QUICK, "", QUIET)
         findings = target.diagnose()
         assert [each.ok for each in findings if each.subject == "service"] == [False]
+
+
+# -- what is not asked for again -----------------------------------------------------------------------------
+
+EVER = datetime.now(UTC)
+HEAD = MAINNET.epoch(EVER)
+IN_DEALS = Aggregate([each.piece for each in ONE.pieces.shards] if ONE.pieces else [], 20)
+
+
+def proof_document(number: int) -> list[object]:
+    proof = IN_DEALS.proof(number)
+
+    def path(one: MerklePath) -> list[object]:
+        return [one.at, [{"/": {"bytes": base64.b64encode(x).decode().rstrip("=")}} for x in one.siblings]]
+
+    aggregate = {"/": str(proof.aggregate)}
+    return [
+        {"aggregate": aggregate, "inclusion": {"subtree": path(proof.subtree), "index": path(proof.index)}}
+    ]
+
+
+def in_deals(*numbers: int) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+    """All pieces of ONE in one aggregate, with a deal of each number; each with a provider of its own."""
+
+    def answer(can: str, details: dict[str, Any]) -> dict[str, Any]:
+        if can == "upload/list":
+            return {"ok": {"results": [upload(ONE)]}}
+        place = [str(piece) for piece in IN_DEALS.pieces].index(details["piece"]["/"])
+        deals = [
+            {
+                "aggregate": {"/": str(IN_DEALS.cid)},
+                "provider": f"f0{number}",
+                "aux": {"dataSource": {"dealID": number}},
+            }
+            for number in numbers
+        ]
+        return {"ok": {"piece": details["piece"], "aggregates": proof_document(place), "deals": deals}}
+
+    return answer
+
+
+class Looks:
+    """A space and a chain that are looked at again and again, by a new process each time."""
+
+    def __init__(self, bridge: HttpPeer, lotus: FakeLotus, cache: Path | None) -> None:
+        self.bridge, self.lotus, self.cache = bridge, lotus, cache
+        self.rpc: str | None = lotus.url
+
+    def look(self, one: Expected = ONE, check: Check = Check.QUICK) -> tuple[list[CheckedDeal], int]:
+        """The deals of `one`, and how many pieces the service was asked about."""
+        before = len(self.bridge.asked)
+        with closing(opened(self.bridge.url, cache=self.cache, rpc=self.rpc)) as target:
+            found = target.observe([one], check, "", QUIET).observations[one.root]
+        tasks = [task for each in self.bridge.asked[before:] for task in json.loads(each.body)["tasks"]]
+        assert [task[0] for task in tasks].count("upload/list") == 1
+        return list(found.deals), [task[0] for task in tasks].count("filecoin/info")
+
+
+@pytest.fixture
+def looks(tmp_path: Path) -> Iterator[Looks]:
+    with http_peer(service(in_deals(7))) as bridge, fake_lotus(head=HEAD) as lotus:
+        lotus.add_deal(7, IN_DEALS.cid, "f07")
+        yield Looks(bridge, lotus, tmp_path / "cache")
+
+
+def states(deals: list[CheckedDeal]) -> set[str]:
+    return {deal.state.value for deal in deals}
+
+
+def test_deals_that_the_chain_confirms_are_not_asked_of_the_service_again(looks: Looks) -> None:
+    first, asked = looks.look()
+    assert (states(first), len(first), asked) == ({"active"}, 3, 3)
+    calls = len(looks.lotus.asked)
+    again, asked = looks.look()
+    assert (states(again), len(again), asked) == ({"active"}, 3, 0)
+    assert looks.lotus.calls()[calls:] == ["ChainHead", "StateMarketStorageDeal"], "the chain is asked anew"
+    assert {deal.checked_by for deal in again} == {CheckedBy.CHAIN}
+    assert all(b.at > a.at for a, b in zip(first, again, strict=True))
+    assert all("named by the service on 20" in deal.detail for deal in again)
+    assert [replace(deal, at=EVER, detail="") for deal in again] == [replace(deal, at=EVER) for deal in first]
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({"SlashEpoch": HEAD - 10}, "slashed"),
+        ({"EndEpoch": HEAD - 10}, "expired"),
+        ({"EndEpoch": HEAD + 2880}, "expiring"),
+        ({"SectorStartEpoch": -1}, "lost"),
+    ],
+)
+def test_a_deal_that_the_chain_confirms_no_more_is_asked_for_again(
+    looks: Looks, change: dict[str, int], state: str
+) -> None:
+    looks.look()
+    looks.lotus.add_deal(7, IN_DEALS.cid, "f07", **change)
+    found, asked = looks.look()
+    assert (states(found), asked) == ({state}, 3)
+
+
+def test_a_chain_that_does_not_answer_confirms_nothing(looks: Looks) -> None:
+    looks.look()
+    looks.lotus.refuse = lambda _: Said(403, b"no")
+    found, asked = looks.look()
+    assert (states(found), asked) == ({"claimed"}, 3)
+
+
+def test_without_a_chain_the_service_is_asked_each_time(looks: Looks) -> None:
+    looks.look()
+    looks.rpc = None
+    assert [looks.look()[1] for _ in range(2)] == [3, 3]
+
+
+def test_a_deeper_check_and_a_day_later_ask_again(looks: Looks) -> None:
+    looks.look()
+    assert looks.look(check=Check.SAMPLE)[1] == 3
+    assert looks.look(check=Check.FULL)[1] == 3
+    (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
+    kept = ClaimMemory(memory)
+    now = datetime.now(UTC)
+    kept.keep({piece: replace(each, at=now - LASTS) for piece, each in kept.recall(now).items()})
+    assert [looks.look()[1] for _ in range(2)] == [3, 0]
+
+
+def test_where_more_deals_are_wanted_the_service_is_asked_for_them(looks: Looks) -> None:
+    two = replace(ONE, min_deals=2, min_providers=2)
+    looks.look()
+    assert [looks.look(two)[1] for _ in range(2)] == [3, 3]
+    with http_peer(service(in_deals(7, 8))) as bridge:
+        looks.lotus.add_deal(8, IN_DEALS.cid, "f08")
+        looks.bridge = bridge
+        assert [looks.look(two)[1] for _ in range(2)] == [3, 0]
+
+
+def test_a_memory_that_lies_makes_no_deal_better(looks: Looks) -> None:
+    """It names a deal of something else, a deal that is not there, and a proof of another piece."""
+    looks.look()
+    (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
+    kept = ClaimMemory(memory)
+    true = kept.recall(datetime.now(UTC))
+    looks.lotus.add_deal(9, IN_DEALS.pieces[0], "f07")
+    first, second, third = IN_DEALS.pieces
+    now = datetime.now(UTC)
+    kept.keep(
+        {
+            first: Remembered(now, (replace(true[first].claims[0], deal_id=9),)),
+            second: Remembered(now, (replace(true[second].claims[0], deal_id=1),)),
+            third: Remembered(now, (replace(true[third].claims[0], inclusion=IN_DEALS.proof(0)),)),
+        }
+    )
+    found, asked = looks.look()
+    assert (states(found), {deal.deal_id for deal in found}, asked) == ({"active"}, {7}, 3)
+
+
+def test_without_a_cache_nothing_is_written_and_nothing_remembered(looks: Looks, tmp_path: Path) -> None:
+    looks.cache = None
+    assert [looks.look()[1] for _ in range(2)] == [3, 3]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_requests_about_pieces_are_under_way_at_once() -> None:
+    """A service takes milliseconds a task; four requests wait side by side, and no more."""
+    together = threading.Barrier(4)
+    busy, most = 0, 0
+    lock = threading.Lock()
+
+    def answer(asked: Asked) -> Said:
+        nonlocal busy, most
+        if b"filecoin/info" in asked.body:
+            with lock:
+                busy += 1
+                most = max(most, busy)
+            together.wait(20)
+            with lock:
+                busy -= 1
+        return service(plain)(asked)
+
+    few = VERSIONS[:266]  # eight requests
+    with http_peer(answer) as peer, closing(opened(peer.url)) as target:
+        target.observe(few, Check.QUICK, "", QUIET)
+    assert most == 4

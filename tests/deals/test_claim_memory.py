@@ -1,0 +1,84 @@
+"""What a service said is remembered for a day, exactly; a file that does not hold says nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.deals.claim_memory import LASTS, ClaimMemory, Remembered, worth_keeping
+from reconciler.deals.interface import Stage
+from tests.deals.samples import NOW, PIECES, claim, direct
+
+ENTRIES = {
+    PIECES[0]: Remembered(NOW, (claim(0), claim(0, deal_id=9, provider="f09"))),
+    PIECES[1]: Remembered(NOW - timedelta(hours=23), (direct(1),)),
+    PIECES[2]: Remembered(NOW - LASTS, (claim(2),)),
+}
+
+
+def test_what_is_kept_comes_back_until_a_day_is_over(tmp_path: Path) -> None:
+    memory = ClaimMemory(tmp_path / "new" / "memory")
+    assert memory.recall(NOW) == {}
+    memory.keep(ENTRIES)
+    assert memory.recall(NOW) == {piece: ENTRIES[piece] for piece in PIECES[:2]}
+    assert memory.recall(NOW + timedelta(hours=2)) == {PIECES[0]: ENTRIES[PIECES[0]]}
+    assert memory.recall(NOW + LASTS) == {}
+    assert memory.recall(NOW - timedelta(days=2)) == {}, "what comes from the future is not believed"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["memory"]
+    memory.keep({})
+    assert memory.recall(NOW) == {}
+
+
+def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    memory = ClaimMemory(tmp_path / "file" / "memory")
+    memory.keep(ENTRIES)
+    assert memory.recall(NOW) == {}
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    ClaimMemory(taken).keep(ENTRIES)
+    assert ClaimMemory(taken).recall(NOW) == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+@given(at=st.integers(0, 1 << 14), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_a_memory_that_is_not_there(at: int, bit: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "memory")
+        ClaimMemory(path).keep(ENTRIES)
+        data = bytearray(path.read_bytes())
+        data[at % len(data)] ^= 1 << bit
+        path.write_bytes(data)
+        assert ClaimMemory(path).recall(NOW) == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[]", b"null", b"{", b'{"bafy": {}}', b'{"%s": 1}', b'{"%s": {"at": "now", "deals": []}}',
+        b'{"%s": {"at": 1e300, "deals": []}}', b'{"%s": {"at": 0, "deals": [{}]}}', b"\xff", b"[" * 100_000,
+        b'{"%s": {"at": 0, "deals": [{"aggregate": "%s", "subtree": ["0", ""], "index": [0, ""], '
+        b'"provider": "f01", "deal": 1}]}}',
+        b'{"%s": {"at": 0, "deals": [{"aggregate": "%s", "subtree": [0, ""], "index": [0, ""], '
+        b'"provider": "f01", "deal": -1}]}}',
+    ],
+)  # fmt: skip
+def test_a_file_made_by_hand_is_read_strictly(tmp_path: Path, body: bytes) -> None:
+    body = body.replace(b"%s", str(PIECES[0]).encode())
+    path = tmp_path / "memory"
+    path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    assert ClaimMemory(path).recall(NOW) == {}
+
+
+def test_only_deals_with_a_proof_are_worth_keeping() -> None:
+    assert worth_keeping([claim(), direct()])
+    assert not worth_keeping([])
+    assert not worth_keeping([claim(), claim(inclusion=None)])
+    assert not worth_keeping([claim(stage=Stage.AGGREGATED)])
+    assert not worth_keeping([claim(stage=Stage.QUEUED, inclusion=None, provider=None, deal_id=None)])
