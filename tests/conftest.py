@@ -27,6 +27,8 @@ LEAKY_PREFIXES = (
     "RECONCILE",
     "STORACHA",
 )
+#: commands that a test starts would compile every module of theirs again
+SLOW = ("PYTHONDONTWRITEBYTECODE",)
 LEAKY = ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PAGER", "EDITOR")
 
 GIT_CONFIG = """\
@@ -53,7 +55,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     git_config.write_text(GIT_CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(LEAKY_PREFIXES) or name in LEAKY:
+            if name.startswith(LEAKY_PREFIXES) or name in (*LEAKY, *SLOW):
                 patch.delenv(name)
         patch.setenv("GIT_CONFIG_GLOBAL", str(git_config))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")

@@ -11,6 +11,7 @@ every byte looked at.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -23,18 +24,29 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import reconciler.cli.app
+# what every child needs is imported and built once, here
+import git  # noqa: F401
+import jsonschema  # noqa: F401
+import typer.main
+
 import reconciler.cli.loop_commands
+import reconciler.cli.quick
 import reconciler.cli.status_command
 import reconciler.forges.branch
-import reconciler.targets.store  # noqa: F401 - imported once here, not in every child
+import reconciler.render.terminal
+import reconciler.targets.store  # noqa: F401
 from reconciler.cli import main
+from reconciler.cli.app import app
 from reconciler.index.load import load_index
 
 CALLS = ("fsync", "replace", "pwrite", "unlink", "mkdir", "ftruncate")
 MOMENTS = ("before", "after", "torn")  # torn: half of a pwrite
 SCENARIOS = ("publish", "repair", "prune", "branch")
 Seam = Callable[[], None]
+
+
+typer.main.get_command = functools.cache(typer.main.get_command)
+typer.main.get_command(app)
 
 
 def child(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
@@ -116,7 +128,7 @@ def killing(name: str, number: int, moment: str) -> Seam:
     return patch
 
 
-def git(directory: Path, *arguments: str) -> None:
+def run_git(directory: Path, *arguments: str) -> None:
     identity = ("-c", "user.name=Crash", "-c", "user.email=crash@example.com")
     subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
 
@@ -135,18 +147,18 @@ def template(scenario: str, directory: Path) -> tuple[Path, list[str]]:
     index.parent.mkdir()
     index.write_text("\n".join(lines) + "\n")
     (repository / ".gitignore").write_text(".reconcile/\n")
-    git(repository, "init", "--quiet")
-    git(repository, "config", "user.name", "Crash")
-    git(repository, "config", "user.email", "crash@example.com")
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--message", "start")
+    run_git(repository, "init", "--quiet")
+    run_git(repository, "config", "user.name", "Crash")
+    run_git(repository, "config", "user.email", "crash@example.com")
+    run_git(repository, "add", "--all")
+    run_git(repository, "commit", "--quiet", "--message", "start")
     if scenario == "branch":
         return repository, ["--propose", "branch"]
     if scenario == "publish":
         return repository, []
     assert child(repository) == 0
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--message", "resolved")
+    run_git(repository, "add", "--all")
+    run_git(repository, "commit", "--quiet", "--message", "resolved")
     if scenario == "repair":
         for car in (repository / ".reconcile" / "store" / "cars").glob("*.car"):
             with car.open("r+b") as file:
@@ -157,7 +169,7 @@ def template(scenario: str, directory: Path) -> tuple[Path, list[str]]:
     index.write_text(
         "".join(line for line in index.read_text().splitlines(keepends=True) if '"1.0.0"' not in line)
     )
-    git(repository, "commit", "--quiet", "--all", "--message", "without 1.0.0")
+    run_git(repository, "commit", "--quiet", "--all", "--message", "without 1.0.0")
     return repository, ["--prune", "--allow-removals", "1"]
 
 

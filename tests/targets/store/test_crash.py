@@ -2,236 +2,55 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-import filelock  # noqa: F401 - once here, not in every child
 import pytest
 
-from reconciler.content.dag import Dag
-from reconciler.progress import QUIET
-from reconciler.targets.interface import Check, Expected, State
-from reconciler.targets.store import StoreTarget
-from tests.conformance.targets import LABEL, MARK, OTHER_LABEL
-from tests.support.shapes import bundle, single_leaf, twins
-from tests.support.store_files import canonical, car_path, contents, harm, snapshot
+from tests.targets.store import crash_scenes
+from tests.targets.store.crash_scenes import HARM, SEEDS
 
-CHANGING = ("fsync", "replace", "pwrite", "unlink", "ftruncate", "mkdir")
-SEEDS = {"one": bundle, "two": lambda salt: twins(salt)[0], "three": single_leaf}
+Scene = Callable[..., int]
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed process wrote is there without fsync; the calls are still counted."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
+@pytest.fixture(scope="module")
+def deaths() -> Iterator[Scene]:
+    """How many deaths a scene has, played in a process of its own; it raises what fails there."""
+    with ProcessPoolExecutor(1, get_context("spawn"), crash_scenes.no_waiting_for_the_disk) as pool:
+        yield lambda scene, *arguments: pool.submit(scene, *arguments).result()
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_publish_is_never_called_held_and_the_next_one_finishes_it(
+    deaths: Scene, tmp_path: Path, seed: str
+) -> None:
+    assert deaths(crash_scenes.publish, tmp_path, seed) >= 20
 
 
-class Executioner:
-    """Kills this process before its change number `at`, or in the middle of its write number `at`."""
-
-    def __init__(self, at: int, torn: bool) -> None:
-        self.left, self.torn = at, torn
-
-    def install(self) -> None:
-        for name in ("pwrite",) if self.torn else CHANGING:
-            setattr(os, name, self.around(getattr(os, name)))
-        if not self.torn:
-            fcntl.flock = self.around(fcntl.flock)
-
-    def around(self, real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **options: object) -> object:
-            if self.left == 0:
-                if self.torn:
-                    fd, data, offset = args
-                    real(fd, memoryview(data)[: len(data) // 2], offset)
-                die()
-            self.left -= 1
-            return real(*args, **options)
-
-        return call
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("harmed", HARM)
+def test_a_killed_repair_leaves_it_partial_and_the_next_one_finishes_it(
+    deaths: Scene, tmp_path: Path, seed: str, harmed: str
+) -> None:
+    assert deaths(crash_scenes.repair, tmp_path, seed, harmed) > 5
 
 
-def killed(action: Callable[[], None], at: int, torn: bool) -> bool:
-    """Run `action` in a child that dies as Executioner says; False when it ended before."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            Executioner(at, torn).install()
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_unpin_is_finished_by_the_next_writer(deaths: Scene, tmp_path: Path, seed: str) -> None:
+    assert deaths(crash_scenes.unpin, tmp_path, seed) > 5
 
 
-class Scene:
-    """A store with a healthy sibling in it, restored before every death."""
-
-    def __init__(self, tmp_path: Path, seed: str) -> None:
-        self.directory = tmp_path / "store"
-        self.dag: Dag = SEEDS[seed](seed)
-        self.sibling = bundle("sibling")
-        self.target().publish(self.sibling, OTHER_LABEL, QUIET)
-        self.saved = tmp_path / "saved"
-
-    def target(self) -> StoreTarget:
-        return StoreTarget("store", self.directory, lock_seconds=10)
-
-    def save(self) -> None:
-        shutil.copytree(self.directory, self.saved)
-
-    def restore(self) -> None:
-        shutil.rmtree(self.directory)
-        shutil.copytree(self.saved, self.directory)
-
-    def state(self, check: Check) -> State:
-        expected = Expected(self.dag.layout.root, (LABEL,))
-        inventory = self.target().observe([expected], check, MARK, QUIET)
-        return inventory.observations[self.dag.layout.root].state
-
-    def assert_truthful(self) -> None:
-        """FULL says held exactly when every byte is right, and QUICK does not say it of what is half done."""
-        path = car_path(self.directory, self.dag)
-        right = path.is_file() and path.read_bytes() == canonical(self.dag)
-        full = self.state(Check.FULL)
-        assert full is not State.HELD or right
-        if not path.exists():
-            assert full is State.ABSENT
-        elif not right:
-            assert full is State.PARTIAL
-
-    def deaths(self, action: Callable[[], None], after: Callable[[], None]) -> int:
-        """Kill `action` at each of its changes in turn; `after` looks at what is left. How many deaths."""
-        self.save()
-        count = 0
-        for torn in (False, True):
-            at = 0
-            while killed(action, at, torn):
-                after()
-                self.restore()
-                at += 1
-                count += 1
-        return count
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_unpin_does_not_stop_a_new_publish(deaths: Scene, tmp_path: Path, seed: str) -> None:
+    assert deaths(crash_scenes.unpin_and_publish, tmp_path, seed) > 5
 
 
-@pytest.fixture(params=SEEDS)
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
-    return Scene(tmp_path, request.param)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_relabel_keeps_the_root(deaths: Scene, tmp_path: Path, seed: str) -> None:
+    assert deaths(crash_scenes.relabel, tmp_path, seed) > 0
 
 
-def test_a_killed_publish_is_never_called_held_and_the_next_one_finishes_it(scene: Scene) -> None:
-    scene.target().publish(scene.dag, LABEL, QUIET)
-    finished = contents(scene.directory)
-    scene.target().unpin(scene.dag.layout.root, LABEL)
-
-    def after() -> None:
-        scene.assert_truthful()
-        assert (scene.state(Check.QUICK) is State.HELD) == (scene.state(Check.FULL) is State.HELD)
-        sibling = snapshot(scene.directory / "cars")
-        scene.target().publish(scene.dag, LABEL, QUIET)
-        assert contents(scene.directory) == finished
-        name = f"{scene.sibling.layout.root}.car"
-        assert snapshot(scene.directory / "cars")[name] == sibling[name]
-
-    deaths = scene.deaths(lambda: scene.target().publish(scene.dag, LABEL, QUIET), after)
-    assert deaths >= 20
-
-
-@pytest.mark.parametrize("harmed", ["flipped", "cut", "too long", "header", "no index"])
-def test_a_killed_repair_leaves_it_partial_and_the_next_one_finishes_it(scene: Scene, harmed: str) -> None:
-    scene.target().publish(scene.dag, LABEL, QUIET)
-    finished = contents(scene.directory)
-    path, size = car_path(scene.directory, scene.dag), scene.dag.layout.car_size
-    if harmed == "flipped":
-        for offset in (
-            scene.dag.layout.data_start(0),
-            size - 1,
-        ):  # two places, so one can be mended before the other
-            harm(path, offset, bytes((canonical(scene.dag)[offset] ^ 1,)))
-    elif harmed == "cut":
-        os.truncate(path, size - 50)
-    elif harmed == "too long":
-        harm(path, size, b"more")
-    elif harmed == "header":
-        harm(path, 5, b"?")
-    else:
-        path.with_suffix(".idx").unlink()
-    before = path.read_bytes()
-
-    def after() -> None:
-        scene.assert_truthful()
-        if path.read_bytes() != before and scene.state(Check.FULL) is not State.HELD:
-            assert scene.state(Check.QUICK) is State.PARTIAL
-        scene.target().repair(scene.dag, (), LABEL, QUIET)
-        assert contents(scene.directory) == finished
-
-    assert scene.deaths(lambda: scene.target().repair(scene.dag, (), LABEL, QUIET), after) > 5
-
-
-def test_a_killed_unpin_is_finished_by_the_next_writer(scene: Scene) -> None:
-    without = contents(scene.directory)
-    scene.target().publish(scene.dag, LABEL, QUIET)
-
-    def after() -> None:
-        scene.assert_truthful()
-        unpinned = scene.state(Check.QUICK) is not State.HELD
-        if unpinned:  # begun: any change to this store ends it
-            scene.target().unpin(scene.sibling.layout.root, "reconciler/suite/nobody@1.0.0")
-        else:
-            scene.target().unpin(scene.dag.layout.root, LABEL)
-        assert contents(scene.directory) == without
-
-    assert scene.deaths(lambda: scene.target().unpin(scene.dag.layout.root, LABEL), after) > 5
-
-
-def test_a_killed_unpin_does_not_stop_a_new_publish(scene: Scene) -> None:
-    scene.target().publish(scene.dag, LABEL, QUIET)
-    finished = contents(scene.directory)
-
-    def after() -> None:
-        scene.target().publish(scene.dag, LABEL, QUIET)
-        assert scene.state(Check.FULL) is State.HELD
-        assert contents(scene.directory) == finished
-
-    scene.deaths(lambda: scene.target().unpin(scene.dag.layout.root, LABEL), after)
-
-
-def test_a_killed_relabel_keeps_the_root(scene: Scene) -> None:
-    scene.target().publish(scene.dag, LABEL, QUIET)
-
-    def after() -> None:
-        assert scene.state(Check.FULL) is State.HELD
-        scene.target().relabel(scene.dag.layout.root, OTHER_LABEL)
-        assert scene.state(Check.FULL) is State.HELD
-
-    scene.deaths(lambda: scene.target().relabel(scene.dag.layout.root, OTHER_LABEL), after)
-
-
-def test_a_store_killed_while_it_is_made_is_made_by_the_next_run(tmp_path: Path) -> None:
-    dag, directory = bundle("first"), tmp_path / "deep" / "store"
-
-    def action() -> None:
-        StoreTarget("store", directory).publish(dag, LABEL, QUIET)
-
-    for at in range(100):
-        died = killed(action, at, torn=False)
-        action()
-        assert car_path(directory, dag).read_bytes() == canonical(dag)
-        assert list((directory / "tmp").iterdir()) == []
-        if not died:
-            break
-        shutil.rmtree(tmp_path / "deep")
-    assert at > 20
+def test_a_store_killed_while_it_is_made_is_made_by_the_next_run(deaths: Scene, tmp_path: Path) -> None:
+    assert deaths(crash_scenes.make, tmp_path) > 20
