@@ -185,8 +185,12 @@ def _targets(run: Run, root: Cid, version: Version | None) -> list[Source]:
     for name in version.targets if version else run.targets:
         if name not in run.targets:
             continue
+        target = run.targets[name]
+        if not target.capabilities.serves_blocks:
+            reasons.append(f"{name} serves no blocks")
+            continue
         try:
-            opened.append(target_source(run.targets[name], root))
+            opened.append(target_source(target, root))
         except ReconcilerError as error:
             reasons.append(error.message)
     if not opened:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from reconciler.forges.open import KINDS as FORGES
 from reconciler.targets.storacha.delegation import read_proof
 from tests.support.canary import CANARY, forms, leaks
-from tests.support.command_line import RUN, CommandLine
+from tests.support.command_line import INDEX, RUN, CommandLine
 from tests.support.echo_peer import STATUSES, echo_peer
 from tests.targets.storacha.credentials import PROOF
 
@@ -74,6 +74,25 @@ COMMANDS = (
     (),
     ("--propose", "pull-request"),
 )
+
+#: a released version whose bytes are nowhere here, so that whoever wants it asks the targets
+ELSEWHERE = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
+READERS = (
+    ("apply", "plan.json"),
+    ("fetch", "llm@0.9.0", "out"),
+    ("fetch", "llm@0.9.0", "out", "--json"),
+    ("get", ELSEWHERE, "out"),
+    ("put", "weights/llm/1.0.0", "--target", "node"),
+    ("put", "weights/llm/1.0.0", "--target", "cluster"),
+    ("verify", "llm@0.9.0"),
+    ("export", "llm@0.9.0", "out.car"),
+    ("status", "--probe", "--router", "{url}", "--allow-private"),
+    ("doctor", "--forge"),
+    ("doctor", "--forge", "--json"),
+)
+
+Run = Callable[[CommandLine, tuple[str, ...], Mapping[str, str]], str]
+NOTHING_ELSE: Mapping[str, str] = {}
 
 GIT = """\
 #!{python}
@@ -141,6 +160,16 @@ def found_in(root: Path) -> dict[str, list[str]]:
 
 
 def run(released: CommandLine, command: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    """Run it in this process; all it said."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        done = released(*command)
+    assert done.code in (0, 1, 2, 5), done.err
+    return done.out + done.err
+
+
+def run_as_process(released: CommandLine, command: tuple[str, ...], environ: Mapping[str, str]) -> str:
     done = subprocess.run(
         [*RUN, *command],
         cwd=released.root,
@@ -188,6 +217,39 @@ def test_what_a_peer_echoes_is_said_nowhere(
     check(released, arguments, command, status, kind, "github")
 
 
+@pytest.mark.parametrize("command", READERS, ids=" ".join)
+@pytest.mark.parametrize(("status", "kind", "debug"), [(401, "json", ""), (200, "text", "1")])
+def test_who_wants_bytes_or_applies_a_plan_gives_nothing_away(
+    released: CommandLine, arguments: Path, command: tuple[str, ...], status: int, kind: str, debug: str
+) -> None:
+    edited = INDEX.replace('      "1.0.0":', f'      "0.9.0": {{cid: {ELSEWHERE}}}\n      "1.0.0":')
+    released.write("releases/index.yaml", edited)
+    check(
+        released,
+        arguments,
+        command,
+        status,
+        kind,
+        "github",
+        first=("plan", "-o", "plan.json") if "plan.json" in command else (),
+        everywhere=command[0] in ("status", "apply"),
+        environ={"RECONCILE_DEBUG": debug},
+    )
+
+
+def test_no_credential_goes_to_the_router_of_a_probe(released: CommandLine, arguments: Path) -> None:
+    """`check` cannot know what is a target and what is not; here the two are two peers."""
+    assert released("--only", "llm@1.0.0").code == 0
+    with echo_peer(200, "json") as peer, echo_peer(200, "json") as router:
+        released.write("releases/targets.yaml", TARGETS.format(url=peer.url))
+        command = ("status", "--probe", "--router", router.url, "--allow-private")
+        said = run(released, command, environment(peer.url, "github", arguments))
+    assert router.asked
+    for asked in router.asked:
+        assert not leaks(asked.target + json.dumps(asked.headers) + asked.body.decode())
+    assert not leaks(said)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("forge", FORGES)
 @pytest.mark.parametrize("kind", ["json", "html", "text"])
@@ -196,21 +258,35 @@ def test_no_status_and_no_body_gives_it_away(
     released: CommandLine, arguments: Path, status: int, kind: str, forge: str
 ) -> None:
     for command in (("plan", "--json"), ("doctor",), ("--propose", "pull-request", "--json")):
-        check(released, arguments, command, status, kind, forge)
+        check(released, arguments, command, status, kind, forge, run=run_as_process)
 
 
 @pytest.mark.parametrize("forge", ["gitlab", "gitea"])
 def test_git_is_given_the_token_neither_in_an_argument_nor_in_an_address(
     released: CommandLine, arguments: Path, forge: str
 ) -> None:
-    check(released, arguments, ("--propose", "pull-request", "--only", "store"), 403, "text", forge)
+    command = ("--propose", "pull-request", "--only", "store")
+    check(released, arguments, command, 403, "text", forge, everywhere=False, run=run_as_process)
     assert "ls-remote" in arguments.read_text()
 
 
 def check(
-    released: CommandLine, arguments: Path, command: tuple[str, ...], status: int, kind: str, forge: str
+    released: CommandLine,
+    arguments: Path,
+    command: tuple[str, ...],
+    status: int,
+    kind: str,
+    forge: str,
+    *,
+    first: tuple[str, ...] = (),
+    everywhere: bool = True,
+    environ: Mapping[str, str] = NOTHING_ELSE,
+    run: Run = run,
 ) -> None:
-    """Run `command` against a peer that echoes, and search all that it left."""
+    """Run `command` (`first`, another one) against a peer that echoes, and search all that it left.
+
+    `everywhere`: it asks every target, the bridge of Storacha too.
+    """
     with echo_peer(status, kind) as peer:
         released.write("releases/targets.yaml", TARGETS.format(url=peer.url))
         index = (released.root / "releases/index.yaml").read_text()
@@ -218,10 +294,12 @@ def check(
             "releases/index.yaml",
             index.replace("[store]", "[store, node, proxied, cluster, pins, read, garbage]"),
         )
-        said = run(released, command, environment(peer.url, forge, arguments))
+        environ = environment(peer.url, forge, arguments) | environ
+        said = run(released, first, environ) if first else ""
+        said += run(released, tuple(part.format(url=peer.url) for part in command), environ)
         sent = [asked for asked in peer.asked if leaks(asked.headers.get("authorization", ""))]
         assert sent, "no request carried the canary, so nothing was tried"
-        if command not in (("--propose", "pull-request", "--only", "store"),):
+        if everywhere:
             assert any(leaks(asked.headers.get("x-auth-secret", "")) for asked in peer.asked)
         for asked in peer.asked:
             others = {name: value for name, value in asked.headers.items() if name not in CREDENTIAL_HEADERS}
@@ -233,7 +311,8 @@ def check(
     assert not leaks(arguments.read_text()), "in an argument of git"
 
 
-def test_a_crash_shows_no_secret(released: CommandLine, arguments: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_a_crash_shows_no_secret(released: CommandLine, arguments: Path, tmp_path: Path, debug: str) -> None:
     """A bug on its own shows a traceback; the secret in its frames and its message stays hidden."""
     crash = tmp_path / "crash.py"
     crash.write_text(
@@ -251,11 +330,12 @@ def test_a_crash_shows_no_secret(released: CommandLine, arguments: Path, tmp_pat
         done = subprocess.run(
             [sys.executable, str(crash), "plan"],
             cwd=released.root,
-            env={**os.environ, **environment(peer.url, "github", arguments)},
+            env={**os.environ, **environment(peer.url, "github", arguments), "RECONCILE_DEBUG": debug},
             capture_output=True,
             text=True,
             check=False,
         )
     assert done.returncode == 1
+    assert ("Traceback" in done.stderr) == bool(debug)
     assert "broken with" in done.stderr
     assert not leaks(done.stdout + done.stderr), done.stderr
