@@ -75,7 +75,7 @@ def apply_plan(
             if change.sources != (DIRECTORY,):
                 dag.close()
         if delivery.pieces is not None:
-            sources.keep_pieces(change.root, delivery.pieces)
+            sources.keep_pieces(change.root, delivery.pieces, computed=True)
         return _delivered(change, delivery)
 
     def relabel(change: Relabel) -> Outcome:

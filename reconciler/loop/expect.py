@@ -44,11 +44,14 @@ class Expectations:
         dag = sources.dag(version)
         cut = self.capabilities[target].cut
         recorded = (each for each in self.recorded.get(version.ref, ()) if each.cut == cut)
+        pieces = next(recorded, None) or (known.pieces if known else None)
+        if pieces is None and cut is not None:
+            pieces = sources.known_pieces(version.ref, cut)
         return Expected(
             root=root,
             labels=(*known.labels, label) if known else (label,),
             layout=dag.layout if dag else known.layout if known else None,
-            pieces=next(recorded, known.pieces if known else None),
+            pieces=pieces,
             renew_before=max(renew_before(version), known.renew_before if known else timedelta(0)),
             min_deals=max(version.deals.min if version.deals else 1, known.min_deals if known else 1),
             min_providers=max(

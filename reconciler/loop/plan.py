@@ -20,7 +20,7 @@ from reconciler.loop.removals import removals
 from reconciler.loop.select import Selection
 from reconciler.loop.version_changes import blocked, publish
 from reconciler.loop.world import Unreachable, World
-from reconciler.loop.write_back import write_back
+from reconciler.loop.write_back import will_be_recorded, write_back
 from reconciler.targets.interface import Observation, State
 
 _WHOLE = frozenset({State.HELD})
@@ -73,7 +73,7 @@ def make_changes(
                 continue
             change = planned.get((target, root))  # another version shares the root and already asks for it
             if change is None or isinstance(change, Blocked):
-                own = _on_target(selection, world, version, target, root)
+                own = _on_target(selection, world, version, target, root, propose=propose)
                 if own is None:
                     in_sync += 1
                     carried = held = True
@@ -96,7 +96,9 @@ def make_changes(
     return changes, in_sync
 
 
-def _on_target(selection: Selection, world: World, version: Version, target: str, root: Cid) -> Change | None:
+def _on_target(
+    selection: Selection, world: World, version: Version, target: str, root: Cid, *, propose: bool
+) -> Change | None:
     """The change that brings `root` into order on one target, or None when it is."""
     inventory = world.inventories[target]
     drift = version.cid is not None
@@ -112,6 +114,9 @@ def _on_target(selection: Selection, world: World, version: Version, target: str
         relabel = _label_change(selection, world, version, target, seen)
         if relabel is not None or decision is None:
             return relabel
+        if propose and not seen.pieces and will_be_recorded(version, world):
+            reason = "deals: nothing can be said of them before its pieces are recorded"
+            return Wait(model=version.model, version=version.version, target=target, root=root, reason=reason)
         facts = world.facts.get(version.ref)
         return deal_change(
             version,

@@ -105,8 +105,9 @@ class Sources:
         """What was identified in this run, or None."""
         return self._dags.get(version.ref)
 
-    def keep_pieces(self, root: Cid, pieces: CutShards) -> None:
-        """Note the pieces of `root` that a record names, or that went to a target.
+    def keep_pieces(self, root: Cid, pieces: CutShards, *, computed: bool = False) -> None:
+        """Note the pieces of `root` that a record names, or that went to a target (`computed` from the bytes
+        on their way).
 
         Raises DataError, naming both, when others are known already.
         """
@@ -116,6 +117,19 @@ class Sources:
                 f"{root}: {piece_difference(known, pieces)}",
                 hint="compare with `reconcile pieces --no-cache`, which reads the bytes again",
             )
+        if computed and self._piece_cache:
+            for dag in self._dags.values():
+                if dag.layout.root == root:
+                    self._piece_cache.put(dag.layout, pieces)
+                    break
+
+    def known_pieces(self, ref: str, cut: Cut) -> CutShards | None:
+        """The pieces of a version, as far as they can be told without reading its bytes."""
+        dag = self._dags.get(ref)
+        if dag is None:
+            return None
+        known = self._pieces.get((dag.layout.root, cut))
+        return known or (self._piece_cache.get(dag.layout, cut) if self._piece_cache else None)
 
     def pieces(self, ref: str, cut: Cut) -> CutShards:
         """The pieces of a version that was identified; its bytes are read unless they are known.

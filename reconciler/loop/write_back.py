@@ -25,6 +25,12 @@ def unrecorded(selection: Selection, world: World) -> Iterator[Version]:
                 break
 
 
+def will_be_recorded(version: Version, world: World) -> bool:
+    """Whether a proposal brings the pieces of a version into its record, as far as none are there."""
+    known = version.ref in world.facts and version.ref not in world.problems
+    return known and bool(world.uncut.get(version.ref))
+
+
 def write_back(version: Version, root: Cid, world: World, *, held: bool) -> Iterator[Change]:
     """What the proposal writes for a version whose bytes were identified in this run."""
     facts = world.facts.get(version.ref)

@@ -15,9 +15,11 @@ from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedBy, CheckedDeal, DealState
 from reconciler.errors import PeerError
 from reconciler.loop.changes import Blocked
+from reconciler.loop.settings import ProposeMode
 from reconciler.progress import Progress
 from reconciler.targets.interface import Capabilities, Check, Delivery, Expected, Inventory, State
 from tests.loop.test_pieces import CUT, FILES
+from tests.loop.test_propose import commit, in_repository
 from tests.support.memory_target import MemoryTarget
 from tests.support.releases import Releases, kinds, states, with_memory
 
@@ -165,6 +167,29 @@ def test_pieces_that_nobody_knows_block_the_plan(tmp_path: Path) -> None:
     (change,) = releases.plan().changes
     assert isinstance(change, Blocked)
     assert "not known" in change.reason
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_proposal_that_is_not_merged_yet_is_waited_for(tmp_path: Path, use_cache: bool) -> None:
+    """Its pieces are in no record, and the next run, with or without a cache, is no failure."""
+    target = DealTarget()
+    target.states = [ACTIVE, ACTIVE]
+    releases = in_repository(tmp_path, tmp_path)
+    releases.targets = ("filecoin",)
+    releases.memory["filecoin"] = target
+    releases.policy = TWO
+    releases.add("m@1.0.0", FILES)
+    releases.write()
+    commit(tmp_path)
+    branch = {"propose": ProposeMode.BRANCH, "use_cache": use_cache}
+    assert {state for *_, state in states(releases.apply(**branch))} == {"applied"}
+    report = releases.apply(**branch)
+    assert not report.failed
+    assert states(report) == ([] if use_cache else [("wait", "m@1.0.0", "filecoin", "waiting")])
+    if not use_cache:
+        assert "before its pieces are recorded" in report.plan.changes[0].reason
+        nowhere = releases.apply(propose=ProposeMode.NONE, use_cache=False)
+        assert states(nowhere) == [("blocked", "m@1.0.0", "filecoin", "blocked")]
 
 
 def test_a_policy_that_no_target_can_keep_blocks_the_plan(tmp_path: Path) -> None:

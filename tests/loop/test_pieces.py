@@ -156,12 +156,13 @@ def test_pieces_other_than_recorded_are_an_error_that_names_both(tmp_path: Path)
     assert f"CAR 2 of 3 is piece {wrong}, not {shards[1].piece}" in outcome.detail
 
 
+@pytest.mark.parametrize("reports", [True, False])
 def test_a_proposal_that_waits_on_its_branch_costs_no_second_computing(
-    tmp_path: Path, computed: list[Cut]
+    tmp_path: Path, computed: list[Cut], reports: bool
 ) -> None:
     releases = in_repository(tmp_path, tmp_path)
     releases.add("m@1.0.0", FILES)
-    releases.memory["a"] = PieceTarget("a")
+    releases.memory["a"] = PieceTarget("a", reports=reports)
     releases.apply(propose=ProposeMode.BRANCH)
     assert kinds(releases.plan(propose=ProposeMode.BRANCH)) == []
     assert kinds(releases.plan(propose=ProposeMode.BRANCH)) == []
