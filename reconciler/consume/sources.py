@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from reconciler.content.cid import Cid
+from reconciler.content.cid import RAW, Cid
 from reconciler.errors import PeerError
 
 LANES = 4
@@ -19,12 +19,26 @@ LANES = 4
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Bytes `first` to `last` (both included) of the file `file`, and the blocks they are in, in order."""
+    """Bytes `first` to `last` (both included) of the file `file`, and the blocks they are in, in order.
+
+    `sizes` are the bytes of the file in each block.
+    """
 
     file: Cid
     first: int
     last: int
     blocks: tuple[Cid, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.last - self.first + 1
+
+    @property
+    def plain(self) -> bool:
+        """Whether the blocks are nothing but the file's own bytes, so that they can be cut out of it."""
+        return all(cid.codec == RAW for cid in self.blocks)
 
 
 class Source(Protocol):

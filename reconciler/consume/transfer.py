@@ -262,5 +262,5 @@ def _cut(
         handful += positions
         return
     last = run[-1]
-    blocks = tuple(map(cid, positions))
-    yield _Job(positions, Stretch(file, run[0][1], last[1] + last[2] - 1, blocks))
+    blocks, sizes = tuple(map(cid, positions)), tuple(size for _, _, size in run)
+    yield _Job(positions, Stretch(file, run[0][1], last[1] + last[2] - 1, blocks, sizes))

@@ -21,7 +21,7 @@ from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
 from tests.consume.conftest import content, files
 from tests.support.dags import MemoryDag
-from tests.support.scripted_gateway import Answer, scripted_gateway, send
+from tests.support.scripted_gateway import Answer, Form, scripted_gateway, send
 from tests.support.shapes import Builder, Without
 
 
@@ -37,16 +37,22 @@ def leaves(dag: Dag) -> list[Cid]:
     return [block.cid for block in dag.layout if block.cid.codec == RAW and block.size]
 
 
-@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("forms", [("file", "car"), ("file",), ("car",), ()])
 def test_a_directory_comes_from_a_gateway(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway], streams: bool
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway], forms: tuple[Form, ...]
 ) -> None:
-    with scripted_gateway(dag, streams=streams) as gateway:
+    """As ranges of files where it sends those, else as CARs, else block by block."""
+    with scripted_gateway(dag, forms=forms) as gateway:
         done = run(dag, tmp_path / "d", hasty(gateway.url))
     assert files(tmp_path / "d") == content(dag)
     assert (done.files, done.size, done.resumed, done.cached, done.already) == (5, 71680 + 6144 + 9, 0, 0, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
-    assert any("format=car" in target for target in gateway.asked)
+    cars = sum("format=car" in target for target in gateway.asked)
+    plain = sum("format" not in target for target in gateway.asked)
+    if not forms:
+        assert cars == plain == 1, "it is asked once for what it cannot do"
+    else:
+        assert (cars, plain) == ((0, 4) if "file" in forms else (4, 1))
 
 
 def test_a_single_file_and_a_single_leaf(tmp_path: Path) -> None:
@@ -122,7 +128,7 @@ def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
     def lie(connection: object, answer: Answer) -> None:
         send(connection, bytes(len(answer.body)), kind=answer.kind)  # type: ignore[arg-type]
 
-    is_leaf = lambda answer: answer.cid.codec == RAW or answer.is_car  # noqa: E731
+    is_leaf = lambda answer: answer.cid.codec == RAW or answer.form == "car"  # noqa: E731
     with scripted_gateway(dag, lie, spoils=is_leaf) as liar, scripted_gateway(dag) as good:
         done = run(dag, tmp_path / "d", hasty(liar.url), hasty(good.url))
     assert files(tmp_path / "d") == content(dag)

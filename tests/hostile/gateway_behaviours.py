@@ -5,20 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import BinaryIO
 
 from reconciler.content import varint
 from reconciler.content.cid import RAW, of
-from tests.support.scripted_gateway import Answer, Behaviour, drip, send
+from tests.support.scripted_gateway import Answer, Behaviour, drip, head_of, honest, reply, send
 
 MIB = 1 << 20
 
 
 _BOMB = gzip.compress(bytes(256 * MIB))
-
-
-def _ok(connection: BinaryIO, answer: Answer, body: bytes, length: int | None = None) -> None:
-    send(connection, body, kind=answer.kind, length=length)
 
 
 def _status(status: str, body: bytes = b"no") -> Behaviour:
@@ -27,7 +25,7 @@ def _status(status: str, body: bytes = b"no") -> Behaviour:
 
 def _head(*lines: str, body: bytes = b"") -> Behaviour:
     def say(connection: BinaryIO, answer: Answer) -> None:
-        head = "\r\n".join(line.replace("KIND", answer.kind) for line in lines)
+        head = "\r\n".join(line.replace("HEAD", head_of(answer).rstrip()) for line in lines)
         connection.write(head.encode() + b"\r\n\r\n" + body)
         connection.close()
 
@@ -40,7 +38,7 @@ def _redirect(target: str) -> Behaviour:
 
 def _cut_at(share: float) -> Behaviour:
     def say(connection: BinaryIO, answer: Answer) -> None:
-        _ok(connection, answer, answer.body[: int(len(answer.body) * share)], len(answer.body))
+        reply(connection, answer, answer.body[: int(len(answer.body) * share)], len(answer.body))
         connection.close()
 
     return say
@@ -50,20 +48,19 @@ def _flipped(at: float) -> Behaviour:
     def say(connection: BinaryIO, answer: Answer) -> None:
         body = bytearray(answer.body)
         body[min(len(body) - 1, int(len(body) * at))] ^= 1
-        _ok(connection, answer, bytes(body))
+        reply(connection, answer, bytes(body))
 
     return say
 
 
 def _endless(connection: BinaryIO, answer: Answer) -> None:
-    connection.write(f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\n\r\n".encode() + answer.body)
+    connection.write((head_of(answer) + "\r\n").encode() + answer.body)
     for _ in range(4096):
         connection.write(bytes(MIB))
 
 
 def _endless_chunks(connection: BinaryIO, answer: Answer) -> None:
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    connection.write(head.encode())
+    connection.write((head_of(answer) + "Transfer-Encoding: chunked\r\n\r\n").encode())
     for _ in range(4096):
         connection.write(b"100000\r\n" + bytes(MIB) + b"\r\n")
 
@@ -76,8 +73,7 @@ def _endless_head(connection: BinaryIO, _: Answer) -> None:
 
 def _gzip_bomb(connection: BinaryIO, answer: Answer) -> None:
     body = _BOMB
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\nContent-Encoding: gzip\r\n"
-    connection.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    connection.write((head_of(answer, length=len(body)) + "Content-Encoding: gzip\r\n\r\n").encode() + body)
 
 
 def _silent(connection: BinaryIO, _: Answer) -> None:
@@ -86,7 +82,7 @@ def _silent(connection: BinaryIO, _: Answer) -> None:
 
 
 def _silent_midway(connection: BinaryIO, answer: Answer) -> None:
-    _ok(connection, answer, answer.body[: len(answer.body) // 2], len(answer.body))
+    reply(connection, answer, answer.body[: len(answer.body) // 2], len(answer.body))
     connection.flush()
     time.sleep(3)
     connection.close()
@@ -98,12 +94,12 @@ def _closed(connection: BinaryIO, _: Answer) -> None:
 
 #: on one block and on a CAR alike
 ANY: dict[str, Behaviour] = {
-    "other bytes": lambda c, a: _ok(c, a, bytes(len(a.body))),
+    "other bytes": lambda c, a: reply(c, a, bytes(len(a.body))),
     "one bit at the start": _flipped(0),
     "one bit in the middle": _flipped(0.5),
     "one bit at the end": _flipped(1),
-    "nothing": lambda c, a: _ok(c, a, b""),
-    "one byte too few": lambda c, a: _ok(c, a, a.body[:-1]),
+    "nothing": lambda c, a: reply(c, a, b""),
+    "one byte too few": lambda c, a: reply(c, a, a.body[:-1]),
     "cut at the start": _cut_at(0),
     "cut in the middle": _cut_at(0.5),
     "cut before the end": _cut_at(0.99),
@@ -116,13 +112,13 @@ ANY: dict[str, Behaviour] = {
     "endless head": _endless_head,
     "gzip bomb": _gzip_bomb,
     "a web page": lambda c, _: send(c, b"<html>Welcome</html>", kind="text/html"),
-    "a longer length than it sends": lambda c, a: (_ok(c, a, a.body, len(a.body) + 10), c.close())[0],
-    "a negative length": _head("HTTP/1.1 200 OK", "Content-Type: KIND", "Content-Length: -1"),
-    "a length that is a word": _head("HTTP/1.1 200 OK", "Content-Type: KIND", "Content-Length: many"),
-    "two lengths": _head("HTTP/1.1 200 OK", "Content-Length: 3", "Content-Length: 4", body=b"abcd"),
-    "a huge length": _head("HTTP/1.1 200 OK", "Content-Type: KIND", f"Content-Length: {1 << 62}", body=b"x"),
-    "a bad chunk": _head("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", body=b"zz\r\nhello\r\n"),
-    "a huge chunk": _head("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", body=b"f" * 60 + b"\r\nx"),
+    "a longer length than it sends": lambda c, a: (reply(c, a, a.body, len(a.body) + 10), c.close())[0],
+    "a negative length": _head("HEAD", "Content-Length: -1"),
+    "a length that is a word": _head("HEAD", "Content-Length: many"),
+    "two lengths": _head("HEAD", "Content-Length: 3", "Content-Length: 4", body=b"abcd"),
+    "a huge length": _head("HEAD", f"Content-Length: {1 << 62}", body=b"x"),
+    "a bad chunk": _head("HEAD", "Transfer-Encoding: chunked", body=b"zz\r\nhello\r\n"),
+    "a huge chunk": _head("HEAD", "Transfer-Encoding: chunked", body=b"f" * 60 + b"\r\nx"),
     "no HTTP": _head("SSH-2.0-OpenSSH_9.6"),
     "a broken status line": _head("HTTP/1.1 OK 200"),
     "a redirect to a private address": _redirect("http://169.254.169.254/latest/meta-data/"),
@@ -148,12 +144,12 @@ ANY: dict[str, Behaviour] = {
 
 #: on one block only
 RAW_ONLY: dict[str, Behaviour] = {
-    "one byte too many": lambda c, a: _ok(c, a, a.body + b"x"),
-    "another good block": lambda c, a: _ok(c, a, b"a good block of another request"),
-    "a CAR of it": lambda c, a: _ok(c, a, _section(a.body)),
-    "twice": lambda c, a: _ok(c, a, a.body * 2),
-    "text of the CID": lambda c, a: _ok(c, a, str(a.cid).encode()),
-    "two MiB and one byte": lambda c, a: _ok(c, a, bytes(2 * MIB + 1)),
+    "one byte too many": lambda c, a: reply(c, a, a.body + b"x"),
+    "another good block": lambda c, a: reply(c, a, b"a good block of another request"),
+    "a CAR of it": lambda c, a: reply(c, a, _section(a.body)),
+    "twice": lambda c, a: reply(c, a, a.body * 2),
+    "text of the CID": lambda c, a: reply(c, a, str(a.cid).encode()),
+    "two MiB and one byte": lambda c, a: reply(c, a, bytes(2 * MIB + 1)),
 }
 
 
@@ -170,7 +166,7 @@ def _header_end(car: bytes) -> int:
 def _after_header(extra: bytes) -> Behaviour:
     def say(connection: BinaryIO, answer: Answer) -> None:
         end = _header_end(answer.body)
-        _ok(connection, answer, answer.body[:end] + extra + answer.body[end:])
+        reply(connection, answer, answer.body[:end] + extra + answer.body[end:])
 
     return say
 
@@ -178,7 +174,7 @@ def _after_header(extra: bytes) -> Behaviour:
 def _with_header(header: bytes) -> Behaviour:
     def say(connection: BinaryIO, answer: Answer) -> None:
         rest = answer.body[_header_end(answer.body) :]
-        _ok(connection, answer, varint.encode(len(header)) + header + rest)
+        reply(connection, answer, varint.encode(len(header)) + header + rest)
 
     return say
 
@@ -204,7 +200,7 @@ CAR_ONLY: dict[str, Behaviour] = {
     "two roots": _with_header(b"\xa2\x65roots\x82" + _LINK * 2 + b"\x67version\x01"),
     "another root": _with_header(b"\xa2\x65roots\x81" + _LINK + b"\x67version\x01"),
     "a header of rubbish": _with_header(b"rubbish" * 9),
-    "a huge header": lambda c, a: _ok(c, a, varint.encode(1 << 40) + a.body),
+    "a huge header": lambda c, a: reply(c, a, varint.encode(1 << 40) + a.body),
     "a huge varint": _after_header(b"\xff" * 9 + b"\x01"),
     "an endless varint": _after_header(b"\xff" * 4096),
     "a huge section": _after_header(varint.encode(1 << 40)),
@@ -217,16 +213,41 @@ CAR_ONLY: dict[str, Behaviour] = {
     "wrong bytes under a right CID": _after_header(_section(b"wrong", bytes(of(RAW, b"right")))),
     "a hundred stray blocks": _after_header(b"".join(_section(bytes([n])) for n in range(100))),
     "a thousand times the same stray block": _after_header(_section(b"again") * 1000),
-    "the last block missing": lambda c, a: _ok(c, a, a.body[: _last_section(a.body)]),
-    "only the header": lambda c, a: _ok(c, a, a.body[: _header_end(a.body)]),
-    "the last block first": lambda c, a: _ok(
+    "the last block missing": lambda c, a: reply(c, a, a.body[: _last_section(a.body)]),
+    "only the header": lambda c, a: reply(c, a, a.body[: _header_end(a.body)]),
+    "the last block first": lambda c, a: reply(
         c,
         a,
         a.body[: _header_end(a.body)]
         + a.body[_last_section(a.body) :]
         + a.body[_header_end(a.body) : _last_section(a.body)],
     ),
-    "everything twice": lambda c, a: _ok(c, a, a.body + a.body[_header_end(a.body) :]),
-    "zeros behind it": lambda c, a: _ok(c, a, a.body + bytes(100)),
+    "everything twice": lambda c, a: reply(c, a, a.body + a.body[_header_end(a.body) :]),
+    "zeros behind it": lambda c, a: reply(c, a, a.body + bytes(100)),
     "another type": lambda c, a: send(c, a.body, kind="application/octet-stream"),
+}
+
+
+def _of_span(change: Callable[[Answer], Answer]) -> Behaviour:
+    return lambda connection, answer: honest(connection, change(answer))
+
+
+def _moved(span: str, by: int) -> str:
+    numbers, _, size = span.removeprefix("bytes ").partition("/")
+    first, last = (int(number) + by for number in numbers.split("-"))
+    return f"bytes {first}-{last}/{size}"
+
+
+#: on bytes of a file only
+FILE_ONLY: dict[str, Behaviour] = {
+    "one byte too many": lambda c, a: reply(c, a, a.body + b"x"),
+    "twice": lambda c, a: reply(c, a, a.body * 2),
+    "the range ignored": _of_span(lambda a: replace(a, span="")),
+    "another range": _of_span(lambda a: replace(a, span=_moved(a.span, 1))),
+    "another range's bytes": _of_span(lambda a: replace(a, body=a.body[1:] + a.body[:1])),
+    "several ranges": lambda c, a: reply(c, replace(a, kind="multipart/byteranges; boundary=x"), a.body),
+    "no range at all": _of_span(lambda a: replace(a, span="bytes */*")),
+    "a unit of its own": _of_span(lambda a: replace(a, span=a.span.replace("bytes", "blocks"))),
+    "a CAR of it": lambda c, a: reply(c, a, _section(a.body)),
+    "not satisfiable": _status("416 Range Not Satisfiable"),
 }

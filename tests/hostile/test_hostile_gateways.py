@@ -17,9 +17,9 @@ from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
 from tests.consume.conftest import content, files
-from tests.hostile.gateway_behaviours import ANY, CAR_ONLY, RAW_ONLY
+from tests.hostile.gateway_behaviours import ANY, CAR_ONLY, FILE_ONLY, RAW_ONLY
 from tests.support.dags import MemoryDag
-from tests.support.scripted_gateway import Answer, Behaviour, scripted_gateway
+from tests.support.scripted_gateway import Answer, Behaviour, Form, scripted_gateway
 from tests.support.shapes import Builder
 
 HASTY = Timeouts(connect=2.0, silence=0.3, total=0.8)
@@ -28,14 +28,17 @@ MEMORY = 32 << 20  # bytes
 
 RAW_CASES = [("leaf", name, behaviour) for name, behaviour in (ANY | RAW_ONLY).items()]
 CAR_CASES = [("car", name, behaviour) for name, behaviour in (ANY | CAR_ONLY).items()]
+FILE_CASES = [("file", name, behaviour) for name, behaviour in (ANY | FILE_ONLY).items()]
 TREE_CASES = [("tree", name, behaviour) for name, behaviour in (ANY | RAW_ONLY).items()]
-CASES = [*RAW_CASES, *CAR_CASES, *TREE_CASES]
+CASES = [*RAW_CASES, *CAR_CASES, *FILE_CASES, *TREE_CASES]
 
 SPOILS: dict[str, Callable[[Answer], bool]] = {
-    "leaf": lambda answer: answer.cid.codec == RAW and not answer.is_car,
-    "car": lambda answer: answer.is_car,
-    "tree": lambda answer: answer.cid.codec != RAW and not answer.is_car,
+    "leaf": lambda answer: answer.cid.codec == RAW and answer.form == "block",
+    "car": lambda answer: answer.form == "car",
+    "file": lambda answer: answer.form == "file",
+    "tree": lambda answer: answer.cid.codec != RAW and answer.form == "block",
 }
+FORMS: dict[str, tuple[Form, ...]] = {"leaf": (), "car": ("car",), "file": ("file", "car"), "tree": ()}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def nothing_wrong_is_kept(dag: MemoryDag, directory: Path) -> None:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(CASES) >= 160
+    assert len(CASES) >= 220
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_alone_it_ends_in_a_clear_error_or_in_the_right_bytes(
     dag: MemoryDag, tmp_path: Path, where: str, behaviour: Behaviour
 ) -> None:
     started = time.monotonic()
-    with scripted_gateway(dag, behaviour, spoils=SPOILS[where], streams=where == "car") as gateway:
+    with scripted_gateway(dag, behaviour, spoils=SPOILS[where], forms=FORMS[where]) as gateway:
         try:
             run(dag, tmp_path / "d", gateway.url)
         except BlockUnavailable as error:
@@ -86,7 +89,7 @@ def test_alone_it_ends_in_a_clear_error_or_in_the_right_bytes(
             assert not (tmp_path / "d").exists()
             nothing_wrong_is_kept(dag, tmp_path)
         else:
-            assert where == "car", "block by block it still served well"
+            assert FORMS[where], "in another form it still served well"
             assert files(tmp_path / "d") == content(dag)
     assert time.monotonic() - started < LONGEST
 
@@ -100,7 +103,7 @@ def test_beside_a_good_one_it_does_no_harm(
     dag: MemoryDag, tmp_path: Path, where: str, behaviour: Behaviour
 ) -> None:
     with (
-        scripted_gateway(dag, behaviour, spoils=SPOILS[where], streams=where == "car") as bad,
+        scripted_gateway(dag, behaviour, spoils=SPOILS[where], forms=FORMS[where]) as bad,
         scripted_gateway(dag) as good,
     ):
         run(dag, tmp_path / "d", bad.url, good.url)
@@ -108,9 +111,9 @@ def test_beside_a_good_one_it_does_no_harm(
 
 
 @pytest.mark.parametrize("name", ["endless", "endless chunks", "endless head", "gzip bomb", "a huge length"])
-@pytest.mark.parametrize("where", ["leaf", "car"])
+@pytest.mark.parametrize("where", ["leaf", "car", "file"])
 def test_it_cannot_fill_the_memory(dag: MemoryDag, tmp_path: Path, where: str, name: str) -> None:
-    with scripted_gateway(dag, ANY[name], spoils=SPOILS[where], streams=where == "car") as gateway:
+    with scripted_gateway(dag, ANY[name], spoils=SPOILS[where], forms=FORMS[where]) as gateway:
         tracemalloc.start()
         try:
             with pytest.raises(BlockUnavailable) if where == "leaf" else _either():

@@ -8,26 +8,34 @@ from __future__ import annotations
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from reconciler.content import car
 from reconciler.content.cid import Cid, parse
 from reconciler.content.dag import Dag
-from reconciler.content.walk import DagMap, walk
+from reconciler.content.walk import DagMap, leaf_bytes, walk
+
+Form: TypeAlias = Literal["block", "car", "file"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an honest gateway says: the block or the CAR, and its type."""
+    """What an honest gateway says: the block, the CAR or bytes of the file, and what they are."""
 
     cid: Cid
     body: bytes
     kind: str
-    is_car: bool
+    form: Form
+    span: str = ""  #: the Content-Range
+
+    @property
+    def status(self) -> str:
+        """The status line's end."""
+        return "206 Partial Content" if self.span else "200 OK"
 
 
 Behaviour: TypeAlias = Callable[[BinaryIO, Answer], None]
@@ -35,14 +43,27 @@ Behaviour: TypeAlias = Callable[[BinaryIO, Answer], None]
 
 def honest(connection: BinaryIO, answer: Answer) -> None:
     """The right answer."""
-    send(connection, answer.body, kind=answer.kind)
+    reply(connection, answer, answer.body)
 
 
-def send(
-    connection: BinaryIO, body: bytes, *, status: str = "200 OK", kind: str = "", length: int | None = None
-) -> None:
-    """A whole answer; `length` is the Content-Length that it claims."""
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) if length is None else length}\r\n"
+def reply(connection: BinaryIO, answer: Answer, body: bytes, length: int | None = None) -> None:
+    """What looks like `answer`, but with another body; `length` is the Content-Length that it claims."""
+    connection.write(
+        (head_of(answer, length=len(body) if length is None else length) + "\r\n").encode() + body
+    )
+
+
+def head_of(answer: Answer, *, length: int | None = None) -> str:
+    """The head of `answer`, without its last line."""
+    lines = [f"HTTP/1.1 {answer.status}", f"Content-Type: {answer.kind}"]
+    lines += [f"Content-Length: {length}"] if length is not None else []
+    lines += [f"Content-Range: {answer.span}"] if answer.span else []
+    return "\r\n".join(lines) + "\r\n"
+
+
+def send(connection: BinaryIO, body: bytes, *, status: str = "200 OK", kind: str = "") -> None:
+    """An answer of its own."""
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
     connection.write((head + (f"Content-Type: {kind}\r\n" if kind else "") + "\r\n").encode() + body)
 
 
@@ -61,9 +82,12 @@ def scripted_gateway(
     behaviour: Behaviour = honest,
     *,
     spoils: Callable[[Answer], bool] = lambda _: True,
-    streams: bool = True,
+    forms: Collection[Form] = ("car",),
 ) -> Iterator[ScriptedGateway]:
-    """Serve `dag`; `behaviour` answers the requests that it `spoils`. Without `streams` it knows no CARs."""
+    """Serve `dag`; `behaviour` answers the requests that it `spoils`.
+
+    Blocks are always served; of CARs and bytes of files those that `forms` names.
+    """
     map_ = _map(dag)
 
     class Handler(socketserver.StreamRequestHandler):
@@ -80,14 +104,16 @@ def scripted_gateway(
             line = self.rfile.readline(65536).decode("latin-1").split()
             if len(line) < 2:
                 return False
-            while self.rfile.readline(65536).strip():
-                pass
+            span = ""
+            while header := self.rfile.readline(65536).decode("latin-1").strip():
+                name, _, value = header.partition(": ")
+                span = value if name.lower() == "range" else span
             peer.asked.append(line[1])
-            answer = _answer(dag, map_, line[1], streams=streams)
+            answer = _answer(dag, map_, line[1], span)
             if answer is None:
                 send(self.wfile, b"not found", status="404 Not Found")
-            elif answer.is_car and not streams:
-                send(self.wfile, b"no CARs", status="406 Not Acceptable")
+            elif answer.form != "block" and answer.form not in forms:
+                send(self.wfile, b"only blocks", status="406 Not Acceptable")
             else:
                 peer.sent += len(answer.body)
                 (behaviour if spoils(answer) else honest)(self.wfile, answer)
@@ -121,22 +147,28 @@ def _map(dag: Dag) -> DagMap:
     return walk(dag.layout.root, read, raw_size=dag.layout.block_size(0))
 
 
-def _answer(dag: Dag, map_: DagMap, target: str, *, streams: bool) -> Answer | None:
+def _answer(dag: Dag, map_: DagMap, target: str, span: str) -> Answer | None:
     parts = urlsplit(target)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     cid = parse(parts.path.rpartition("/")[2])
     position = dag.layout.find(cid)
     if position is None:
         return None
-    if query.get("format") != "car":
-        return Answer(cid, dag.read(position), "application/vnd.ipld.raw", False)
-    first, last = map(int, query["entity-bytes"].split(":"))
+    form = query.get("format")
+    if form == "raw":
+        return Answer(cid, dag.read(position), "application/vnd.ipld.raw", "block")
+    first, last = map(int, query["entity-bytes"].split(":") if form else span[len("bytes=") :].split("-"))
     node = next(node for node in map_.nodes if node.cid == cid)
     leaves = [leaf for leaf in map_.leaves(node) if leaf.offset <= last and leaf.offset + leaf.size > first]
+    if form is None:
+        body = b"".join(leaf_bytes(dag.layout, leaf.position, dag.read(leaf.position)) for leaf in leaves)
+        body = body[first - leaves[0].offset :][: last + 1 - first]
+        span = f"bytes {first}-{first + len(body) - 1}/{node.size}"
+        return Answer(cid, body, "application/octet-stream", "file", span)
     tree = [position for position in _above(dag, map_, cid) if position is not None]
     positions = [*tree, *(leaf.position for leaf in leaves if leaf.position not in tree)]
-    body = b"".join(car.partial(dag, positions)) if streams else b""
-    return Answer(cid, body, "application/vnd.ipld.car; version=1; order=dfs; dups=n", True)
+    body = b"".join(car.partial(dag, positions))
+    return Answer(cid, body, "application/vnd.ipld.car; version=1; order=dfs; dups=n", "car")
 
 
 def _above(dag: Dag, map_: DagMap, cid: Cid) -> Iterator[int | None]:
@@ -151,7 +183,7 @@ def _above(dag: Dag, map_: DagMap, cid: Cid) -> Iterator[int | None]:
 
 def drip(connection: BinaryIO, answer: Answer) -> None:
     """A byte now and then, for ever."""
-    connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    connection.write((head_of(answer, length=1_000_000) + "\r\n").encode())
     for _ in range(200):
         connection.write(b"x")
         connection.flush()
