@@ -129,7 +129,7 @@ class _Fetch:
         def keep(position: int, block: bytes) -> None:
             where = self._places[position]
             self._staging.write(where, position, block)
-            sums.arrived(position)
+            sums.arrived(position, where[0], block)
             task.advance(sum(place.size for place in where))
 
         if missing:

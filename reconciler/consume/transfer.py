@@ -20,7 +20,9 @@ from reconciler.consume.wanted import Wanted
 from reconciler.content.cid import Cid
 from reconciler.errors import BlockUnavailable, ReconcilerError
 
-_RUN = 32  # leaves of a job
+_RUN = 32  # leaves of a job at least; some gateways read beyond the end of every range
+_LONGEST_RUN = 256  # leaves
+_TURNS = 4  # jobs for each source at least, so that the faster ones do more of them
 _WORTH_A_STREAM = 4  # leaves from which on one answer is better than one for each
 _PATIENCE = 5.0  # seconds after which an idle source may take over another's job
 _MISSES = 8  # blocks in a row that a source may lack before its job goes to another
@@ -64,7 +66,10 @@ class Transfer:
         self._keep = keep
         self._clock = clock
         self._missing = set(missing)
-        self._jobs = list(_jobs(wanted, missing))
+        turns = _TURNS * len(peers.all)
+        run = max(_RUN, min(len(missing) // turns, _LONGEST_RUN))
+        # Small files first: who reads the files in their order is not to wait for one of them at the end.
+        self._jobs = sorted(_jobs(wanted, missing, run), key=lambda job: job.stretch is not None)
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="verify")
@@ -231,8 +236,8 @@ class Transfer:
             self._changed.notify_all()
 
 
-def _jobs(wanted: Wanted, missing: Mapping[int, int]) -> Iterator[_Job]:
-    """The work in file order, each block once."""
+def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[_Job]:
+    """The work in file order, each block once; `longest` is how many leaves one job has at most."""
     layout = wanted.map.layout
     seen: set[int] = set()
     handful: list[int] = []
@@ -240,7 +245,7 @@ def _jobs(wanted: Wanted, missing: Mapping[int, int]) -> Iterator[_Job]:
         run: list[tuple[int, int, int]] = []  # position, offset, size
         for leaf in wanted.leaves(number):
             needed = leaf.position in missing and leaf.position not in seen
-            if run and (not needed or len(run) == _RUN):
+            if run and (not needed or len(run) == longest):
                 yield from _cut(layout.cid, file.cid, run, handful)
                 run = []
             if needed:

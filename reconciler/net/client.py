@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpcore
 import httpx
 
 import reconciler
 from reconciler.net.address import parse_address
 from reconciler.net.auth import Auth
-from reconciler.net.deadline import DeadlinePassed, Timeouts, deadline, hold, remaining
+from reconciler.net.deadline import DeadlinePassed, Timeouts, body_of, deadline, hold, remaining
 from reconciler.net.judge import outcome
 from reconciler.net.outcomes import Outcome, Stalled, Transient, Waiting, clean
 from reconciler.net.response import Response, Stream
@@ -210,7 +211,7 @@ class HttpClient:
             hint = "something in between, such as a proxy, compresses its answers"
             raise Stalled(self.name, "answered in an encoding that was not asked for", hint=hint)
         length = 0
-        for piece in response.iter_raw():
+        for piece in body_of(response):
             remaining()
             length += len(piece)
             if length > limit:
@@ -250,9 +251,9 @@ class HttpClient:
         except httpx.WriteTimeout:
             hint = "something in the peer is stuck; restart it and run again"
             raise Stalled(self.name, "takes no more bytes", hint=hint) from None
-        except httpx.TimeoutException:
+        except (httpx.TimeoutException, httpcore.TimeoutException):
             raise Transient(self.name, "was silent for too long", timed_out=True) from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise Transient(self.name, f"the connection broke ({self._cause(error)})") from None
 
     def _unreachable(self, why: str, *, timed_out: bool = False) -> Transient:
