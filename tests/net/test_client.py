@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -331,6 +332,61 @@ def test_a_stream_that_breaks_off_is_told(proxy: FaultProxy) -> None:
     stream = client(proxy.url).stream("POST", "/", repeatable=True)
     with stream as answer, pytest.raises(Transient, match="broke"):
         list(answer.pieces(1 << 20))
+
+
+@pytest.mark.parametrize("with_head", [0, 1, 5 << 20, 6 << 20])
+def test_a_long_body_is_whole_however_much_of_it_comes_with_its_head(with_head: int) -> None:
+    """Beyond what httpx holds already it is read past httpx."""
+    body = os.urandom(6 << 20)
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                line, _ = server.accept()
+                with line:
+                    line.recv(65536)
+                    line.sendall(head + body[:with_head])
+                    time.sleep(0.05)
+                    line.sendall(body[with_head:])
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        http = client(f"http://127.0.0.1:{server.getsockname()[1]}")
+        for _ in range(2):  # the connection is not used again
+            with http.stream("GET", "/", repeatable=True) as answer:
+                assert b"".join(answer.pieces(len(body))) == body
+        thread.join(5)
+
+
+def test_a_long_body_ends_as_a_short_one_does() -> None:
+    """Cut off, too long, silent, or too slow altogether."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {6 << 20}\r\n\r\n".encode()
+    with (
+        raw_peer(head + bytes(5 << 20)) as url,
+        client(url).stream("GET", "/", repeatable=True) as answer,
+        pytest.raises(Transient, match="broke"),
+    ):
+        list(answer.pieces(6 << 20))
+    with (
+        raw_peer(head + bytes(6 << 20)) as url,
+        client(url).stream("GET", "/", repeatable=True) as answer,
+        pytest.raises(Stalled, match="more than 5242880 bytes"),
+    ):
+        list(answer.pieces(5 << 20))
+    hurried = Timeouts(silence=0.2, total=9)
+    with (
+        raw_peer(head + bytes(5 << 20), hold=3) as url,
+        client(url, timeouts=hurried).stream("GET", "/", repeatable=True) as answer,
+        pytest.raises(Transient, match="silent for too long"),
+    ):
+        list(answer.pieces(6 << 20))
+    with (
+        raw_peer(head + bytes(5 << 20), hold=3) as url,
+        client(url, timeouts=Timeouts(silence=9)).stream("GET", "/", repeatable=True, total=0.5) as answer,
+        pytest.raises(Transient, match="took too long altogether"),
+    ):
+        list(answer.pieces(6 << 20))
 
 
 def test_a_request_inside_a_streams_reading_does_not_lengthen_it(peer: HttpPeer, proxy: FaultProxy) -> None:
