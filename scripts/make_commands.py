@@ -9,13 +9,20 @@ A text stands between `<!-- help: COMMAND -->` and `<!-- end -->`; the command `
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+# read when the command line is imported: the program beside this script, 100 characters wide, whoever asks
+sys.path.insert(0, str(PROJECT))
+os.environ |= {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
+
+from reconciler.cli import main as reconcile  # noqa: E402
+
 PAGE = PROJECT / "docs" / "commands.md"
 TEXT = re.compile(r"(<!-- help: (?P<command>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LISTED = re.compile(r"^  ([a-z][\w-]*)  ", re.MULTILINE)
@@ -25,21 +32,14 @@ ITSELF = "loop"
 def help_text(command: str) -> str:
     """What `reconcile COMMAND --help` prints, 100 characters wide."""
     arguments = ["--help"] if command == ITSELF else [command, "--help"]
-    ran = subprocess.run(
-        [sys.executable, "-c", "from reconciler.cli import main; main()", *arguments],
-        cwd=PROJECT,
-        env={
-            **os.environ,
-            "COLUMNS": "100",
-            "TERMINAL_WIDTH": "100",
-            "PYTHONPATH": str(PROJECT),
-            "NO_COLOR": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return ran.stdout.strip("\n") + "\n"
+    sys.argv = ["reconcile", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            reconcile()
+        except SystemExit as end:
+            if end.code:
+                raise
+    return said.getvalue().strip("\n") + "\n"
 
 
 def commands() -> set[str]:
