@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from reconciler.loop.changes import (
@@ -57,13 +58,19 @@ def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
 
 
 def report_text(report: Report, *, paint: Paint = no_colour) -> str:
-    """What became of each change."""
+    """What became of each change. What failed for one reason says it once."""
     by_change = {id(outcome.change): outcome for outcome in report.outcomes}
-    lines = list(
-        _grouped(
-            [o.change for o in report.outcomes], paint, lambda change: _outcome_line(by_change[id(change)])
-        )
-    )
+    told: set[tuple[str, str]] = set()
+
+    def line(change: Change) -> Line:
+        outcome = by_change[id(change)]
+        reason = (outcome.detail, outcome.hint)
+        if outcome.state != "failed" or reason not in told:
+            told.add(reason)
+            return _outcome_line(outcome)
+        return _outcome_line(replace(outcome, detail="for the same reason", hint=""))
+
+    lines = list(_grouped([outcome.change for outcome in report.outcomes], paint, line))
     if lines:
         lines.append("")
     lines.append(paint(f"Result: {report_summary(report)}.", "bold"))

@@ -16,7 +16,7 @@ from tests.conformance.forges import FILES, INDEX, MESSAGE, PROPOSAL, ForgeSuite
 from tests.forges.fake_github import Break, Refusal
 from tests.forges.fake_hosts import TOKEN, FakeGitea, FakeGitLab, FakeHost
 from tests.forges.git_server import BareRepository
-from tests.forges.test_github_faults import broken, cut_off, nonsense, silent, unreachable, web_page
+from tests.forges.refusals import broken, cut_off, nonsense, silent, unreachable, web_page
 
 BOT = Identity("A Bot", "bot@example.org")
 

@@ -7,6 +7,7 @@ a setting, a limit or a race.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 from reconciler.net import judge as plain
@@ -30,7 +31,13 @@ def github_judge(repository: str, now: Callable[[], float]) -> Callable[[Respons
         peer, status = answer.peer, answer.status
         limited = _limited(answer, words, now)
         if limited is not None:
-            return Waiting(peer, f"limits our requests {said}", retry_after=limited.pause, status=status)
+            return Waiting(
+                peer,
+                f"limits our requests {said}",
+                retry_after=limited.pause,
+                hint=_later(limited.pause),
+                status=status,
+            )
         if status == 401:
             hint = "the token is wrong, expired or revoked: make a new one and set it again"
             return Denied(peer, f"does not accept the token {said}", hint=hint, status=status)
@@ -79,6 +86,11 @@ def _limited(answer: Response, words: str, now: Callable[[], float]) -> _Limit |
     if answer.status == 429 or "rate limit" in words.lower() or "abuse" in words.lower():
         return _Limit(None)
     return None
+
+
+def _later(pause: float | None) -> str:
+    """For the case that the pause is too long for a run, or that it did not help."""
+    return "run again later" if pause is None else f"run again in {max(1, math.ceil(pause / 60))} min"
 
 
 def _forbidden(answer: Response, words: str, said: str) -> Denied:

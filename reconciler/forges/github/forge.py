@@ -161,7 +161,10 @@ class GitHub:
         """One try of `ensure_branch`. Raises _AgainError when the branch has to be looked at anew."""
         parent = self._git.tip(base)
         if parent is None:
-            hint = "name the branch that proposals are merged into"
+            hint = (
+                "name the branch that proposals are merged into; where it is there, the token may not see "
+                "the repository"
+            )
             raise NotFound(self.name, f"has no branch {base!r} in {self._address.repository!r}", hint=hint)
         tip = self._git.tip(branch)
         if planned is not None and planned != parent:
