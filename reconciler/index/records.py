@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def load_record(records: Path, model: str, version: str) -> Record | None:
     """The record of one version, None when there is none. Raises InvalidIndex when it does not hold."""
     path = record_path(records, model, version)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidIndex("not a regular file", where=Where(str(path)))
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -114,7 +117,8 @@ def _check_fields(fields: dict[str, Any], where: Where) -> None:
 def write_record(records: Path, record: Record) -> bool:
     """Keep `record`; False when the same facts were there already.
 
-    Raises InvalidIndex when the record there says something else: records are immutable.
+    Raises InvalidIndex when the record there says something else (records are immutable), or when its
+    directory is a link.
     """
     there = load_record(records, record.model, record.version)
     path = record_path(records, record.model, record.version)
@@ -122,6 +126,12 @@ def write_record(records: Path, record: Record) -> bool:
         record = joined(there, record, str(path))
     if there == record:
         return False
+    for place in (records, path.parent):
+        if place.is_symlink():
+            hint = "put a directory in its place: what is written stays in the repository"
+            raise InvalidIndex(
+                "is a symbolic link and is not written through", hint=hint, where=Where(str(place))
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, render_record(record).encode(), 0o644)
     return True

@@ -199,7 +199,8 @@ def git_directory(directory: Path) -> Path | None:
         if place.is_file():
             with place.open(encoding="utf-8", errors="replace") as file:
                 line = file.readline(4096).strip()
-            return parent / line.removeprefix("gitdir:").strip() if line.startswith("gitdir:") else None
+            # one that is no repository is told by git, not taken for none: the history decides what is frozen
+            return parent / line.removeprefix("gitdir:").strip() if line.startswith("gitdir:") else place
     return None
 
 

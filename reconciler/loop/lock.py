@@ -31,17 +31,15 @@ def run_lock(state: Path, command: str) -> Iterator[None]:
             f"another run holds the lock: {_holder(holder)}", hint="wait for it, or stop it"
         ) from None
     try:
-        holder.write_text(
-            json.dumps(
-                {
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    "command": command,
-                }
-            ),
-            encoding="utf-8",
-        )
+        who = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "command": command,
+        }
+        holder.unlink(missing_ok=True)  # of a run that was killed; or a link that a repository brought along
+        with holder.open("x", encoding="utf-8") as file:
+            json.dump(who, file)
         yield
     finally:
         holder.unlink(missing_ok=True)

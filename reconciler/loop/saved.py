@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ from reconciler.loop.changes import Plan
 from reconciler.loop.document import SCHEMA, plan_document
 
 _MAX_BYTES = 64 << 20
+_MAX_NAME = 200
 
 
 def read_saved(path: Path) -> dict[str, Any]:
     """The document that `plan -o` wrote to `path`. Raises UsageError when it is something else."""
     where = Where(str(path))
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UsageError("not a regular file", where=where)
+        if found.st_size > _MAX_BYTES:
             raise UsageError("too large for a saved plan", where=where)
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -46,15 +51,16 @@ def require_same(saved: dict[str, Any], plan: Plan) -> None:
     before = {json.dumps(item, sort_keys=True) for item in _items(saved)}
     after = {json.dumps(item, sort_keys=True) for item in fresh["items"]}
     moved = [json.loads(text) for text in sorted(before ^ after)]
-    named = ", ".join(
-        dict.fromkeys(
-            f"{i.get('model')}@{i.get('version')} on {i.get('target') or 'the index'}" for i in moved
-        )
-    )
+    named = ", ".join(dict.fromkeys(_named(item) for item in moved))
     what = f": {named}" if named else " (other options were given, or the file was edited)"
     raise SafetyRefusal(f"the world changed since the plan was saved{what}", hint=again)
 
 
 def _items(document: dict[str, Any]) -> list[Any]:
     items = document.get("items")
-    return items if isinstance(items, list) else []
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _named(item: dict[str, Any]) -> str:
+    name = f"{item.get('model')}@{item.get('version')} on {item.get('target') or 'the index'}"
+    return name if name.isprintable() and len(name) <= _MAX_NAME else repr(name[:_MAX_NAME])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from reconciler.errors import UserError, Where
 from reconciler.targets.check import Check
 
 
@@ -63,11 +66,25 @@ class Layout:
         return self.state / "cache"
 
     def make_state(self) -> None:
-        """Create the state directory, which keeps itself out of git."""
-        self.state.mkdir(exist_ok=True)
-        ignore = self.state / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+        """Create the state directory, which keeps itself out of git.
+
+        Raises UserError for one that a repository has put behind a link, and OSError.
+        """
+        for place in (self.state, self.cache):
+            if place.is_symlink():
+                raise UserError(
+                    "is a symbolic link, and state is kept in the repository",
+                    hint="delete it; `path` of a store in targets.yaml says where bytes lie instead",
+                    where=Where(str(place)),
+                )
+        try:
+            self.state.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(
+                errno.ENOTDIR, "in the way of the directory that keeps state", str(self.state)
+            ) from None
+        with contextlib.suppress(FileExistsError), (self.state / ".gitignore").open("x") as ignore:
+            ignore.write("*\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ class SmallDisk:
         """Make room."""
         subprocess.run(["mount", "-o", f"remount,size={megabytes}m", self.path], check=True)
 
+    def lock(self) -> None:
+        """Let nothing be written to it any more."""
+        subprocess.run(["mount", "-o", "remount,ro", self.path], check=True)
+
 
 @contextmanager
 def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk]:
