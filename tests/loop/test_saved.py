@@ -122,5 +122,5 @@ def test_what_is_no_saved_plan_is_told(tmp_path: Path, content: bytes, message: 
 def test_a_missing_plan_and_a_directory_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_saved(tmp_path / "none.json")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="not a regular file"):
         read_saved(tmp_path)
