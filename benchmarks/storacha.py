@@ -65,6 +65,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
             again = seconds(lambda: plan(remembers=True))
             requests = len(proxy.paths) - before - first
             calls = len(lotus.asked) - asked
+    most = 3 + -(-len(pieces) // _AGGREGATE)  # two pages of the listing, the head of the chain, the deals
     what = f"plan of {len(records)} versions, {len(pieces)} pieces"
     yield Figure(
         f"{what}, against its bare requests",
@@ -72,9 +73,9 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         minimum=0.8,
         detail=f"{timing.subject:.1f} s against {timing.baseline:.1f} s",
     )
-    yield Figure("requests for that", first, "requests", maximum=2 + -(-len(pieces) // 100))
+    yield Figure("requests for that", first, "requests", maximum=2 + -(-len(pieces) // BATCH))
     yield Figure("the next plan, deals confirmed on the chain", again, "s", maximum=5.0)
-    yield Figure("requests for that, and calls of the chain", requests + calls, "requests", maximum=2 + 30)
+    yield Figure("requests for that, and calls of the chain", requests + calls, "requests", maximum=most)
 
 
 def _record(number: int) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from reconciler.deals.chain import Inquiry, LotusRpc, open_rpc
 from reconciler.deals.check import check_deals
 from reconciler.deals.interface import DealState, Stage
 from reconciler.errors import UsageError
-from reconciler.net.outcomes import Denied, Outcome, Rejected, Stalled
+from reconciler.net.outcomes import Denied, Outcome, Rejected, Stalled, Transient, Waiting
 from reconciler.net.retry import RetryBudget
 from reconciler.net.secret import Secret
 from tests.deals.samples import AGGREGATE, HEAD, PIECES, PROVIDER, TERMS, claim, direct
@@ -174,6 +175,14 @@ REFUSALS = [
     (_raw(b"who are you", 401), Denied),
     (_raw(b"boom", 500), Outcome),
     (_raw(b"", 302, Location="https://elsewhere.example"), Stalled),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":' + b"9" * 5000 + b"}}"), Transient),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":NaN}}'), Stalled),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":1e400}}'), Stalled),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":5e6}}'), Stalled),
+    (_raw(b"[" * 200_000), Transient),
+    (_raw(b'[{"jsonrpc":"2.0","id":1,"result":{"Height":1}}]'), Stalled),
+    (_raw(b"slow down", 429, **{"Retry-After": "3600"}), Waiting),
+    (_raw(b"slow down", 429, **{"Retry-After": "9" * 400}), Waiting),
 ]
 
 
@@ -201,6 +210,39 @@ def test_a_pause_that_the_node_asks_for_is_kept(node: FakeLotus, rpc: LotusRpc) 
     assert asked == 3
 
 
+@pytest.mark.parametrize("pause", ["3600", "999999999999", "Wed, 21 Oct 2099 07:28:00 GMT"])
+@pytest.mark.parametrize("after", [0, 20])
+def test_a_node_that_wants_a_long_pause_is_left_alone(
+    node: FakeLotus, rpc: LotusRpc, pause: str, after: int
+) -> None:
+    """Nothing is asked any more in this check, and no deal is called lost."""
+
+    def busy(_: Asked) -> Said | None:
+        return None if len(node.asked) <= after else Said(429, b"limit reached", {"Retry-After": pause})
+
+    for number in range(500):
+        node.add_deal(number, CID)
+    node.refuse = busy
+    begin = time.monotonic()
+    found = check_deals([claim(0, deal_id=number) for number in range(500)], Inquiry(rpc), TERMS)
+    assert time.monotonic() - begin < 20
+    assert {deal.state for deal in found} <= {DealState.CLAIMED, DealState.ACTIVE}
+    assert sum(deal.state is DealState.ACTIVE for deal in found) == max(0, after - 1)
+    assert "asks for a pause" in found[-1].detail
+    assert len(node.asked) <= after + 8
+
+
+@pytest.mark.parametrize("pause", ["", "soon", "-5", "1e9", "NaN"])
+def test_a_pause_that_cannot_be_read_is_a_short_one(node: FakeLotus, pause: str) -> None:
+    opened = open_rpc(node.url, name="lotus", budget=RetryBudget(retries=2))
+    opened._http._sleep = lambda _: None
+    node.refuse = lambda _: Said(429, b"slow down", {"Retry-After": pause})
+    with pytest.raises(Outcome, match="asks for a pause"):
+        opened.head()
+    assert len(node.asked) == 3
+    opened.close()
+
+
 def test_the_token_goes_into_a_header_and_into_no_error(node: FakeLotus) -> None:
     opened = open_rpc(node.url, name="lotus", token=Secret("sesame-open"))
     node.refuse = lambda asked: Said(401, b"bad token sesame-open")
@@ -220,6 +262,50 @@ def test_what_is_no_rpc_address_is_refused(address: str) -> None:
 
 
 # -- a whole check -------------------------------------------------------------------------------------------
+
+
+def test_answers_that_arrive_in_another_order_stay_with_their_questions(
+    node: FakeLotus, rpc: LotusRpc
+) -> None:
+    """Four calls are under way at once, and the first is answered last."""
+    for number in range(40):
+        node.add_deal(number, CID if number % 2 else PIECES[0])
+
+    def late(asked: Asked) -> Said | None:
+        if b"StorageDeal" in asked.body:
+            time.sleep(0.03 * (3 - json.loads(asked.body)["params"][0] % 4))
+        return None
+
+    node.refuse = late
+    found = check_deals([claim(deal_id=number) for number in range(40)], Inquiry(rpc), TERMS)
+    assert [deal.deal_id for deal in found] == list(range(40))
+    assert [deal.state is DealState.ACTIVE for deal in found] == [bool(number % 2) for number in range(40)]
+
+
+CHAIN_LIES: list[tuple[dict[str, int], str]] = [
+    ({"StartEpoch": -5}, "claimed"),
+    ({"EndEpoch": -1}, "claimed"),
+    ({"SectorStartEpoch": -2}, "claimed"),
+    ({"SlashEpoch": -2}, "claimed"),
+    ({"EndEpoch": 1 << 62}, "claimed"),
+    ({"EndEpoch": 1 << 200}, "claimed"),
+    ({"EndEpoch": (1 << 62) - 1}, "active"),
+    ({"StartEpoch": (1 << 61), "EndEpoch": (1 << 62) - 1, "SectorStartEpoch": -1}, "offered"),
+    ({"SectorStartEpoch": (1 << 62) - 1}, "unproved"),
+    ({"SlashEpoch": (1 << 62) - 1}, "unproved"),
+    ({"StartEpoch": HEAD + 10, "EndEpoch": HEAD - 10}, "unproved"),
+]
+
+
+@pytest.mark.parametrize(("epochs", "state"), CHAIN_LIES, ids=repr)
+def test_epochs_that_cannot_be_make_no_deal_better(
+    node: FakeLotus, rpc: LotusRpc, epochs: dict[str, int], state: str
+) -> None:
+    node.add_deal(5, CID, **epochs)
+    found, other = check_deals([claim(deal_id=5), claim()], Inquiry(rpc), TERMS)
+    assert (found.state.value, other.state.value) == (state, "active")
+    if found.until is not None and found.until > 1 << 60:
+        assert found.ends is None, "no calendar reaches that far"
 
 
 def test_many_pieces_in_one_deal_cost_one_call(node: FakeLotus, rpc: LotusRpc) -> None:

@@ -21,6 +21,10 @@ FILECOIN = "Filecoin Onchain Cloud is where Storacha sends its users; what is in
 _BROKEN_OFF = re.compile(
     r"fetch failed|other side closed|socket hang up|ECONNRE|ETIMEDOUT|EAI_AGAIN|EPIPE|UND_ERR|terminated"
 )
+_NODE = re.compile(r"^Node\.js v(\d{1,4})\.", re.MULTILINE)  # the last line of its stacks, since 17
+_NOT_STARTED = (126, 127)  # what a shell and `env` say of a program that is not there
+OLDEST_NODE = 18
+
 _VERSION = re.compile(r"(\d+)\.(\d+)\.\d+")
 _MAJORS = (1, 2)
 
@@ -106,6 +110,12 @@ def failure(peer: str, code: int, stderr: str, secrets: Sequence[Secret]) -> Out
     if "capability is currently disabled" in stderr:
         return Denied(peer, "this service refuses writes", hint=FILECOIN)
     said = _reason(stderr, secrets)
+    node = _NODE.search(stderr)
+    if node is not None and int(node[1]) < OLDEST_NODE:
+        message = f"the storacha command failed on Node.js {node[1]}, which is too old: {said}"
+        return Stalled(peer, message, hint=INSTALL)
+    if code in _NOT_STARTED:
+        return Stalled(peer, f"the storacha command cannot be started: {said}", hint=INSTALL)
     if _BROKEN_OFF.search(stderr):
         return Transient(peer, f"the connection of the storacha command broke ({said})")
     if "Unauthorized" in stderr or "UnavailableProof" in stderr:

@@ -20,6 +20,8 @@ from reconciler.errors import DataError
 from reconciler.net.outcomes import Stalled, clean
 from reconciler.targets import fields
 
+_MOST_DEALS = 1 << 63  # numbers of deals are 64 bits on the chain
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -105,7 +107,9 @@ def unknown(piece: PieceCid) -> tuple[DealClaim, ...]:
 def _deal(
     peer: str, piece: PieceCid, proof: InclusionProof | None, provider: object, number: object
 ) -> DealClaim:
-    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+    if number is not None and (
+        not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _MOST_DEALS
+    ):
         raise Stalled(peer, f"answered with the number of a deal that is none: {clean(repr(number))}")
     try:
         address = actor(str(provider))

@@ -127,7 +127,23 @@ def inclusion(**parts: object) -> list[object]:
     return [{"aggregate": {"/": AGGREGATE}, "inclusion": {"subtree": [0, []], "index": [0, []]} | parts}]
 
 
+def swapped(can: str, details: dict[str, Any]) -> dict[str, Any]:
+    """Receipts in another order than the tasks: each piece gets the answer about its neighbour."""
+    if can == "upload/list":
+        return {"ok": {"results": [upload(ONE)]}}
+    assert ONE.pieces is not None
+    names = [str(each.piece) for each in ONE.pieces.shards]
+    other = names[(names.index(details["piece"]["/"]) + 1) % len(names)]
+    return {"ok": {"piece": {"/": other}, "aggregates": [], "deals": []}}
+
+
 LIES = {
+    "receipts in another order": swapped,
+    "a deal whose number is a float": info(deals=[deal(aux={"dataSource": {"dealID": 1e3}})]),
+    "a deal whose number is no number": info(deals=[deal(aux={"dataSource": {"dealID": float("nan")}})]),
+    "a deal whose number is true": info(deals=[deal(aux={"dataSource": {"dealID": True}})]),
+    "a deal whose number no chain has": info(deals=[deal(aux={"dataSource": {"dealID": 1 << 64}})]),
+    "a path that begins beyond everything": info(aggregates=inclusion(subtree=[1e300, []])),
     "a listing that is a list": listing([]),
     "a listing without results": listing({"size": 0}),
     "results that are none": listing({"results": {"root": 1}}),
@@ -175,8 +191,11 @@ def test_a_deal_without_a_proof_is_unproved() -> None:
         (Said(200, b"<html>"), Stalled),
         (Said(200, b"[]"), Stalled),
         (Said(302, b"", {"Location": "http://127.0.0.1:1/"}), Stalled),
+        (Said(200, b'[{"p":{"out":{"ok":{"results":[],"size":' + b"9" * 5000 + b"}}}}]"), Transient),
+        (Said(200, b"[" * 200_000), Transient),
+        (Said(200, b'[{"p":{"out":{"ok":{"results":[]}}}},{"p":{"out":{"ok":{"results":[]}}}}]'), Stalled),
     ],
-    ids=["401", "500", "a page", "no receipts", "a redirect"],
+    ids=["401", "500", "a page", "no receipts", "a redirect", "a number", "brackets", "one receipt too many"],
 )
 def test_a_service_that_gives_no_answer_is_unknown(answer: Said, error: type[Exception]) -> None:
     with http_peer(lambda _: answer) as peer, closing(opened(peer.url)) as target:

@@ -149,6 +149,117 @@ def test_a_wrong_version_is_given_nothing(tmp_path: Path, version: str) -> None:
     assert "'up'" not in (tmp_path / "log").read_text()
 
 
+OLD_NODE = """/x/dist/index.js:7
+const response = await fetch(url)
+                       ^
+
+ReferenceError: fetch is not defined
+    at file:///x/dist/index.js:7:24
+
+Node.js v16.20.2
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            f"#!/bin/sh\ncat >&2 <<'END'\n{OLD_NODE}END\nexit 1\n",
+            "on Node.js 16, which is too old: fetch is not",
+        ),
+        (
+            "#!/bin/sh\necho \"env: 'node': No such file or directory\" >&2\nexit 127\n",
+            "be started: env: 'node'",
+        ),
+        ("#!/bin/sh\nexit 126\n", "cannot be started: it says nothing"),
+        ("#!/no/such/interpreter\n", "cannot run"),
+        ("no program at all", "cannot run"),
+    ],
+    ids=["old Node", "no Node", "not executable", "no interpreter", "garbage"],
+)
+def test_without_a_node_that_works_the_error_says_what_to_install(
+    tmp_path: Path, script: str, said: str
+) -> None:
+    program = tmp_path / "storacha"
+    program.write_text(script)
+    program.chmod(0o755)
+    where = target(cli=str(program))
+    with pytest.raises(Stalled, match=said) as raised:
+        publish(where)
+    assert "Node.js 18 or later" in (raised.value.hint or "")
+    (finding,) = (each for each in where.diagnose() if each.subject == "client")
+    assert finding.ok is False
+    assert "Node.js 18 or later" in finding.hint
+
+
+LISTED = f'{{"root":{{"/":"{DAG.layout.root}"}},"shards":[{{"/":"{SHARD.cid}"}}]}}'
+READS = {
+    "half a line": (f"sys.stdout.write({LISTED[:50]!r})", Stalled, "middle of a line"),
+    "a line without its end": (f"sys.stdout.write({LISTED!r})", Stalled, "middle of a line"),
+    "a good line and half a line": (
+        f"print({LISTED!r}); sys.stdout.write({LISTED[:9]!r})",
+        Stalled,
+        "middle of a line",
+    ),
+    "words": ("print('no uploads yet')", Stalled, "instead of JSON"),
+    "bytes that are no text": ("sys.stdout.buffer.write(bytes([255, 254, 10]))", Stalled, "instead of JSON"),
+    "wrong types": ("print('[1]')", Stalled, "not an upload"),
+    "a root that is a number": ("print('{\"root\":1}')", Stalled, "no CID where one belongs"),
+    "exit 1 and a stack": (
+        f"sys.stderr.write({STACK % ('UploadListError', 'table is gone')!r}); sys.exit(1)",
+        Stalled,
+        "exit code 1: table is gone",
+    ),
+    "a connection that breaks": (
+        f"sys.stderr.write({STACK % ('TypeError', 'fetch failed')!r}); sys.exit(1)",
+        Transient,
+        "connection of the storacha command broke",
+    ),
+    "no right to": (
+        f"sys.stderr.write({STACK % ('Unauthorized', 'Claim is not authorized')!r}); sys.exit(1)",
+        Denied,
+        "does not allow this",
+    ),
+    "half a line and a kill": (
+        f"sys.stdout.write({LISTED[:50]!r}); sys.stdout.flush(); os.kill(os.getpid(), 9)",
+        Stalled,
+        "exit code -9",
+    ),
+    "hangs": ("time.sleep(60)", Transient, "stood still"),
+    "hangs after half a line": (
+        f"sys.stdout.write({LISTED[:50]!r}); sys.stdout.flush(); time.sleep(60)",
+        Transient,
+        "stood still",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["ls", "can"])
+@pytest.mark.parametrize("what", READS)
+def test_a_client_that_reads_badly_leaves_the_space_unknown(tmp_path: Path, what: str, command: str) -> None:
+    """Listing uploads and asking for deals: no state comes of it, least of all `absent` or `lost`."""
+    body, error, said = READS[what]
+    if command == "can" and what in ("wrong types", "a root that is a number"):
+        said = "answered with"
+    where = fake(tmp_path, body)
+    program = tmp_path / "storacha"
+    listing = body if command == "ls" else f"print({LISTED!r})"
+    program.write_text(program.read_text().replace('"ls":\n    pass', f'"ls":\n    {listing}'))
+    assert where._client is not None
+    where._client._short = 2.0 if what.startswith("hangs") else 60.0
+    expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CUT))]
+    try:
+        if (command, error) == ("can", Denied):  # what is there can be said, and the run says what cannot
+            inventory = where.observe(expected, Check.QUICK, "", QUIET)
+            assert inventory.observations[DAG.layout.root].deals == ()
+            assert "filecoin/info is refused" in inventory.notes[0]
+            return
+        with pytest.raises(error, match=said):
+            where.observe(expected, Check.QUICK, "", QUIET)
+    finally:
+        where.close()
+
+
 def test_a_proof_for_another_space_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(Denied, match="the delegation is for did:key:zOther"):
         publish(fake(tmp_path, READ, space="did:key:zOther"))
