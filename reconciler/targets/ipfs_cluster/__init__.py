@@ -31,14 +31,17 @@ def open_target(
     """
     from reconciler.net.client import HttpClient
     from reconciler.targets import kubo
-    from reconciler.targets.ipfs_cluster.nodes import Nodes
+    from reconciler.targets.ipfs_cluster.nodes import Nodes, owned_through
     from reconciler.targets.ipfs_cluster.options import read_options
-    from reconciler.targets.ipfs_cluster.rest import is_considered_no
+    from reconciler.targets.ipfs_cluster.rest import ClusterRest, is_considered_no
     from reconciler.targets.ipfs_cluster.target import ClusterTarget
 
     options = read_options(spec, environ)
     http = HttpClient(
         options.api, name=spec.name, auth=options.auth, budget=terms.retries, rejects=is_considered_no
     )
-    nodes = [kubo.open_target(node, root=root, environ=environ, terms=terms) for node in options.nodes]
+    owns = owned_through(ClusterRest(http))
+    nodes = [
+        kubo.open_target(node, root=root, environ=environ, terms=terms, owns=owns) for node in options.nodes
+    ]
     return ClusterTarget(spec.name, http, options, Nodes(nodes))

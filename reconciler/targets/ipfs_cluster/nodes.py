@@ -16,6 +16,8 @@ from reconciler.errors import PeerError
 from reconciler.progress import Progress
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Check, Expected, Observation, State, Target
+from reconciler.targets.ipfs_cluster.rest import ClusterRest
+from reconciler.targets.kubo.heal import Owns
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,16 @@ class Healed:
     bytes_sent: int = 0
     blocks_sent: int = 0
     complaints: tuple[str, ...] = ()
+
+
+def owned_through(rest: ClusterRest) -> Owns:
+    """A node's pins are ours when the cluster's pins on the same roots are."""
+
+    def owns(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the cluster's own name for it
+        entry = rest.entry(root)
+        return entry is not None and entry.label.startswith(mark)
+
+    return owns
 
 
 class Nodes:

@@ -18,6 +18,7 @@ from reconciler.index.model import TargetSpec
 from reconciler.targets.interface import RunTerms
 
 if TYPE_CHECKING:
+    from reconciler.targets.kubo.heal import Owns
     from reconciler.targets.kubo.target import KuboTarget
 
 
@@ -27,12 +28,15 @@ def open_target(
     root: Path,  # noqa: ARG001  nothing of a node lies in the repository
     environ: Mapping[str, str],
     terms: RunTerms = RunTerms(),
+    owns: Owns | None = None,
 ) -> KuboTarget:
     """The node that `spec` names; no request is made yet.
 
-    Raises InvalidIndex (an option does not hold) and UsageError (an environment variable).
+    `owns` tells which pins are ours where their names do not. Raises InvalidIndex (an option does not hold)
+    and UsageError (an environment variable).
     """
     from reconciler.net.client import HttpClient
+    from reconciler.targets.kubo.heal import named_so
     from reconciler.targets.kubo.options import read_options
     from reconciler.targets.kubo.rpc import is_considered_no
     from reconciler.targets.kubo.target import KuboTarget
@@ -42,5 +46,9 @@ def open_target(
         options.api, name=spec.name, auth=options.auth, budget=terms.retries, rejects=is_considered_no
     )
     return KuboTarget(
-        spec.name, http, pin_seconds=options.pin_seconds, allow_unpin_repair=terms.allow_unpin_repair
+        spec.name,
+        http,
+        pin_seconds=options.pin_seconds,
+        allow_unpin_repair=terms.allow_unpin_repair,
+        owns=owns or named_so,
     )

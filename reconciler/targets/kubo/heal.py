@@ -4,13 +4,15 @@ Kubo writes no block that it believes to have, so the bad one has to go first, a
 that is pinned. Where only pins of ours keep it, they are taken away for that moment, and come back as soon as
 the DAG under them was proven complete. That is a moment without protection from garbage collection, so it
 needs the user's word; blocks under other people's pins are left to the node's own `ipfs repo verify --drop`.
+Which pins are ours, their names tell; behind a cluster, which has its own names for them, the cluster does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
@@ -29,6 +31,14 @@ _CHECK_FAILED = "pin check failed"
 _VIA = re.compile(r"pinned via (\S+)")
 
 
+Owns: TypeAlias = Callable[[Cid, str, str], bool]  #: a pin's root and name, our mark: whether it is ours
+
+
+def named_so(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  one way to tell; a cluster has another
+    """Whether the name of a pin begins with our mark."""
+    return name.startswith(mark)
+
+
 @dataclass(frozen=True, slots=True)
 class Healer:
     """Replaces damaged blocks. `may_unpin` is the user's word that our pins may be away for a moment."""
@@ -37,6 +47,7 @@ class Healer:
     prober: Prober
     may_unpin: bool
     pin_seconds: int
+    owns: Owns = named_so
 
     def replace(self, dag: Dag, wrong: Collection[int], label: str, progress: Progress) -> Sent:
         """Remove the blocks at the positions `wrong`, send them anew, and read them back.
@@ -94,11 +105,12 @@ class Healer:
 
     def _unpin(self, keeper: Cid, label: str, away: dict[Cid, str], damaged: int) -> None:
         name = self.rpc.pin_name(keeper)
-        if name is None or not name.startswith(mark_of(label)):
+        if name is None or not self.owns(keeper, name, mark_of(label)):
             raise self._not_ours(str(keeper))
         if not self.may_unpin:
+            pin = repr(name) if name else keeper
             raise SafetyRefusal(
-                f"{self.rpc.name}: {damaged} damaged blocks can be replaced only while {name!r} is unpinned",
+                f"{self.rpc.name}: {damaged} damaged blocks can be replaced only while {pin} is unpinned",
                 hint=f"run again with {FLAG}; its blocks are not protected from garbage collection meanwhile",
             )
         away[keeper] = name

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import DataError
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
 from reconciler.targets.kubo import wedge
 from reconciler.targets.kubo.dag import NotGoodThere, layout_there
-from reconciler.targets.kubo.heal import FLAG
+from reconciler.targets.kubo.heal import FLAG, Owns
 from reconciler.targets.kubo.probe import Findings, Prober
 from reconciler.targets.kubo.rpc import KuboRpc
 
@@ -30,6 +31,7 @@ class _Look:
     check: Check
     mark: str
     may_unpin: bool
+    owns: Owns
     random: Random
     progress: Progress
     asked: int
@@ -44,6 +46,7 @@ def observe(
     mark: str,
     *,
     may_unpin: bool,
+    owns: Owns,
     random: Random,
     progress: Progress,
 ) -> Inventory:
@@ -59,6 +62,7 @@ def observe(
         check,
         mark,
         may_unpin,
+        owns,
         random,
         progress,
         asked=max(1, _LOOKED_AT // share),
@@ -84,7 +88,7 @@ def _one(look: _Look, item: Expected, name: str | None) -> Observation:
         layout = item.layout or layout_there(look.rpc, item.root)
     except NotGoodThere as error:
         detail = f"an inner node is {'damaged' if error.damaged else 'missing'}"
-        needs = _needs(look, name, damaged=error.damaged)
+        needs = _needs(look, item.root, name, damaged=error.damaged)
         return Observation(item.root, State.PARTIAL, labels, (error.cid,), "inner nodes", detail, needs)
     except DataError as error:
         return Observation(item.root, State.PARTIAL, labels, (), "inner nodes", error.message)
@@ -101,7 +105,7 @@ def _one(look: _Look, item: Expected, name: str | None) -> Observation:
         damaged=tuple(layout.cid(position) for position in findings.bad),
         checked=checked,
         detail=findings.words(),
-        needs=_needs(look, name, damaged=bool(findings.wrong)),
+        needs=_needs(look, item.root, name, damaged=bool(findings.wrong)),
     )
 
 
@@ -124,10 +128,10 @@ def _sample(look: _Look, layout: DagLayout, title: str) -> tuple[Findings, str]:
     return findings, f"{seen}, {len(asked)} leaves looked for"
 
 
-def _needs(look: _Look, name: str, *, damaged: bool) -> str:
+def _needs(look: _Look, root: Cid, name: str, *, damaged: bool) -> str:
     """What a repair needs: nothing for missing blocks, for damaged ones a moment without our pin."""
     if not damaged:
         return ""
-    if not name.startswith(look.mark):
+    if not look.owns(root, name, look.mark):
         return "the pin is not ours: run `ipfs repo verify --drop` on the node, then this again"
     return "" if look.may_unpin else FLAG

@@ -23,7 +23,7 @@ from reconciler.targets.interface import (
 )
 from reconciler.targets.kubo import diagnose
 from reconciler.targets.kubo.dag import KuboBlocks, KuboDag
-from reconciler.targets.kubo.heal import Healer
+from reconciler.targets.kubo.heal import Healer, Owns, named_so
 from reconciler.targets.kubo.observe import observe
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.publish import Publisher, check_label, foreign
@@ -36,7 +36,8 @@ class KuboTarget:
     """A Kubo daemon behind `http`, which must have been made with `rpc.is_considered_no`.
 
     `pin_seconds` is the longest that one pin may take. `allow_unpin_repair` is the user's word that our pins
-    may be away for the moment in which damaged blocks are replaced. `random` chooses the leaves of a sample.
+    may be away for the moment in which damaged blocks are replaced, and `owns` tells which those are.
+    `random` chooses the leaves of a sample.
     """
 
     kind = "kubo"
@@ -49,6 +50,7 @@ class KuboTarget:
         *,
         pin_seconds: int = 120,
         allow_unpin_repair: bool = False,
+        owns: Owns = named_so,
         random: Random | None = None,
     ) -> None:
         self.name = name
@@ -57,9 +59,10 @@ class KuboTarget:
         http.on_retry = self._note
         self._rpc = KuboRpc(http)
         self._prober = Prober(self._rpc)
-        healer = Healer(self._rpc, self._prober, allow_unpin_repair, pin_seconds)
+        healer = Healer(self._rpc, self._prober, allow_unpin_repair, pin_seconds, owns)
         self._publisher = Publisher(self._rpc, self._prober, healer, pin_seconds)
         self._allow_unpin_repair = allow_unpin_repair
+        self._owns = owns
         self._random = random or Random()  # noqa: S311  a sample, not a secret
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
@@ -72,6 +75,7 @@ class KuboTarget:
             check,
             mark,
             may_unpin=self._allow_unpin_repair,
+            owns=self._owns,
             random=self._random,
             progress=progress,
         )

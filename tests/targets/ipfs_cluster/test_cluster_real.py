@@ -17,13 +17,13 @@ import pytest
 from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import Where
+from reconciler.errors import SafetyRefusal, Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.client import HttpClient
 from reconciler.net.outcomes import Denied
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
-from reconciler.targets.interface import Check, Expected, Inventory, Observation, State, Target
+from reconciler.targets.interface import Check, Expected, Inventory, Observation, RunTerms, State, Target
 from reconciler.targets.ipfs_cluster.judge import Rules
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
 from reconciler.targets.kubo.rpc import is_considered_no
@@ -44,7 +44,15 @@ def node_of(peer: ClusterPeer) -> KuboTarget:
     return KuboTarget(f"kubo of {peer.name}", http, random=Random(7))
 
 
-def look(target: ClusterTarget, root: Cid, check: Check = Check.QUICK) -> tuple[Observation, Inventory]:
+def configured(peer: ClusterPeer, *, allow_unpin_repair: bool = False) -> Target:
+    """The cluster with its node, as an entry of targets.yaml has it."""
+    options = {"api": peer.rest, "nodes": [{"api": peer.node.url}]}
+    spec = TargetSpec("c", "ipfs-cluster", options, Where("t"))
+    terms = RunTerms(allow_unpin_repair=allow_unpin_repair)
+    return open_target(spec, root=Path(), environ={}, terms=terms)
+
+
+def look(target: Target, root: Cid, check: Check = Check.QUICK) -> tuple[Observation, Inventory]:
     inventory = target.observe([Expected(root, (LABEL,))], check, MARK, QUIET)
     return inventory.observations[root], inventory
 
@@ -100,27 +108,59 @@ def test_a_pin_removed_behind_the_clusters_back_is_recovered(one_peer: ClusterPe
         target.unpin(root, LABEL)
 
 
-def test_a_damaged_leaf_is_seen_only_through_the_node_and_heals_after_a_drop(one_peer: ClusterPeer) -> None:
+def test_a_damaged_leaf_is_seen_only_through_the_node_and_replaced_on_the_users_word(
+    one_peer: ClusterPeer,
+) -> None:
+    """The pin is the cluster's, under the cluster's own name for it, and comes back just so."""
     dag = bundle(f"rot {os.getpid()}")
     root, leaf = dag.layout.root, leaves(dag)[5]
     with (
         closing(cluster_target(one_peer.rest)) as blind,
-        closing(cluster_target(one_peer.rest, node_of(one_peer))) as target,
+        closing(configured(one_peer)) as target,
+        closing(configured(one_peer, allow_unpin_repair=True)) as allowed,
     ):
         target.publish(dag, LABEL, QUIET)
-        file = one_peer.node.block_file(leaf)
-        file.chmod(0o644)
-        file.write_bytes(b"rotten".ljust(file.stat().st_size, b"!"))
+        pins = one_peer.node.pins()
+        rot(one_peer, leaf)
         assert look(blind, root, Check.FULL)[0].state is State.HELD
         seen, _ = look(target, root, Check.FULL)
         assert (seen.state, seen.damaged) == (State.PARTIAL, (leaf,))
-        assert "ipfs repo verify --drop" in seen.needs
-        one_peer.node.run("repo", "verify", "--drop")
-        delivery = target.repair(dag, (leaf,), LABEL, QUIET)
+        assert seen.needs == "--allow-unpin-repair"
+        with pytest.raises(SafetyRefusal, match="only while"):
+            target.repair(dag, (leaf,), LABEL, QUIET)
+        assert one_peer.node.pins() == pins
+        assert not look(allowed, root, Check.FULL)[0].needs
+        delivery = allowed.repair(dag, (leaf,), LABEL, QUIET)
         assert delivery.state is State.HELD
-        assert delivery.bytes_sent < dag.layout.size
+        assert delivery.blocks_sent == 1
         assert look(target, root, Check.FULL)[0].state is State.HELD
+        assert one_peer.node.pins() == pins
         target.unpin(root, LABEL)
+
+
+def test_a_damaged_leaf_under_a_foreign_pin_is_left_to_the_node(one_peer: ClusterPeer) -> None:
+    dag = bundle(f"foreign rot {os.getpid()}")
+    root, leaf = dag.layout.root, leaves(dag)[5]
+    theirs = "reconciler/others/m@1.0.0"
+    with closing(configured(one_peer, allow_unpin_repair=True)) as target:
+        target.publish(dag, theirs, QUIET)
+        rot(one_peer, leaf)
+        seen, _ = look(target, root, Check.FULL)
+        assert seen.state is State.PARTIAL
+        assert "ipfs repo verify --drop" in seen.needs
+        target.repair(dag, (leaf,), LABEL, QUIET)
+        assert str(root) in one_peer.node.pins()
+        assert look(target, root, Check.FULL)[0].state is State.PARTIAL
+        one_peer.node.run("repo", "verify", "--drop")
+        target.repair(dag, (leaf,), LABEL, QUIET)
+        assert look(target, root, Check.FULL)[0].state is State.HELD
+        target.unpin(root, theirs)
+
+
+def rot(peer: ClusterPeer, leaf: Cid) -> None:
+    file = peer.node.block_file(leaf)
+    file.chmod(0o644)
+    file.write_bytes(b"rotten".ljust(file.stat().st_size, b"!"))
 
 
 def test_a_cut_upload_leaves_no_pin(one_peer: ClusterPeer) -> None:
