@@ -87,7 +87,7 @@ class Deliverer:
             self._rest.recover(root)
             verdict = self._wait(root, label)
         if verdict.state is State.PARTIAL and verdict.lost:
-            healed = _plus(healed, self._put(dag, label, progress))
+            healed = _plus(healed, self._add(dag, label, None, progress))
             self._rest.recover(root)
             verdict = self._wait(root, label)
         if verdict.state is State.PARTIAL:
@@ -153,24 +153,39 @@ class Deliverer:
         return self._rest.http.name
 
     def _send(self, dag: Dag, label: str, progress: Progress) -> Delivery:
-        """Send everything and pin it, through a peer that is then one of its holders."""
-        root, layout = dag.layout.root, dag.layout
-        self._spread_empty(layout, progress)
-        added = self._rest.add(_upload(dag, f"{self._name}: {label}", progress), self._options(label, None))
-        if added.cid != str(root) or added.size != layout.size:
+        """Send what is lacking and pin it, through a peer that is then one of its holders."""
+        self._spread_empty(dag.layout, progress)
+        try:
+            sent = self._add(dag, label, self._options(label, None), progress)
+        except Stalled:
             # Pinning what is not all there hangs, and a hanging pin blocks the garbage collection of its
             # Kubo.
-            self._rest.unpin(root)
-            raise self._short(added.size, layout.size)
-        return _with(self._settle(root, label), Healed(layout.size, len(layout)))
+            self._rest.unpin(dag.layout.root)
+            raise
+        return _with(self._settle(dag.layout.root, label), sent)
 
-    def _put(self, dag: Dag, label: str, progress: Progress) -> Healed:
-        """Send everything without touching any pin."""
+    def _add(self, dag: Dag, title: str, options: PinOptions | None, progress: Progress) -> Healed:
+        """Send what the Kubo behind this peer lacks, or everything where that is not known. Without `options`
+        no pin is touched.
+        """
         layout = dag.layout
-        added = self._rest.add(_upload(dag, f"{self._name}: {label}", progress), None)
-        if added.size != layout.size:
-            raise self._short(added.size, layout.size)
-        return Healed(layout.size, len(layout))
+        positions = self._lacking(layout, progress)
+        size = sum(layout.block_size(position) for position in positions)
+        added = self._rest.add(_upload(dag, positions, f"{self._name}: {title}", progress), options)
+        if added.size != size or (options is not None and added.cid != str(layout.root)):
+            raise Stalled(
+                self._name,
+                f"took in {added.size} bytes of blocks where {size} were sent",
+                hint="look for a proxy in between that changes or cuts request bodies",
+            )
+        return Healed(size, len(positions))
+
+    def _lacking(self, layout: DagLayout, progress: Progress) -> Sequence[int]:
+        if not len(self._nodes):
+            return range(len(layout))
+        lacking = self._nodes.lacking(self._rest.own().ipfs, layout, progress)
+        tree = layout.tree_positions() or [0]  # few, and the root among them, which the pin is for
+        return sorted({*tree, *lacking})
 
     def _spread_empty(self, layout: DagLayout, progress: Progress) -> None:
         """Give every peer the block of no bytes that an empty file is: bitswap never brings it.
@@ -187,19 +202,12 @@ class Deliverer:
         except PeerError as error:
             progress.note(f"{error.message}; its peers may have to wait for an empty file")
 
-    def _short(self, got: int, sent: int) -> Stalled:
-        return Stalled(
-            self._name,
-            f"took in {got} bytes of blocks where {sent} were sent",
-            hint="look for a proxy in between that changes or cuts request bodies",
-        )
-
     def _beside(self, entry: Entry, dag: Dag, progress: Progress) -> Delivery:
         """Complete the blocks under somebody else's pin, and leave that pin alone."""
         verdict = self._verdict(entry, ours=False)
         sent = Healed()
         if verdict.lost or verdict.stuck:
-            sent = self._put(dag, entry.label or str(entry.cid), progress)
+            sent = self._add(dag, entry.label or str(entry.cid), None, progress)
             verdict = self._verdict(entry, ours=False)
         words = "; ".join(part for part in (_FOREIGN, verdict.detail) if part)
         return _with(Delivery(verdict.state, detail=words), sent)
@@ -240,12 +248,12 @@ def _ours(entry: Entry, label: str) -> bool:
     return entry.label.startswith(mark_of(label))
 
 
-def _upload(dag: Dag, title: str, progress: Progress) -> Upload:
-    size = dag.layout.car_size
+def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) -> Upload:
+    size = car.partial_size(dag.layout, positions)
 
     def pieces() -> Iterator[bytes]:
         with progress.task(title, size) as task:
-            for piece in car.stream(dag):
+            for piece in car.partial(dag, positions):
                 yield piece
                 task.advance(len(piece))
 

@@ -7,11 +7,12 @@ its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag
+from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import PeerError
 from reconciler.progress import Progress
 from reconciler.targets.healing import gather
@@ -35,6 +36,17 @@ class Healed:
     bytes_sent: int = 0
     blocks_sent: int = 0
     complaints: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class LooksForBlocks(Protocol):
+    """A node that tells which blocks it lacks."""
+
+    def peer_id(self) -> str:
+        """Who it is in the swarm. Raises PeerError."""
+
+    def lacking(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
+        """Positions of `layout`. Raises PeerError."""
 
 
 def owned_through(rest: ClusterRest) -> Owns:
@@ -95,6 +107,16 @@ class Nodes:
             if delivery.state is not State.HELD:
                 complaints.append(f"{node.name} is still {delivery.state}: {delivery.detail}")
         return Healed(sent, blocks, tuple(complaints))
+
+    def lacking(self, peer_id: str, layout: DagLayout, progress: Progress) -> Iterable[int]:
+        """The positions of blocks that the node `peer_id` lacks: all, where nobody here can tell."""
+        for node in self._targets:
+            try:
+                if isinstance(node, LooksForBlocks) and node.peer_id() == peer_id:
+                    return node.lacking(layout, progress)
+            except PeerError:
+                continue
+        return range(len(layout))
 
     def dag(self, root: Cid) -> Dag:
         """The DAG as the nodes serve it together. Raises BlockUnavailable or PeerError when they cannot."""

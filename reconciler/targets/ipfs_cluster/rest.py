@@ -101,6 +101,10 @@ class ClusterRest:
         """The peers that are there, as this one sees it. One that died is missing after two of its pings."""
         return tuple(wire.read_peer(self._name, line) for line in self._list("peers"))
 
+    def own(self) -> wire.Peer:
+        """The peer that answers here."""
+        return wire.read_peer(self._name, self.http.request("GET", "id", repeatable=True).json())
+
     def alerts(self) -> tuple[wire.Alert, ...]:
         """Peers that stopped reporting since this one started; also those that are back."""
         try:

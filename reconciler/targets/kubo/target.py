@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag
+from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailable, PeerError, SafetyRefusal
 from reconciler.net.client import HttpClient
 from reconciler.progress import QUIET, Progress
@@ -138,6 +138,14 @@ class KuboTarget:
         if self._rpc.pin_name(root) is None and self._rpc.block_size(root) is None:
             raise BlockUnavailable(f"{root} is not on {self.name}")
         return KuboBlocks(self._rpc)
+
+    def peer_id(self) -> str:
+        """Who the node is in the swarm."""
+        return self._rpc.identity().peer_id
+
+    def lacking(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
+        """The positions of blocks that the node does not have, as far as their sizes tell."""
+        return self._publisher.look(layout, progress, self.name).missing
 
     def origins(self) -> tuple[str, ...]:
         """The node's swarm addresses; none while it is offline."""

@@ -17,7 +17,7 @@ import pytest
 from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import SafetyRefusal, Where
+from reconciler.errors import BlockUnavailable, SafetyRefusal, Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.client import HttpClient
 from reconciler.net.outcomes import Denied
@@ -30,7 +30,7 @@ from reconciler.targets.kubo.rpc import is_considered_no
 from reconciler.targets.kubo.target import KuboTarget
 from reconciler.targets.open import open_target
 from tests.support.peers_cluster import ClusterPeer, call, cluster, missing_programs, wait_until
-from tests.support.shapes import Without, bundle
+from tests.support.shapes import Builder, Without, bundle
 from tests.targets.ipfs_cluster.targets import cluster_target
 
 pytestmark = pytest.mark.ipfs_cluster
@@ -169,6 +169,27 @@ def test_a_cut_upload_leaves_no_pin(one_peer: ClusterPeer) -> None:
         with pytest.raises(Exception, match="is lost"):
             target.publish(Without(dag, [len(dag.layout) - 1]), LABEL, QUIET)
         assert state(target, dag.layout.root) is State.ABSENT
+
+
+def test_an_interrupted_publish_sends_only_the_rest(one_peer: ClusterPeer) -> None:
+    """The Kubo behind the peer keeps what came before the cut, and is asked for it."""
+    build = Builder(f"resumed {os.getpid()}")
+    dag = build.dag(build.file("weights", 40, 1 << 20))
+    with closing(cluster_target(one_peer.rest, node_of(one_peer))) as target:
+        with pytest.raises(BlockUnavailable):
+            target.publish(Without(dag, [30]), LABEL, QUIET)
+        assert state(target, dag.layout.root) is State.ABSENT
+        wait_until("what came before the cut to be stored", lambda: blocks_there(one_peer, dag) > 0, 10)
+        there = blocks_there(one_peer, dag)
+        delivery = target.publish(dag, LABEL, QUIET)
+        assert delivery.state is State.HELD
+        assert delivery.blocks_sent <= len(dag.layout) - there + len(dag.layout.tree_positions())
+        assert look(target, dag.layout.root, Check.FULL)[0].state is State.HELD
+        target.unpin(dag.layout.root, LABEL)
+
+
+def blocks_there(peer: ClusterPeer, dag: Dag) -> int:
+    return sum(peer.node.block_file(block.cid).exists() for block in dag.layout)
 
 
 PASSWORD = "canary-5up3r"
