@@ -21,19 +21,35 @@ from tests.targets.storacha.subjects import opened
 pytestmark = pytest.mark.storacha
 
 
+@pytest.fixture(scope="module")
+def home(service: StorachaService, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the client keeps its state, with the space in it already."""
+    made = tmp_path_factory.mktemp("home")
+    subprocess.run(
+        [service.cli, "space", "add", service.proof],
+        env=environ(service, made),
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    return made
+
+
+def environ(service: StorachaService, home: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home)} | service.environ
+
+
 def uploaded(service: StorachaService, home: Path, path: Path, *options: str) -> list[dict[str, object]]:
     """What the client prints when it stores the CAR at `path`."""
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home)} | service.environ
-    for arguments in (["space", "add", service.proof], ["up", "--car", "--json", "--verbose", *options]):
-        with path.open("rb") as file:
-            done = subprocess.run(
-                [service.cli, *arguments],
-                env=environ,
-                stdin=file,
-                capture_output=True,
-                check=True,
-                timeout=120,
-            )
+    with path.open("rb") as file:
+        done = subprocess.run(
+            [service.cli, "up", "--car", "--json", "--verbose", *options],
+            env=environ(service, home),
+            stdin=file,
+            capture_output=True,
+            check=True,
+            timeout=120,
+        )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -46,32 +62,34 @@ def predicted(dag: MemoryDag, cut: Cut) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_one_car_is_stored_as_it_is(service: StorachaService, tmp_path: Path, shape: str) -> None:
+def test_one_car_is_stored_as_it_is(service: StorachaService, home: Path, tmp_path: Path, shape: str) -> None:
     """Through its standard input, so that no file of ours is needed; and the service has those very bytes."""
     dag = SHAPES[shape]("peer")
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
-    said = uploaded(service, tmp_path, tmp_path / "one.car")
+    said = uploaded(service, home, tmp_path / "one.car")
     cut = Cut(133_169_152, Naming.LAST)
     assert said == predicted(dag, cut)
     assert service.blob(shard_pieces(dag, cut).shards[0].cid) == (tmp_path / "one.car").read_bytes()
 
 
-def test_several_cars_are_cut_where_we_cut(service: StorachaService, tmp_path: Path) -> None:
+def test_several_cars_are_cut_where_we_cut(service: StorachaService, home: Path, tmp_path: Path) -> None:
     dag = large_file("peer, in several")
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
-    said = uploaded(service, tmp_path, tmp_path / "one.car", "--shard-size", "60000")
+    said = uploaded(service, home, tmp_path / "one.car", "--shard-size", "60000")
     assert len(said) == 4
     assert said == predicted(dag, Cut(60_000, Naming.LAST))
 
 
-def test_a_car_that_breaks_off_within_a_block_is_not_stored(service: StorachaService, tmp_path: Path) -> None:
+def test_a_car_that_breaks_off_within_a_block_is_not_stored(
+    service: StorachaService, home: Path, tmp_path: Path
+) -> None:
     """What the client gets of a run that is killed: it lists nothing then."""
     dag = large_file("peer, broken off")
     whole = b"".join(car.stream(dag))
     for missing in (1, 40, len(whole) // 2):
         (tmp_path / "one.car").write_bytes(whole[:-missing])
         with pytest.raises(subprocess.CalledProcessError):
-            uploaded(service, tmp_path, tmp_path / "one.car")
+            uploaded(service, home, tmp_path / "one.car")
     with opened(service) as target:
         assert dag.layout.root not in target._reads.uploads()
 
@@ -104,7 +122,9 @@ EDGES = [127 << power for power in range(20)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", sorted({edge + by for edge in EDGES for by in (-1, 0, 1)}))
-def test_around_every_edge_of_the_padding(service: StorachaService, tmp_path: Path, size: int) -> None:
+def test_around_every_edge_of_the_padding(
+    service: StorachaService, home: Path, tmp_path: Path, size: int
+) -> None:
     dag = leaf(size) if size < 1 << 20 else file(size)
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
-    assert uploaded(service, tmp_path, tmp_path / "one.car") == predicted(dag, Cut(133_169_152, Naming.LAST))
+    assert uploaded(service, home, tmp_path / "one.car") == predicted(dag, Cut(133_169_152, Naming.LAST))
