@@ -219,10 +219,10 @@ def test_a_small_dag_of_a_billion_paths_ends_quickly():
     for _ in range(9):  # ten blocks, 10**9 files
         cid = forge.directory(*((b"%d" % i, cid) for i in range(10)))
 
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(DataError, match="more than 1048576 files"):
         forge.walk(cid)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert forge.reads == 9
 
 

@@ -111,7 +111,7 @@ def test_an_unquoted_scalar_counts_as_text_only_if_other_readers_agree(text: str
 )
 def test_repetition_takes_linear_time(piece: str) -> None:
     text = "x: " + piece * 50_000
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InvalidIndex):
         parse(text + "\n]", "x")
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1

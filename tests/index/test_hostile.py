@@ -18,10 +18,10 @@ CASES = [line.split("\t") for line in (HOSTILE / "expected.tsv").read_text("utf-
 @pytest.mark.parametrize(("file", "code", "line", "contains"), CASES, ids=[case[0] for case in CASES])
 def test_hostile_file_gives_one_error_with_its_line(file: str, code: str, line: str, contains: str) -> None:
     path = HOSTILE / file
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InvalidIndex) as caught:
         load_targets(path, name=file) if file.startswith("targets/") else load_index(path, name=file)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
     error = caught.value
     assert error.exit_code == int(code)
     assert contains in f"{error.message}; {error.hint}"

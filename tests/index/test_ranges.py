@@ -183,10 +183,10 @@ def test_what_is_no_range_is_refused(text: str) -> None:
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     """Also at the limit of the length; beyond it, nothing is parsed at all."""
     for length in (MAX_LENGTH, 1_000_000):
-        begin = time.perf_counter()
+        begin = time.process_time()
         with contextlib.suppress(UsageError):
             parse_range((piece * length)[:length])
-        assert time.perf_counter() - begin < 0.2
+        assert time.process_time() - begin < 0.2
 
 
 @given(st.text(alphabet="0123456789.xX*^~<>=|-, vab+", max_size=40))

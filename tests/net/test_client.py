@@ -150,7 +150,7 @@ def test_another_peers_outcome_inside_an_upload_is_not_tried_again_here(peer: Ht
     assert made == [1]
 
 
-@pytest.mark.parametrize("hold", [0.0, 3.0], ids=["hangs up", "holds the line"])
+@pytest.mark.parametrize("hold", [0.0, 30.0], ids=["hangs up", "holds the line"])
 def test_an_answer_given_while_we_still_send_is_read(hold: float) -> None:
     said = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno access"
     upload = Upload(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
@@ -158,7 +158,7 @@ def test_an_answer_given_while_we_still_send_is_read(hold: float) -> None:
         started = time.monotonic()
         with pytest.raises(Denied, match="no access"):
             client(url).request("POST", "/up", content=upload, repeatable=False)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 20
 
 
 def test_a_200_before_all_was_sent_is_no_success() -> None:
@@ -182,7 +182,7 @@ def test_a_dripping_peer_is_left_when_the_whole_took_too_long(part: str, proxy: 
     started = time.monotonic()
     with pytest.raises(Transient, match="took too long altogether"):
         client(proxy.url, timeouts=Timeouts(silence=10, total=0.8)).request("GET", "/", repeatable=True)
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 5
 
 
 def test_an_endless_body_is_cut_at_the_limit(proxy: FaultProxy) -> None:
@@ -397,7 +397,7 @@ def test_a_request_inside_a_streams_reading_does_not_lengthen_it(peer: HttpPeer,
         assert client(peer.url, timeouts=unhurried).request("POST", "/", repeatable=True).status == 200
         with pytest.raises(Transient, match="took too long"):
             list(answer.pieces(100))
-    assert 0.5 < time.monotonic() - started < 3
+    assert 0.5 < time.monotonic() - started < 15
 
 
 def test_proxies_of_the_environment_are_not_asked_for_this_machine(

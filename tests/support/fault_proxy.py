@@ -108,6 +108,9 @@ FAULTS: dict[str, Fault] = {
     "redirect": Answer(307, (("Location", "http://192.0.2.1/elsewhere"),)),
 }
 
+#: those that only a time limit ends; all others are told at once, whatever the limits are
+SLOW = frozenset(name for name, fault in FAULTS.items() if isinstance(fault, Stall | Drip | Endless))
+
 
 @dataclass
 class _Armed:

@@ -16,7 +16,7 @@ from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.ipfs_cluster.deliver import Patience
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
 from tests.support.fake_cluster import FakeCluster, fake_cluster
-from tests.support.fault_proxy import FAULTS, FaultProxy
+from tests.support.fault_proxy import FAULTS, SLOW, FaultProxy
 from tests.support.shapes import bundle
 from tests.targets.ipfs_cluster.targets import cluster_target
 
@@ -27,11 +27,15 @@ ATTEMPTS = 3
 
 @dataclass
 class Scene:
-    """A cluster behind a proxy that breaks calls, and a second look at it past the proxy."""
+    """A cluster behind a proxy that breaks calls, and a second look at it past the proxy.
+
+    `target` has time for a busy machine, `hasty` soon leaves a cluster that is silent.
+    """
 
     fake: FakeCluster
     proxy: FaultProxy
     target: ClusterTarget
+    hasty: ClusterTarget
     direct: ClusterTarget
     dag: Dag
 
@@ -48,13 +52,14 @@ def look(target: ClusterTarget, dag: Dag) -> State:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Scene]:
     with fake_cluster("peer1", "peer2") as fake, FaultProxy("127.0.0.1", port_of(fake.url)) as proxy:
-        limits = Timeouts(connect=1, silence=0.15, total=0.6)
         patience = Patience(pending=0.3, bad=0.1, pause=0.01)
-        target = cluster_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, patience=patience)
+        target = cluster_target(proxy.url, attempts=ATTEMPTS, patience=patience)
+        limits = Timeouts(connect=5, silence=0.2, total=0.7)
+        hasty = cluster_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, patience=patience)
         direct = cluster_target(fake.url)
-        yield Scene(fake, proxy, target, direct, bundle("faults"))
-        target.close()
-        direct.close()
+        yield Scene(fake, proxy, target, hasty, direct, bundle("faults"))
+        for each in (target, hasty, direct):
+            each.close()
 
 
 @pytest.fixture
@@ -92,6 +97,7 @@ def test_a_fault_that_passes_leaves_the_truth_behind(
     scene: Scene, fault: str, work: str, path: str, skip: int
 ) -> None:
     root = scene.dag.layout.root
+    target = scene.hasty if fault in SLOW else scene.target
     if work != "publish":
         scene.direct.publish(scene.dag, LABEL, QUIET)
     if work == "repair":
@@ -99,14 +105,14 @@ def test_a_fault_that_passes_leaves_the_truth_behind(
     scene.proxy.arm(FAULTS[fault], path=path, times=1, skip=skip)
     try:
         if work == "observe":
-            assert look(scene.target, scene.dag) is State.HELD
+            assert look(target, scene.dag) is State.HELD
         elif work == "publish":
-            delivery = scene.target.publish(scene.dag, LABEL, QUIET)
+            delivery = target.publish(scene.dag, LABEL, QUIET)
             assert delivery.state in (State.HELD, State.PENDING)
         elif work == "repair":
-            assert scene.target.repair(scene.dag, (), LABEL, QUIET).state is State.HELD
+            assert target.repair(scene.dag, (), LABEL, QUIET).state is State.HELD
         else:
-            scene.target.unpin(root, LABEL)
+            target.unpin(root, LABEL)
             assert scene.truth() is State.ABSENT
     except PeerError as error:
         assert "\n" not in error.message
@@ -126,6 +132,7 @@ def test_a_fault_that_passes_leaves_the_truth_behind(
 @pytest.mark.parametrize(("work", "path"), [("observe", "/pins"), ("publish", "/add")])
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("length-too-short", "drip")])
 def test_a_fault_that_stays_ends_within_the_budget(scene: Scene, fault: str, work: str, path: str) -> None:
+    target = scene.hasty if fault in SLOW else scene.target
     if work == "observe":
         scene.direct.publish(
             scene.dag, LABEL, QUIET
@@ -134,12 +141,12 @@ def test_a_fault_that_stays_ends_within_the_budget(scene: Scene, fault: str, wor
     begin = time.monotonic()
     with pytest.raises(PeerError) as caught:
         if work == "observe":
-            look(scene.target, scene.dag)
+            look(target, scene.dag)
         else:
-            scene.target.publish(scene.dag, LABEL, QUIET)
+            target.publish(scene.dag, LABEL, QUIET)
     assert "\n" not in caught.value.message
     assert 1 <= scene.proxy.hits <= (ATTEMPTS if work == "observe" else 2 * ATTEMPTS)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 60
     assert scene.truth() in (State.ABSENT, State.HELD)
 
 

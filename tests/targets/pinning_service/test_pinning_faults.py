@@ -15,7 +15,7 @@ from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.pinning_service.target import PinningServiceTarget
 from tests.support.fake_pinning_service import FakePinningService, fake_pinning_service
-from tests.support.fault_proxy import FAULTS, FaultProxy
+from tests.support.fault_proxy import FAULTS, SLOW, FaultProxy
 from tests.targets.pinning_service.targets import service_target
 
 MARK = "reconciler/i/"
@@ -26,11 +26,15 @@ ATTEMPTS = 3
 
 @dataclass
 class Stage:
-    """A service behind a proxy that breaks calls."""
+    """A service behind a proxy that breaks calls.
+
+    `target` has time for a busy machine, `hasty` soon leaves a service that is silent.
+    """
 
     fake: FakePinningService
     proxy: FaultProxy
     target: PinningServiceTarget
+    hasty: PinningServiceTarget
 
 
 def look(target: PinningServiceTarget) -> State:
@@ -40,10 +44,12 @@ def look(target: PinningServiceTarget) -> State:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with fake_pinning_service() as fake, FaultProxy("127.0.0.1", int(fake.url.rsplit(":", 1)[1])) as proxy:
-        limits = Timeouts(connect=1, silence=0.15, total=0.6)
-        target = service_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, poll=0.2)
-        yield Stage(fake, proxy, target)
-        target.close()
+        target = service_target(proxy.url, attempts=ATTEMPTS, poll=0.2)
+        limits = Timeouts(connect=5, silence=0.2, total=0.7)
+        hasty = service_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, poll=0.2)
+        yield Stage(fake, proxy, target, hasty)
+        for each in (target, hasty):
+            each.close()
 
 
 @pytest.fixture
@@ -62,17 +68,18 @@ ONCE = [("observe", 0), ("pin", 0), ("pin", 1), ("pin", 2), ("unpin", 0), ("unpi
 @pytest.mark.parametrize(("work", "skip"), ONCE)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_leaves_the_truth_behind(scene: Stage, fault: str, work: str, skip: int) -> None:
+    target = scene.hasty if fault in SLOW else scene.target
     if work != "pin":
         scene.fake.add(str(ROOT), LABEL)
     scene.proxy.arm(FAULTS[fault], times=1, skip=skip)
     try:
         if work == "observe":
-            assert look(scene.target) is State.HELD
+            assert look(target) is State.HELD
         elif work == "pin":
-            assert scene.target.pin(ROOT, LABEL, ()).state in (State.HELD, State.PENDING)
+            assert target.pin(ROOT, LABEL, ()).state in (State.HELD, State.PENDING)
             assert len(scene.fake.pins) == 1
         else:
-            scene.target.unpin(ROOT, LABEL)
+            target.unpin(ROOT, LABEL)
             assert scene.fake.pins == {}
     except PeerError as error:
         assert "\n" not in error.message
@@ -91,7 +98,7 @@ def test_a_fault_that_stays_ends_within_the_budget(scene: Stage, fault: str) -> 
     scene.proxy.arm(FAULTS[fault])
     begin = time.monotonic()
     with pytest.raises(PeerError) as caught:
-        look(scene.target)
+        look(scene.hasty if fault in SLOW else scene.target)
     assert "\n" not in caught.value.message
     assert 1 <= scene.proxy.hits <= ATTEMPTS
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
