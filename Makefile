@@ -18,10 +18,10 @@ run: $(VENV)/.run  ## the whole loop on the sample models, narrated, in a scratc
 	$(BIN)/python scripts/demo.py
 
 test: lint  ## lint, then every test that takes seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python scripts/run_tests.py -m "not slow"
 
 test-all: lint  ## lint, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python scripts/run_tests.py
 
 lint: $(VENV)/.dev  ## style, types, layers, and generated files
 	$(BIN)/ruff check .

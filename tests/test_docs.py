@@ -42,7 +42,10 @@ def run(command: Command, folder: Path, note: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES])
+SHOWING = [page for page in PAGES if any(block.not_run is None for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in SHOWING])
 def test_the_commands_of_a_page_do_what_it_shows(page: Path, scratch_clone: Path, tmp_path: Path) -> None:
     folder, note = scratch_clone, tmp_path / "folder"
     for block in blocks(page):
