@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.setenv("RECONCILE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_pauses() -> Iterator[None]:
+    """A client that nobody told how to try again does so without making the tests wait."""
+    from reconciler.net.retry import RetryPolicy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reconciler.net.client.RetryPolicy", partial(RetryPolicy, base=0.01))
         yield
 
 

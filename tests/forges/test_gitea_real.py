@@ -31,7 +31,7 @@ def server(tmp_path_factory) -> GiteaServer:
 
 def wait(done: Callable[[], object]) -> None:
     """Gitea takes notice of pushes, and finds out about conflicts, in the background."""
-    for _ in range(200):
+    for _ in range(1200):
         if done():
             return
         time.sleep(0.05)

@@ -75,7 +75,7 @@ def test_helia_gets_an_error_for_a_damaged_block(packages: Path, tmp_path: Path)
     with served(tmp_path, tmp_path / "store") as gateway:
         assert helia(packages, gateway, f"{dag.layout.root}/a.txt").stdout == b"sound"
         # Helia goes on asking until it is told to stop.
-        done = helia(packages, gateway, f"{dag.layout.root}/b.txt", seconds=4)
+        done = helia(packages, gateway, f"{dag.layout.root}/b.txt", seconds=2)
         assert (done.returncode, done.stdout) == (1, b"")
 
 
