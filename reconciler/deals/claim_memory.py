@@ -26,6 +26,7 @@ from reconciler.errors import DataError
 
 LASTS = timedelta(days=1)
 
+_MOST = 256 << 20  # bytes; 60,000 pieces
 _WRONG_SHAPE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
@@ -46,7 +47,8 @@ class ClaimMemory:
     def recall(self, now: datetime) -> dict[PieceCid, Remembered]:
         """Everything that was said less than LASTS before `now`; empty when the file does not hold."""
         try:
-            checksum, _, body = self._path.read_bytes().partition(b"\n")
+            with self._path.open("rb") as file:
+                checksum, _, body = file.read(_MOST).partition(b"\n")
             if hashlib.sha256(body).hexdigest().encode() != checksum:
                 return {}
             found = dict(_entries(json.loads(body)))

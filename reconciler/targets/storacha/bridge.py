@@ -5,7 +5,7 @@ Source: the specification w3-ucan-bridge. Uploading is not possible over it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.content.cid import Cid
@@ -58,7 +58,7 @@ class Bridge:
             cursor = following
         raise Stalled(self._http.name, "lists its uploads without an end")
 
-    def claims(self, pieces: Sequence[PieceCid]) -> dict[PieceCid, Claims]:
+    def claims(self, pieces: Sequence[PieceCid], done: Callable[[int], None]) -> dict[PieceCid, Claims]:
         """What the service says of each piece."""
         found: dict[PieceCid, Claims] = {}
         batches = [pieces[start : start + BATCH] for start in range(0, len(pieces), BATCH)]
@@ -66,6 +66,7 @@ class Bridge:
             try:
                 for some in threads.map(self._claims, batches):
                     found |= some
+                    done(len(some))
             finally:
                 threads.shutdown(cancel_futures=True)  # one that fails fails for all
         return found

@@ -8,9 +8,10 @@ enough, nothing is left to ask.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.chain import Inquiry
@@ -19,9 +20,10 @@ from reconciler.deals.claim_memory import ClaimMemory, Remembered, worth_keeping
 from reconciler.deals.configure import ChainAccess
 from reconciler.deals.interface import CheckedDeal, DealClaim, DealState
 from reconciler.deals.judge import Terms
+from reconciler.progress import Progress
 from reconciler.targets.interface import Expected
 from reconciler.targets.storacha.reads import Reads
-from reconciler.targets.storacha.wire import Refused
+from reconciler.targets.storacha.wire import Claims, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,16 @@ def read_deals(
     reads: Reads,
     access: ChainAccess,
     memory: ClaimMemory | None,
-    now: datetime,
+    progress: Progress,
+    *,
+    anew: bool,
 ) -> tuple[dict[PieceCid, tuple[CheckedDeal, ...]], tuple[str, ...]]:
     """The checked deals of each piece, and notes for a user. Raises Outcome when the service gives no answer.
 
-    `memory` is None where everything is to be asked anew, or nothing can be remembered. Without a chain to
-    ask, that a deal is there is the service's word, and it is asked for it each time.
+    `memory` is None where nothing can be remembered; with `anew` it is written, and not read. Without a chain
+    to ask, that a deal is there is the service's word, and it is asked for it each time.
     """
+    now = datetime.now(UTC)
     chain = None if access.rpc is None else Inquiry(access.rpc)
 
     def checked(claims: Mapping[PieceCid, Sequence[DealClaim]]) -> dict[PieceCid, tuple[CheckedDeal, ...]]:
@@ -73,28 +78,32 @@ def read_deals(
         return found
 
     known = memory.recall(now) if memory is not None and chain is not None else {}
-    recalled = checked({piece: known[piece].claims for piece in wanted if piece in known})
+    usable = {} if anew else {piece: known[piece].claims for piece in wanted if piece in known}
     settled = {
         piece: tuple(_dated(deal, known[piece]) for deal in deals)
-        for piece, deals in recalled.items()
+        for piece, deals in checked(usable).items()
         if _enough(deals, wanted[piece])
     }
-    asked: dict[PieceCid, tuple[DealClaim, ...]] = {}
-    refused: dict[str, int] = {}
-    for piece, claims in reads.claims([piece for piece in wanted if piece not in settled]).items():
-        if isinstance(claims, Refused):
-            reason = claims.message or claims.name
-            refused[reason] = refused.get(reason, 0) + 1
-        else:
-            asked[piece] = claims
-    if memory is not None and chain is not None and asked:
-        fresh = {piece: Remembered(now, claims) for piece, claims in asked.items() if worth_keeping(claims)}
-        memory.keep({piece: each for piece, each in known.items() if piece not in asked} | fresh)
+    answers = _ask(name, reads, [piece for piece in wanted if piece not in settled], progress)
+    claims = {piece: each for piece, each in answers.items() if not isinstance(each, Refused)}
+    if memory is not None and chain is not None and claims:
+        fresh = {piece: Remembered(now, each) for piece, each in claims.items() if worth_keeping(each)}
+        memory.keep({piece: each for piece, each in known.items() if piece not in claims} | fresh)
+    refused = Counter(each.message or each.name for each in answers.values() if isinstance(each, Refused))
     notes = tuple(
         f"{name}: the deals of {count} pieces are not known, for filecoin/info is refused: {reason}"
         for reason, count in refused.items()
     )
-    return settled | checked(asked), notes
+    return settled | checked(claims), notes
+
+
+def _ask(
+    name: str, reads: Reads, pieces: Sequence[PieceCid], progress: Progress
+) -> Mapping[PieceCid, Claims]:
+    if not pieces:
+        return {}
+    with progress.task(f"{name}: asking for deals (pieces)", len(pieces)) as task:
+        return reads.claims(pieces, task.advance)
 
 
 def _enough(deals: Sequence[CheckedDeal], wanted: Wanted) -> bool:

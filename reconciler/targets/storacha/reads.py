@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from reconciler.content.cid import Cid
@@ -24,8 +24,10 @@ class Reads(Protocol):
     def uploads(self) -> dict[Cid, Upload]:
         """Every upload in the space, by root."""
 
-    def claims(self, pieces: Sequence[PieceCid]) -> dict[PieceCid, Claims]:
-        """What the service says of each piece."""
+    def claims(self, pieces: Sequence[PieceCid], done: Callable[[int], None]) -> dict[PieceCid, Claims]:
+        """What the service says of each piece. `done` is called, from this thread, with how many more pieces
+        were asked for; what it raises ends the asking.
+        """
 
 
 class ClientReads:
@@ -40,7 +42,7 @@ class ClientReads:
         listed = [wire.read_upload(self._name, line) for line in self._client.call("ls", "--json")]
         return {upload.root: upload for upload in listed if upload is not None}
 
-    def claims(self, pieces: Sequence[PieceCid]) -> dict[PieceCid, Claims]:
+    def claims(self, pieces: Sequence[PieceCid], done: Callable[[int], None]) -> dict[PieceCid, Claims]:
         """One command a piece, for the first MOST of them."""
         found: dict[PieceCid, Claims] = {}
         for number, piece in enumerate(pieces):
@@ -50,6 +52,7 @@ class ClientReads:
                 )
             else:
                 found[piece] = self._claims(piece)
+                done(1)
                 if isinstance(found[piece], Refused):  # what is refused once is refused for all
                     return dict.fromkeys(pieces, found[piece]) | found
         return found

@@ -90,16 +90,21 @@ class StorachaTarget:
         mark: str,  # noqa: ARG002  uploads have no names
         progress: Progress,
     ) -> Inventory:
-        """One listing of the space, and the deals of all pieces that are there; only `QUICK` remembers what
-        the service said of them.
+        """One listing of the space, and the deals of all pieces that are there; only `QUICK` relies on what
+        the service said of them before.
         """
         self._progress = progress
         uploads = self._uploads = self._reads.uploads()
         seen = {one.root: observation(one, uploads) for one in expected}
         wanted = wanted_deals((one, seen[one.root].pieces) for one in expected)
-        memory = self._memory if check is Check.QUICK else None
         deals, notes = read_deals(
-            self.name, wanted, self._reads, self._options.chain, memory, datetime.now(UTC)
+            self.name,
+            wanted,
+            self._reads,
+            self._options.chain,
+            self._memory,
+            progress,
+            anew=check is not Check.QUICK,
         )
         for root, found in seen.items():
             mine = tuple(deal for piece in found.pieces for deal in deals.get(piece, ()))

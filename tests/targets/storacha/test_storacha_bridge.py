@@ -24,7 +24,7 @@ from reconciler.deals.interface import CheckedBy, CheckedDeal, MerklePath
 from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.outcomes import Denied, Stalled, Transient
-from reconciler.progress import QUIET
+from reconciler.progress import QUIET, Quiet, Task
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.storacha.delegation import read_proof
 from reconciler.targets.storacha.options import read_options
@@ -321,6 +321,7 @@ def test_a_deeper_check_and_a_day_later_ask_again(looks: Looks) -> None:
     looks.look()
     assert looks.look(check=Check.SAMPLE)[1] == 3
     assert looks.look(check=Check.FULL)[1] == 3
+    assert looks.look()[1] == 0
     (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
     kept = ClaimMemory(memory)
     now = datetime.now(UTC)
@@ -358,6 +359,21 @@ def test_a_memory_that_lies_makes_no_deal_better(looks: Looks) -> None:
     assert (states(found), {deal.deal_id for deal in found}, asked) == ({"active"}, {7}, 3)
 
 
+def test_what_a_deeper_check_finds_out_replaces_what_was_remembered(looks: Looks) -> None:
+    """The service names no deal any more, and the chain still has it: a quick look sees that, too."""
+    looks.look()
+    with http_peer(service(info())) as bridge:
+        gone = Looks(bridge, looks.lotus, looks.cache)
+        (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
+        other = gone.look()  # another address, another memory: only to learn its name
+        assert states(other[0]) == {"aggregating"}
+        (empty_one,) = {*memory.parent.iterdir()} - {memory}
+        empty_one.write_bytes(memory.read_bytes())
+        assert (states((again := gone.look())[0]), again[1]) == ({"active"}, 0)
+        assert states(gone.look(check=Check.SAMPLE)[0]) == {"aggregating"}
+        assert states(gone.look()[0]) == {"aggregating"}
+
+
 def test_without_a_cache_nothing_is_written_and_nothing_remembered(looks: Looks, tmp_path: Path) -> None:
     looks.cache = None
     assert [looks.look()[1] for _ in range(2)] == [3, 3]
@@ -385,3 +401,26 @@ def test_several_requests_about_pieces_are_under_way_at_once() -> None:
     with http_peer(answer) as peer, closing(opened(peer.url)) as target:
         target.observe(few, Check.QUICK, "", QUIET)
     assert most == 4
+
+
+def test_a_run_that_is_stopped_asks_no_further() -> None:
+    """Its progress is told after each request, and what that raises ends the asking."""
+
+    class Stopped(Exception):
+        pass
+
+    class Impatient(Quiet):
+        def task(self, label: str, total: int | None) -> Task:
+            assert (label, total) == ("space: asking for deals (pieces)", 3000)
+            task = super().task(label, total)
+            task.advance = self.stop  # type: ignore[method-assign]
+            return task
+
+        def stop(self, amount: int) -> None:
+            assert amount == 100
+            raise Stopped
+
+    with http_peer(service(plain)) as peer, closing(opened(peer.url)) as target:
+        with pytest.raises(Stopped):
+            target.observe(VERSIONS, Check.QUICK, "", Impatient())
+        assert len(peer.asked) < 20
