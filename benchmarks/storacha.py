@@ -49,26 +49,33 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         environ = {"SECRET": keys.secret, "AUTH": keys.authorization}
         port = int(service.url.rsplit(":", 1)[1])
         with FaultProxy("127.0.0.1", port) as proxy:
-            layout = _repository(directory / "releases", service, proxy.url, lotus.url, records)
+            place = (service, proxy.url, lotus.url, records)
+            wanting = _repository(directory / "with a policy", *place, policy="{deals: {min: 1}}")
+            content = _repository(directory / "without", *place, policy=None)
 
-            def plan(*, remembers: bool) -> None:
+            def plan(layout: Layout, *, remembers: bool) -> None:
                 with Run(Settings(layout, use_cache=remembers), environ, QUIET) as one:
                     found = one.plan()
                     if found.in_sync != len(records) or found.notes:
-                        raise RuntimeError(f"not all deals are active: {found.notes or found.changes[:1]}")
+                        raise RuntimeError(f"not all is in order: {found.notes or found.changes[:1]}")
 
-            timing = in_turn(lambda: plan(remembers=False), lambda: _replay(service, keys, pieces), rounds=2)
+            timing = in_turn(
+                lambda: plan(wanting, remembers=False), lambda: _replay(service, keys, pieces), rounds=2
+            )
+            listed = seconds(lambda: plan(content, remembers=False))
             before = len(proxy.paths)
-            plan(remembers=True)
+            plan(wanting, remembers=True)
             first = len(proxy.paths) - before
             asked = len(lotus.asked)
-            again = seconds(lambda: plan(remembers=True))
+            again = seconds(lambda: plan(wanting, remembers=True))
             requests = len(proxy.paths) - before - first
             calls = len(lotus.asked) - asked
     most = 3 + -(-len(pieces) // _AGGREGATE)  # two pages of the listing, the head of the chain, the deals
-    what = f"plan of {len(records)} versions, {len(pieces)} pieces"
     yield Figure(
-        f"{what}, against its bare requests",
+        f"plan of {len(records)} versions, {len(pieces)} pieces, no policy", listed, "s", maximum=5.0
+    )
+    yield Figure(
+        "the first plan with a policy, against its bare requests",
         timing.ratio,
         minimum=0.8,
         detail=f"{timing.subject:.1f} s against {timing.baseline:.1f} s",
@@ -156,10 +163,17 @@ def _ask(service: StorachaService, keys: Delegation, tasks: Sequence[object]) ->
 
 
 def _repository(
-    root: Path, service: StorachaService, endpoint: str, rpc: str, records: Sequence[Record]
+    root: Path,
+    service: StorachaService,
+    endpoint: str,
+    rpc: str,
+    records: Sequence[Record],
+    *,
+    policy: str | None,
 ) -> Layout:
     """A repository whose versions are all resolved and recorded."""
-    lines = ["schema: 1", "id: bench", "defaults: {targets: [space]}", "policy: {deals: {min: 1}}", "models:"]
+    lines = ["schema: 1", "id: bench", "defaults: {targets: [space]}"]
+    lines += [*([f"policy: {policy}"] if policy else []), "models:"]
     releases = root / "releases"
     for record in records:
         if record.version == "1.0.0":

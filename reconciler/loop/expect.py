@@ -19,12 +19,14 @@ from reconciler.targets.interface import Capabilities, Expected
 @dataclass(frozen=True, slots=True)
 class Expectations:
     """The versions of one run before the targets of `capabilities`; `recorded` are the pieces that records
-    name, by `model@version`.
+    name, by `model@version`. With `all_deals` those of every version are looked at, else only where a policy
+    asks for some.
     """
 
     selection: Selection
     capabilities: Mapping[str, Capabilities]
     recorded: Mapping[str, tuple[CutShards, ...]]
+    all_deals: bool = False
 
     def of(self, roots: Mapping[str, Cid], sources: Sources) -> dict[str, list[Expected]]:
         """What to expect of each target, one entry a root; `roots` by `model@version`."""
@@ -53,11 +55,16 @@ class Expectations:
             layout=dag.layout if dag else known.layout if known else None,
             pieces=pieces,
             renew_before=max(renew_before(version), known.renew_before if known else timedelta(0)),
-            min_deals=max(version.deals.min if version.deals else 1, known.min_deals if known else 1),
+            min_deals=max(self._min_deals(version), known.min_deals if known else 0),
             min_providers=max(
                 version.deals.providers if version.deals else 1, known.min_providers if known else 1
             ),
         )
+
+    def _min_deals(self, version: Version) -> int:
+        if version.deals is not None:
+            return version.deals.min
+        return 1 if self.all_deals else 0
 
     def uncut(self) -> dict[str, tuple[Cut, ...]]:
         """By `model@version`: the ways in which its targets cut it and that its record does not have."""

@@ -86,8 +86,11 @@ class Run:
         """The targets that could be opened, by name."""
         return self._targets
 
-    def observe(self) -> World:
-        """Look at everything the plan needs, reading weights only where it cannot be helped."""
+    def observe(self, *, all_deals: bool = False) -> World:
+        """Look at everything the plan needs, reading weights only where it cannot be helped.
+
+        With `all_deals` also at deals that no policy asks for.
+        """
         selection, settings = self.selection, self.settings
         unresolved = [version for version in selection.kept if version.cid is None]
         present = self.sources.present(unresolved)
@@ -100,7 +103,7 @@ class Run:
             for each in recorded if ref in roots else ():
                 self.sources.keep_pieces(roots[ref], each)
         opened = {name: target.capabilities for name, target in self._targets.items()}
-        expectations = Expectations(selection, opened, self._pieces)
+        expectations = Expectations(selection, opened, self._pieces, all_deals)
         inventories: dict[str, Inventory | Unreachable] = dict(self.unopened)
         inventories.update(
             observe(

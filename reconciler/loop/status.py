@@ -71,7 +71,7 @@ class Status:
 
 def look(run: Run) -> Status:
     """Observe everything `run` selects."""
-    world = run.observe()
+    world = run.observe(all_deals=True)
     missing = {version.ref: nowhere(version, run.selection, world) for version in run.selection.kept}
     return Status(
         run.index.id,

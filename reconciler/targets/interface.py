@@ -56,7 +56,7 @@ class Expected:
     `layout` is there when the blocks are known on this machine without asking anyone. `pieces` are the CARs
     as this target cuts them, from a record; None when no record has them. Deals that end within
     `renew_before` count as expiring; of each piece `min_deals` with `min_providers` different providers are
-    enough.
+    enough. With 0 of `min_deals` nobody wants to know of any.
     """
 
     root: Cid

@@ -37,10 +37,14 @@ class DealTarget(MemoryTarget):
         self.states: list[DealState] = []
         self.renewed: list[DealState] | None = None
         self.renew_before: list[timedelta] = []
+        self.wanted: list[tuple[int, int]] = []
 
     def observe(self, expected: Any, check: Check, mark: str, progress: Progress) -> Inventory:
         inventory = super().observe(expected, check, mark, progress)
         self.renew_before = [each.renew_before for each in expected if isinstance(each, Expected)]
+        self.wanted = [
+            (each.min_deals, each.min_providers) for each in expected if isinstance(each, Expected)
+        ]
         seen = dict(inventory.observations)
         for each in expected:
             pieces = tuple(shard.piece for shard in each.pieces.shards) if each.pieces else ()
@@ -83,6 +87,19 @@ ACTIVE, OFFERED, EXPIRING, CLAIMED = (
 
 def test_without_a_policy_deals_ask_for_nothing(tmp_path: Path) -> None:
     assert kinds(released(tmp_path, DealTarget(), None, DealState.LOST).plan()) == []
+
+
+def test_a_plan_asks_about_deals_where_a_policy_does_and_a_status_always(tmp_path: Path) -> None:
+    target = DealTarget()
+    releases = released(tmp_path, target, None, ACTIVE)
+    releases.plan()
+    assert target.wanted == [(0, 1)]
+    releases.status()
+    assert target.wanted == [(1, 1)]
+    releases.policy = TWO
+    for look in (releases.plan, releases.status):
+        look()
+        assert target.wanted == [(2, 2)]
 
 
 def test_enough_deals_are_in_sync(tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ class Wanted:
 
 
 def wanted_deals(pieces_of: Iterable[tuple[Expected, Sequence[PieceCid]]]) -> dict[PieceCid, Wanted]:
-    """The most that any version wants of each of its pieces."""
+    """The most that any version wants of each piece; without those whose deals nobody wants to know of."""
     found: dict[PieceCid, Wanted] = {}
     for one, pieces in pieces_of:
-        for piece in pieces:
+        for piece in pieces if one.min_deals else ():
             known = found.get(piece, Wanted())
             found[piece] = Wanted(
                 max(known.deals, one.min_deals),

@@ -35,6 +35,14 @@ def check_agent(name: str, options: Options, now: datetime) -> None:
         raise Denied(name, problem, hint=_hint(options, UPLOADING))
 
 
+def hidden_deals(name: str, options: Options) -> tuple[str, ...]:
+    """A note for a user when the delegation itself says that no deals can be looked at."""
+    reading = options.bridge or options.agent
+    if reading is None or all(reading.delegation.allows(can, options.space) for can in DEALS):
+        return ()
+    return (f"{name}: deals are not looked at: the delegation does not allow {', '.join(DEALS)}",)
+
+
 def _examine(
     options: Options, reads: Reads, client: StorachaClient | None, now: datetime
 ) -> Iterator[Diagnosis]:

@@ -90,8 +90,8 @@ class StorachaTarget:
         mark: str,  # noqa: ARG002  uploads have no names
         progress: Progress,
     ) -> Inventory:
-        """One listing of the space, and the deals of all pieces that are there; only `QUICK` relies on what
-        the service said of them before.
+        """One listing of the space, and the deals of all pieces there of which somebody wants to know; only
+        `QUICK` relies on what the service said of them before.
         """
         self._progress = progress
         uploads = self._uploads = self._reads.uploads()
@@ -106,6 +106,8 @@ class StorachaTarget:
             progress,
             anew=check is not Check.QUICK,
         )
+        if not wanted and any(found.pieces for found in seen.values()):
+            notes = diagnose.hidden_deals(self.name, self._options)
         for root, found in seen.items():
             mine = tuple(deal for piece in found.pieces for deal in deals.get(piece, ()))
             seen[root] = replace(found, deals=mine)

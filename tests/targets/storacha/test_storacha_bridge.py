@@ -304,6 +304,13 @@ def test_a_deal_that_the_chain_confirms_no_more_is_asked_for_again(
     assert (states(found), asked) == ({state}, 3)
 
 
+def test_deals_that_nobody_wants_to_know_of_are_not_asked_for(looks: Looks) -> None:
+    indifferent = replace(ONE, min_deals=0)
+    assert looks.look(indifferent) == ([], 0)
+    assert looks.lotus.asked == []
+    assert looks.look(indifferent, Check.FULL) == ([], 0)
+
+
 def test_a_chain_that_does_not_answer_confirms_nothing(looks: Looks) -> None:
     looks.look()
     looks.lotus.refuse = lambda _: Said(403, b"no")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -358,3 +361,43 @@ def test_the_client_is_asked_for_deals_where_there_is_no_bridge(tmp_path: Path) 
     with pytest.raises(PeerError):
         where.observe(expected, Check.QUICK, "", QUIET)
     where.close()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from reconciler.progress import QUIET
+from tests.targets.storacha.test_storacha_client import DAG, fake
+told = os.environ["TMPDIR"] + "/pid"
+body = f"open({told!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+fake(Path(sys.argv[1]), body).publish(DAG, "", QUIET)
+"""
+
+
+def test_after_a_kill_the_key_goes_with_the_next_run_once_the_client_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environ = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(Path(__file__).parents[3])}
+    run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environ)
+    told = temporary / "pid"
+    deadline = time.monotonic() + 60
+    while not (told.exists() and told.read_text()):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    (left,) = temporary.glob("reconcile-storacha-*")
+    assert (left / "proof.car").exists()
+    with pytest.raises(Stalled):
+        publish(fake(tmp_path, "pass"))
+    assert (left / "proof.car").exists(), "its client still runs"
+    os.kill(int(told.read_text()), signal.SIGKILL)
+    while left.exists():
+        assert time.monotonic() < deadline
+        with pytest.raises(Stalled):
+            publish(fake(tmp_path, "pass"))
+    assert list(temporary.iterdir()) == [told]

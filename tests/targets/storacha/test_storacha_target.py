@@ -210,6 +210,21 @@ def test_deals_that_the_delegation_does_not_show_are_said_to_be_unknown(service:
         assert findings["service"].ok
 
 
+def test_a_delegation_that_shows_no_deals_is_told_though_nobody_asks_for_any(
+    service: StorachaService,
+) -> None:
+    dag = bundle("narrow, and no policy")
+    expected = Expected(dag.layout.root, ("",), pieces=shard_pieces(dag, CUT), min_deals=0)
+    for reads, notes in (
+        (("upload/list",), ("space: deals are not looked at: the delegation does not allow filecoin/info",)),
+        (("upload/list", "filecoin/info"), ()),
+    ):
+        with opened(service, reads=reads) as target:
+            target.publish(dag, "", QUIET)
+            inventory = target.observe([expected], Check.QUICK, "", QUIET)
+            assert (inventory.notes, inventory.observations[dag.layout.root].deals) == (notes, ())
+
+
 def test_without_the_right_to_list_nothing_is_called_absent(service: StorachaService) -> None:
     with (
         opened(service, reads=("filecoin/info",)) as target,
