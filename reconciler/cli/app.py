@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from reconciler.cli import options
 from reconciler.cli.index_app import index_app
@@ -14,8 +15,21 @@ from reconciler.cli.serve_app import serve_app
 from reconciler.errors import UsageError
 from reconciler.loop.settings import Settings
 
+
+class _Commands(TyperGroup):
+    """Typer makes a bare exit code of Ctrl-C; here it goes on to whoever tells it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run what was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
+
 app = typer.Typer(
     name="reconcile",
+    cls=_Commands,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -8,14 +8,12 @@ since nothing but the two arguments is passed. The same image serves as an init 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from reconciler.errors import ExitCode, UsageError
 
 _SCHEMES = ("model://", "ipfs://")
-_INNER = ".fetched"
 
 
 def main() -> None:
@@ -39,26 +37,6 @@ def run(arguments: list[str]) -> int:
     destination = Path(arguments[1])
     sources = Reading(None, None, offline=False, gateways=()).sources((), (), (), ())
     with out.progress() as progress:
-        if not os.path.ismount(destination):
-            done = fetch(ref, destination, sources=sources, cache=False, progress=progress)
-        else:
-            inner = destination / _INNER
-            _move(destination, inner)  # what an earlier start had moved out already
-            done = fetch(ref, inner, sources=sources, cache=False, progress=progress)
-            _move(inner, destination)
-            inner.rmdir()
+        done = fetch(ref, destination, sources=sources, cache=False, progress=progress)
     out.say(f"{done.root} is at {str(destination)!r}, every block verified")
     return ExitCode.OK
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move every entry of `source` into `target`; a mount point cannot be renamed over."""
-    entries = [
-        entry
-        for entry in source.iterdir()
-        if entry.name not in ("lost+found", _INNER) and not entry.name.startswith(f".{_INNER}.")
-    ]
-    if entries:
-        target.mkdir(exist_ok=True)
-    for entry in entries:
-        entry.rename(target / entry.name)

@@ -14,6 +14,7 @@ from reconciler.consume.lock_file import read_lock
 from reconciler.content.cid import Cid
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.model import Version
+from reconciler.index.resolve import Channel, parse_ref
 from reconciler.loop.settings import Layout
 from reconciler.render.words import count, size
 
@@ -45,7 +46,9 @@ def fetch_version(
     ):
         for warning in warnings:
             out.warn(warning)
-        repo = hugging_face.repository(destination, hugging_face_name) if hugging_face_name else None
+        repo = (
+            hugging_face.repository(destination, hugging_face_name) if hugging_face_name is not None else None
+        )
         done = fetch(
             root,
             destination if repo is None else hugging_face.snapshot(repo, root),
@@ -80,8 +83,8 @@ def _locked(lock: Path, ref: str) -> Cid:
 
 def _names(ref: str, version: Version | None) -> list[str]:
     """Under which names readers may look for a version: itself, and the channel that was asked for."""
-    selector = ref.partition("@")[2]
-    channel = [selector] if selector.isidentifier() else []
+    selector = parse_ref(ref).selector
+    channel = [selector.name] if isinstance(selector, Channel) else []
     return [*([version.version] if version else []), *channel]
 
 

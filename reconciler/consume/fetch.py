@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.consume.content_cache import ContentCache
+from reconciler.consume.mount_point import is_mount_point, is_own
 from reconciler.consume.peers import Peer, Peers, SourceReport
 from reconciler.consume.sources import Source
 from reconciler.consume.staging import Staging, present, staged
@@ -16,7 +17,7 @@ from reconciler.consume.transfer import Transfer
 from reconciler.consume.tree import read_tree
 from reconciler.consume.wanted import Wanted, is_empty_leaf, places, select
 from reconciler.content.cid import Cid
-from reconciler.content.destination import check_free, check_space
+from reconciler.content.destination import check_space
 from reconciler.errors import UsageError
 from reconciler.progress import Progress, Task
 
@@ -67,7 +68,6 @@ def fetch(
         wanted = select(read_tree(root, peers), include, exclude)
         if _is_there(wanted, destination, progress, name):
             return _fetched(root, destination, wanted, peers, already=True)
-        check_free(destination, single_file=wanted.is_file)
         with staged(destination, root, wanted) as staging:
             return _Fetch(root, wanted, staging, peers, progress, name, caches).run()
     finally:
@@ -101,7 +101,7 @@ class _Fetch:
         missing = self._missing(taken)
         lacking = sum(place.size for position in missing for place in self._places[position])
         resumed = self._wanted.size - lacking - cached
-        check_space(self._staging.destination.parent, lacking)
+        check_space(self._staging.directory, lacking)
         sums = SumsCheck(self._wanted, self._staging.path)
         sums.start(set(self._places) - set(missing))
         try:
@@ -185,6 +185,8 @@ def _is_there(wanted: Wanted, destination: Path, progress: Progress, name: str) 
         listed = {path.relative_to(destination).as_posix() for path in destination.rglob("*")}
         if not listed:
             return False
+        if is_mount_point(destination):
+            listed = {path for path in listed if not is_own(path)}
         if listed != {node.path for node in wanted.files} | set(wanted.directories):
             return False
         paths = [destination / node.path for node in wanted.files]

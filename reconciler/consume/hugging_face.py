@@ -8,6 +8,7 @@ the Hub has links into blobs/. Source: huggingface.co/docs/hub/local-cache; trie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,10 +17,21 @@ from reconciler.errors import UsageError
 from reconciler.index.replace_file import replace_file
 
 _KINDS = {"model": "models", "dataset": "datasets"}
+_NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*")
+_LONGEST = 96
 
 
 def repository(cache: Path, name: str, kind: str = "model") -> Path:
-    """Where `name` (or `org/name`) is kept in `cache`. Raises UsageError for a kind that the layout lacks."""
+    """Where `name` (or `org/name`) is kept in `cache`.
+
+    Raises UsageError for a kind that the layout lacks, and for a name that readers refuse (as
+    `validate_repo_id` of huggingface_hub does).
+    """
+    ends = any(part.endswith((".", "-", ".git")) for part in name.split("/"))
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST or "--" in name or ".." in name or ends:
+        raise UsageError(
+            f"{name!r} is no name of a repository for huggingface_hub", hint="such as my-llm, or acme/my-llm"
+        )
     if kind not in _KINDS:
         raise UsageError(f"the layout of huggingface_hub has no place for a {kind}", hint="fetch it plainly")
     return cache / f"{_KINDS[kind]}--{name.replace('/', '--')}"

@@ -1,26 +1,30 @@
 """What is verified so far, beside the destination: kept across interruptions, and never taken on trust.
 
-`.<name>.fetch-<end of the root>` in the destination's parent holds the files in their full length, with holes
-where nothing was fetched yet. There is no journal: a run that goes on hashes what is there and keeps what
-gives its CIDs, so that neither a kill nor a lost page can put a wrong byte into the destination.
+`.<name>.fetch-<end of the root>` in the destination's parent (in the destination itself where that is a mount
+point) holds the files in their full length, with holes where nothing was fetched yet. There is no journal: a
+run that goes on hashes what is there and keeps what gives its CIDs, so that neither a kill nor a lost page
+can put a wrong byte into the destination.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from reconciler.consume import mount_point
 from reconciler.consume.wanted import Place, Wanted
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.destination import appear, check_free, lock_directory, sync_directory
 from reconciler.content.walk import DagMap, FileNode, Leaf, leaf_bytes
-from reconciler.errors import DataError, Locked, ReconcilerError
+from reconciler.errors import DataError, Locked, ReconcilerError, UsageError
 from reconciler.progress import Task
 
 _CONTENT = "content"
@@ -33,7 +37,8 @@ class Staging:
 
     def __init__(self, directory: Path, destination: Path, wanted: Wanted) -> None:
         self.destination = destination
-        self._directory = directory
+        self.directory = directory
+        self._inside = directory.parent == destination
         self._content = directory / _CONTENT
         self._wanted = wanted
         self._paths = [self._content / node.path if node.path else self._content for node in wanted.files]
@@ -46,16 +51,18 @@ class Staging:
 
     def prepare(self) -> None:
         """Make what is wanted, in full length, and remove everything else that lies here."""
+        if self._inside:
+            mount_point.take_back(self._content, self.destination, self.directory, self._wanted.names)
         wanted = {self._content, *self._paths, *(self._content / path for path in self._wanted.directories)}
-        for parent, directories, files in os.walk(self._directory):
+        for parent, directories, files in os.walk(self.directory):
             for name in (*directories, *files):
                 path = Path(parent, name)
                 if path not in wanted or path.is_symlink():
                     _remove(path)
         if not self._wanted.is_file:
-            self._content.mkdir(exist_ok=True)
+            _make_directory(self._content)
         for directory in self._wanted.directories:
-            (self._content / directory).mkdir(exist_ok=True)
+            _make_directory(self._content / directory)
         for number, (node, path) in enumerate(zip(self._wanted.files, self._paths, strict=True)):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -112,27 +119,27 @@ class Staging:
             for directory in reversed(self._wanted.directories):
                 sync_directory(self._content / directory)
             sync_directory(self._content)
-        check_free(self.destination, single_file=self._wanted.is_file)
-        appear(self._content, self.destination)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        check_destination(self.destination, self.directory, self._wanted)
+        if self._inside:
+            mount_point.move_in(self._content, self.destination, self.directory)
+        else:
+            appear(self._content, self.destination)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @contextmanager
 def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
     """The staging directory of `root` for `destination`, ours while the block runs; kept when it fails.
 
-    Raises Locked while another process fetches the same to the same place, ReconcilerError when the disk does
-    not take it.
+    Raises UsageError where the destination holds something else, Locked while another process fetches the
+    same to the same place, ReconcilerError when the disk does not take it, or what lies there is not ours.
     """
-    directory = destination.with_name(f".{destination.name}.fetch-{str(root)[-16:]}")
+    name = f".{destination.name}.fetch-{str(root)[-16:]}"
+    directory = destination / name if mount_point.is_mount_point(destination) else destination.with_name(name)
+    check_destination(destination, directory, wanted)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        lock = lock_directory(directory)
-        if lock is None:
-            raise Locked(
-                f"another process is fetching to {str(destination)!r}", hint="let it finish, or stop it"
-            )
+        lock = _claim(directory, destination)
         staging = Staging(directory, destination, wanted)
         try:
             yield staging
@@ -140,10 +147,61 @@ def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
             staging.close()
             os.close(lock)
     except OSError as error:
-        raise ReconcilerError(
-            f"cannot write {str(destination)!r}: {error.strerror}",
-            hint="what was fetched is kept; run the same again when there is space",
-        ) from None
+        hint = "choose a destination that can be written"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            hint = "what was fetched is kept; run the same again when the disk takes more"
+        raise ReconcilerError(f"cannot write {str(destination)!r}: {error.strerror}", hint=hint) from None
+
+
+def check_destination(destination: Path, stage: Path, wanted: Wanted) -> None:
+    """Raise UsageError unless what is finished in `stage` can appear at `destination`."""
+    if stage.parent == destination and not wanted.is_file:
+        mount_point.check_empty(destination, stage, wanted.names)
+        return
+    check_free(destination, single_file=wanted.is_file)
+    if destination.is_dir() and destination.samefile(Path.cwd()):
+        raise UsageError(
+            f"destination {str(destination)!r} is the directory you are in, which would be replaced",
+            hint="name a directory that does not exist yet",
+        )
+
+
+def _claim(directory: Path, destination: Path) -> int:
+    """Make and lock the staging directory; its descriptor. Raises Locked, ReconcilerError, OSError.
+
+    Somebody who may write to the parent may have put another one there: what lies in that could be changed
+    after it was verified.
+    """
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    lock = lock_directory(directory)
+    if lock is not None and _is_ours(os.fstat(lock).st_uid, directory.parent):
+        return lock
+    if lock is None and directory.is_dir() and not directory.is_symlink():
+        raise Locked(f"another process is fetching to {str(destination)!r}", hint="let it finish, or stop it")
+    if lock is not None:
+        os.close(lock)
+    raise ReconcilerError(
+        f"{str(directory)!r}, where this fetch would keep what it has, was not made by you",
+        hint="remove it, or choose another destination",
+    )
+
+
+def _is_ours(owner: int, parent: Path) -> bool:
+    """Whether `owner` is who owns what we make in `parent`: a file server may call us by another name."""
+    if owner == os.geteuid():
+        return True
+    probe = Path(tempfile.mkdtemp(prefix=".owner-", dir=parent))
+    try:
+        return probe.stat().st_uid == owner
+    finally:
+        probe.rmdir()
+
+
+def _make_directory(path: Path) -> None:
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        path.mkdir()
 
 
 def present(wanted: Wanted, paths: Sequence[Path], task: Task) -> Mapping[int, int]:

@@ -34,6 +34,12 @@ class Wanted:
     whole: bool
 
     @property
+    def names(self) -> frozenset[str]:
+        """What is wanted at the top of the directory."""
+        paths = (*self.directories, *(node.path for node in self.files))
+        return frozenset(path.partition("/")[0] for path in paths)
+
+    @property
     def is_file(self) -> bool:
         """Whether the root itself is a file."""
         return len(self.files) == 1 and not self.files[0].path

@@ -6,10 +6,11 @@ operation here gets at most what is left until the deadline that the current thr
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +108,10 @@ class _Stream(httpcore.NetworkStream):
             raise httpcore.WriteError("the peer has answered already")
 
     def close(self) -> None:
+        found = self._inner.get_extra_info("socket")
+        if found is not None:
+            with suppress(OSError):  # wakes who reads from it in another thread, as closing alone does not
+                found.shutdown(socket.SHUT_RDWR)
         self._inner.close()
 
     def start_tls(

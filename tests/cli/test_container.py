@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,8 @@ import pytest
 from reconciler.cli import container
 from reconciler.errors import ReconcilerError, UsageError
 from tests.support.command_line import CommandLine
+from tests.support.releases import tree
+from tests.support.small_disk import small_disk
 
 
 @pytest.fixture
@@ -42,29 +43,20 @@ def test_a_plain_directory(published: CommandLine, tmp_path: Path) -> None:
 
 
 def test_a_mounted_volume_is_filled_and_a_second_start_finds_it(
-    published: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: CommandLine, tmp_path: Path
 ) -> None:
-    volume = tmp_path / "volume"
-    (volume / "lost+found").mkdir(parents=True)
-    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == volume)
-    for _ in range(2):
-        assert container.run(["model://llm@1.0.0", str(volume)]) == 0
-        assert names(volume) == sorted([*FILES, "lost+found"])
-
-
-def test_a_start_that_was_killed_while_it_moved_is_finished(
-    published: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    volume = tmp_path / "volume"
-    volume.mkdir()
-    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == volume)
-    container.run(["model://llm@1.0.0", str(volume)])
-    inner = volume / ".fetched"
-    inner.mkdir()
-    for name in FILES[:2]:
-        (volume / name).rename(inner / name)
-    assert container.run(["model://llm@1.0.0", str(volume)]) == 0
-    assert names(volume) == FILES
+    """Really mounted, so that nothing can be renamed into its place from elsewhere."""
+    with small_disk(tmp_path / "volume", 8) as disk:
+        (disk.path / "lost+found").mkdir()
+        for _ in range(2):
+            assert container.run(["model://llm@1.0.0", str(disk.path)]) == 0
+            assert names(disk.path) == sorted([*FILES, "lost+found"])
+        before = tree(disk.path)
+        with pytest.raises(UsageError, match="is not empty"):
+            container.run(["model://llm@^1.1", str(disk.path)])
+        assert tree(disk.path) == before, "what another version left there is not touched"
+        assert container.run(["model://llm@^1.1", str(disk.path / "new")]) == 0
+        assert names(disk.path / "new") == FILES
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,29 @@ def test_an_index_elsewhere_is_named_by_flag_environment_or_configuration(
     assert "config.yaml:2" in done.err
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["", "../x", "..", "/abs", "a/b/c", "a//b", "a/", "a b", "a\\b", "a\nb", "-x", "a--b", "a.git", "x" * 97],
+)
+def test_a_name_that_huggingface_hub_would_refuse_is_refused(released: CommandLine, name: str) -> None:
+    done = released("fetch", "llm", "hf", f"--hf-name={name}")
+    assert done.code == 2
+    assert "is no name of a repository" in done.err
+    assert not (released.root / "hf").exists()
+
+
+def test_a_channel_of_any_name_is_a_revision_there(released: CommandLine) -> None:
+    index = (released.root / "releases/index.yaml").read_text()
+    released.write(
+        "releases/index.yaml", index.replace("channels: {stable:", 'channels: {long-term: "1.0.0", stable:')
+    )
+    assert released("fetch", "llm@long-term", "hf", "--hf-name", "acme/llm").code == 0
+    assert {path.name for path in (released.root / "hf/models--acme--llm/refs").iterdir()} >= {
+        "long-term",
+        "1.0.0",
+    }
+
+
 def test_readers_of_huggingface_hub_find_it_offline(released: CommandLine, tmp_path: Path) -> None:
     cache = tmp_path / "hub"
     assert released("fetch", "llm@stable", cache, "--hf-name", "acme/llm").code == 0

@@ -1,0 +1,76 @@
+"""A destination that is a mount point: it cannot be replaced, so finished files are moved into it one by one.
+
+That takes a moment in which a kill leaves some of them there. A mark in the staging directory, which lies in
+the mount as well, tells the next run to take them back first, so that it ends like any other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from reconciler.content.destination import sync_directory
+from reconciler.errors import UsageError
+
+_OWN = "lost+found"  # the file system's own directory at its top
+_MARK = "moving"
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether something is mounted at `path`, also a directory of the same file system."""
+    if os.path.ismount(path):
+        return True
+    real = os.fsencode(os.path.realpath(path))
+    try:
+        lines = _MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return False
+    # proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes
+    return any(_unescaped(line.split(b" ")[4]) == real for line in lines if line.count(b" ") > 4)
+
+
+def entries(mount: Path, stage: Path, names: Collection[str]) -> list[str]:
+    """What lies in `mount` besides `stage`; while the mark is there, also besides what came from there."""
+    ours = {_OWN, stage.name, *(names if (stage / _MARK).exists() else ())}
+    return sorted(entry.name for entry in mount.iterdir() if entry.name not in ours)
+
+
+def check_empty(mount: Path, stage: Path, names: Collection[str]) -> None:
+    """Raise UsageError where `mount` holds anything else than what `stage` put there."""
+    found = entries(mount, stage, names)
+    if found:
+        raise UsageError(
+            f"destination {str(mount)!r} is not empty: it has {found[0]!r}",
+            hint="it is a mount point, which cannot be replaced; fetch to a new directory in it",
+        )
+
+
+def is_own(path: str) -> bool:
+    """Whether `path`, relative to a mount point, is the file system's own."""
+    return path == _OWN or path.startswith(f"{_OWN}/")
+
+
+def move_in(content: Path, mount: Path, stage: Path) -> None:
+    """Move every entry of `content` into `mount`. Raises OSError."""
+    (stage / _MARK).touch()
+    sync_directory(stage)
+    for entry in sorted(content.iterdir()):
+        entry.rename(mount / entry.name)
+    sync_directory(mount)
+
+
+def take_back(content: Path, mount: Path, stage: Path, names: Collection[str]) -> None:
+    """Undo a `move_in` that did not come to its end. Raises OSError."""
+    if not (stage / _MARK).exists():
+        return
+    content.mkdir(exist_ok=True)
+    for name in names:
+        if os.path.lexists(mount / name) and not os.path.lexists(content / name):
+            (mount / name).rename(content / name)
+    (stage / _MARK).unlink()
+
+
+def _unescaped(field: bytes) -> bytes:
+    return field.decode("unicode_escape").encode("latin-1") if b"\\" in field else field

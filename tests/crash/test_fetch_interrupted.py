@@ -1,0 +1,87 @@
+"""Ctrl-C while a gateway keeps us waiting: soon over, told in one line, and nothing stays locked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from reconciler.content.cid import RAW
+from tests.consume.conftest import content, files
+from tests.support.command_line import RUN
+from tests.support.dags import MemoryDag
+from tests.support.scripted_gateway import Answer, ScriptedGateway, scripted_gateway
+from tests.support.shapes import Builder
+
+# a shell that runs the tests in the background has SIGINT ignored, and so have its children
+SCRIPT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + RUN[2]
+
+
+@pytest.fixture(scope="module")
+def dag() -> MemoryDag:
+    build = Builder("interrupted")
+    below = [build.directory(f"d{n}", [build.file(f"f{n}", 1, 100)]) for n in range(6)]
+    return build.dag(build.directory("", [build.file("model", 200, 1024), *below]))
+
+
+def stall(connection: BinaryIO, answer: Answer) -> None:
+    """Say half of it, and then nothing more."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n\r\n"
+    connection.write(head.encode() + answer.body[: len(answer.body) // 2])
+    connection.flush()
+    time.sleep(30)
+
+
+STALLS: dict[str, Callable[[MemoryDag, Answer], bool]] = {
+    "the root": lambda dag, answer: answer.cid == dag.layout.root,
+    "the rest of the tree": lambda dag, answer: answer.cid.codec != RAW and answer.cid != dag.layout.root,
+    "a leaf": lambda dag, answer: answer.cid.codec == RAW,
+    "a stream": lambda dag, answer: answer.form != "block",
+}
+
+
+@pytest.mark.parametrize("what", STALLS)
+def test_it_ends_soon_and_the_next_run_goes_on(dag: MemoryDag, tmp_path: Path, what: str) -> None:
+    def command(gateway: ScriptedGateway, *rest: str) -> list[str]:
+        place = [str(dag.layout.root), str(tmp_path / "d")]
+        return [RUN[0], "-c", SCRIPT, "fetch", *place, "--gateway", gateway.url, "--no-cache", *rest]
+
+    with scripted_gateway(dag, stall, spoils=lambda answer: STALLS[what](dag, answer)) as gateway:
+        process = subprocess.Popen(
+            command(gateway, "--json-events"),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        _wait_for_a_stall(gateway, what, dag)
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - started < 10
+    assert process.returncode == 130
+    assert err == "error: interrupted\nhint: run again to finish\n"
+    assert json.loads(out.splitlines()[-1])["error"]["exit_code"] == 130
+    assert not (tmp_path / "d").exists()
+    with scripted_gateway(dag) as gateway:
+        done = subprocess.run(command(gateway), cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "d") == content(dag)
+    assert os.listdir(tmp_path) == ["d"]
+
+
+def _wait_for_a_stall(gateway: ScriptedGateway, what: str, dag: MemoryDag) -> None:
+    """Until what stalls was asked for: the root first, then five more nodes of the tree, then leaves."""
+    requests = {"the root": 1, "the rest of the tree": 2, "a leaf": 9, "a stream": 9}[what]
+    deadline = time.monotonic() + 30
+    while len(gateway.asked) < requests:
+        assert time.monotonic() < deadline, gateway.asked
+        time.sleep(0.05)
+    time.sleep(0.5)
