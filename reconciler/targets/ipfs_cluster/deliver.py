@@ -87,7 +87,7 @@ class Deliverer:
             self._rest.recover(root)
             verdict = self._wait(root, label)
         if verdict.state is State.PARTIAL and verdict.lost:
-            healed = _plus(healed, self._add(dag, label, None, progress))
+            healed = _plus(healed, self._put(dag, label, progress))
             self._rest.recover(root)
             verdict = self._wait(root, label)
         if verdict.state is State.PARTIAL:
@@ -154,9 +154,10 @@ class Deliverer:
 
     def _send(self, dag: Dag, label: str, progress: Progress) -> Delivery:
         """Send what is lacking and pin it, through a peer that is then one of its holders."""
+        positions = self._lacking(dag.layout, progress)
         self._spread_empty(dag.layout, progress)
         try:
-            sent = self._add(dag, label, self._options(label, None), progress)
+            sent = self._add(dag, positions, label, self._options(label, None), progress)
         except Stalled:
             # Pinning what is not all there hangs, and a hanging pin blocks the garbage collection of its
             # Kubo.
@@ -164,12 +165,11 @@ class Deliverer:
             raise
         return _with(self._settle(dag.layout.root, label), sent)
 
-    def _add(self, dag: Dag, title: str, options: PinOptions | None, progress: Progress) -> Healed:
-        """Send what the Kubo behind this peer lacks, or everything where that is not known. Without `options`
-        no pin is touched.
-        """
+    def _add(
+        self, dag: Dag, positions: Sequence[int], title: str, options: PinOptions | None, progress: Progress
+    ) -> Healed:
+        """Send the blocks at `positions`. Without `options` no pin is touched."""
         layout = dag.layout
-        positions = self._lacking(layout, progress)
         size = sum(layout.block_size(position) for position in positions)
         added = self._rest.add(_upload(dag, positions, f"{self._name}: {title}", progress), options)
         if added.size != size or (options is not None and added.cid != str(layout.root)):
@@ -180,12 +180,17 @@ class Deliverer:
             )
         return Healed(size, len(positions))
 
+    def _put(self, dag: Dag, title: str, progress: Progress) -> Healed:
+        return self._add(dag, self._lacking(dag.layout, progress), title, None, progress)
+
     def _lacking(self, layout: DagLayout, progress: Progress) -> Sequence[int]:
+        """What the Kubo behind this peer has to be sent: everything, where that is not known."""
         if not len(self._nodes):
             return range(len(layout))
         lacking = self._nodes.lacking(self._rest.own().ipfs, layout, progress)
-        tree = layout.tree_positions() or [0]  # few, and the root among them, which the pin is for
-        return sorted({*tree, *lacking})
+        # Few or without any bytes, and the root among them, which the pin is for: sent in any case.
+        always = (0, *layout.tree_positions(), *(() if (empty := layout.find(_EMPTY)) is None else (empty,)))
+        return sorted({*always, *lacking})
 
     def _spread_empty(self, layout: DagLayout, progress: Progress) -> None:
         """Give every peer the block of no bytes that an empty file is: bitswap never brings it.
@@ -207,7 +212,7 @@ class Deliverer:
         verdict = self._verdict(entry, ours=False)
         sent = Healed()
         if verdict.lost or verdict.stuck:
-            sent = self._add(dag, entry.label or str(entry.cid), None, progress)
+            sent = self._put(dag, entry.label or str(entry.cid), progress)
             verdict = self._verdict(entry, ours=False)
         words = "; ".join(part for part in (_FOREIGN, verdict.detail) if part)
         return _with(Delivery(verdict.state, detail=words), sent)
