@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,8 +48,7 @@ class ClaimMemory:
     def recall(self, now: datetime) -> dict[PieceCid, Remembered]:
         """Everything that was said less than LASTS before `now`; empty when the file does not hold."""
         try:
-            with self._path.open("rb") as file:
-                checksum, _, body = file.read(_MOST).partition(b"\n")
+            checksum, _, body = self._read().partition(b"\n")
             if hashlib.sha256(body).hexdigest().encode() != checksum:
                 return {}
             found = dict(_entries(json.loads(body)))
@@ -56,11 +56,19 @@ class ClaimMemory:
             return {}
         return {piece: each for piece, each in found.items() if timedelta(0) <= now - each.at < LASTS}
 
+    def _read(self) -> bytes:
+        """The file, where it is one: a repository may have brought a link or a pipe along."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(_MOST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
     def keep(self, entries: Mapping[PieceCid, Remembered]) -> None:
         """Put `entries` in place of everything that is there. A file that cannot be written is no error."""
         body = json.dumps({str(piece): _render(each) for piece, each in entries.items()}).encode()
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._path.parent.is_symlink():
+                return
             descriptor, name = tempfile.mkstemp(prefix=".", dir=self._path.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +46,27 @@ def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     ClaimMemory(taken).keep(ENTRIES)
     assert ClaimMemory(taken).recall(NOW) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    ClaimMemory(outside / "memory").keep(ENTRIES)
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link").symlink_to(outside / "memory")
+    (inside / "null").symlink_to("/dev/zero")
+    os.mkfifo(inside / "pipe")
+    (inside / "loop").symlink_to("loop")
+    for name in ("link", "null", "pipe", "loop"):
+        memory = ClaimMemory(inside / name)
+        assert memory.recall(NOW) == {}, "and it does not wait for anybody"
+        memory.keep({PIECES[0]: ENTRIES[PIECES[0]]})
+        assert memory.recall(NOW) == {PIECES[0]: ENTRIES[PIECES[0]]}, "a rename puts a file in its place"
+    assert len(ClaimMemory(outside / "memory").recall(NOW)) == 2
+    (tmp_path / "deals").symlink_to(outside)
+    ClaimMemory(tmp_path / "deals" / "other").keep(ENTRIES)
+    assert [path.name for path in outside.iterdir()] == ["memory"], "nothing is written behind a link"
 
 
 @given(at=st.integers(0, 1 << 14), bit=st.integers(0, 7))
