@@ -51,10 +51,18 @@ typer.main.get_command(app)
 
 def child(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
     """Run the command in a child; its exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(begun(directory, *arguments, seam=seam), 0)[1])
+
+
+def begun(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
+    """The command in a child with a process group of its own, which waits for nobody; the child's id."""
     pid = os.fork()
     if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(OSError):  # whoever is first names the group
+            os.setpgid(pid, pid)
+        return pid
     try:
+        os.setpgid(0, 0)
         os.chdir(directory)
         quiet = os.open(os.devnull, os.O_RDWR)
         os.dup2(quiet, 1)
@@ -69,13 +77,8 @@ def child(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
 
 
 def killed_after(seconds: float, directory: Path, arguments: list[str]) -> None:
-    """Run the command and kill it, with whatever it started, after a while."""
-    pid = os.fork()
-    if not pid:
-        os.setpgid(0, 0)
-        os._exit(child(directory, *arguments) & 0x7F)
-    with contextlib.suppress(OSError):  # whoever is first names the group
-        os.setpgid(pid, pid)
+    """Run the command and kill it, with whatever it started, after a while; it is dead then, its lock too."""
+    pid = begun(directory, *arguments)
     time.sleep(seconds)
     os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
