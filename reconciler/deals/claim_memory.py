@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,8 @@ from reconciler.errors import DataError
 LASTS = timedelta(days=1)
 
 _MOST = 256 << 20  # bytes; 60,000 pieces
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _PLAIN
 _WRONG_SHAPE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
@@ -58,25 +59,26 @@ class ClaimMemory:
 
     def _read(self) -> bytes:
         """The file, where it is one: a repository may have brought a link or a pipe along."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(self._path, os.O_RDONLY | _PLAIN)
         with os.fdopen(descriptor, "rb") as file:
             return file.read(_MOST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
     def keep(self, entries: Mapping[PieceCid, Remembered]) -> None:
-        """Put `entries` in place of everything that is there. A file that cannot be written is no error."""
+        """Put `entries` in place of everything that is there. A file that cannot be written is no error.
+
+        It is written beside it, always under one name, so that killed runs leave one file at most. Two runs
+        at once may spoil each other's: then the checksum does not hold.
+        """
         body = json.dumps({str(piece): _render(each) for piece, each in entries.items()}).encode()
+        staged = self._path.with_name(f".{self._path.name}.new")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self._path.parent.is_symlink():
                 return
-            descriptor, name = tempfile.mkstemp(prefix=".", dir=self._path.parent)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-                Path(name).replace(self._path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            descriptor = os.open(staged, _WRITE, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            staged.replace(self._path)
 
 
 def worth_keeping(claims: Iterable[DealClaim]) -> bool:

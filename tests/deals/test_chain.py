@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -217,8 +218,12 @@ def test_a_node_that_wants_a_long_pause_is_left_alone(
 ) -> None:
     """Nothing is asked any more in this check, and no deal is called lost."""
 
+    passes = threading.Semaphore(after)
+
     def busy(_: Asked) -> Said | None:
-        return None if len(node.asked) <= after else Said(429, b"limit reached", {"Retry-After": pause})
+        if passes.acquire(blocking=False):
+            return None
+        return Said(429, b"limit reached", {"Retry-After": pause})
 
     for number in range(500):
         node.add_deal(number, CID)

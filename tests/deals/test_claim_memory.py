@@ -45,7 +45,22 @@ def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     taken.mkdir()
     ClaimMemory(taken).keep(ENTRIES)
     assert ClaimMemory(taken).recall(NOW) == {}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".taken.new", "file", "taken"]
+    for what in ("link", "pipe", "directory"):
+        staged = tmp_path / f".{what}.new"
+        if what == "link":
+            staged.symlink_to(tmp_path / "file")
+        elif what == "pipe":
+            os.mkfifo(staged)
+        else:
+            staged.mkdir()
+        ClaimMemory(tmp_path / what).keep(ENTRIES)
+        assert ClaimMemory(tmp_path / what).recall(NOW) == {}
+    assert (tmp_path / "file").read_text() == "in the way"
+    (tmp_path / ".good.new").write_text("left by a killed run")
+    ClaimMemory(tmp_path / "good").keep(ENTRIES)
+    assert len(ClaimMemory(tmp_path / "good").recall(NOW)) == 2
+    assert not (tmp_path / ".good.new").exists()
 
 
 def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path: Path) -> None:
