@@ -39,8 +39,8 @@ class Grant:
 class Delegation:
     """`audience` may do what `grants` say until `expires` (UTC; None: for ever), as its `issuer` wants.
 
-    `expires` is the earliest end of all the delegations it rests on, as far as these came along. `car` is the
-    whole archive.
+    `expires` is the earliest end of all the delegations it rests on, as far as these came along, and `begins`
+    the latest beginning (None: long ago). `car` is the whole archive.
     """
 
     issuer: str
@@ -48,6 +48,7 @@ class Delegation:
     grants: tuple[Grant, ...]
     expires: datetime | None
     car: bytes
+    begins: datetime | None = None
 
     def allows(self, can: str, space: str) -> bool:
         """Whether some grant covers the capability `can` of `space`."""
@@ -56,6 +57,10 @@ class Delegation:
     def expired(self, now: datetime) -> bool:
         """Whether it is over at `now`."""
         return self.expires is not None and self.expires <= now
+
+    def early(self, now: datetime) -> bool:
+        """Whether it does not hold yet at `now`."""
+        return self.begins is not None and self.begins > now
 
 
 def read_proof(text: str) -> Delegation:
@@ -90,12 +95,19 @@ def read_archive(car: bytes) -> Delegation:
     variants = [value for name, value in first.items() if name.startswith("ucan@")]
     if variants and isinstance(variants[0], Link):
         first = _record(_block(blocks, variants[0].cid))
-    ends = [end for one in _chain(first, blocks) if (end := _end(one)) is not None]
+    chain = list(_chain(first, blocks))
+    ends = [end for one in chain if (end := _time(one, "exp")) is not None]
+    begins = [begin for one in chain if (begin := _time(one, "nbf")) is not None]
     grants = tuple(_grants(first))
     if not grants:
         raise DataError("delegates nothing")
     return Delegation(
-        did(_bytes(first, "iss")), did(_bytes(first, "aud")), grants, min(ends, default=None), car
+        did(_bytes(first, "iss")),
+        did(_bytes(first, "aud")),
+        grants,
+        min(ends, default=None),
+        car,
+        max(begins, default=None),
     )
 
 
@@ -205,13 +217,13 @@ def _chain(first: dict[str, Value], blocks: dict[bytes, bytes]) -> Iterator[dict
                 waiting.append(_record(blocks[link.cid]))
 
 
-def _end(ucan: dict[str, Value]) -> datetime | None:
-    end = ucan.get("exp")
-    if end is None:
+def _time(ucan: dict[str, Value], key: str) -> datetime | None:
+    moment = ucan.get(key)
+    if moment is None:
         return None
-    if not isinstance(end, int) or isinstance(end, bool):
-        raise DataError("not a delegation: its 'exp' is no time")
+    if not isinstance(moment, int) or isinstance(moment, bool):
+        raise DataError(f"not a delegation: its {key!r} is no time")
     try:
-        return datetime.fromtimestamp(end, UTC)
+        return datetime.fromtimestamp(moment, UTC)
     except (OverflowError, OSError, ValueError):
         return None  # beyond every calendar

@@ -85,13 +85,14 @@ def _delegation(
     granted = ", ".join(dict.fromkeys(grant.can for grant in delegation.grants))
     end = delegation.expires
     until = "without an end" if end is None else f"until {end:%Y-%m-%d %H:%M} UTC"
-    over = delegation.expired(now)
+    over, early = delegation.expired(now), delegation.early(now)
+    since = f" from {delegation.begins:%Y-%m-%d %H:%M} UTC on, which is not yet," if early else ""
     needed = tuple(can for job in jobs.values() for can in job)
     yield Diagnosis(
         subject,
-        ok=not over,
-        text=f"allows {granted} {until}{', which is over' if over else ''}",
-        hint=_hint(options, needed) if over else "",
+        ok=not (over or early),
+        text=f"allows {granted}{since} {until}{', which is over' if over else ''}",
+        hint=_hint(options, needed) if over or early else "",
     )
     for job, capabilities in jobs.items():
         missing = [can for can in capabilities if not delegation.allows(can, options.space)]
@@ -113,6 +114,8 @@ def _mismatch(options: Options) -> str:
 def _lacking(delegation: Delegation, space: str, capabilities: Sequence[str], now: datetime) -> str:
     if delegation.expired(now):
         return f"the proof has expired on {delegation.expires:%Y-%m-%d %H:%M} UTC"
+    if delegation.early(now):
+        return f"the proof does not hold before {delegation.begins:%Y-%m-%d %H:%M} UTC"
     missing = [can for can in capabilities if not delegation.allows(can, space)]
     return f"the proof does not allow {', '.join(missing)} of {space}" if missing else ""
 

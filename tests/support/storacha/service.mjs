@@ -13,9 +13,9 @@
 //                            cid, car cid]..]}: these, too, as if their CARs were here and had been hashed
 // POST /_filecoin/deal       body {"provider":"f01234","dealId":1138}: deals for offered aggregates
 // POST /_filecoin/forget     drop all deals (deal expiry / drift)
-// POST /_delegate            body {"can":[..],"expiration":1,"secret":"..","foreign":true,"elsewhere":true}: a
-//                            delegation of the space (foreign: of another one) to the agent (elsewhere: to
-//                            another one), or with a secret to the bridge's key of that secret
+// POST /_delegate            body {"can":[..],"expiration":1,"notBefore":1,"secret":"..","foreign":true,
+//                            "elsewhere":true}: a delegation of the space (foreign: of another one) to the
+//                            agent (elsewhere: to another one), or with a secret to the bridge's key of it
 // POST /_writes              body {"disabled":true}: answer as the hosted service does since May 2026
 import http from 'node:http'
 import fs from 'node:fs'
@@ -339,12 +339,12 @@ const proof = await delegate({
     .map((can) => ({ can, with: space.did() })),
 })
 const archive = must(await proof.archive())
-async function delegated({ can, expiration = Infinity, secret, foreign, elsewhere }) {
+async function delegated({ can, expiration = Infinity, notBefore, secret, foreign, elsewhere }) {
   const issuer = foreign ? await Signer.generate() : space
   const digest = secret && (await sha256.digest(new TextEncoder().encode(secret))).digest
   const audience = secret ? await Signer.derive(digest) : elsewhere ? await Signer.generate() : agent
   const made = await delegate({
-    issuer, audience, expiration, capabilities: can.map((can) => ({ can, with: issuer.did() })),
+    issuer, audience, expiration, notBefore, capabilities: can.map((can) => ({ can, with: issuer.did() })),
   })
   const bytes = must(await made.archive())
   return {

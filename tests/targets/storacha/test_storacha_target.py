@@ -237,11 +237,12 @@ def test_without_the_right_to_list_nothing_is_called_absent(service: StorachaSer
     ("terms", "said"),
     [
         ({"expiration": 1_600_000_000}, "the proof has expired on 2020-09-13"),
+        ({"notBefore": 4_000_000_000}, "the proof does not hold before 2096-10-02 07:06 UTC"),
         ({"foreign": True}, "does not allow space/blob/add"),
         ({"elsewhere": True}, "the proof is for did:key:"),
         ({"can": ("upload/add", "space/*")}, "does not allow filecoin/offer"),
     ],
-    ids=["expired", "another space", "another key", "too narrow"],
+    ids=["expired", "not yet", "another space", "another key", "too narrow"],
 )
 def test_a_proof_that_does_not_do_is_told_before_anything_is_sent(
     service: StorachaService, terms: dict[str, object], said: str
