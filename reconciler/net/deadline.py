@@ -165,7 +165,9 @@ def body_of(response: httpx.Response) -> Iterator[bytes]:
     ):
         yield from pieces
         return
-    first = next(pieces)
+    first = next(pieces, b"")
+    if not first:  # an answer to HEAD has the length of another one
+        return
     yield first
     timeout = response.request.extensions.get("timeout", {}).get("read")
     yield from stream.rest_of_body(int(length) - len(first), timeout)

@@ -359,6 +359,11 @@ def test_a_long_body_is_whole_however_much_of_it_comes_with_its_head(with_head: 
         thread.join(5)
 
 
+def test_an_answer_without_its_long_body_is_empty() -> None:
+    with raw_peer(f"HTTP/1.1 200 OK\r\nContent-Length: {6 << 20}\r\n\r\n".encode(), hold=1) as url:
+        assert client(url).request("HEAD", "/", repeatable=True).body == b""
+
+
 def test_a_long_body_ends_as_a_short_one_does() -> None:
     """Cut off, too long, silent, or too slow altogether."""
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {6 << 20}\r\n\r\n".encode()
