@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import pytest
 from reconciler.content import piece_cid
 from reconciler.deals.epochs import MAINNET
 from tests.forges.fake_github import FakeGitHub
-from tests.support.command_line import CommandLine
+from tests.support.command_line import RUN, CommandLine
 from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.github_server import serving
 from tests.support.storacha_service import READS, StorachaService
@@ -114,9 +115,12 @@ def test_from_an_index_over_a_branch_to_an_active_deal(project: Project) -> None
     project.make_deals(7_720_001)
     done = project.run("plan", "--exit-code")
     assert (done["items"], done["summary"]["in_sync"], done["notes"]) == ([], 1, [])
-    (holding,) = project.run("status")["items"]
-    (piece,) = holding["pieces"]
-    assert (piece["piece"], [deal["state"] for deal in piece["deals"]]) == (shard["piece"], ["active"])
+    for arguments, remembered in (((), True), (("--no-cache",), False), (("--check", "sample"), False)):
+        (holding,) = project.run("status", *arguments)["items"]
+        (piece,) = holding["pieces"]
+        (deal,) = piece["deals"]
+        assert (piece["piece"], deal["state"], deal["checked_by"]) == (shard["piece"], "active", "chain")
+        assert ("named by the service on" in deal["detail"]) is remembered
 
 
 def test_from_an_index_over_a_pull_request_to_a_plan_with_nothing_in_it(
@@ -162,3 +166,30 @@ def test_a_record_edited_by_hand_is_an_error_that_names_both(project: Project) -
     assert done.code != 0
     assert true in done.err
     assert false in done.err
+
+
+@pytest.mark.parametrize("later", [0.0, 0.5, 1.5])
+def test_killed_while_it_uploads_the_next_run_finishes_and_cleans_up(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, later: float
+) -> None:
+    private = tmp_path_factory.mktemp("private")
+    monkeypatch.setenv("TMPDIR", str(private))
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    run = subprocess.Popen(RUN, cwd=project.reconcile.root, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while run.poll() is None and not list(private.glob("*/proof.car")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(later)
+    run.kill()
+    run.wait()
+    left = list(private.glob("*/proof.car"))
+    report = project.run()
+    assert {state for _, state in changes(report)} <= {"applied", "waiting"}
+    record = json.loads((project.reconcile.root / RECORD).read_bytes())
+    assert [shard["size"] for shard in record["pieces"][0]["shards"]] == [record["car_size"]]
+    assert changes(project.run("plan")) == [("wait", "waiting")]
+    while any(path.exists() for path in left):  # until the client that was left alone has noticed
+        assert time.monotonic() < deadline
+        project.reconcile("doctor")
+    assert not list(private.glob("reconcile-storacha-*"))
