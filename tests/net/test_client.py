@@ -374,7 +374,7 @@ def test_a_long_body_ends_as_a_short_one_does() -> None:
     ):
         list(answer.pieces(6 << 20))
     with (
-        raw_peer(head + bytes(6 << 20)) as url,
+        raw_peer(head + bytes(6 << 20), hold=3) as url,  # whoever hangs up with a request unread resets
         client(url).stream("GET", "/", repeatable=True) as answer,
         pytest.raises(Stalled, match="more than 5242880 bytes"),
     ):
