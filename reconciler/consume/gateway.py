@@ -31,6 +31,7 @@ _SLOWEST = 128 << 10  # bytes a second below which a stretch is given up
 _GONE = (404, 410, 451)
 _CANNOT = (400, 406, 501)
 _MAY_BE_PLAIN = (200, 206, *range(300, 400), *_CANNOT, *_GONE, 405, 415, 416)  # all but 206: it is not
+_ENTRY = 512  # bytes of tree blocks that one small file costs: its name, its CID, its share of the shards
 _OVERHEAD = 1 << 20  # bytes of a CAR besides its leaves: the way down to them
 
 
@@ -112,11 +113,9 @@ class Gateway:
 
     @contextmanager
     def _car(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, bytes]] | None]:
-        params = [
-            ("format", "car"),
-            ("dag-scope", "entity"),
-            ("entity-bytes", f"{wanted.first}:{wanted.last}"),
-        ]
+        params = [("format", "car"), ("dag-scope", "all" if wanted.whole else "entity")]
+        if not wanted.whole:
+            params.append(("entity-bytes", f"{wanted.first}:{wanted.last}"))
         accept = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
         try:
             with self._stream(wanted, params=params, headers={"Accept": accept}) as answer:
@@ -124,7 +123,8 @@ class Gateway:
                     yield None
                     return
                 # Each leaf may be alone with its CID; everything beyond what was asked for is one too many.
-                limit = wanted.size + len(wanted.blocks) * 64 + MAX_CAR_HEADER + _OVERHEAD + 2 * MAX_BLOCK
+                each = 64 + (_ENTRY if wanted.whole else 0)
+                limit = wanted.size + len(wanted.blocks) * each + MAX_CAR_HEADER + _OVERHEAD + 2 * MAX_BLOCK
                 yield self._blocks(_Pieces(answer.pieces(limit)), wanted)
         except (NotFound, Rejected) as error:
             if error.status in _GONE:

@@ -14,14 +14,15 @@ from typing import Protocol, runtime_checkable
 from reconciler.content.cid import RAW, Cid
 from reconciler.errors import PeerError
 
-LANES = 4
+LANES = 8  # calls to one source at once, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Bytes `first` to `last` (both included) of the file `file`, and the blocks they are in, in order.
 
-    `sizes` are the bytes of the file in each block.
+    `sizes` are the bytes of the file in each block. With `whole`, `file` is a directory, and its stretch all
+    that is below it.
     """
 
     file: Cid
@@ -29,6 +30,7 @@ class Stretch:
     last: int
     blocks: tuple[Cid, ...]
     sizes: tuple[int, ...]
+    whole: bool = False
 
     @property
     def size(self) -> int:
@@ -38,20 +40,21 @@ class Stretch:
     @property
     def plain(self) -> bool:
         """Whether the blocks are nothing but the file's own bytes, so that they can be cut out of it."""
-        return all(cid.codec == RAW for cid in self.blocks)
+        return not self.whole and all(cid.codec == RAW for cid in self.blocks)
 
 
 class Source(Protocol):
     """A place that may have blocks. Calls come from several threads.
 
-    `width` is how many calls at once are worth making; it may change as a source shows what it can do.
+    `width` is how many calls for much at once are worth making, and may change as a source shows what it can
+    do. Up to LANES single blocks are asked for at once.
     """
 
     name: str
 
     @property
     def width(self) -> int:
-        """At least 1, and no more than LANES are used."""
+        """At least 1."""
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """The verified block; `size` in bytes when it is known.

@@ -1,8 +1,7 @@
 """Blocks from all sources at once: each takes the next piece of work, and the work of one that fails goes on.
 
-A piece of work (`_Job`) is a run of leaves of one file, which a source that streams sends in one answer, or a
-handful of small files. When all work is given out, an idle source takes over what a slow one is taking long
-for; whichever verified block comes first is kept.
+The work is cut into jobs (`jobs.py`). When all of it is given out, an idle source takes over what a slow one
+is taking long for; whichever verified block comes first is kept.
 """
 
 from __future__ import annotations
@@ -10,20 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 
+from reconciler.consume.jobs import SHORTEST_RUN, Job, cut_jobs
 from reconciler.consume.peers import Peer, Peers
 from reconciler.consume.sources import LANES, BadBlock, Streams, Stretch
 from reconciler.consume.wanted import Wanted
 from reconciler.content.cid import Cid
 from reconciler.errors import BlockUnavailable, ReconcilerError
 
-_RUN = 32  # leaves of a job at least; some gateways read beyond the end of every range
 _LONGEST_RUN = 256  # leaves
 _TURNS = 4  # jobs for each source at least, so that the faster ones do more of them
-_WORTH_A_STREAM = 4  # leaves from which on one answer is better than one for each
 _PATIENCE = 5.0  # seconds after which an idle source may take over another's job
 _MISSES = 8  # blocks in a row that a source may lack before its job goes to another
 _GRACE = 1.0  # seconds for calls under way when everything is there
@@ -33,15 +30,6 @@ _STRAY = 16  # blocks in one stream that nobody asked for
 
 class _Stopped(Exception):
     pass
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    positions: list[int]
-    stretch: Stretch | None
-    tried: set[int] = field(default_factory=set)  # numbers of the sources that lack some of it
-    running: set[int] = field(default_factory=set)
-    since: float = 0.0
 
 
 class Transfer:
@@ -67,9 +55,8 @@ class Transfer:
         self._clock = clock
         self._missing = set(missing)
         turns = _TURNS * len(peers.all)
-        run = max(_RUN, min(len(missing) // turns, _LONGEST_RUN))
-        # Small files first: who reads the files in their order is not to wait for one of them at the end.
-        self._jobs = sorted(_jobs(wanted, missing, run), key=lambda job: job.stretch is not None)
+        run = max(SHORTEST_RUN, min(len(missing) // turns, _LONGEST_RUN))
+        self._jobs = cut_jobs(wanted, missing, run)
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="verify")
@@ -125,12 +112,13 @@ class Transfer:
                 with self._changed:
                     job.running.discard(number)
                     job.positions = [position for position in job.positions if position in self._missing]
-                    if not job.positions and job in self._jobs:
+                    if job in self._jobs and not (job.positions and (job.running or job.stretch)):
                         self._jobs.remove(job)
+                        self._jobs += job.parts()
                     self._changed.notify_all()
             self._check()
 
-    def _take(self, number: int, peer: Peer, lane: int) -> _Job | None:
+    def _take(self, number: int, peer: Peer, lane: int) -> Job | None:
         """The next job for a source, waiting for one to be given back; None when there will be none."""
         with self._changed:
             while not self._stopped and self._failure is None and peer.alive:
@@ -138,8 +126,8 @@ class Transfer:
                 if not mine:
                     return None
                 if lane >= peer.source.width:
-                    self._changed.wait(0.5)
-                    continue
+                    # A stream fills the line; single blocks are small, and each waits for its answer.
+                    mine = [job for job in mine if job.stretch is None]
                 job = next((job for job in mine if not job.running), None)
                 if job is None:
                     late = self._clock() - _PATIENCE
@@ -151,7 +139,7 @@ class Transfer:
                 self._changed.wait(0.5)
         return None
 
-    def _fetch(self, peer: Peer, job: _Job) -> None:
+    def _fetch(self, peer: Peer, job: Job) -> None:
         source, stretch = peer.source, job.stretch
         if stretch is not None and isinstance(source, Streams):
             job.stretch = None  # what this does not bring is asked for block by block
@@ -160,7 +148,10 @@ class Transfer:
                     self._receive(peer, stretch, blocks)
         lacking: BlockUnavailable | None = None
         misses = 0
-        for position in [position for position in job.positions if position in self._missing]:
+        # Who takes over begins at the end, so that the two meet and do not do the same.
+        for position in list(reversed(job.positions) if len(job.running) > 1 else job.positions):
+            if position not in self._missing:
+                continue
             cid = self._layout.cid(position)
             try:
                 block = source.read_block(cid, self._layout.block_size(position))
@@ -234,38 +225,3 @@ class Transfer:
             if not self._stopped and self._failure is None:
                 self._failure = error
             self._changed.notify_all()
-
-
-def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[_Job]:
-    """The work in file order, each block once; `longest` is how many leaves one job has at most."""
-    layout = wanted.map.layout
-    seen: set[int] = set()
-    handful: list[int] = []
-    for number, file in enumerate(wanted.files):
-        run: list[tuple[int, int, int]] = []  # position, offset, size
-        for leaf in wanted.leaves(number):
-            needed = leaf.position in missing and leaf.position not in seen
-            if run and (not needed or len(run) == longest):
-                yield from _cut(layout.cid, file.cid, run, handful)
-                run = []
-            if needed:
-                seen.add(leaf.position)
-                run.append((leaf.position, leaf.offset, leaf.size))
-        yield from _cut(layout.cid, file.cid, run, handful)
-        if len(handful) >= _RUN:
-            yield _Job(handful, None)
-            handful = []
-    if handful:
-        yield _Job(handful, None)
-
-
-def _cut(
-    cid: Callable[[int], Cid], file: Cid, run: list[tuple[int, int, int]], handful: list[int]
-) -> Iterator[_Job]:
-    positions = [position for position, _, _ in run]
-    if len(run) < _WORTH_A_STREAM:
-        handful += positions
-        return
-    last = run[-1]
-    blocks, sizes = tuple(map(cid, positions)), tuple(size for _, _, size in run)
-    yield _Job(positions, Stretch(file, run[0][1], last[1] + last[2] - 1, blocks, sizes))

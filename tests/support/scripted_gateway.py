@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-from reconciler.content import car
+from reconciler.content import car, dagpb
 from reconciler.content.cid import Cid, parse
 from reconciler.content.dag import Dag
 from reconciler.content.walk import DagMap, leaf_bytes, walk
 
+_CAR = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
 Form: TypeAlias = Literal["block", "car", "file"]
 
 
@@ -157,6 +158,8 @@ def _answer(dag: Dag, map_: DagMap, target: str, span: str) -> Answer | None:
     form = query.get("format")
     if form == "raw":
         return Answer(cid, dag.read(position), "application/vnd.ipld.raw", "block")
+    if query.get("dag-scope") == "all":
+        return Answer(cid, b"".join(_below(dag, map_, cid)), _CAR, "car")
     first, last = map(int, query["entity-bytes"].split(":") if form else span[len("bytes=") :].split("-"))
     node = next(node for node in map_.nodes if node.cid == cid)
     leaves = [leaf for leaf in map_.leaves(node) if leaf.offset <= last and leaf.offset + leaf.size > first]
@@ -168,12 +171,22 @@ def _answer(dag: Dag, map_: DagMap, target: str, span: str) -> Answer | None:
     tree = [position for position in _above(dag, map_, cid) if position is not None]
     positions = [*tree, *(leaf.position for leaf in leaves if leaf.position not in tree)]
     body = b"".join(car.partial(dag, positions))
-    return Answer(cid, body, "application/vnd.ipld.car; version=1; order=dfs; dups=n", "car")
+    return Answer(cid, body, _CAR, "car")
+
+
+def _below(dag: Dag, map_: DagMap, root: Cid) -> Iterator[bytes]:
+    """The CAR of everything below `root`, in the order of the whole."""
+    below, stack = set(), [root]
+    while stack:
+        cid = stack.pop()
+        below.add(dag.layout.find(cid))
+        if cid in map_.tree:
+            stack += [link.cid for link in dagpb.decode(map_.tree[cid]).links]
+    positions = [position for position in range(len(dag.layout)) if position in below]
+    return car.partial(dag, positions)
 
 
 def _above(dag: Dag, map_: DagMap, cid: Cid) -> Iterator[int | None]:
-    from reconciler.content import dagpb
-
     yield dag.layout.find(cid)
     if cid in map_.tree:
         for link in dagpb.decode(map_.tree[cid]).links:

@@ -1,0 +1,112 @@
+"""What is asked for in one answer: runs of large files, directories of small ones; the rest in handfuls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.consume.fetch import fetch
+from reconciler.consume.gateway import Gateway
+from reconciler.consume.jobs import Job, cut_jobs
+from reconciler.consume.wanted import is_empty_leaf, places, select
+from reconciler.content.walk import walk
+from reconciler.progress import QUIET
+from tests.consume.conftest import content, files
+from tests.support.dags import MemoryDag
+from tests.support.gateway import keep, served
+from tests.support.scripted_gateway import Answer, scripted_gateway, send
+from tests.support.shapes import Builder
+
+
+def small(build: Builder, name: str, count: int) -> object:
+    return build.directory(name, [build.file(f"{name}-{n:04}", 1 + n % 3, 40) for n in range(count)])
+
+
+@pytest.fixture
+def images() -> MemoryDag:
+    """Two directories of small files below one, a large file beside them, and one among other small ones."""
+    build = Builder("images")
+    train = build.directory("train", [small(build, "cats", 60), small(build, "dogs", 40)])
+    mixed = build.directory("mixed", [build.file("large", 9), *(build.file(f"m{n}", 1) for n in range(20))])
+    few = build.directory("few", [build.file(f"few{n}", 1) for n in range(3)])
+    return build.dag(
+        build.directory("", [train, mixed, few, build.file("model.bin", 100), build.file("e", 1, 0)])
+    )
+
+
+def jobs(
+    dag: MemoryDag, *, include: tuple[str, ...] = (), there: float = 0.0, longest: int = 32
+) -> list[Job]:
+    """The jobs of `dag`, of which the share `there` of the leaves is there already."""
+    wanted = select(walk(dag.layout.root, dag.blocks.__getitem__), include)
+    every = [position for position in places(wanted) if not is_empty_leaf(wanted, position)]
+    missing = dict.fromkeys(every[int(len(every) * there) :], 1)
+    found = cut_jobs(wanted, missing, 32)
+    assert sorted(position for job in found for position in job.positions) == sorted(missing), "each once"
+    return found
+
+
+def whole(found: list[Job], dag: MemoryDag) -> list[str]:
+    """The paths of the directories that are asked for as one."""
+    paths = {node.cid: node.path for node in walk(dag.layout.root, dag.blocks.__getitem__).nodes}
+    return [paths.get(job.stretch.file, "") for job in found if job.stretch is not None and job.stretch.whole]
+
+
+def test_a_directory_of_small_files_is_asked_for_as_one(images: MemoryDag) -> None:
+    found = jobs(images)
+    assert whole(found, images) == ["train"], "the topmost one"
+    runs = [job for job in found if job.stretch is not None and not job.stretch.whole]
+    assert [len(job.positions) for job in runs] == [9, 32, 32, 32, 4]
+    assert sum(len(job.positions) for job in found if job.stretch is None) == 23
+
+
+def test_nothing_is_asked_for_that_is_not_wanted_or_there_already(images: MemoryDag) -> None:
+    assert whole(jobs(images, include=("train/cats/*",)), images) == ["train/cats"]
+    assert whole(jobs(images, include=("*1",)), images) == []
+    assert whole(jobs(images, there=0.5), images) == ["train/dogs"], "some cats are there"
+
+
+def test_a_root_of_small_files_is_one_job() -> None:
+    build = Builder("flat")
+    dag = build.dag(build.directory("", [build.file(f"f{n}", 1, 0 if n % 7 == 0 else 30) for n in range(50)]))
+    (job,) = jobs(dag)
+    assert whole([job], dag) == [""]
+    assert sum(len(part.positions) for part in job.parts()) == len(job.positions)
+
+
+def test_a_thousand_small_files_are_a_few_requests(tmp_path: Path) -> None:
+    """From our own gateway."""
+    build = Builder("thousand")
+    below = [build.directory(f"d{n}", [build.file(f"{n}-{m}", 1, 40) for m in range(250)]) for n in range(4)]
+    dag = build.dag(build.directory("", below))
+    keep(tmp_path / "store", dag)
+    with served(tmp_path, tmp_path / "store") as gateway:
+        fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+        metrics = gateway.get("/metrics").body.decode()
+    assert files(tmp_path / "d") == content(dag)
+    assert 'kind="car",status="200"} 1' in metrics
+    assert 'kind="raw",status="200"} 5' in metrics, "the nodes of the tree"
+
+
+def test_where_no_car_comes_the_files_are_asked_for_in_parallel(tmp_path: Path) -> None:
+    build = Builder("raw")
+    dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(300)]))
+    with scripted_gateway(dag, forms=()) as gateway:
+        fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+    assert files(tmp_path / "d") == content(dag)
+    assert len(gateway.asked) == 302, "each once, after one CAR that did not come"
+
+
+def test_a_car_of_a_directory_that_breaks_off_is_finished_block_by_block(tmp_path: Path) -> None:
+    build = Builder("breaks")
+    dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(100)]))
+
+    def half(connection: object, answer: Answer) -> None:
+        send(connection, answer.body[: len(answer.body) // 2], kind=answer.kind)  # type: ignore[arg-type]
+
+    with scripted_gateway(dag, half, spoils=lambda answer: answer.form == "car") as gateway:
+        done = fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+    assert files(tmp_path / "d") == content(dag)
+    assert done.sources[0].bytes == sum(block.size for block in dag.layout), "what came was kept"
+    assert len(gateway.asked) < 95
