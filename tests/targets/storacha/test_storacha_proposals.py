@@ -168,7 +168,9 @@ def test_a_record_edited_by_hand_is_an_error_that_names_both(project: Project) -
     assert false in done.err
 
 
-@pytest.mark.parametrize("later", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize(
+    "later", [0.5, pytest.param(0.0, marks=pytest.mark.slow), pytest.param(1.5, marks=pytest.mark.slow)]
+)
 def test_killed_while_it_uploads_the_next_run_finishes_and_cleans_up(
     project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, later: float
 ) -> None:
