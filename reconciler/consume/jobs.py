@@ -6,13 +6,15 @@ streams sends in one answer; or a handful of small files, whose blocks are asked
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from reconciler.consume.sources import Stretch
 from reconciler.consume.wanted import Wanted, is_empty_leaf
 from reconciler.content.cid import Cid
+from reconciler.content.dag import DagLayout
 from reconciler.content.walk import NodeKind
 
 SHORTEST_RUN = 32  # leaves of a job at least; some gateways read beyond the end of every range
@@ -21,22 +23,39 @@ _WORTH_A_DIRECTORY = 16  # small files from which on a directory is asked for as
 _NEARLY = 0.9  # of the small files of a directory that have to be missing for that
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stretch with its blocks by layout position, since a large DAG has many of them."""
+
+    file: Cid
+    first: int
+    last: int
+    positions: array[int]
+    sizes: array[int]
+    whole: bool = False
+
+    def stretch(self, layout: DagLayout) -> Stretch:
+        """What a source is asked for."""
+        blocks = tuple(map(layout.cid, self.positions))
+        return Stretch(self.file, self.first, self.last, blocks, tuple(self.sizes), self.whole)
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """Blocks by layout position; `stretch` is how to ask for all of them at once, while that was not tried.
+    """Blocks by layout position; `run` is how to ask for all of them at once, while that was not tried.
 
     `tried` are the numbers of the sources that lack some of it, `running` of those that are at it, `since`
     when the last one began.
     """
 
-    positions: list[int]
-    stretch: Stretch | None
+    positions: Sequence[int]
+    run: Run | None
     tried: set[int] = field(default_factory=set)
     running: set[int] = field(default_factory=set)
     since: float = 0.0
 
     def parts(self) -> list[Job]:
-        """The same without a stretch, in handfuls that several calls at once can share."""
+        """The same without a run, in handfuls that several calls at once can share."""
         starts = range(0, len(self.positions), SHORTEST_RUN)
         return [Job(self.positions[at : at + SHORTEST_RUN], None, set(self.tried)) for at in starts]
 
@@ -46,9 +65,7 @@ def cut_jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> list[J
 
     Small files come first: who reads the files in their order is not to wait for one of them at the end.
     """
-    return sorted(
-        _jobs(wanted, missing, longest), key=lambda job: bool(job.stretch and not job.stretch.whole)
-    )
+    return sorted(_jobs(wanted, missing, longest), key=lambda job: job.run is not None and not job.run.whole)
 
 
 def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[Job]:
@@ -63,12 +80,12 @@ def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[
         for leaf in wanted.leaves(number):
             needed = leaf.position in missing and leaf.position not in seen
             if run and (not needed or len(run) == longest):
-                yield from _cut(wanted, file.cid, run, rest)
+                yield from _cut(file.cid, run, rest)
                 run = []
             if needed:
                 seen.add(leaf.position)
                 run.append((leaf.position, leaf.offset, leaf.size))
-        yield from _cut(wanted, file.cid, run, rest)
+        yield from _cut(file.cid, run, rest)
         if len(handful) >= SHORTEST_RUN:
             yield Job(handful, None)
             handful = []
@@ -77,20 +94,19 @@ def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[
     cids = {node.path: node.cid for node in wanted.map.nodes if node.kind is NodeKind.DIRECTORY}
     for path, positions in together.items():
         if positions:
-            sizes = tuple(map(layout.block_size, positions))
-            blocks = tuple(map(layout.cid, positions))
+            every, sizes = array("Q", positions), array("Q", map(layout.block_size, positions))
             directory = cids[path] if path else layout.root
-            yield Job(positions, Stretch(directory, 0, sum(sizes) - 1, blocks, sizes, whole=True))
+            yield Job(every, Run(directory, 0, sum(sizes) - 1, every, sizes, whole=True))
 
 
-def _cut(wanted: Wanted, file: Cid, run: list[tuple[int, int, int]], rest: list[int]) -> Iterator[Job]:
-    positions = [position for position, _, _ in run]
+def _cut(file: Cid, run: list[tuple[int, int, int]], rest: list[int]) -> Iterator[Job]:
+    positions = array("Q", (position for position, _, _ in run))
     if len(run) < _WORTH_A_STREAM:
         rest += positions
         return
-    last = run[-1]
-    blocks, sizes = tuple(map(wanted.map.layout.cid, positions)), tuple(size for _, _, size in run)
-    yield Job(positions, Stretch(file, run[0][1], last[1] + last[2] - 1, blocks, sizes))
+    sizes = array("Q", (size for _, _, size in run))
+    first, last = run[0][1], run[-1][1] + run[-1][2] - 1
+    yield Job(positions, Run(file, first, last, positions, sizes))
 
 
 def _small_directories(wanted: Wanted, missing: Mapping[int, int]) -> dict[int, str]:

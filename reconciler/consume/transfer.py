@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -111,8 +112,8 @@ class Transfer:
             finally:
                 with self._changed:
                     job.running.discard(number)
-                    job.positions = [position for position in job.positions if position in self._missing]
-                    if job in self._jobs and not (job.positions and (job.running or job.stretch)):
+                    job.positions = array("Q", (each for each in job.positions if each in self._missing))
+                    if job in self._jobs and not (job.positions and (job.running or job.run)):
                         self._jobs.remove(job)
                         self._jobs += job.parts()
                     self._changed.notify_all()
@@ -127,7 +128,7 @@ class Transfer:
                     return None
                 if lane >= peer.source.width:
                     # A stream fills the line; single blocks are small, and each waits for its answer.
-                    mine = [job for job in mine if job.stretch is None]
+                    mine = [job for job in mine if job.run is None]
                 job = next((job for job in mine if not job.running), None)
                 if job is None:
                     late = self._clock() - _PATIENCE
@@ -140,16 +141,17 @@ class Transfer:
         return None
 
     def _fetch(self, peer: Peer, job: Job) -> None:
-        source, stretch = peer.source, job.stretch
-        if stretch is not None and isinstance(source, Streams):
-            job.stretch = None  # what this does not bring is asked for block by block
+        source, run = peer.source, job.run
+        if run is not None and isinstance(source, Streams):
+            stretch = run.stretch(self._layout)
+            job.run = None  # what this does not bring is asked for block by block
             with source.stretch(stretch) as blocks:
                 if blocks is not None:
                     self._receive(peer, stretch, blocks)
         lacking: BlockUnavailable | None = None
         misses = 0
         # Who takes over begins at the end, so that the two meet and do not do the same.
-        for position in list(reversed(job.positions) if len(job.running) > 1 else job.positions):
+        for position in reversed(job.positions) if len(job.running) > 1 else job.positions:
             if position not in self._missing:
                 continue
             cid = self._layout.cid(position)

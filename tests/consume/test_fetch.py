@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -9,6 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from reconciler.consume import fetch as fetching
+from reconciler.consume import transfer
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.gateway import Gateway
@@ -21,7 +24,7 @@ from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
 from tests.consume.conftest import content, files
 from tests.support.dags import MemoryDag
-from tests.support.scripted_gateway import Answer, Form, scripted_gateway, send
+from tests.support.scripted_gateway import Answer, Form, honest, scripted_gateway, send
 from tests.support.shapes import Builder, Without
 
 
@@ -124,6 +127,47 @@ def test_two_sources_that_lack_different_blocks_make_a_whole(dag: MemoryDag, tmp
     )
     assert files(tmp_path / "d") == content(dag)
     assert [source.dropped for source in done.sources] == ["", ""]
+
+
+@pytest.mark.parametrize("form", ["car", "file"])
+def test_a_stream_goes_on_with_what_another_source_had_begun(
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway], form: Form
+) -> None:
+    """The first has every leaf but a few, and cannot stream; the second is asked when it is out of them."""
+    lost = [dag.layout.find(cid) or 0 for cid in leaves(dag)[9:60:10]]
+    first_is_done = threading.Event()
+
+    class First(Blocks):
+        def read_block(self, cid: Cid, size: int | None) -> bytes:
+            if dag.layout.find(cid) in lost:
+                first_is_done.set()
+            return super().read_block(cid, size)
+
+    def late(connection: BinaryIO, answer: Answer) -> None:
+        first_is_done.wait(5)
+        honest(connection, answer)
+
+    with scripted_gateway(dag, late, spoils=lambda answer: answer.form != "block", forms=(form,)) as gateway:
+        done = run(dag, tmp_path / "d", First("first", DagBlocks(Without(dag, lost))), hasty(gateway.url))
+    assert files(tmp_path / "d") == content(dag)
+    assert not any(source.dropped or source.bad for source in done.sources)
+
+
+def test_two_at_one_job_begin_at_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an idle source takes over from a slow one is not fetched twice."""
+    monkeypatch.setattr(transfer, "_PATIENCE", 0.1)
+    build = Builder("ends")
+    dag = build.dag(build.directory("", [build.file(f"f{n:02}", 1, 50) for n in range(15)]))
+
+    class Slow(Blocks):
+        def read_block(self, cid: Cid, size: int | None) -> bytes:
+            time.sleep(0.05 if cid.codec == RAW else 0)
+            return super().read_block(cid, size)
+
+    done = run(dag, tmp_path / "d", *(Slow(name, DagBlocks(dag)) for name in ("one", "two")))
+    assert files(tmp_path / "d") == content(dag)
+    assert all(source.blocks for source in done.sources)
+    assert dag.reads <= len(dag.layout) + 2
 
 
 def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(

@@ -50,15 +50,15 @@ def jobs(
 def whole(found: list[Job], dag: MemoryDag) -> list[str]:
     """The paths of the directories that are asked for as one."""
     paths = {node.cid: node.path for node in walk(dag.layout.root, dag.blocks.__getitem__).nodes}
-    return [paths.get(job.stretch.file, "") for job in found if job.stretch is not None and job.stretch.whole]
+    return [paths.get(job.run.file, "") for job in found if job.run is not None and job.run.whole]
 
 
 def test_a_directory_of_small_files_is_asked_for_as_one(images: MemoryDag) -> None:
     found = jobs(images)
     assert whole(found, images) == ["train"], "the topmost one"
-    runs = [job for job in found if job.stretch is not None and not job.stretch.whole]
+    runs = [job for job in found if job.run is not None and not job.run.whole]
     assert [len(job.positions) for job in runs] == [9, 32, 32, 32, 4]
-    assert sum(len(job.positions) for job in found if job.stretch is None) == 23
+    assert sum(len(job.positions) for job in found if job.run is None) == 23
 
 
 def test_nothing_is_asked_for_that_is_not_wanted_or_there_already(images: MemoryDag) -> None:
