@@ -20,7 +20,15 @@ from reconciler.content.cid import parse as parse_cid
 from reconciler.errors import DataError
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
-_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
+_NO_LINKS = (
+    errno.ENOENT,
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EMLINK,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EACCES,
+)
 
 
 def default_cache(environ: dict[str, str] | os._Environ[str]) -> Path:
@@ -61,9 +69,9 @@ class ContentCache:
     def keep(self, cid: Cid, file: Path) -> None:
         """Add a whole, verified file. Where it cannot be shared without a copy, it is not added."""
         path = self._path(cid)
-        if not self._writable or path.exists():
-            return
         with contextlib.suppress(OSError):
+            if not self._writable or path.exists():
+                return
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryDirectory(prefix=".adding-", dir=path.parent) as directory:
                 staged = Path(directory, "file")
@@ -72,9 +80,10 @@ class ContentCache:
                     staged.replace(path)
 
     def drop(self, path: Path) -> None:
-        """Throw a damaged file away."""
+        """Throw a damaged file away, where that is allowed."""
         if self._writable:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[tuple[Cid, Path]]:
         """Every cached file with the CID that it should give."""
