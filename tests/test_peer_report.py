@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.inner_pytest import environ, planted
 from tests.support.scratch import PROJECT
 
 TESTS = """
@@ -30,24 +30,10 @@ def run(
     folder: Path, *arguments: str, programs: tuple[str, ...] = (), require: str = ""
 ) -> tuple[int, list[str]]:
     """Run TESTS under this project's settings with exactly `programs` on PATH; exit code and output lines."""
-    (folder / "bin").mkdir()
-    for program in programs:
-        (folder / "bin" / program).write_text("#!/bin/sh\n")
-        (folder / "bin" / program).chmod(0o755)
-    (folder / "conftest.py").write_text("from tests.conftest import pytest_configure\n")
-    (folder / "test_sample.py").write_text(TESTS)
-    settings: list[str | Path] = [
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        PROJECT / "pyproject.toml",
-        "--rootdir",
-        folder,
-    ]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *settings, *arguments, folder / "test_sample.py"],
+        [sys.executable, "-m", "pytest", *planted(folder, TESTS, programs), *arguments],
         cwd=PROJECT,
-        env=os.environ | {"PATH": str(folder / "bin"), "REQUIRE": require},
+        env=environ(folder, require),
         capture_output=True,
         text=True,
         check=False,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.inner_pytest import environ, planted
 from tests.support.scratch import PROJECT
 
 TESTS = """
@@ -31,16 +31,11 @@ def run(
     folder: Path, *arguments: str, peer: bool = True, other: bool = True, require: str = ""
 ) -> tuple[int, str]:
     """Run the script over TESTS, on a machine with `ipfs`; its exit code and all it said."""
-    (folder / "bin").mkdir()
-    (folder / "bin/ipfs").write_text("#!/bin/sh\n")
-    (folder / "bin/ipfs").chmod(0o755)
-    (folder / "conftest.py").write_text("from tests.conftest import pytest_configure\n")
-    (folder / "test_sample.py").write_text(TESTS.format(peer=peer, other=other))
-    settings = ["-p", "no:cacheprovider", "-c", PROJECT / "pyproject.toml", "--rootdir", folder]
+    given = planted(folder, TESTS.format(peer=peer, other=other), ["ipfs"])
     done = subprocess.run(
-        [sys.executable, PROJECT / "scripts/run_tests.py", *arguments, *settings, folder / "test_sample.py"],
+        [sys.executable, PROJECT / "scripts/run_tests.py", *given, *arguments],
         cwd=PROJECT,
-        env=os.environ | {"PATH": str(folder / "bin"), "REQUIRE": require},
+        env=environ(folder, require),
         capture_output=True,
         text=True,
         check=False,

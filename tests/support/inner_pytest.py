@@ -1,0 +1,28 @@
+"""Runs of pytest inside pytest, under this project's settings and with just the programs that a test names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.support.scratch import PROJECT
+
+
+def planted(folder: Path, tests: str, programs: Iterable[str]) -> list[str | Path]:
+    """Put `tests` and stand-ins for `programs` into `folder`; the arguments of pytest that run them."""
+    (folder / "bin").mkdir()
+    for program in programs:
+        (folder / "bin" / program).write_text("#!/bin/sh\n")
+        (folder / "bin" / program).chmod(0o755)
+    (folder / "conftest.py").write_text("from tests.conftest import pytest_configure\n")
+    (folder / "test_sample.py").write_text(tests)
+    settings = ["-c", PROJECT / "pyproject.toml", "--rootdir", folder]
+    plugins = ["-p", "no:cacheprovider", "-p", "pytest_socket", "-p", "pytest_timeout"]
+    return [*plugins, *settings, folder / "test_sample.py"]
+
+
+def environ(folder: Path, require: str) -> dict[str, str]:
+    """Of such a run: the plugins that the settings need and no others, which halves its time."""
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": str(folder / "bin"), "REQUIRE": require}
+    return os.environ | alone
