@@ -1,4 +1,4 @@
-"""Runs of pytest inside pytest, under this project's settings and with just the programs that a test names."""
+"""Runs of pytest inside pytest, under the settings of this project, with the programs that a test names."""
 
 from __future__ import annotations
 
