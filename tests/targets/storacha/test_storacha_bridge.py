@@ -425,9 +425,20 @@ def test_a_run_that_is_stopped_asks_no_further() -> None:
 
         def stop(self, amount: int) -> None:
             assert amount == 100
+            release.start()
             raise Stopped
 
-    with http_peer(service(plain)) as peer, closing(opened(peer.url)) as target:
+    stopped, first = threading.Event(), threading.Lock()
+    release = threading.Timer(0.3, stopped.set)
+
+    def answer(asked: Asked) -> Said:
+        """One request about pieces is answered; the others are under way until the run was stopped."""
+        if b"filecoin/info" in asked.body and not first.acquire(blocking=False):
+            stopped.wait(30)
+        return service(plain)(asked)
+
+    with http_peer(answer) as peer, closing(opened(peer.url)) as target:
         with pytest.raises(Stopped):
             target.observe(VERSIONS, Check.QUICK, "", Impatient())
         assert len(peer.asked) < 20
+    release.join()
