@@ -15,7 +15,7 @@ from reconciler.consume.staging import Staging, present, staged
 from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
 from reconciler.consume.tree import read_tree
-from reconciler.consume.wanted import Wanted, is_empty_leaf, places, select
+from reconciler.consume.wanted import Places, Wanted, is_empty_leaf, places, select
 from reconciler.content.cid import Cid
 from reconciler.content.destination import check_space
 from reconciler.errors import UsageError
@@ -66,10 +66,11 @@ def fetch(
     peers = Peers([Peer(source) for source in sources])
     try:
         wanted = select(read_tree(root, peers), include, exclude)
-        if _is_there(wanted, destination, progress, name):
+        found = places(wanted)
+        if _is_there(wanted, found, destination, progress, name):
             return _fetched(root, destination, wanted, peers, already=True)
         with staged(destination, root, wanted) as staging:
-            return _Fetch(root, wanted, staging, peers, progress, name, caches).run()
+            return _Fetch(root, wanted, found, staging, peers, progress, name, caches).run()
     finally:
         peers.close()
 
@@ -79,6 +80,7 @@ class _Fetch:
         self,
         root: Cid,
         wanted: Wanted,
+        where: Places,
         staging: Staging,
         peers: Peers,
         progress: Progress,
@@ -92,7 +94,7 @@ class _Fetch:
         self._progress = progress
         self._name = name
         self._caches = caches
-        self._places = places(wanted)
+        self._places = where
 
     def run(self) -> Fetched:
         self._staging.prepare()
@@ -157,7 +159,7 @@ class _Fetch:
         one = self._wanted.part([number])
         with self._progress.task("checking what is cached", one.size) as task:
             found = present(one, [self._staging.path(number)], task)
-        return found == {position: len(where) for position, where in places(one).items()}
+        return found == Counter(leaf.position for leaf in self._wanted.leaves(number))
 
     def _missing(self, taken: set[int]) -> dict[int, int]:
         """The blocks that have to be fetched, and for how many places; the files `taken` are whole."""
@@ -173,7 +175,7 @@ class _Fetch:
         }
 
 
-def _is_there(wanted: Wanted, destination: Path, progress: Progress, name: str) -> bool:
+def _is_there(wanted: Wanted, where: Places, destination: Path, progress: Progress, name: str) -> bool:
     """Whether the destination holds exactly what is wanted, every byte of it hashed."""
     if wanted.is_file:
         if not destination.is_file() or destination.is_symlink():
@@ -193,8 +195,8 @@ def _is_there(wanted: Wanted, destination: Path, progress: Progress, name: str) 
     with progress.task(f"check {name}", wanted.size) as task:
         found = present(wanted, paths, task)
     return all(
-        found.get(position, 0) == len(where) or is_empty_leaf(wanted, position)
-        for position, where in places(wanted).items()
+        found.get(position, 0) == len(each) or is_empty_leaf(wanted, position)
+        for position, each in where.items()
     )
 
 

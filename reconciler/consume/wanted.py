@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from reconciler.content.cid import RAW
+from reconciler.content.limits import LIMITS
 from reconciler.content.walk import DagMap, FileNode, Leaf, NodeKind
 from reconciler.errors import DataError, UsageError
+
+_MOST_LEAVES = LIMITS.blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +85,60 @@ def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] 
     return Wanted(dag_map, files, tuple(directories), sum(node.size for node in files), whole)
 
 
-def places(wanted: Wanted) -> dict[int, tuple[Place, ...]]:
-    """Where the block at each layout position goes; a block that occurs several times has several places."""
-    found: dict[int, tuple[Place, ...]] = {}
+class Places(Mapping[int, tuple[Place, ...]]):
+    """Where the block at each layout position goes; one that occurs several times has several places.
+
+    Kept in a few numbers a place, since a large model has many.
+    """
+
+    def __init__(self, positions: int) -> None:
+        self._first = array("l", [-1]) * positions
+        self._next = array("l")
+        self._files = array("L")
+        self._offsets = array("Q")
+        self._sizes = array("Q")
+        self._positions = 0
+
+    def add(self, position: int, place: Place) -> None:
+        """One more place of the block at `position`, before those that it has."""
+        self._positions += self._first[position] < 0
+        self._next.append(self._first[position])
+        self._first[position] = len(self._files)
+        self._files.append(place.file)
+        self._offsets.append(place.offset)
+        self._sizes.append(place.size)
+
+    def __getitem__(self, position: int) -> tuple[Place, ...]:
+        found: list[Place] = []
+        at = self._first[position] if 0 <= position < len(self._first) else -1
+        while at >= 0:
+            found.append(Place(self._files[at], self._offsets[at], self._sizes[at]))
+            at = self._next[at]
+        if not found:
+            raise KeyError(position)
+        return tuple(reversed(found))
+
+    def __iter__(self) -> Iterator[int]:
+        return (position for position, at in enumerate(self._first) if at >= 0)
+
+    def __len__(self) -> int:
+        return self._positions
+
+
+def places(wanted: Wanted) -> Places:
+    """Where the block at each layout position goes.
+
+    Raises DataError when the files have more leaves together than a DAG may have blocks: a few nodes that
+    link to each other again and again claim any number of them.
+    """
+    found = Places(len(wanted.map.layout))
+    count = 0
     for number in range(len(wanted.files)):
         for leaf in wanted.leaves(number):
-            place = Place(number, leaf.offset, leaf.size)
-            found[leaf.position] = (*found.get(leaf.position, ()), place)
+            count += 1
+            if count > _MOST_LEAVES:
+                raise DataError(f"the files have more than {_MOST_LEAVES} leaves")
+            found.add(leaf.position, Place(number, leaf.offset, leaf.size))
     return found
 
 
