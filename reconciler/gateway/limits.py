@@ -20,6 +20,7 @@ class Limits:
     requests: int = 512  #: answered at once; more get 503
     requests_a_client: int = 256  #: of one address; more get 429
     bodies: int = 8  #: in work at once; more wait for their turn
+    head_seconds: float = 20.0  #: in which a client must have sent the head of a request, or it is dropped
     stall_seconds: float = 60.0  #: in which a client must take a piece, or it is dropped
 
 

@@ -20,12 +20,41 @@ _FLUSH_SECONDS = 0.005  # between two looks at whether the head has gone out
 
 
 class DirectProtocol(H11Protocol):
-    """Hands its connection on to the application, in the extensions of the scope."""
+    """Hands its connection on to the application, in the extensions of the scope.
+
+    `head_seconds` is how long a client may take for the head of a request; uvicorn itself waits for ever for
+    one that has begun.
+    """
+
+    head_seconds = 20.0
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """As asyncio says."""
         super().connection_made(transport)
         self.app = _with_connection(self.app, self)
+        self._expect_head()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn says: the connection may bring another request."""
+        self._expect_head()
+        super().on_response_complete()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """As asyncio says."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(error)
+
+    def _expect_head(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(self.head_seconds, self._end_unless_asked)
+
+    def _end_unless_asked(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering and not self.transport.is_closing():
+            self.transport.close()
 
 
 def _with_connection(app: Any, protocol: DirectProtocol) -> ASGIApp:

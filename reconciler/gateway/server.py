@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UsageError
@@ -17,6 +18,7 @@ from reconciler.gateway.stores import Stores
 
 _GRACE_SECONDS = 10  # for answers under way when the process is told to stop
 _BACKLOG = 1024
+_FILES = 65_536
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -52,6 +54,13 @@ def serve(
     from reconciler.gateway.app import Gateway, application
     from reconciler.gateway.protocol import DirectProtocol
 
+    bounds = limits or Limits()
+
+    class Protocol(DirectProtocol):
+        """With the bound that was asked for; uvicorn makes one a connection."""
+
+        head_seconds = bounds.head_seconds
+
     class Server(uvicorn.Server):
         """uvicorn that leaves signals to us and says when it is ready."""
 
@@ -76,18 +85,19 @@ def serve(
 
     stores = Stores(directories)
     stores.refresh()
+    _allow_connections()
     with _bound(*listen) as listener:
         url = _url(listener)
         addresses = [providers.multiaddr(address) for address in announce or (url,)]
 
         async def run() -> None:
-            gateway = Gateway(stores, addresses, limits=limits or Limits(), log=log)
+            gateway = Gateway(stores, addresses, limits=bounds, log=log)
             errors = _Errors(log)
             logging.getLogger("uvicorn.error").addHandler(errors)
             config = uvicorn.Config(
                 application(gateway),
                 loop="asyncio",
-                http=DirectProtocol,
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -104,6 +114,15 @@ def serve(
                 gateway.close()
 
         asyncio.run(run())
+
+
+def _allow_connections() -> None:
+    """Each connection is an open file, of which most systems allow a thousand unless asked for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # a system that promises more than it gives
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Errors(logging.Handler):

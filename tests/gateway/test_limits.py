@@ -90,6 +90,42 @@ def test_a_client_that_takes_nothing_is_dropped_and_keeps_nobody_waiting(tmp_pat
         assert "the client took nothing for 2 seconds" in gateway.log.read_text()
 
 
+def test_a_client_that_does_not_come_to_the_end_of_its_request_is_dropped(tmp_path: Path, path: str) -> None:
+    """Byte by byte, so that it never seems idle; also as a second request on a good connection."""
+    good = f"GET {path}?format=raw HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with limited(tmp_path, "Limits(head_seconds=1)") as gateway:
+        for first in (b"", good):
+            client = socket.create_connection(("127.0.0.1", gateway.port), timeout=0.2)
+            with client:
+                client.sendall(first)
+                started, dropped, received = time.monotonic(), False, 0
+                while not dropped and time.monotonic() - started < 15:
+                    try:
+                        client.sendall(b"G" if received or not first else b"")
+                        piece = client.recv(65536)
+                        dropped, received = not piece, received + len(piece)
+                    except TimeoutError:
+                        pass
+                    except ConnectionError:
+                        dropped = True
+                assert dropped
+                assert bool(received) == bool(first)
+
+
+def test_an_answer_that_takes_longer_than_a_request_may_is_not_cut_off(tmp_path: Path, path: str) -> None:
+    with (
+        limited(tmp_path, "Limits(head_seconds=0.5)") as gateway,
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client,
+    ):
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        time.sleep(1.5)
+        received = 0
+        while received < 24 * MIB:
+            piece = client.recv(1 << 20)
+            assert piece
+            received += len(piece)
+
+
 def test_places_are_given_back() -> None:
     admission = Admission(Limits(requests=2, requests_a_client=1))
     with admission.admitted("a"):
