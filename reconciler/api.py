@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +139,8 @@ def found(
             raise UsageError(f"{ref!r} needs an index, and there is none here", hint="name one with --index")
         yield wanted.cid, None, open_sources(sources, wanted.cid, progress), ()
         return
-    layout.make_state()
+    with suppress(OSError) if sources else nullcontext():  # an index may be mounted read-only
+        layout.make_state()
     if sources:
         from reconciler.index.load import load_index
 

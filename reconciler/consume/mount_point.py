@@ -19,7 +19,9 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether something is mounted at `path`, also a directory of the same file system."""
+    """Whether something is mounted at `path` itself, also a directory of the same file system."""
+    if path.is_symlink():
+        return False
     if os.path.ismount(path):
         return True
     real = os.fsencode(os.path.realpath(path))

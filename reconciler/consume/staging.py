@@ -159,7 +159,7 @@ def check_destination(destination: Path, stage: Path, wanted: Wanted) -> None:
         mount_point.check_empty(destination, stage, wanted.names)
         return
     check_free(destination, single_file=wanted.is_file)
-    if destination.is_dir() and destination.samefile(Path.cwd()):
+    if destination.is_dir() and destination.samefile("."):
         raise UsageError(
             f"destination {str(destination)!r} is the directory you are in, which would be replaced",
             hint="name a directory that does not exist yet",

@@ -76,6 +76,19 @@ def test_fetch_by_cid_needs_no_index(released: CommandLine, tmp_path_factory: py
     assert not (elsewhere / "no").exists()
 
 
+def test_an_index_that_cannot_be_written_beside_is_enough(
+    released: CommandLine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As where a container has it mounted read-only: nothing is kept beside it then."""
+    mounted = tmp_path_factory.mktemp("mounted")
+    (mounted / "releases").mkdir()
+    (mounted / "releases/index.yaml").write_bytes((released.root / "releases/index.yaml").read_bytes())
+    (mounted / ".reconcile").touch()  # in the way of the directory, also for root
+    out, store = mounted.with_name("out"), released.root / ".reconcile/store"
+    assert released("fetch", "llm", out, "--store", store, cwd=mounted).code == 0
+    assert holds_its_sums(out)
+
+
 def test_fetch_from_a_car(released: CommandLine) -> None:
     assert released("export", "llm@1.0.0", "it.car").code == 0
     assert released("fetch", "llm@1.0.0", "out", "--car", "it.car").code == 0

@@ -178,8 +178,10 @@ def test_a_directory_mounted_onto_another_of_the_same_disk_is_a_mount_point(
     mounts.write_bytes(b"1 2 8:1 / / rw - ext4 /dev/a rw\n36 35 8:1 /x " + name + b" rw - ext4 /dev/a rw\n")
     monkeypatch.setattr(mount_point, "_MOUNTS", mounts)
     assert mount_point.is_mount_point(place)
-    (tmp_path / "link").symlink_to(place)
-    assert mount_point.is_mount_point(tmp_path / "link")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert mount_point.is_mount_point(tmp_path / "link/a b")
+    (tmp_path / "other").symlink_to(place)
+    assert not mount_point.is_mount_point(tmp_path / "other"), "a destination is no link"
 
 
 def test_a_full_disk_is_said_and_the_rest_comes_when_there_is_room(tmp_path: Path) -> None:
