@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.consume.content_cache import ContentCache
-from reconciler.consume.mount_point import is_mount_point, is_own
+from reconciler.consume.mount_point import is_mount_point, is_own, tidy
 from reconciler.consume.peers import Peer, Peers, SourceReport
 from reconciler.consume.sources import Source
 from reconciler.consume.staging import Staging, present, staged
@@ -68,6 +68,8 @@ def fetch(
         wanted = select(read_tree(root, peers), include, exclude)
         found = places(wanted)
         if _is_there(wanted, found, destination, progress, name):
+            if is_mount_point(destination):
+                tidy(destination, root)
             return _fetched(root, destination, wanted, peers, already=True)
         with staged(destination, root, wanted) as staging:
             return _Fetch(root, wanted, found, staging, peers, progress, name, caches).run()
@@ -188,7 +190,7 @@ def _is_there(wanted: Wanted, where: Places, destination: Path, progress: Progre
         if not listed:
             return False
         if is_mount_point(destination):
-            listed = {path for path in listed if not is_own(path)}
+            listed = {path for path in listed if not is_own(path, destination)}
         if listed != {node.path for node in wanted.files} | set(wanted.directories):
             return False
         paths = [destination / node.path for node in wanted.files]

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 
-from reconciler.consume.sources import BadBlock, Stretch
+from reconciler.consume.sources import SECTION_OVERHEAD, BadBlock, Stretch
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
 from reconciler.content.limits import MAX_BLOCK, MAX_CAR_HEADER
@@ -31,7 +31,6 @@ _SLOWEST = 128 << 10  # bytes a second below which a stretch is given up
 _GONE = (404, 410, 451)
 _CANNOT = (400, 406, 501)
 _MAY_BE_PLAIN = (200, 206, *range(300, 400), *_CANNOT, *_GONE, 405, 415, 416)  # all but 206: it is not
-_ENTRY = 512  # bytes of tree blocks that one small file costs: its name, its CID, its share of the shards
 _OVERHEAD = 1 << 20  # bytes of a CAR besides its leaves: the way down to them
 
 
@@ -123,8 +122,8 @@ class Gateway:
                     yield None
                     return
                 # Each leaf may be alone with its CID; everything beyond what was asked for is one too many.
-                each = 64 + (_ENTRY if wanted.whole else 0)
-                limit = wanted.size + len(wanted.blocks) * each + MAX_CAR_HEADER + _OVERHEAD + 2 * MAX_BLOCK
+                leaves = wanted.size + len(wanted.blocks) * SECTION_OVERHEAD
+                limit = leaves + wanted.tree + MAX_CAR_HEADER + _OVERHEAD + 2 * MAX_BLOCK
                 yield self._blocks(_Pieces(answer.pieces(limit)), wanted)
         except (NotFound, Rejected) as error:
             if error.status in _GONE:

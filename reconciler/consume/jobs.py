@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from reconciler.consume.sources import Stretch
+from reconciler.consume.sources import SECTION_OVERHEAD, Stretch
 from reconciler.consume.wanted import Wanted, is_empty_leaf
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
@@ -33,11 +33,12 @@ class Run:
     positions: array[int]
     sizes: array[int]
     whole: bool = False
+    tree: int = 0
 
     def stretch(self, layout: DagLayout) -> Stretch:
         """What a source is asked for."""
         blocks = tuple(map(layout.cid, self.positions))
-        return Stretch(self.file, self.first, self.last, blocks, tuple(self.sizes), self.whole)
+        return Stretch(self.file, self.first, self.last, blocks, tuple(self.sizes), self.whole, self.tree)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,12 +92,13 @@ def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[
             handful = []
     if handful:
         yield Job(handful, None)
+    tree = sum(len(block) + SECTION_OVERHEAD for block in wanted.map.tree.values())
     cids = {node.path: node.cid for node in wanted.map.nodes if node.kind is NodeKind.DIRECTORY}
     for path, positions in together.items():
         if positions:
             every, sizes = array("Q", positions), array("Q", map(layout.block_size, positions))
             directory = cids[path] if path else layout.root
-            yield Job(every, Run(directory, 0, sum(sizes) - 1, every, sizes, whole=True))
+            yield Job(every, Run(directory, 0, sum(sizes) - 1, every, sizes, whole=True, tree=tree))
 
 
 def _cut(file: Cid, run: list[tuple[int, int, int]], rest: list[int]) -> Iterator[Job]:

@@ -7,9 +7,11 @@ the mount as well, tells the next run to take them back first, so that it ends l
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from reconciler.content.cid import Cid
 from reconciler.content.destination import sync_directory
 from reconciler.errors import UsageError
 
@@ -34,9 +36,11 @@ def is_mount_point(path: Path) -> bool:
 
 
 def entries(mount: Path, stage: Path, names: Collection[str]) -> list[str]:
-    """What lies in `mount` besides `stage`; while the mark is there, also besides what came from there."""
-    ours = {_OWN, stage.name, *(names if (stage / _MARK).exists() else ())}
-    return sorted(entry.name for entry in mount.iterdir() if entry.name not in ours)
+    """What lies in `mount` besides staging directories; while the mark is in `stage`, also besides what came
+    from there.
+    """
+    ours = names if (stage / _MARK).exists() else ()
+    return sorted(e.name for e in mount.iterdir() if e.name not in ours and not is_own(e.name, mount))
 
 
 def check_empty(mount: Path, stage: Path, names: Collection[str]) -> None:
@@ -49,9 +53,15 @@ def check_empty(mount: Path, stage: Path, names: Collection[str]) -> None:
         )
 
 
-def is_own(path: str) -> bool:
-    """Whether `path`, relative to a mount point, is the file system's own."""
-    return path == _OWN or path.startswith(f"{_OWN}/")
+def stage_name(destination: Path, root: Cid) -> str:
+    """The name of the directory in which what is fetched of `root` is staged."""
+    return f".{destination.name}.fetch-{str(root)[-16:]}"
+
+
+def is_own(path: str, mount: Path) -> bool:
+    """Whether `path`, relative to a mount point, is the file system's own, or staged there."""
+    top = path.partition("/")[0]
+    return top == _OWN or top.startswith(f".{mount.name}.fetch-")
 
 
 def move_in(content: Path, mount: Path, stage: Path) -> None:
@@ -61,6 +71,11 @@ def move_in(content: Path, mount: Path, stage: Path) -> None:
     for entry in sorted(content.iterdir()):
         entry.rename(mount / entry.name)
     sync_directory(mount)
+
+
+def tidy(mount: Path, root: Cid) -> None:
+    """Remove the staging directory of a `move_in` that came to its end but for that."""
+    shutil.rmtree(mount / stage_name(mount, root), ignore_errors=True)
 
 
 def take_back(content: Path, mount: Path, stage: Path, names: Collection[str]) -> None:

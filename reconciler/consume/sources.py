@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from reconciler.content.cid import RAW, Cid
 from reconciler.errors import PeerError
 
+SECTION_OVERHEAD = 64  # bytes that a block costs in a CAR besides its own, or more
 LANES = 8  # calls to one source at once, at most
 
 
@@ -22,7 +23,7 @@ class Stretch:
     """Bytes `first` to `last` (both included) of the file `file`, and the blocks they are in, in order.
 
     `sizes` are the bytes of the file in each block. With `whole`, `file` is a directory, and its stretch all
-    that is below it.
+    that is below it; at most `tree` bytes of other blocks come with that.
     """
 
     file: Cid
@@ -31,6 +32,7 @@ class Stretch:
     blocks: tuple[Cid, ...]
     sizes: tuple[int, ...]
     whole: bool = False
+    tree: int = 0
 
     @property
     def size(self) -> int:

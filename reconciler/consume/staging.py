@@ -134,7 +134,7 @@ def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
     Raises UsageError where the destination holds something else, Locked while another process fetches the
     same to the same place, ReconcilerError when the disk does not take it, or what lies there is not ours.
     """
-    name = f".{destination.name}.fetch-{str(root)[-16:]}"
+    name = mount_point.stage_name(destination, root)
     directory = destination / name if mount_point.is_mount_point(destination) else destination.with_name(name)
     check_destination(destination, directory, wanted)
     try:

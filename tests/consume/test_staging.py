@@ -127,6 +127,8 @@ def test_a_mount_point_is_filled_in_place(dag: MemoryDag, mounted: Path) -> None
     assert files(mounted) == content(dag)
     assert sorted(os.listdir(mounted)) == ["empty", "lost+found", "model.bin", "sub", "twice.bin"]
     assert run(dag, mounted).already
+    (mounted / ".volume.fetch-ofanotherroot").mkdir()
+    assert run(dag, mounted).already, "what another version left when it was interrupted is in nobody's way"
     assert os.listdir(mounted.parent) == ["volume"]
     run(dag, mounted / "lost+found/../new")
     assert files(mounted / "new") == content(dag)
@@ -162,7 +164,7 @@ def test_a_kill_while_a_mount_point_is_filled_is_mended_by_the_next_run(
             run(dag, mounted)
     dag.reads = 0
     done_again = run(dag, mounted)
-    assert done_again.resumed == done_again.size
+    assert done_again.already or done_again.resumed == done_again.size
     assert files(mounted) == content(dag)
     assert sorted(os.listdir(mounted)) == ["empty", "model.bin", "sub", "twice.bin"]
 
