@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -13,9 +14,9 @@ from reconciler.consume.wanted import is_empty_leaf, places, select
 from reconciler.content.walk import walk
 from reconciler.progress import QUIET
 from tests.consume.conftest import content, files
-from tests.support.dags import MemoryDag
+from tests.support.dags import MemoryDag, car_bytes, memory_dag
 from tests.support.gateway import keep, served
-from tests.support.scripted_gateway import Answer, scripted_gateway, send
+from tests.support.scripted_gateway import Answer, Behaviour, reply, scripted_gateway, send
 from tests.support.shapes import Builder
 
 
@@ -110,3 +111,35 @@ def test_a_car_of_a_directory_that_breaks_off_is_finished_block_by_block(tmp_pat
     assert files(tmp_path / "d") == content(dag)
     assert done.sources[0].bytes == sum(block.size for block in dag.layout), "what came was kept"
     assert len(gateway.asked) < 95
+
+
+def wrong(connection: BinaryIO, answer: Answer) -> None:
+    reply(connection, answer, answer.body[:-5] + b"xxxxx")
+
+
+def strangers(connection: BinaryIO, answer: Answer) -> None:
+    other = memory_dag({f"{n}": b"%d" % n for n in range(99)})
+    reply(connection, answer, car_bytes(other.layout.root, other.blocks.items()))
+
+
+def page(connection: BinaryIO, answer: Answer) -> None:
+    send(connection, b"<!doctype html>", kind="text/html")
+
+
+def garbage(connection: BinaryIO, answer: Answer) -> None:
+    reply(connection, answer, b"\xff" * 1000)
+
+
+def too_much(connection: BinaryIO, answer: Answer) -> None:
+    reply(connection, answer, answer.body + bytes(64 << 20))
+
+
+@pytest.mark.parametrize("lie", [wrong, strangers, page, garbage, too_much])
+def test_a_car_of_a_directory_that_lies_changes_nothing(tmp_path: Path, lie: Behaviour) -> None:
+    build = Builder("lies")
+    dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(40)]))
+    with scripted_gateway(dag, lie, spoils=lambda answer: answer.form == "car") as gateway:
+        done = fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+    assert files(tmp_path / "d") == content(dag)
+    assert done.sources[0].bytes == sum(block.size for block in dag.layout)
+    assert sum("format=car" in target for target in gateway.asked) == 1
