@@ -16,7 +16,7 @@ from tests.support.scripted_gateway import Answer, Behaviour, drip, head_of, hon
 MIB = 1 << 20
 
 
-_BOMB = gzip.compress(bytes(256 * MIB))
+_BOMB = gzip.compress(bytes(64 * MIB))  # twice what a fetch may use
 
 
 def _status(status: str, body: bytes = b"no") -> Behaviour:
