@@ -44,9 +44,15 @@ GIT_CONFIG = """\
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch the real peers; REQUIRE names those whose tests may not be skipped."""
+    """Watch the real peers; REQUIRE names those whose tests may not be skipped. No example has a deadline."""
     names = frozenset(filter(None, os.environ.get("REQUIRE", "").replace(",", " ").split()))
     config.pluginmanager.register(PeerReport(names), "peer-report")
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import HealthCheck, settings
+
+        # an example that takes long says something of the machine, not of the law
+        settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")
