@@ -11,6 +11,7 @@ every byte looked at.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import random
@@ -77,7 +78,7 @@ def begun(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
 
 
 def killed_after(seconds: float, directory: Path, arguments: list[str]) -> None:
-    """Run the command and kill it, with whatever it started, after a while; it is dead then, its lock too."""
+    """Run the command and kill it, with whatever it started, after a while."""
     pid = begun(directory, *arguments)
     time.sleep(seconds)
     os.killpg(pid, signal.SIGKILL)
@@ -183,8 +184,18 @@ def outcome(repository: Path) -> dict[str, bytes]:
     return {path.relative_to(repository).as_posix(): path.read_bytes() for path in files}
 
 
+def wait_for_the_lock(repository: Path) -> None:
+    """A child of the killed run that had not become git yet holds the lock until it is dead as well."""
+    with (
+        contextlib.suppress(FileNotFoundError),
+        (repository / ".reconcile" / "run.lock").open("rb") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def problem(repository: Path, arguments: list[str], wanted: dict[str, bytes]) -> str:
     """What is wrong after a kill; "" when the next run makes everything as if nothing had happened."""
+    wait_for_the_lock(repository)
     load_index(repository / "releases" / "index.yaml")
     if (code := child(repository, "status")) not in (0, 5):
         return f"status exits {code}"
