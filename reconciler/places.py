@@ -78,8 +78,14 @@ def find_reading(
     from reconciler.consume.remote_index import open_remote
 
     ways = gateways or load_config(config_file(os.environ)).gateways
-    sources = [Gateway(url) for url in ways] if index.startswith("ipfs://") and not offline else []
-    found = open_remote(index, default_cache(os.environ), offline=offline, sources=sources)
+    sources = (
+        [Gateway(url) for url in ways] if index.startswith(("ipfs://", "ipns://")) and not offline else []
+    )
+    try:
+        found = open_remote(index, default_cache(os.environ), offline=offline, sources=sources)
+    finally:
+        for source in sources:
+            source.close()
     home = found.file.parent
     return Layout(
         root=home,

@@ -74,7 +74,7 @@ def reading(
         typer.Option(
             "--index",
             metavar="FILE|URL",
-            help="The versions index: a file, https://, git+https://…@REF or ipfs://.",
+            help="The versions index: a file, https://, git+https://…@REF, ipfs:// or ipns://.",
         ),
     ] = None,
     offline: Annotated[

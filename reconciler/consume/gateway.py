@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 
+from reconciler.consume.ipns import RECORD_LIMIT
 from reconciler.consume.sources import SECTION_OVERHEAD, BadBlock, Stretch
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
@@ -75,6 +76,18 @@ class Gateway:
             raise
         if not cid.matches(answer.body):
             raise BadBlock(self.name, cid)
+        return answer.body
+
+    def ipns_record(self, name: str) -> bytes:
+        """The signed record of an IPNS name, not verified."""
+        answer = self._http.request(
+            "GET",
+            f"/ipns/{name}",
+            params=[("format", "ipns-record")],
+            headers={"Accept": "application/vnd.ipfs.ipns-record"},
+            limit=RECORD_LIMIT,
+            repeatable=True,
+        )
         return answer.body
 
     @contextmanager

@@ -1,5 +1,5 @@
-"""An index elsewhere: at an https address, in a git repository or under a CID. It is kept here, revalidated,
-and never rolled back.
+"""An index elsewhere: at an https address, in a git repository, under a CID or an IPNS name. It is kept here,
+revalidated, and never rolled back.
 
 What was read once is remembered as version and CID. An index that gives a version another CID, or that no
 longer knows a version it once had, is refused: it is an older one, or somebody changed what was released.
@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler.consume import git_index
+from reconciler.consume import git_index, ipns
 from reconciler.consume.peers import Peer, Peers
 from reconciler.consume.sources import Source
 from reconciler.consume.tree import read_tree
@@ -29,11 +30,7 @@ from reconciler.net.client import HttpClient
 
 _NAME = "index.yaml"
 _LOCK_SECONDS = 30.0
-_HINTS = {
-    "ipns": "a gateway's word for a name proves nothing, and its signed record cannot be checked here: "
-    "give ipfs://CID, an https:// address, or git+https://",
-    "": "give a file, an https:// address, git+https://host/repository.git@ref, or ipfs://CID",
-}
+_HINT = "give a file, an https:// address, git+https://host/repository.git@ref, ipfs://CID or ipns://NAME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +69,10 @@ def open_remote(
 ) -> RemoteIndex:
     """The index at `place`, kept in `cache`.
 
-    `place` is an http(s) address, a file in a git repository as `git_index` has it, or `ipfs://CID[/path]`
-    read through `sources`. Raises UsageError for anything else or when it was never read and `offline`;
-    Outcome when it cannot be reached; SafetyRefusal when it is older than one seen; InvalidIndex.
+    `place` is an http(s) address, a file in a git repository as `git_index` has it, or `ipfs://CID[/path]` or
+    `ipns://NAME[/path]` read through `sources`. Raises UsageError for anything else or when it was never read
+    and `offline`; Outcome when it cannot be reached; SafetyRefusal when it is older than one seen;
+    InvalidIndex.
     """
     home = cache / "indexes" / hashlib.sha256(place.encode()).hexdigest()[:24]
     kept = home / _NAME
@@ -87,11 +85,12 @@ def open_remote(
         read = None if kept.exists() else _from_blocks(place, sources)
     elif place.startswith(("https://", "http://")):
         read = _from_address(place, known.tag)
+    elif place.startswith("ipns://"):
+        read = _from_name(place, known.tag, sources)
     elif git_index.is_git(place):
         read = _from_git(place, known.tag)
     else:
-        hint = _HINTS.get(place.partition("://")[0], _HINTS[""])
-        raise UsageError(f"cannot read an index from {place!r}", hint=hint)
+        raise UsageError(f"cannot read an index from {place!r}", hint=_HINT)
     if read is None:
         return RemoteIndex(kept, known.commit)
     home.mkdir(parents=True, exist_ok=True)
@@ -152,6 +151,27 @@ def _from_blocks(place: str, sources: Sequence[Source]) -> _Read:
             for leaf in found.leaves(node)
         )
     )
+
+
+def _from_name(place: str, tag: str, sources: Sequence[Source]) -> _Read | None:
+    """The file that an IPNS name means now; None when its owner has signed nothing new since `tag`."""
+    text, _, path = place.removeprefix("ipns://").partition("/")
+    name = ipns.parse_name(text)
+    record = ipns.newest(
+        name, [each for each in sources if isinstance(each, ipns.KnowsNames)], datetime.now(UTC)
+    )
+    sequence, _, value = tag.partition(" ")
+    if value == record.value:
+        return None
+    if sequence.isdigit() and record.sequence < int(sequence):
+        raise SafetyRefusal(
+            f"{place}: record {record.sequence} of its owner, and record {sequence} was seen before",
+            hint="ask another gateway, or wait until the new one is known everywhere",
+        )
+    if not record.value.startswith("/ipfs/"):
+        raise DataError(f"{place!r} means {record.value!r}, which is no path below /ipfs/")
+    target = "/".join(filter(None, (record.value.removeprefix("/ipfs/").strip("/"), path.strip("/"))))
+    return _Read(_from_blocks(f"ipfs://{target}", sources).data, f"{record.sequence} {record.value}")
 
 
 def _kept(home: Path) -> _Origin:

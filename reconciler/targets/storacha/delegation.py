@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from reconciler.content import varint
+from reconciler.content import dag_cbor, varint
+from reconciler.content.dag_cbor import Link, Value
 from reconciler.errors import DataError
-from reconciler.targets.storacha import dag_cbor
-from reconciler.targets.storacha.dag_cbor import Link, Value
 
 _CAR, _IDENTITY, _SHA256 = 0x0202, 0x00, 0x12
 _ED25519 = b"\xed\x01"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.content import dag_cbor
 from reconciler.errors import DataError
-from reconciler.targets.storacha import dag_cbor
 from reconciler.targets.storacha.delegation import (
     Delegation,
     Grant,

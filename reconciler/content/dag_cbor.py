@@ -1,4 +1,4 @@
-"""Reading DAG-CBOR, the little of it that delegations are made of. Strict: one value, no rest, no surprises.
+"""Reading DAG-CBOR, the little of it that delegations and IPNS records are made of. Strict: one value, whole.
 
 Source: the DAG-CBOR specification of IPLD (a subset of RFC 8949).
 """
