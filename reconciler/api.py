@@ -59,7 +59,8 @@ def resolve(ref: str, *, index: str | os.PathLike[str] | None = None) -> Resolut
     """The version that `ref` means: `model@1.2.0`, `model@^1.2`, `model@stable`, `model`, or a CID.
 
     `index` is a file, an https:// address, git+https://…@REF, ipfs://CID or ipns://NAME; without it
-    RECONCILE_INDEX, the repository around here, or the user's configuration name one. Raises reconciler.errors.ReconcilerError.
+    RECONCILE_INDEX, the repository around here, or the user's configuration name one. Raises
+    reconciler.errors.ReconcilerError.
     """
     from reconciler.index import resolve as resolving
     from reconciler.index.load import load_index

@@ -71,7 +71,8 @@ def parse_name(text: str) -> Name:
         data = b""
     if not data.startswith(_KEY_IN_CID + _ED25519) or len(data) != 40:
         raise UsageError(
-            f"{text!r} is no IPNS name of an Ed25519 key", hint="it begins with k51; `ipfs key list -l`"
+            f"{text!r} is no IPNS name of an Ed25519 key",
+            hint="it is 62 characters, k51 first: `ipfs key list -l` shows those of a node",
         )
     return Name(text, data[8:])
 

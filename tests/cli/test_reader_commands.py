@@ -155,9 +155,9 @@ def test_an_index_in_a_git_repository_is_named_as_pip_does_and_its_commit_is_loc
     assert released("lock", "llm@1.0.0", "--index", index, cwd=away).code == 0
     assert json.loads((away / "models.lock").read_text())["models"][0]["commit"] == commit
     assert released("resolve", "llm@1.0.0", "--index", index, "--offline", cwd=away).out == cid
-    done = released("resolve", "llm", "--index", "ipns://k51qzi5uqu5d/index.yaml", cwd=away)
+    done = released("resolve", "llm", "--index", "ipns://models.example/index.yaml", cwd=away)
     assert done.code == 2
-    assert "hint: a gateway's word for a name proves nothing" in done.err
+    assert "'models.example' is a domain name, whose DNSLink nobody signs" in done.err
 
 
 def test_versions_of_a_cid_are_found(released: CommandLine) -> None:
