@@ -8,7 +8,8 @@ from pathlib import Path
 
 from reconciler.cli import output as out
 from reconciler.consume.lock_file import Locked, read_lock, write_lock
-from reconciler.errors import ExitCode, UsageError
+from reconciler.consume.remote_record import bring_record
+from reconciler.errors import ExitCode, PeerError, UsageError
 from reconciler.index.load import load_index
 from reconciler.index.model import Index
 from reconciler.index.records import load_record
@@ -18,14 +19,17 @@ from reconciler.loop.recorded import records_directory
 from reconciler.loop.settings import Layout
 
 
-def lock_versions(layout: Layout, refs: Sequence[str], file: Path, *, check: bool, as_json: bool) -> int:
-    """Resolve `refs` (without any, those in the lock) and write the lock; with `check` only compare.
+def lock_versions(
+    layout: Layout, refs: Sequence[str], file: Path, *, check: bool, offline: bool, as_json: bool
+) -> int:
+    """Resolve `refs` (without any, those in the lock) and write the lock; with `check` only compare. Nobody
+    is asked when `offline`.
 
     Exits with 3 when a check finds the lock stale. Entries of other references are kept.
     """
     known = read_lock(file) if file.exists() or not refs else {}
     index = load_index(layout.index_file)
-    fresh = {ref: _resolved(layout, index, ref) for ref in (refs or known)}
+    fresh = {ref: _resolved(layout, index, ref, offline=offline) for ref in (refs or known)}
     # A commit alone is no change: the index moves on with every model.
     changed = [ref for ref, entry in fresh.items() if ref not in known or known[ref].cid != entry.cid]
     if not check and (changed or not file.exists()):
@@ -54,13 +58,21 @@ def _changed(file: Path, *, check: bool) -> str:
     return f"{file} is stale; `reconcile lock` renews it" if check else f"{file} written"
 
 
-def _resolved(layout: Layout, index: Index, ref: str) -> Locked:
+def _resolved(layout: Layout, index: Index, ref: str, *, offline: bool) -> Locked:
     wanted = parse_ref(ref)
     if wanted.cid is not None:
         raise UsageError(f"{ref!r} is a CID, which needs no lock", hint="fetch it as it is")
     version = resolve(index, wanted).version
     assert version is not None and version.cid is not None  # noqa: S101, PT018  a reference to a model
-    record = load_record(records_directory(layout.index_file), version.model, version.version)
+    records = records_directory(layout.index_file)
+    if layout.origin is not None and not offline:
+        try:
+            bring_record(layout.origin.place, layout.origin.commit, records, version)
+        except PeerError as error:
+            out.warn(
+                f"the record of {version.ref} could not be read, so its size is not locked: {error.message}"
+            )
+    record = load_record(records, version.model, version.version)
     return Locked(
         requested=ref,
         model=version.model,

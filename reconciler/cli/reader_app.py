@@ -136,7 +136,7 @@ def lock(
 
     layout = reading.layout()
     assert layout is not None  # noqa: S101  it is not optional
-    return lock_versions(layout, refs or (), lock_file, check=check, as_json=as_json)
+    return lock_versions(layout, refs or (), lock_file, check=check, offline=reading.offline, as_json=as_json)
 
 
 @reader_app.command()

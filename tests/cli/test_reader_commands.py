@@ -153,7 +153,9 @@ def test_an_index_in_a_git_repository_is_named_as_pip_does_and_its_commit_is_loc
     cid = released("resolve", "llm@1.0.0").out
     assert released("resolve", "llm@1.0.0", "--index", index, cwd=away).out == cid
     assert released("lock", "llm@1.0.0", "--index", index, cwd=away).code == 0
-    assert json.loads((away / "models.lock").read_text())["models"][0]["commit"] == commit
+    here = released("lock", "llm@1.0.0", "--json").document["models"][0]
+    assert here["size"] > 0
+    assert json.loads((away / "models.lock").read_text())["models"] == [here | {"commit": commit}]
     assert released("resolve", "llm@1.0.0", "--index", index, "--offline", cwd=away).out == cid
     done = released("resolve", "llm", "--index", "ipns://models.example/index.yaml", cwd=away)
     assert done.code == 2

@@ -1,0 +1,74 @@
+"""The record of a version beside an index elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.consume.remote_record import bring_record
+from reconciler.content.cid import parse
+from reconciler.errors import InvalidIndex, PeerError
+from reconciler.index.load import load_index
+from reconciler.index.model import Record, Version
+from reconciler.index.records import load_record, render_record
+from tests.support.http_peer import Asked, HttpPeer, Said, http_peer
+
+CID = "bafybeif7ztnhq65lumvvtr4ekcwd2ifwgm3awq4zfr3srh462rwyinlb4y"
+OTHER = "bafybeihmoglmxezqm6bqoiauzrvzwg3c46fp22wrm2b2of6jwewj5j2tdq"
+RECORD = Record(
+    model="llm", version="1.0.0+b", cid=parse(CID), dirhash="0" * 64, profile="unixfs-v1-2025",
+    size=10, files=1, blocks=2, block_bytes=20, car_size=100,
+)  # fmt: skip
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Version:
+    file = tmp_path / "index.yaml"
+    file.write_text(f'schema: 1\nid: a\nmodels:\n  llm:\n    versions:\n      "1.0.0+b": {{cid: {CID}}}\n')
+    return next(load_index(file).versions())
+
+
+def bring(said: Said, directory: Path, version: Version) -> tuple[Record | None, HttpPeer]:
+    with http_peer(lambda _: said) as peer:
+        bring_record(f"{peer.url}/acme/releases/index.yaml", None, directory, version)
+    return load_record(directory, "llm", "1.0.0+b"), peer
+
+
+def test_it_is_brought_once_and_kept(tmp_path: Path, version: Version) -> None:
+    records = tmp_path / "records"
+    found, peer = bring(Said(200, render_record(RECORD).encode()), records, version)
+    assert found == RECORD
+    assert peer.asked == [Asked("GET", "/acme/releases/records/llm/1.0.0+b.json", peer.asked[0].headers, b"")]
+    found, peer = bring(Said(500), records, version)
+    assert found == RECORD
+    assert not peer.asked
+
+
+def test_where_there_is_none_nothing_happens(tmp_path: Path, version: Version) -> None:
+    assert bring(Said(404), tmp_path / "records", version)[0] is None
+    bring_record("ipfs://bafy/index.yaml", None, tmp_path / "records", version)
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "wording"),
+    [
+        (replace(RECORD, version="2.0.0"), "it is of llm@2.0.0"),
+        (replace(RECORD, cid=parse(OTHER)), "its record says"),
+    ],
+)
+def test_one_of_another_version_is_refused(
+    tmp_path: Path, version: Version, record: Record, wording: str
+) -> None:
+    with pytest.raises(InvalidIndex, match=wording):
+        bring(Said(200, render_record(record).encode()), tmp_path / "records", version)
+    assert not (tmp_path / "records").exists()
+
+
+def test_what_is_no_record_is_refused_and_a_host_that_fails_is_told(tmp_path: Path, version: Version) -> None:
+    with pytest.raises(InvalidIndex, match="not JSON"):
+        bring(Said(200, b"<html>"), tmp_path / "records", version)
+    with pytest.raises(PeerError, match="denies access"):
+        bring(Said(403), tmp_path / "records", version)
