@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.mount_point import is_mount_point, is_own, tidy
 from reconciler.consume.peers import Peer, Peers, SourceReport
-from reconciler.consume.sources import Source
+from reconciler.consume.sources import Parts, Source
 from reconciler.consume.staging import Staging, present, staged
 from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
@@ -130,7 +130,7 @@ class _Fetch:
         )
 
     def _transfer(self, missing: dict[int, int], sums: SumsCheck, task: Task) -> None:
-        def keep(position: int, block: bytes) -> None:
+        def keep(position: int, block: Parts) -> None:
             where = self._places[position]
             self._staging.write(where, position, block)
             sums.arrived(position, where[0], block)

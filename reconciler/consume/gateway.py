@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 
 from reconciler.consume.ipns import RECORD_LIMIT
-from reconciler.consume.sources import SECTION_OVERHEAD, BadBlock, Stretch
+from reconciler.consume.sources import SECTION_OVERHEAD, BadBlock, Parts, Stretch
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
 from reconciler.content.limits import MAX_BLOCK, MAX_CAR_HEADER
@@ -91,7 +91,7 @@ class Gateway:
         return answer.body
 
     @contextmanager
-    def stretch(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, bytes]] | None]:
+    def stretch(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
         """As Streams.stretch says. A way that did not work where another one did is not tried again."""
         ways = [way for way in self._ways if way is not _Way.FILE or wanted.plain]
         for way in ways:
@@ -108,7 +108,7 @@ class Gateway:
         yield None
 
     @contextmanager
-    def _file(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, bytes]] | None]:
+    def _file(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
         """The bytes as they are in the file, cut into the blocks that they have to be."""
         span = f"bytes={wanted.first}-{wanted.last}"
         try:
@@ -124,7 +124,7 @@ class Gateway:
             yield None
 
     @contextmanager
-    def _car(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, bytes]] | None]:
+    def _car(self, wanted: Stretch) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
         params = [("format", "car"), ("dag-scope", "all" if wanted.whole else "entity")]
         if not wanted.whole:
             params.append(("entity-bytes", f"{wanted.first}:{wanted.last}"))
@@ -167,10 +167,10 @@ class Gateway:
             total=self._http.timeouts.total + wanted.size / _SLOWEST,
         )
 
-    def _blocks(self, stream: _Pieces, wanted: Stretch) -> Iterator[tuple[Cid, bytes]]:
+    def _blocks(self, stream: _Pieces, wanted: Stretch) -> Iterator[tuple[Cid, Parts]]:
         try:
             for section in CarReader(stream, hashing=False):  # type: ignore[arg-type]  # it only reads
-                yield section.cid, section.data
+                yield section.cid, (section.data,)
         except DataError as error:
             raise BadBlock(self.name, wanted.file, f"sent no good CAR ({error.message}) of") from None
 
@@ -182,7 +182,7 @@ class Gateway:
         self._http.close()
 
 
-def _cut(pieces: Iterator[bytes], wanted: Stretch) -> Iterator[tuple[Cid, bytes]]:
+def _cut(pieces: Iterator[bytes], wanted: Stretch) -> Iterator[tuple[Cid, Parts]]:
     """Blocks of the sizes that they should have; the last ones are not there when the bytes end early."""
     piece = memoryview(b"")
     for cid, size in zip(wanted.blocks, wanted.sizes, strict=True):
@@ -195,7 +195,7 @@ def _cut(pieces: Iterator[bytes], wanted: Stretch) -> Iterator[tuple[Cid, bytes]
             parts.append(piece[:lacking])
             lacking -= len(parts[-1])
             piece = piece[len(parts[-1]) :]
-        yield cid, b"".join(parts)
+        yield cid, parts
     for _ in pieces:  # an answer that is read to its end leaves its connection to the next
         pass
 

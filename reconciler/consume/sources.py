@@ -6,10 +6,10 @@ that sends several blocks at a time (`Streams`) saves a request for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from reconciler.content.cid import RAW, Cid
 from reconciler.errors import PeerError
@@ -45,6 +45,10 @@ class Stretch:
         return not self.whole and all(cid.codec == RAW for cid in self.blocks)
 
 
+Parts: TypeAlias = Sequence[bytes | memoryview]
+"""A block as it came, one part behind the other; joining them costs as much as writing them."""
+
+
 class Source(Protocol):
     """A place that may have blocks. Calls come from several threads.
 
@@ -73,7 +77,7 @@ class Source(Protocol):
 class Streams(Protocol):
     """A source that sends the blocks of a stretch of a file in one answer."""
 
-    def stretch(self, wanted: Stretch) -> AbstractContextManager[Iterator[tuple[Cid, bytes]] | None]:
+    def stretch(self, wanted: Stretch) -> AbstractContextManager[Iterator[tuple[Cid, Parts]] | None]:
         """The blocks as they come, none of them verified yet, and others that lead to them.
 
         None where the source cannot do this. Raises as `read_block` does, also while it is read.

@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from reconciler.consume import mount_point
+from reconciler.consume.sources import Parts
 from reconciler.consume.wanted import Place, Wanted
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.destination import appear, check_free, lock_directory, sync_directory
@@ -80,28 +81,32 @@ class Staging:
         finally:
             os.close(descriptor)
 
-    def write(self, places: Sequence[Place], position: int, block: bytes) -> None:
+    def write(self, places: Sequence[Place], position: int, block: Parts) -> None:
         """Put the verified `block` at `position` of the layout where it belongs.
 
         Raises DataError when the tree says another length of it, OSError.
         """
-        data = leaf_bytes(self._wanted.map.layout, position, block)
+        layout = self._wanted.map.layout
+        data = block if layout.is_leaf(position) else (leaf_bytes(layout, position, b"".join(block)),)
+        size = sum(map(len, data))
         for place in places:
-            if len(data) != place.size:
+            if size != place.size:
                 name = self._wanted.files[place.file].path
                 raise DataError(
-                    f"{name!r} at byte {place.offset}: a leaf of {len(data)} bytes, "
+                    f"{name!r} at byte {place.offset}: a leaf of {size} bytes, "
                     f"but the node above it says {place.size}"
                 )
             descriptor = os.open(self._paths[place.file], _WRITE)
             try:
-                view, offset = memoryview(data), place.offset
-                while view:
-                    written = os.pwrite(descriptor, view, offset)
-                    view, offset = view[written:], offset + written
+                offset = place.offset
+                for part in data:
+                    view = memoryview(part)
+                    while view:
+                        written = os.pwrite(descriptor, view, offset)
+                        view, offset = view[written:], offset + written
             finally:
                 os.close(descriptor)
-            self._unwritten += len(data)  # a lost count between threads only moves the next write-out
+            self._unwritten += size  # a lost count between threads only moves the next write-out
             if self._unwritten >= _WRITE_OUT:
                 self._unwritten = 0
                 self._writer.submit(_sync_file, self._paths[place.file])

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from reconciler.consume.sources import Parts
 from reconciler.consume.wanted import Place, Wanted
 from reconciler.content import checksums
 from reconciler.content.walk import Leaf
@@ -34,7 +35,7 @@ class SumsCheck:
         self._path = path
         self._digests: dict[str, bytes] = {}
         self._done: set[int] = set()
-        self._fresh: dict[int, bytes] = {}
+        self._fresh: dict[int, Parts] = {}
         self._starts = [0, *itertools.accumulate(node.size for node in wanted.files)]
         self._at = 0  # byte of all files, one behind the other
         self._waiting = False
@@ -57,14 +58,14 @@ class SumsCheck:
         if self.possible:
             self._thread.start()
 
-    def arrived(self, position: int, place: Place, block: bytes) -> None:
+    def arrived(self, position: int, place: Place, block: Parts) -> None:
         """The leaf `block` at `position` is written, first of all at `place`. Waits when it is far ahead."""
         if not self.possible:
             return
         with self._changed:
             self._done.add(position)
             at = self._starts[place.file] + place.offset
-            if 0 <= at - self._at < _AHEAD and len(block) == place.size:
+            if 0 <= at - self._at < _AHEAD and sum(map(len, block)) == place.size:
                 self._fresh[position] = block
             self._changed.notify_all()
             while at - self._at > _LONGEST_LAG and not (self._waiting or self._stopped):
@@ -118,7 +119,8 @@ class SumsCheck:
                 if self._stopped:
                     return False
                 if block is not None:
-                    digest.update(block)
+                    for part in block:
+                        digest.update(part)
                     continue
                 offset, end = leaf.offset, leaf.offset + leaf.size
                 while offset < end:
@@ -132,7 +134,7 @@ class SumsCheck:
         self._digests[self._wanted.files[number].path] = digest.digest()
         return True
 
-    def _wait(self, number: int, leaf: Leaf) -> bytes | None:
+    def _wait(self, number: int, leaf: Leaf) -> Parts | None:
         """Wait until the leaf has arrived; its bytes, where they are still in memory."""
         with self._changed:
             self._at = self._starts[number] + leaf.offset

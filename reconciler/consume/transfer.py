@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from reconciler.consume.jobs import SHORTEST_RUN, Job, cut_jobs
 from reconciler.consume.peers import Peer, Peers
-from reconciler.consume.sources import LANES, BadBlock, Streams, Stretch
+from reconciler.consume.sources import LANES, BadBlock, Parts, Streams, Stretch
 from reconciler.consume.wanted import Wanted
 from reconciler.content.cid import Cid
 from reconciler.errors import BlockUnavailable, ReconcilerError
@@ -45,7 +45,7 @@ class Transfer:
         wanted: Wanted,
         missing: Mapping[int, int],
         peers: Peers,
-        keep: Callable[[int, bytes], None],
+        keep: Callable[[int, Parts], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -163,11 +163,11 @@ class Transfer:
                     break
             else:
                 misses = 0
-                self._accept(peer, position, block)
+                self._accept(peer, position, (block,))
         if lacking is not None:
             raise lacking
 
-    def _receive(self, peer: Peer, stretch: Stretch, blocks: Iterable[tuple[Cid, bytes]]) -> None:
+    def _receive(self, peer: Peer, stretch: Stretch, blocks: Iterable[tuple[Cid, Parts]]) -> None:
         """Take what is wanted of a stream; hashing and writing go on while the next block comes in."""
         wanted, stray = set(stretch.blocks), 0
         under_way: deque[Future[None]] = deque()
@@ -186,21 +186,21 @@ class Transfer:
         for future in under_way:
             future.result()
 
-    def _verify(self, peer: Peer, cid: Cid, data: bytes) -> None:
-        if not cid.matches(data):
+    def _verify(self, peer: Peer, cid: Cid, data: Parts) -> None:
+        if not cid.matches(*data):
             raise BadBlock(peer.source.name, cid)
         position = self._layout.find(cid)
         assert position is not None  # noqa: S101  the stretch was made from this layout
         self._accept(peer, position, data)
 
-    def _accept(self, peer: Peer, position: int, block: bytes) -> None:
+    def _accept(self, peer: Peer, position: int, block: Parts) -> None:
         with self._changed:
             if self._stopped:
                 raise _Stopped
             if position not in self._missing:
                 return
             self._missing.discard(position)
-        self._peers.credit(peer, len(block))
+        self._peers.credit(peer, sum(map(len, block)))
         try:
             self._keep(position, block)
         except Exception as error:  # noqa: BLE001  raised where everybody waits

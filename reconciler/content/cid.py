@@ -45,9 +45,12 @@ class Cid:
     def __str__(self) -> str:
         return encode_base32(bytes(self))
 
-    def matches(self, data: bytes | memoryview) -> bool:
-        """Whether `data` is the block this CID addresses."""
-        return hashlib.sha256(data).digest() == self.digest
+    def matches(self, *data: bytes | memoryview) -> bool:
+        """Whether `data`, one part behind the other, is the block this CID addresses."""
+        hasher = hashlib.sha256()
+        for part in data:
+            hasher.update(part)
+        return hasher.digest() == self.digest
 
 
 def of(codec: int, data: bytes) -> Cid:

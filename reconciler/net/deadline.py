@@ -19,6 +19,7 @@ import httpx
 
 from reconciler.net.reach import public_address
 
+_PIECE = 1 << 19  # bytes of a long body read at once; more of them leave the caches of the processor
 _LONG = 4 << 20  # bytes of a body that are worth a connection
 _SLICE = 1 << 18  # bytes read at once, or written between two looks at whether the peer has answered
 
@@ -83,7 +84,7 @@ class _Stream(httpcore.NetworkStream):
         """The next `size` bytes straight from the socket, of which nobody has read any yet."""
         while size:
             with _named():
-                piece = self._inner.read(min(size, _SLICE), remaining(timeout))
+                piece = self._inner.read(min(size, _PIECE), remaining(timeout))
             if not piece:
                 raise httpcore.RemoteProtocolError(f"the peer closed it {size} bytes too early")
             size -= len(piece)

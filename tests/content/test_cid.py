@@ -37,6 +37,13 @@ def test_well_known_blocks_have_their_well_known_cids(text, codec, block):
     assert not cids.parse(text).matches(block + b"\0")
 
 
+@given(st.lists(st.binary(max_size=9), max_size=5), st.binary(max_size=9))
+def test_a_block_may_come_in_parts(parts, more):
+    cid = cids.of(RAW, b"".join(parts))
+    assert cid.matches(*parts)
+    assert cid.matches(*parts, more) == (not more)
+
+
 @pytest.mark.parametrize(
     ("v0", "v1"),
     [  # ipfs/specs src/unixfs.md, well-known CIDs
