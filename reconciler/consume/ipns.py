@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
 from reconciler.content import cid as cids
-from reconciler.content import dag_cbor, varint
+from reconciler.content import dag_cbor, dagpb, varint
 from reconciler.errors import DataError, ReconcilerError, UsageError
 
 RECORD_LIMIT = 10 << 10  #: bytes of a record, as the specification has it
@@ -138,11 +138,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
         if tag & 7 == _VARINT:
             _, at = varint.decode(data, at)
         elif tag & 7 == _LENGTH_DELIMITED:
-            size, at = varint.decode(data, at)
-            if size > len(data) - at:
-                raise DataError("IPNS record that is cut off")
-            yield tag >> 3, data[at : at + size]
-            at += size
+            value, at = dagpb.field_bytes(data, at)
+            yield tag >> 3, value
         else:
             raise DataError("IPNS record that is no protobuf of one")
 

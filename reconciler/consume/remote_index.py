@@ -59,11 +59,6 @@ class _Origin:
     sha256: str = ""
 
 
-def is_remote(place: str) -> bool:
-    """Whether `place` is an address and not a path."""
-    return "://" in place
-
-
 def open_remote(
     place: str, cache: Path, *, offline: bool = False, sources: Sequence[Source] = ()
 ) -> RemoteIndex:
@@ -82,7 +77,7 @@ def open_remote(
             raise UsageError(f"{place!r} was never read on this machine", hint="run once without --offline")
         return RemoteIndex(kept, known.commit)
     if place.startswith("ipfs://"):
-        read = None if kept.exists() else _from_blocks(place, sources)
+        read = None if kept.exists() else _Read(_from_blocks(place, sources))
     elif place.startswith(("https://", "http://")):
         read = _from_address(place, known.tag)
     elif place.startswith("ipns://"):
@@ -132,7 +127,7 @@ def _from_git(place: str, tag: str) -> _Read | None:
     return None if found is None else _Read(found.data, found.oid, found.commit)
 
 
-def _from_blocks(place: str, sources: Sequence[Source]) -> _Read:
+def _from_blocks(place: str, sources: Sequence[Source]) -> bytes:
     """The file at `ipfs://CID[/path]`, every block verified. It never changes, so it is read once."""
     name, _, path = place.removeprefix("ipfs://").partition("/")
     root = cids.parse(name)
@@ -145,11 +140,9 @@ def _from_blocks(place: str, sources: Sequence[Source]) -> _Read:
     )
     if node is None or node.size > MAX_BYTES:
         raise DataError(f"{place!r} is no file of an index's size")
-    return _Read(
-        b"".join(
-            leaf_bytes(found.layout, leaf.position, peers.read_block(found.layout.cid(leaf.position), None))
-            for leaf in found.leaves(node)
-        )
+    return b"".join(
+        leaf_bytes(found.layout, leaf.position, peers.read_block(found.layout.cid(leaf.position), None))
+        for leaf in found.leaves(node)
     )
 
 
@@ -171,7 +164,7 @@ def _from_name(place: str, tag: str, sources: Sequence[Source]) -> _Read | None:
     if not record.value.startswith("/ipfs/"):
         raise DataError(f"{place!r} means {record.value!r}, which is no path below /ipfs/")
     target = "/".join(filter(None, (record.value.removeprefix("/ipfs/").strip("/"), path.strip("/"))))
-    return _Read(_from_blocks(f"ipfs://{target}", sources).data, f"{record.sequence} {record.value}")
+    return _Read(_from_blocks(f"ipfs://{target}", sources), f"{record.sequence} {record.value}")
 
 
 def _kept(home: Path) -> _Origin:

@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from reconciler.consume import git_index
-from reconciler.errors import InvalidIndex, Where
 from reconciler.index.model import Version
-from reconciler.index.records import MAX_BYTES, check_record, parse_record, record_path
+from reconciler.index.records import MAX_BYTES, check_record, record_of, record_path
 from reconciler.index.replace_file import replace_file
 from reconciler.net.client import HttpClient
 from reconciler.net.outcomes import NotFound
@@ -33,11 +32,7 @@ def bring_record(place: str, commit: str | None, records: Path, version: Version
         return
     if data is None:
         return
-    name = f"{path} beside {place}"
-    record = parse_record(data, name)
-    if (record.model, record.version) != (version.model, version.version):
-        raise InvalidIndex(f"the record says it is of {record.model}@{record.version}", where=Where(name))
-    check_record(version, record)
+    check_record(version, record_of(data, f"{path} beside {place}", version.model, version.version))
     here.parent.mkdir(parents=True, exist_ok=True)
     replace_file(here, data, 0o644)
 

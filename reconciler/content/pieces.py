@@ -61,15 +61,13 @@ class HashedCar:
         yield car.header(self._dag.layout.root)
         with PieceHasher(self._engine) as hasher:
             for shard in _cut(self._dag, self._cut):
-                digest, size = hashlib.sha256(), 0
+                one = _ShardHash(hasher)
                 head = car.shard_header_size(shard)
                 for chunk in car.stream_shard(self._dag, shard):
-                    hasher.update(chunk)
-                    digest.update(chunk)
-                    if size + len(chunk) > head:
-                        yield chunk[max(0, head - size) :]
-                    size += len(chunk)
-                self._shards.append(CarShard(CarCid(digest.digest()), size, hasher.finish()))
+                    if one.size + len(chunk) > head:
+                        yield chunk[max(0, head - one.size) :]
+                    one.update(chunk)
+                self._shards.append(one.finish())
 
 
 def file_piece(path: Path, progress: Progress = QUIET) -> CarShard:
@@ -95,11 +93,25 @@ def _cut(dag: Dag, cut: Cut) -> tuple[car.Shard, ...]:
 
 
 def _shard(hasher: PieceHasher, chunks: Iterable[bytes], task: Task) -> CarShard:
-    digest = hashlib.sha256()
-    size = 0
+    one = _ShardHash(hasher)
     for chunk in chunks:
-        hasher.update(chunk)
-        digest.update(chunk)
-        size += len(chunk)
+        one.update(chunk)
         task.advance(len(chunk))
-    return CarShard(CarCid(digest.digest()), size, hasher.finish())
+    return one.finish()
+
+
+class _ShardHash:
+    """CID, size and piece of one CAR, as its bytes go by; `hasher` serves one CAR after another."""
+
+    def __init__(self, hasher: PieceHasher) -> None:
+        self.size = 0
+        self._hasher = hasher
+        self._digest = hashlib.sha256()
+
+    def update(self, chunk: bytes) -> None:
+        self._hasher.update(chunk)
+        self._digest.update(chunk)
+        self.size += len(chunk)
+
+    def finish(self) -> CarShard:
+        return CarShard(CarCid(self._digest.digest()), self.size, self._hasher.finish())

@@ -6,6 +6,7 @@ could be overwritten unseen. So a proposal is an ordinary branch here too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from reconciler.forges.clock import Clock
@@ -43,18 +44,8 @@ class GiteaHost:
 
     def open_requests(self, branch: str) -> list[Request]:
         """The open pull requests from `branch` of this repository; there is no filter for that."""
-        found: list[Request] = []
-        for page in range(1, _PAGES + 1):
-            params = [("state", "open"), ("limit", str(_PAGE)), ("page", str(page))]
-            pulls = list(
-                self._api.read(
-                    f"{self._path}/pulls", params=params, doing="looking for the pull request"
-                ).items()
-            )
-            found += [_request(one) for one in pulls if self._is_ours(one, branch)]
-            if len(pulls) < _PAGE:
-                break
-        return found
+        pulls = self._every("pulls", "looking for the pull request", ("state", "open"))
+        return [_request(one) for one in pulls if self._is_ours(one, branch)]
 
     def create(self, proposal: Proposal, title: str) -> Request:
         """Open a pull request; never sent twice."""
@@ -83,7 +74,8 @@ class GiteaHost:
         missing = set(labels) - {label.text("name") for label in there.items()}
         if not missing:
             return
-        missing -= self._labels()  # made since, by another run: two of one name may exist there
+        # Made since, by another run: two of one name may exist there.
+        missing -= {label.text("name") for label in self._every("labels", "reading the labels")}
         for label in sorted(missing):
             body = {"name": label, "color": _COLOR}
             self._api.write(
@@ -91,20 +83,14 @@ class GiteaHost:
             )
         self._api.write("POST", path, {"labels": labels}, doing=doing, repeatable=True)
 
-    def _labels(self) -> set[str]:
-        found: set[str] = set()
+    def _every(self, what: str, doing: str, *filters: tuple[str, str]) -> Iterator[Fields]:
+        """The items of a listing, page by page."""
         for page in range(1, _PAGES + 1):
-            params = [("limit", str(_PAGE)), ("page", str(page))]
-            names = [
-                label.text("name")
-                for label in self._api.read(
-                    f"{self._path}/labels", params=params, doing="reading the labels"
-                ).items()
-            ]
-            found.update(names)
-            if len(names) < _PAGE:
-                break
-        return found
+            params = [*filters, ("limit", str(_PAGE)), ("page", str(page))]
+            items = list(self._api.read(f"{self._path}/{what}", params=params, doing=doing).items())
+            yield from items
+            if len(items) < _PAGE:
+                return
 
     def close_request(self, number: int) -> None:
         """Close it without merging."""

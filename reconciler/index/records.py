@@ -65,11 +65,16 @@ def load_record(records: Path, model: str, version: str) -> Record | None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InvalidIndex(f"cannot be read: {reason}", where=Where(str(path))) from None
-    record = parse_record(data, str(path))
+    return record_of(data, str(path), model, version)
+
+
+def record_of(data: bytes, name: str, model: str, version: str) -> Record:
+    """The record of this version in `data`; errors call the file `name`. Raises InvalidIndex."""
+    record = parse_record(data, name)
     if (record.model, record.version) != (model, version):
         raise InvalidIndex(
             f"the record says it is of {record.model}@{record.version}",
-            where=Where(str(path)),
+            where=Where(name),
             hint="it was moved or edited",
         )
     return record

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from reconciler.content.cid import Cid
 from reconciler.deals.policy import Decision, Place, Verdict, by_piece, decide
 from reconciler.index.model import Version
-from reconciler.loop.changes import Blocked, Change, Wait
+from reconciler.loop.changes import Blocked, Change
 from reconciler.loop.select import Selection
-from reconciler.loop.version_changes import blocked, publish
+from reconciler.loop.version_changes import blocked, publish, wait
 from reconciler.loop.world import Unreachable, World
 from reconciler.targets.interface import Capabilities, Observation, State
 
@@ -44,7 +44,7 @@ def deal_change(
         case Verdict.SATISFIED:
             return None
         case Verdict.WAIT:
-            return Wait(model=version.model, version=version.version, target=target, root=root, reason=reason)
+            return wait(version, target, root, reason)
         case Verdict.PUBLISH if sources:
             return publish(version, target, root, reason, label=label, sources=sources, size=size)
     hint = decision.hint or "run where the weights are, or give --source-root"

@@ -18,7 +18,7 @@ from reconciler.loop.changes import (
 from reconciler.loop.deals import deal_change, decision_of, needs_bytes, nowhere
 from reconciler.loop.removals import removals
 from reconciler.loop.select import Selection
-from reconciler.loop.version_changes import blocked, publish
+from reconciler.loop.version_changes import blocked, publish, wait
 from reconciler.loop.world import Unreachable, World
 from reconciler.loop.write_back import will_be_recorded, write_back
 from reconciler.targets.interface import Observation, State
@@ -103,6 +103,8 @@ def _on_target(
     inventory = world.inventories[target]
     drift = version.cid is not None
     label = selection.index.label(version)
+    facts = world.facts.get(version.ref)
+    size = facts.car_size if facts else None
     if isinstance(inventory, Unreachable):
         return blocked(version, inventory.reason, inventory.hint, target=target, root=root, unknown=True)
     seen = inventory.observations[root]
@@ -116,8 +118,7 @@ def _on_target(
             return relabel
         if propose and not seen.pieces and will_be_recorded(version, world):
             reason = "deals: nothing can be said of them before its pieces are recorded"
-            return Wait(model=version.model, version=version.version, target=target, root=root, reason=reason)
-        facts = world.facts.get(version.ref)
+            return wait(version, target, root, reason)
         return deal_change(
             version,
             target,
@@ -125,12 +126,10 @@ def _on_target(
             decision,
             label=label,
             sources=tuple(_sources(world, version, root, but=target)),
-            size=facts.car_size if facts else None,
+            size=size,
         )
     if seen.state is State.PENDING:
-        return Wait(
-            model=version.model, version=version.version, target=target, root=root, reason=seen.detail
-        )
+        return wait(version, target, root, seen.detail)
     if seen.needs:
         hint = f"run again with {seen.needs}" if seen.needs.startswith("--") else seen.needs
         return blocked(version, seen.detail, hint, target=target, root=root)
@@ -161,8 +160,6 @@ def _on_target(
                     sources=sources,
                     damaged=seen.damaged,
                 )
-            facts = world.facts.get(version.ref)
-            size = facts.car_size if facts else None
             return publish(version, target, root, reason, label=label, sources=sources, size=size)
         if not able.pins_by_cid:
             return blocked(version, *_no_bytes(version, world), target=target, root=root)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from reconciler.content.cid import Cid
 from reconciler.index.model import Version
-from reconciler.loop.changes import Blocked, Publish
+from reconciler.loop.changes import Blocked, Publish, Wait
 
 
 def publish(
@@ -16,7 +14,7 @@ def publish(
     reason: str,
     *,
     label: str,
-    sources: Iterable[str],
+    sources: tuple[str, ...],
     size: int | None,
 ) -> Publish:
     """The whole bundle goes to `target`; `size` is bytes of its CAR, None when only a donor knows."""
@@ -28,9 +26,14 @@ def publish(
         reason=reason,
         drift=version.cid is not None,
         label=label,
-        sources=tuple(sources),
+        sources=sources,
         size=size,
     )
+
+
+def wait(version: Version, target: str, root: Cid, reason: str) -> Wait:
+    """Something is on its way to `target`."""
+    return Wait(model=version.model, version=version.version, target=target, root=root, reason=reason)
 
 
 def blocked(

@@ -3,7 +3,7 @@
 What it is: `client.py` runs the official client, the one way to upload, and `output.py` reads what it prints;
 `bridge.py` makes the calls of the HTTP bridge, which needs no Node; `wire.py` reads what both answer;
 `observe.py` says what that amounts to, and `deal_reads.py` which deals hold; `delegation.py` reads what a
-delegation allows (`dag_cbor.py`).
+delegation allows.
 May use: content, index, deals and net.
 Promises: nothing is removed, for a space has no names and so nothing that could be known as ours; no secret
 is in an argument; no CAR and no piece is believed that our bytes do not give.
