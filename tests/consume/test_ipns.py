@@ -22,7 +22,7 @@ from reconciler.content.cid import RAW, Cid, of
 from reconciler.errors import DataError, SafetyRefusal, UsageError
 from reconciler.net.retry import NO_RETRY
 from tests.support.http_peer import Asked, Said, http_peer
-from tests.support.kubo_node import kubo_node, missing_program
+from tests.support.kubo_node import kubo_node
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(b"owner of the name".ljust(32))
@@ -222,8 +222,6 @@ def test_a_name_of_a_name_is_refused(host: Host, read: Callable[[], str]) -> Non
 
 @pytest.mark.ipfs
 def test_a_name_that_kubo_published_is_read_from_its_gateway(tmp_path: Path) -> None:
-    if missing := missing_program():
-        pytest.skip(missing)
     releases = tmp_path / "repo" / "releases"
     releases.mkdir(parents=True)
     index = f'schema: 1\nid: acme\nmodels:\n  llm:\n    versions:\n      "1.0.0": {{cid: {CID_A}}}\n'

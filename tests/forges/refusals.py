@@ -41,6 +41,16 @@ INTEGRATION = Refusal(403, "Resource not accessible by integration")
 ACTIONS = Refusal(403, "GitHub Actions is not permitted to create or approve pull requests.")
 
 #: every row of the error table, and what a proxy or a bad line adds to it: (what, is it carried out)
+#: what a proxy or a bad line makes of a call, and whether it was carried out: the same with every forge
+LINE = {
+    "timeout after it was done": (silent, True),
+    "reset after it was done": (broken, True),
+    "unreachable": (unreachable, False),
+    "cut off after it was done": (cut_off, True),
+    "web page": (web_page, False),
+    "nonsense after it was done": (nonsense, True),
+}
+
 ROWS = {
     "401": (Refusal(401, "Bad credentials"), False),
     "403 permission": (INTEGRATION, False),
@@ -78,11 +88,6 @@ ROWS = {
     "500": (Refusal(500, "Server Error"), False),
     "502 after it was done": (Refusal(502, "Server Error"), True),
     "timeout before": (silent, False),
-    "timeout after it was done": (silent, True),
-    "reset after it was done": (broken, True),
-    "unreachable": (unreachable, False),
-    "cut off after it was done": (cut_off, True),
-    "web page": (web_page, False),
-    "nonsense after it was done": (nonsense, True),
+    **LINE,
 }
 LASTING = {"401", "403 permission", "403 permission of a personal token", "403 setting", "403 single sign-on"}

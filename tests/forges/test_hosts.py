@@ -16,7 +16,7 @@ from tests.conformance.forges import FILES, INDEX, MESSAGE, PROPOSAL, ForgeSuite
 from tests.forges.fake_github import Break, Refusal
 from tests.forges.fake_hosts import TOKEN, FakeGitea, FakeGitLab, FakeHost
 from tests.forges.git_server import BareRepository
-from tests.forges.refusals import broken, cut_off, nonsense, silent, unreachable, web_page
+from tests.forges.refusals import LINE
 
 BOT = Identity("A Bot", "bot@example.org")
 
@@ -157,12 +157,7 @@ ROWS = {
     "429": (Refusal(429, "slow down", None, {"retry-after": "3"}), False),
     "500": (Refusal(500, "internal"), False),
     "502 after it was done": (Refusal(502, "bad gateway"), True),
-    "timeout after it was done": (silent, True),
-    "reset after it was done": (broken, True),
-    "unreachable": (unreachable, False),
-    "cut off after it was done": (cut_off, True),
-    "web page": (web_page, False),
-    "nonsense after it was done": (nonsense, True),
+    **LINE,
 }
 LASTING = {"401", "403"}
 

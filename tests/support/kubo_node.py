@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -151,11 +150,6 @@ class KuboNode:
             return self.call("version")[0] == 200
         except (OSError, IndexError):
             return False
-
-
-def missing_program() -> str:
-    """Why there can be no node here, or ""."""
-    return "" if shutil.which("ipfs") else "ipfs not on PATH"
 
 
 @contextmanager
