@@ -17,7 +17,7 @@ from benchmarks.kubo import LABEL, packed, target, weights
 from benchmarks.measure import Figure, Timing, in_turn, main, peak_memory
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import fetch
-from reconciler.consume.gateway import Gateway
+from reconciler.consume.gateway import GatewaySource
 from reconciler.consume.local import store_source
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
@@ -33,10 +33,10 @@ FETCH = """
 import sys
 from pathlib import Path
 from reconciler.consume.fetch import fetch
-from reconciler.consume.gateway import Gateway
+from reconciler.consume.gateway import GatewaySource
 from reconciler.content.cid import parse
 from reconciler.progress import QUIET
-fetch(parse(sys.argv[2]), Path(sys.argv[3]), [Gateway(sys.argv[1])], QUIET, name="model")
+fetch(parse(sys.argv[2]), Path(sys.argv[3]), [GatewaySource(sys.argv[1])], QUIET, name="model")
 """
 
 
@@ -75,7 +75,7 @@ def fetching(
     copy, car = directory / "copy", directory / "copy.car"
 
     def ours() -> None:
-        fetch(root, copy, [Gateway(url)], QUIET, name="model")
+        fetch(root, copy, [GatewaySource(url)], QUIET, name="model")
 
     def curl() -> None:
         subprocess.run(["curl", "-s", "-f", "-o", car, f"{url}/ipfs/{root}?format=car"], check=True)
@@ -99,7 +99,7 @@ def from_kubo(
     root, url, copy = dag.layout.root, node.gateway, directory / "copy"
     yield from fetching(url, root, directory, size, name, minimum=minimum and 0.5)
     timing = in_turn(
-        lambda: fetch(root, copy, [Gateway(url)], QUIET, name="model"),
+        lambda: fetch(root, copy, [GatewaySource(url)], QUIET, name="model"),
         lambda: node.run("get", "-o", str(copy), str(root)),
         rounds=3,
         between=lambda: shutil.rmtree(copy, ignore_errors=True),

@@ -16,8 +16,7 @@ from benchmarks.measure import Figure, in_turn, main, peak_memory
 from reconciler.content.bundle import make_bundle
 from reconciler.content.car import Cut
 from reconciler.content.identify import identify
-from reconciler.content.piece_engine import PieceEngine, make_engine
-from reconciler.content.piece_stdlib import StdlibEngine
+from reconciler.content.piece_engines import PieceEngine, StdlibEngine, make_engine
 from reconciler.content.pieces import MAX_PIECE, shard_pieces
 from reconciler.content.scan import scan
 from tests.support.npm_packages import PIECES, npm_packages

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from benchmarks.loop import git
 from benchmarks.measure import Figure, in_turn, main, seconds
-from reconciler.content.car import overhead
-from reconciler.content.car_shard import CarCid, CarShard, CutShards
+from reconciler.content.car import CarCid, CarShard, CutShards, overhead
 from reconciler.content.cid import RAW, of
 from reconciler.content.piece_cid import PieceCid, parse
-from reconciler.deals.epochs import MAINNET
+from reconciler.deals.chain import MAINNET
 from reconciler.index.model import Record
 from reconciler.index.records import write_record
 from reconciler.loop.run import Run

@@ -17,10 +17,11 @@ For programs that load models: `reconciler.resolve` and `reconciler.fetch` (see 
 
 from typing import TYPE_CHECKING
 
+from reconciler.version import __version__
+
 if TYPE_CHECKING:
     from reconciler.api import Resolution, Sources, fetch, resolve
 
-__version__ = "0.1.0"
 __all__ = ["Resolution", "Sources", "__version__", "fetch", "resolve"]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.errors import BlockUnavailable, ReconcilerError, UsageError
+from reconciler.errors import BlockUnavailableError, ReconcilerError, UsageError
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
@@ -156,9 +156,9 @@ def found(
 def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source]:
     """What can be asked for `root` of those that are named, the ones on this machine first.
 
-    Raises BlockUnavailable when that is nothing, UsageError for an address that is none.
+    Raises BlockUnavailableError when that is nothing, UsageError for an address that is none.
     """
-    from reconciler.consume.gateway import Gateway
+    from reconciler.consume.gateway import GatewaySource
     from reconciler.consume.local import car_source, kubo_source, store_source
 
     opened: list[Source] = []
@@ -166,13 +166,13 @@ def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source
     for directory in sources.stores:
         try:
             opened.append(store_source(Path(directory), root))
-        except BlockUnavailable as error:
+        except BlockUnavailableError as error:
             reasons.append(error.message)
     opened += [car_source(Path(file), root, progress) for file in sources.cars]
     opened += [kubo_source(api) for api in sources.nodes]
-    opened += [Gateway(url) for url in sources.gateways]
+    opened += [GatewaySource(url) for url in sources.gateways]
     if not opened:
-        raise BlockUnavailable(f"no source has {root}", hint="; ".join(reasons) or _NAME_ONE)
+        raise BlockUnavailableError(f"no source has {root}", hint="; ".join(reasons) or _NAME_ONE)
     return opened
 
 
@@ -196,7 +196,7 @@ def _targets(run: Run, root: Cid, version: Version | None) -> list[Source]:
         except ReconcilerError as error:
             reasons.append(error.message)
     if not opened:
-        raise BlockUnavailable(
+        raise BlockUnavailableError(
             f"no target of this repository can give {root}", hint="; ".join(reasons) or _NAME_ONE
         )
     return opened

@@ -2,21 +2,22 @@
 
     ReconcilerError
     ├── UserError            the user's or caller's mistake (exit 2)
-    │   ├── InvalidIndex     the index, a record or targets.yaml does not hold
+    │   ├── InvalidIndexError     the index, a record or targets.yaml does not hold
     │   └── UsageError       a flag or an argument does not hold
     ├── BundleError          a source directory cannot be packed as it is (exit 1)
-    │   └── SourceChanged    a file changed while it was read
+    │   └── SourceChangedError    a file changed while it was read
     ├── DataError            bytes do not hold: a bad CID, a bad CAR, a bad block (exit 1)
-    │   └── BlockUnavailable a block is missing or damaged where it was looked for
+    │   └── BlockUnavailableError a block is missing or damaged where it was looked for
     ├── PeerError            a peer's fault: a target, a forge or a gateway (exit 1)
-    ├── Locked               another run holds the lock (exit 1)
-    └── SafetyRefusal        a safety rule stopped the run (exit 4)
+    ├── LockedError               another run holds the lock (exit 1)
+    └── SafetyError        a safety rule stopped the run (exit 4)
 
 The command line prints `error: <where>: <message>` and one `hint:` line, and never a traceback for these.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -65,8 +66,17 @@ class UserError(ReconcilerError):
     exit_code = ExitCode.USAGE
 
 
-class InvalidIndex(UserError):
+class InvalidIndexError(UserError):
     """The index, a record or targets.yaml does not hold."""
+
+
+class FileChangedError(UserError):
+    """A file changed between being read and being replaced; nothing was written."""
+
+    def __init__(self, path: os.PathLike[str]) -> None:
+        super().__init__(
+            "the file changed meanwhile", hint="nothing was written; run again", where=Where(os.fspath(path))
+        )
 
 
 class UsageError(UserError):
@@ -77,7 +87,7 @@ class BundleError(ReconcilerError):
     """A source directory cannot be packed as it is."""
 
 
-class SourceChanged(BundleError):
+class SourceChangedError(BundleError):
     """A source file changed after it was scanned or hashed."""
 
 
@@ -85,7 +95,7 @@ class DataError(ReconcilerError):
     """Bytes do not hold: a malformed CID, CAR or block, or a digest that differs."""
 
 
-class BlockUnavailable(DataError):
+class BlockUnavailableError(DataError):
     """A block is missing or damaged where it was looked for; another source may have it."""
 
 
@@ -93,11 +103,11 @@ class PeerError(ReconcilerError):
     """A peer's fault: a target, forge or gateway that is down, refuses, or lies."""
 
 
-class Locked(ReconcilerError):
+class LockedError(ReconcilerError):
     """Another run holds the lock; the message says who."""
 
 
-class SafetyRefusal(ReconcilerError):
+class SafetyError(ReconcilerError):
     """A safety rule stopped the run; the hint names the exact override."""
 
     exit_code = ExitCode.REFUSED

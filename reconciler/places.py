@@ -74,12 +74,14 @@ def find_reading(
     if index is None or "://" not in index:
         return find_layout(directory, Path(index).expanduser() if index is not None else None)
     from reconciler.consume.content_cache import default_cache
-    from reconciler.consume.gateway import Gateway
+    from reconciler.consume.gateway import GatewaySource
     from reconciler.consume.remote_index import open_remote
 
     ways = gateways or load_config(config_file(os.environ)).gateways
     sources = (
-        [Gateway(url) for url in ways] if index.startswith(("ipfs://", "ipns://")) and not offline else []
+        [GatewaySource(url) for url in ways]
+        if index.startswith(("ipfs://", "ipns://")) and not offline
+        else []
     )
     try:
         found = open_remote(index, default_cache(os.environ), offline=offline, sources=sources)

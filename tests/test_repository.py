@@ -16,7 +16,7 @@ from tests.support.scratch import PROJECT, project_files
 FILES = [file for file in project_files() if file.parts[0] != "weights"]
 MODULES = [file for file in FILES if file.parts[0] == "reconciler" and file.suffix == ".py"]
 
-LONGEST = 300  #: lines of a module; one that is longer is asking to be two
+LONGEST = 450  #: lines of a module; a longer one covers more than one topic
 LONGER: dict[str, str] = {}  #: module: why it may be longer
 
 # Written in pieces, so that this file does not find itself.

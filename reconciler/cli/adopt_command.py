@@ -7,9 +7,8 @@ import os
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
 from reconciler.loop.adopt import Candidate, candidates, take_over
-from reconciler.loop.lock import run_lock
 from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
+from reconciler.loop.settings import Settings, run_lock
 from reconciler.render.words import count, plain
 
 

@@ -40,7 +40,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan, ch
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from reconciler import __version__
+        from reconciler.version import __version__
 
         typer.echo(f"reconcile {__version__}")
         raise typer.Exit

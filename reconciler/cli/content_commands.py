@@ -9,7 +9,7 @@ from reconciler.cli import output as out
 from reconciler.cli.bytes_of import bytes_of
 from reconciler.content import profile
 from reconciler.content.bundle import bare_bundle, make_bundle
-from reconciler.content.directory_dag import Identity
+from reconciler.content.directory_dag import BundleIdentity
 from reconciler.content.export import export
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
@@ -64,7 +64,7 @@ def show_identity(
     return ExitCode.OK
 
 
-def identity_document(identity: Identity, *, generated: tuple[str, ...]) -> dict[str, Any]:
+def identity_document(identity: BundleIdentity, *, generated: tuple[str, ...]) -> dict[str, Any]:
     """An identity as schemas/identity.schema.json says; sizes in bytes."""
     return {
         "schema": 1,

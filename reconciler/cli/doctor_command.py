@@ -9,7 +9,7 @@ from contextlib import closing
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
 from reconciler.forges.interface import Access
-from reconciler.loop.doctor import Finding, examine
+from reconciler.loop.doctor import DoctorFinding, examine
 from reconciler.loop.run import Run
 from reconciler.loop.settings import Settings
 from reconciler.render.words import plain
@@ -34,7 +34,9 @@ def show_access(*, as_json: bool) -> int:
     from reconciler.forges.open import open_to_comment
 
     with out.progress() as progress, closing(open_to_comment(os.environ, progress)) as forge:
-        return _show([Finding(forge.name, each) for each in _diagnoses(forge.access())], as_json=as_json)
+        return _show(
+            [DoctorFinding(forge.name, each) for each in _diagnoses(forge.access())], as_json=as_json
+        )
 
 
 def _diagnoses(access: Access) -> Iterator[Diagnosis]:
@@ -45,7 +47,7 @@ def _diagnoses(access: Access) -> Iterator[Diagnosis]:
         yield Diagnosis("note", None, note)
 
 
-def _show(findings: Sequence[Finding], *, as_json: bool) -> int:
+def _show(findings: Sequence[DoctorFinding], *, as_json: bool) -> int:
     bad = [finding for finding in findings if finding.diagnosis.ok is False]
     if as_json:
         out.result_json(
@@ -62,7 +64,7 @@ def _show(findings: Sequence[Finding], *, as_json: bool) -> int:
     return ExitCode.ERROR if bad else ExitCode.OK
 
 
-def _item(finding: Finding) -> dict[str, object]:
+def _item(finding: DoctorFinding) -> dict[str, object]:
     found = finding.diagnosis
     return {
         "target": finding.target,

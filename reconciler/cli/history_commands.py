@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from reconciler.cli import output as out
-from reconciler.errors import ExitCode, SafetyRefusal, UsageError
-from reconciler.index.history import check_frozen
+from reconciler.errors import ExitCode, SafetyError, UsageError
+from reconciler.index.history import check_frozen, release_log
 from reconciler.index.load import load_index
-from reconciler.index.release_log import release_log
 from reconciler.index.targets_file import load_targets
 from reconciler.loop.recorded import check_records
 from reconciler.loop.select import select, suggestion
@@ -17,13 +16,13 @@ from reconciler.render.words import count, plain
 
 
 def check_index(layout: Layout, *, base: str | None, as_json: bool) -> int:
-    """All that can be known without a target. Raises InvalidIndex, SafetyRefusal with every violation."""
+    """All that can be known without a target. Raises InvalidIndex, SafetyError with every violation."""
     index = load_index(layout.index_file)
     select(index, load_targets(layout.targets_file))
     recorded = check_records(index, None)
     frozen = check_frozen(index, base=base)
     if frozen.violations:
-        raise SafetyRefusal(
+        raise SafetyError(
             "\n".join(f"{violation.where}: {violation.message}" for violation in frozen.violations),
             hint=frozen.violations[0].hint,
         )

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reconciler.cli import output as out
-from reconciler.consume.lock_file import Locked, read_lock, write_lock
-from reconciler.consume.remote_record import bring_record
+from reconciler.consume.lock_file import LockEntry, read_lock, write_lock
+from reconciler.consume.remote_index import bring_record
 from reconciler.errors import ExitCode, PeerError, UsageError
 from reconciler.index.load import load_index
 from reconciler.index.model import Index
@@ -58,7 +58,7 @@ def _changed(file: Path, *, check: bool) -> str:
     return f"{file} is stale; `reconcile lock` renews it" if check else f"{file} written"
 
 
-def _resolved(layout: Layout, index: Index, ref: str, *, offline: bool) -> Locked:
+def _resolved(layout: Layout, index: Index, ref: str, *, offline: bool) -> LockEntry:
     wanted = parse_ref(ref)
     if wanted.cid is not None:
         raise UsageError(f"{ref!r} is a CID, which needs no lock", hint="fetch it as it is")
@@ -73,7 +73,7 @@ def _resolved(layout: Layout, index: Index, ref: str, *, offline: bool) -> Locke
                 f"the record of {version.ref} could not be read, so its size is not locked: {error.message}"
             )
     record = load_record(records, version.model, version.version)
-    return Locked(
+    return LockEntry(
         requested=ref,
         model=version.model,
         version=version.version,

@@ -13,12 +13,10 @@ from reconciler.cli import output as out
 from reconciler.cli.failure import show_failure
 from reconciler.errors import ExitCode, ReconcilerError, UsageError
 from reconciler.loop.changes import Plan, Report
-from reconciler.loop.document import plan_document, report_document
-from reconciler.loop.lock import run_lock
 from reconciler.loop.propose import PullRequests
 from reconciler.loop.run import Run
-from reconciler.loop.saved import require_same
-from reconciler.loop.settings import ProposeMode, Settings
+from reconciler.loop.saved import plan_document, report_document, require_same
+from reconciler.loop.settings import ProposeMode, Settings, run_lock
 from reconciler.render.text import plan_text, report_text
 from reconciler.render.words import plain
 
@@ -45,7 +43,7 @@ def show_plan(
     if output is not None:
         _save(output, plan)
     if matrix:
-        from reconciler.render.matrix import matrix_document
+        from reconciler.render.workflow import matrix_document
 
         out.result(json.dumps(matrix_document(plan)))  # one line: an output of a step is one
     else:

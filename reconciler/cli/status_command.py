@@ -11,9 +11,8 @@ from reconciler.errors import ExitCode
 from reconciler.loop.probing import Probed
 from reconciler.loop.run import Run
 from reconciler.loop.settings import Settings
-from reconciler.loop.status import Status, look
-from reconciler.render.probes import probes_document, probes_text
-from reconciler.render.status import status_document, status_text
+from reconciler.loop.status import ReleaseStatus, look
+from reconciler.render.status import probes_document, probes_text, status_document, status_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ def show_status(
     """Observe, and show every version on every target, in order or not; then probe, if that is asked for."""
     settings.layout.make_state()
     with out.progress() as progress, Run(settings, os.environ, progress) as run:
-        status: Status = look(run)
+        status: ReleaseStatus = look(run)
         probed = None if probing is None else _probe(run, probing)
     if as_json:
         document = status_document(status)
@@ -50,9 +49,8 @@ def _probe(run: Run, probing: Probing) -> tuple[Probed, ...]:
     from random import Random
 
     from reconciler.loop.probing import probe_versions
-    from reconciler.probes.probe import Terms
-    from reconciler.probes.routing import DEFAULT_ROUTER, Router
+    from reconciler.probes import DEFAULT_ROUTER, ProbeTerms, Router
 
-    terms = Terms(allow_private=probing.allow_private)
+    terms = ProbeTerms(allow_private=probing.allow_private)
     with closing(Router(probing.router or DEFAULT_ROUTER)) as router:
         return probe_versions(run, router, terms, Random())  # noqa: S311 - a sample, not a secret

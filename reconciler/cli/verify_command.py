@@ -11,9 +11,9 @@ from reconciler.cli import output as out
 from reconciler.cli.bytes_of import bytes_of
 from reconciler.consume.compare import by_leaves, by_sums
 from reconciler.consume.content_cache import ContentCache, default_cache
+from reconciler.consume.fetch import read_tree
 from reconciler.consume.local import target_source
-from reconciler.consume.peers import Peer, Peers
-from reconciler.consume.tree import read_tree
+from reconciler.consume.peers import SourcePool, TrackedSource
 from reconciler.content import checksums, manifest
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
@@ -144,7 +144,7 @@ def _tree(layout: Layout, version: Version, progress: Progress) -> DagMap | None
             except ReconcilerError:
                 continue
             try:
-                return read_tree(version.cid, Peers([Peer(blocks)]))
+                return read_tree(version.cid, SourcePool([TrackedSource(blocks)]))
             except ReconcilerError:
                 continue
             finally:

@@ -18,7 +18,7 @@ from reconciler.progress import Progress
 _PIECE = 1 << 20
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """How a file differs."""
 
     MISSING = "missing"
@@ -33,7 +33,7 @@ class Difference:
     """
 
     path: str
-    kind: Kind
+    kind: DifferenceKind
     offsets: tuple[int, ...] = ()
 
 
@@ -46,7 +46,7 @@ def by_leaves(dag_map: DagMap, directory: Path, progress: Progress) -> tuple[Dif
     with progress.task(f"comparing {directory.name}", listing.size) as task:
         for path in nodes.keys() & found.keys():
             if nodes[path].size != found[path]:
-                differences.append(Difference(path, Kind.CHANGED))
+                differences.append(Difference(path, DifferenceKind.CHANGED))
                 continue
             offsets = []
             for leaf, good in leaf_states(dag_map, nodes[path], directory / path):
@@ -54,7 +54,7 @@ def by_leaves(dag_map: DagMap, directory: Path, progress: Progress) -> tuple[Dif
                 if not good:
                     offsets.append(leaf.offset)
             if offsets:
-                differences.append(Difference(path, Kind.CHANGED, tuple(offsets)))
+                differences.append(Difference(path, DifferenceKind.CHANGED, tuple(offsets)))
     return _sorted(differences)
 
 
@@ -72,13 +72,13 @@ def by_sums(sums: bytes, directory: Path, progress: Progress) -> tuple[Differenc
                     digest.update(piece)
                     task.advance(len(piece))
             if digest.digest() != listed[path]:
-                changed.append(Difference(path, Kind.CHANGED))
+                changed.append(Difference(path, DifferenceKind.CHANGED))
     return _sorted([*changed, *_absent(set(listed), set(found))])
 
 
 def _absent(expected: set[str], found: set[str]) -> Iterator[Difference]:
-    yield from (Difference(path, Kind.MISSING) for path in expected - found)
-    yield from (Difference(path, Kind.EXTRA) for path in found - expected)
+    yield from (Difference(path, DifferenceKind.MISSING) for path in expected - found)
+    yield from (Difference(path, DifferenceKind.EXTRA) for path in found - expected)
 
 
 def _sorted(differences: list[Difference]) -> tuple[Difference, ...]:

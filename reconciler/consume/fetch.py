@@ -1,25 +1,73 @@
-"""One fetch: tree, what is there already, the rest from the sources, sums, and the destination at once."""
+"""The tree blocks of a root from the sources, read ahead, and with them everything there is to know of it.
+
+One fetch: tree, what is there already, the rest from the sources, sums, and the destination at once.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.consume.content_cache import ContentCache
-from reconciler.consume.mount_point import is_mount_point, is_own, tidy
-from reconciler.consume.peers import Peer, Peers, SourceReport
+from reconciler.consume.peers import SourcePool, SourceReport, TrackedSource
 from reconciler.consume.sources import Parts, Source
-from reconciler.consume.staging import Staging, present, staged
+from reconciler.consume.staging import Staging, is_mount_point, is_own, present, staged, tidy
 from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
-from reconciler.consume.tree import read_tree
-from reconciler.consume.wanted import Places, Wanted, is_empty_leaf, places, select
-from reconciler.content.cid import Cid
+from reconciler.consume.wanted import FileSpans, WantedFiles, is_empty_leaf, places, select
+from reconciler.content import dagpb
+from reconciler.content.cid import DAG_PB, RAW, Cid
 from reconciler.content.destination import check_space
+from reconciler.content.walk import DagMap, walk
 from reconciler.errors import UsageError
 from reconciler.progress import Progress, Task
+
+_THREADS = 8
+_AHEAD = 16  # blocks read ahead, of 2 MiB at most
+
+
+def read_tree(root: Cid, peers: SourcePool) -> DagMap:
+    """The map of the DAG under `root`, proven from its tree blocks.
+
+    Raises BlockUnavailable when no source has one of them, DataError when they make no DAG; the sources are
+    closed then.
+    """
+    if root.codec == RAW:
+        return walk(root, peers.read_block, raw_size=len(peers.read_block(root)))
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tree")
+    try:
+        return walk(root, _Ahead(peers, pool).read)
+    except BaseException:
+        peers.close()  # or what is on its way would have to be waited for
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Ahead:
+    """Reads the blocks that a node links to while the node itself is examined."""
+
+    def __init__(self, peers: SourcePool, pool: ThreadPoolExecutor) -> None:
+        self._peers = peers
+        self._pool = pool
+        self._coming: dict[Cid, Future[bytes]] = {}
+        self._asked: set[Cid] = set()
+
+    def read(self, cid: Cid) -> bytes:
+        self._asked.add(cid)
+        coming = self._coming.pop(cid, None)
+        block = coming.result() if coming is not None else self._peers.read_block(cid)
+        for link in dagpb.decode(block).links:
+            if len(self._coming) >= _AHEAD:
+                break
+            if link.cid.codec == DAG_PB and link.cid not in self._asked:
+                self._asked.add(link.cid)
+                self._coming[link.cid] = self._pool.submit(self._peers.read_block, link.cid)
+        return block
+
 
 _CACHED_FROM = 1 << 16  # bytes of a file that is worth an entry of its own in the cache
 
@@ -63,7 +111,7 @@ def fetch(
     destination = Path(destination).absolute()
     if destination.name in ("", ".."):
         raise UsageError(f"destination {str(destination)!r} has no name of its own")
-    peers = Peers([Peer(source) for source in sources])
+    peers = SourcePool([TrackedSource(source) for source in sources])
     try:
         wanted = select(read_tree(root, peers), include, exclude)
         found = places(wanted)
@@ -81,10 +129,10 @@ class _Fetch:
     def __init__(
         self,
         root: Cid,
-        wanted: Wanted,
-        where: Places,
+        wanted: WantedFiles,
+        where: FileSpans,
         staging: Staging,
-        peers: Peers,
+        peers: SourcePool,
         progress: Progress,
         name: str,
         caches: Sequence[ContentCache],
@@ -177,7 +225,9 @@ class _Fetch:
         }
 
 
-def _is_there(wanted: Wanted, where: Places, destination: Path, progress: Progress, name: str) -> bool:
+def _is_there(
+    wanted: WantedFiles, where: FileSpans, destination: Path, progress: Progress, name: str
+) -> bool:
     """Whether the destination holds exactly what is wanted, every byte of it hashed."""
     if wanted.is_file:
         if not destination.is_file() or destination.is_symlink():
@@ -205,8 +255,8 @@ def _is_there(wanted: Wanted, where: Places, destination: Path, progress: Progre
 def _fetched(
     root: Cid,
     destination: Path,
-    wanted: Wanted,
-    peers: Peers,
+    wanted: WantedFiles,
+    peers: SourcePool,
     *,
     resumed: int = 0,
     cached: int = 0,

@@ -1,10 +1,10 @@
 """A gateway as a source: raw blocks, and stretches of a file as they are or as a CAR.
 
 Nothing that it says is believed: statuses and headers only tell whether it is worth reading on. The tree is
-known before a stretch is asked for, so its bytes can be cut into blocks and verified even when they come as
-a plain range of the file, which costs a Kubo node a third of a CAR. Requests are those of the Path Gateway
-and Trustless Gateway specifications (specs.ipfs.tech; `Range`, `format`, `dag-scope`, `entity-bytes`);
-redirects are not followed, so that an answer comes from the host that the user named.
+known before a stretch is asked for, so its bytes can be cut into blocks and verified even when they come as a
+plain range of the file, which costs a Kubo node a third of a CAR. Requests are those of the Path
+GatewaySource and Trustless GatewaySource specifications (specs.ipfs.tech; `Range`, `format`, `dag-scope`,
+`entity-bytes`); redirects are not followed, so that an answer comes from the host that the user named.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 
 from reconciler.consume.ipns import RECORD_LIMIT
-from reconciler.consume.sources import SECTION_OVERHEAD, BadBlock, Parts, Stretch
+from reconciler.consume.sources import SECTION_OVERHEAD, BadBlockError, Parts, Stretch
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
-from reconciler.content.limits import MAX_BLOCK, MAX_CAR_HEADER
-from reconciler.errors import BlockUnavailable, DataError
+from reconciler.content.profile import MAX_BLOCK, MAX_CAR_HEADER
+from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.net.client import HttpClient, Params, Stream
 from reconciler.net.deadline import Timeouts
-from reconciler.net.outcomes import NotFound, Rejected, Stalled, Transient
+from reconciler.net.outcomes import NotFoundError, RejectedError, TransientError, UnexpectedResponseError
 from reconciler.net.retry import RetryPolicy
 
 _REQUESTS = 4  # for single blocks at once
@@ -42,7 +42,7 @@ class _Way(Enum):
     CAR = "car"
 
 
-class Gateway:
+class GatewaySource:
     """The gateway at `url`; blocks are below `/ipfs/` there. Raises UsageError for what is no address."""
 
     def __init__(self, url: str, *, timeouts: Timeouts = _TIMEOUTS, retry: RetryPolicy = _RETRY) -> None:
@@ -66,16 +66,16 @@ class Gateway:
                 limit=MAX_BLOCK if size is None else size,
                 repeatable=True,
             )
-        except (NotFound, Rejected) as error:
+        except (NotFoundError, RejectedError) as error:
             if error.status in _GONE:
-                raise BlockUnavailable(f"{self.name} has no block {cid}") from None
+                raise BlockUnavailableError(f"{self.name} has no block {cid}") from None
             raise
-        except Stalled as error:
+        except UnexpectedResponseError as error:
             if error.status is None and "more than" in error.message:
-                raise BadBlock(self.name, cid, "sent too many bytes for") from None
+                raise BadBlockError(self.name, cid, "sent too many bytes for") from None
             raise
         if not cid.matches(answer.body):
-            raise BadBlock(self.name, cid)
+            raise BadBlockError(self.name, cid)
         return answer.body
 
     def ipns_record(self, name: str) -> bytes:
@@ -100,7 +100,7 @@ class Gateway:
                     self._give_up(*ways[: ways.index(way)])
                     try:
                         yield blocks
-                    except BadBlock:
+                    except BadBlockError:
                         self._give_up(way)
                         raise
                     return
@@ -118,7 +118,7 @@ class Gateway:
                     yield _cut(answer.pieces(wanted.size), wanted)
                 else:
                     yield None
-        except Transient as error:
+        except TransientError as error:
             if error.status != 501:
                 raise
             yield None
@@ -137,14 +137,14 @@ class Gateway:
                 # Each leaf may be alone with its CID; everything beyond what was asked for is one too many.
                 leaves = wanted.size + len(wanted.blocks) * SECTION_OVERHEAD
                 limit = leaves + wanted.tree + MAX_CAR_HEADER + _OVERHEAD + 2 * MAX_BLOCK
-                yield self._blocks(_Pieces(answer.pieces(limit)), wanted)
-        except (NotFound, Rejected) as error:
+                yield self._blocks(_BodyReader(answer.pieces(limit)), wanted)
+        except (NotFoundError, RejectedError) as error:
             if error.status in _GONE:
-                raise BlockUnavailable(f"{self.name} has nothing of {wanted.file}") from None
+                raise BlockUnavailableError(f"{self.name} has nothing of {wanted.file}") from None
             if error.status not in _CANNOT:
                 raise
             yield None
-        except Transient as error:
+        except TransientError as error:
             if error.status != 501:
                 raise
             yield None
@@ -167,12 +167,12 @@ class Gateway:
             total=self._http.timeouts.total + wanted.size / _SLOWEST,
         )
 
-    def _blocks(self, stream: _Pieces, wanted: Stretch) -> Iterator[tuple[Cid, Parts]]:
+    def _blocks(self, stream: _BodyReader, wanted: Stretch) -> Iterator[tuple[Cid, Parts]]:
         try:
             for section in CarReader(stream, hashing=False):  # type: ignore[arg-type]  # it only reads
                 yield section.cid, (section.data,)
         except DataError as error:
-            raise BadBlock(self.name, wanted.file, f"sent no good CAR ({error.message}) of") from None
+            raise BadBlockError(self.name, wanted.file, f"sent no good CAR ({error.message}) of") from None
 
     def _give_up(self, *ways: _Way) -> None:
         self._ways = tuple(each for each in self._ways if each not in ways)
@@ -200,7 +200,7 @@ def _cut(pieces: Iterator[bytes], wanted: Stretch) -> Iterator[tuple[Cid, Parts]
         pass
 
 
-class _Pieces(io.RawIOBase):
+class _BodyReader(io.RawIOBase):
     """Pieces of a body as a stream: `read` gives at most what was asked for, and waits for no more."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from reconciler.errors import DataError, ReconcilerError, UsageError
-from reconciler.net.outcomes import Denied, NotFound, Transient, clean
+from reconciler.net.outcomes import AccessDeniedError, NotFoundError, TransientError, clean
 
 _PREFIX = "git+"
 _SCHEMES = ("https", "http", "ssh", "file")
@@ -114,8 +114,8 @@ def parse_place(place: str) -> GitPlace:
 def read_file(place: GitPlace, limit: int, known: str = "") -> GitFile | None:
     """The file as the ref has it now; None when that is still the object `known`.
 
-    Raises UsageError where a tag and a branch have the name, NotFound, Denied or Transient as the server
-    answers, DataError for something that is no file of up to `limit` bytes.
+    Raises UsageError where a tag and a branch have the name, NotFoundError, AccessDeniedError or
+    TransientError as the server answers, DataError for something that is no file of up to `limit` bytes.
     """
     with tempfile.TemporaryDirectory(prefix="reconciler-") as scratch:
         repository = _Scratch(Path(scratch, "git"), place)
@@ -150,7 +150,7 @@ class _Scratch:
         self._git("config", "remote.origin.url", place.url)
 
     def tip(self) -> str:
-        """The object that the ref names there. Raises NotFound, UsageError when it names two."""
+        """The object that the ref names there. Raises NotFoundError, UsageError when it names two."""
         ref = self._place.ref
         names = [ref or "HEAD"] if not ref or ref.startswith("refs/") else _full(ref)
         listed = (line.partition("\t") for line in self._git("ls-remote", "origin", *names).splitlines())
@@ -158,7 +158,7 @@ class _Scratch:
         if not found:
             what = f"branch or tag {ref!r}" if ref else "commit"
             hint = "a commit is named by all digits of its id"
-            raise NotFound(self._place.url, f"has no {what}", hint=hint)
+            raise NotFoundError(self._place.url, f"has no {what}", hint=hint)
         if len(set(found.values())) > 1:
             raise UsageError(
                 f"{ref!r} is a branch and a tag of {self._place.url!r}", hint=f"write @{' or @'.join(names)}"
@@ -177,7 +177,7 @@ class _Scratch:
         entry = self._git("ls-tree", "-z", "--full-tree", commit, "--", path).partition("\t")[0].split()
         where = f"{path!r} in {commit[:12]} of {self._place.url}"
         if not entry:
-            raise NotFound(
+            raise NotFoundError(
                 self._place.url, f"has no {path!r} in {commit[:12]}", hint="name it with #path=FILE"
             )
         mode, kind, blob = entry
@@ -221,13 +221,15 @@ class _Scratch:
         what = f"git {verb}: {clean(words.removeprefix('fatal: '))}"
         if any(sign in said for sign in _DENIALS):
             hint = "give git what it needs to read it: a credential helper, a netrc, or an SSH key"
-            return Denied(url, f"denies access ({what})", hint=hint)
+            return AccessDeniedError(url, f"denies access ({what})", hint=hint)
         if "dubious ownership" in said:
             hint = "it belongs to another user; to trust it: git config --global --add safe.directory DIR"
-            return Denied(url, "git does not trust this repository", hint=hint)
+            return AccessDeniedError(url, "git does not trust this repository", hint=hint)
         if any(sign in said for sign in _ABSENCES):
-            return NotFound(url, f"has no such repository or commit ({what})", hint="is the address right?")
-        return Transient(url, f"failed ({what})", hint="is its address right, and can it be reached?")
+            return NotFoundError(
+                url, f"has no such repository or commit ({what})", hint="is the address right?"
+            )
+        return TransientError(url, f"failed ({what})", hint="is its address right, and can it be reached?")
 
 
 def _full(ref: str) -> list[str]:

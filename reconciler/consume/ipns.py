@@ -5,8 +5,8 @@
               the fields of version 1, which nobody signs any more
     signed  = "ipns-signature:" + data
 
-Source: the IPNS Record and Protocol specification (specs.ipfs.tech), and libp2p's for keys. Only Ed25519, the
-kind that every node makes by itself. Checking a signature needs the extra `ipns`.
+Source: the IPNS IpnsRecord and Protocol specification (specs.ipfs.tech), and libp2p's for keys. Only Ed25519,
+the kind that every node makes by itself. Checking a signature needs the extra `ipns`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class IpnsRecord:
     """What the owner of a name signed: the path it means, until when, and which of their records it is."""
 
     value: str
@@ -77,7 +77,7 @@ def parse_name(text: str) -> Name:
     return Name(text, data[8:])
 
 
-def read_record(name: Name, data: bytes, now: datetime) -> Record:
+def read_record(name: Name, data: bytes, now: datetime) -> IpnsRecord:
     """The record in `data`, if the key in `name` signed it and it holds at `now`.
 
     Raises DataError where it does not, UsageError without the extra `ipns`.
@@ -110,7 +110,7 @@ def _verify(key: bytes, signature: bytes, message: bytes) -> None:
         raise DataError("IPNS record that the owner of the name did not sign") from None
 
 
-def _read(signed: bytes) -> Record:
+def _read(signed: bytes) -> IpnsRecord:
     found = dag_cbor.decode(signed)
     if not isinstance(found, dict):
         raise DataError("IPNS record whose data is no map")
@@ -125,7 +125,7 @@ def _read(signed: bytes) -> Record:
     try:
         seconds, _, _ = validity.decode("ascii").removesuffix("Z").partition(".")  # to the nanosecond
         until = datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-        return Record(value.decode("ascii"), until, sequence)
+        return IpnsRecord(value.decode("ascii"), until, sequence)
     except ValueError:
         raise DataError("IPNS record whose time or value cannot be read") from None
 
@@ -151,9 +151,9 @@ def _base36(text: str) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
-def newest(name: Name, sources: list[KnowsNames], now: datetime) -> Record:
+def newest(name: Name, sources: list[KnowsNames], now: datetime) -> IpnsRecord:
     """The record with the highest sequence that any of `sources` has. Raises what the last of them raised."""
-    best: Record | None = None
+    best: IpnsRecord | None = None
     failure: ReconcilerError | None = None
     for source in sources:
         try:

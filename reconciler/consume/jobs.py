@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from reconciler.consume.sources import SECTION_OVERHEAD, Stretch
-from reconciler.consume.wanted import Wanted, is_empty_leaf
+from reconciler.consume.wanted import WantedFiles, is_empty_leaf
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.walk import NodeKind
@@ -24,7 +24,7 @@ _NEARLY = 0.9  # of the small files of a directory that have to be missing for t
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BlockRun:
     """A stretch with its blocks by layout position, since a large DAG has many of them."""
 
     file: Cid
@@ -50,7 +50,7 @@ class Job:
     """
 
     positions: Sequence[int]
-    run: Run | None
+    run: BlockRun | None
     tried: set[int] = field(default_factory=set)
     running: set[int] = field(default_factory=set)
     since: float = 0.0
@@ -61,7 +61,7 @@ class Job:
         return [Job(self.positions[at : at + SHORTEST_RUN], None, set(self.tried)) for at in starts]
 
 
-def cut_jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> list[Job]:
+def cut_jobs(wanted: WantedFiles, missing: Mapping[int, int], longest: int) -> list[Job]:
     """All work, each block once; a run has at most `longest` leaves.
 
     Small files come first: who reads the files in their order is not to wait for one of them at the end.
@@ -69,7 +69,7 @@ def cut_jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> list[J
     return sorted(_jobs(wanted, missing, longest), key=lambda job: job.run is not None and not job.run.whole)
 
 
-def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[Job]:
+def _jobs(wanted: WantedFiles, missing: Mapping[int, int], longest: int) -> Iterator[Job]:
     layout = wanted.map.layout
     seen: set[int] = set()
     handful: list[int] = []
@@ -98,7 +98,7 @@ def _jobs(wanted: Wanted, missing: Mapping[int, int], longest: int) -> Iterator[
         if positions:
             every, sizes = array("Q", positions), array("Q", map(layout.block_size, positions))
             directory = cids[path] if path else layout.root
-            yield Job(every, Run(directory, 0, sum(sizes) - 1, every, sizes, whole=True, tree=tree))
+            yield Job(every, BlockRun(directory, 0, sum(sizes) - 1, every, sizes, whole=True, tree=tree))
 
 
 def _cut(file: Cid, run: list[tuple[int, int, int]], rest: list[int]) -> Iterator[Job]:
@@ -108,10 +108,10 @@ def _cut(file: Cid, run: list[tuple[int, int, int]], rest: list[int]) -> Iterato
         return
     sizes = array("Q", (size for _, _, size in run))
     first, last = run[0][1], run[-1][1] + run[-1][2] - 1
-    yield Job(positions, Run(file, first, last, positions, sizes))
+    yield Job(positions, BlockRun(file, first, last, positions, sizes))
 
 
-def _small_directories(wanted: Wanted, missing: Mapping[int, int]) -> dict[int, str]:
+def _small_directories(wanted: WantedFiles, missing: Mapping[int, int]) -> dict[int, str]:
     """For the number of a file the path of the directory with which it comes, if any: the topmost one that
     has nothing but small files, all of them wanted, and nearly all of them missing.
     """

@@ -21,7 +21,7 @@ _MAX_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
+class LockEntry:
     """One reference and what it meant. `size` in bytes and `dirhash` are from the version's record, `commit`
     is that of the index's repository; each is None where it was not known.
     """
@@ -35,7 +35,7 @@ class Locked:
     commit: str | None
 
 
-def read_lock(path: Path) -> dict[str, Locked]:
+def read_lock(path: Path) -> dict[str, LockEntry]:
     """The entries of the lock in `path` by what was asked for.
 
     Raises UsageError when there is none or it does not hold.
@@ -57,13 +57,13 @@ def read_lock(path: Path) -> dict[str, Locked]:
     return {entry.requested: entry for entry in entries}
 
 
-def write_lock(path: Path, entries: Mapping[str, Locked]) -> None:
+def write_lock(path: Path, entries: Mapping[str, LockEntry]) -> None:
     """Write the lock whole. Raises OSError."""
     models = [asdict(entry) | {"cid": str(entry.cid)} for _, entry in sorted(entries.items())]
     replace_file(path, (json.dumps({"schema": 1, "models": models}, indent=2) + "\n").encode(), 0o644)
 
 
-def _entry(entry: Mapping[str, object]) -> Locked:
+def _entry(entry: Mapping[str, object]) -> LockEntry:
     texts = {name: entry[name] for name in ("requested", "model", "version", "cid")}
     for name, value in texts.items():
         if not isinstance(value, str):
@@ -72,7 +72,7 @@ def _entry(entry: Mapping[str, object]) -> Locked:
     if size is not None and not isinstance(size, int):
         raise TypeError("size is no number")
     rest = {name: None if entry.get(name) is None else str(entry[name]) for name in ("dirhash", "commit")}
-    return Locked(
+    return LockEntry(
         requested=str(texts["requested"]),
         model=str(texts["model"]),
         version=str(texts["version"]),

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from reconciler.consume.sources import BadBlock, Source
+from reconciler.consume.sources import BadBlockError, Source
 from reconciler.content.cid import Cid
-from reconciler.errors import BlockUnavailable, ReconcilerError
+from reconciler.errors import BlockUnavailableError, ReconcilerError
 
 STRIKES = 2
 
@@ -25,8 +25,8 @@ class SourceReport:
 
 
 @dataclass(slots=True)
-class Peer:
-    """One source and its record. Changed under the lock of `Peers` only."""
+class TrackedSource:
+    """One source and its record. Changed under the lock of `SourcePool` only."""
 
     source: Source
     bytes: int = 0
@@ -42,42 +42,45 @@ class Peer:
 
 
 @dataclass
-class Peers:
+class SourcePool:
     """All sources of one fetch, in the user's order."""
 
-    all: Sequence[Peer]
+    all: Sequence[TrackedSource]
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def alive(self) -> list[Peer]:
+    def alive(self) -> list[TrackedSource]:
         """Those that are still asked."""
         return [peer for peer in self.all if peer.alive]
 
-    def credit(self, peer: Peer, size: int) -> None:
+    def credit(self, peer: TrackedSource, size: int) -> None:
         """A verified block of `size` bytes came from `peer`."""
         with self._lock:
             peer.bytes += size
             peer.blocks += 1
 
-    def strike(self, peer: Peer, error: ReconcilerError) -> None:
+    def strike(self, peer: TrackedSource, error: ReconcilerError) -> None:
         """`peer` failed; at the second time it is dropped."""
         with self._lock:
             peer.strikes += 1
-            peer.bad += isinstance(error, BadBlock)
+            peer.bad += isinstance(error, BadBlockError)
             peer.reason = error.message
 
-    def note_missing(self, peer: Peer, error: ReconcilerError) -> None:
+    def note_missing(self, peer: TrackedSource, error: ReconcilerError) -> None:
         """`peer` does not have something; that is no fault."""
         with self._lock:
             peer.reason = peer.reason or error.message
 
     def read_block(self, cid: Cid, size: int | None = None) -> bytes:
-        """The verified block from the first source that gives it. Raises BlockUnavailable when none does."""
+        """The verified block from the first source that gives it.
+
+        Raises BlockUnavailableError when none does.
+        """
         for peer in self.all:
             while peer.alive:
                 try:
                     data = peer.source.read_block(cid, size)
-                except BlockUnavailable as error:
+                except BlockUnavailableError as error:
                     self.note_missing(peer, error)
                     break
                 except ReconcilerError as error:
@@ -87,11 +90,11 @@ class Peers:
                     return data
         raise self.unavailable(f"block {cid}")
 
-    def unavailable(self, what: str) -> BlockUnavailable:
+    def unavailable(self, what: str) -> BlockUnavailableError:
         """The error when no source has `what`, with what each of them did."""
         reasons = "; ".join(dict.fromkeys(peer.reason for peer in self.all if peer.reason))
         sources = "the source does not give" if len(self.all) == 1 else f"none of {len(self.all)} sources has"
-        return BlockUnavailable(f"{sources} {what}", hint=reasons or None)
+        return BlockUnavailableError(f"{sources} {what}", hint=reasons or None)
 
     def report(self) -> tuple[SourceReport, ...]:
         """What came from where."""

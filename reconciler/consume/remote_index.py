@@ -3,6 +3,8 @@ revalidated, and never rolled back.
 
 What was read once is remembered as version and CID. An index that gives a version another CID, or that no
 longer knows a version it once had, is refused: it is an older one, or somebody changed what was released.
+
+The record of a version beside an index elsewhere: brought here when it is wanted, and kept for good.
 """
 
 from __future__ import annotations
@@ -12,21 +14,25 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from reconciler.consume import git_index, ipns
-from reconciler.consume.peers import Peer, Peers
+from reconciler.consume.fetch import read_tree
+from reconciler.consume.peers import SourcePool, TrackedSource
 from reconciler.consume.sources import Source
-from reconciler.consume.tree import read_tree
 from reconciler.content import cid as cids
 from reconciler.content.walk import NodeKind, leaf_bytes
-from reconciler.errors import DataError, Locked, SafetyRefusal, UsageError
+from reconciler.errors import DataError, LockedError, SafetyError, UsageError
 from reconciler.index.guarded_yaml import MAX_BYTES
 from reconciler.index.load import load_index
+from reconciler.index.model import Version
+from reconciler.index.records import MAX_RECORD_BYTES, check_record, record_of, record_path
 from reconciler.index.replace_file import replace_file
 from reconciler.net.client import HttpClient
+from reconciler.net.outcomes import NotFoundError
 
 _NAME = "index.yaml"
 _LOCK_SECONDS = 30.0
@@ -66,7 +72,7 @@ def open_remote(
 
     `place` is an http(s) address, a file in a git repository as `git_index` has it, or `ipfs://CID[/path]` or
     `ipns://NAME[/path]` read through `sources`. Raises UsageError for anything else or when it was never read
-    and `offline`; Outcome when it cannot be reached; SafetyRefusal when it is older than one seen;
+    and `offline`; Outcome when it cannot be reached; SafetyError when it is older than one seen;
     InvalidIndex.
     """
     home = cache / "indexes" / hashlib.sha256(place.encode()).hexdigest()[:24]
@@ -133,7 +139,7 @@ def _from_blocks(place: str, sources: Sequence[Source]) -> bytes:
     root = cids.parse(name)
     if not sources:
         raise UsageError(f"no source for {place!r}", hint="name a gateway with --gateway")
-    peers = Peers([Peer(source) for source in sources])
+    peers = SourcePool([TrackedSource(source) for source in sources])
     found = read_tree(root, peers)
     node = next(
         (node for node in found.nodes if node.kind is NodeKind.FILE and node.path == path.strip("/")), None
@@ -157,7 +163,7 @@ def _from_name(place: str, tag: str, sources: Sequence[Source]) -> _Read | None:
     if value == record.value:
         return None
     if sequence.isdigit() and record.sequence < int(sequence):
-        raise SafetyRefusal(
+        raise SafetyError(
             f"{place}: record {record.sequence} of its owner, and record {sequence} was seen before",
             hint="ask another gateway, or wait until the new one is known everywhere",
         )
@@ -191,12 +197,12 @@ def _keep(home: Path, read: _Read, place: str) -> None:
     memory = home / "seen.json"
     for ref, cid in _seen(memory).items():
         if ref not in found:
-            raise SafetyRefusal(
+            raise SafetyError(
                 f"{place} no longer knows {ref}: it is older than the index that was read before",
                 hint=f"if versions were really taken out, delete {str(memory)!r}",
             )
         if found[ref] != cid:
-            raise SafetyRefusal(
+            raise SafetyError(
                 f"{place} says {found[ref]} for {ref}, and said {cid} before",
                 hint="a released CID never changes; ask whoever keeps the index",
             )
@@ -228,4 +234,44 @@ def _locked(home: Path, place: str) -> Iterator[None]:
         with FileLock(home / "lock", timeout=_LOCK_SECONDS):
             yield
     except Timeout:
-        raise Locked(f"another process is reading {place}", hint="try again when it is done") from None
+        raise LockedError(f"another process is reading {place}", hint="try again when it is done") from None
+
+
+def bring_record(place: str, commit: str | None, records: Path, version: Version) -> None:
+    """Put the record of `version` into the directory `records`, where the index is that of `place`, read at
+    `commit` if that is a git repository. Nothing happens where it is here already, or has none there, or the
+    index has neither an address nor a repository.
+
+    Raises Outcome when it cannot be asked for, InvalidIndex for a record that does not hold or is not of
+    this version.
+    """
+    here = record_path(records, version.model, version.version)
+    if here.exists():
+        return
+    path = PurePosixPath("records", version.model, here.name)
+    try:
+        data = _at_address(place, path) if commit is None else _in_git(place, commit, path)
+    except NotFoundError:
+        return
+    if data is None:
+        return
+    check_record(version, record_of(data, f"{path} beside {place}", version.model, version.version))
+    here.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(here, data, 0o644)
+
+
+def _at_address(place: str, path: PurePosixPath) -> bytes | None:
+    if not place.startswith(("https://", "http://")) or "?" in place:
+        return None
+    http = HttpClient(place.rpartition("/")[0], name=place)
+    try:
+        return http.request("GET", quote(str(path), safe="/+"), limit=MAX_RECORD_BYTES, repeatable=True).body
+    finally:
+        http.close()
+
+
+def _in_git(place: str, commit: str, path: PurePosixPath) -> bytes | None:
+    index = git_index.parse_place(place)
+    beside = PurePosixPath(index.path).parent / path
+    found = git_index.read_file(replace(index, ref=commit, path=str(beside)), MAX_RECORD_BYTES)
+    return found.data if found else None

@@ -65,7 +65,7 @@ class Source(Protocol):
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """The verified block; `size` in bytes when it is known.
 
-        Raises BlockUnavailable where it is not there, BadBlock for wrong bytes, PeerError for everything
+        Raises BlockUnavailable where it is not there, BadBlockError for wrong bytes, PeerError for everything
         else.
         """
 
@@ -84,7 +84,7 @@ class Streams(Protocol):
         """
 
 
-class BadBlock(PeerError):
+class BadBlockError(PeerError):
     """A source sent bytes that are not those of the block that was asked for."""
 
     def __init__(self, source: str, cid: Cid, what: str = "sent wrong bytes for") -> None:

@@ -1,4 +1,9 @@
-"""What is verified so far, beside the destination: kept across interruptions, and never taken on trust.
+"""A destination that is a mount point: it cannot be replaced, so finished files are moved into it one by one.
+
+That takes a moment in which a kill leaves some of them there. A mark in the staging directory, which lies in
+the mount as well, tells the next run to take them back first, so that it ends like any other.
+
+What is verified so far, beside the destination: kept across interruptions, and never taken on trust.
 
 `.<name>.fetch-<end of the root>` in the destination's parent (in the destination itself where that is a mount
 point) holds the files in their full length, with holes where nothing was fetched yet. There is no journal: a
@@ -13,20 +18,97 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from reconciler.consume import mount_point
 from reconciler.consume.sources import Parts
-from reconciler.consume.wanted import Place, Wanted
+from reconciler.consume.wanted import FileSpan, WantedFiles
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.destination import appear, check_free, lock_directory, sync_directory
 from reconciler.content.walk import DagMap, FileNode, Leaf, leaf_bytes
-from reconciler.errors import DataError, Locked, ReconcilerError, UsageError
+from reconciler.errors import DataError, LockedError, ReconcilerError, UsageError
 from reconciler.progress import Task
+
+_OWN = "lost+found"  # the file system's own directory at its top
+_MARK = "moving"
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether something is mounted at `path` itself, also a directory of the same file system."""
+    if path.is_symlink():
+        return False
+    if os.path.ismount(path):
+        return True
+    real = os.fsencode(os.path.realpath(path))
+    try:
+        lines = _MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return False
+    # proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes
+    return any(_unescaped(line.split(b" ")[4]) == real for line in lines if line.count(b" ") > 4)
+
+
+def entries(mount: Path, stage: Path, names: Collection[str]) -> list[str]:
+    """What lies in `mount` besides staging directories; while the mark is in `stage`, also besides what came
+    from there.
+    """
+    ours = names if (stage / _MARK).exists() else ()
+    return sorted(e.name for e in mount.iterdir() if e.name not in ours and not is_own(e.name, mount))
+
+
+def check_empty(mount: Path, stage: Path, names: Collection[str]) -> None:
+    """Raise UsageError where `mount` holds anything else than what `stage` put there."""
+    found = entries(mount, stage, names)
+    if found:
+        raise UsageError(
+            f"destination {str(mount)!r} is not empty: it has {found[0]!r}",
+            hint="it is a mount point, which cannot be replaced; fetch to a new directory in it",
+        )
+
+
+def stage_name(destination: Path, root: Cid) -> str:
+    """The name of the directory in which what is fetched of `root` is staged."""
+    return f".{destination.name}.fetch-{str(root)[-16:]}"
+
+
+def is_own(path: str, mount: Path) -> bool:
+    """Whether `path`, relative to a mount point, is the file system's own, or staged there."""
+    top = path.partition("/")[0]
+    return top == _OWN or top.startswith(f".{mount.name}.fetch-")
+
+
+def move_in(content: Path, mount: Path, stage: Path) -> None:
+    """Move every entry of `content` into `mount`. Raises OSError."""
+    (stage / _MARK).touch()
+    sync_directory(stage)
+    for entry in sorted(content.iterdir()):
+        entry.rename(mount / entry.name)
+    sync_directory(mount)
+
+
+def tidy(mount: Path, root: Cid) -> None:
+    """Remove the staging directory of a `move_in` that came to its end but for that."""
+    shutil.rmtree(mount / stage_name(mount, root), ignore_errors=True)
+
+
+def take_back(content: Path, mount: Path, stage: Path, names: Collection[str]) -> None:
+    """Undo a `move_in` that did not come to its end. Raises OSError."""
+    if not (stage / _MARK).exists():
+        return
+    content.mkdir(exist_ok=True)
+    for name in names:
+        if os.path.lexists(mount / name) and not os.path.lexists(content / name):
+            (mount / name).rename(content / name)
+    (stage / _MARK).unlink()
+
+
+def _unescaped(field: bytes) -> bytes:
+    return field.decode("unicode_escape").encode("latin-1") if b"\\" in field else field
+
 
 _CONTENT = "content"
 _WRITE_OUT = 64 << 20  # bytes after which the disk begins, so that the end has not to wait for all of them
@@ -36,7 +118,7 @@ _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Staging:
     """The staged files of one root for one destination; made by `staged`."""
 
-    def __init__(self, directory: Path, destination: Path, wanted: Wanted) -> None:
+    def __init__(self, directory: Path, destination: Path, wanted: WantedFiles) -> None:
         self.destination = destination
         self.directory = directory
         self._inside = directory.parent == destination
@@ -53,7 +135,7 @@ class Staging:
     def prepare(self) -> None:
         """Make what is wanted, in full length, and remove everything else that lies here."""
         if self._inside:
-            mount_point.take_back(self._content, self.destination, self.directory, self._wanted.names)
+            take_back(self._content, self.destination, self.directory, self._wanted.names)
         wanted = {self._content, *self._paths, *(self._content / path for path in self._wanted.directories)}
         for parent, directories, files in os.walk(self.directory):
             for name in (*directories, *files):
@@ -81,7 +163,7 @@ class Staging:
         finally:
             os.close(descriptor)
 
-    def write(self, places: Sequence[Place], position: int, block: Parts) -> None:
+    def write(self, places: Sequence[FileSpan], position: int, block: Parts) -> None:
         """Put the verified `block` at `position` of the layout where it belongs.
 
         Raises DataError when the tree says another length of it, OSError.
@@ -126,21 +208,22 @@ class Staging:
             sync_directory(self._content)
         check_destination(self.destination, self.directory, self._wanted)
         if self._inside:
-            mount_point.move_in(self._content, self.destination, self.directory)
+            move_in(self._content, self.destination, self.directory)
         else:
             appear(self._content, self.destination)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @contextmanager
-def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
+def staged(destination: Path, root: Cid, wanted: WantedFiles) -> Iterator[Staging]:
     """The staging directory of `root` for `destination`, ours while the block runs; kept when it fails.
 
-    Raises UsageError where the destination holds something else, Locked while another process fetches the
-    same to the same place, ReconcilerError when the disk does not take it, or what lies there is not ours.
+    Raises UsageError where the destination holds something else, LockedError while another process fetches
+    the same to the same place, ReconcilerError when the disk does not take it, or what lies there is not
+    ours.
     """
-    name = mount_point.stage_name(destination, root)
-    directory = destination / name if mount_point.is_mount_point(destination) else destination.with_name(name)
+    name = stage_name(destination, root)
+    directory = destination / name if is_mount_point(destination) else destination.with_name(name)
     check_destination(destination, directory, wanted)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -158,10 +241,10 @@ def staged(destination: Path, root: Cid, wanted: Wanted) -> Iterator[Staging]:
         raise ReconcilerError(f"cannot write {str(destination)!r}: {error.strerror}", hint=hint) from None
 
 
-def check_destination(destination: Path, stage: Path, wanted: Wanted) -> None:
+def check_destination(destination: Path, stage: Path, wanted: WantedFiles) -> None:
     """Raise UsageError unless what is finished in `stage` can appear at `destination`."""
     if stage.parent == destination and not wanted.is_file:
-        mount_point.check_empty(destination, stage, wanted.names)
+        check_empty(destination, stage, wanted.names)
         return
     check_free(destination, single_file=wanted.is_file)
     if destination.is_dir() and destination.samefile("."):
@@ -172,7 +255,7 @@ def check_destination(destination: Path, stage: Path, wanted: Wanted) -> None:
 
 
 def _claim(directory: Path, destination: Path) -> int:
-    """Make and lock the staging directory; its descriptor. Raises Locked, ReconcilerError, OSError.
+    """Make and lock the staging directory; its descriptor. Raises LockedError, ReconcilerError, OSError.
 
     Somebody who may write to the parent may have put another one there: what lies in that could be changed
     after it was verified.
@@ -183,7 +266,9 @@ def _claim(directory: Path, destination: Path) -> int:
     if lock is not None and _is_ours(os.fstat(lock).st_uid, directory.parent):
         return lock
     if lock is None and directory.is_dir() and not directory.is_symlink():
-        raise Locked(f"another process is fetching to {str(destination)!r}", hint="let it finish, or stop it")
+        raise LockedError(
+            f"another process is fetching to {str(destination)!r}", hint="let it finish, or stop it"
+        )
     if lock is not None:
         os.close(lock)
     raise ReconcilerError(
@@ -209,7 +294,7 @@ def _make_directory(path: Path) -> None:
         path.mkdir()
 
 
-def present(wanted: Wanted, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
+def present(wanted: WantedFiles, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
     """How many places of each block hold its bytes already, by hashing what is there; holes cost nothing."""
     found: dict[int, int] = {}
     for number, path in enumerate(paths):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.consume.sources import Parts
-from reconciler.consume.wanted import Place, Wanted
+from reconciler.consume.wanted import FileSpan, WantedFiles
 from reconciler.content import checksums
 from reconciler.content.walk import Leaf
 from reconciler.errors import DataError, ReconcilerError
@@ -30,7 +30,7 @@ class SumsCheck:
     `finish` waits for it and compares.
     """
 
-    def __init__(self, wanted: Wanted, path: Callable[[int], Path]) -> None:
+    def __init__(self, wanted: WantedFiles, path: Callable[[int], Path]) -> None:
         self._wanted = wanted
         self._path = path
         self._digests: dict[str, bytes] = {}
@@ -58,7 +58,7 @@ class SumsCheck:
         if self.possible:
             self._thread.start()
 
-    def arrived(self, position: int, place: Place, block: Parts) -> None:
+    def arrived(self, position: int, place: FileSpan, block: Parts) -> None:
         """The leaf `block` at `position` is written, first of all at `place`. Waits when it is far ahead."""
         if not self.possible:
             return

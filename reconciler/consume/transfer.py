@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from reconciler.consume.jobs import SHORTEST_RUN, Job, cut_jobs
-from reconciler.consume.peers import Peer, Peers
-from reconciler.consume.sources import LANES, BadBlock, Parts, Streams, Stretch
-from reconciler.consume.wanted import Wanted
+from reconciler.consume.peers import SourcePool, TrackedSource
+from reconciler.consume.sources import LANES, BadBlockError, Parts, Streams, Stretch
+from reconciler.consume.wanted import WantedFiles
 from reconciler.content.cid import Cid
-from reconciler.errors import BlockUnavailable, ReconcilerError
+from reconciler.errors import BlockUnavailableError, ReconcilerError
 
 _LONGEST_RUN = 256  # leaves
 _TURNS = 4  # jobs for each source at least, so that the faster ones do more of them
@@ -29,7 +29,7 @@ _UNDER_WAY = 4  # blocks of a stream that wait to be hashed and written
 _STRAY = 16  # blocks in one stream that nobody asked for
 
 
-class _Stopped(Exception):
+class _TransferStoppedError(Exception):
     pass
 
 
@@ -37,14 +37,14 @@ class Transfer:
     """Fetches the blocks in `missing` (layout position and places still lacking it).
 
     `keep` is called with every verified block, from several threads, each position once. What it raises ends
-    the transfer. `run` raises that, BlockUnavailable when no source has a block, DataError.
+    the transfer. `run` raises that, BlockUnavailableError when no source has a block, DataError.
     """
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: WantedFiles,
         missing: Mapping[int, int],
-        peers: Peers,
+        peers: SourcePool,
         keep: Callable[[int, Parts], None],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -95,13 +95,13 @@ class Transfer:
             self._peers.close()
         self._pool.shutdown(cancel_futures=True)
 
-    def _work(self, number: int, peer: Peer, lane: int) -> None:
+    def _work(self, number: int, peer: TrackedSource, lane: int) -> None:
         while (job := self._take(number, peer, lane)) is not None:
             try:
                 self._fetch(peer, job)
-            except _Stopped:
+            except _TransferStoppedError:
                 return
-            except BlockUnavailable as error:
+            except BlockUnavailableError as error:
                 self._peers.note_missing(peer, error)
                 job.tried.add(number)
             except ReconcilerError as error:
@@ -119,7 +119,7 @@ class Transfer:
                     self._changed.notify_all()
             self._check()
 
-    def _take(self, number: int, peer: Peer, lane: int) -> Job | None:
+    def _take(self, number: int, peer: TrackedSource, lane: int) -> Job | None:
         """The next job for a source, waiting for one to be given back; None when there will be none."""
         with self._changed:
             while not self._stopped and self._failure is None and peer.alive:
@@ -140,7 +140,7 @@ class Transfer:
                 self._changed.wait(0.5)
         return None
 
-    def _fetch(self, peer: Peer, job: Job) -> None:
+    def _fetch(self, peer: TrackedSource, job: Job) -> None:
         source, run = peer.source, job.run
         if run is not None and isinstance(source, Streams):
             stretch = run.stretch(self._layout)
@@ -148,7 +148,7 @@ class Transfer:
             with source.stretch(stretch) as blocks:
                 if blocks is not None:
                     self._receive(peer, stretch, blocks)
-        lacking: BlockUnavailable | None = None
+        lacking: BlockUnavailableError | None = None
         misses = 0
         # Who takes over begins at the end, so that the two meet and do not do the same.
         for position in reversed(job.positions) if len(job.running) > 1 else job.positions:
@@ -157,7 +157,7 @@ class Transfer:
             cid = self._layout.cid(position)
             try:
                 block = source.read_block(cid, self._layout.block_size(position))
-            except BlockUnavailable as error:
+            except BlockUnavailableError as error:
                 lacking, misses = error, misses + 1
                 if misses == _MISSES:
                     break
@@ -167,7 +167,7 @@ class Transfer:
         if lacking is not None:
             raise lacking
 
-    def _receive(self, peer: Peer, stretch: Stretch, blocks: Iterable[tuple[Cid, Parts]]) -> None:
+    def _receive(self, peer: TrackedSource, stretch: Stretch, blocks: Iterable[tuple[Cid, Parts]]) -> None:
         """Take what is wanted of a stream; hashing and writing go on while the next block comes in."""
         wanted, stray = set(stretch.blocks), 0
         under_way: deque[Future[None]] = deque()
@@ -180,23 +180,23 @@ class Transfer:
                 elif cid not in self._wanted.map.tree:
                     stray += 1
                     if stray > _STRAY:
-                        raise BadBlock(peer.source.name, cid, "sent what nobody asked for, such as")
+                        raise BadBlockError(peer.source.name, cid, "sent what nobody asked for, such as")
         finally:
             wait(under_way)  # what was good before it broke off is kept
         for future in under_way:
             future.result()
 
-    def _verify(self, peer: Peer, cid: Cid, data: Parts) -> None:
+    def _verify(self, peer: TrackedSource, cid: Cid, data: Parts) -> None:
         if not cid.matches(*data):
-            raise BadBlock(peer.source.name, cid)
+            raise BadBlockError(peer.source.name, cid)
         position = self._layout.find(cid)
         assert position is not None  # noqa: S101  the stretch was made from this layout
         self._accept(peer, position, data)
 
-    def _accept(self, peer: Peer, position: int, block: Parts) -> None:
+    def _accept(self, peer: TrackedSource, position: int, block: Parts) -> None:
         with self._changed:
             if self._stopped:
-                raise _Stopped
+                raise _TransferStoppedError
             if position not in self._missing:
                 return
             self._missing.discard(position)
@@ -205,7 +205,7 @@ class Transfer:
             self._keep(position, block)
         except Exception as error:  # noqa: BLE001  raised where everybody waits
             self._fail(error)
-            raise _Stopped from None
+            raise _TransferStoppedError from None
         with self._changed:
             if not self._missing:
                 self._changed.notify_all()

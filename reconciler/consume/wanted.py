@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from reconciler.content.cid import RAW
-from reconciler.content.limits import LIMITS
+from reconciler.content.profile import LIMITS
 from reconciler.content.walk import DagMap, FileNode, Leaf, NodeKind
 from reconciler.errors import DataError, UsageError
 
@@ -16,7 +16,7 @@ _MOST_LEAVES = LIMITS.blocks
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileSpan:
     """Where the bytes of a block go: the number of a wanted file, and bytes in it."""
 
     file: int
@@ -25,7 +25,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFiles:
     """The files and directories that are wanted of `map`, and their bytes together.
 
     `whole` is False when the user left files out.
@@ -52,13 +52,13 @@ class Wanted:
         """The leaves of the wanted file `number`, in order."""
         return self.map.leaves(self.files[number])
 
-    def part(self, numbers: Sequence[int]) -> Wanted:
+    def part(self, numbers: Sequence[int]) -> WantedFiles:
         """Only the wanted files `numbers`, without directories."""
         files = tuple(self.files[number] for number in numbers)
-        return Wanted(self.map, files, (), sum(node.size for node in files), whole=False)
+        return WantedFiles(self.map, files, (), sum(node.size for node in files), whole=False)
 
 
-def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Wanted:
+def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> WantedFiles:
     """What matches one of the globs in `include` (all, without any) and none of those in `exclude`.
 
     A glob without a slash is also tried on a file's name alone. Raises DataError for a symlink, which no
@@ -82,10 +82,10 @@ def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] 
     if not whole:
         needed = {parent for node in files for parent in _parents(node.path)}
         directories = [path for path in directories if path in needed]
-    return Wanted(dag_map, files, tuple(directories), sum(node.size for node in files), whole)
+    return WantedFiles(dag_map, files, tuple(directories), sum(node.size for node in files), whole)
 
 
-class Places(Mapping[int, tuple[Place, ...]]):
+class FileSpans(Mapping[int, tuple[FileSpan, ...]]):
     """Where the block at each layout position goes; one that occurs several times has several places.
 
     Kept in a few numbers a place, since a large model has many.
@@ -99,7 +99,7 @@ class Places(Mapping[int, tuple[Place, ...]]):
         self._sizes = array("Q")
         self._positions = 0
 
-    def add(self, position: int, place: Place) -> None:
+    def add(self, position: int, place: FileSpan) -> None:
         """One more place of the block at `position`, before those that it has."""
         self._positions += self._first[position] < 0
         self._next.append(self._first[position])
@@ -108,11 +108,11 @@ class Places(Mapping[int, tuple[Place, ...]]):
         self._offsets.append(place.offset)
         self._sizes.append(place.size)
 
-    def __getitem__(self, position: int) -> tuple[Place, ...]:
-        found: list[Place] = []
+    def __getitem__(self, position: int) -> tuple[FileSpan, ...]:
+        found: list[FileSpan] = []
         at = self._first[position] if 0 <= position < len(self._first) else -1
         while at >= 0:
-            found.append(Place(self._files[at], self._offsets[at], self._sizes[at]))
+            found.append(FileSpan(self._files[at], self._offsets[at], self._sizes[at]))
             at = self._next[at]
         if not found:
             raise KeyError(position)
@@ -125,24 +125,24 @@ class Places(Mapping[int, tuple[Place, ...]]):
         return self._positions
 
 
-def places(wanted: Wanted) -> Places:
+def places(wanted: WantedFiles) -> FileSpans:
     """Where the block at each layout position goes.
 
     Raises DataError when the files have more leaves together than a DAG may have blocks: a few nodes that
     link to each other again and again claim any number of them.
     """
-    found = Places(len(wanted.map.layout))
+    found = FileSpans(len(wanted.map.layout))
     count = 0
     for number in range(len(wanted.files)):
         for leaf in wanted.leaves(number):
             count += 1
             if count > _MOST_LEAVES:
                 raise DataError(f"the files have more than {_MOST_LEAVES} leaves")
-            found.add(leaf.position, Place(number, leaf.offset, leaf.size))
+            found.add(leaf.position, FileSpan(number, leaf.offset, leaf.size))
     return found
 
 
-def is_empty_leaf(wanted: Wanted, position: int) -> bool:
+def is_empty_leaf(wanted: WantedFiles, position: int) -> bool:
     """Whether the block is the raw one without bytes, which nobody has to send."""
     cid = wanted.map.layout.cid(position)
     return cid.codec == RAW and cid.matches(b"")

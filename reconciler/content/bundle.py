@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content import checksums, manifest, names, source_file
+from reconciler.content import checksums, manifest, profile, source_file
 from reconciler.content.checksums import Checksum
-from reconciler.content.manifest import Release
-from reconciler.content.scan import Listing, SourceFile, advice_when_missing, scan, scan_file
-from reconciler.errors import BundleError, SourceChanged, Where
+from reconciler.content.manifest import ReleaseInfo
+from reconciler.content.scan import SourceFile, SourceListing, advice_when_missing, scan, scan_file
+from reconciler.errors import BundleError, SourceChangedError, Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Bundle:
     lacks. `single_file` says that the root is the only file of the listing and no directory.
     """
 
-    listing: Listing
+    listing: SourceListing
     manifest: bytes | None = None
     sums: bytes | None = None
     generated: tuple[str, ...] = ()
@@ -51,8 +51,8 @@ class Bundle:
     def complete(self, digests: Mapping[str, bytes]) -> tuple[MemoryFile, ...]:
         """The generated files, given the sha256 of every file of the listing by path.
 
-        Raises BundleError when a sum in the directory's own SHA256SUMS is wrong, SourceChanged when one of
-        the two special files changed after it was checked.
+        Raises BundleError when a sum in the directory's own SHA256SUMS is wrong, SourceChangedError when one
+        of the two special files changed after it was checked.
         """
         if self.manifest is None:
             return ()
@@ -69,11 +69,11 @@ class Bundle:
 
     def _check_unchanged(self, digests: Mapping[str, bytes], name: str, digest: bytes) -> None:
         if name not in self.generated and digests[name] != digest:
-            raise SourceChanged(f"{name!r} changed after it was checked")
+            raise SourceChangedError(f"{name!r} changed after it was checked")
 
 
 def make_bundle(
-    listing: Listing,
+    listing: SourceListing,
     *,
     model: str,
     version: str,
@@ -90,7 +90,7 @@ def make_bundle(
     if not {file.path for file in listing.files} - {manifest.NAME, checksums.NAME}:
         hidden = f" ({len(listing.hidden)} hidden entries are left out)" if listing.hidden else ""
         raise BundleError(f"no files to pack in {str(listing.root)!r}{hidden}")
-    release = Release(model, version, format, created_at)
+    release = ReleaseInfo(model, version, format, created_at)
     paths = {file.path for file in listing.files} | {manifest.NAME, checksums.NAME}
     if own := top.get(manifest.NAME):
         manifest_data = source_file.read_small(listing, own, manifest.MAX_SIZE)
@@ -109,13 +109,13 @@ def bare_bundle(path: Path, *, include_hidden: bool = False) -> Bundle:
     return Bundle(scan_file(path), single_file=True)
 
 
-def _check_special_names(listing: Listing) -> None:
-    special = {names.collision_key(name): name for name in (manifest.NAME, checksums.NAME)}
+def _check_special_names(listing: SourceListing) -> None:
+    special = {profile.collision_key(name): name for name in (manifest.NAME, checksums.NAME)}
     for directory in listing.directories:
         if directory in special.values():
             raise BundleError(f"{directory!r} is a directory; the bundle needs a file of that name")
     for path in (*listing.directories, *(file.path for file in listing.files)):
-        name = special.get(names.collision_key(path), path)
+        name = special.get(profile.collision_key(path), path)
         if name != path:
             raise BundleError(
                 f"{path!r} collides with {name!r} on file systems that ignore case",
@@ -123,7 +123,7 @@ def _check_special_names(listing: Listing) -> None:
             )
 
 
-def _own_sums(listing: Listing, own: SourceFile | None, paths: set[str]) -> bytes | None:
+def _own_sums(listing: SourceListing, own: SourceFile | None, paths: set[str]) -> bytes | None:
     """The directory's own SHA256SUMS, which names exactly the files there are."""
     if own is None:
         return None

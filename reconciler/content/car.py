@@ -3,6 +3,8 @@
 The CAR of a root is one sequence of bytes: a header with this root, then each block of the layout in its
 order. Its length and every offset are known from the layout, so nothing is written anywhere to be sent.
 Source: the CARv1 specification; header and section framing are fixed for one CIDv1 root and CIDs of 36 bytes.
+
+A CAR as one blob: its own CID, and what a place that keeps CARs needs to know of it.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.content import varint
-from reconciler.content.cid import BINARY_SIZE, Cid
+from reconciler.content.cid import BINARY_SIZE, Cid, decode_base32, encode_base32
 from reconciler.content.dag import HEADER_SIZE, Dag, DagLayout
+from reconciler.content.piece_cid import PieceCid
+from reconciler.errors import DataError
 
 PIECE = 1 << 20  #: bytes of the longest piece that a stream yields; HTTP clients are slow with longer ones
 
@@ -38,7 +42,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class ShardSpan:
     """Blocks `first` to `last` (exclusive) of a layout as a CAR of their own; `size` is all its bytes."""
 
     first: int
@@ -81,7 +85,7 @@ def partial_size(layout: DagLayout, positions: Iterable[int]) -> int:
     )
 
 
-def shards(layout: DagLayout, cut: Cut) -> tuple[Shard, ...]:
+def shards(layout: DagLayout, cut: Cut) -> tuple[ShardSpan, ...]:
     """The CAR cut at block boundaries, greedily: a block goes into the current CAR while that fits.
 
     With Naming.LAST a CAR is filled as if it had no root; when the last one cannot hold its root besides, as
@@ -90,7 +94,7 @@ def shards(layout: DagLayout, cut: Cut) -> tuple[Shard, ...]:
     """
     every = cut.naming is Naming.EVERY
     head = HEADER_SIZE if every else len(_ROOTLESS)
-    found: list[Shard] = []
+    found: list[ShardSpan] = []
     first, size = 0, head
     for position in range(len(layout)):
         section = _section_size(layout, position)
@@ -99,7 +103,7 @@ def shards(layout: DagLayout, cut: Cut) -> tuple[Shard, ...]:
                 f"a block of {layout.block_size(position)} bytes does not fit a CAR of {cut.max_bytes}"
             )
         if size + section > cut.max_bytes:
-            found.append(Shard(first, position, size, every))
+            found.append(ShardSpan(first, position, size, every))
             first, size = position, head
         size += section
     size += HEADER_SIZE - head
@@ -108,12 +112,12 @@ def shards(layout: DagLayout, cut: Cut) -> tuple[Shard, ...]:
         last -= 1
         moved += _section_size(layout, last)
     if moved:
-        found.append(Shard(first, last, size - moved - HEADER_SIZE + head, every))
+        found.append(ShardSpan(first, last, size - moved - HEADER_SIZE + head, every))
         first, size = last, HEADER_SIZE + moved
-    return (*found, Shard(first, len(layout), size))
+    return (*found, ShardSpan(first, len(layout), size))
 
 
-def shard_header_size(shard: Shard) -> int:
+def shard_header_size(shard: ShardSpan) -> int:
     """Bytes of the header with which `shard` begins."""
     return HEADER_SIZE if shard.names_root else len(_ROOTLESS)
 
@@ -127,7 +131,7 @@ def _section_size(layout: DagLayout, position: int) -> int:
     return layout.section_end(position) - layout.section_start(position)
 
 
-def stream_shard(dag: Dag, shard: Shard) -> Iterator[bytes]:
+def stream_shard(dag: Dag, shard: ShardSpan) -> Iterator[bytes]:
     """The bytes of one of the `shards` of the layout of `dag`, in pieces of at most PIECE bytes."""
     return _pieces(_with_header(dag, range(shard.first, shard.last), dag.read, rootless=not shard.names_root))
 
@@ -181,3 +185,44 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
             yield part[offset : offset + PIECE]
     if joined:
         yield bytes(joined)
+
+
+_PREFIX = b"\x01\x82\x04\x12\x20"  # CIDv1, codec car (0x0202), sha2-256, 32 bytes
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CarCid:
+    """The address of a whole CAR (`bagbaiera…`): the 32-byte sha2-256 `digest` of all its bytes."""
+
+    digest: bytes
+
+    def __bytes__(self) -> bytes:
+        return _PREFIX + self.digest
+
+    def __str__(self) -> str:
+        return encode_base32(bytes(self))
+
+
+def parse_car_cid(text: str) -> CarCid:
+    """The CID of a CAR from canonical text. Raises DataError."""
+    data = decode_base32(text) if text.startswith("b") and len(text) < 128 else b""
+    if not data.startswith(_PREFIX) or len(data) != len(_PREFIX) + 32:
+        raise DataError(f"not the CID of a CAR: {text[:128]!r}", hint="it begins with 'bagbaiera'")
+    return CarCid(data[len(_PREFIX) :])
+
+
+@dataclass(frozen=True, slots=True)
+class CarShard:
+    """One CAR of a bundle: the CID and bytes (`size`) of the whole CAR, and the piece it is on Filecoin."""
+
+    cid: CarCid
+    size: int
+    piece: PieceCid
+
+
+@dataclass(frozen=True, slots=True)
+class CutShards:
+    """A bundle cut into CARs by `cut`, in their order."""
+
+    cut: Cut
+    shards: tuple[CarShard, ...]

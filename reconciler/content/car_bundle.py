@@ -13,8 +13,8 @@ from pathlib import Path
 from reconciler.content import checksums, manifest
 from reconciler.content.bundle import check_digests, check_listed
 from reconciler.content.car_dag import CarDag, open_car
-from reconciler.content.directory_dag import FileIdentity, Identity
-from reconciler.content.manifest import Release
+from reconciler.content.directory_dag import BundleIdentity, FileIdentity
+from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.walk import FileNode, NodeKind, leaf_bytes
 from reconciler.errors import BundleError
 from reconciler.progress import Progress
@@ -23,14 +23,14 @@ from reconciler.progress import Progress
 class CarBundle:
     """The Dag of a CAR file, with the identity of the bundle in it; made by `identify_car`."""
 
-    def __init__(self, car: CarDag, identity: Identity) -> None:
+    def __init__(self, car: CarDag, identity: BundleIdentity) -> None:
         self.identity = identity
         self.layout = car.layout
         self.read = car.read
         self.close = car.close
 
 
-def identify_car(path: Path, release: Release, progress: Progress) -> CarBundle:
+def identify_car(path: Path, release: ReleaseInfo, progress: Progress) -> CarBundle:
     """Verify the CAR at `path` whole, and its SHA256SUMS and manifest.json where it has them.
 
     `dirhash` is that of the files' sums, also where the CAR has no SHA256SUMS. Raises DataError for a CAR
@@ -44,7 +44,7 @@ def identify_car(path: Path, release: Release, progress: Progress) -> CarBundle:
         raise
 
 
-def _identity(car: CarDag, release: Release, progress: Progress) -> Identity:
+def _identity(car: CarDag, release: ReleaseInfo, progress: Progress) -> BundleIdentity:
     files = [node for node in car.map.nodes if node.kind is NodeKind.FILE]
     for node in car.map.nodes:
         if node.kind is NodeKind.SYMLINK:
@@ -59,7 +59,7 @@ def _identity(car: CarDag, release: Release, progress: Progress) -> Identity:
                 task.advance(leaf.size)
             digests[node.path] = digest.digest()
     sums = _sums(small, digests, release)
-    return Identity(
+    return BundleIdentity(
         root=car.layout.root,
         size=car.map.size,
         blocks=len(car.layout),
@@ -70,7 +70,7 @@ def _identity(car: CarDag, release: Release, progress: Progress) -> Identity:
     )
 
 
-def _sums(small: Mapping[str, bytes], digests: Mapping[str, bytes], release: Release) -> bytes:
+def _sums(small: Mapping[str, bytes], digests: Mapping[str, bytes], release: ReleaseInfo) -> bytes:
     """SHA256SUMS as the CAR has it, checked, or as it would be."""
     paths = set(digests)
     if manifest.NAME in small:

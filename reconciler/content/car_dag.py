@@ -17,7 +17,7 @@ from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.walk import DagMap, walk
-from reconciler.errors import BlockUnavailable, DataError
+from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.progress import Progress
 
 _BUFFER = 1024 * 1024
@@ -44,15 +44,15 @@ class CarDag:
         return self.map.layout
 
     def read(self, position: int) -> bytes:
-        """The verified bytes of the block at `position`; BlockUnavailable when the file was changed since."""
+        """Return the verified block at `position`. Raises BlockUnavailableError when the file has changed."""
         cid = self.layout.cid(position)
         try:
             data = _read_at(self._descriptor, self._offsets[position], self.layout.block_size(position))
         except OSError as error:
-            raise BlockUnavailable(f"cannot read {str(self.path)!r}: {error.strerror}") from None
+            raise BlockUnavailableError(f"cannot read {str(self.path)!r}: {error.strerror}") from None
         if not cid.matches(data):
             place = self.map.locate(position)
-            raise BlockUnavailable(
+            raise BlockUnavailableError(
                 f"{str(self.path)!r} changed since it was opened: block {cid} ({place}) is damaged"
             )
         return data
@@ -75,7 +75,7 @@ class CarDag:
 def open_car(path: Path, progress: Progress) -> CarDag:
     """Read and verify the CAR at `path` once, and prove that it holds the whole DAG of its root.
 
-    Raises DataError when the file or the DAG does not hold, BlockUnavailable when a block is missing.
+    Raises DataError when the file or the DAG does not hold, BlockUnavailableError when a block is missing.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -131,15 +131,15 @@ def _open(path: Path, descriptor: int, progress: Progress) -> CarDag:
     def read(cid: Cid) -> bytes:
         place = index.find(cid)
         if place is None:
-            raise BlockUnavailable(f"{str(path)!r} lacks block {cid} of its own DAG")
+            raise BlockUnavailableError(f"{str(path)!r} lacks block {cid} of its own DAG")
         data = _read_at(descriptor, index.offsets[place], index.sizes[place])
         if not cid.matches(data):
-            raise BlockUnavailable(f"{str(path)!r} changed while it was read")
+            raise BlockUnavailableError(f"{str(path)!r} changed while it was read")
         return data
 
     root_place = index.find(reader.root)
     if root_place is None:
-        raise BlockUnavailable(f"{str(path)!r} lacks its root block {reader.root}")
+        raise BlockUnavailableError(f"{str(path)!r} lacks its root block {reader.root}")
     dag_map = walk(reader.root, read, raw_size=index.sizes[root_place])
     layout = dag_map.layout
     offsets = array("Q")
@@ -147,7 +147,7 @@ def _open(path: Path, descriptor: int, progress: Progress) -> CarDag:
         cid = layout.cid(position)
         place = index.find(cid)
         if place is None:
-            raise BlockUnavailable(f"{str(path)!r} lacks block {cid} ({dag_map.locate(position)})")
+            raise BlockUnavailableError(f"{str(path)!r} lacks block {cid} ({dag_map.locate(position)})")
         if index.sizes[place] != layout.block_size(position):
             raise DataError(
                 f"block {cid} ({dag_map.locate(position)}) has {index.sizes[place]} bytes, "

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from reconciler.content import cid as cids
 from reconciler.content import varint
 from reconciler.content.cid import Cid
-from reconciler.content.limits import MAX_CAR_HEADER, MAX_CAR_SECTION
+from reconciler.content.profile import MAX_CAR_HEADER, MAX_CAR_SECTION
 from reconciler.errors import DataError
 
 _CAR_V2 = b"\xa1\x67version\x02"  # the header of a CARv2, behind its length

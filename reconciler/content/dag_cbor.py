@@ -15,13 +15,13 @@ _LINK = 42  # the one tag
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class CborLink:
     """A CID in its binary form, of any kind."""
 
     cid: bytes
 
 
-Value = int | float | bool | str | bytes | Link | None | list["Value"] | dict[str, "Value"]
+Value = int | float | bool | str | bytes | CborLink | None | list["Value"] | dict[str, "Value"]
 
 
 def decode(data: bytes) -> Value:
@@ -100,4 +100,4 @@ def _link(data: bytes, at: int, tag: int, depth: int) -> tuple[Value, int]:
     raw, at = _value(data, at, depth - 1)
     if tag != _LINK or not isinstance(raw, bytes) or raw[:1] != b"\0":
         raise DataError(f"DAG-CBOR with a tag {tag} that is no link")
-    return Link(raw[1:]), at
+    return CborLink(raw[1:]), at

@@ -25,7 +25,7 @@ _NODE_DATA, _NODE_LINK = 0x0A, 0x12
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class PbLink:
     """A named edge: `tsize` is the serialized bytes of the whole DAG under `cid`, duplicates counted."""
 
     name: bytes
@@ -34,10 +34,10 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class PbNode:
     """One decoded dag-pb block: its links in the order of the block, and its data (b"" when absent)."""
 
-    links: tuple[Link, ...]
+    links: tuple[PbLink, ...]
     data: bytes
 
 
@@ -47,7 +47,7 @@ def link_size(name_size: int, tsize: int) -> int:
     return 1 + varint.size(body) + body
 
 
-def encode(links: Iterable[Link], data: bytes) -> bytes:
+def encode(links: Iterable[PbLink], data: bytes) -> bytes:
     """The block of a node with `links` in the order given, and `data`."""
     parts: list[bytes] = []
     for link in links:
@@ -67,9 +67,9 @@ def encode(links: Iterable[Link], data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def decode(data: bytes) -> Node:
+def decode(data: bytes) -> PbNode:
     """The node in the block `data`. Raises DataError."""
-    links: list[Link] = []
+    links: list[PbLink] = []
     content: bytes | None = None
     links_ended = False
     offset = 0
@@ -88,7 +88,7 @@ def decode(data: bytes) -> Node:
             if len(links) == MAX_LINKS:
                 raise DataError(f"dag-pb node has more than {MAX_LINKS} links")
             links.append(_decode_link(body))
-    return Node(tuple(links), content or b"")
+    return PbNode(tuple(links), content or b"")
 
 
 def link_cids(data: bytes) -> list[bytes]:
@@ -106,7 +106,7 @@ def link_cids(data: bytes) -> list[bytes]:
     return found
 
 
-def _decode_link(body: bytes) -> Link:
+def _decode_link(body: bytes) -> PbLink:
     cid: Cid | None = None
     name = b""
     tsize = 0
@@ -131,7 +131,7 @@ def _decode_link(body: bytes) -> Link:
             name = value
     if cid is None:
         raise DataError("dag-pb link has no CID")
-    return Link(name, cid, tsize)
+    return PbLink(name, cid, tsize)
 
 
 def field_bytes(data: bytes, offset: int) -> tuple[bytes, int]:

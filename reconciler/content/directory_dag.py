@@ -18,7 +18,7 @@ from reconciler.content.bundle import MemoryFile
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.layout import DIGEST_SIZE
-from reconciler.content.scan import Listing, SourceFile
+from reconciler.content.scan import SourceFile, SourceListing
 
 _NO_FILE = 0xFFFFFFFF
 
@@ -34,7 +34,7 @@ class FileIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class BundleIdentity:
     """What packing found out about a bundle.
 
     `size` is bytes of all files, `blocks` the number of unique blocks and `block_bytes` their bytes together,
@@ -64,10 +64,10 @@ class DirectoryDag:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: BundleIdentity,
         layout: DagLayout,
         tree: Mapping[Cid, bytes],
-        listing: Listing,
+        listing: SourceListing,
         files: Sequence[PackedFile],
     ) -> None:
         self.identity = identity

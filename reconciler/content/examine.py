@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.content import dagpb, hamt, names, unixfs
+from reconciler.content import dagpb, hamt, profile, unixfs
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.dagpb import Link, Node
-from reconciler.content.limits import MAX_BLOCK, Limits
-from reconciler.content.unixfs import Kind, UnixFs
+from reconciler.content.dagpb import PbLink, PbNode
+from reconciler.content.profile import MAX_BLOCK, DagLimits
+from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.errors import DataError
 
 ReadBlock = Callable[[Cid], bytes]  #: the verified bytes of a dag-pb block
@@ -53,14 +53,14 @@ class _Opened:
     """One dag-pb block, decoded."""
 
     cid: Cid
-    node: Node
+    node: PbNode
     message: UnixFs
 
 
 class Examiner:
     """Examines every unique block once, in CAR order. Recursion is bounded by `limits.depth`."""
 
-    def __init__(self, root: Cid, read: ReadBlock, limits: Limits) -> None:
+    def __init__(self, root: Cid, read: ReadBlock, limits: DagLimits) -> None:
         self.layout = DagLayout(root)
         self.tree: dict[Cid, bytes] = {}
         self.children: dict[Cid, tuple[Child, ...]] = {}  #: of directories, a HAMT by its root
@@ -86,15 +86,15 @@ class Examiner:
             return known
         opened = self._open(cid)
         node, message = opened.node, opened.message
-        if message.kind in (Kind.FILE, Kind.RAW):
+        if message.kind in (UnixFsType.FILE, UnixFsType.RAW):
             summary = self._file(opened, depth)
-        elif message.kind is Kind.SYMLINK:
+        elif message.kind is UnixFsType.SYMLINK:
             if node.links:
                 raise DataError(f"block {cid}: a symlink has links")
             summary = Summary(NodeKind.SYMLINK, 0, 1, 0)
-        elif message.kind is Kind.DIRECTORY:
+        elif message.kind is UnixFsType.DIRECTORY:
             summary = self._directory(cid, [(link.name, link) for link in node.links], depth)
-        elif message.kind is Kind.HAMT_SHARD:
+        elif message.kind is UnixFsType.HAMT_SHARD:
             summary = self._sharded_directory(opened, depth)
         else:
             raise DataError(f"block {cid}: UnixFS type {message.kind.name.lower()} is not known here")
@@ -121,7 +121,7 @@ class Examiner:
             message = unixfs.decode(node.data)
         except DataError as error:
             raise DataError(f"block {cid}: {error.message}") from None
-        is_leaf = message.kind in (Kind.FILE, Kind.RAW) and not node.links
+        is_leaf = message.kind in (UnixFsType.FILE, UnixFsType.RAW) and not node.links
         if not is_leaf and cid not in self.tree:
             self._tree_bytes += len(block)
             if self._tree_bytes > self._limits.tree_bytes:
@@ -152,7 +152,7 @@ class Examiner:
             height = max(height, part.height)
         return Summary(NodeKind.FILE, said, height + 1, 0)
 
-    def _directory(self, cid: Cid, entries: list[tuple[bytes, Link]], depth: int) -> Summary:
+    def _directory(self, cid: Cid, entries: list[tuple[bytes, PbLink]], depth: int) -> Summary:
         children = [self._child(name, link, depth) for name, link in entries]
         return self._listed(cid, children, 1 + max((child.summary.height for child in children), default=0))
 
@@ -185,18 +185,18 @@ class Examiner:
             if depth == self._limits.depth:
                 raise DataError(f"the DAG is deeper than {self._limits.depth} blocks")
             below = self._open(link.cid)
-            if below.message.kind is not Kind.HAMT_SHARD:
+            if below.message.kind is not UnixFsType.HAMT_SHARD:
                 raise DataError(f"block {link.cid}: a {below.message.kind.name.lower()} in place of a shard")
             slot = path + bytes((int(link.name, 16),))
             height = max(height, self._shard(below, slot, depth + 1, children))
         return height + 1
 
-    def _child(self, name: bytes, link: Link, depth: int) -> Child:
+    def _child(self, name: bytes, link: PbLink, depth: int) -> Child:
         # Every entry examined is listed at least once, so this count never says too much.
         self._entries += 1
         if self._entries > self._limits.paths:
             raise DataError(f"the DAG lists more than {self._limits.paths} files and directories")
-        text = names.decode(name)
+        text = profile.decode(name)
         # A raw block in a directory is a whole file, and its cumulative size is its own.
         raw = link.cid.codec == RAW
         summary = self.leaf(link.cid, link.tsize) if raw else self.visit(link.cid, depth + 1)
@@ -205,7 +205,7 @@ class Examiner:
     def _listed(self, cid: Cid, children: list[Child], height: int) -> Summary:
         seen: dict[str, str] = {}
         for child in children:
-            key = names.collision_key(child.name)
+            key = profile.collision_key(child.name)
             if key in seen:
                 raise DataError(
                     f"block {cid}: names {seen[key]!r} and {child.name!r} collide on some file systems"

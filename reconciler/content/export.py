@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reconciler.content.dag import Dag
 from reconciler.content.write_car import write_car
-from reconciler.errors import Locked, ReconcilerError, UsageError
+from reconciler.errors import LockedError, ReconcilerError, UsageError
 from reconciler.progress import QUIET, Progress
 
 
@@ -20,8 +20,8 @@ def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
     """Write the CAR of `dag` to `path`, which must not exist.
 
     What a killed export leaves behind (`.<name>.partial`) is used up by the next one to the same path. Raises
-    UsageError when `path` exists, Locked when another export is writing it, ReconcilerError when the disk is
-    full or fails, and what `Dag.read` raises; then nothing is left.
+    UsageError when `path` exists, LockedError when another export is writing it, ReconcilerError when the
+    disk is full or fails, and what `Dag.read` raises; then nothing is left.
     """
     if os.path.lexists(path):
         raise UsageError(f"{str(path)!r} exists", hint="remove it, or choose another name")
@@ -68,7 +68,7 @@ def _lock(staging: Path, path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise Locked(f"another export is writing {str(path)!r}") from None
+            raise LockedError(f"another export is writing {str(path)!r}") from None
         # Another export may have finished in between: then this is its file, no longer the staging one.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), staging.lstat()):

@@ -1,4 +1,8 @@
-"""HAMT directories: how a name finds its slot, as blocks and back.
+"""murmur3-x64-64: the hash that places a name in a HAMT. Not for security.
+
+It is the first half of MurmurHash3_x64_128 with seed 0. Source: Austin Appleby's public-domain MurmurHash3.
+
+HAMT directories: how a name finds its slot, as blocks and back.
 
 The key of an entry is the murmur3-x64-64 of its name as eight big-endian bytes; shard level n uses byte n as
 the slot. A slot with one entry holds it under two hex digits and the name; a slot with several holds a
@@ -12,25 +16,72 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.content import cid as cids
-from reconciler.content import dagpb, murmur3, profile, unixfs
+from reconciler.content import dagpb, profile, unixfs
 from reconciler.content.cid import DAG_PB, Cid
-from reconciler.content.dagpb import Link, Node
+from reconciler.content.dagpb import PbLink, PbNode
 from reconciler.content.unixfs import UnixFs
 from reconciler.errors import DataError
+
+_MASK = (1 << 64) - 1
+_C1 = 0x87C37B91114253D5
+_C2 = 0x4CF5AD432745937F
+
+
+def hash64(data: bytes) -> int:
+    """The 64-bit hash of `data`."""
+    h1 = h2 = 0
+    whole = len(data) - len(data) % 16
+    for start in range(0, whole, 16):
+        k1 = int.from_bytes(data[start : start + 8], "little")
+        k2 = int.from_bytes(data[start + 8 : start + 16], "little")
+        h1 ^= _mix1(k1)
+        h1 = (_rotl(h1, 27) + h2) & _MASK
+        h1 = (h1 * 5 + 0x52DCE729) & _MASK
+        h2 ^= _mix2(k2)
+        h2 = (_rotl(h2, 31) + h1) & _MASK
+        h2 = (h2 * 5 + 0x38495AB5) & _MASK
+    h2 ^= _mix2(int.from_bytes(data[whole + 8 :], "little"))
+    h1 ^= _mix1(int.from_bytes(data[whole : whole + 8], "little"))
+    h1 ^= len(data)
+    h2 ^= len(data)
+    h1 = (h1 + h2) & _MASK
+    h2 = (h2 + h1) & _MASK
+    return (_finish(h1) + _finish(h2)) & _MASK
+
+
+def _rotl(value: int, bits: int) -> int:
+    return (value << bits | value >> (64 - bits)) & _MASK
+
+
+def _mix1(k: int) -> int:
+    return _rotl(k * _C1 & _MASK, 31) * _C2 & _MASK
+
+
+def _mix2(k: int) -> int:
+    return _rotl(k * _C2 & _MASK, 33) * _C1 & _MASK
+
+
+def _finish(k: int) -> int:
+    k ^= k >> 33
+    k = k * 0xFF51AFD7ED558CCD & _MASK
+    k ^= k >> 33
+    k = k * 0xC4CEB9FE1A85EC53 & _MASK
+    return k ^ k >> 33
+
 
 MAX_LEVELS = 8  #: bytes of a key; names that share all of them cannot be kept apart
 PREFIX = 2  #: hex digits before each name
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class HamtShard:
     """The address of one built shard and the serialized bytes of the whole DAG under it."""
 
     cid: Cid
     tsize: int
 
 
-def build(links: Iterable[Link], blocks: dict[Cid, bytes]) -> Shard:
+def build(links: Iterable[PbLink], blocks: dict[Cid, bytes]) -> HamtShard:
     """The HAMT over `links` (their names plain and all different); its blocks are added to `blocks`.
 
     Raises DataError when two names have the same 64-bit key.
@@ -40,35 +91,35 @@ def build(links: Iterable[Link], blocks: dict[Cid, bytes]) -> Shard:
 
 def key(name: bytes) -> bytes:
     """The eight bytes that choose the slot of `name` on each level."""
-    return murmur3.hash64(name).to_bytes(MAX_LEVELS, "big")
+    return hash64(name).to_bytes(MAX_LEVELS, "big")
 
 
-def _build(entries: list[tuple[bytes, Link]], level: int, blocks: dict[Cid, bytes]) -> Shard:
+def _build(entries: list[tuple[bytes, PbLink]], level: int, blocks: dict[Cid, bytes]) -> HamtShard:
     if level == MAX_LEVELS:
         raise DataError(
             f"names {entries[0][1].name!r} and {entries[1][1].name!r} collide in a sharded directory"
         )
-    slots: dict[int, list[tuple[bytes, Link]]] = {}
+    slots: dict[int, list[tuple[bytes, PbLink]]] = {}
     for entry in entries:
         slots.setdefault(entry[0][level], []).append(entry)
-    links: list[Link] = []
+    links: list[PbLink] = []
     bitfield = 0
     for slot in sorted(slots):
         bitfield |= 1 << slot
         prefix = b"%02X" % slot
         if len(slots[slot]) == 1:
             link = slots[slot][0][1]
-            links.append(Link(prefix + link.name, link.cid, link.tsize))
+            links.append(PbLink(prefix + link.name, link.cid, link.tsize))
         else:
             shard = _build(slots[slot], level + 1, blocks)
-            links.append(Link(prefix, shard.cid, shard.tsize))
+            links.append(PbLink(prefix, shard.cid, shard.tsize))
     block = dagpb.encode(links, unixfs.hamt_shard(bitfield, profile.HAMT_FANOUT))
     cid = cids.of(DAG_PB, block)
     blocks[cid] = block
-    return Shard(cid, len(block) + sum(link.tsize for link in links))
+    return HamtShard(cid, len(block) + sum(link.tsize for link in links))
 
 
-def read(node: Node, message: UnixFs, path: bytes) -> list[tuple[bytes, Link]]:
+def read(node: PbNode, message: UnixFs, path: bytes) -> list[tuple[bytes, PbLink]]:
     """The slots of one shard: (name, link) for an entry, (b"", link) for a sub-shard, in link order.
 
     `path` is the slots taken from the root shard to this one, a byte each. Raises DataError when the shard
@@ -83,7 +134,7 @@ def read(node: Node, message: UnixFs, path: bytes) -> list[tuple[bytes, Link]]:
     if len(path) >= MAX_LEVELS:
         raise DataError(f"sharded directory is deeper than {MAX_LEVELS} levels")
     bitfield = 0
-    found: list[tuple[bytes, Link]] = []
+    found: list[tuple[bytes, PbLink]] = []
     for link in node.links:
         slot = _slot(link.name)
         if bitfield >> slot & 1:

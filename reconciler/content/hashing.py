@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from reconciler.content import profile, source_file
 from reconciler.content.layout import DIGEST_SIZE, leaf_count
-from reconciler.content.scan import Listing, SourceFile
+from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.progress import Task
 
 _BUFFER = 1 << 19  # bytes a read: few enough to stay in a core's own cache between reading and hashing
@@ -37,7 +37,7 @@ class FileDigests:
 
 
 def hash_files(
-    listing: Listing,
+    listing: SourceListing,
     files: Sequence[SourceFile],
     *,
     sums: bool,
@@ -52,7 +52,7 @@ def hash_files(
     _Pass(listing, files, sums, task, done).run()
 
 
-class _Stopped(Exception):
+class _HashingStoppedError(Exception):
     pass
 
 
@@ -69,7 +69,7 @@ class _Open:
 class _Pass:
     def __init__(
         self,
-        listing: Listing,
+        listing: SourceListing,
         files: Sequence[SourceFile],
         sums: bool,
         task: Task,
@@ -80,7 +80,7 @@ class _Pass:
         self._task = task
         self._done = done
         self._finishing = Lock()
-        self._leash = _Leash(_LEASH)
+        self._leash = _Lockstep(_LEASH)
         # Small files come last: they need no leash, and they even out what is left over between the threads.
         large = [file for file in files if file.stamp.size > profile.CHUNK_SIZE]
         small = [file for file in files if file.stamp.size <= profile.CHUNK_SIZE]
@@ -101,7 +101,7 @@ class _Pass:
                 errors = [error for each in running if (error := each.exception()) is not None]
             finally:
                 self._leash.stop()
-        for error in sorted(errors, key=lambda error: isinstance(error, _Stopped)):
+        for error in sorted(errors, key=lambda error: isinstance(error, _HashingStoppedError)):
             raise error
 
     def _work(self, *kinds: Callable[[_Buffer], None]) -> None:
@@ -185,7 +185,7 @@ class _Buffer:
 _SUMS, _LEAVES = 0, 1
 
 
-class _Leash:
+class _Lockstep:
     """Lets the two kinds of work run at most `length` bytes apart, and stops both when one fails."""
 
     def __init__(self, length: int) -> None:
@@ -195,14 +195,17 @@ class _Leash:
         self._stopped = False
 
     def advance(self, kind: int, size: int) -> None:
-        """`size` more bytes of `kind` are hashed; waits while it is too far ahead. Raises _Stopped."""
+        """`size` more bytes of `kind` are hashed; waits while it is too far ahead.
+
+        Raises _HashingStoppedError.
+        """
         with self._changed:
             self._at[kind] += size
             self._changed.notify_all()
             while not self._stopped and self._at[kind] - self._at[1 - kind] > self._length:
                 self._changed.wait()
             if self._stopped:
-                raise _Stopped
+                raise _HashingStoppedError
 
     def leave(self, kind: int) -> None:
         """No more of `kind` is left to begin; nobody waits for it any longer.
@@ -214,9 +217,9 @@ class _Leash:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises _Stopped when the other thread failed."""
+        """Raises _HashingStoppedError when the other thread failed."""
         if self._stopped:
-            raise _Stopped
+            raise _HashingStoppedError
 
     def stop(self) -> None:
         """Make both threads end soon."""

@@ -9,13 +9,12 @@ from reconciler.content import checksums, dagpb, hashing
 from reconciler.content.bundle import Bundle, MemoryFile
 from reconciler.content.cid import DAG_PB, Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.directory import Entry, directory_tree
-from reconciler.content.directory_dag import DirectoryDag, FileIdentity, Identity, PackedFile
+from reconciler.content.directory_dag import BundleIdentity, DirectoryDag, FileIdentity, PackedFile
 from reconciler.content.hashing import FileDigests
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.content.layout import Tree, file_tree
+from reconciler.content.layout import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.content.profile import CHUNK_SIZE
-from reconciler.content.scan import Listing, SourceFile
+from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.progress import QUIET, Progress
 
 
@@ -39,7 +38,7 @@ def identify(bundle: Bundle, *, cache: IdentityCache | None, progress: Progress 
     for tree in trees.values():
         blocks.update(tree.blocks)
     layout = lay_out(root, blocks)
-    identity = Identity(
+    identity = BundleIdentity(
         root=root.cid,
         size=sum(_size(file.source) for file in packed),
         blocks=len(layout),
@@ -73,7 +72,7 @@ def lay_out(root: Tree, blocks: Mapping[Cid, bytes]) -> DagLayout:
 
 
 def _digests(
-    listing: Listing, *, with_sums: bool, cache: IdentityCache | None, progress: Progress
+    listing: SourceListing, *, with_sums: bool, cache: IdentityCache | None, progress: Progress
 ) -> dict[str, FileDigests]:
     digests: dict[str, FileDigests] = {}
     unknown: list[SourceFile] = []
@@ -95,17 +94,17 @@ def _digests(
     return digests
 
 
-def _directories(listing: Listing, trees: Mapping[str, Tree], blocks: dict[Cid, bytes]) -> Tree:
+def _directories(listing: SourceListing, trees: Mapping[str, Tree], blocks: dict[Cid, bytes]) -> Tree:
     """The tree of the root directory; the blocks of all directories are added to `blocks`."""
-    entries: dict[str, list[Entry]] = {path: [] for path in ("", *listing.directories)}
+    entries: dict[str, list[DirectoryEntry]] = {path: [] for path in ("", *listing.directories)}
     for path, tree in trees.items():
         parent, _, name = path.rpartition("/")
-        entries[parent].append(Entry(name, tree.cid, tree.tsize))
+        entries[parent].append(DirectoryEntry(name, tree.cid, tree.tsize))
     for path in sorted(listing.directories, key=lambda path: path.count("/"), reverse=True):
         tree = directory_tree(entries[path])
         blocks.update(tree.blocks)
         parent, _, name = path.rpartition("/")
-        entries[parent].append(Entry(name, tree.cid, tree.tsize))
+        entries[parent].append(DirectoryEntry(name, tree.cid, tree.tsize))
     root = directory_tree(entries[""])
     blocks.update(root.blocks)
     return root

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reconciler.content.hashing import FileDigests
 from reconciler.content.layout import DIGEST_SIZE, leaf_count
-from reconciler.content.scan import FileStamp, Listing, SourceFile
+from reconciler.content.scan import FileStamp, SourceFile, SourceListing
 
 MIN_SIZE = 1 << 16  #: bytes below which hashing a file again is as quick as reading its entry
 RACY_NS = 2_000_000_000
@@ -35,7 +35,7 @@ class IdentityCache:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def get(self, listing: Listing, file: SourceFile, *, with_sum: bool) -> FileDigests | None:
+    def get(self, listing: SourceListing, file: SourceFile, *, with_sum: bool) -> FileDigests | None:
         """The digests of `file` in exactly its present state, or None; with its sha256 when `with_sum`."""
         if file.stamp.size < MIN_SIZE:
             return None
@@ -54,7 +54,7 @@ class IdentityCache:
             return None
         return FileDigests(sha256 or None, leaves)
 
-    def put(self, listing: Listing, file: SourceFile, digests: FileDigests) -> None:
+    def put(self, listing: SourceListing, file: SourceFile, digests: FileDigests) -> None:
         """Remember what `file` hashed to. A cache that cannot be written is no error."""
         if file.stamp.size < MIN_SIZE or _is_racy(file.stamp, listing.scanned_at_ns):
             return
@@ -78,7 +78,7 @@ class IdentityCache:
             raise
 
 
-def _absolute(listing: Listing, file: SourceFile) -> bytes:
+def _absolute(listing: SourceListing, file: SourceFile) -> bytes:
     return os.fsencode(os.path.abspath(listing.locate(file)))  # noqa: PTH100 - resolve() would touch the disk
 
 

@@ -3,16 +3,23 @@
 A file of at most one chunk is one raw block. A larger one is cut into chunks, every chunk a raw leaf; up to
 MAX_LINKS nodes share a parent, level by level, until one node is left. All leaves lie at the same depth, so a
 last parent may have a single child. Source: IPIP-499 and ipfs/specs `src/unixfs.md`.
+
+From the entries of a directory to its tree: one block, or a HAMT when that block would be too large.
+
+Links are sorted by the UTF-8 bytes of their names, which are never normalised. The switch is judged on the
+full serialized block, strictly: a block of exactly DIRECTORY_BLOCK_LIMIT bytes stays. Source: IPIP-499.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from reconciler.content import cid as cids
-from reconciler.content import dagpb, profile, unixfs
+from reconciler.content import dagpb, hamt, profile, unixfs
 from reconciler.content.cid import DAG_PB, RAW, Cid
+from reconciler.content.dagpb import PbLink
 
 DIGEST_SIZE = 32  #: bytes of one leaf in the `leaves` of a file
 
@@ -77,10 +84,42 @@ def file_tree(size: int, leaves: bytes) -> Tree:
 
 def _parent(children: list[_Child], blocks: dict[Cid, bytes]) -> _Child:
     """Add the node over `children` to `blocks`."""
-    links = [dagpb.Link(b"", child.cid, child.tsize) for child in children]
+    links = [dagpb.PbLink(b"", child.cid, child.tsize) for child in children]
     block = dagpb.encode(links, unixfs.file([child.size for child in children]))
     cid = cids.of(DAG_PB, block)
     blocks[cid] = block
     return _Child(
         cid, len(block) + sum(child.tsize for child in children), sum(child.size for child in children)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """One name in a directory and the DAG behind it; `tsize` as in Tree."""
+
+    name: str
+    cid: Cid
+    tsize: int
+
+
+def directory_tree(entries: Iterable[DirectoryEntry]) -> Tree:
+    """The tree of a directory with `entries`, in any order.
+
+    Raises ValueError when two entries share a name.
+    """
+    links = sorted((PbLink(entry.name.encode(), entry.cid, entry.tsize) for entry in entries), key=_name)
+    if any(one.name == other.name for one, other in pairwise(links)):
+        raise ValueError("two entries share a name")
+    below = sum(link.tsize for link in links)
+    size = sum(dagpb.link_size(len(link.name), link.tsize) for link in links) + 2 + len(unixfs.DIRECTORY)
+    if size > profile.DIRECTORY_BLOCK_LIMIT:
+        blocks: dict[Cid, bytes] = {}
+        root = hamt.build(links, blocks)
+        return Tree(root.cid, root.tsize, 0, blocks)
+    block = dagpb.encode(links, unixfs.DIRECTORY)
+    cid = cids.of(DAG_PB, block)
+    return Tree(cid, len(block) + below, 0, {cid: block})
+
+
+def _name(link: PbLink) -> bytes:
+    return link.name

@@ -17,7 +17,7 @@ import struct
 
 from reconciler.content.cid import DAG_PB, RAW, Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.limits import LIMITS, MAX_BLOCK
+from reconciler.content.profile import LIMITS, MAX_BLOCK
 from reconciler.errors import DataError
 
 _MAGIC = b"RDLAYOUT"

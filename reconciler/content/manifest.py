@@ -19,7 +19,7 @@ MAX_SIZE = 64 << 20  #: bytes of a manifest.json that is read at all
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseInfo:
     """What the index says of the version being bundled; `created_at` is RFC 3339 text or None."""
 
     model: str
@@ -28,7 +28,7 @@ class Release:
     created_at: str | None = None
 
 
-def render(release: Release, files: Iterable[str]) -> bytes:
+def render(release: ReleaseInfo, files: Iterable[str]) -> bytes:
     """The manifest of `release` over the paths `files`; what the index leaves out is left out."""
     fields: dict[str, object] = {
         "model": release.model,
@@ -41,7 +41,7 @@ def render(release: Release, files: Iterable[str]) -> bytes:
     return (json.dumps(known, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def check(data: bytes, release: Release, files: Iterable[str]) -> None:
+def check(data: bytes, release: ReleaseInfo, files: Iterable[str]) -> None:
     """Hold a manifest made by hand to `release` and to the paths `files` of the whole bundle.
 
     Raises BundleError that says what is wrong.

@@ -15,8 +15,14 @@ from types import TracebackType
 from typing import Self
 
 from reconciler.content.piece_cid import MIN_SIZE, PieceCid, capacity, height_for
-from reconciler.content.piece_engine import STRETCH, STRETCH_HEIGHT, PieceEngine, make_engine
-from reconciler.content.piece_stdlib import node, zero_node
+from reconciler.content.piece_engines import (
+    STRETCH,
+    STRETCH_HEIGHT,
+    PieceEngine,
+    make_engine,
+    node,
+    zero_node,
+)
 from reconciler.errors import DataError
 
 _THREADS = 2

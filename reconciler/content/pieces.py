@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from reconciler.content import car
-from reconciler.content.car import Cut
-from reconciler.content.car_shard import CarCid, CarShard, CutShards
+from reconciler.content.car import CarCid, CarShard, Cut, CutShards
 from reconciler.content.dag import Dag
-from reconciler.content.piece_engine import PieceEngine, make_engine
+from reconciler.content.piece_engines import PieceEngine, make_engine
 from reconciler.content.piece_hash import PieceHasher
 from reconciler.errors import DataError, UsageError
 from reconciler.progress import QUIET, Progress, Task
@@ -85,7 +84,7 @@ def file_piece(path: Path, progress: Progress = QUIET) -> CarShard:
         raise DataError(f"cannot read {str(path)!r}: {reason}") from None
 
 
-def _cut(dag: Dag, cut: Cut) -> tuple[car.Shard, ...]:
+def _cut(dag: Dag, cut: Cut) -> tuple[car.ShardSpan, ...]:
     try:
         return car.shards(dag.layout, cut)
     except ValueError as error:

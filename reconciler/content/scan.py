@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content import names
-from reconciler.content.limits import LIMITS
+from reconciler.content import profile
+from reconciler.content.profile import LIMITS
 from reconciler.errors import BundleError, DataError
 
 MAX_DEPTH = (
@@ -52,7 +52,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class SourceListing:
     """One scan of `root`.
 
     `files` and `directories` (without the root itself) are sorted by the UTF-8 bytes of their paths. `hidden`
@@ -98,7 +98,7 @@ def stamp_of(status: os.stat_result) -> FileStamp:
     return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def scan(directory: Path, *, include_hidden: bool) -> Listing:
+def scan(directory: Path, *, include_hidden: bool) -> SourceListing:
     """Every file and directory below `directory`; hidden ones (a leading dot) only with `include_hidden`.
 
     Raises BundleError, naming the path, for anything that cannot be packed.
@@ -114,7 +114,7 @@ def scan(directory: Path, *, include_hidden: bool) -> Listing:
     finally:
         os.close(root)
     walk.files.sort(key=lambda file: file.path.encode())
-    return Listing(
+    return SourceListing(
         directory,
         tuple(walk.files),
         tuple(sorted(walk.directories, key=str.encode)),
@@ -123,7 +123,7 @@ def scan(directory: Path, *, include_hidden: bool) -> Listing:
     )
 
 
-def scan_file(path: Path) -> Listing:
+def scan_file(path: Path) -> SourceListing:
     """The listing of a single regular file, whose root is the directory it lies in. Raises BundleError."""
     scanned_at = time.time_ns()
     try:
@@ -132,7 +132,7 @@ def scan_file(path: Path) -> Listing:
         raise BundleError(f"cannot read {str(path)!r}: {_reason(error)}") from None
     _check_name(path.name, path.name)
     _check_kind(path.name, status.st_mode)
-    return Listing(path.parent, (SourceFile(path.name, stamp_of(status)),), (), (), scanned_at)
+    return SourceListing(path.parent, (SourceFile(path.name, stamp_of(status)),), (), (), scanned_at)
 
 
 class _Walk:
@@ -160,7 +160,7 @@ class _Walk:
                 self.hidden.append(_printable(path))
                 continue
             _check_name(entry.name, path)
-            twin = seen.setdefault(names.collision_key(entry.name), entry.name)
+            twin = seen.setdefault(profile.collision_key(entry.name), entry.name)
             if twin != entry.name:
                 raise BundleError(
                     f"{path!r} and {prefix + twin!r} are one name where case or normal form is ignored",
@@ -198,7 +198,7 @@ def advice_when_missing(path: str) -> str | None:
 
 def _check_name(name: str, path: str) -> None:
     try:
-        names.decode(os.fsencode(name))
+        profile.decode(os.fsencode(name))
     except DataError as error:
         raise BundleError(f"{_printable(path)!r}: {error.message}", hint="rename it") from None
 

@@ -12,8 +12,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reconciler.content.scan import Listing, SourceFile, stamp_of
-from reconciler.errors import BundleError, SourceChanged
+from reconciler.content.scan import SourceFile, SourceListing, stamp_of
+from reconciler.errors import BundleError, SourceChangedError
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SWAPPED = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # a link, a file above, a socket in its place
@@ -21,11 +21,11 @@ _ADVICE = "let whatever writes it finish, then run again"
 
 
 @contextmanager
-def opened(listing: Listing, file: SourceFile) -> Iterator[int]:
+def opened(listing: SourceListing, file: SourceFile) -> Iterator[int]:
     """A descriptor of `file` for reading.
 
-    Raises SourceChanged when the file is not the scanned one, before or after the body of the `with`, and
-    BundleError when it cannot be read.
+    Raises SourceChangedError when the file is not the scanned one, before or after the body of the `with`,
+    and BundleError when it cannot be read.
     """
     descriptor = open_regular(listing, file)
     try:
@@ -38,15 +38,15 @@ def opened(listing: Listing, file: SourceFile) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_regular(listing: Listing, file: SourceFile) -> int:
+def open_regular(listing: SourceListing, file: SourceFile) -> int:
     """A descriptor of the regular file that lies at the path of `file` now, whatever its stamp.
 
-    Raises SourceChanged when there is none, BundleError when it cannot be opened.
+    Raises SourceChangedError when there is none, BundleError when it cannot be opened.
     """
     try:
         descriptor = os.open(listing.locate(file), _FLAGS)
     except FileNotFoundError:
-        raise SourceChanged(f"{file.path!r} was removed after it was scanned", hint=_ADVICE) from None
+        raise SourceChangedError(f"{file.path!r} was removed after it was scanned", hint=_ADVICE) from None
     except OSError as error:
         if error.errno in _SWAPPED:
             raise changed(file) from None
@@ -57,7 +57,7 @@ def open_regular(listing: Listing, file: SourceFile) -> int:
     return descriptor
 
 
-def read_small(listing: Listing, file: SourceFile, limit: int) -> bytes:
+def read_small(listing: SourceListing, file: SourceFile, limit: int) -> bytes:
     """All bytes of `file`. Raises BundleError when it is larger than `limit` bytes, else as `opened`."""
     size = file.stamp.size
     if size > limit:
@@ -69,10 +69,10 @@ def read_small(listing: Listing, file: SourceFile, limit: int) -> bytes:
     return data
 
 
-def changed(file: SourceFile, offset: int | None = None) -> SourceChanged:
+def changed(file: SourceFile, offset: int | None = None) -> SourceChangedError:
     """The error for a file that no longer is what was scanned, from byte `offset` on when that is known."""
     at = "" if offset is None else f" (at byte {offset})"
-    return SourceChanged(f"{file.path!r} changed after it was scanned{at}", hint=_ADVICE)
+    return SourceChangedError(f"{file.path!r} changed after it was scanned{at}", hint=_ADVICE)
 
 
 def unreadable(file: SourceFile, error: OSError) -> BundleError:
@@ -84,7 +84,7 @@ def _compare(descriptor: int, file: SourceFile) -> None:
     status = os.fstat(descriptor)
     if stamp_of(status) != file.stamp:
         if status.st_size < file.stamp.size:
-            raise SourceChanged(
+            raise SourceChangedError(
                 f"{file.path!r} was truncated to {status.st_size} bytes after it was scanned", hint=_ADVICE
             )
         raise changed(file)

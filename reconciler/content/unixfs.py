@@ -25,7 +25,7 @@ _TYPE, _DATA, _FILE_SIZE, _BLOCK_SIZE, _HASH_TYPE, _FANOUT, _MODE, _MTIME = (
 _NUMBERS = frozenset((_TYPE, _FILE_SIZE, _BLOCK_SIZE, _HASH_TYPE, _FANOUT, _MODE))
 
 
-class Kind(IntEnum):
+class UnixFsType(IntEnum):
     """UnixFS node types by their number in the message."""
 
     RAW = 0
@@ -44,7 +44,7 @@ class UnixFs:
     `file_size` and `block_sizes` count file bytes, one block size per link. Absent numbers are None.
     """
 
-    kind: Kind
+    kind: UnixFsType
     data: bytes = b""
     file_size: int | None = None
     block_sizes: tuple[int, ...] = ()
@@ -52,25 +52,25 @@ class UnixFs:
     fanout: int | None = None
 
 
-_KINDS = frozenset(Kind)
+_KINDS = frozenset(UnixFsType)
 DIRECTORY = b"\x08\x01"  #: the message of every basic directory
 
 
 def file(block_sizes: Iterable[int]) -> bytes:
     """The message of an inner node of a file whose children hold `block_sizes` file bytes."""
     sizes = tuple(block_sizes)
-    return encode(UnixFs(Kind.FILE, file_size=sum(sizes), block_sizes=sizes))
+    return encode(UnixFs(UnixFsType.FILE, file_size=sum(sizes), block_sizes=sizes))
 
 
 def symlink(target: bytes) -> bytes:
     """The message of a symlink to `target`."""
-    return encode(UnixFs(Kind.SYMLINK, target))
+    return encode(UnixFs(UnixFsType.SYMLINK, target))
 
 
 def hamt_shard(bitfield: int, fanout: int) -> bytes:
     """The message of a HAMT shard: bit i of `bitfield` is set when slot i is used."""
     field = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
-    return encode(UnixFs(Kind.HAMT_SHARD, field, hash_type=MURMUR3, fanout=fanout))
+    return encode(UnixFs(UnixFsType.HAMT_SHARD, field, hash_type=MURMUR3, fanout=fanout))
 
 
 def encode(message: UnixFs) -> bytes:
@@ -121,7 +121,7 @@ def decode(data: bytes) -> UnixFs:
     if numbers[_TYPE] not in _KINDS:
         raise DataError(f"unknown UnixFS type {numbers[_TYPE]}")
     return UnixFs(
-        Kind(numbers[_TYPE]),
+        UnixFsType(numbers[_TYPE]),
         content or b"",
         numbers.get(_FILE_SIZE),
         tuple(block_sizes),

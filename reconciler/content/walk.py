@@ -15,7 +15,7 @@ from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.examine import Examiner, NodeKind, ReadBlock, Summary
-from reconciler.content.limits import LIMITS, Limits
+from reconciler.content.profile import LIMITS, DagLimits
 from reconciler.errors import DataError
 
 __all__ = ["DagMap", "FileNode", "Leaf", "NodeKind", "ReadBlock", "leaf_bytes", "walk"]
@@ -101,7 +101,7 @@ class DagMap:
         return None
 
 
-def walk(root: Cid, read: ReadBlock, *, raw_size: int | None = None, limits: Limits = LIMITS) -> DagMap:
+def walk(root: Cid, read: ReadBlock, *, raw_size: int | None = None, limits: DagLimits = LIMITS) -> DagMap:
     """Examine the DAG under `root`.
 
     `read` hands out verified dag-pb blocks and is called once for each; what it raises passes through.
@@ -132,7 +132,7 @@ def leaf_bytes(layout: DagLayout, position: int, block: bytes) -> bytes:
 class _Lister:
     """Expands the examined directories to paths, after their number was found to be within the limits."""
 
-    def __init__(self, examiner: Examiner, limits: Limits) -> None:
+    def __init__(self, examiner: Examiner, limits: DagLimits) -> None:
         self._children = examiner.children
         self._limits = limits
         self._bytes = 0

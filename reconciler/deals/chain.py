@@ -1,4 +1,11 @@
-"""Reads of the Filecoin chain over Lotus JSON-RPC (also Forest and the public gateways).
+"""Epochs of a Filecoin chain as dates: one every 30 seconds since the chain's first.
+
+Which chain a target's deals are on, and whom to ask about it: three keys of its entry in targets.yaml.
+
+`rpc` is the address of a node, `rpc_token_env` names the environment variable with its token, and `network`
+is one of `epochs.CHAINS`.
+
+Reads of the Filecoin chain over Lotus JSON-RPC (also Forest and the public gateways).
 
 What a node says is read strictly: a wrong type is the node's fault and no answer. Calls are bounded by what
 there is to ask: the head once, each deal once, each provider once, however many pieces share them; and a node
@@ -10,19 +17,88 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from reconciler.content import piece_cid
 from reconciler.content.piece_cid import PieceRoot
-from reconciler.deals.answers import ChainAnswers, DirectClaim, MarketDeal, Unanswered
-from reconciler.deals.interface import actor
+from reconciler.deals.interface import ChainAnswers, DirectClaim, MarketDeal, Unanswered, actor
 from reconciler.errors import DataError, UsageError
 from reconciler.net.address import parse_address
-from reconciler.net.auth import Auth, Scheme
+from reconciler.net.auth import Auth, Scheme, Secret, from_env
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.outcomes import Outcome, Rejected, Stalled, Transient, clean
+from reconciler.net.outcomes import (
+    RejectedError,
+    RequestError,
+    TransientError,
+    UnexpectedResponseError,
+    clean,
+)
 from reconciler.net.retry import RetryBudget
-from reconciler.net.secret import Secret
+
+EPOCH = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One Filecoin network: its name, and the moment of its epoch 0 (UTC)."""
+
+    name: str
+    genesis: datetime
+
+    def date(self, epoch: int) -> datetime | None:
+        """When `epoch` begins; None when no calendar reaches that far."""
+        try:
+            return self.genesis + epoch * EPOCH
+        except OverflowError:
+            return None
+
+    def epoch(self, moment: datetime) -> int:
+        """The epoch at `moment`."""
+        return (moment - self.genesis) // EPOCH
+
+
+MAINNET = Chain("mainnet", datetime(2020, 8, 24, 22, tzinfo=UTC))
+CALIBRATION = Chain("calibration", datetime(2022, 11, 1, 18, 13, tzinfo=UTC))
+
+CHAINS: Mapping[str, Chain] = {chain.name: chain for chain in (MAINNET, CALIBRATION)}
+
+
+def in_epochs(period: timedelta) -> int:
+    """`period` in epochs, rounded up."""
+    return -(-period // EPOCH)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainAccess:
+    """A chain, and the node that is asked about it; None where none is configured."""
+
+    chain: Chain
+    rpc: LotusRpc | None
+
+
+def open_chain(
+    options: Mapping[str, object], environ: Mapping[str, str], *, name: str, budget: RetryBudget | None = None
+) -> ChainAccess:
+    """The chain that a target's `options` name; `name` begins the errors of its node. Opens no connection.
+
+    Raises UsageError for an unknown network, an address that is none, or a token that is not set.
+    """
+    network = str(options.get("network", MAINNET.name))
+    chain = CHAINS.get(network)
+    if chain is None:
+        raise UsageError(
+            f"{name}: unknown network {network[:64]!r}", hint="one of " + ", ".join(sorted(CHAINS))
+        )
+    address, variable = options.get("rpc"), options.get("rpc_token_env")
+    if address is None:
+        if variable is not None:
+            raise UsageError(f"{name}: rpc_token_env without rpc", hint="give the address of the node, too")
+        return ChainAccess(chain, None)
+    token = None if variable is None else from_env(str(variable), environ)
+    return ChainAccess(chain, open_rpc(str(address), name=f"the RPC of {name}", token=token, budget=budget))
+
 
 _THREADS = 4
 _CLAIMS_LIMIT = 256 << 20  # bytes; a large provider has a million claims of 250 bytes each
@@ -56,7 +132,7 @@ class LotusRpc:
         """A deal of the storage market; None when the chain has no such deal (any more)."""
         try:
             answer = self._call("Filecoin.StateMarketStorageDeal", [deal_id, None])
-        except Rejected as error:
+        except RejectedError as error:
             if f"deal {deal_id} not found" in error.reason:
                 return None
             raise
@@ -111,18 +187,18 @@ class LotusRpc:
     def _call(
         self, method: str, parameters: list[object], limit: int = 8 << 20, hook: Hook | None = None
     ) -> object:
-        """The result of one call. Raises Rejected with the node's own words for an error it answers."""
+        """The result of one call. Raises RejectedError with the node's own words for an error it answers."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
         response = self._http.request(
             "POST", self._path, repeatable=True, json=body, expect=_ANSWERED, limit=limit
         )
         if response.status == 500 and not response.body.lstrip().startswith(b"{"):
-            raise Transient(self.name, "failed (HTTP 500)", status=500)
+            raise TransientError(self.name, "failed (HTTP 500)", status=500)
         answer = self._object(response.json(hook), "a JSON-RPC answer")
         if answer.get("error") is not None:
             error = self._object(answer["error"], "a JSON-RPC error")
             words = clean(str(error.get("message")), self._http.secrets)
-            raise Rejected(self.name, f"{method}: {words}", reason=words, hint=_HINT)
+            raise RejectedError(self.name, f"{method}: {words}", reason=words, hint=_HINT)
         if "result" not in answer or answer.get("id") != 1:
             raise self._lie("an answer that is not to the question")
         return answer["result"]
@@ -155,8 +231,8 @@ class LotusRpc:
             raise self._lie(f"{key!r} that is not a piece CID")
         return root
 
-    def _lie(self, what: str) -> Stalled:
-        return Stalled(self.name, f"answered with {what}", hint=_HINT)
+    def _lie(self, what: str) -> UnexpectedResponseError:
+        return UnexpectedResponseError(self.name, f"answered with {what}", hint=_HINT)
 
 
 def open_rpc(
@@ -230,12 +306,12 @@ class _Refusal:
             return self.because
         try:
             return question(key)
-        except Rejected as error:  # a no to this question; the next one may be answered
+        except RejectedError as error:  # a no to this question; the next one may be answered
             return Unanswered(error.message, error.hint or "")
-        except Outcome as error:
+        except RequestError as error:
             found = Unanswered(error.message, error.hint or "")
             with self._lock:
-                self._nonsense += isinstance(error, Stalled)
-                if not isinstance(error, Stalled) or self._nonsense >= _PATIENCE:
+                self._nonsense += isinstance(error, UnexpectedResponseError)
+                if not isinstance(error, UnexpectedResponseError) or self._nonsense >= _PATIENCE:
                     self.because = found
             return found

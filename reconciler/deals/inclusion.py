@@ -11,7 +11,7 @@ import hashlib
 import struct
 
 from reconciler.content.piece_cid import NODE_SIZE, check_node
-from reconciler.content.piece_stdlib import node
+from reconciler.content.piece_engines import node
 from reconciler.deals.interface import InclusionProof, MerklePath
 from reconciler.errors import DataError
 

@@ -3,17 +3,30 @@
 The order of doubt: first the inclusion proof, then whether the node's head can be believed, then whether the
 deal on the chain is the one claimed, then its epochs. What contradicts the claim makes it `unproved`, what
 only could not be asked leaves it `claimed`.
+
+Claims in, checked deals out: the one place that asks the chain and judges its answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reconciler.deals.answers import ChainAnswers, DirectClaim, MarketDeal, Unanswered
-from reconciler.deals.epochs import Chain, in_epochs
+from reconciler.content.piece_cid import PieceRoot
+from reconciler.deals.chain import Chain, Inquiry, in_epochs
 from reconciler.deals.inclusion import verify
-from reconciler.deals.interface import CheckedBy, CheckedDeal, DealClaim, DealState, Stage
+from reconciler.deals.interface import (
+    ChainAnswers,
+    CheckedBy,
+    CheckedDeal,
+    DealClaim,
+    DealState,
+    DirectClaim,
+    MarketDeal,
+    Stage,
+    Unanswered,
+)
 from reconciler.errors import DataError
 
 STALE = 900  #: epochs (7.5 hours, the chain's finality) that a node may be behind and still be believed
@@ -21,7 +34,7 @@ AHEAD = 120  #: epochs (an hour) that it may be ahead of our clock
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class DealTerms:
     """What holds for all deals of one check: the reference time (UTC), the chain they are on, and how long
     before its end a deal counts as expiring.
     """
@@ -31,7 +44,7 @@ class Terms:
     renew_before: timedelta
 
 
-def judge(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> CheckedDeal:
+def judge(claim: DealClaim, answers: ChainAnswers | None, terms: DealTerms) -> CheckedDeal:
     """The state of one claim; `answers` is None where no RPC is configured."""
     found = _judge(claim, answers, terms)
     subject = claim.subject if claim.stage in (Stage.AGGREGATED, Stage.DEAL) else None
@@ -58,7 +71,7 @@ class _Finding:
     provider: str | None = None  #: as the chain says, where the claim does not
 
 
-def _judge(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> _Finding:
+def _judge(claim: DealClaim, answers: ChainAnswers | None, terms: DealTerms) -> _Finding:
     if claim.stage is Stage.QUEUED:
         return _Finding(DealState.AGGREGATING, CheckedBy.SERVICE, claim.detail)
     if claim.stage is Stage.GONE:
@@ -101,7 +114,7 @@ def _prove(claim: DealClaim) -> bool:
     return True
 
 
-def _why_not_asked(claim: DealClaim, answers: ChainAnswers | None, terms: Terms) -> str | None:
+def _why_not_asked(claim: DealClaim, answers: ChainAnswers | None, terms: DealTerms) -> str | None:
     """Why the chain cannot say anything of this claim, or None when it can (or when there is none)."""
     if answers is None:
         return "no RPC is configured, so the chain was not asked"
@@ -122,7 +135,7 @@ def _why_not_asked(claim: DealClaim, answers: ChainAnswers | None, terms: Terms)
     return f"the chain could not be asked: {answer.reason}" if isinstance(answer, Unanswered) else None
 
 
-def _market(claim: DealClaim, deal: MarketDeal, head: int, terms: Terms) -> _Finding:
+def _market(claim: DealClaim, deal: MarketDeal, head: int, terms: DealTerms) -> _Finding:
     if (lie := _contradiction(claim, deal, head)) is not None:
         return _Finding(DealState.UNPROVED, CheckedBy.CHAIN, lie)
     if deal.slashed >= 0:
@@ -140,7 +153,7 @@ def _market(claim: DealClaim, deal: MarketDeal, head: int, terms: Terms) -> _Fin
     return replace(_running(head, deal.end, terms), provider=deal.provider)
 
 
-def _direct(claim: DealClaim, claims: tuple[DirectClaim, ...], head: int, terms: Terms) -> _Finding:
+def _direct(claim: DealClaim, claims: tuple[DirectClaim, ...], head: int, terms: DealTerms) -> _Finding:
     subject = claim.subject
     fitting = [
         each
@@ -166,7 +179,7 @@ def _direct(claim: DealClaim, claims: tuple[DirectClaim, ...], head: int, terms:
     return _running(head, promised if head < promised else forgotten, terms)
 
 
-def _running(head: int, end: int, terms: Terms) -> _Finding:
+def _running(head: int, end: int, terms: DealTerms) -> _Finding:
     if head >= end:
         return _Finding(DealState.EXPIRED, CheckedBy.CHAIN, f"it ended at {_when(end, terms)}", end)
     soon = end - head <= in_epochs(terms.renew_before)
@@ -191,6 +204,26 @@ def _contradiction(claim: DealClaim, deal: MarketDeal, head: int) -> str | None:
     return None
 
 
-def _when(epoch: int, terms: Terms) -> str:
+def _when(epoch: int, terms: DealTerms) -> str:
     date = terms.chain.date(epoch)
     return f"epoch {epoch}" if date is None else f"epoch {epoch} ({date:%Y-%m-%d})"
+
+
+def check_deals(
+    claims: Sequence[DealClaim], chain: Inquiry | None, terms: DealTerms
+) -> tuple[CheckedDeal, ...]:
+    """Each of `claims` checked, in their order. Without `chain` the inclusion proofs alone count.
+
+    Asks for the head, each deal and each provider once in all calls with one `chain`, and not at all when
+    nothing is in a deal. Never raises for a node that is down or lies: then the deals stay `claimed`, and say
+    why.
+    """
+    made = [claim for claim in claims if claim.stage is Stage.DEAL]
+    answers = None
+    if chain is not None and made:
+        direct: dict[str, set[PieceRoot]] = {}
+        for claim in made:
+            if claim.deal_id is None and claim.provider is not None:
+                direct.setdefault(claim.provider, set()).add(claim.subject.v1)
+        answers = chain.ask((claim.deal_id for claim in made if claim.deal_id is not None), direct)
+    return tuple(judge(claim, answers, terms) for claim in claims)

@@ -38,7 +38,7 @@ class Policy(Protocol):
         """How long before its end a deal no longer counts."""
 
 
-class Verdict(StrEnum):
+class DealVerdict(StrEnum):
     """What follows for one version on one target, the least urgent first."""
 
     SATISFIED = "satisfied"
@@ -51,14 +51,14 @@ class Verdict(StrEnum):
 class Decision:
     """A verdict, why, and what a person may do; `unconfirmed` when deals count that no chain confirmed."""
 
-    verdict: Verdict
+    verdict: DealVerdict
     reason: str = ""
     hint: str = ""
     unconfirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DealAbility:
     """What a target that holds the bytes can do about missing deals: `writes`, it takes bytes; `renews`,
     sending it bytes it has leads to new deals. Without the second, publishing again would change nothing.
     """
@@ -76,47 +76,49 @@ def by_piece(pieces: Iterable[PieceCid], deals: Iterable[CheckedDeal]) -> dict[P
     return found
 
 
-def decide(policy: Policy | None, deals: Mapping[PieceCid, Sequence[CheckedDeal]], place: Place) -> Decision:
+def decide(
+    policy: Policy | None, deals: Mapping[PieceCid, Sequence[CheckedDeal]], place: DealAbility
+) -> Decision:
     """What to do about the deals of one version: the most urgent verdict over its pieces.
 
     `deals` has every piece of the version, with no deals where none is known. Without a policy nothing is
     asked for.
     """
     if policy is None:
-        return Decision(Verdict.SATISFIED)
+        return Decision(DealVerdict.SATISFIED)
     if not deals:
         return Decision(
-            Verdict.BLOCKED,
+            DealVerdict.BLOCKED,
             "its pieces are not known, so nothing can be said of its deals",
             "run where its bytes are: then its record gets them",
         )
     decisions = [_decide(policy, each, place) for each in deals.values()]
-    order = list(Verdict)
+    order = list(DealVerdict)
     worst = max(decisions, key=lambda decision: order.index(decision.verdict))
-    short = sum(decision.verdict is not Verdict.SATISFIED for decision in decisions)
+    short = sum(decision.verdict is not DealVerdict.SATISFIED for decision in decisions)
     of_all = f"{short} of {len(decisions)} pieces: " if len(decisions) > 1 and short else ""
     unconfirmed = any(decision.unconfirmed for decision in decisions)
     return Decision(worst.verdict, of_all + worst.reason if worst.reason else "", worst.hint, unconfirmed)
 
 
-def _decide(policy: Policy, deals: Sequence[CheckedDeal], place: Place) -> Decision:
+def _decide(policy: Policy, deals: Sequence[CheckedDeal], place: DealAbility) -> Decision:
     """What to do about one piece."""
     good = {(deal.provider, deal.deal_id, deal.aggregate): deal for deal in deals if deal.state in COUNTS}
     providers = {deal.provider for deal in good.values()} - {None}
     unconfirmed = any(deal.state is DealState.CLAIMED for deal in good.values())
     if len(good) >= policy.min and len(providers) >= policy.providers:
-        return Decision(Verdict.SATISFIED, unconfirmed=unconfirmed)
+        return Decision(DealVerdict.SATISFIED, unconfirmed=unconfirmed)
     reason = _shortfall(policy, len(good), len(providers), deals)
     if any(deal.state in ON_THE_WAY for deal in deals):
-        return Decision(Verdict.WAIT, reason, unconfirmed=unconfirmed)
+        return Decision(DealVerdict.WAIT, reason, unconfirmed=unconfirmed)
     if place.writes and place.renews:
-        return Decision(Verdict.PUBLISH, reason, unconfirmed=unconfirmed)
+        return Decision(DealVerdict.PUBLISH, reason, unconfirmed=unconfirmed)
     hint = (
         "it makes no new deals for what it has: add another target with deals, or ask for fewer"
         if place.writes
         else "it takes no bytes: add another target with deals"
     )
-    return Decision(Verdict.BLOCKED, reason, hint, unconfirmed)
+    return Decision(DealVerdict.BLOCKED, reason, hint, unconfirmed)
 
 
 def _shortfall(policy: Policy, good: int, providers: int, deals: Sequence[CheckedDeal]) -> str:

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UserError
-from reconciler.forges.interface import BranchOutcome, BranchResult
+from reconciler.forges.interface import BranchOutcome, BranchResult, check_files
 from reconciler.forges.ownership import foreign, sign
-from reconciler.forges.paths import check_files
-from reconciler.forges.plumbing import MOST_COMMITS, Commit, Identity, LocalRepository, RefMovedError
+from reconciler.forges.plumbing import MOST_COMMITS, Commit, CommitIdentity, LocalRepository, RefMovedError
 
 _ATTEMPTS = 3
 
@@ -27,7 +26,7 @@ def commit_to_branch(
     message: str,
     base: str = "HEAD",
     *,
-    identity: Identity | None = None,
+    identity: CommitIdentity | None = None,
 ) -> BranchResult:
     """Make `branch` one commit of ours on top of `base` that sets `files` (path below `repo_root` to
     contents).
@@ -90,7 +89,7 @@ def _place(
     parent: Commit,
     tree: str,
     message: str,
-    identity: Identity | None,
+    identity: CommitIdentity | None,
 ) -> BranchResult:
     old = repository.tip(branch)
     if old is not None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.net.outcomes import Stalled
+from reconciler.net.outcomes import UnexpectedResponseError
 
 _HINT = "is this the address of the forge's API?"
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """One JSON value of `peer`'s answer; names are given one a level. Every reader raises Stalled."""
+    """One JSON value of `peer`'s answer; names are given one a level.
+
+    Every reader raises UnexpectedResponseError.
+    """
 
     peer: str
     value: object
@@ -66,5 +69,7 @@ class Fields:
             value = value.get(name) if isinstance(value, dict) else None
         return value
 
-    def _unexpected(self, names: tuple[str, ...]) -> Stalled:
-        return Stalled(self.peer, f"answered without {'.'.join(names) or 'a list'!r}", hint=_HINT)
+    def _unexpected(self, names: tuple[str, ...]) -> UnexpectedResponseError:
+        return UnexpectedResponseError(
+            self.peer, f"answered without {'.'.join(names) or 'a list'!r}", hint=_HINT
+        )

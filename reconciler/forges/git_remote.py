@@ -18,9 +18,18 @@ from reconciler.errors import UsageError
 from reconciler.forges.branch import commit_to_branch
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, BranchResult
 from reconciler.forges.ownership import foreign
-from reconciler.forges.plumbing import MOST_COMMITS, Identity, LocalRepository, gitpython
-from reconciler.net.outcomes import Conflict, Denied, NotFound, Outcome, Rejected, Stalled, Transient, clean
-from reconciler.net.secret import Secret
+from reconciler.forges.plumbing import MOST_COMMITS, CommitIdentity, LocalRepository, gitpython
+from reconciler.net.auth import Secret
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    RequestError,
+    TransientError,
+    UnexpectedResponseError,
+    clean,
+)
 
 _ATTEMPTS = 3
 _SCHEMES = ("https://", "http://", "file://", "ssh://")
@@ -55,7 +64,7 @@ class GitRemote:
     url: str
     token: Secret | None = None
     user: str = "oauth2"
-    identity: Identity | None = None
+    identity: CommitIdentity | None = None
 
     def __post_init__(self) -> None:
         if not self.url.startswith(_SCHEMES):
@@ -81,23 +90,23 @@ class GitRemote:
     ) -> tuple[BranchResult, str]:
         """As `Forge.ensure_branch`; `options` are push options. Also gives what the server said to the push.
 
-        Raises Outcome, UsageError, and UserError when git knows nobody to commit as.
+        Raises RequestError, UsageError, and UserError when git knows nobody to commit as.
         """
         if base == branch:
             raise UsageError(f"the proposal's branch {branch!r} cannot be its own base")
-        error: Outcome = Conflict(self.name, f"the branch {branch!r} kept moving", hint="run again")
+        error: RequestError = ConflictError(self.name, f"the branch {branch!r} kept moving", hint="run again")
         for _ in range(_ATTEMPTS):
             with tempfile.TemporaryDirectory(prefix="reconciler-") as scratch:
                 try:
                     return self._once(Path(scratch, "git"), files, message, base, planned, branch, options)
                 except _StaleError:
                     continue
-                except Transient as failure:
+                except TransientError as failure:
                     error = failure  # perhaps carried out: the next look at the branch tells
         raise error
 
     def delete_branch(self, branch: str, old: str) -> None:
-        """Delete a branch if it still is at `old`; not there is fine. Raises Outcome."""
+        """Delete a branch if it still is at `old`; not there is fine. Raises RequestError."""
         with tempfile.TemporaryDirectory(prefix="reconciler-") as scratch:
             self._init(Path(scratch))
             if self._tips(Path(scratch), branch).get(branch) is None:
@@ -105,10 +114,12 @@ class GitRemote:
             try:
                 self._push(Path(scratch), "", branch, old, ())
             except _StaleError:
-                raise Conflict(self.name, f"the branch {branch!r} was moved meanwhile, and stays") from None
+                raise ConflictError(
+                    self.name, f"the branch {branch!r} was moved meanwhile, and stays"
+                ) from None
 
     def foreign_commit(self, base: str, branch: str) -> str:
-        """What `branch` carries that is not ours, worded for a user; "" when nothing. Raises Outcome."""
+        """What `branch` carries that is not ours, worded for a user; "" when nothing. Raises RequestError."""
         with tempfile.TemporaryDirectory(prefix="reconciler-") as scratch:
             self._init(Path(scratch))
             tips = self._fetch(Path(scratch), base, branch)
@@ -131,7 +142,7 @@ class GitRemote:
         tips = self._fetch(scratch, base, branch)
         if base not in tips:
             hint = "name the branch that proposals are merged into"
-            raise NotFound(self.name, f"has no branch {base!r}", hint=hint)
+            raise NotFoundError(self.name, f"has no branch {base!r}", hint=hint)
         repository = LocalRepository(scratch)
         if planned is not None and planned != tips[base]:
             moved = _moved_under(repository, planned, tips[base], files, base)
@@ -185,7 +196,7 @@ class GitRemote:
     def _git(self, directory: Path, *command: str) -> str:
         """Run git; standard output and error together.
 
-        Raises Outcome, or _StaleError for a lease that fails.
+        Raises RequestError, or _StaleError for a lease that fails.
         """
         git = gitpython()
         status, output, errors = git.Git(directory).execute(
@@ -230,19 +241,19 @@ class GitRemote:
             return _StaleError()
         if says("authentication failed", "could not read username", "error: 401", "error: 403", "denied"):
             hint = "the token must write the repository (GitLab: write_repository; Gitea: repository)"
-            return Denied(self.name, f"denies access {said}", hint=hint)
+            return AccessDeniedError(self.name, f"denies access {said}", hint=hint)
         if says("not found", "does not exist", "does not appear to be"):
             hint = "is the address right, and may the token see it?"
-            return NotFound(self.name, f"has no such repository {said}", hint=hint)
+            return NotFoundError(self.name, f"has no such repository {said}", hint=hint)
         if says("push options"):
             hint = "the server has to allow them: receive.advertisePushOptions"
-            return Stalled(self.name, f"takes no push options {said}", hint=hint)
+            return UnexpectedResponseError(self.name, f"takes no push options {said}", hint=hint)
         if says("rejected"):
             hint = "let this user push to the branch: look at the protected branches and push rules"
-            return Rejected(
+            return RejectedError(
                 self.name, f"did not accept the push {said}", reason=clean(words, secrets), hint=hint
             )
-        return Transient(self.name, f"failed {said}", hint="is its address right, and is it running?")
+        return TransientError(self.name, f"failed {said}", hint="is its address right, and is it running?")
 
 
 class _StaleError(Exception):

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reconciler.forges.clock import Clock
 from reconciler.forges.fields import Fields
 from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.host_errors import host_judge
 from reconciler.forges.hosted import HostedForge, Note, Request
-from reconciler.forges.interface import Ability, Access, Proposal
-from reconciler.forges.plumbing import Identity
+from reconciler.forges.interface import Ability, Access, Clock, Proposal
+from reconciler.forges.plumbing import CommitIdentity
 from reconciler.forges.rest import RestApi
-from reconciler.net.auth import Auth, Scheme
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
@@ -157,7 +155,7 @@ def gitea(
     *,
     git_url: str,
     api_url: str,
-    identity: Identity | None = None,
+    identity: CommitIdentity | None = None,
     clock: Clock = Clock(),  # noqa: B008  frozen, and the real one
     transport: httpx.BaseTransport | None = None,
     progress: Progress = QUIET,

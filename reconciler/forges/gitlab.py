@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from reconciler.forges.clock import Clock
 from reconciler.forges.fields import Fields
 from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.host_errors import host_judge
 from reconciler.forges.hosted import HostedForge, Note, Request
-from reconciler.forges.interface import Ability, Access, Proposal
-from reconciler.forges.plumbing import Identity
+from reconciler.forges.interface import Ability, Access, Clock, Proposal
+from reconciler.forges.plumbing import CommitIdentity
 from reconciler.forges.rest import RestApi
-from reconciler.net.auth import Auth, Scheme
-from reconciler.net.outcomes import NotFound
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Auth, Scheme, Secret
+from reconciler.net.outcomes import NotFoundError
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
@@ -72,7 +70,7 @@ class GitLabHost:
     def request_reviews(self, number: int, names: tuple[str, ...]) -> None:
         """Ask people for a review; GitLab knows no teams here.
 
-        Raises NotFound for a name it does not know.
+        Raises NotFoundError for a name it does not know.
         """
         self._put(number, {"reviewer_ids": [self._user_id(name) for name in names]}, "asking for reviews of")
 
@@ -154,7 +152,7 @@ class GitLabHost:
         )
         for one in found.items():
             return one.number("id")
-        raise NotFound(
+        raise NotFoundError(
             self.name, f"has no user {name!r} who could review", hint="correct the reviewers' names"
         )
 
@@ -165,7 +163,7 @@ def gitlab(
     *,
     git_url: str,
     api_url: str = PUBLIC_API,
-    identity: Identity | None = None,
+    identity: CommitIdentity | None = None,
     clock: Clock = Clock(),  # noqa: B008  frozen, and the real one
     transport: httpx.BaseTransport | None = None,
     progress: Progress = QUIET,

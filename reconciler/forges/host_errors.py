@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from reconciler.net import judge as plain
-from reconciler.net.outcomes import Conflict, Denied, NotFound, Outcome, Rejected, Waiting, clean
+from reconciler.net import response as plain
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    RequestError,
+    RetryLaterError,
+    clean,
+)
 from reconciler.net.response import Response
 from reconciler.net.retry import retry_after
 
 
-def host_judge(repository: str, permissions: str) -> Callable[[Response, str], Outcome]:
+def host_judge(repository: str, permissions: str) -> Callable[[Response, str], RequestError]:
     """The judge of answers about `repository`; `permissions` says what its token needs, worded for a user."""
 
-    def judge(answer: Response, doing: str) -> Outcome:
+    def judge(answer: Response, doing: str) -> RequestError:
         words = _words(answer)
         at = f"(HTTP {answer.status}) while {doing}"
         said = f"{at}: {words}" if words else at
@@ -22,19 +30,21 @@ def host_judge(repository: str, permissions: str) -> Callable[[Response, str], O
         match status:
             case 401:
                 hint = "the token is wrong, expired or revoked: make a new one and set it again"
-                return Denied(peer, f"does not accept the token {said}", hint=hint, status=status)
+                return AccessDeniedError(peer, f"does not accept the token {said}", hint=hint, status=status)
             case 403:
-                return Denied(peer, f"refuses this {said}", hint=permissions, status=status)
+                return AccessDeniedError(peer, f"refuses this {said}", hint=permissions, status=status)
             case 404:
                 hint = f"is {repository!r} right, and may the token see it?"
-                return NotFound(peer, f"has no such thing {said}", hint=hint, status=status)
+                return NotFoundError(peer, f"has no such thing {said}", hint=hint, status=status)
             case 409:
-                return Conflict(peer, f"is in conflict with this {said}", hint="run again", status=status)
+                return ConflictError(
+                    peer, f"is in conflict with this {said}", hint="run again", status=status
+                )
             case 400 | 405 | 413 | 422 | 423:
-                return Rejected(peer, f"did not accept this {said}", reason=words, status=status)
+                return RejectedError(peer, f"did not accept this {said}", reason=words, status=status)
             case 429:
                 pause = retry_after(answer.headers.get("retry-after"))
-                return Waiting(peer, f"limits our requests {said}", retry_after=pause, status=status)
+                return RetryLaterError(peer, f"limits our requests {said}", retry_after=pause, status=status)
         return plain.outcome(answer)
 
     return judge

@@ -20,9 +20,9 @@ from reconciler.forges.interface import (
     Proposal,
     ProposalOutcome,
     ProposalResult,
+    marked,
 )
-from reconciler.forges.marker import marked
-from reconciler.net.outcomes import Conflict, Outcome, Rejected, Transient
+from reconciler.net.outcomes import ConflictError, RejectedError, RequestError, TransientError
 
 _ATTEMPTS = 3
 _CLOSED = "proposal-closed"
@@ -52,7 +52,7 @@ class Note:
 
 
 class Host(Protocol):
-    """The part of a forge's API that a proposal needs. Every method raises Outcome."""
+    """The part of a forge's API that a proposal needs. Every method raises RequestError."""
 
     name: str
     draft_prefix: str  #: what a title begins with while the request is a draft
@@ -150,7 +150,7 @@ class HostedForge:
         detail = ""
         try:
             self._remote.delete_branch(branch, found.tip)
-        except Conflict as error:
+        except ConflictError as error:
             detail = error.message
         return ProposalResult(found.number, found.url, ProposalOutcome.CLOSED, detail)
 
@@ -166,7 +166,7 @@ class HostedForge:
             try:
                 self._host.add_note(number, text)
                 return CommentOutcome.CREATED
-            except Transient:
+            except TransientError:
                 found = self._note(number, marker)
                 if found is None:
                     raise
@@ -190,18 +190,18 @@ class HostedForge:
     def _open(self, proposal: Proposal) -> tuple[Request, bool]:
         """Open it, and whether it is new. After a failure that may hide a success it is looked for first."""
         title = f"{self._host.draft_prefix}{proposal.title}" if proposal.draft else proposal.title
-        error: Outcome
+        error: RequestError
         for _ in range(_ATTEMPTS):
             try:
                 return self._host.create(proposal, title), True
-            except Transient as failure:
+            except TransientError as failure:
                 error, new = failure, True
-            except (Conflict, Rejected) as failure:
+            except (ConflictError, RejectedError) as failure:
                 error, new = failure, False
             found = self._find(proposal.branch, proposal.base)
             if found is not None:
                 return found, new
-            if not isinstance(error, Transient):
+            if not isinstance(error, TransientError):
                 break
         raise error
 

@@ -1,4 +1,10 @@
-"""The one small interface behind which every forge stands.
+"""Which paths a proposal may set: relative, POSIX, inside the repository, never git's own.
+
+The clock a forge is asked by; tests bring their own.
+
+Hidden markers by which our comments are found again: an HTML comment that Markdown does not show.
+
+The one small interface behind which every forge stands.
 
 A proposal is one branch with one commit of ours on top of the base, and one pull request of it. Both
 `ensure_` calls are level-triggered: they look at what is there, do only what is missing, and may be called
@@ -15,10 +21,78 @@ Contract, held by the suite in tests/conformance/forges.py:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from reconciler.errors import UsageError
+
+# Names under which git's own directory is reached on some file system (git's
+# `core.protectHFS`/`protectNTFS`).
+_GIT_NAMES = {".git", "git~1"}
+_IGNORED_BY_HFS = dict.fromkeys(
+    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF]
+)
+
+
+def check_files(files: Mapping[str, bytes]) -> None:
+    """Raise UsageError for a path that could leave the repository or reach git's own directory."""
+    for path in files:
+        if not _is_safe(path):
+            raise UsageError(
+                f"the path {path!r} cannot be proposed",
+                hint="a path is relative to the repository, without '.', '..' or '.git' in it",
+            )
+    for path in files:
+        for parent in parents(path):
+            if parent in files:
+                raise UsageError(f"{parent!r} cannot be both a file and the directory of {path!r}")
+
+
+def parents(path: str) -> Iterable[str]:
+    """The directories above `path`, outermost first: `a/b/c` gives `a`, `a/b`."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _is_safe(path: str) -> bool:
+    if not path or "\\" in path or any(ord(char) < 32 or ord(char) == 127 for char in path):
+        return False
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return all(_is_safe_name(name) for name in path.split("/"))
+
+
+def _is_safe_name(name: str) -> bool:
+    folded = name.translate(_IGNORED_BY_HFS).rstrip(" .").casefold()
+    return name not in {"", ".", ".."} and folded not in _GIT_NAMES and not folded.startswith(".git:")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Seconds: `monotonic` for durations, `now` since 1970 for limits that a forge gives as a date."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9./-]*")
+
+
+def marked(marker: str, body: str) -> str:
+    """`body` behind its marker. Raises UsageError for a marker that could end the HTML comment it is in."""
+    if not _NAME.fullmatch(marker) or "--" in marker:
+        raise UsageError(
+            f"{marker!r} is no marker", hint="use lower-case letters, digits, '.', '/' and single '-'"
+        )
+    return f"<!-- reconciler:{marker} -->\n{body}"
+
 
 PROPOSAL_BRANCH = (
     "reconciler/resolve-cids"  #: the one stable branch; a second proposal never exists beside it

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.errors import UsageError
 from reconciler.forges.interface import Forge
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
 from reconciler.progress import QUIET, Progress
 
 TOKEN = "RECONCILE_FORGE_TOKEN"  # noqa: S105 - the name of a variable

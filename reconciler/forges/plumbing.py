@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, UsageError, UserError
-from reconciler.forges.paths import parents
+from reconciler.forges.interface import parents
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -43,7 +43,7 @@ class RefMovedError(ReconcilerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CommitIdentity:
     """Whom a commit names as its author and committer."""
 
     name: str
@@ -172,7 +172,9 @@ class LocalRepository:
             self._run("update-index", "--add", "-z", "--stdin", env=env, cwd=work, stdin=names)
             return self._run("write-tree", env=env)
 
-    def commit_tree(self, tree: str, parent: str, message: str, identity: Identity | None = None) -> str:
+    def commit_tree(
+        self, tree: str, parent: str, message: str, identity: CommitIdentity | None = None
+    ) -> str:
         """Make a commit in this identity or the configured one, signed when git is told to sign.
 
         Raises UserError when there is none.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from reconciler.forges.clock import Clock
 from reconciler.forges.fields import Fields
-from reconciler.net.outcomes import Outcome, Transient, Waiting
+from reconciler.forges.interface import Clock
+from reconciler.net.outcomes import RequestError, RetryLaterError, TransientError
 from reconciler.net.retry import LONGEST_PAUSE, RetryPolicy
 from reconciler.progress import QUIET, Progress
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reconciler.net.client import HttpClient, Params
     from reconciler.net.response import Response
 
-Judge = Callable[["Response", str], Outcome]  #: the error for an answer, and what was being done
+Judge = Callable[["Response", str], RequestError]  #: the error for an answer, and what was being done
 
 _ANY_STATUS = range(200, 600)
 _LIMITED = 60.0  # seconds to wait at least when a forge limits us without saying for how long
@@ -53,11 +53,11 @@ class RestApi:
         self._http.close()
 
     def read(self, path: str, *, doing: str, params: Params = ()) -> Fields:
-        """GET something that must be there. Raises Outcome."""
+        """GET something that must be there. Raises RequestError."""
         return self._fields(self.send("GET", path, doing=doing, params=params, repeatable=True))
 
     def find(self, path: str, *, doing: str, params: Params = ()) -> Fields | None:
-        """GET something that may be missing (404: None). Raises Outcome."""
+        """GET something that may be missing (404: None). Raises RequestError."""
         answer = self.send("GET", path, doing=doing, params=params, repeatable=True, also=(404,))
         return None if answer.status == 404 else self._fields(answer)
 
@@ -65,7 +65,7 @@ class RestApi:
         """Change something. Without `repeatable` it is not sent again after a failure that may hide a
         success.
 
-        Raises Outcome; a Transient with `reached` when it is not known whether it was carried out.
+        Raises RequestError; a TransientError with `reached` when it is not known whether it was carried out.
         """
         return self._fields(self.send(method, path, json=json, doing=doing, repeatable=repeatable))
 
@@ -80,7 +80,7 @@ class RestApi:
         params: Params = (),
         also: Collection[int] = (),
     ) -> Response:
-        """Any call; statuses in `also` are answers like those below 300. Raises Outcome."""
+        """Any call; statuses in `also` are answers like those below 300. Raises RequestError."""
         attempt = 1
         while True:
             try:
@@ -88,7 +88,7 @@ class RestApi:
                 if answer.status < 300 or answer.status in also:
                     return answer
                 error = self._judge(answer, doing)
-            except Outcome as failure:
+            except RequestError as failure:
                 error = failure
             pause = self._pause(error, attempt, repeatable=repeatable)
             if pause is None:
@@ -117,15 +117,15 @@ class RestApi:
             if writes:
                 self._last_write = self.clock.monotonic()
 
-    def _pause(self, error: Outcome, attempt: int, *, repeatable: bool) -> float | None:
+    def _pause(self, error: RequestError, attempt: int, *, repeatable: bool) -> float | None:
         """Seconds until the call is sent again, or None when it is not."""
         if attempt >= self._retry.attempts or not error.may_retry:
             return None
         pause = self._retry.pause(attempt)
-        if isinstance(error, Waiting):  # it was turned away, so nothing was carried out
+        if isinstance(error, RetryLaterError):  # it was turned away, so nothing was carried out
             limited = _LIMITED * 2 ** (attempt - 1) if error.retry_after is None else error.retry_after
             pause = max(pause, limited)
-        elif isinstance(error, Transient) and error.reached and not repeatable:
+        elif isinstance(error, TransientError) and error.reached and not repeatable:
             return None
         return pause if pause <= LONGEST_PAUSE else None
 

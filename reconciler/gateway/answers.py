@@ -1,4 +1,8 @@
-"""What is answered to a request: status, headers, and the body as an iterator that reads blocks as it goes.
+"""The media type of a file: by its name, else by its first bytes; the same on every machine.
+
+A directory as a page: names, sizes and CIDs, with links; and nothing that runs in a browser.
+
+What is answered to a request: status, headers, and the body as an iterator that reads blocks as it goes.
 
 Sources: the path gateway specification (status codes, Etag, Cache-Control, Content-Disposition, Location),
 the trustless gateway specification (raw and CAR), RFC 9110.
@@ -7,19 +11,115 @@ the trustless gateway specification (raw and CAR), RFC 9110.
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from urllib.parse import quote
 
-from reconciler.errors import BlockUnavailable
-from reconciler.gateway import dag, listing
-from reconciler.gateway.accept import CAR_TYPE, RAW_TYPE, Format
-from reconciler.gateway.files import file_bytes
-from reconciler.gateway.media_type import media_type
-from reconciler.gateway.paths import Missing, Node, ReadBlock, Resolved, find, open_node, resolve
-from reconciler.gateway.ranges import Span, http_ranges
-from reconciler.gateway.refusal import Refusal
-from reconciler.gateway.request import Asked
+from reconciler.errors import BlockUnavailableError
+from reconciler.gateway import dag
+from reconciler.gateway.dag import file_bytes
+from reconciler.gateway.paths import (
+    MissingPathError,
+    ReadBlock,
+    Resolved,
+    ResolvedNode,
+    entries,
+    find,
+    open_node,
+    resolve,
+)
+from reconciler.gateway.request import (
+    CAR_TYPE,
+    PREFIX,
+    RAW_TYPE,
+    Asked,
+    Format,
+    RequestRefusedError,
+    Span,
+    http_ranges,
+)
+
+_BY_NAME = mimetypes.MimeTypes(filenames=())  # the table of the language, not that of this machine
+_MORE = {
+    ".safetensors": "application/octet-stream",
+    ".gguf": "application/octet-stream",
+    ".md": "text/markdown",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".jsonl": "application/jsonl",
+    ".wasm": "application/wasm",
+}
+
+
+def media_type(name: bytes, head: Callable[[], bytes]) -> str:
+    """The Content-Type for a file called `name`, whose first bytes `head` gives when they are needed."""
+    text = name.decode("utf-8", "replace").lower()
+    suffix = text[text.rfind(".") :] if "." in text else ""
+    kind = _MORE.get(suffix) or _BY_NAME.guess_type(f"file{suffix}", strict=True)[0]
+    if kind is None:
+        kind = "text/plain" if _is_text(head()) else "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(data) - 3:  # the sample may end within a character
+            return False
+        text = data[: error.start].decode()
+    return all(character >= " " or character in "\t\n\r\f" for character in text)
+
+
+VERSION = "1"  #: part of the Etag: raise it when the page changes
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+MAX_ENTRIES = 10_000  #: of one page
+
+_STYLE = "body{font:15px sans-serif;margin:2em}td{padding:.1em 1em .1em 0}.ipfs-hash{font-family:monospace}"
+
+
+def listing_page(asked: Asked, resolved: Resolved, read: ReadBlock) -> str:
+    """The page of the directory at the end of a path.
+
+    Raises RequestRefusedError (501) when it has too many entries.
+    """
+    here = asked.path.rstrip("/")
+    rows = [f'<tr><td><a href="{escape(here)}/..">..</a></td></tr>'] if asked.segments else []
+    for link, name, address in entries(resolved.end, read):
+        if len(rows) > MAX_ENTRIES:
+            raise RequestRefusedError(
+                501, f"a directory of more than {MAX_ENTRIES} entries is not listed; ask for its CAR"
+            )
+        text = name.decode("utf-8", "replace")
+        target = f"{here}/{quote(name, safe='')}"
+        # Encoded twice, as other gateways do: once as a value of the query, once as part of a link.
+        shown = f"{PREFIX}{address}?filename={quote(quote(name, safe=''))}"
+        rows.append(
+            f'<tr><td><a href="{escape(target)}">{escape(text)}</a></td>'
+            f'<td><a class="ipfs-hash" translate="no" href="{escape(shown)}">{address}</a></td>'
+            f"<td>{link.tsize:,} B</td></tr>"
+        )
+    title = f"{PREFIX}{resolved.roots[0]}" + "".join(
+        f"/{escape(name.decode('utf-8', 'replace'))}" for name in asked.segments
+    )
+    return (
+        f"<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>Index of {title}</title>"
+        f"<style>{_STYLE}</style></head><body><h1>Index of {_crumbs(asked, resolved)}</h1>"
+        f"<table>{''.join(rows)}</table></body></html>\n"
+    )
+
+
+def _crumbs(asked: Asked, resolved: Resolved) -> str:
+    """The path with a link for each of its parts."""
+    target = f"{PREFIX}{resolved.roots[0]}"
+    text = f'{PREFIX}<a href="{target}">{resolved.roots[0]}</a>'
+    for name in asked.segments:
+        target += f"/{quote(name, safe='')}"
+        text += f'/<a href="{escape(target)}">{escape(name.decode("utf-8", "replace"))}</a>'
+    return text
+
 
 IMMUTABLE = "public, max-age=29030400, immutable"
 _LISTING_CACHE = "public, max-age=604800, stale-while-revalidate=2678400"
@@ -34,7 +134,8 @@ OpenSpan = Callable[[Span], Body]
 class Answer:
     """One answer. `size` is bytes of the body, None when they are not known before it is sent.
 
-    `body` may raise Missing, BlockUnavailable or DataError while it is read; then the answer is cut off.
+    `body` may raise MissingPathError, BlockUnavailableError or DataError while it is read; then the answer is
+    cut off.
     """
 
     status: int
@@ -44,12 +145,15 @@ class Answer:
 
 
 def answer(asked: Asked, read: ReadBlock) -> Answer:
-    """The answer to a request for content. Raises Refusal, Missing, BlockUnavailable, DataError."""
+    """The answer to a request for content.
+
+    Raises RequestRefusedError, MissingPathError, BlockUnavailableError, DataError.
+    """
     try:
         resolved = resolve(asked.root, asked.segments, read)
-    except Missing:
+    except MissingPathError:
         if asked.only_if_cached:
-            raise Refusal(412, "not in this gateway's stores") from None
+            raise RequestRefusedError(412, "not in this gateway's stores") from None
         raise
     if asked.wanted.format is Format.RAW:
         return _raw(asked, resolved)
@@ -97,7 +201,7 @@ def _car(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
     terms = asked.car
     size = resolved.end.file_size
     if terms.entity is not None and size is not None and terms.entity.lies_outside(size):
-        raise Refusal(400, f"entity-bytes begins behind the end: the entity has {size} bytes")
+        raise RequestRefusedError(400, f"entity-bytes begins behind the end: the entity has {size} bytes")
     dups = "y" if terms.dups else "n"
     entity = terms.entity.text if terms.entity else ""
     variant = "|".join((*map(str, resolved.roots), terms.scope, entity, dups))
@@ -124,26 +228,24 @@ def _content(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
             return _listing(asked, resolved, read)
         return _file(asked, resolved, open_node(index, read), _INDEX, read)
     if end.file_size is None:
-        raise Refusal(406, "not a UnixFS file or directory; ask for it with ?format=raw")
+        raise RequestRefusedError(406, "not a UnixFS file or directory; ask for it with ?format=raw")
     name = asked.segments[-1] if asked.segments else b""
     return _file(asked, resolved, end, name, read)
 
 
 def _listing(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
-    headers = _common(
-        asked, resolved, f'"DirIndex-{listing.VERSION}_CID-{resolved.end.address}"', _LISTING_CACHE
-    )
-    headers |= {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": listing.POLICY}
+    headers = _common(asked, resolved, f'"DirIndex-{VERSION}_CID-{resolved.end.address}"', _LISTING_CACHE)
+    headers |= {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
     if _not_modified(asked, headers):
         return Answer(304, headers)
-    page = listing.page(asked, resolved, read).encode()
-    return Answer(200, headers, iter((page,)), len(page))
+    body = listing_page(asked, resolved, read).encode()
+    return Answer(200, headers, iter((body,)), len(body))
 
 
-def _file(asked: Asked, resolved: Resolved, file: Node, name: bytes, read: ReadBlock) -> Answer:
+def _file(asked: Asked, resolved: Resolved, file: ResolvedNode, name: bytes, read: ReadBlock) -> Answer:
     size = file.file_size
     if size is None:
-        raise Refusal(406, "index.html is no file")
+        raise RequestRefusedError(406, "index.html is no file")
     headers = _common(asked, resolved, f'"{resolved.end.address}"')
     if asked.filename or asked.download:
         shown = asked.filename or name.decode("utf-8", "replace") or str(file.address)
@@ -155,7 +257,7 @@ def _file(asked: Asked, resolved: Resolved, file: Node, name: bytes, read: ReadB
     def head() -> bytes:
         try:
             return b"".join(file_bytes(file, Span(0, min(size, _SNIFFED)), read))
-        except BlockUnavailable:  # a range behind it can be served all the same
+        except BlockUnavailableError:  # a range behind it can be served all the same
             return b"\0"
 
     headers["Content-Type"] = media_type(title, head)

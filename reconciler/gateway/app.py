@@ -14,18 +14,22 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.content import cid as cids
-from reconciler.errors import BlockUnavailable, DataError, PeerError
+from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.gateway import identity, providers
-from reconciler.gateway import metrics as exposition
-from reconciler.gateway.accept import Format, negotiate
+from reconciler.gateway import stream as exposition
 from reconciler.gateway.answers import Answer, answer
-from reconciler.gateway.limits import Admission, Limits
-from reconciler.gateway.metrics import Metrics
-from reconciler.gateway.paths import Missing
-from reconciler.gateway.refusal import Refusal
-from reconciler.gateway.request import PREFIX, Asked, car_terms, read_request
-from reconciler.gateway.stores import Stores
-from reconciler.gateway.stream import Connection, Sender
+from reconciler.gateway.paths import MissingPathError
+from reconciler.gateway.request import (
+    PREFIX,
+    Asked,
+    Format,
+    RequestRefusedError,
+    car_terms,
+    negotiate,
+    read_request,
+)
+from reconciler.gateway.stores import Admission, ServeLimits, Stores
+from reconciler.gateway.stream import Connection, Metrics, Sender
 
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -39,11 +43,11 @@ _MAX_QUERY = 4096
 _MAX_FIELDS = 32
 
 
-class Gateway:
+class GatewayApp:
     """What the handlers share. `addresses` are the multiaddrs announced; `log` gets one line an event."""
 
     def __init__(
-        self, stores: Stores, addresses: Sequence[str], *, limits: Limits, log: Callable[[str], None]
+        self, stores: Stores, addresses: Sequence[str], *, limits: ServeLimits, log: Callable[[str], None]
     ) -> None:
         self.stores = stores
         self.addresses = tuple(addresses)
@@ -72,37 +76,39 @@ class Gateway:
                 )
                 await self._sender.send(found, Connection(scope, receive, send), _CORS, self._cut_off)
                 self.metrics.answered(kind, found.status)
-        except Refusal as refusal:
+        except RequestRefusedError as refusal:
             self.metrics.answered(kind, refusal.status)
             await _refused(refusal, scope, receive, send)
         finally:
             self.metrics.active = self.admission.active
 
     def _answer(self, path: str, headers: Mapping[str, str], query: str) -> tuple[Answer, str]:
-        """The answer and its kind. Runs in a thread, since it reads blocks. Raises Refusal."""
+        """The answer and its kind. Runs in a thread, since it reads blocks. Raises RequestRefusedError."""
         try:
             self.stores.refresh()
             pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
         except PeerError as error:
             self.log(f"{path}: {error.message}")
-            raise Refusal(503, "a store cannot be read", {"Retry-After": "10"}) from None
+            raise RequestRefusedError(503, "a store cannot be read", {"Retry-After": "10"}) from None
         except ValueError:
-            raise Refusal(400, "the query has too many fields") from None
+            raise RequestRefusedError(400, "the query has too many fields") from None
         itself = identity.parse(path.removeprefix(PREFIX).rstrip("/"))
         if itself is not None:
             return _identity(itself, dict(pairs), headers)
         asked = read_request(path, query, pairs, headers)
         try:
             return answer(asked, self.stores.read), _kind(asked)
-        except Missing as error:
-            raise Refusal(404, f"not in this gateway's stores: {error.message}") from None
-        except BlockUnavailable as error:
+        except MissingPathError as error:
+            raise RequestRefusedError(404, f"not in this gateway's stores: {error.message}") from None
+        except BlockUnavailableError as error:
             self.log(f"{path}: {error.message}")
-            raise Refusal(
+            raise RequestRefusedError(
                 500, "a block of this content is damaged here; another provider may have it"
             ) from None
         except DataError as error:
-            raise Refusal(422, f"the content is not as UnixFS wants it: {error.message}") from None
+            raise RequestRefusedError(
+                422, f"the content is not as UnixFS wants it: {error.message}"
+            ) from None
 
     def _cut_off(self, path: str, reason: str) -> None:
         self.metrics.cut_off()
@@ -143,7 +149,7 @@ class Gateway:
         return Response(text, media_type=exposition.CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
 
-def application(gateway: Gateway) -> ASGIApp:
+def application(gateway: GatewayApp) -> ASGIApp:
     """The routes. Every other path is a 404, every other method a 405."""
     content = _Content(gateway)
     return Starlette(
@@ -159,7 +165,7 @@ def application(gateway: Gateway) -> ASGIApp:
 class _Content:
     """`/ipfs/…` as an application of its own, since a body that fails must not be ended."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayApp) -> None:
         self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,7 +178,7 @@ class _Content:
             await self._gateway.content(scope, receive, send)
 
 
-async def _refused(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refused(refusal: RequestRefusedError, scope: Scope, receive: Receive, send: Send) -> None:
     headers = _CORS | {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} | refusal.headers
     await PlainTextResponse(refusal.message + "\n", refusal.status, headers)(scope, receive, send)
 
@@ -185,12 +191,12 @@ def _raw_path(scope: Scope) -> str:
 def _query(scope: Scope) -> str:
     query: bytes = scope["query_string"]
     if len(query) > _MAX_QUERY:
-        raise Refusal(414, "the query is too long")
+        raise RequestRefusedError(414, "the query is too long")
     return query.decode("ascii", "replace")
 
 
 def _identity(
-    itself: identity.Identity, values: Mapping[str, str], headers: Mapping[str, str]
+    itself: identity.IdentityBlock, values: Mapping[str, str], headers: Mapping[str, str]
 ) -> tuple[Answer, str]:
     wanted = negotiate(values.get("format"), headers.get("accept", ""))
     dups = wanted.format is Format.CAR and car_terms(values, wanted).dups

@@ -1,4 +1,7 @@
-"""The blocks of a CAR answer, in order: depth first, links in link order (IPIP-402, IPIP-412)."""
+"""The blocks of a CAR answer, in order: depth first, links in link order (IPIP-402, IPIP-412).
+
+The bytes of a file, or of a span of it, reading only the blocks that hold them.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from dataclasses import dataclass
 
 from reconciler.content import unixfs, varint
 from reconciler.content.cid import RAW
-from reconciler.content.unixfs import Kind
-from reconciler.gateway.linked import Linked, links
-from reconciler.gateway.paths import Node, ReadBlock, Resolved, open_node
-from reconciler.gateway.ranges import Span
-from reconciler.gateway.request import CarTerms, Scope
+from reconciler.content.profile import LIMITS
+from reconciler.content.unixfs import UnixFsType
+from reconciler.errors import DataError
+from reconciler.gateway.paths import ReadBlock, Resolved, ResolvedNode, open_node
+from reconciler.gateway.providers import Linked, links
+from reconciler.gateway.request import CarTerms, Scope, Span
 
 
 def header(root: bytes) -> bytes:
@@ -85,7 +89,7 @@ def _blocks(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[tu
 _NOTHING = Span(0, 0)
 
 
-def _entity_span(end: Node, terms: CarTerms) -> Span | None:
+def _entity_span(end: ResolvedNode, terms: CarTerms) -> Span | None:
     """The bytes wanted of the entity: None for all, _NOTHING for none."""
     size = end.file_size
     if terms.entity is None or size is None:
@@ -96,16 +100,16 @@ def _entity_span(end: Node, terms: CarTerms) -> Span | None:
     return None if span.size == size else span
 
 
-def _below(node: Node, span: Span | None, scope: Scope) -> list[_Item]:
+def _below(node: ResolvedNode, span: Span | None, scope: Scope) -> list[_Item]:
     """What of the links of a node belongs to the answer."""
     found = links(node.block)
     if scope is Scope.ALL:
         return [_Item(address, None) for _, address in found]
     if node.message is None:
         return []
-    if node.message.kind is Kind.HAMT_SHARD:  # its sub-shards have the two digits of their slot alone
+    if node.message.kind is UnixFsType.HAMT_SHARD:  # its sub-shards have the two digits of their slot alone
         return [_Item(address, None) for link, address in found if len(link.name) == 2]
-    if node.message.kind not in (Kind.FILE, Kind.RAW):
+    if node.message.kind not in (UnixFsType.FILE, UnixFsType.RAW):
         return []
     return [_Item(part.address, part.span) for part in parts(node, span)]
 
@@ -119,9 +123,9 @@ class Part:
     span: Span | None
 
 
-def parts(node: Node, span: Span | None) -> list[Part]:
+def parts(node: ResolvedNode, span: Span | None) -> list[Part]:
     """The children of a file node that hold bytes of `span` (None: all of them)."""
-    message = node.message or unixfs.UnixFs(Kind.FILE)
+    message = node.message or unixfs.UnixFs(UnixFsType.FILE)
     found: list[Part] = []
     offset = len(message.data)
     for (_, address), size in zip(links(node.block), message.block_sizes, strict=False):
@@ -134,3 +138,47 @@ def parts(node: Node, span: Span | None) -> list[Part]:
                 found.append(Part(address, size, None if whole else Span(start, stop)))
         offset += size
     return found
+
+
+def file_bytes(node: ResolvedNode, span: Span, read: ReadBlock) -> Iterator[bytes | memoryview]:
+    """The bytes `span` of the file under `node`, in pieces of at most one block.
+
+    Between two pieces no leaf is in memory: many bodies may wait for their clients. Raises what `read`
+    raises, and DataError when the parts are not what the node above says.
+    """
+    size = node.file_size
+    if size is None or span.stop > size:
+        raise DataError(f"block {node.address} holds no such bytes of a file")
+    yield from _bytes(node, span, read, 1)
+
+
+def _bytes(node: ResolvedNode, span: Span, read: ReadBlock, depth: int) -> Iterator[bytes | memoryview]:
+    if depth > LIMITS.depth:
+        raise DataError(f"the file is deeper than {LIMITS.depth} blocks")
+    if node.address.cid.codec == RAW:
+        yield memoryview(node.block)[span.start : span.stop]
+        return
+    if node.message is None or node.message.kind not in (UnixFsType.FILE, UnixFsType.RAW, UnixFsType.SYMLINK):
+        raise DataError(f"block {node.address} is no part of a file")
+    inline = node.message.data[span.start : span.stop]
+    if inline:
+        yield inline
+    for part in parts(node, span):
+        wanted = part.span or Span(0, part.size)
+        if part.address.cid.codec == RAW:
+            yield _leaf(part, wanted, read)
+            continue
+        child = open_node(part.address, read)
+        _check(part, child.file_size)
+        yield from _bytes(child, wanted, read, depth + 1)
+
+
+def _leaf(part: Part, span: Span, read: ReadBlock) -> memoryview:
+    block = read(part.address.cid)
+    _check(part, len(block))
+    return memoryview(block)[span.start : span.stop]
+
+
+def _check(part: Part, size: int | None) -> None:
+    if size != part.size:
+        raise DataError(f"block {part.address} holds another part of a file than the node above it says")

@@ -1,4 +1,4 @@
-"""Identity CIDs: the few bytes are in the CID itself, so there is no block to look for.
+"""IdentityBlock CIDs: the few bytes are in the CID itself, so there is no block to look for.
 
 Clients probe with the one of no bytes (`bafkqaaa`) whether they talk to a trustless gateway. Source: the
 trustless gateway specification, "Dedicated Probe Paths".
@@ -12,18 +12,15 @@ from dataclasses import dataclass
 
 from reconciler.content.cid import IDENTITY, RAW
 from reconciler.gateway import dag
-from reconciler.gateway.accept import CAR_TYPE, RAW_TYPE, Format
-from reconciler.gateway.answers import IMMUTABLE, Answer, disposition
-from reconciler.gateway.media_type import media_type
-from reconciler.gateway.refusal import Refusal
-from reconciler.gateway.request import PREFIX
+from reconciler.gateway.answers import IMMUTABLE, Answer, disposition, media_type
+from reconciler.gateway.request import CAR_TYPE, PREFIX, RAW_TYPE, Format, RequestRefusedError
 
 _START = "bafkqa"  # CIDv1, raw, identity, fewer than 128 bytes, in base32
 _MAX_TEXT = 220
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityBlock:
     """One such CID as written, in binary, and the bytes it holds."""
 
     text: str
@@ -31,8 +28,11 @@ class Identity:
     data: bytes
 
 
-def parse(text: str) -> Identity | None:
-    """The identity CID in a request; None for any other. Raises Refusal (400) for one that does not hold."""
+def parse(text: str) -> IdentityBlock | None:
+    """The identity CID in a request; None for any other.
+
+    Raises RequestRefusedError (400) for one that does not hold.
+    """
     if not text.startswith(_START):
         return None
     body = text[1:]
@@ -41,13 +41,13 @@ def parse(text: str) -> Identity | None:
             raise ValueError
         cid = base64.b32decode(body.upper() + "=" * (-len(body) % 8))
     except (ValueError, binascii.Error):
-        raise Refusal(400, "not a CID in base32") from None
+        raise RequestRefusedError(400, "not a CID in base32") from None
     if cid[:3] != bytes((1, RAW, IDENTITY)) or len(cid) < 4 or cid[3] != len(cid) - 4:
-        raise Refusal(400, "an identity CID of another length than its bytes have")
-    return Identity(text, cid, cid[4:])
+        raise RequestRefusedError(400, "an identity CID of another length than its bytes have")
+    return IdentityBlock(text, cid, cid[4:])
 
 
-def answer(identity: Identity, wanted: Format, *, dups: bool) -> Answer:
+def answer(identity: IdentityBlock, wanted: Format, *, dups: bool) -> Answer:
     """The bytes as they are, as a block, or as a CAR, which never has a block for an identity CID."""
     body, etag = identity.data, f'"{identity.text}.{wanted.value}"'
     headers = {

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 
 from reconciler.content import dagpb, hamt, unixfs
 from reconciler.content.cid import RAW, Cid
-from reconciler.content.unixfs import Kind, UnixFs
-from reconciler.errors import BlockUnavailable, DataError
-from reconciler.gateway.linked import Linked, links
-from reconciler.gateway.refusal import Refusal
+from reconciler.content.unixfs import UnixFs, UnixFsType
+from reconciler.errors import BlockUnavailableError, DataError
+from reconciler.gateway.providers import Linked, links
+from reconciler.gateway.request import RequestRefusedError
 
-ReadBlock = Callable[[Cid], bytes]  #: verified bytes; raises Missing, or BlockUnavailable for damage
+ReadBlock = Callable[
+    [Cid], bytes
+]  #: verified bytes; raises MissingPathError, or BlockUnavailableError for damage
 
 
-class Missing(BlockUnavailable):
+class MissingPathError(BlockUnavailableError):
     """No store here has the block."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ResolvedNode:
     """One block that is understood: `message` is None for a raw block, and for dag-pb that is no UnixFS."""
 
     address: Linked
@@ -30,7 +32,7 @@ class Node:
     @property
     def is_directory(self) -> bool:
         """Whether it has named entries."""
-        return self.message is not None and self.message.kind in (Kind.DIRECTORY, Kind.HAMT_SHARD)
+        return self.message is not None and self.message.kind in (UnixFsType.DIRECTORY, UnixFsType.HAMT_SHARD)
 
     @property
     def file_size(self) -> int | None:
@@ -39,9 +41,9 @@ class Node:
             return len(self.block)
         if self.message is None:
             return None
-        if self.message.kind is Kind.SYMLINK:
+        if self.message.kind is UnixFsType.SYMLINK:
             return len(self.message.data)
-        if self.message.kind in (Kind.FILE, Kind.RAW):
+        if self.message.kind in (UnixFsType.FILE, UnixFsType.RAW):
             return len(self.message.data) + sum(self.message.block_sizes)
         return None
 
@@ -50,28 +52,29 @@ class Node:
 class Resolved:
     """Where a path ends. `path_blocks` are the blocks above `end`, in order; `roots` one CID a segment."""
 
-    end: Node
+    end: ResolvedNode
     path_blocks: tuple[tuple[Linked, bytes], ...]
     roots: tuple[Linked, ...]
 
 
-def open_node(address: Linked, read: ReadBlock) -> Node:
+def open_node(address: Linked, read: ReadBlock) -> ResolvedNode:
     """The block at `address`, decoded. Raises what `read` raises; DataError for dag-pb that is none."""
     block = read(address.cid)
     if address.cid.codec == RAW:
-        return Node(address, block, None)
+        return ResolvedNode(address, block, None)
     data = dagpb.decode(block).data
     try:
         message = unixfs.decode(data)
     except DataError:
         message = None
-    return Node(address, block, message)
+    return ResolvedNode(address, block, message)
 
 
 def resolve(root: Linked, segments: tuple[bytes, ...], read: ReadBlock) -> Resolved:
     """Follow `segments` down from `root`.
 
-    Raises Refusal (404) for a name that is not there, Missing and BlockUnavailable of `read`, DataError.
+    Raises RequestRefusedError (404) for a name that is not there, MissingPathError and BlockUnavailableError
+    of `read`, DataError.
     """
     node = open_node(root, read)
     above: list[tuple[Linked, bytes]] = []
@@ -82,7 +85,7 @@ def resolve(root: Linked, segments: tuple[bytes, ...], read: ReadBlock) -> Resol
         above.append((node.address, node.block))
         child: Linked | None = None
         for step in _search(node, name, read):
-            if isinstance(step, Node):
+            if isinstance(step, ResolvedNode):
                 above.append((step.address, step.block))
             else:
                 child = step
@@ -93,25 +96,25 @@ def resolve(root: Linked, segments: tuple[bytes, ...], read: ReadBlock) -> Resol
     return Resolved(node, tuple(above), tuple(roots))
 
 
-def find(directory: Node, name: bytes, read: ReadBlock) -> Linked | None:
+def find(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Linked | None:
     """The entry `name` of a directory, or None."""
     found: Linked | None = None
     for step in _search(directory, name, read):
-        if not isinstance(step, Node):
+        if not isinstance(step, ResolvedNode):
             found = step
     return found
 
 
-def entries(directory: Node, read: ReadBlock) -> Iterator[tuple[dagpb.Link, bytes, Linked]]:
+def entries(directory: ResolvedNode, read: ReadBlock) -> Iterator[tuple[dagpb.PbLink, bytes, Linked]]:
     """Every entry of a directory, sharded or not: its link, its name, its CID as written."""
     stack = [(directory, b"")]
     while stack:
         node, path = stack.pop()
-        if node.message is not None and node.message.kind is Kind.DIRECTORY:
+        if node.message is not None and node.message.kind is UnixFsType.DIRECTORY:
             for link, address in links(node.block):
                 yield link, link.name, address
             continue
-        below: list[tuple[Node, bytes]] = []
+        below: list[tuple[ResolvedNode, bytes]] = []
         for name, link, address in _slots(node, path):
             if name:
                 yield link, name, address
@@ -120,9 +123,9 @@ def entries(directory: Node, read: ReadBlock) -> Iterator[tuple[dagpb.Link, byte
         stack += reversed(below)
 
 
-def _search(directory: Node, name: bytes, read: ReadBlock) -> Iterator[Node | Linked]:
+def _search(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Iterator[ResolvedNode | Linked]:
     """The shards on the way to `name`, then its address; nothing more when it is not there."""
-    if directory.message is None or directory.message.kind is Kind.DIRECTORY:
+    if directory.message is None or directory.message.kind is UnixFsType.DIRECTORY:
         yield from [address for link, address in links(directory.block) if link.name == name][:1]
         return
     key, node, path = hamt.key(name), directory, b""
@@ -140,7 +143,7 @@ def _search(directory: Node, name: bytes, read: ReadBlock) -> Iterator[Node | Li
         yield node
 
 
-def _slots(node: Node, path: bytes) -> list[tuple[bytes, dagpb.Link, Linked]]:
+def _slots(node: ResolvedNode, path: bytes) -> list[tuple[bytes, dagpb.PbLink, Linked]]:
     if node.message is None:
         raise DataError(f"block {node.address} is no part of a directory")
     slots = hamt.read(dagpb.decode(node.block), node.message, path)
@@ -149,13 +152,13 @@ def _slots(node: Node, path: bytes) -> list[tuple[bytes, dagpb.Link, Linked]]:
     ]
 
 
-def _shard(address: Linked, read: ReadBlock) -> Node:
+def _shard(address: Linked, read: ReadBlock) -> ResolvedNode:
     node = open_node(address, read)
-    if node.message is None or node.message.kind is not Kind.HAMT_SHARD:
+    if node.message is None or node.message.kind is not UnixFsType.HAMT_SHARD:
         raise DataError(f"block {address} stands in the place of a shard")
     return node
 
 
-def _not_found(segments: tuple[bytes, ...]) -> Refusal:
+def _not_found(segments: tuple[bytes, ...]) -> RequestRefusedError:
     path = "/".join(name.decode("utf-8", "replace") for name in segments)
-    return Refusal(404, f"no such path: {path!r}")
+    return RequestRefusedError(404, f"no such path: {path!r}")

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.gateway import providers
-from reconciler.gateway.limits import Limits
-from reconciler.gateway.stores import Stores
+from reconciler.gateway.stores import ServeLimits, Stores
 
 _GRACE_SECONDS = 10  # for answers under way when the process is told to stop
 _BACKLOG = 1024
@@ -37,7 +36,7 @@ def serve(
     *,
     ready: Callable[[str], None],
     log: Callable[[str], None],
-    limits: Limits | None = None,
+    limits: ServeLimits | None = None,
 ) -> None:
     """Serve the stores at `directories` until told to stop; `ready` gets the URL when requests are answered.
 
@@ -51,10 +50,10 @@ def serve(
         raise ReconcilerError(
             "serving needs starlette and uvicorn", hint="pip install 'model-reconciler[serve]'"
         ) from None
-    from reconciler.gateway.app import Gateway, application
+    from reconciler.gateway.app import GatewayApp, application
     from reconciler.gateway.protocol import DirectProtocol
 
-    bounds = limits or Limits()
+    bounds = limits or ServeLimits()
 
     class Protocol(DirectProtocol):
         """With the bound that was asked for; uvicorn makes one a connection."""
@@ -91,7 +90,7 @@ def serve(
         addresses = [providers.multiaddr(address) for address in announce or (url,)]
 
         async def run() -> None:
-            gateway = Gateway(stores, addresses, limits=bounds, log=log)
+            gateway = GatewayApp(stores, addresses, limits=bounds, log=log)
             errors = _Errors(log)
             logging.getLogger("uvicorn.error").addHandler(errors)
             config = uvicorn.Config(

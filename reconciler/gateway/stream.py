@@ -1,4 +1,6 @@
-"""Sending an answer. A long body is written to the socket by a thread, while another one reads ahead.
+"""Counters in the text format of Prometheus. Source: its exposition format, version 0.0.4.
+
+Sending an answer. A long body is written to the socket by a thread, while another one reads ahead.
 
 A body that fails is not ended: without its last chunk, or short of its Content-Length, every HTTP client sees
 that it is incomplete.
@@ -9,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,10 +21,62 @@ from starlette.types import Receive, Scope, Send
 
 from reconciler.errors import DataError, ReconcilerError
 from reconciler.gateway.answers import Answer
-from reconciler.gateway.limits import Limits
-from reconciler.gateway.metrics import Metrics
 from reconciler.gateway.protocol import direct
-from reconciler.gateway.refusal import Refusal
+from reconciler.gateway.request import RequestRefusedError
+from reconciler.gateway.stores import ServeLimits
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PREFIX = "reconciler_gateway"
+
+
+class Metrics:
+    """What happened since the start. Usable from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._sent = 0
+        self._cut_off = 0
+        self.active = 0
+
+    def answered(self, kind: str, status: int) -> None:
+        """One answer began; `kind` is content, raw, car or other."""
+        with self._lock:
+            self._requests[kind, status] += 1
+
+    def sent(self, size: int) -> None:
+        """`size` bytes of a body went out."""
+        with self._lock:
+            self._sent += size
+
+    def cut_off(self) -> None:
+        """An answer could not be finished."""
+        with self._lock:
+            self._cut_off += 1
+
+    def text(self, *, roots: int, blocks: int) -> str:
+        """The page at /metrics."""
+        with self._lock:
+            return "\n".join((*self._lines(roots, blocks), ""))
+
+    def _lines(self, roots: int, blocks: int) -> Iterator[str]:
+        yield from _head("requests_total", "counter", "Requests answered, by kind and status.")
+        for (kind, status), number in sorted(self._requests.items()):
+            yield f'{_PREFIX}_requests_total{{kind="{kind}",status="{status}"}} {number}'
+        for name, kind, text, value in (
+            ("sent_bytes_total", "counter", "Bytes of bodies sent.", self._sent),
+            ("cut_off_total", "counter", "Answers cut off: a block missing or damaged.", self._cut_off),
+            ("requests_active", "gauge", "Requests being answered now.", self.active),
+            ("roots", "gauge", "Roots that the stores vouch for.", roots),
+            ("blocks", "gauge", "Blocks in the stores.", blocks),
+        ):
+            yield from _head(name, kind, text)
+            yield f"{_PREFIX}_{name} {value}"
+
+
+def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP {_PREFIX}_{name} {text}", f"# TYPE {_PREFIX}_{name} {kind}"
+
 
 _SHORT = 64 << 10  # bytes of a body that is sent with its head
 _TURN = 16  # pieces that one body sends before others that wait get their turn
@@ -59,7 +115,7 @@ class _Body:
 class Sender:
     """Sends answers of one gateway."""
 
-    def __init__(self, readers: Executor, metrics: Metrics, limits: Limits) -> None:
+    def __init__(self, readers: Executor, metrics: Metrics, limits: ServeLimits) -> None:
         self._readers = readers
         self._metrics = metrics
         self._stall = limits.stall_seconds
@@ -79,7 +135,7 @@ class Sender:
     ) -> None:
         """Send `answer`; when its body fails, tell `cut_off` (path, reason) and leave it unfinished.
 
-        Raises Refusal when a short body fails, before anything was sent.
+        Raises RequestRefusedError when a short body fails, before anything was sent.
         """
         path = connection.scope["path"]
         empty = connection.scope["method"] == "HEAD" or answer.status == 304
@@ -90,7 +146,7 @@ class Sender:
                 short = await loop.run_in_executor(self._readers, b"".join, answer.body)
             except ReconcilerError as error:
                 cut_off(path, error.message)
-                raise Refusal(500, "a block of this content is missing or damaged here") from None
+                raise RequestRefusedError(500, "a block of this content is missing or damaged here") from None
         headers = dict(answer.headers) | dict(extra)
         if answer.size is not None and answer.status != 304:
             headers["Content-Length"] = str(answer.size)
@@ -103,7 +159,7 @@ class Sender:
                     return
             except ConnectionError:  # the client has hung up
                 return
-            except _Stalled:
+            except _ClientStalledError:
                 cut_off(path, f"the client took nothing for {self._stall:g} seconds")
                 return
             except ReconcilerError as error:
@@ -121,7 +177,7 @@ class Sender:
         try:
             duplicate = await asyncio.wait_for(below.socket(), self._stall)
         except TimeoutError:
-            raise _Stalled from None
+            raise _ClientStalledError from None
         if duplicate is None:
             return False
         loop = asyncio.get_running_loop()
@@ -161,7 +217,7 @@ class Sender:
                 return
 
     async def _writable(self, duplicate: socket.socket) -> None:
-        """Wait until a slow client takes more. Raises _Stalled."""
+        """Wait until a slow client takes more. Raises _ClientStalledError."""
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
 
@@ -173,12 +229,12 @@ class Sender:
         try:
             await asyncio.wait_for(ready, self._stall)
         except TimeoutError:
-            raise _Stalled from None
+            raise _ClientStalledError from None
         finally:
             loop.remove_writer(duplicate.fileno())
 
 
-class _Stalled(Exception):
+class _ClientStalledError(Exception):
     """The client takes nothing."""
 
 

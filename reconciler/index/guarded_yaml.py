@@ -1,8 +1,10 @@
-"""The guarded YAML reader: the plain part of YAML, with a line on every node, in linear time.
+"""Problems found in one file, gathered and told in one error.
+
+The guarded YAML reader: the plain part of YAML, with a line on every node, in linear time.
 
 Refused: anchors, aliases, tags, merge keys, duplicate keys, directives, several documents, block scalars,
 tabs, control characters, a byte order mark. Every scalar stays the text that was written (`on`, `1.10` and
-dates too); `Scalar.plain` says that it stood there without quotes, for schemas that ask for booleans or
+dates too); `YamlScalar.plain` says that it stood there without quotes, for schemas that ask for booleans or
 numbers. Source: YAML 1.2; the limits are ours. Events come from libyaml where PyYAML has it, else from its
 Python parser.
 """
@@ -11,13 +13,42 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from reconciler.errors import InvalidIndex, Where
+from reconciler.errors import InvalidIndexError, Where
+
+MAX_TOLD = 10
+_MAX_SHOWN = 100
+
+
+class IndexProblem(NamedTuple):
+    """One thing that does not hold: its line (from 1), what it is, and what to do."""
+
+    line: int
+    message: str
+    hint: str | None = None
+
+
+def shown(value: str) -> str:
+    """A value from a file in a message: quoted, escaped, and cut at 100 characters."""
+    text = str(value)
+    return repr(text) if len(text) <= _MAX_SHOWN else repr(text[:_MAX_SHOWN]) + "..."
+
+
+def raise_for(problems: Sequence[IndexProblem], file: str) -> None:
+    """Raise InvalidIndexError when there are problems: the first is the message, the others follow."""
+    if not problems:
+        return
+    first, *others = sorted(problems, key=lambda problem: problem.line)
+    told = [f"{Where(file, other.line)}: {other.message}" for other in others[: MAX_TOLD - 1]]
+    if len(others) >= MAX_TOLD:
+        told.append(f"and {len(others) - MAX_TOLD + 1} more")
+    raise InvalidIndexError("\n".join([first.message, *told]), hint=first.hint, where=Where(file, first.line))
+
 
 MAX_BYTES = 32 << 20  #: of a whole file
 MAX_DEPTH = 16  #: of nested collections
@@ -33,7 +64,7 @@ _FORBIDDEN = re.compile(
 _CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 
 
-class Scalar(str):
+class YamlScalar(str):
     """A scalar as written, escapes resolved. `line` counts from 1; `plain`: it stood without quotes."""
 
     __slots__ = ("line", "plain")
@@ -41,54 +72,60 @@ class Scalar(str):
     plain: bool
 
 
-class Sequence(list["Node"]):
+class YamlSequence(list["YamlNode"]):
     """A sequence; `line` is where it begins, from 1."""
 
     __slots__ = ("line",)
     line: int
 
 
-class Mapping(dict[Scalar, "Node"]):
+class YamlMapping(dict[YamlScalar, "YamlNode"]):
     """A mapping in the order of the file; `line` is where it begins, from 1. Its keys have lines too."""
 
     __slots__ = ("line",)
     line: int
 
-    def value(self, key: str) -> Node | None:
+    def value(self, key: str) -> YamlNode | None:
         """The value under `key`, None when there is none."""
         return self.get(key)  # type: ignore[call-overload,no-any-return]
 
 
-Node = Scalar | Sequence | Mapping
+YamlNode = YamlScalar | YamlSequence | YamlMapping
 
 
 def read(path: Path, name: str | None = None) -> bytes:
-    """The bytes of the regular file `path`, at most MAX_BYTES. Raises InvalidIndex, which calls it `name`."""
+    """The bytes of the regular file `path`, at most MAX_BYTES.
+
+    Raises InvalidIndexError, which calls it `name`.
+    """
     name = name or str(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidIndex("not a regular file", where=Where(name))
+            raise InvalidIndexError("not a regular file", where=Where(name))
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InvalidIndex("there is no such file", where=Where(name)) from None
+        raise InvalidIndexError("there is no such file", where=Where(name)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidIndex(f"cannot be read: {reason.lower()}", where=Where(name)) from None
+        raise InvalidIndexError(f"cannot be read: {reason.lower()}", where=Where(name)) from None
     if len(data) > MAX_BYTES:
-        raise InvalidIndex(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
+        raise InvalidIndexError(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
     return data
 
 
 def decode(data: bytes, name: str) -> str:
-    """`data` as text, line ends as they are. Raises InvalidIndex with the line of what is not plain text."""
+    """`data` as text, line ends as they are.
+
+    Raises InvalidIndexError with the line of what is not plain text.
+    """
     if len(data) > MAX_BYTES:
-        raise InvalidIndex(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
+        raise InvalidIndexError(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"not UTF-8: byte {data[error.start]:#04x}",
             hint="save the file as UTF-8",
             where=Where(name, line),
@@ -103,12 +140,12 @@ def _check_characters(text: str, name: str) -> None:
     where = Where(name, text.count("\n", 0, found.start()) + 1)
     character = found.group()
     if character == "\t":
-        raise InvalidIndex("tab character", hint="use spaces", where=where)
+        raise InvalidIndexError("tab character", hint="use spaces", where=where)
     if character == "\ufeff":
-        raise InvalidIndex(
+        raise InvalidIndexError(
             "byte order mark (U+FEFF)", hint="save the file as UTF-8 without a byte order mark", where=where
         )
-    raise InvalidIndex(f"control character {character!r}", hint="remove it", where=where)
+    raise InvalidIndexError(f"control character {character!r}", hint="remove it", where=where)
 
 
 def forbidden(value: str) -> str | None:
@@ -121,10 +158,10 @@ def forbidden(value: str) -> str | None:
     return found.group() if found else None
 
 
-def parse(text: str, name: str) -> Node:
-    """The one document in `text`; errors call the file `name`. Raises InvalidIndex with `file:line`."""
+def parse(text: str, name: str) -> YamlNode:
+    """The one document in `text`; errors call the file `name`. Raises InvalidIndexError with `file:line`."""
     if len(text) > MAX_BYTES:
-        raise InvalidIndex(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
+        raise InvalidIndexError(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
     _check_characters(text, name)
     try:
         return _build(_events(text), name)
@@ -132,16 +169,18 @@ def parse(text: str, name: str) -> Node:
         raise _not_yaml(error, text, name) from None
 
 
-def _not_yaml(error: yaml.YAMLError, text: str, name: str) -> InvalidIndex:
+def _not_yaml(error: yaml.YAMLError, text: str, name: str) -> InvalidIndexError:
     if conflict := _CONFLICT.search(text):
         line = text.count("\n", 0, conflict.start()) + 1
-        return InvalidIndex("an unresolved merge conflict", hint="resolve it in git", where=Where(name, line))
+        return InvalidIndexError(
+            "an unresolved merge conflict", hint="resolve it in git", where=Where(name, line)
+        )
     if not isinstance(error, yaml.MarkedYAMLError):
-        return InvalidIndex(f"not YAML: {str(error).splitlines()[0]}", where=Where(name))
+        return InvalidIndexError(f"not YAML: {str(error).splitlines()[0]}", where=Where(name))
     mark = error.problem_mark or error.context_mark
     what = " ".join(part for part in (error.context, error.problem) if part)
     line = 1 if mark is None else mark.line + 1
-    return InvalidIndex(f"not YAML: {what or 'cannot be parsed'}", where=Where(name, line))
+    return InvalidIndexError(f"not YAML: {what or 'cannot be parsed'}", where=Where(name, line))
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -149,21 +188,21 @@ def _events(text: str) -> Iterator[Any]:
     return yaml.parse(text, Loader=loader)  # type: ignore[no-any-return,no-untyped-call,unused-ignore]
 
 
-def _build(events: Iterator[Any], name: str) -> Node:
+def _build(events: Iterator[Any], name: str) -> YamlNode:
     """The tree of one document, without recursion."""
     documents = 0
-    root: Node | None = None
-    stack: list[Mapping | Sequence] = []
-    top: Mapping | Sequence | None = None
-    key: Scalar | None = None  # of the mapping on top: the key that waits for its value
-    node: Node
+    root: YamlNode | None = None
+    stack: list[YamlMapping | YamlSequence] = []
+    top: YamlMapping | YamlSequence | None = None
+    key: YamlScalar | None = None  # of the mapping on top: the key that waits for its value
+    node: YamlNode
     for event in events:
         kind = type(event)
         if kind is yaml.ScalarEvent:
             node = _scalar(event, name)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             _refuse_properties(event, name)
-            node = Mapping() if kind is yaml.MappingStartEvent else Sequence()
+            node = YamlMapping() if kind is yaml.MappingStartEvent else YamlSequence()
             node.line = event.start_mark.line + 1
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             stack.pop()
@@ -174,7 +213,7 @@ def _build(events: Iterator[Any], name: str) -> Node:
             continue
         if top is None:
             root = node
-        elif type(top) is Sequence:
+        elif type(top) is YamlSequence:
             top.append(node)
         elif key is None:
             key = _key(node, top, name)  # type: ignore[arg-type]
@@ -184,51 +223,55 @@ def _build(events: Iterator[Any], name: str) -> Node:
             key = None
         if kind is not yaml.ScalarEvent:
             if len(stack) >= MAX_DEPTH:
-                raise InvalidIndex(f"nested deeper than {MAX_DEPTH} levels", where=Where(name, node.line))
+                raise InvalidIndexError(
+                    f"nested deeper than {MAX_DEPTH} levels", where=Where(name, node.line)
+                )
             stack.append(node)  # type: ignore[arg-type]
             top, key = node, None  # type: ignore[assignment]
     if root is None:
-        raise InvalidIndex("the file is empty", where=Where(name, 1))
+        raise InvalidIndexError("the file is empty", where=Where(name, 1))
     return root
 
 
-def _scalar(event: Any, name: str) -> Scalar:
+def _scalar(event: Any, name: str) -> YamlScalar:
     if event.anchor is not None or event.tag is not None:
         _refuse_properties(event, name)
     value = event.value
-    scalar = Scalar(value)
+    scalar = YamlScalar(value)
     scalar.line = event.start_mark.line + 1
     style = event.style
     scalar.plain = not style
     if style:
         if style in "|>":
-            raise InvalidIndex(
+            raise InvalidIndexError(
                 f"block scalar ({style})",
                 hint="write the text on one line, in quotes",
                 where=Where(name, scalar.line),
             )
         if (found := forbidden(value)) is not None:
-            raise InvalidIndex(
+            raise InvalidIndexError(
                 f"control character {found!r} in a value",
                 hint="remove it",
                 where=Where(name, scalar.line),
             )
     if len(value) > MAX_SCALAR:
-        raise InvalidIndex(f"a value longer than {MAX_SCALAR} characters", where=Where(name, scalar.line))
+        raise InvalidIndexError(
+            f"a value longer than {MAX_SCALAR} characters", where=Where(name, scalar.line)
+        )
     return scalar
 
 
-def _key(node: Node, mapping: Mapping, name: str) -> Scalar:
+def _key(node: YamlNode, mapping: YamlMapping, name: str) -> YamlScalar:
     where = Where(name, node.line)
-    if not isinstance(node, Scalar):
-        raise InvalidIndex(
+    if not isinstance(node, YamlScalar):
+        raise InvalidIndexError(
             "a key that is not plain text", hint="keys are names, not lists or mappings", where=where
         )
     if node == "<<":
-        raise InvalidIndex("merge key (<<)", hint="write the keys out", where=where)
+        raise InvalidIndexError("merge key (<<)", hint="write the keys out", where=where)
     if node in mapping:
         first = next(other.line for other in mapping if other == node)
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"duplicate key {str(node)!r}",
             hint=f"it is already on line {first}; remove one of them",
             where=where,
@@ -240,24 +283,28 @@ def _document(event: Any, documents: int, name: str) -> int:
     """How many documents `event` begins; refuses directives, aliases and a second document."""
     where = Where(name, event.start_mark.line + 1)
     if isinstance(event, yaml.AliasEvent):
-        raise InvalidIndex(f"alias (*{event.anchor})", hint="write the value out", where=where)
+        raise InvalidIndexError(f"alias (*{event.anchor})", hint="write the value out", where=where)
     if not isinstance(event, yaml.DocumentStartEvent):
         return 0
     if event.version is not None or event.tags:
-        raise InvalidIndex("YAML directive (%)", hint="remove it", where=where)
+        raise InvalidIndexError("YAML directive (%)", hint="remove it", where=where)
     if documents:
-        raise InvalidIndex("a second YAML document (---)", hint="keep one document in the file", where=where)
+        raise InvalidIndexError(
+            "a second YAML document (---)", hint="keep one document in the file", where=where
+        )
     return 1
 
 
 def _refuse_properties(event: Any, name: str) -> None:
     where = Where(name, event.start_mark.line + 1)
     if event.anchor is not None:
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"anchor (&{event.anchor})", hint="write the value out where it is needed", where=where
         )
     if event.tag is not None:
-        raise InvalidIndex(f"tag ({event.tag[:80]})", hint="remove it: values are plain text", where=where)
+        raise InvalidIndexError(
+            f"tag ({event.tag[:80]})", hint="remove it: values are plain text", where=where
+        )
 
 
 # What an unquoted scalar would be to other readers: YAML 1.2 core schema and YAML 1.1 as PyYAML reads it.
@@ -280,7 +327,7 @@ _IMPLICIT = (
 _MAY_BE_IMPLICIT = frozenset("0123456789+-.~=nNtTfFyYoO")
 
 
-def implicit_type(scalar: Scalar) -> str | None:
+def implicit_type(scalar: YamlScalar) -> str | None:
     """What an unquoted `scalar` is to YAML readers that guess types ("a number"); None when it is text."""
     if not scalar.plain or (scalar and scalar[0] not in _MAY_BE_IMPLICIT):
         return None

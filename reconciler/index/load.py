@@ -1,4 +1,8 @@
-"""`releases/index.yaml`: from text to an Index that holds.
+"""Which `path` of a version is safe: relative, inside, and dull to every shell, workflow and file system.
+
+What the index asks of deals: `policy: {deals: {min: 2, providers: 2, renew_before: 30d}}`.
+
+`releases/index.yaml`: from text to an Index that holds.
 
 Three steps: the guarded reader, the JSON Schema (skipped when a stamp says that this very text passed it),
 and the rules no schema can say: names, SemVer, canonical CIDs, safe paths, channels that lead somewhere.
@@ -9,22 +13,117 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
-from reconciler.errors import DataError, InvalidIndex, UsageError, Where
-from reconciler.index import guarded_yaml, schemas, stamps
-from reconciler.index.guarded_yaml import Mapping, Node, Scalar, Sequence
+from reconciler.errors import DataError, InvalidIndexError, UsageError, Where
+from reconciler.index import guarded_yaml, schemas
+from reconciler.index.guarded_yaml import (
+    IndexProblem,
+    YamlMapping,
+    YamlNode,
+    YamlScalar,
+    YamlSequence,
+    raise_for,
+    shown,
+)
 from reconciler.index.model import RESERVED_IDS, DealPolicy, Index, Model, Version
-from reconciler.index.paths import path_problem
-from reconciler.index.policy import read_deal_policy
-from reconciler.index.problems import Problem, raise_for, shown
-from reconciler.index.ranges import parse_range
-from reconciler.index.versions import is_version
+from reconciler.index.versions import is_version, parse_range
+
+_DULL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+=@-]*)*")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_ACTIVE = re.compile(r"[$`\"'<>|;&*?!{}]")
+
+
+def path_problem(path: str) -> tuple[str, str] | None:
+    """What is wrong with `path` and what to do, or None when it holds."""
+    if _DULL.fullmatch(path):
+        return None
+    if path.startswith("/") or _DRIVE.match(path):
+        return "is absolute", "write it relative to the repository, or use --source-root"
+    if "\\" in path:
+        return "has a backslash", "separate names with '/'"
+    if path.startswith("~"):
+        return "begins with '~'", "write it relative to the repository, or use --source-root"
+    if not all(character.isprintable() for character in path):
+        return "has a control character", "rename the directory"
+    if found := _ACTIVE.search(path):
+        return (
+            f"has the character {found.group()!r}, which shells or workflows act on",
+            "rename the directory",
+        )
+    if unicodedata.normalize("NFC", path) != path:
+        return "is not in Unicode form NFC", "rename the directory in its composed form"
+    for name in path.split("/"):
+        if name == "..":
+            return "leads out of the repository ('..')", "write it without '..', or use --source-root"
+        if name in ("", "."):
+            return "has an empty or '.' part", "write it like weights/my-llm/1.2.0"
+        if len(name.encode()) > 255:
+            return "has a name longer than 255 bytes", "rename the directory"
+    return None
+
+
+MOST = 100  #: deals of one piece
+RENEW_BEFORE = timedelta(days=30)  #: where the index says nothing
+_PERIOD = re.compile(r"([1-9][0-9]{0,3})d")
+
+
+def read_deal_policy(
+    node: YamlMapping, inherited: DealPolicy | None, problems: list[IndexProblem]
+) -> DealPolicy | None:
+    """The policy that `node` has, else `inherited`; what does not hold in it goes to `problems`."""
+    policy = node.value("policy")
+    if policy is None:
+        return inherited
+    deals = policy.value("deals") if isinstance(policy, YamlMapping) else None
+    if not isinstance(deals, YamlMapping):
+        problems.append(IndexProblem(_line(policy), "'policy' needs a mapping 'deals'", "deals: {min: 2}"))
+        return inherited
+    least = _count(deals, "min", None, problems)
+    providers = _count(deals, "providers", 1, problems)
+    if providers > least:
+        problems.append(
+            IndexProblem(
+                _line(deals.value("providers")),
+                f"{providers} providers cannot have {least} deals",
+                "ask for at least as many deals as providers",
+            )
+        )
+    return DealPolicy(least, providers, _period(deals.value("renew_before"), problems))
+
+
+def _count(deals: YamlMapping, key: str, otherwise: int | None, problems: list[IndexProblem]) -> int:
+    value = deals.value(key)
+    if value is None and otherwise is not None:
+        return otherwise
+    count = schemas.as_integer(value) if isinstance(value, YamlScalar) else None
+    if count is None or not 1 <= count <= MOST:
+        node = deals if value is None else value
+        problems.append(IndexProblem(_line(node), f"{key!r} must be a whole number from 1 to {MOST}", None))
+        return 1
+    return count
+
+
+def _period(value: YamlNode | None, problems: list[IndexProblem]) -> timedelta:
+    if value is None:
+        return RENEW_BEFORE
+    match = _PERIOD.fullmatch(value) if isinstance(value, YamlScalar) else None
+    if match is None:
+        text = shown(str(value)) if isinstance(value, YamlScalar) else "what stands here"
+        problems.append(IndexProblem(_line(value), f"{text} is not a number of days", "write it like 30d"))
+        return RENEW_BEFORE
+    return timedelta(days=int(match[1]))
+
+
+def _line(node: YamlNode | None) -> int:
+    return getattr(node, "line", 1)
+
 
 DEFAULT_TARGETS = ("store",)  #: where nothing names a target
 
@@ -34,7 +133,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[
 
 
 def load_index(path: Path, *, stamps: Path | None = None, name: str | None = None) -> Index:
-    """The index in the file `path`. Raises InvalidIndex with `file:line`; errors call the file `name`.
+    """The index in the file `path`. Raises InvalidIndexError with `file:line`; errors call the file `name`.
 
     `stamps` is a cache directory that remembers which text passed the schema; it may be deleted at any time.
     """
@@ -50,20 +149,20 @@ def parse_index(
     name = name or str(path)
     digest = hashlib.sha256(text.encode()).hexdigest()
     tree = guarded_yaml.parse(text, name)
-    key = stamps.stamp_key("index", digest) if stamp_directory is not None else ""
-    stamped = stamp_directory is not None and stamps.is_stamped(stamp_directory, "index", key)
+    key = schemas.stamp_key("index", digest) if stamp_directory is not None else ""
+    stamped = stamp_directory is not None and schemas.is_stamped(stamp_directory, "index", key)
     if not stamped:
         raise_for(schemas.problems("index", tree), name)
     index = _Builder(name, path, digest).index(tree)
     if stamp_directory is not None and not stamped:
-        stamps.write_stamp(stamp_directory, "index", key)
+        schemas.write_stamp(stamp_directory, "index", key)
     return index
 
 
-def unknown_target(target: str, known: Iterable[str], where: Where) -> InvalidIndex:
+def unknown_target(target: str, known: Iterable[str], where: Where) -> InvalidIndexError:
     """The error for a target name in the index that releases/targets.yaml does not have."""
     hint = schemas.suggestion(target, known) or "add it to releases/targets.yaml"
-    return InvalidIndex(f"unknown target {shown(target)}", hint=hint, where=where)
+    return InvalidIndexError(f"unknown target {shown(target)}", hint=hint, where=where)
 
 
 class _Builder:
@@ -73,11 +172,11 @@ class _Builder:
         self.name = name
         self.path = path
         self.digest = digest
-        self.problems: list[Problem] = []
+        self.problems: list[IndexProblem] = []
         self.paths: dict[str, tuple[int, str]] = {}
 
-    def index(self, tree: Node) -> Index:
-        """The whole index. Raises InvalidIndex."""
+    def index(self, tree: YamlNode) -> Index:
+        """The whole index. Raises InvalidIndexError."""
         root = self._mapping(tree)
         if self._text(root, "schema", "'schema' is missing") != "1":
             self._problem(root, "'schema' must be 1")
@@ -94,7 +193,7 @@ class _Builder:
         return Index(str(mark), self.path, self.digest, models)
 
     def _model(
-        self, key: Scalar, node: Mapping, defaults: tuple[str, ...], deals: DealPolicy | None
+        self, key: YamlScalar, node: YamlMapping, defaults: tuple[str, ...], deals: DealPolicy | None
     ) -> Model:
         targets = self._targets(node, defaults)
         values = {field: self._optional(node, field) for field in ("kind", "format", "license")}
@@ -115,7 +214,7 @@ class _Builder:
         channels: dict[str, str] = {}
         for channel, target in self._mapping(node.value("channels")).items():
             self._check_channel(channel)
-            if not isinstance(target, Scalar) or target not in versions:
+            if not isinstance(target, YamlScalar) or target not in versions:
                 self._problem(
                     target,
                     f"channel {shown(channel)} names {shown(str(target))}, not a version of {shown(key)}",
@@ -125,9 +224,9 @@ class _Builder:
         return Model(str(key), Where(self.name, key.line), versions, channels)
 
     def _version(
-        self, model: str, key: Scalar, node: Mapping, targets: tuple[str, ...], shared: dict[str, Any]
+        self, model: str, key: YamlScalar, node: YamlMapping, targets: tuple[str, ...], shared: dict[str, Any]
     ) -> Version:
-        fields = {str(name): value for name, value in node.items() if isinstance(value, Scalar)}
+        fields = {str(name): value for name, value in node.items() if isinstance(value, YamlScalar)}
         path, created_at = fields.get("path"), fields.get("created_at")
         cid = self._cid(fields["cid"]) if "cid" in fields else None
         retired, protect = self._boolean(fields, "retired"), self._boolean(fields, "protect")
@@ -164,14 +263,14 @@ class _Builder:
             **shared,
         )
 
-    def _cid(self, text: Scalar) -> Cid | None:
+    def _cid(self, text: YamlScalar) -> Cid | None:
         try:
             return cids.parse_canonical(text)
         except DataError as error:
             self._problem(text, error.message, error.hint)
             return None
 
-    def _check_path(self, path: Scalar, ref: str) -> None:
+    def _check_path(self, path: YamlScalar, ref: str) -> None:
         if problem := path_problem(path):
             self._problem(path, f"path {shown(path)} {problem[0]}", problem[1])
         line, other = self.paths.setdefault(path, (path.line, ref))
@@ -180,7 +279,7 @@ class _Builder:
                 path, f"{ref} and {other} (line {line}) have one path {shown(path)}", "give each its own"
             )
 
-    def _check_time(self, text: Scalar) -> None:
+    def _check_time(self, text: YamlScalar) -> None:
         try:
             if not _TIME.fullmatch(text):
                 raise ValueError
@@ -189,7 +288,7 @@ class _Builder:
             hint = 'write it like "2026-05-07T00:00:00Z"'
             self._problem(text, f"{shown(text)} is not an RFC 3339 time in UTC", hint)
 
-    def _check_channel(self, channel: Scalar) -> None:
+    def _check_channel(self, channel: YamlScalar) -> None:
         if not self._check(_CHANNEL, channel, "is not a channel name"):
             return
         try:
@@ -200,49 +299,49 @@ class _Builder:
             channel, f"channel {shown(channel)} reads as a version range", "choose a name such as stable"
         )
 
-    def _targets(self, node: Mapping, inherited: tuple[str, ...]) -> tuple[str, ...]:
+    def _targets(self, node: YamlMapping, inherited: tuple[str, ...]) -> tuple[str, ...]:
         names = node.value("targets")
         if names is None:
             return inherited
-        if not isinstance(names, Sequence) or not names:
+        if not isinstance(names, YamlSequence) or not names:
             self._problem(names, "'targets' must be a list of names")
             return inherited
         for name in names:
             self._check(_NAME, name, "is not a target name")
         return tuple(str(name) for name in names)
 
-    def _boolean(self, fields: dict[str, Scalar], field: str) -> bool:
+    def _boolean(self, fields: dict[str, YamlScalar], field: str) -> bool:
         if (value := fields.get(field)) is None:
             return False
         if (said := schemas.as_boolean(value)) is None:
             self._problem(value, f"{field!r} must be true or false")
         return bool(said)
 
-    def _check(self, pattern: re.Pattern[str], value: Node, what: str) -> bool:
-        if isinstance(value, Scalar) and pattern.fullmatch(value):
+    def _check(self, pattern: re.Pattern[str], value: YamlNode, what: str) -> bool:
+        if isinstance(value, YamlScalar) and pattern.fullmatch(value):
             return True
         self._problem(value, f"{shown(str(value))} {what}")
         return False
 
-    def _mapping(self, node: Node | None) -> Mapping:
-        if isinstance(node, Mapping):
+    def _mapping(self, node: YamlNode | None) -> YamlMapping:
+        if isinstance(node, YamlMapping):
             return node
         if node is not None:
             self._problem(node, "a mapping should stand here")
-        return Mapping()
+        return YamlMapping()
 
-    def _optional(self, node: Mapping, field: str) -> str | None:
+    def _optional(self, node: YamlMapping, field: str) -> str | None:
         value = node.value(field)
-        return str(value) if isinstance(value, Scalar) else None
+        return str(value) if isinstance(value, YamlScalar) else None
 
-    def _text(self, node: Mapping, field: str, missing: str) -> Scalar:
+    def _text(self, node: YamlMapping, field: str, missing: str) -> YamlScalar:
         value = node.value(field)
-        if isinstance(value, Scalar):
+        if isinstance(value, YamlScalar):
             return value
         self._problem(value if value is not None else node, missing)
-        empty = Scalar()
+        empty = YamlScalar()
         empty.line = getattr(node, "line", 1)
         return empty
 
-    def _problem(self, node: Node, message: str, hint: str | None = None) -> None:
-        self.problems.append(Problem(getattr(node, "line", 1), message, hint))
+    def _problem(self, node: YamlNode, message: str, hint: str | None = None) -> None:
+        self.problems.append(IndexProblem(getattr(node, "line", 1), message, hint))

@@ -12,7 +12,7 @@ from reconciler.content.cid import Cid
 from reconciler.errors import Where
 
 if TYPE_CHECKING:
-    from reconciler.content.car_shard import CutShards
+    from reconciler.content.car import CutShards
 
 
 @dataclass(frozen=True, slots=True)

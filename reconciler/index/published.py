@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from reconciler.content import cid as cids
-from reconciler.errors import DataError, InvalidIndex
+from reconciler.errors import DataError, InvalidIndexError
 from reconciler.index import guarded_yaml
-from reconciler.index.guarded_yaml import Mapping, Node, Scalar
+from reconciler.index.guarded_yaml import YamlMapping, YamlNode, YamlScalar
 from reconciler.index.load import DEFAULT_TARGETS
 from reconciler.index.repository import History
 
@@ -59,9 +59,9 @@ class Published:
             data = history.read(oid, guarded_yaml.MAX_BYTES)
             try:
                 if data is None:
-                    raise InvalidIndex("too large")
+                    raise InvalidIndexError("too large")
                 tree = guarded_yaml.parse(guarded_yaml.decode(data, oid), oid)
-            except InvalidIndex:
+            except InvalidIndexError:
                 self.unreadable += 1
                 continue
             self._add(commit, tree)
@@ -77,13 +77,13 @@ class Published:
         self.oids += older.oids
         self.unreadable += older.unreadable
 
-    def _add(self, commit: str, tree: Node) -> None:
+    def _add(self, commit: str, tree: YamlNode) -> None:
         defaults = _targets(_child(tree, "defaults")) or DEFAULT_TARGETS
         for model, body in _items(_child(tree, "models")):
             inherited = _targets(body) or defaults
             for version, node in _items(_child(body, "versions")):
                 ref = f"{model}@{version}"
-                if isinstance(cid := _child(node, "cid"), Scalar) and _is_cid(cid):
+                if isinstance(cid := _child(node, "cid"), YamlScalar) and _is_cid(cid):
                     self.cids.setdefault(ref, {}).setdefault(str(cid), commit)
                 if ref not in self.last:
                     protected = _child(node, "protect") == "true"
@@ -133,14 +133,14 @@ def _is_cid(text: str) -> bool:
     return True
 
 
-def _child(node: Node | None, key: str) -> Node | None:
-    return node.value(key) if isinstance(node, Mapping) else None
+def _child(node: YamlNode | None, key: str) -> YamlNode | None:
+    return node.value(key) if isinstance(node, YamlMapping) else None
 
 
-def _items(node: Node | None) -> Sequence[tuple[Scalar, Node]]:
-    return list(node.items()) if isinstance(node, Mapping) else []
+def _items(node: YamlNode | None) -> Sequence[tuple[YamlScalar, YamlNode]]:
+    return list(node.items()) if isinstance(node, YamlMapping) else []
 
 
-def _targets(node: Node | None) -> tuple[str, ...]:
+def _targets(node: YamlNode | None) -> tuple[str, ...]:
     names = _child(node, "targets")
-    return tuple(str(name) for name in names) if isinstance(names, guarded_yaml.Sequence) else ()
+    return tuple(str(name) for name in names) if isinstance(names, guarded_yaml.YamlSequence) else ()

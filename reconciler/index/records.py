@@ -1,4 +1,8 @@
-"""`releases/records/<model>/<version>.json`: the immutable facts found at publishing.
+"""The pieces of a record: from JSON to values and back.
+
+One entry for each way the bundle was cut into CARs; of these, everything a record says must fit together.
+
+`releases/records/<model>/<version>.json`: the immutable facts found at publishing.
 
 The file is schemas/record.schema.json in canonical JSON: keys sorted, two spaces, UTF-8, one newline at
 the end. It is checked here by hand, because a run reads one record a version and should not load a schema
@@ -10,20 +14,123 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reconciler.content import cid as cids
-from reconciler.errors import DataError, InvalidIndex, Where
+from reconciler.content import piece_cid
+from reconciler.content.car import CarShard, Cut, CutShards, Naming, overhead, parse_car_cid
+from reconciler.errors import DataError, InvalidIndexError, Where
+from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Record, Version
-from reconciler.index.problems import shown
-from reconciler.index.record_pieces import in_order, parse_pieces, piece_difference, render_pieces
 from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version
 
+_MAX_PIECES = 2**53 - 1
+_NAMINGS = tuple(naming.value for naming in Naming)
+
+
+def render_pieces(pieces: tuple[CutShards, ...]) -> list[dict[str, object]]:
+    """The JSON value of `pieces`, in an order of their own."""
+    return [
+        {
+            "max_bytes": each.cut.max_bytes,
+            "roots": each.cut.naming.value,
+            "shards": [
+                {"car": str(shard.cid), "size": shard.size, "piece": str(shard.piece)}
+                for shard in each.shards
+            ],
+        }
+        for each in in_order(pieces)
+    ]
+
+
+def in_order(pieces: tuple[CutShards, ...]) -> tuple[CutShards, ...]:
+    """`pieces` as a record keeps them."""
+    return tuple(sorted(pieces, key=lambda each: (each.cut.max_bytes, each.cut.naming.value)))
+
+
+def piece_difference(old: CutShards, new: CutShards) -> str:
+    """What the first difference of two lists of CARs of one cut is: `old`'s value, not `new`'s."""
+    if len(old.shards) != len(new.shards):
+        return f"{len(old.shards)} CARs of at most {old.cut.max_bytes} bytes, not {len(new.shards)}"
+    number, was, found = next(
+        (n, a, b) for n, (a, b) in enumerate(zip(old.shards, new.shards, strict=True), 1) if a != b
+    )
+    if was.piece != found.piece:
+        return f"CAR {number} of {len(old.shards)} is piece {was.piece}, not {found.piece}"
+    return f"CAR {number} of {len(old.shards)} is {was.cid}, not {found.cid}"
+
+
+def parse_pieces(value: object, car_size: int, where: Where) -> tuple[CutShards, ...]:
+    """The pieces that the JSON `value` says of a bundle whose one CAR has `car_size` bytes.
+
+    Raises InvalidIndexError, pointing at `where`.
+    """
+    pieces = tuple(_entry(entry, where) for entry in _list(value, "'pieces'", where))
+    if len({each.cut for each in pieces}) != len(pieces):
+        raise InvalidIndexError("'pieces' has one way of cutting twice", where=where)
+    for each in pieces:
+        size = sum(shard.size for shard in each.shards)
+        if size != car_size + overhead(each.cut, len(each.shards)):
+            raise InvalidIndexError(
+                f"{len(each.shards)} CARs of at most {each.cut.max_bytes} bytes are {size} bytes together; "
+                f"a CAR of {car_size} bytes is never cut like that",
+                where=where,
+            )
+    return pieces
+
+
+def _entry(value: object, where: Where) -> CutShards:
+    entry = _object(value, ("max_bytes", "roots", "shards"), where)
+    if entry["roots"] not in _NAMINGS:
+        raise InvalidIndexError(f"'roots' must be one of {', '.join(_NAMINGS)}", where=where)
+    cut = Cut(_count(entry["max_bytes"], "max_bytes", where), Naming(entry["roots"]))
+    shards = tuple(_shard(shard, cut, where) for shard in _list(entry["shards"], "'shards'", where))
+    return CutShards(cut, shards)
+
+
+def _shard(value: object, cut: Cut, where: Where) -> CarShard:
+    fields = _object(value, ("car", "size", "piece"), where)
+    size = _count(fields["size"], "size", where)
+    try:
+        cid, piece = parse_car_cid(str(fields["car"])), piece_cid.parse(str(fields["piece"]))
+    except DataError as error:
+        raise InvalidIndexError(error.message, hint=error.hint, where=where) from None
+    if size > cut.max_bytes or size != piece.size:
+        raise InvalidIndexError(
+            f"a CAR of {size} bytes does not fit: at most {cut.max_bytes} may be, its piece has {piece.size}",
+            where=where,
+        )
+    return CarShard(cid, size, piece)
+
+
+def _list(value: object, what: str, where: Where) -> list[object]:
+    if not isinstance(value, list) or not value:
+        raise InvalidIndexError(f"{what} must be a list that is not empty", where=where)
+    return value
+
+
+def _object(value: object, keys: tuple[str, ...], where: Where) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidIndexError("a JSON object should stand in 'pieces'", where=where)
+    for key in sorted(set(keys) ^ value.keys()):
+        raise InvalidIndexError(
+            f"{'missing' if key in keys else 'unknown'} key {shown(key)} in 'pieces'", where=where
+        )
+    return value
+
+
+def _count(value: object, name: str, where: Where) -> int:
+    if type(value) is not int or not 1 <= value <= _MAX_PIECES:
+        raise InvalidIndexError(f"{name!r} must be a whole number of at least 1", where=where)
+    return value
+
+
 SCHEMA = 1
-MAX_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
+MAX_RECORD_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
 _MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TEXTS = {
@@ -53,26 +160,26 @@ def render_record(record: Record) -> str:
 
 
 def load_record(records: Path, model: str, version: str) -> Record | None:
-    """The record of one version, None when there is none. Raises InvalidIndex when it does not hold."""
+    """The record of one version, None when there is none. Raises InvalidIndexError when it does not hold."""
     path = record_path(records, model, version)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidIndex("not a regular file", where=Where(str(path)))
+            raise InvalidIndexError("not a regular file", where=Where(str(path)))
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(MAX_RECORD_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise InvalidIndex(f"cannot be read: {reason}", where=Where(str(path))) from None
+        raise InvalidIndexError(f"cannot be read: {reason}", where=Where(str(path))) from None
     return record_of(data, str(path), model, version)
 
 
 def record_of(data: bytes, name: str, model: str, version: str) -> Record:
-    """The record of this version in `data`; errors call the file `name`. Raises InvalidIndex."""
+    """The record of this version in `data`; errors call the file `name`. Raises InvalidIndexError."""
     record = parse_record(data, name)
     if (record.model, record.version) != (model, version):
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"the record says it is of {record.model}@{record.version}",
             where=Where(name),
             hint="it was moved or edited",
@@ -81,26 +188,26 @@ def record_of(data: bytes, name: str, model: str, version: str) -> Record:
 
 
 def parse_record(data: bytes, name: str) -> Record:
-    """The record in `data`; errors call the file `name`. Raises InvalidIndex."""
+    """The record in `data`; errors call the file `name`. Raises InvalidIndexError."""
     where = Where(name)
-    if len(data) > MAX_BYTES:
-        raise InvalidIndex(f"a record larger than {MAX_BYTES >> 20} MiB", where=where)
+    if len(data) > MAX_RECORD_BYTES:
+        raise InvalidIndexError(f"a record larger than {MAX_RECORD_BYTES >> 20} MiB", where=where)
     try:
         fields = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
-        raise InvalidIndex(f"not JSON: {error.msg}", where=Where(name, error.lineno)) from None
+        raise InvalidIndexError(f"not JSON: {error.msg}", where=Where(name, error.lineno)) from None
     except (ValueError, RecursionError) as error:
-        raise InvalidIndex(f"not a record: {str(error)[:200]}", where=where) from None
+        raise InvalidIndexError(f"not a record: {str(error)[:200]}", where=where) from None
     if not isinstance(fields, dict):
-        raise InvalidIndex("not a record: a JSON object should stand here", where=where)
+        raise InvalidIndexError("not a record: a JSON object should stand here", where=where)
     known = {"schema", *_TEXTS, *_COUNTS}
     for key in sorted(known ^ (fields.keys() - {"pieces"})):
-        raise InvalidIndex(f"{'missing' if key in known else 'unknown'} key {shown(key)}", where=where)
+        raise InvalidIndexError(f"{'missing' if key in known else 'unknown'} key {shown(key)}", where=where)
     _check_fields(fields, where)
     try:
         cid = cids.parse_canonical(fields["cid"])
     except DataError as error:
-        raise InvalidIndex(error.message, hint=error.hint, where=where) from None
+        raise InvalidIndexError(error.message, hint=error.hint, where=where) from None
     pieces = parse_pieces(fields["pieces"], fields["car_size"], where) if "pieces" in fields else ()
     plain = {key: fields[key] for key in (*_TEXTS, *_COUNTS) if key != "cid"}
     return Record(**plain, cid=cid, pieces=pieces)
@@ -108,21 +215,21 @@ def parse_record(data: bytes, name: str) -> Record:
 
 def _check_fields(fields: dict[str, Any], where: Where) -> None:
     if type(fields["schema"]) is not int or fields["schema"] != SCHEMA:
-        raise InvalidIndex(f"'schema' must be {SCHEMA}", where=where)
+        raise InvalidIndexError(f"'schema' must be {SCHEMA}", where=where)
     for key, pattern in _TEXTS.items():
         if not isinstance(fields[key], str) or not pattern.fullmatch(fields[key]):
-            raise InvalidIndex(f"{key!r} does not hold: {shown(str(fields[key]))}", where=where)
+            raise InvalidIndexError(f"{key!r} does not hold: {shown(str(fields[key]))}", where=where)
     for key, least in _COUNTS.items():
         if type(fields[key]) is not int or not least <= fields[key] <= _MAX_COUNT:
-            raise InvalidIndex(f"{key!r} must be a whole number of at least {least}", where=where)
+            raise InvalidIndexError(f"{key!r} must be a whole number of at least {least}", where=where)
     if not is_version(fields["version"]):
-        raise InvalidIndex(f"{shown(fields['version'])} is not a SemVer 2.0 version", where=where)
+        raise InvalidIndexError(f"{shown(fields['version'])} is not a SemVer 2.0 version", where=where)
 
 
 def write_record(records: Path, record: Record) -> bool:
     """Keep `record`; False when the same facts were there already.
 
-    Raises InvalidIndex when the record there says something else (records are immutable), or when its
+    Raises InvalidIndexError when the record there says something else (records are immutable), or when its
     directory is a link.
     """
     there = load_record(records, record.model, record.version)
@@ -134,7 +241,7 @@ def write_record(records: Path, record: Record) -> bool:
     for place in (records, path.parent):
         if place.is_symlink():
             hint = "put a directory in its place: what is written stays in the repository"
-            raise InvalidIndex(
+            raise InvalidIndexError(
                 "is a symbolic link and is not written through", hint=hint, where=Where(str(place))
             )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +252,8 @@ def write_record(records: Path, record: Record) -> bool:
 def joined(there: Record, found: Record, name: str) -> Record:
     """The record `there` with the pieces of `found` besides its own: facts are added, never changed.
 
-    Raises InvalidIndex, naming both values, where the two say different things; the error calls it `name`.
+    Raises InvalidIndexError, naming both values, where the two say different things; the error calls it
+    `name`.
     """
     known = {each.cut: each for each in there.pieces}
     for each in found.pieces:
@@ -156,8 +264,8 @@ def joined(there: Record, found: Record, name: str) -> Record:
     return replace(there, pieces=in_order(tuple(known.values())))
 
 
-def _contradiction(there: Record, difference: str, name: str) -> InvalidIndex:
-    return InvalidIndex(
+def _contradiction(there: Record, difference: str, name: str) -> InvalidIndexError:
+    return InvalidIndexError(
         f"the record of {there.model}@{there.version} says {difference}",
         hint="records are immutable: release the changed content as a new version",
         where=Where(name),
@@ -165,9 +273,9 @@ def _contradiction(there: Record, difference: str, name: str) -> InvalidIndex:
 
 
 def check_record(version: Version, record: Record) -> None:
-    """Raise InvalidIndex when the index and the record name different CIDs for one version."""
+    """Raise InvalidIndexError when the index and the record name different CIDs for one version."""
     if version.cid is not None and version.cid != record.cid:
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"the index says {version.ref} is {version.cid}, its record says {record.cid}",
             hint="published is immutable: restore the CID of the index, or the record, from git history",
             where=version.where,

@@ -7,15 +7,15 @@ import fcntl
 import os
 from pathlib import Path
 
-from reconciler.errors import InvalidIndex, Locked, Where
+from reconciler.errors import InvalidIndexError, LockedError, Where
 
 
 def replace_file(path: Path, data: bytes, mode: int, *, instead_of: bytes | None = None) -> None:
     """Put `data` at `path` with permissions `mode`, and bring it to the disk.
 
-    With `instead_of`, only if that is still what is there. What is written lies beside it under a name of
-    its own, locked; a killed writer leaves at most that one file, and the next one uses it up. Raises Locked
-    while another process writes the same file, InvalidIndex when it changed meanwhile, OSError.
+    With `instead_of`, only if that is still what is there. What is written lies beside it under a name of its
+    own, locked; a killed writer leaves at most that one file, and the next one uses it up. Raises LockedError
+    while another process writes the same file, InvalidIndexError when it changed meanwhile, OSError.
     """
     staged = path.with_name(f".{path.name}.new")
     descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -29,7 +29,7 @@ def replace_file(path: Path, data: bytes, mode: int, *, instead_of: bytes | None
             os.fsync(descriptor)
             if instead_of is not None and path.read_bytes() != instead_of:
                 hint = "nothing was written; run again"
-                raise InvalidIndex("changed meanwhile", hint=hint, where=Where(str(path)))
+                raise InvalidIndexError("changed meanwhile", hint=hint, where=Where(str(path)))
             staged.replace(path)
         except BaseException:
             staged.unlink(missing_ok=True)
@@ -52,4 +52,4 @@ def _lock(descriptor: int, staged: Path, path: Path) -> None:
             return
     except (BlockingIOError, FileNotFoundError):
         pass
-    raise Locked(f"{str(path)!r} is being written by another process", hint="try again when it is done")
+    raise LockedError(f"{str(path)!r} is being written by another process", hint="try again when it is done")

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError, UsageError
+from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Model, Version
-from reconciler.index.problems import shown
-from reconciler.index.ranges import Range, parse_range
 from reconciler.index.schemas import suggestion
-from reconciler.index.versions import is_version, newest_first, parse_version
+from reconciler.index.versions import Range, is_version, newest_first, parse_range, parse_version
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CHANNEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
@@ -61,7 +60,7 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolution:
+class ResolvedReference:
     """The one version a reference means. `version` is None for a CID that the index does not know."""
 
     requested: str
@@ -93,7 +92,7 @@ def parse_ref(text: str) -> Ref:
         raise
 
 
-def resolve(index: Index, ref: Ref) -> Resolution:
+def resolve(index: Index, ref: Ref) -> ResolvedReference:
     """The version of `index` that `ref` means. Raises UsageError, with a suggestion where there is one."""
     if ref.cid is not None:
         return _resolve_cid(index, ref, ref.cid)
@@ -144,14 +143,14 @@ def _named(model: Model, text: str) -> Version:
     return version
 
 
-def _resolution(ref: Ref, version: Version) -> Resolution:
+def _resolution(ref: Ref, version: Version) -> ResolvedReference:
     if version.cid is None:
         raise UsageError(
             f"{version.ref} has no CID yet",
             hint="it is in the index but was not published; run reconcile",
             where=version.where,
         )
-    return Resolution(ref.text, version.cid, version, _warnings(version))
+    return ResolvedReference(ref.text, version.cid, version, _warnings(version))
 
 
 def _warnings(version: Version) -> tuple[str, ...]:
@@ -163,12 +162,12 @@ def _warnings(version: Version) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _resolve_cid(index: Index, ref: Ref, cid: Cid) -> Resolution:
+def _resolve_cid(index: Index, ref: Ref, cid: Cid) -> ResolvedReference:
     """A bare CID means itself; a version that has it is named where there is one, one in use first."""
     known = [version for version in index.versions() if version.cid == cid]
     known.sort(key=lambda version: (version.yanked is not None, version.retired))
     version = known[0] if known else None
-    return Resolution(ref.text, cid, version, _warnings(version) if version else ())
+    return ResolvedReference(ref.text, cid, version, _warnings(version) if version else ())
 
 
 def _cid(text: str) -> Cid | None:

@@ -1,27 +1,66 @@
-"""The JSON Schemas, applied to trees of the guarded reader.
+"""Validation stamps: that exactly this text held under exactly this schema, so that nobody has to look again.
+
+A stamp only ever skips the JSON Schema check (and the import of its library); what `load.py` checks itself
+runs always. Deleting stamps is safe at any time, and a forged one gains nothing but worse error messages.
+
+The JSON Schemas, applied to trees of the guarded reader.
 
 One schema serves editors and this program, although the reader keeps every scalar as text: the validator
-here asks of a Scalar what YAML would make of it. An unquoted `true` is a boolean, an unquoted `12` an
+here asks of a YamlScalar what YAML would make of it. An unquoted `true` is a boolean, an unquoted `12` an
 integer, and an unquoted scalar that YAML readers take for anything but text (`1.10`, `on`, a date) is no
 string: quotes are asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
 import json
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.index.guarded_yaml import Node, Scalar, implicit_type
-from reconciler.index.problems import Problem, shown
+from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, implicit_type, shown
+from reconciler.version import __version__
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
+
+
+def stamp_key(schema: str, digest: str) -> str:
+    """What the stamp of a file with this sha256 (hex) says under this schema and version of the package."""
+    parts = (__version__, schema, schema_text(schema), digest)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def is_stamped(stamps: Path, schema: str, key: str) -> bool:
+    """Whether the last file that held under `schema` is the one with this key."""
+    try:
+        with _file(stamps, schema).open("rb") as file:
+            return file.read(len(key) + 1) == key.encode()
+    except OSError:
+        return False
+
+
+def write_stamp(stamps: Path, schema: str, key: str) -> None:
+    """Remember `key`. A cache that cannot be written is no error."""
+    with contextlib.suppress(OSError):
+        stamps.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=stamps, prefix=".stamp-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(key.encode())
+        Path(temporary).replace(_file(stamps, schema))
+
+
+def _file(stamps: Path, schema: str) -> Path:
+    return stamps / f"{schema}.valid"
+
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})")
 _SECRET_KEY = re.compile(r"(?i)token|password|passwd|secret|credential|jwt|api_?key|private_?key")
@@ -37,9 +76,9 @@ def schema_text(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def problems(name: str, tree: Node) -> list[Problem]:
+def problems(name: str, tree: YamlNode) -> list[IndexProblem]:
     """What in `tree` breaks the schema `name`, in the order of the file, at most MAX_PROBLEMS."""
-    found: list[Problem] = []
+    found: list[IndexProblem] = []
     tree_as_json: Any = tree
     for error in _validator(name).iter_errors(tree_as_json):
         found.extend(_explain(error))
@@ -48,12 +87,12 @@ def problems(name: str, tree: Node) -> list[Problem]:
     return sorted(set(found), key=lambda problem: problem.line)[:MAX_PROBLEMS]
 
 
-def as_integer(value: Scalar) -> int | None:
+def as_integer(value: YamlScalar) -> int | None:
     """The integer an unquoted scalar says, or None."""
     return int(value) if value.plain and _INTEGER.fullmatch(value) else None
 
 
-def as_boolean(value: Scalar) -> bool | None:
+def as_boolean(value: YamlScalar) -> bool | None:
     """The boolean an unquoted `true` or `false` says, or None."""
     return {"true": True, "false": False}.get(value) if value.plain else None
 
@@ -97,9 +136,9 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, Scalar) and implicit_type(value) is None,
-    "boolean": lambda value: isinstance(value, Scalar) and as_boolean(value) is not None,
-    "integer": lambda value: isinstance(value, Scalar) and as_integer(value) is not None,
+    "string": lambda value: isinstance(value, YamlScalar) and implicit_type(value) is None,
+    "boolean": lambda value: isinstance(value, YamlScalar) and as_boolean(value) is not None,
+    "integer": lambda value: isinstance(value, YamlScalar) and as_integer(value) is not None,
 }
 
 
@@ -113,18 +152,18 @@ def _type(_: object, wanted: str, value: Any, __: object) -> Iterator[Validation
 
 
 def _const(_: object, wanted: Any, value: Any, __: object) -> Iterator[ValidationError]:
-    said = as_integer(value) if isinstance(value, Scalar) and isinstance(wanted, int) else value
+    said = as_integer(value) if isinstance(value, YamlScalar) and isinstance(wanted, int) else value
     if said != wanted:
         yield from _error(f"must be {wanted!r}")
 
 
 def _minimum(_: object, limit: int, value: Any, __: object) -> Iterator[ValidationError]:
-    if isinstance(value, Scalar) and (said := as_integer(value)) is not None and said < limit:
+    if isinstance(value, YamlScalar) and (said := as_integer(value)) is not None and said < limit:
         yield from _error(f"must be at least {limit}")
 
 
 def _maximum(_: object, limit: int, value: Any, __: object) -> Iterator[ValidationError]:
-    if isinstance(value, Scalar) and (said := as_integer(value)) is not None and said > limit:
+    if isinstance(value, YamlScalar) and (said := as_integer(value)) is not None and said > limit:
         yield from _error(f"must be at most {limit}")
 
 
@@ -143,7 +182,7 @@ _KINDS = {
 }
 
 
-def _explain(error: ValidationError) -> Iterator[Problem]:
+def _explain(error: ValidationError) -> Iterator[IndexProblem]:
     """`error` in words for a user, without the value where it may be a secret."""
     node: Any = error.instance
     path = [str(part) for part in error.absolute_path]
@@ -156,38 +195,40 @@ def _explain(error: ValidationError) -> Iterator[Problem]:
         known = list(schema.get("properties", {}))
         for key in node:
             if key not in known:
-                yield Problem(key.line, f"unknown key {shown(key)}{_inside(path)}", _unknown_hint(key, known))
+                yield IndexProblem(
+                    key.line, f"unknown key {shown(key)}{_inside(path)}", _unknown_hint(key, known)
+                )
     elif keyword == "required":
         missing = [key for key in operand if key not in node]
         for key in missing:
-            yield Problem(line, f"missing key {key!r}{_inside(path)}", None)
+            yield IndexProblem(line, f"missing key {key!r}{_inside(path)}", None)
     elif keyword == "type":
-        yield Problem(line, *_wrong_type(field, path, node, operand))
+        yield IndexProblem(line, *_wrong_type(field, path, node, operand))
     elif keyword == "enum":
-        hint = suggestion(node, operand) if isinstance(node, Scalar) else None
-        yield Problem(line, f"{field} must be one of {', '.join(operand)}", hint)
+        hint = suggestion(node, operand) if isinstance(node, YamlScalar) else None
+        yield IndexProblem(line, f"{field} must be one of {', '.join(operand)}", hint)
     elif keyword == "pattern":
-        yield Problem(line, f"{_value(path, node)} {schema['patternErrorMessage']}", None)
+        yield IndexProblem(line, f"{_value(path, node)} {schema['patternErrorMessage']}", None)
     elif keyword == "maxLength":
-        yield Problem(line, f"{field} is longer than {operand} characters", None)
+        yield IndexProblem(line, f"{field} is longer than {operand} characters", None)
     elif keyword in ("minLength", "minItems", "minProperties"):
-        yield Problem(line, f"{field} is empty", None)
+        yield IndexProblem(line, f"{field} is empty", None)
     elif keyword == "uniqueItems":
-        yield Problem(line, f"{field} names something twice", None)
+        yield IndexProblem(line, f"{field} names something twice", None)
     else:
-        yield Problem(line, f"{field} {error.message}", None)
+        yield IndexProblem(line, f"{field} {error.message}", None)
 
 
-def _wrong_type(field: str, path: list[str], node: Node, wanted: str) -> tuple[str, str | None]:
-    if wanted == "string" and isinstance(node, Scalar):
+def _wrong_type(field: str, path: list[str], node: YamlNode, wanted: str) -> tuple[str, str | None]:
+    if wanted == "string" and isinstance(node, YamlScalar):
         guess = implicit_type(node)
         if not node:
             return f"{field} has no value", "write one, or remove the key"
         text = "..." if _secret(path) else str(node)
         return f"{shown(text)} without quotes is {guess} to YAML, not text", f'put it in quotes: "{text}"'
-    if isinstance(node, Scalar) and not node:
+    if isinstance(node, YamlScalar) and not node:
         return f"{field} is empty; it must be {_KINDS[wanted]}", None
-    hint = "write it without quotes" if isinstance(node, Scalar) and not node.plain else None
+    hint = "write it without quotes" if isinstance(node, YamlScalar) and not node.plain else None
     return f"{field} must be {_KINDS[wanted]}", hint
 
 
@@ -213,7 +254,7 @@ def _secret(path: list[str]) -> bool:
     return bool(path) and path[-1].endswith("_env")
 
 
-def _value(path: list[str], node: Scalar) -> str:
+def _value(path: list[str], node: YamlScalar) -> str:
     """The field and its value; the value is left out where a secret or an address may stand."""
     if _secret(path) or "://" in node:
         return _field(path)

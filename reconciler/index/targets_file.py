@@ -13,10 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.errors import Where
-from reconciler.index import guarded_yaml, schemas, stamps
-from reconciler.index.guarded_yaml import Node, Scalar, Sequence
+from reconciler.index import guarded_yaml, schemas
+from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, YamlSequence, raise_for, shown
 from reconciler.index.model import TargetSpec
-from reconciler.index.problems import Problem, raise_for, shown
 
 DEFAULT_STORE = ".reconcile/store"
 KINDS = ("store", "kubo", "ipfs-cluster", "pinning-service", "storacha")
@@ -40,53 +39,57 @@ def load_targets(
     name = name or str(path)
     data = guarded_yaml.read(path, name)
     tree = guarded_yaml.parse(guarded_yaml.decode(data, name), name)
-    key = stamps.stamp_key("targets", hashlib.sha256(data).hexdigest()) if stamp_directory is not None else ""
-    stamped = stamp_directory is not None and stamps.is_stamped(stamp_directory, "targets", key)
+    key = (
+        schemas.stamp_key("targets", hashlib.sha256(data).hexdigest()) if stamp_directory is not None else ""
+    )
+    stamped = stamp_directory is not None and schemas.is_stamped(stamp_directory, "targets", key)
     if not stamped:
         raise_for(list(_reserved(tree)), name)
         raise_for(schemas.problems("targets", tree), name)
     raise_for(list(_problems(tree)), name)
     if stamp_directory is not None and not stamped:
-        stamps.write_stamp(stamp_directory, "targets", key)
+        schemas.write_stamp(stamp_directory, "targets", key)
     return tuple(
         TargetSpec(str(target), str(entry["kind"]), _options(entry), Where(name, line))
         for target, line, entry in _entries(tree)
     )
 
 
-def _entries(tree: Node) -> Iterator[tuple[str, int, dict[str, Node]]]:
+def _entries(tree: YamlNode) -> Iterator[tuple[str, int, dict[str, YamlNode]]]:
     """Name, line and keys of each entry that is a mapping with a kind."""
-    targets = tree.value("targets") if isinstance(tree, guarded_yaml.Mapping) else None
-    if isinstance(targets, guarded_yaml.Mapping):
+    targets = tree.value("targets") if isinstance(tree, guarded_yaml.YamlMapping) else None
+    if isinstance(targets, guarded_yaml.YamlMapping):
         for target, entry in targets.items():
-            if isinstance(entry, guarded_yaml.Mapping) and isinstance(entry.value("kind"), Scalar):
+            if isinstance(entry, guarded_yaml.YamlMapping) and isinstance(entry.value("kind"), YamlScalar):
                 yield target, target.line, {str(key): value for key, value in entry.items()}
 
 
-def _reserved(tree: Node) -> Iterator[Problem]:
+def _reserved(tree: YamlNode) -> Iterator[IndexProblem]:
     for target, line, entry in _entries(tree):
         if entry["kind"] in RESERVED_KINDS:
-            yield Problem(
+            yield IndexProblem(
                 line,
                 f"target {shown(target)}: kind {str(entry['kind'])!r} is not supported by this version",
                 "take it out, or update once a later version supports it",
             )
 
 
-def _problems(tree: Node) -> Iterator[Problem]:
+def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
     """What no schema says, and what a forged stamp must not let through."""
     entries = list(_entries(tree))
     if not entries:
-        yield Problem(tree.line, "no targets", None)
+        yield IndexProblem(tree.line, "no targets", None)
     for target, line, entry in entries:
         if entry["kind"] not in KINDS:
-            yield Problem(line, f"target {shown(target)} is of an unknown kind", "one of " + ", ".join(KINDS))
+            yield IndexProblem(
+                line, f"target {shown(target)} is of an unknown kind", "one of " + ", ".join(KINDS)
+            )
         path = entry.get("path")
-        if isinstance(path, Scalar) and (reason := _bad_store_path(path)):
-            yield Problem(path.line, f"path {shown(path)} {reason}", None)
+        if isinstance(path, YamlScalar) and (reason := _bad_store_path(path)):
+            yield IndexProblem(path.line, f"path {shown(path)} {reason}", None)
         yield from _bad_numbers(entry)
         nodes = entry.get("nodes")
-        for part in [entry, *(nodes if isinstance(nodes, Sequence) else ())]:
+        for part in [entry, *(nodes if isinstance(nodes, YamlSequence) else ())]:
             if isinstance(part, dict):
                 yield from _bad_urls(part)
 
@@ -101,25 +104,25 @@ def _bad_store_path(path: str) -> str | None:
     return None
 
 
-def _bad_numbers(entry: Mapping[str, Node]) -> Iterator[Problem]:
+def _bad_numbers(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
     replication = entry.get("replication")
-    if not isinstance(replication, guarded_yaml.Mapping):
+    if not isinstance(replication, guarded_yaml.YamlMapping):
         return
     low, high = replication.value("min"), replication.value("max")
-    if not isinstance(low, Scalar) or not isinstance(high, Scalar):
-        yield Problem(replication.line, "'replication' needs min and max", None)
+    if not isinstance(low, YamlScalar) or not isinstance(high, YamlScalar):
+        yield IndexProblem(replication.line, "'replication' needs min and max", None)
         return
     least, most = schemas.as_integer(low), schemas.as_integer(high)
     if least is None or most is None or 0 in (least, most) or (least == -1) != (most == -1) or least > most:
         hint = "min is at least 1 and not above max; -1 for both means every peer"
-        yield Problem(low.line, f"replication of {shown(low)} to {shown(high)} is not possible", hint)
+        yield IndexProblem(low.line, f"replication of {shown(low)} to {shown(high)} is not possible", hint)
 
 
-def _bad_urls(entry: Mapping[str, Node]) -> Iterator[Problem]:
+def _bad_urls(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
     """Addresses that are none, or that carry a secret. The address itself is never shown."""
     for key in _URL_KEYS:
         url = entry.get(key)
-        if not isinstance(url, Scalar):
+        if not isinstance(url, YamlScalar):
             continue
         try:
             parts = urlsplit(url)
@@ -127,24 +130,24 @@ def _bad_urls(entry: Mapping[str, Node]) -> Iterator[Problem]:
         except ValueError:
             parts, fine = urlsplit(""), False
         if not fine or not url.isprintable() or " " in url or "\\" in url:
-            yield Problem(url.line, f"{key!r} is not an http:// or https:// address", None)
+            yield IndexProblem(url.line, f"{key!r} is not an http:// or https:// address", None)
         elif parts.username is not None or parts.password is not None or "@" in parts.netloc:
             hint = "put them into an environment variable and name it with token_env (auth: basic)"
-            yield Problem(url.line, f"{key!r} has a user name or password in the address", hint)
+            yield IndexProblem(url.line, f"{key!r} has a user name or password in the address", hint)
         elif parts.query or parts.fragment:
             hint = "addresses end with the path; secrets go into the variable that token_env names"
-            yield Problem(url.line, f"{key!r} has a query or fragment in the address", hint)
+            yield IndexProblem(url.line, f"{key!r} has a query or fragment in the address", hint)
 
 
-def _options(entry: Mapping[str, Node]) -> dict[str, object]:
+def _options(entry: Mapping[str, YamlNode]) -> dict[str, object]:
     return {key: _plain(key, value) for key, value in entry.items() if key != "kind"}
 
 
-def _plain(key: str, node: Node) -> object:
+def _plain(key: str, node: YamlNode) -> object:
     """`node` as plain Python values, typed as the schema types the key."""
-    if isinstance(node, guarded_yaml.Mapping):
+    if isinstance(node, guarded_yaml.YamlMapping):
         return {str(name): _plain(name, value) for name, value in node.items()}
-    if isinstance(node, Sequence):
+    if isinstance(node, YamlSequence):
         return [_plain(key, item) for item in node]
     if key in _NUMBERS and (number := schemas.as_integer(node)) is not None:
         return number

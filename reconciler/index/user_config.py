@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.index import guarded_yaml, schemas
-from reconciler.index.problems import raise_for
+from reconciler.index.guarded_yaml import raise_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ def load_config(path: Path) -> UserConfig:
     name = str(path)
     tree = guarded_yaml.parse(guarded_yaml.decode(guarded_yaml.read(path), name), name)
     raise_for(schemas.problems("config", tree), name)
-    assert isinstance(tree, guarded_yaml.Mapping)  # noqa: S101  the schema says so
+    assert isinstance(tree, guarded_yaml.YamlMapping)  # noqa: S101  the schema says so
 
     def texts(key: str) -> tuple[str, ...]:
         value = tree.value(key)
-        return tuple(map(str, value)) if isinstance(value, guarded_yaml.Sequence) else ()
+        return tuple(map(str, value)) if isinstance(value, guarded_yaml.YamlSequence) else ()
 
     index = tree.value("index")
     return UserConfig(

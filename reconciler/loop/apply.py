@@ -20,7 +20,7 @@ from reconciler.loop.changes import (
     Deliver,
     OnTarget,
     Outcome,
-    Pin,
+    PinRoot,
     Plan,
     Publish,
     Relabel,
@@ -30,8 +30,8 @@ from reconciler.loop.changes import (
     Wait,
     WriteBack,
 )
-from reconciler.loop.sources import Sources
-from reconciler.loop.stopping import Interrupted, Stoppable
+from reconciler.loop.sources import SourceDirectories
+from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Delivery, State, Target
 
@@ -46,7 +46,7 @@ def apply_plan(
     *,
     targets: Mapping[str, Target],
     versions: Mapping[str, Version],
-    sources: Sources,
+    sources: SourceDirectories,
     propose: Propose,
     progress: Stoppable,
     report_only: Callable[[Change], bool] = lambda _change: False,
@@ -82,7 +82,7 @@ def apply_plan(
         targets[change.target].relabel(change.root, change.label)
         return Outcome(change, "applied")
 
-    def pin(change: Pin) -> Outcome:
+    def pin(change: PinRoot) -> Outcome:
         origins = [address for name in change.sources for address in targets[name].origins()]
         return _delivered(change, targets[change.target].pin(change.root, change.label, origins))
 
@@ -95,7 +95,7 @@ def apply_plan(
 
     lanes.run((Publish, Repair), deliver)
     lanes.run((Relabel,), relabel)
-    lanes.run((Pin,), pin)
+    lanes.run((PinRoot,), pin)
     _propose(plan, outcomes, propose, progress)
     lanes.run((Unpin,), unpin)
     for number, change in enumerate(plan.changes):
@@ -148,7 +148,7 @@ def _guarded(change: C, act: Callable[[C], Outcome], progress: Stoppable) -> Out
     try:
         progress.check()
         return act(change)
-    except Interrupted:
+    except RunInterruptedError:
         return Outcome(change, "skipped", "interrupted")
     except ReconcilerError as error:
         return Outcome(change, "failed", str(error), error.hint or "")
@@ -187,7 +187,7 @@ def _open(
     change: Deliver,
     targets: Mapping[str, Target],
     versions: Mapping[str, Version],
-    sources: Sources,
+    sources: SourceDirectories,
 ) -> Dag:
     """The DAG a change delivers: the version's own directory, or what other targets hold of it."""
     if change.sources == (DIRECTORY,):

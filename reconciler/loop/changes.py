@@ -1,4 +1,7 @@
-"""The differences a run can close. Each is a frozen dataclass; a plan is a tuple of them, in order."""
+"""The differences a run can close. Each is a frozen dataclass; a plan is a tuple of them, in order.
+
+The changes that the comparison makes in more than one place, filled in from the version they are about.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import ClassVar
 
 from reconciler.content.car import Cut
 from reconciler.content.cid import Cid
+from reconciler.index.model import Version
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
 
@@ -60,7 +64,7 @@ class Publish(Deliver):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pin(OnTarget):
+class PinRoot(OnTarget):
     """The target can fetch the root itself; `sources` are the targets whose addresses it is given."""
 
     kind: ClassVar[str] = "pin"
@@ -202,3 +206,54 @@ class Report:
     def failed(self) -> bool:
         """Whether anything failed, was skipped or could not be done."""
         return any(outcome.state in {"failed", "skipped", "blocked", "unknown"} for outcome in self.outcomes)
+
+
+def publish(
+    version: Version,
+    target: str,
+    root: Cid,
+    reason: str,
+    *,
+    label: str,
+    sources: tuple[str, ...],
+    size: int | None,
+) -> Publish:
+    """The whole bundle goes to `target`; `size` is bytes of its CAR, None when only a donor knows."""
+    return Publish(
+        model=version.model,
+        version=version.version,
+        target=target,
+        root=root,
+        reason=reason,
+        drift=version.cid is not None,
+        label=label,
+        sources=sources,
+        size=size,
+    )
+
+
+def wait(version: Version, target: str, root: Cid, reason: str) -> Wait:
+    """Something is on its way to `target`."""
+    return Wait(model=version.model, version=version.version, target=target, root=root, reason=reason)
+
+
+def blocked(
+    version: Version,
+    reason: str,
+    hint: str = "",
+    *,
+    target: str | None = None,
+    root: Cid | None = None,
+    unknown: bool = False,
+) -> Blocked:
+    """Nothing can be done. What could not be looked at (`unknown`) is not called drift."""
+    return Blocked(
+        model=version.model,
+        version=version.version,
+        target=target,
+        root=root,
+        reason=reason,
+        hint=hint,
+        unknown=unknown,
+        drift=version.cid is not None and not unknown,
+    )

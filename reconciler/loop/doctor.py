@@ -11,24 +11,24 @@ from reconciler.targets.interface import Check, Diagnosable, Diagnosis, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """One finding about one target."""
 
     target: str
     diagnosis: Diagnosis
 
 
-def examine(run: Run) -> Iterator[Finding]:
+def examine(run: Run) -> Iterator[DoctorFinding]:
     """Findings target by target, in the order of targets.yaml. Changes nothing."""
     for spec in run.selection.targets:
         target = run.targets.get(spec.name)
         if target is None:
             unopened = run.unopened[spec.name]
-            yield Finding(spec.name, Diagnosis("settings", False, unopened.reason, unopened.hint))
+            yield DoctorFinding(spec.name, Diagnosis("settings", False, unopened.reason, unopened.hint))
         elif isinstance(target, Diagnosable):
-            yield from (Finding(spec.name, diagnosis) for diagnosis in target.diagnose())
+            yield from (DoctorFinding(spec.name, diagnosis) for diagnosis in target.diagnose())
         else:
-            yield Finding(spec.name, _reachable(run, target))
+            yield DoctorFinding(spec.name, _reachable(run, target))
 
 
 def _reachable(run: Run, target: Target) -> Diagnosis:

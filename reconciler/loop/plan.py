@@ -1,27 +1,178 @@
-"""The plan: what is wanted, compared with what was observed. Pure functions; nothing is read or sent here."""
+"""What the policy for deals makes of the world: changes and notes. Pure functions.
+
+Which pins of ours nothing asks for any more. Pure.
+
+The plan: what is wanted, compared with what was observed. Pure functions; nothing is read or sent here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from reconciler.content.cid import Cid
-from reconciler.index.model import Version
+from reconciler.deals.policy import DealAbility, DealVerdict, Decision, by_piece, decide
+from reconciler.index.model import Index, Version
 from reconciler.loop.changes import (
     DIRECTORY,
     Blocked,
     Change,
-    Pin,
+    PinRoot,
     Relabel,
     Repair,
+    Unpin,
     Wait,
+    blocked,
+    publish,
+    wait,
 )
-from reconciler.loop.deals import deal_change, decision_of, needs_bytes, nowhere
-from reconciler.loop.removals import removals
+from reconciler.loop.propose import will_be_recorded, write_back
 from reconciler.loop.select import Selection
-from reconciler.loop.version_changes import blocked, publish, wait
 from reconciler.loop.world import Unreachable, World
-from reconciler.loop.write_back import will_be_recorded, write_back
-from reconciler.targets.interface import Observation, State
+from reconciler.targets.interface import Capabilities, Inventory, Observation, Pin, State
+
+
+def decision_of(version: Version, seen: Observation, able: Capabilities) -> Decision | None:
+    """What the policy says of the deals on a target that holds the version; None where there is none."""
+    if version.deals is None or able.cut is None or seen.state is not State.HELD:
+        return None
+    place = DealAbility(writes=able.takes_bytes, renews=able.renews_deals)
+    return decide(version.deals, by_piece(seen.pieces, seen.deals), place)
+
+
+def needs_bytes(version: Version, seen: Observation, able: Capabilities) -> bool:
+    """Whether the bytes have to be sent again although the target holds them, so that deals are made."""
+    decision = decision_of(version, seen, able)
+    return decision is not None and decision.verdict is DealVerdict.PUBLISH
+
+
+def deal_change(
+    version: Version,
+    target: str,
+    root: Cid,
+    decision: Decision,
+    *,
+    label: str,
+    sources: tuple[str, ...],
+    size: int | None,
+) -> Change | None:
+    """The change that `decision` asks for on one target, or None when the deals are enough."""
+    reason = f"deals: {decision.reason}"
+    match decision.verdict:
+        case DealVerdict.SATISFIED:
+            return None
+        case DealVerdict.WAIT:
+            return wait(version, target, root, reason)
+        case DealVerdict.PUBLISH if sources:
+            return publish(version, target, root, reason, label=label, sources=sources, size=size)
+    hint = decision.hint or "run where the weights are, or give --source-root"
+    return blocked(version, reason, hint, target=target, root=root)
+
+
+def nowhere(version: Version, selection: Selection, world: World) -> Blocked | None:
+    """The change of a version whose policy asks for deals that none of its targets can have.
+
+    Said only when every target of the version takes part in this run and could be looked at.
+    """
+    names = {spec.name for spec in selection.targets}
+    if version.deals is None or not names.issuperset(version.targets):
+        return None
+    for target in version.targets:
+        if world.capabilities[target].cut is not None or isinstance(world.inventories[target], Unreachable):
+            return None
+    return blocked(
+        version,
+        f"the policy asks for {version.deals.min} deals, and none of its targets makes any",
+        "add a target with deals, or move the policy to the models that have one",
+        root=world.root(version),
+    )
+
+
+def unconfirmed(selection: Selection, world: World) -> Iterator[str]:
+    """A note for each target on which deals count that the chain did not confirm."""
+    for spec in selection.targets:
+        able = world.capabilities[spec.name]
+        count = 0
+        for version in selection.kept if able.cut is not None else ():
+            root = world.root(version)
+            seen = world.observation(spec.name, root) if root is not None else None
+            if seen is not None and spec.name in version.targets:
+                decision = decision_of(version, seen, able)
+                count += decision is not None and decision.unconfirmed
+        if count:
+            versions = "1 version" if count == 1 else f"{count:,} versions"
+            yield f"{spec.name}: deals of {versions} are only claimed: no chain confirmed them"
+
+
+def removals(selection: Selection, world: World, planned: Set[tuple[str, Cid]]) -> Iterator[Unpin]:
+    """Pins with our mark that nothing in the index asks for, target by target.
+
+    `planned` are the target-and-root pairs that other changes of this plan bring into order. A pin whose root
+    is still wanted goes only when the root is kept without it, wherever it is wanted.
+    """
+    index = selection.index
+    wanting = _wanting(index, world)
+    for spec in selection.targets:
+        inventory = world.inventories[spec.name]
+        if not isinstance(inventory, Inventory):
+            continue
+        for pin in inventory.owned:
+            model, _, number = pin.label.removeprefix(index.mark).partition("@")
+            if not selection.covers(model, number):
+                continue
+            version = index.models[model].versions.get(number) if model in index.models else None
+            reason = _why_unwanted(version, spec.name, pin.root)
+            if not reason:
+                continue
+            if not _kept_without(pin, spec.name, wanting.get(pin.root, {}), world, planned):
+                continue
+            yield Unpin(
+                model=model, version=number, target=spec.name, root=pin.root, label=pin.label, reason=reason
+            )
+
+
+def _wanting(index: Index, world: World) -> dict[Cid, dict[str, set[str]]]:
+    """For each root that is to be kept: the targets that must hold it, each with the labels it may carry."""
+    found: dict[Cid, dict[str, set[str]]] = {}
+    for version in index.versions():
+        root = world.root(version)
+        if root is not None and not version.retired:
+            for target in version.targets:
+                found.setdefault(root, {}).setdefault(target, set()).add(index.label(version))
+    return found
+
+
+def _kept_without(
+    pin: Pin, target: str, wanted: dict[str, set[str]], world: World, planned: Set[tuple[str, Cid]]
+) -> bool:
+    """Whether every target that must hold the root does so, or will, when `pin` is gone from `target`."""
+    if target in wanted:
+        if world.capabilities[target].one_label:
+            return False  # a Relabel replaces the label; taking it off would take the bytes with it
+        seen = world.observation(target, pin.root)
+        if seen is not None and wanted[target].intersection(seen.labels):
+            return True  # only the label goes
+        if (target, pin.root) not in planned:
+            return False
+    for other in wanted:
+        seen = world.observation(other, pin.root)
+        held = seen is not None and seen.state is State.HELD
+        if other != target and not held and (other, pin.root) not in planned:
+            return False
+    return True
+
+
+def _why_unwanted(version: Version | None, target: str, root: Cid) -> str:
+    """Why a pin of ours is no longer asked for; empty when it is, or when that cannot be known."""
+    if version is None:
+        return "not in the index any more"
+    if version.retired:
+        return "retired"
+    if target not in version.targets:
+        return f"no longer kept on {target}"
+    if version.cid is not None and version.cid != root:
+        return f"the index has {version.cid}"
+    return ""
+
 
 _WHOLE = frozenset({State.HELD})
 _ANY = frozenset({State.HELD, State.PARTIAL})
@@ -164,7 +315,7 @@ def _on_target(
         if not able.pins_by_cid:
             return blocked(version, *_no_bytes(version, world), target=target, root=root)
     if able.pins_by_cid:
-        return Pin(
+        return PinRoot(
             model=version.model,
             version=version.version,
             target=target,

@@ -9,12 +9,10 @@ from random import Random
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
-from reconciler.errors import BlockUnavailable, ReconcilerError
+from reconciler.errors import BlockUnavailableError, ReconcilerError
 from reconciler.index.model import Version
 from reconciler.loop.run import Run
-from reconciler.probes.interface import Finding
-from reconciler.probes.probe import Terms, probe
-from reconciler.probes.routing import Router
+from reconciler.probes import ProbeResult, ProbeTerms, Router, probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +22,16 @@ class Probed:
     model: str
     version: str
     root: Cid
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ProbeResult, ...] = ()
     problem: str = ""
 
 
-def probe_versions(run: Run, router: Router, terms: Terms, random: Random) -> tuple[Probed, ...]:
+def probe_versions(run: Run, router: Router, terms: ProbeTerms, random: Random) -> tuple[Probed, ...]:
     """Probe every version that `run` selects and that has a CID; a root of several versions once."""
     return tuple(_probed(run, router, terms, random))
 
 
-def _probed(run: Run, router: Router, terms: Terms, random: Random) -> Iterator[Probed]:
+def _probed(run: Run, router: Router, terms: ProbeTerms, random: Random) -> Iterator[Probed]:
     known: dict[Cid, Probed] = {}
     versions = [version for version in run.selection.kept if version.cid is not None]
     with run.progress.task("probing providers (versions)", len(versions)) as task:
@@ -47,7 +45,7 @@ def _probed(run: Run, router: Router, terms: Terms, random: Random) -> Iterator[
             yield Probed(version.model, version.version, root, found.findings, found.problem)
 
 
-def _one(run: Run, version: Version, root: Cid, router: Router, terms: Terms, random: Random) -> Probed:
+def _one(run: Run, version: Version, root: Cid, router: Router, terms: ProbeTerms, random: Random) -> Probed:
     try:
         layout = _layout(run, version, root)
         findings = probe(layout, router.providers(root), terms, random)
@@ -67,4 +65,4 @@ def _layout(run: Run, version: Version, root: Cid) -> DagLayout:
                 continue
     if run.sources.present([version]):
         return run.sources.identify(version).layout
-    raise BlockUnavailable("which leaves it has is not known here: no target and no directory has it")
+    raise BlockUnavailableError("which leaves it has is not known here: no target and no directory has it")

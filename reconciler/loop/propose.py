@@ -1,29 +1,81 @@
-"""Resolved CIDs and records back to git: into the working tree, onto a branch, or as a pull request."""
+"""What the proposal writes back: CIDs, and records with the pieces that targets need. Pure functions.
+
+Resolved CIDs and records back to git: into the working tree, onto a branch, or as a pull request.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.content import profile
-from reconciler.content.car_shard import CutShards
-from reconciler.content.directory_dag import Identity
+from reconciler.content.car import CutShards
+from reconciler.content.cid import Cid
+from reconciler.content.directory_dag import BundleIdentity
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.forges.interface import BranchOutcome, ProposalResult
 from reconciler.index.edits import set_cids, write_edit
-from reconciler.index.model import Record
+from reconciler.index.model import Record, Version
 from reconciler.index.records import joined, load_record, record_path, render_record, write_record
-from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
+from reconciler.loop.changes import Change, ResolveCid, WriteBack, WriteRecord
 from reconciler.loop.recorded import records_directory
+from reconciler.loop.select import Selection
 from reconciler.loop.settings import PROPOSAL_BRANCH, ProposeMode, Settings
+from reconciler.loop.world import World
+from reconciler.targets.interface import State
 
 if TYPE_CHECKING:
     from reconciler.forges.open import OpenForge
 
 
-def make_record(model: str, version: str, identity: Identity, pieces: tuple[CutShards, ...] = ()) -> Record:
+def unrecorded(selection: Selection, world: World) -> Iterator[Version]:
+    """Versions whose pieces some target holds although no record names them: nothing can be said of their
+    deals until they are computed, which needs the bytes.
+    """
+    for version in selection.kept:
+        root = world.root(version)
+        for target in version.targets if root is not None and version.ref in world.uncut else ():
+            seen = world.observation(target, root) if root is not None else None
+            if seen is not None and seen.state is State.HELD and world.capabilities[target].cut is not None:
+                yield version
+                break
+
+
+def will_be_recorded(version: Version, world: World) -> bool:
+    """Whether a proposal brings the pieces of a version into its record, as far as none are there."""
+    known = version.ref in world.facts and version.ref not in world.problems
+    return known and bool(world.uncut.get(version.ref))
+
+
+def write_back(version: Version, root: Cid, world: World, *, held: bool) -> Iterator[Change]:
+    """What the proposal writes for a version whose bytes were identified in this run."""
+    facts = world.facts.get(version.ref)
+    if version.cid is None:
+        yield ResolveCid(
+            model=version.model, version=version.version, root=root, held=held, reason="not in the index yet"
+        )
+    if facts is None or version.ref in world.problems:
+        return
+    cuts = world.uncut.get(version.ref, ())
+    if version.ref not in world.recorded or cuts:
+        yield WriteRecord(
+            model=version.model,
+            version=version.version,
+            root=root,
+            held=held,
+            drift=version.cid is not None and not held,
+            reason="its pieces are not recorded yet" if version.ref in world.recorded else "",
+            path=f"records/{version.model}/{version.version}.json",
+            size=facts.size,
+            cuts=cuts,
+        )
+
+
+def make_record(
+    model: str, version: str, identity: BundleIdentity, pieces: tuple[CutShards, ...] = ()
+) -> Record:
     """The record of a version as it was identified, with its `pieces` where a target needs them."""
     return Record(
         model=model,
@@ -61,7 +113,7 @@ class Proposer:
         self,
         settings: Settings,
         text: bytes,
-        identities: Callable[[], Mapping[str, Identity]],
+        identities: Callable[[], Mapping[str, BundleIdentity]],
         pull_requests: PullRequests | None = None,
         pieces: Callable[[WriteRecord], tuple[CutShards, ...]] = lambda _change: (),
     ) -> None:

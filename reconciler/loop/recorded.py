@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.content.car_shard import CutShards
+from reconciler.content.car import CutShards
 from reconciler.index.model import Index, Version
 from reconciler.index.records import check_record, load_record
-from reconciler.index.stamps import is_stamped, write_stamp
+from reconciler.index.schemas import is_stamped, write_stamp
 
 _STAMP = "record"
 

@@ -10,11 +10,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from reconciler.content.car import Cut
-from reconciler.content.car_shard import CutShards
+from reconciler.content.car import Cut, CutShards
 from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.errors import ReconcilerError, SafetyRefusal
+from reconciler.errors import ReconcilerError, SafetyError
 from reconciler.forges.interface import ProposalResult
 from reconciler.index.history import check_frozen
 from reconciler.index.load import load_index
@@ -22,21 +21,16 @@ from reconciler.index.model import Version
 from reconciler.index.targets_file import load_targets
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack, WriteRecord
-from reconciler.loop.deals import unconfirmed
-from reconciler.loop.expect import Expectations, cuts
-from reconciler.loop.observe import observe
-from reconciler.loop.piece_cache import PieceCache
-from reconciler.loop.plan import lacking, make_changes
-from reconciler.loop.propose import Proposer, PullRequests
+from reconciler.loop.observe import Expectations, cuts, observe
+from reconciler.loop.plan import lacking, make_changes, removals, unconfirmed
+from reconciler.loop.propose import Proposer, PullRequests, unrecorded
 from reconciler.loop.recorded import check_records, recorded_pieces
-from reconciler.loop.removals import removals
-from reconciler.loop.safety import Limits, refusals
+from reconciler.loop.safety import SafetyLimits, refusals
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import PROPOSAL_BRANCH, Drift, ProposeMode, Settings
-from reconciler.loop.sources import Sources
+from reconciler.loop.sources import PieceCache, SourceDirectories
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.world import Unreachable, World
-from reconciler.loop.write_back import unrecorded
 from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress
 from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, RunTerms, State, Target
@@ -70,7 +64,7 @@ class Run:
         self.selection: Selection = select(self.index, specs, settings.only, settings.exclude)
         cache = IdentityCache(layout.cache / "identities") if settings.use_cache else None
         piece_cache = PieceCache(layout.cache / "pieces") if settings.use_cache else None
-        self.sources = Sources(layout.source_root, cache, self.progress, piece_cache)
+        self.sources = SourceDirectories(layout.source_root, cache, self.progress, piece_cache)
         self._targets: dict[str, Target] = {}
         self.unopened: dict[str, Unreachable] = {}  #: targets that could not be opened, and why
         terms = RunTerms(settings.allow_unpin_repair, RetryBudget(), stamps)
@@ -179,16 +173,20 @@ class Run:
             in_sync=in_sync,
             notes=tuple(notes),
             refusals=refusals(
-                index, changes, world.inventories, frozen.violations, Limits(removals=settings.allow_removals)
+                index,
+                changes,
+                world.inventories,
+                frozen.violations,
+                SafetyLimits(removals=settings.allow_removals),
             ),
         )
 
     def apply(self, plan: Plan) -> Report:
-        """Carry out a plan of this run. Raises SafetyRefusal before anything is done when a rule stops it."""
+        """Carry out a plan of this run. Raises SafetyError before anything is done when a rule stops it."""
         if plan.refusals:
             first = plan.refusals[0]
             more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
-            raise SafetyRefusal(f"refused: {first.message}{more}", hint=first.override)
+            raise SafetyError(f"refused: {first.message}{more}", hint=first.override)
         proposer = self._proposer()
         proposing = any(isinstance(change, WriteBack) for change in plan.changes)
         if proposing:

@@ -22,7 +22,7 @@ SHARE_FROM = 4  #: …once we keep at least this many there
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SafetyLimits:
     """`removals` is the number of removals a run may make on one target, as the user gave it; None: the
     defaults.
     """
@@ -35,7 +35,7 @@ def refusals(
     changes: Sequence[Change],
     inventories: Mapping[str, Inventory | Unreachable],
     violations: Sequence[Violation],
-    limits: Limits,
+    limits: SafetyLimits,
 ) -> tuple[Refusal, ...]:
     """Every rule the plan breaks: frozen CIDs, protected versions, an emptied index, too many removals."""
     removals = [change for change in changes if isinstance(change, Unpin)]
@@ -62,7 +62,7 @@ def _too_many(
     index: Index,
     removals: Sequence[Unpin],
     inventories: Mapping[str, Inventory | Unreachable],
-    limits: Limits,
+    limits: SafetyLimits,
 ) -> Iterator[Refusal]:
     emptied = not any(not version.retired for version in index.versions())
     for target, count in Counter(change.target or "" for change in removals).items():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from reconciler.errors import InvalidIndex, UsageError
+from reconciler.errors import InvalidIndexError, UsageError
 from reconciler.index.model import Index, TargetSpec, Version
 
 
@@ -40,7 +40,7 @@ def select(
     """Narrow `index` and `targets` by globs over model names, `model@version` and target names.
 
     An --only glob that matches models or versions narrows versions; one that matches target names narrows
-    targets. Raises UsageError for a glob that matches nothing, InvalidIndex for a version that names an
+    targets. Raises UsageError for a glob that matches nothing, InvalidIndexError for a version that names an
     unknown target.
     """
     versions = tuple(index.versions())
@@ -48,7 +48,7 @@ def select(
     for version in versions:
         for target in version.targets:
             if target not in names:
-                raise InvalidIndex(
+                raise InvalidIndexError(
                     f"{version.ref} names the target {target!r}, which releases/targets.yaml does not define",
                     hint=suggestion(target, names) or f"targets there: {', '.join(names)}",
                     where=version.where,

@@ -1,29 +1,68 @@
-"""Which bytes this machine has: the versions' own directories, identified once a run, only when needed."""
+"""The pieces of bundles as computed before, so that a proposal nobody merged yet costs no second reading.
+
+They follow from the root and the way of cutting, so an entry can never be out of date, only damaged: it
+carries its own checksum, and one that does not hold counts as not there.
+
+Which bytes this machine has: the versions' own directories, identified once a run, only when needed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.content.bundle import make_bundle
-from reconciler.content.car import Cut
+from reconciler.content.car import Cut, CutShards
 from reconciler.content.car_bundle import CarBundle, identify_car
-from reconciler.content.car_shard import CutShards
 from reconciler.content.cid import Cid
-from reconciler.content.directory_dag import DirectoryDag, Identity
+from reconciler.content.dag import DagLayout
+from reconciler.content.directory_dag import BundleIdentity, DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.content.manifest import Release
+from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.scan import scan
-from reconciler.errors import BundleError, DataError, ReconcilerError
+from reconciler.errors import BundleError, DataError, InvalidIndexError, LockedError, ReconcilerError, Where
 from reconciler.index.model import Version
-from reconciler.index.record_pieces import piece_difference
-from reconciler.loop.piece_cache import PieceCache
-from reconciler.loop.world import Facts, Problem
+from reconciler.index.records import parse_pieces, piece_difference, render_pieces
+from reconciler.index.replace_file import replace_file
+from reconciler.loop.world import Facts, SourceProblem
 from reconciler.progress import Progress
 
 
-class Sources:
+class PieceCache:
+    """Entries under `directory`, which is made when the first one is stored, and may be deleted any time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, layout: DagLayout, cut: Cut) -> CutShards | None:
+        """The pieces of the bundle with `layout`, or None."""
+        path = self._entry(layout, cut)
+        try:
+            checksum, _, body = path.read_bytes().partition(b"\n")
+            if hashlib.sha256(body).hexdigest().encode() != checksum:
+                return None
+            (pieces,) = parse_pieces(json.loads(body), layout.car_size, Where(str(path)))
+        except (OSError, ValueError, InvalidIndexError):
+            return None
+        return pieces if pieces.cut == cut else None
+
+    def put(self, layout: DagLayout, pieces: CutShards) -> None:
+        """Remember the pieces of the bundle with `layout`. A cache that cannot be written is no error."""
+        body = json.dumps(render_pieces((pieces,))).encode()
+        with contextlib.suppress(OSError, LockedError):
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            entry = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+            replace_file(self._entry(layout, pieces.cut), entry, 0o600)
+
+    def _entry(self, layout: DagLayout, cut: Cut) -> Path:
+        return self._directory / f"{layout.root}-{cut.max_bytes}-{cut.naming.value}"
+
+
+class SourceDirectories:
     """The version directories below `root`. Keeps what it identified, and why something could not be."""
 
     def __init__(
@@ -38,7 +77,7 @@ class Sources:
         self._piece_cache = piece_cache
         self._progress = progress
         self._dags: dict[str, DirectoryDag | CarBundle] = {}
-        self._problems: dict[str, Problem] = {}
+        self._problems: dict[str, SourceProblem] = {}
         self._pieces: dict[tuple[Cid, Cut], CutShards] = {}
 
     def place(self, version: Version) -> Path:
@@ -81,7 +120,7 @@ class Sources:
 
     def _identify(self, version: Version, path: Path) -> DirectoryDag | CarBundle:
         if path.suffix == ".car" and path.is_file():
-            release = Release(version.model, version.version, version.format, version.created_at)
+            release = ReleaseInfo(version.model, version.version, version.format, version.created_at)
             return identify_car(path, release, self._progress)
         bundle = make_bundle(
             scan(path, include_hidden=version.include_hidden),
@@ -97,9 +136,9 @@ class Sources:
         try:
             self.identify(version)
         except ReconcilerError as error:
-            self._problems[version.ref] = Problem(str(error), error.hint or "")
+            self._problems[version.ref] = SourceProblem(str(error), error.hint or "")
         except OSError as error:
-            self._problems[version.ref] = Problem(f"{version.path}: {error.strerror or error}")
+            self._problems[version.ref] = SourceProblem(f"{version.path}: {error.strerror or error}")
 
     def dag(self, version: Version) -> DirectoryDag | CarBundle | None:
         """What was identified in this run, or None."""
@@ -151,7 +190,7 @@ class Sources:
             self._piece_cache.put(dag.layout, found)
         return found
 
-    def identities(self) -> dict[str, Identity]:
+    def identities(self) -> dict[str, BundleIdentity]:
         """What identifying found, whole, by `model@version`."""
         return {ref: dag.identity for ref, dag in self._dags.items()}
 
@@ -163,11 +202,11 @@ class Sources:
             if ref not in self._problems
         }
 
-    def problems(self) -> dict[str, Problem]:
+    def problems(self) -> dict[str, SourceProblem]:
         """Why directories cannot be used, by `model@version`."""
         return dict(self._problems)
 
     def close(self) -> None:
-        """Release open files."""
+        """ReleaseInfo open files."""
         for dag in self._dags.values():
             dag.close()

@@ -9,9 +9,9 @@ from functools import partial
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
-from reconciler.deals.policy import Decision, Verdict
+from reconciler.deals.policy import DealVerdict, Decision
 from reconciler.index.model import Version
-from reconciler.loop.deals import decision_of, nowhere, unconfirmed
+from reconciler.loop.plan import decision_of, nowhere, unconfirmed
 from reconciler.loop.run import Run
 from reconciler.loop.select import Selection
 from reconciler.loop.world import Unreachable, World
@@ -40,12 +40,12 @@ class Holding:
     @property
     def in_sync(self) -> bool:
         """Whether it is whole there and has the deals it should have."""
-        satisfied = self.decision is None or self.decision.verdict is Verdict.SATISFIED
+        satisfied = self.decision is None or self.decision.verdict is DealVerdict.SATISFIED
         return self.state is State.HELD and self.root is not None and satisfied
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ReleaseStatus:
     """All holdings, as the index lists the versions.
 
     `unmet` are policies that no target of a version can meet, `notes` what else a user should know, both in
@@ -69,11 +69,11 @@ class Status:
         return any(holding.state is State.UNKNOWN for holding in self.holdings)
 
 
-def look(run: Run) -> Status:
+def look(run: Run) -> ReleaseStatus:
     """Observe everything `run` selects."""
     world = run.observe(all_deals=True)
     missing = {version.ref: nowhere(version, run.selection, world) for version in run.selection.kept}
-    return Status(
+    return ReleaseStatus(
         run.index.id,
         run.settings.check.value,
         tuple(_holdings(run.selection, world)),

@@ -10,14 +10,14 @@ from reconciler.errors import ExitCode, ReconcilerError
 from reconciler.progress import Progress, Task
 
 
-class Interrupted(ReconcilerError):
+class RunInterruptedError(ReconcilerError):
     """The run was told to stop; what was under way is left for the next run."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 class Stoppable:
-    """A Progress over another one. After `stop()`, every task raises Interrupted at its next step."""
+    """A Progress over another one. After `stop()`, every task raises RunInterruptedError at its next step."""
 
     def __init__(self, inner: Progress) -> None:
         self._inner = inner
@@ -33,9 +33,9 @@ class Stoppable:
         self._stopped.set()
 
     def check(self) -> None:
-        """Raise Interrupted when stopped."""
+        """Raise RunInterruptedError when stopped."""
         if self._stopped.is_set():
-            raise Interrupted("interrupted")
+            raise RunInterruptedError("interrupted")
 
     def task(self, label: str, total: int | None) -> Task:
         """Begin a stretch of work that ends early once stopped."""

@@ -29,7 +29,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SourceProblem:
     """Why a version's own bytes cannot be used."""
 
     reason: str
@@ -50,7 +50,7 @@ class World:
     capabilities: Mapping[str, Capabilities]
     present: frozenset[str] = frozenset()
     facts: Mapping[str, Facts] = field(default_factory=dict)
-    problems: Mapping[str, Problem] = field(default_factory=dict)
+    problems: Mapping[str, SourceProblem] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
     uncut: Mapping[str, tuple[Cut, ...]] = field(default_factory=dict)
     donors: Mapping[str, frozenset[Cid]] = field(default_factory=dict)

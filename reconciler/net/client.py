@@ -11,16 +11,19 @@ from typing import TypeVar
 import httpcore
 import httpx
 
-import reconciler
 from reconciler.net.address import parse_address
-from reconciler.net.auth import Auth
-from reconciler.net.deadline import DeadlinePassed, Timeouts, body_of, deadline, hold, remaining
-from reconciler.net.judge import outcome
-from reconciler.net.outcomes import Outcome, Stalled, Transient, Waiting, clean
-from reconciler.net.response import Response, Stream
+from reconciler.net.auth import Auth, Secret
+from reconciler.net.deadline import DeadlineExceededError, Timeouts, body_of, deadline, hold, remaining
+from reconciler.net.outcomes import (
+    RequestError,
+    RetryLaterError,
+    TransientError,
+    UnexpectedResponseError,
+    clean,
+)
+from reconciler.net.response import Counted, Response, Stream, UploadBody, outcome
 from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
-from reconciler.net.secret import Secret
-from reconciler.net.upload import Counted, Upload
+from reconciler.version import __version__
 
 __all__ = ["BODY_LIMIT", "HttpClient", "Params", "Stream", "Timeouts"]
 
@@ -44,7 +47,7 @@ class _Call:
     expect: Collection[int]
     silence: float | None
     json: object = None
-    content: bytes | Upload | None = None
+    content: bytes | UploadBody | None = None
 
 
 class HttpClient:
@@ -82,7 +85,7 @@ class HttpClient:
         self._sleep = sleep
         self.on_retry = on_retry
         self._rejects = rejects
-        headers = {"User-Agent": f"reconciler/{reconciler.__version__}", "Accept-Encoding": "identity"}
+        headers = {"User-Agent": f"reconciler/{__version__}", "Accept-Encoding": "identity"}
         if auth is not None:
             headers["Authorization"] = auth.header()
         self._http = httpx.Client(
@@ -107,7 +110,7 @@ class HttpClient:
         repeatable: bool,
         params: Params = (),
         json: object = None,
-        content: bytes | Upload | None = None,
+        content: bytes | UploadBody | None = None,
         headers: Mapping[str, str] | None = None,
         expect: Collection[int] = (200,),
         limit: int = BODY_LIMIT,
@@ -118,11 +121,11 @@ class HttpClient:
 
         `expect` are the statuses that are answers; others raise. `limit` is bytes of the answer; `silence`
         and `total` replace the client's time limits, in seconds; an upload gets time for its size on top.
-        Raises Outcome, and whatever an Upload raises while its pieces are made.
+        Raises RequestError, and whatever an UploadBody raises while its pieces are made.
         """
         call = _Call(method, path, params, headers or {}, expect, silence, json, content)
         seconds = self.timeouts.total if total is None else total
-        if isinstance(content, Upload):
+        if isinstance(content, UploadBody):
             seconds += content.size / _SLOWEST
 
         def once() -> Response:
@@ -152,7 +155,7 @@ class HttpClient:
         """Send a request and hand out its answer while it comes; `total` seconds are for all of it.
 
         Only the opening is tried again; when it breaks off later, the caller has to begin anew. Raises
-        Outcome.
+        RequestError.
         """
         call = _Call(method, path, params, headers or {}, expect, silence)
         seconds = self.timeouts.total if total is None else total
@@ -175,14 +178,14 @@ class HttpClient:
 
     def _send(self, call: _Call) -> httpx.Response:
         """The answer to `call`, still to be read and closed; raises the outcome of an unexpected status."""
-        upload = Counted(call.content) if isinstance(call.content, Upload) else None
+        upload = Counted(call.content) if isinstance(call.content, UploadBody) else None
         response = self._http.send(self._build(call, upload), stream=True)
         try:
             if response.status_code not in call.expect:
                 answer = self._error(response)
                 raise outcome(answer, rejected=self._rejects is not None and self._rejects(answer))
             if upload is not None and response.is_success and not upload.complete:
-                raise Transient(
+                raise TransientError(
                     self.name, "answered before it had read everything", status=response.status_code
                 )
         except BaseException:
@@ -193,7 +196,7 @@ class HttpClient:
     def _build(self, call: _Call, upload: Counted | None) -> httpx.Request:
         headers = dict(call.headers)
         content: bytes | Counted | None = call.content if isinstance(call.content, bytes) else upload
-        if isinstance(call.content, Upload):
+        if isinstance(call.content, UploadBody):
             headers |= {"Content-Length": str(call.content.size), "Content-Type": call.content.content_type}
         return self._http.build_request(
             call.method,
@@ -209,13 +212,15 @@ class HttpClient:
         """The body as it comes, at most `limit` bytes and never decoded."""
         if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             hint = "something in between, such as a proxy, compresses its answers"
-            raise Stalled(self.name, "answered in an encoding that was not asked for", hint=hint)
+            raise UnexpectedResponseError(
+                self.name, "answered in an encoding that was not asked for", hint=hint
+            )
         length = 0
         for piece in body_of(response):
             remaining()
             length += len(piece)
             if length > limit:
-                raise Stalled(self.name, f"answered with more than {limit} bytes")
+                raise UnexpectedResponseError(self.name, f"answered with more than {limit} bytes")
             yield piece
 
     def _error(self, response: httpx.Response) -> Response:
@@ -242,24 +247,24 @@ class HttpClient:
         """Turn what goes wrong on the way into outcomes."""
         try:
             yield
-        except DeadlinePassed:
-            raise Transient(self.name, "took too long altogether", timed_out=True) from None
+        except DeadlineExceededError:
+            raise TransientError(self.name, "took too long altogether", timed_out=True) from None
         except httpx.ConnectTimeout:
             raise self._unreachable("no answer in time", timed_out=True) from None
         except httpx.ConnectError as error:
             raise self._unreachable(self._cause(error)) from None
         except httpx.WriteTimeout:
             hint = "something in the peer is stuck; restart it and run again"
-            raise Stalled(self.name, "takes no more bytes", hint=hint) from None
+            raise UnexpectedResponseError(self.name, "takes no more bytes", hint=hint) from None
         except (httpx.TimeoutException, httpcore.TimeoutException):
-            raise Transient(self.name, "was silent for too long", timed_out=True) from None
+            raise TransientError(self.name, "was silent for too long", timed_out=True) from None
         except (httpx.TransportError, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise Transient(self.name, f"the connection broke ({self._cause(error)})") from None
+            raise TransientError(self.name, f"the connection broke ({self._cause(error)})") from None
 
-    def _unreachable(self, why: str, *, timed_out: bool = False) -> Transient:
+    def _unreachable(self, why: str, *, timed_out: bool = False) -> TransientError:
         hint = f"is it running, and is {self.address.text} its address?"
         message = f"cannot be reached at {self.address.text} ({why})"
-        return Transient(self.name, message, hint=hint, reached=False, timed_out=timed_out)
+        return TransientError(self.name, message, hint=hint, reached=False, timed_out=timed_out)
 
     def _cause(self, error: BaseException) -> str:
         """The innermost wording, which says what the system said."""
@@ -274,7 +279,7 @@ class HttpClient:
         while True:
             try:
                 return once()
-            except Outcome as error:
+            except RequestError as error:
                 pause = self._pause(error, attempt, repeatable=repeatable)
                 if pause is None:
                     raise
@@ -283,15 +288,17 @@ class HttpClient:
             self._sleep(pause)
             attempt += 1
 
-    def _pause(self, error: Outcome, attempt: int, *, repeatable: bool) -> float | None:
+    def _pause(self, error: RequestError, attempt: int, *, repeatable: bool) -> float | None:
         """Seconds until the call that ended with `error` is sent again, or None when it is not."""
         if error.peer != self.name or not error.may_retry or attempt >= self._retry.attempts:
             return None  # another peer's outcome: the one our upload reads from, which has tried again itself
-        untouched = isinstance(error, Waiting) or (isinstance(error, Transient) and not error.reached)
+        untouched = isinstance(error, RetryLaterError) or (
+            isinstance(error, TransientError) and not error.reached
+        )
         if not (repeatable or untouched):
             return None
         pause = self._retry.pause(attempt)
-        if isinstance(error, Waiting) and error.retry_after is not None:
+        if isinstance(error, RetryLaterError) and error.retry_after is not None:
             pause = max(pause, error.retry_after)
         return pause if pause <= LONGEST_PAUSE and self._budget.take(pause) else None
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from reconciler.net.reach import public_address
+from reconciler.net.address import public_address
 
 _PIECE = 1 << 19  # bytes of a long body read at once; more of them leave the caches of the processor
 _LONG = 4 << 20  # bytes of a body that are worth a connection
@@ -35,13 +35,13 @@ class Timeouts:
     total: float = 300.0
 
 
-class DeadlinePassed(Exception):
+class DeadlineExceededError(Exception):
     """The request as a whole took too long."""
 
 
 @contextmanager
 def deadline(seconds: float | None) -> Iterator[None]:
-    """What this thread sends or reads inside ends within `seconds` (None: any time), or DeadlinePassed."""
+    """Limit this thread's requests to `seconds` in total (None: no limit). Raises DeadlineExceededError."""
     outer = getattr(_current, "at", None)
     _current.at = None if seconds is None else time.monotonic() + seconds
     try:
@@ -51,13 +51,13 @@ def deadline(seconds: float | None) -> Iterator[None]:
 
 
 def remaining(timeout: float | None = None) -> float | None:
-    """Seconds left, at most `timeout`; None: no limit. Raises DeadlinePassed when there are none."""
+    """Seconds left, at most `timeout`; None: no limit. Raises DeadlineExceededError when there are none."""
     at = getattr(_current, "at", None)
     if at is None:
         return timeout
     left = float(at) - time.monotonic()
     if left <= 0:
-        raise DeadlinePassed
+        raise DeadlineExceededError
     return left if timeout is None else min(left, timeout)
 
 

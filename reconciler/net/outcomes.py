@@ -1,14 +1,14 @@
 """How a call to a peer can end badly, typed by what the caller may do next.
 
     PeerError
-    └── Outcome
-        ├── Transient   may work when asked again: refused, reset, timed out, 5xx
-        ├── Waiting     the peer asks to be left alone for `retry_after` seconds
-        ├── Stalled     it will not get better by itself: a person has to look at the peer
-        ├── Denied      the peer knows us not, or not for this
-        ├── NotFound    it has no such thing
-        ├── Conflict    it has something else in this place
-        └── Rejected    it read the request and said no
+    └── RequestError
+        ├── TransientError   may work when asked again: refused, reset, timed out, 5xx
+        ├── RetryLaterError     the peer asks to be left alone for `retry_after` seconds
+        ├── UnexpectedResponseError     it will not get better by itself: a person has to look at the peer
+        ├── AccessDeniedError      the peer knows us not, or not for this
+        ├── NotFoundError    it has no such thing
+        ├── ConflictError    it has something else in this place
+        └── RejectedError    it read the request and said no
 
 What peers say is shown shortened, without control characters and without our secrets.
 """
@@ -19,12 +19,12 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from reconciler.errors import PeerError
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
 
 _SHOWN = 300  # characters of a peer's own words that a person gets to read
 
 
-class Outcome(PeerError):
+class RequestError(PeerError):
     """Base of all.
 
     `peer` is its name for the user; `status` the HTTP status, None when there was no answer.
@@ -41,7 +41,7 @@ class Outcome(PeerError):
         self.status = status
 
 
-class Transient(Outcome):
+class TransientError(RequestError):
     """It may work when asked again.
 
     `reached` is False when certainly nothing of the request got there, `timed_out` is True when a time limit
@@ -65,7 +65,7 @@ class Transient(Outcome):
         self.timed_out = timed_out
 
 
-class Waiting(Outcome):
+class RetryLaterError(RequestError):
     """The peer asks for a pause: `retry_after` seconds, None when it does not say how long."""
 
     may_retry = True
@@ -83,23 +83,23 @@ class Waiting(Outcome):
         self.retry_after = retry_after
 
 
-class Stalled(Outcome):
+class UnexpectedResponseError(RequestError):
     """It will not get better by itself; the hint says what to look at."""
 
 
-class Denied(Outcome):
+class AccessDeniedError(RequestError):
     """The peer knows us not, or not for this."""
 
 
-class NotFound(Outcome):
+class NotFoundError(RequestError):
     """The peer has no such thing."""
 
 
-class Conflict(Outcome):
+class ConflictError(RequestError):
     """The peer has something else in this place."""
 
 
-class Rejected(Outcome):
+class RejectedError(RequestError):
     """The peer read the request and said no. `reason` is its own wording, cleaned."""
 
     def __init__(

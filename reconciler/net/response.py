@@ -1,13 +1,31 @@
-"""A peer's whole answer, and how it is read as JSON without believing that it is."""
+"""A peer's whole answer, and how it is read as JSON without believing that it is.
+
+What an unexpected HTTP status means, as an outcome.
+
+Streamed request bodies: a known length, pieces on demand, and a multipart file part around them.
+"""
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.net.outcomes import Stalled, Transient, clean
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
+from reconciler.net.deadline import remaining
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    RequestError,
+    RetryLaterError,
+    TransientError,
+    UnexpectedResponseError,
+    clean,
+)
+from reconciler.net.retry import retry_after
 
 _PROXY_HINT = "is this the address of the API, and not of a proxy or a login page?"
 
@@ -37,7 +55,7 @@ class Response:
     def json(self, hook: Callable[[dict[str, object]], object] | None = None) -> object:
         """The body as one JSON value; `hook` replaces each object as it is read, as in `json.loads`.
 
-        Raises Stalled for a web page, Transient when it is cut off or no JSON.
+        Raises UnexpectedResponseError for a web page, TransientError when it is cut off or no JSON.
         """
         return parse_json(self.peer, self.headers, self.body, hook)
 
@@ -52,8 +70,8 @@ class Response:
 class Stream:
     """An answer that is being read; its connection ends with the context manager that gave it.
 
-    `pieces` gives the body as it comes, once, up to the bytes it is called with. It raises Transient when the
-    body breaks off, Stalled when it is longer.
+    `pieces` gives the body as it comes, once, up to the bytes it is called with. It raises TransientError
+    when the body breaks off, UnexpectedResponseError when it is longer.
     """
 
     status: int
@@ -67,13 +85,18 @@ def parse_json(
     body: bytes,
     hook: Callable[[dict[str, object]], object] | None = None,
 ) -> object:
-    """`body` as JSON. Raises Stalled for a web page, Transient when it is cut off or no JSON at all."""
+    """`body` as JSON.
+
+    Raises UnexpectedResponseError for a web page, TransientError when it is cut off or no JSON at all.
+    """
     if is_html(headers, body):
-        raise Stalled(peer, "answered with a web page where JSON was expected", hint=_PROXY_HINT)
+        raise UnexpectedResponseError(
+            peer, "answered with a web page where JSON was expected", hint=_PROXY_HINT
+        )
     try:
         value: object = json.loads(body, object_hook=hook)
     except (ValueError, RecursionError):
-        raise Transient(
+        raise TransientError(
             peer, "answered with something that is not JSON, or was cut off", hint=_PROXY_HINT
         ) from None
     return value
@@ -101,3 +124,94 @@ def _dig(value: object, keys: Iterable[str]) -> object:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def outcome(answer: Response, *, rejected: bool = False) -> RequestError:
+    """The error for an answer whose status its caller has no use for.
+
+    `rejected` when it is a considered no.
+    """
+    peer, status, words = answer.peer, answer.status, answer.words
+    said = f": {words}" if words else ""
+    pause = retry_after(answer.headers.get("retry-after"))
+    if rejected:
+        return RejectedError(peer, words or f"said no (HTTP {status})", reason=words, status=status)
+    if 300 <= status < 400:
+        target = clean(answer.headers.get("location", "nowhere"), answer.secrets)
+        hint = "set the address at which it wants to be asked"
+        return UnexpectedResponseError(
+            peer, f"redirects to {target!r}, which is not followed", status=status, hint=hint
+        )
+    if status == 429 or (status == 503 and pause is not None):
+        return RetryLaterError(
+            peer, f"asks for a pause (HTTP {status}){said}", retry_after=pause, status=status
+        )
+    if status in (401, 403, 407):
+        hint = (
+            "check the secret and what it permits" if answer.secrets else "it wants a secret: set token_env"
+        )
+        return AccessDeniedError(peer, f"denies access (HTTP {status}){said}", status=status, hint=hint)
+    if status == 404:
+        return NotFoundError(peer, f"has no such thing (HTTP 404){said}", status=status)
+    if status == 409:
+        return ConflictError(peer, f"is in conflict with this (HTTP 409){said}", status=status)
+    if status >= 500 or status in (408, 425):
+        return TransientError(peer, f"failed (HTTP {status}){said}", status=status)
+    too_large = "a proxy in front of it limits request bodies; in nginx, set client_max_body_size 0"
+    return RejectedError(
+        peer,
+        f"did not accept the request (HTTP {status}){said}",
+        status=status,
+        reason=words,
+        hint=too_large if status == 413 else None,
+    )
+
+
+PIECE = 1 << 20  #: bytes; larger pieces make httpx slow, because it slices each one again and again
+
+
+@dataclass(frozen=True, slots=True)
+class UploadBody:
+    """A body of exactly `size` bytes; `pieces` makes it anew each time, so that it can be sent again."""
+
+    size: int
+    pieces: Callable[[], Iterator[bytes]]
+    content_type: str = "application/octet-stream"
+
+
+class Counted:
+    """An upload on its way, which knows whether all of it went out."""
+
+    def __init__(self, upload: UploadBody) -> None:
+        self._upload = upload
+        self._sent = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte was handed to the connection."""
+        return self._sent == self._upload.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._upload.pieces():
+            remaining()
+            yield piece
+            self._sent += len(piece)
+
+
+def multipart_file(filename: str, upload: UploadBody, *, field: str = "file") -> UploadBody:
+    """`upload` as the only part of a multipart/form-data body (RFC 7578), still of known length."""
+    boundary = secrets.token_hex(16)
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="{field}"; filename="{filename}"\r\n'
+        f"Content-Type: {upload.content_type}\r\n\r\n"
+    ).encode("ascii")
+    tail = f"\r\n--{boundary}--\r\n".encode("ascii")
+
+    def pieces() -> Iterator[bytes]:
+        yield head
+        yield from upload.pieces()
+        yield tail
+
+    size = len(head) + upload.size + len(tail)
+    return UploadBody(size, pieces, f"multipart/form-data; boundary={boundary}")

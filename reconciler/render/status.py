@@ -1,22 +1,162 @@
-"""Status as a table and as JSON (schemas/status.schema.json)."""
+"""What probes found, as text and as a part of the status document.
+
+Deals in words and as JSON: what state, until when, with whom, and what that rests on.
+
+ReleaseStatus as a table and as JSON (schemas/status.schema.json).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from reconciler.loop.status import Holding, Status
-from reconciler.render.deals import deals_document, deals_line, piece_lines
+from reconciler.deals.interface import CheckedDeal, DealState
+from reconciler.deals.policy import by_piece
+from reconciler.loop.probing import Probed
+from reconciler.loop.status import Holding, ReleaseStatus
+from reconciler.probes import ProbeResult, ProbeVerdict
 from reconciler.render.text import Paint, no_colour
-from reconciler.render.words import plain
+from reconciler.render.words import count, plain
 from reconciler.targets.interface import State
+
+_PROBE_MARKS = {ProbeVerdict.SERVED: "ok", ProbeVerdict.NOT_PROBED: "-"}
+
+
+def probes_document(probed: Sequence[Probed]) -> list[dict[str, Any]]:
+    """One object a version, with its providers."""
+    return [
+        {
+            "model": one.model,
+            "version": one.version,
+            "cid": str(one.root),
+            "problem": one.problem or None,
+            "providers": [
+                {
+                    "peer": finding.provider.peer,
+                    "address": finding.url or None,
+                    "verdict": finding.verdict.value,
+                    "leaves": finding.leaves,
+                    "latency_seconds": None if finding.latency is None else round(finding.latency, 3),
+                    "detail": finding.detail,
+                }
+                for finding in one.findings
+            ],
+        }
+        for one in probed
+    ]
+
+
+def probes_text(probed: Sequence[Probed], paint: Paint) -> str:
+    """One line a provider, grouped by version."""
+    lines = [paint("Providers, as delegated routing names them", "bold")]
+    for one in probed:
+        lines.append(f"  {plain(one.model)}@{plain(one.version)}  {one.root}")
+        if one.problem:
+            lines.append(f"    ! {plain(one.problem)}")
+        elif not one.findings:
+            lines.append("    - nobody is said to provide it")
+        lines += [_probe_line(finding, paint) for finding in one.findings]
+    served = sum(finding.verdict is ProbeVerdict.SERVED for one in probed for finding in one.findings)
+    asked = sum(finding.verdict is not ProbeVerdict.NOT_PROBED for one in probed for finding in one.findings)
+    lines += [
+        "",
+        paint(f"Probes: {served} of {count(asked, 'provider')} served what they were asked for.", "bold"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _probe_line(finding: ProbeResult, paint: Paint) -> str:
+    who = finding.url or finding.provider.peer or "a provider without a name"
+    verdict = paint(f"{finding.verdict.value:<11}", _PROBE_MARKS.get(finding.verdict, "!"))
+    what = (
+        count(finding.leaves, "leaf", "leaves") if finding.verdict is ProbeVerdict.SERVED else finding.detail
+    )
+    if finding.latency is not None:
+        what += (
+            f", {finding.latency:.2f} s"
+            if finding.verdict is ProbeVerdict.SERVED
+            else f"; {finding.latency:.2f} s"
+        )
+    return f"    {verdict} {plain(who)}" + (paint(f"  ({plain(what)})", "dim") if what else "")
+
+
+def deals_document(holding: Holding) -> list[dict[str, Any]]:
+    """Every piece of a version with its deals; dates as RFC 3339, epochs as numbers."""
+    return [
+        {
+            "piece": str(piece),
+            "deals": [_deal_document(deal) for deal in holding.deals if deal.piece == piece],
+        }
+        for piece in holding.pieces
+    ]
+
+
+def _deal_document(deal: CheckedDeal) -> dict[str, Any]:
+    return {
+        "state": deal.state.value,
+        "aggregate": None if deal.aggregate is None else str(deal.aggregate),
+        "provider": deal.provider,
+        "deal_id": deal.deal_id,
+        "until_epoch": deal.until,
+        "until": None if deal.ends is None else f"{deal.ends:%Y-%m-%dT%H:%M:%SZ}",
+        "checked_by": deal.checked_by.value,
+        "checked_at": f"{deal.at:%Y-%m-%dT%H:%M:%SZ}",
+        "detail": deal.detail,
+    }
+
+
+def deals_line(holding: Holding) -> str:
+    """All deals of a version in one line: `4 deals active until 2027-05-01, 1 lost; 2 pieces`."""
+    if not holding.pieces:
+        return ""
+    parts = [_of_state(state, [deal for deal in holding.deals if deal.state is state]) for state in DealState]
+    told = ", ".join(part for part in parts if part) or "no deals"
+    short = holding.decision.reason if holding.decision is not None else ""
+    wanted = f"policy: {short}" if short else ""
+    return "; ".join(part for part in (told, count(len(holding.pieces), "piece"), wanted) if part)
+
+
+def _of_state(state: DealState, deals: Sequence[CheckedDeal]) -> str:
+    """`4 deals active until 2027-05-01`: the date is that of the first to end."""
+    if not deals:
+        return ""
+    ends = [deal.ends for deal in deals if deal.ends is not None]
+    until = f" until {min(ends):%Y-%m-%d}" if ends and state in _RUNNING else ""
+    return f"{count(len(deals), 'deal')} {state.value}{until}"
+
+
+_RUNNING = (DealState.ACTIVE, DealState.EXPIRING, DealState.OFFERED)
+
+
+def piece_lines(holding: Holding) -> Iterator[str]:
+    """Every piece, and under it every deal with what it rests on."""
+    for piece, deals in by_piece(holding.pieces, holding.deals).items():
+        yield f"piece {piece}"
+        yield from (f"  {_deal_line(deal)}" for deal in deals)
+        if not deals:
+            yield "  no deals"
+
+
+def _deal_line(deal: CheckedDeal) -> str:
+    until = f" until {deal.ends:%Y-%m-%d}" if deal.ends is not None and deal.state in _RUNNING else ""
+    number = f" deal {deal.deal_id}" if deal.deal_id is not None else ""
+    provider = f"  {deal.provider}{number}" if deal.provider is not None else ""
+    within = f"  in {deal.aggregate}" if deal.aggregate not in (None, deal.piece) else ""
+    checked = f"  ({deal.checked_by.value}, {deal.at:%Y-%m-%d %H:%M} UTC)"
+    return plain(f"{deal.state.value}{until}{provider}{within}{checked}" + _behind(deal.detail))
+
+
+def _behind(detail: str) -> str:
+    return f": {detail}" if detail else ""
+
 
 SCHEMA = 1
 _MARKS = {State.HELD: "ok", State.PENDING: "…", State.PARTIAL: "~", State.ABSENT: "-"}
 
 
-def status_document(status: Status) -> dict[str, Any]:
+def status_document(status: ReleaseStatus) -> dict[str, Any]:
     """The JSON object of a status."""
     states = Counter(holding.state for holding in status.holdings)
     return {
@@ -48,7 +188,7 @@ def status_document(status: Status) -> dict[str, Any]:
     }
 
 
-def status_text(status: Status, *, deals: bool = False, paint: Paint = no_colour) -> str:
+def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no_colour) -> str:
     """One line a version and target, grouped by model; with `deals` every piece and deal below."""
     lines = []
     for model, group in groupby(status.holdings, key=lambda holding: holding.model):

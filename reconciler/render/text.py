@@ -14,7 +14,7 @@ from reconciler.loop.changes import (
     Blocked,
     Change,
     Outcome,
-    Pin,
+    PinRoot,
     Plan,
     Publish,
     Relabel,
@@ -85,7 +85,7 @@ def plan_summary(plan: Plan) -> str:
     amount = f" ({size(total)})" if total else ""
     parts = [
         count(len(published), "bundle") + f" to publish{amount}" if published else "",
-        _part(changes, Pin, "to pin"),
+        _part(changes, PinRoot, "to pin"),
         _part(changes, Repair, "to repair"),
         _part(changes, Relabel, "to relabel"),
         _part(changes, ResolveCid, "CID to write", "CIDs to write"),
@@ -144,7 +144,7 @@ def action(change: Change) -> str:
         case Repair():
             blocks = f" {count(len(change.damaged), 'block')}" if change.damaged else ""
             return f"repair{blocks} from {_from(change.sources)}"
-        case Pin():
+        case PinRoot():
             return "pin by CID" + (f", fetched from {', '.join(change.sources)}" if change.sources else "")
         case Relabel():
             return f"relabel {change.old} as {change.label}"
@@ -163,7 +163,7 @@ def action(change: Change) -> str:
 def mark(change: Change) -> str:
     """The sign in front of the line."""
     match change:
-        case Publish() | Pin():
+        case Publish() | PinRoot():
             return "+"
         case Unpin():
             return "-"

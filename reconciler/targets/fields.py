@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from reconciler.net.outcomes import Stalled
+from reconciler.net.outcomes import UnexpectedResponseError
 
 _HINT = (
     "is this the address of the right API, and a version of it that the documentation of this target names?"
@@ -18,7 +18,7 @@ _HINT = (
 def record(peer: str, value: object, what: str) -> Mapping[str, object]:
     """`value` as a JSON object."""
     if not isinstance(value, dict):
-        raise Stalled(peer, f"answered with something that is not {what}", hint=_HINT)
+        raise UnexpectedResponseError(peer, f"answered with something that is not {what}", hint=_HINT)
     return value
 
 
@@ -28,7 +28,7 @@ def items(peer: str, parent: Mapping[str, object], key: str) -> list[object]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Stalled(peer, f"answered with {key!r} that is not a list", hint=_HINT)
+        raise UnexpectedResponseError(peer, f"answered with {key!r} that is not a list", hint=_HINT)
     return value
 
 
@@ -43,7 +43,7 @@ def text(peer: str, parent: Mapping[str, object], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise Stalled(peer, f"answered with {key!r} that is not a string", hint=_HINT)
+        raise UnexpectedResponseError(peer, f"answered with {key!r} that is not a string", hint=_HINT)
     return value
 
 
@@ -53,7 +53,7 @@ def number(peer: str, parent: Mapping[str, object], key: str) -> int:
     if value is None:
         return 0
     if not isinstance(value, int) or isinstance(value, bool):
-        raise Stalled(peer, f"answered with {key!r} that is not a whole number", hint=_HINT)
+        raise UnexpectedResponseError(peer, f"answered with {key!r} that is not a whole number", hint=_HINT)
     return value
 
 

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from reconciler.content import walk
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.errors import BlockUnavailable, PeerError, ReconcilerError, SourceChanged
+from reconciler.errors import BlockUnavailableError, PeerError, ReconcilerError, SourceChangedError
 from reconciler.targets.interface import Target
 
 _STRIKES = 2  #: peer faults after which a source is not asked again
@@ -23,7 +23,7 @@ class BlockSource(Protocol):
     """Blocks by CID, as many as there are. Calls may come from several threads."""
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block. Raises BlockUnavailable, PeerError or SourceChanged."""
+        """The verified block. Raises BlockUnavailableError, PeerError or SourceChangedError."""
 
     def close(self) -> None:
         """Release what is open. May be called twice."""
@@ -34,7 +34,10 @@ class ServesBlocks(Protocol):
     """A target that can serve what is left of a root whose inner nodes are not all there."""
 
     def blocks(self, root: Cid) -> BlockSource:
-        """What is left of `root`. Raises BlockUnavailable when that is nothing, PeerError as `dag` does."""
+        """What is left of `root`.
+
+        Raises BlockUnavailableError when that is nothing, PeerError as `dag` does.
+        """
 
 
 class DagBlocks:
@@ -44,10 +47,13 @@ class DagBlocks:
         self._dag = dag
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block. Raises as Dag.read does; BlockUnavailable for a block the DAG does not have."""
+        """The verified block.
+
+        Raises as Dag.read does; BlockUnavailableError for a block the DAG does not have.
+        """
         position = self._dag.layout.find(cid)
         if position is None:
-            raise BlockUnavailable(f"block {cid} is no part of {self._dag.layout.root}")
+            raise BlockUnavailableError(f"block {cid} is no part of {self._dag.layout.root}")
         return self._dag.read(position)
 
     def close(self) -> None:
@@ -58,8 +64,8 @@ class DagBlocks:
 class MergedDag:
     """The Dag of `root` from several sources, asked in the order given. It owns the sources.
 
-    Making one reads the inner nodes. Raises BlockUnavailable when the sources do not have them all together,
-    DataError when they make no DAG. A source that failed as a peer twice is not asked again.
+    Making one reads the inner nodes. Raises BlockUnavailableError when the sources do not have them all
+    together, DataError when they make no DAG. A source that failed as a peer twice is not asked again.
     """
 
     def __init__(self, root: Cid, sources: Sequence[BlockSource]) -> None:
@@ -77,11 +83,11 @@ class MergedDag:
         return self._layout
 
     def read(self, position: int) -> bytes:
-        """The verified block at `position`. Raises BlockUnavailable when no source has it good."""
+        """The verified block at `position`. Raises BlockUnavailableError when no source has it good."""
         return self.read_block(self._layout.cid(position))
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block from the first source that has it good. Raises BlockUnavailable."""
+        """The verified block from the first source that has it good. Raises BlockUnavailableError."""
         reasons: list[str] = []
         for number, source in enumerate(self._sources):
             if self._strikes[number] >= _STRIKES:
@@ -91,9 +97,9 @@ class MergedDag:
             except PeerError as error:
                 self._strikes[number] += 1
                 reasons.append(error.message)
-            except (BlockUnavailable, SourceChanged) as error:
+            except (BlockUnavailableError, SourceChangedError) as error:
                 reasons.append(error.message)
-        raise BlockUnavailable(
+        raise BlockUnavailableError(
             f"block {cid} is good in none of {len(self._sources)} places",
             hint="; ".join(dict.fromkeys(reasons)) or None,
         )
@@ -108,7 +114,8 @@ def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
     """The DAG of `root` from whatever `targets` hold of it, in their order; targets that cannot help are left
     out.
 
-    Raises BlockUnavailable, with the reasons as its hint, when they do not have its inner nodes all together.
+    Raises BlockUnavailableError, with the reasons as its hint, when they do not have its inner nodes all
+    together.
     """
     sources: list[BlockSource] = []
     reasons: list[str] = []
@@ -123,7 +130,7 @@ def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
         except ReconcilerError as error:
             reasons.append(f"{target.name}: {error.message}")
     if not sources:
-        raise BlockUnavailable(f"no target can give {root}", hint="; ".join(reasons) or None)
+        raise BlockUnavailableError(f"no target can give {root}", hint="; ".join(reasons) or None)
     return MergedDag(root, sources)
 
 

@@ -1,4 +1,9 @@
-"""The one small interface behind which every place that holds bundles stands.
+"""Our mark on pins that carry a name and free metadata: IPFS Cluster and the Pinning Service API.
+
+The label is written twice, as the name and in the metadata, because services exist that drop or cut either
+one.
+
+The one small interface behind which every place that holds bundles stands.
 
 A target is observed in bulk, once a run, and then asked to close single differences. What it cannot do it
 says in its `Capabilities`, and the planner plans around that. All byte-carrying calls take a `Dag`, so a
@@ -23,8 +28,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from reconciler.content.car import Cut
-from reconciler.content.car_shard import CutShards
+from reconciler.content.car import Cut, CutShards
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.piece_cid import PieceCid
@@ -34,6 +38,27 @@ from reconciler.targets.check import Check as Check  # noqa: PLC0414 - a word of
 
 if TYPE_CHECKING:
     from reconciler.net.retry import RetryBudget
+
+_MARK_KEY = "reconciler"
+_MARK_VALUE = "1"
+
+
+def mark_of(label: str) -> str:
+    """The mark `reconciler/<index id>/` of the label `reconciler/<index id>/<model>@<version>`."""
+    return label[: label.rfind("/") + 1]
+
+
+def metadata(label: str) -> dict[str, str]:
+    """The metadata that says a pin is ours, and under which label."""
+    index = mark_of(label).rstrip("/").rpartition("/")[2]
+    return {_MARK_KEY: _MARK_VALUE, "index": index, "label": label}
+
+
+def label_of(name: str, meta: Mapping[str, str]) -> str:
+    """The label of a pin with this name and metadata, ours or foreign; "" when it has none."""
+    if meta.get(_MARK_KEY) == _MARK_VALUE and meta.get("label"):
+        return meta["label"]
+    return name
 
 
 class State(StrEnum):
@@ -211,7 +236,7 @@ class Target(Protocol):
         """Release connections and files. May be called twice."""
 
 
-class Unsupported(NotImplementedError):
+class UnsupportedError(NotImplementedError):
     """A call that the target's capabilities rule out: a bug of the caller."""
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from reconciler.errors import InvalidIndex
+from reconciler.errors import InvalidIndexError
 from reconciler.index.model import TargetSpec
 from reconciler.targets.interface import RunTerms, Target
 
@@ -27,14 +27,14 @@ def open_target(
 ) -> Target:
     """The target that `spec` describes; nothing is contacted or created yet.
 
-    Relative paths are relative to `root`, the repository; secrets come from `environ`. Raises InvalidIndex
-    for an unknown kind, UserError for options that cannot be used.
+    Relative paths are relative to `root`, the repository; secrets come from `environ`. Raises
+    InvalidIndexError for an unknown kind, UserError for options that cannot be used.
     """
     if spec.kind not in KINDS:
         close = difflib.get_close_matches(spec.kind, KINDS, n=1)
         known = ", ".join(KINDS)
         hint = f"did you mean {close[0]!r}?" if close else f"the kinds are {known}"
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"target {spec.name!r} has unknown kind {spec.kind!r}", hint=hint, where=spec.where
         )
     return cast(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.content.car_dag import open_car
-from reconciler.content.unpack import unpack
 from reconciler.progress import QUIET
 from tests.support.command_line import CommandLine
 from tests.support.store_files import harm
+from tests.support.unpack import unpack
 
 CID = r"bafybei[a-z2-7]{52}"
 
@@ -196,7 +196,7 @@ def test_verify_finds_the_version_of_a_directory_that_came_from_elsewhere(
     root = reconcile("resolve", "llm@1.0.0").out.strip()
     (car,) = (car for car in reconcile.cars() if root in car.name)
     with open_car(car, QUIET) as dag:
-        unpack(dag, tmp_path / "fetched", QUIET)
+        unpack(dag, tmp_path / "fetched")
     done = reconcile("verify", tmp_path / "fetched")
     assert (done.code, done.out) == (0, f"ok: llm@1.0.0 {root}\n")
     (tmp_path / "fetched/extra").write_text("")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.forges.clock import Clock
 from reconciler.forges.github import GitHub
+from reconciler.forges.interface import Clock
 from tests.forges.fake_github import FakeGitHub, Refusal
 from tests.support.command_line import CommandLine
 from tests.support.github_server import serving

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.forges.clock import Clock
 from reconciler.forges.github import GitHub
 from reconciler.forges.github.errors import ACTIONS_SETTING
+from reconciler.forges.interface import Clock
 from tests.forges.fake_github import Break, FakeGitHub, Refusal
 from tests.forges.refusals import ROWS
 from tests.support.command_line import CommandLine

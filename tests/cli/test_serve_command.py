@@ -61,7 +61,7 @@ def _climbing() -> tuple[object, list[tuple[object, bytes]]]:
     from reconciler.content.cid import DAG_PB
 
     leaf = of(RAW, b"x")
-    block = dagpb.encode([dagpb.Link(b"../x", leaf, 1)], unixfs.DIRECTORY)
+    block = dagpb.encode([dagpb.PbLink(b"../x", leaf, 1)], unixfs.DIRECTORY)
     return of(DAG_PB, block), [(of(DAG_PB, block), block), (leaf, b"x")]
 
 

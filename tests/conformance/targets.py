@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.errors import BlockUnavailable, PeerError, SourceChanged
+from reconciler.errors import BlockUnavailableError, PeerError, SourceChangedError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import (
     Check,
@@ -27,7 +27,7 @@ from reconciler.targets.interface import (
     Pin,
     State,
     Target,
-    Unsupported,
+    UnsupportedError,
 )
 from tests.support.dags import MemoryDag
 from tests.support.shapes import SHAPES, Failing, Without, bundle, large_file, single_leaf, twins
@@ -176,7 +176,7 @@ class TargetSuite:
     def test_publish_says_what_it_sent(self, subject: Subject, target: Target, salt: str) -> None:
         dag = bundle(salt)
         if not target.capabilities.takes_bytes:
-            with pytest.raises(Unsupported):
+            with pytest.raises(UnsupportedError):
                 target.publish(dag, LABEL, QUIET)
             return
         delivery = target.publish(dag, LABEL, QUIET)
@@ -239,7 +239,7 @@ class TargetSuite:
         dag = bundle(salt)
         if not target.capabilities.takes_bytes:
             return
-        with pytest.raises(SourceChanged):
+        with pytest.raises(SourceChangedError):
             target.publish(Failing(dag, after), LABEL, QUIET)
         assert self.look(target, dag, Check.QUICK).state is not State.HELD
         delivery = target.publish(dag, LABEL, QUIET)
@@ -291,7 +291,7 @@ class TargetSuite:
         donor = Without(dag, [dag.layout.find(cid) or 0 for cid in victims])
         try:
             delivery = subject.target.repair(donor, victims, LABEL, QUIET)
-        except (BlockUnavailable, PeerError):
+        except (BlockUnavailableError, PeerError):
             pass
         else:
             assert delivery.state is not State.HELD
@@ -319,7 +319,7 @@ class TargetSuite:
         dag = bundle(salt)
         self.deliver(subject, dag)
         if not target.capabilities.keeps_labels:
-            with pytest.raises(Unsupported):
+            with pytest.raises(UnsupportedError):
                 target.relabel(dag.layout.root, OTHER_LABEL)
             return
         target.relabel(dag.layout.root, OTHER_LABEL)
@@ -352,7 +352,7 @@ class TargetSuite:
         dag = single_leaf(salt)
         if not subject.target.capabilities.keeps_labels:
             self.deliver(subject, dag)
-            with pytest.raises(Unsupported):
+            with pytest.raises(UnsupportedError):
                 subject.target.unpin(dag.layout.root, LABEL)
             assert self.look(subject.target, dag, Check.QUICK).state is State.HELD
             return
@@ -435,18 +435,18 @@ class TargetSuite:
     def test_what_it_cannot_do_it_refuses(self, target: Target, salt: str) -> None:
         dag = single_leaf(salt)
         if not target.capabilities.takes_bytes:
-            with pytest.raises(Unsupported):
+            with pytest.raises(UnsupportedError):
                 target.repair(dag, (), LABEL, QUIET)
         if not target.capabilities.pins_by_cid:
-            with pytest.raises(Unsupported):
+            with pytest.raises(UnsupportedError):
                 target.pin(dag.layout.root, LABEL, ())
         if not target.capabilities.serves_blocks:
-            with pytest.raises(Unsupported):
+            with pytest.raises(UnsupportedError):
                 target.dag(dag.layout.root)
 
     def test_a_root_that_is_not_there_cannot_be_read(self, target: Target, salt: str) -> None:
         if target.capabilities.serves_blocks:
-            with pytest.raises(BlockUnavailable):
+            with pytest.raises(BlockUnavailableError):
                 target.dag(bundle(salt).layout.root)
 
     def test_origins_are_multiaddrs_of_a_peer(self, target: Target) -> None:

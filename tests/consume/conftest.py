@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume.gateway import Gateway
+from reconciler.consume.gateway import GatewaySource
 from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY
 from tests.support.dags import MemoryDag
@@ -59,6 +59,6 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def hasty() -> Callable[[str], Gateway]:
+def hasty() -> Callable[[str], GatewaySource]:
     """A gateway source with the limits of a test."""
-    return lambda url: Gateway(url, timeouts=HASTY, retry=NO_RETRY)
+    return lambda url: GatewaySource(url, timeouts=HASTY, retry=NO_RETRY)

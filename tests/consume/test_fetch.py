@@ -14,12 +14,12 @@ from reconciler.consume import fetch as fetching
 from reconciler.consume import transfer
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.gateway import Gateway
+from reconciler.consume.gateway import GatewaySource
 from reconciler.consume.local import Blocks
 from reconciler.consume.sources import LANES, Source
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import BlockUnavailable, Locked, UsageError
+from reconciler.errors import BlockUnavailableError, LockedError, UsageError
 from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
 from tests.consume.conftest import content, files
@@ -42,7 +42,7 @@ def leaves(dag: Dag) -> list[Cid]:
 
 @pytest.mark.parametrize("forms", [("file", "car"), ("file",), ("car",), ()])
 def test_a_directory_comes_from_a_gateway(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway], forms: tuple[Form, ...]
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource], forms: tuple[Form, ...]
 ) -> None:
     """As ranges of files where it sends those, else as CARs, else block by block."""
     with scripted_gateway(dag, forms=forms) as gateway:
@@ -91,7 +91,7 @@ def test_an_interrupted_fetch_goes_on_where_it_was(dag: MemoryDag, tmp_path: Pat
     lost = (
         r"does not give block .* \(file '(model\.bin' at byte|sub/small'|twice\.bin')"  # whichever is first
     )
-    with pytest.raises(BlockUnavailable, match=lost):
+    with pytest.raises(BlockUnavailableError, match=lost):
         run(dag, tmp_path / "d", memory(half))
     assert not (tmp_path / "d").exists()
     dag.reads = 0
@@ -105,7 +105,7 @@ def test_an_interrupted_fetch_goes_on_where_it_was(dag: MemoryDag, tmp_path: Pat
 
 def test_damage_to_what_was_staged_is_found_and_fetched_again(dag: MemoryDag, tmp_path: Path) -> None:
     half = Without(dag, [dag.layout.find(leaves(dag)[-1]) or 0])
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         run(dag, tmp_path / "d", memory(half))
     staged = next(tmp_path.glob(".d.fetch-*/content/model.bin"))
     with staged.open("r+b") as file:
@@ -131,7 +131,7 @@ def test_two_sources_that_lack_different_blocks_make_a_whole(dag: MemoryDag, tmp
 
 @pytest.mark.parametrize("form", ["car", "file"])
 def test_a_stream_goes_on_with_what_another_source_had_begun(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway], form: Form
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource], form: Form
 ) -> None:
     """The first has every leaf but a few, and cannot stream; the second is asked when it is out of them."""
     lost = [dag.layout.find(cid) or 0 for cid in leaves(dag)[9:60:10]]
@@ -171,7 +171,7 @@ def test_two_at_one_job_begin_at_both_ends(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway]
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource]
 ) -> None:
     def lie(connection: object, answer: Answer) -> None:
         send(connection, bytes(len(answer.body)), kind=answer.kind)  # type: ignore[arg-type]
@@ -187,14 +187,14 @@ def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
 
 
 def test_without_a_good_source_the_error_says_what_each_did(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], Gateway]
+    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource]
 ) -> None:
     def fail(connection: BinaryIO, _: Answer) -> None:
         send(connection, b"", status="500 Oops")
 
     with (
         scripted_gateway(dag, fail) as broken,
-        pytest.raises(BlockUnavailable, match="none of 2 sources has block") as caught,
+        pytest.raises(BlockUnavailableError, match="none of 2 sources has block") as caught,
     ):
         run(dag, tmp_path / "d", hasty(broken.url), hasty("http://127.0.0.1:1"))
     assert caught.value.hint is not None
@@ -244,7 +244,7 @@ def test_two_fetches_to_one_place_do_not_meet(dag: MemoryDag, tmp_path: Path) ->
     class Nosy(Blocks):
         def read_block(self, cid: Cid, size: int | None) -> bytes:
             if cid.codec == RAW and size:
-                with pytest.raises(Locked, match="another process is fetching"):
+                with pytest.raises(LockedError, match="another process is fetching"):
                     run(dag, tmp_path / "d", memory(dag))
             return super().read_block(cid, size)
 
@@ -259,7 +259,7 @@ def test_a_tree_that_lies_about_a_leaf_ends_it(tmp_path: Path) -> None:
     from reconciler.errors import DataError
 
     leaf_a, leaf_b = b"a" * 10, b"b" * 10
-    links = [dagpb.Link(b"", of(RAW, leaf), 10) for leaf in (leaf_a, leaf_b)]
+    links = [dagpb.PbLink(b"", of(RAW, leaf), 10) for leaf in (leaf_a, leaf_b)]
     block = dagpb.encode(links, unixfs.file([10, 9]))
     root = of(DAG_PB, block)
     blocks = {root: block, of(RAW, leaf_a): leaf_a, of(RAW, leaf_b): leaf_b}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.gateway import Gateway
+from reconciler.consume.gateway import GatewaySource
 from reconciler.consume.local import kubo_source
 from reconciler.consume.sources import Source
 from reconciler.net.deadline import Timeouts
@@ -75,9 +75,9 @@ def run(peers: Peers, destination: Path, *sources: Source, progress: Progress = 
 
 
 NAMED: dict[str, Callable[[Peers], Source]] = {
-    "the gateway of Kubo": lambda peers: Gateway(peers.node.gateway),
+    "the gateway of Kubo": lambda peers: GatewaySource(peers.node.gateway),
     "the RPC of Kubo": lambda peers: kubo_source(peers.node.url),
-    "our own gateway": lambda peers: Gateway(peers.ours.url),
+    "our own gateway": lambda peers: GatewaySource(peers.ours.url),
 }
 
 
@@ -139,10 +139,10 @@ def test_a_node_that_is_killed_midway_is_given_up_and_the_other_finishes(
 ) -> None:
     """Each of the two has one run of 32 leaves in hand when the node dies after 8 MiB."""
     limits = {"timeouts": Timeouts(connect=2.0, silence=5.0, total=20.0), "retry": NO_RETRY}
-    dying = Gateway(peers.node.gateway, **limits)  # type: ignore[arg-type]
+    dying = GatewaySource(peers.node.gateway, **limits)  # type: ignore[arg-type]
     try:
         done = run(
-            peers, tmp_path / "d", dying, Gateway(peers.ours.url), progress=KillsAt(peers.node, 8 * MIB)
+            peers, tmp_path / "d", dying, GatewaySource(peers.ours.url), progress=KillsAt(peers.node, 8 * MIB)
         )
     finally:
         peers.node.stop()
@@ -164,7 +164,7 @@ def test_what_a_node_lacks_comes_from_the_other(
     kept = file.read_bytes()
     file.unlink()
     try:
-        done = run(peers, tmp_path / "d", kubo_source(peers.node.url), Gateway(peers.ours.url))
+        done = run(peers, tmp_path / "d", kubo_source(peers.node.url), GatewaySource(peers.ours.url))
     finally:
         file.write_bytes(kept)
         peers.node.restart()  # it remembers what it lacked
@@ -180,7 +180,7 @@ def test_our_own_store_served_and_read_directly_agree(
     target = StoreTarget("again", tmp_path / "store")
     target.publish(memory_dag(_nested(files(tmp_path / "d"))), "reconciler/acme/model@1.0.0", QUIET)
     with served(tmp_path, tmp_path / "store") as again:
-        run(peers, tmp_path / "e", Gateway(again.url))
+        run(peers, tmp_path / "e", GatewaySource(again.url))
     assert files(tmp_path / "e") == expected
 
 

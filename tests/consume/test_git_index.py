@@ -11,8 +11,8 @@ import pytest
 
 from reconciler.consume.git_index import GitPlace, parse_place, read_file
 from reconciler.consume.remote_index import open_remote
-from reconciler.errors import DataError, InvalidIndex, PeerError, SafetyRefusal, UsageError
-from reconciler.net.outcomes import Denied, NotFound
+from reconciler.errors import DataError, InvalidIndexError, PeerError, SafetyError, UsageError
+from reconciler.net.outcomes import AccessDeniedError, NotFoundError
 from tests.consume.test_remote_index import CID_A, CID_B, text
 from tests.forges.git_server import BareRepository
 from tests.support.git_over_http import git_over_http
@@ -150,7 +150,7 @@ def test_a_branch_that_was_set_back_is_refused(repository: BareRepository, cache
     open_remote(place(repository, "@main"), cache)
     repository.run("update-ref", "refs/heads/main", first)
     for _ in range(2):
-        with pytest.raises(SafetyRefusal, match=r"no longer knows llm@2\.0\.0"):
+        with pytest.raises(SafetyError, match=r"no longer knows llm@2\.0\.0"):
             open_remote(place(repository, "@main"), cache)
     assert open_remote(place(repository, "@main"), cache, offline=True).file.read_bytes() == text(
         v1=CID_A, v2=CID_B
@@ -163,13 +163,13 @@ def test_what_is_not_there_is_said(repository: BareRepository, cache: Path) -> N
         ("@" + "0" * 40, "no such repository or commit"),
         ("@main#path=none.yaml", "has no 'none.yaml' in"),
     ):
-        with pytest.raises(NotFound, match=said):
+        with pytest.raises(NotFoundError, match=said):
             open_remote(place(repository, rest), cache)
     with pytest.raises(DataError, match="is no file"):
         open_remote(place(repository, "@main#path=releases"), cache)
-    with pytest.raises(NotFound, match="no such repository"):
+    with pytest.raises(NotFoundError, match="no such repository"):
         open_remote(f"git+file://{repository.path}-not", cache)
-    with pytest.raises(InvalidIndex):
+    with pytest.raises(InvalidIndexError):
         open_remote(place(repository, "@main#path=big"), cache)
     with pytest.raises(DataError, match="more than 100 bytes"):
         read_file(parse_place(place(repository, "@main#path=big")), 100)
@@ -198,7 +198,7 @@ def test_a_name_of_two_things_is_not_guessed(repository: BareRepository, cache: 
 
 def test_a_branch_whose_name_ends_alike_is_another(repository: BareRepository, cache: Path) -> None:
     repository.run("update-ref", "refs/heads/x/refs/heads/next", "main")
-    with pytest.raises(NotFound, match="has no branch or tag 'next'"):
+    with pytest.raises(NotFoundError, match="has no branch or tag 'next'"):
         open_remote(place(repository, "@next"), cache)
 
 
@@ -207,7 +207,7 @@ def test_over_http_git_itself_knows_the_password(
 ) -> None:
     with git_over_http(tmp_path, "reader", "s3cret-s3cret") as host:
         url = f"{host.url}/r.git"
-        with pytest.raises(Denied, match="denies access") as caught:
+        with pytest.raises(AccessDeniedError, match="denies access") as caught:
             open_remote(f"git+{url}@main", cache)
         assert "credential helper" in str(caught.value.hint)
         pair = base64.b64encode(b"reader:s3cret-s3cret").decode()
@@ -223,7 +223,7 @@ def test_over_http_git_itself_knows_the_password(
         with pytest.raises(PeerError, match="500"):
             open_remote(f"git+{url}@main", cache)
         host.status = 404
-        with pytest.raises(NotFound, match="no such repository"):
+        with pytest.raises(NotFoundError, match="no such repository"):
             open_remote(f"git+{url}@main", cache)
     with pytest.raises(PeerError, match="failed"):
         open_remote(f"git+{url}@main", cache)

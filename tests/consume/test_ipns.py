@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.consume.gateway import Gateway
-from reconciler.consume.ipns import RECORD_LIMIT, Name, Record, parse_name, read_record
+from reconciler.consume.gateway import GatewaySource
+from reconciler.consume.ipns import RECORD_LIMIT, IpnsRecord, Name, parse_name, read_record
 from reconciler.consume.remote_index import open_remote
 from reconciler.content import varint
 from reconciler.content.cid import RAW, Cid, of
-from reconciler.errors import DataError, SafetyRefusal, UsageError
+from reconciler.errors import DataError, SafetyError, UsageError
 from reconciler.net.retry import NO_RETRY
 from tests.support.http_peer import Asked, Said, http_peer
 from tests.support.kubo_node import kubo_node
@@ -84,7 +84,7 @@ def sealed(data: bytes, key: Ed25519PrivateKey = KEY) -> bytes:
 
 def test_what_the_owner_signed_is_read() -> None:
     record = read_record(NAME, sealed(signed_data()), NOW)
-    assert record == Record(PATH, (NOW + timedelta(hours=1)), 3)
+    assert record == IpnsRecord(PATH, (NOW + timedelta(hours=1)), 3)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def read(host: Host, tmp_path: Path) -> Iterator[Callable[[], str]]:
     def index() -> str:
         return open_remote(f"ipns://{NAME.text}", tmp_path, sources=[gateway]).file.read_text()
 
-    with http_peer(host) as peer, closing(Gateway(peer.url, retry=NO_RETRY)) as gateway:
+    with http_peer(host) as peer, closing(GatewaySource(peer.url, retry=NO_RETRY)) as gateway:
         yield index
 
 
@@ -208,7 +208,7 @@ def test_an_older_record_is_refused(host: Host, read: Callable[[], str]) -> None
     host.publish(2, CID_A, CID_B)
     assert CID_B in read()
     host.record = old
-    with pytest.raises(SafetyRefusal, match="record 2 was seen before"):
+    with pytest.raises(SafetyError, match="record 2 was seen before"):
         read()
 
 
@@ -230,7 +230,7 @@ def test_a_name_that_kubo_published_is_read_from_its_gateway(tmp_path: Path) -> 
         root = node.run("add", "-r", "-Q", "--cid-version=1", str(tmp_path / "repo")).strip()
         said = node.run("name", "publish", "--allow-offline", "--lifetime=1h", f"/ipfs/{root}")
         name = said.removeprefix("Published to ").partition(":")[0]
-        with closing(Gateway(node.gateway, retry=NO_RETRY)) as gateway:
+        with closing(GatewaySource(node.gateway, retry=NO_RETRY)) as gateway:
             found = open_remote(f"ipns://{name}/releases/index.yaml", tmp_path / "cache", sources=[gateway])
     assert found.file.read_text() == index
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import pytest
 
 from reconciler.consume.fetch import fetch
-from reconciler.consume.gateway import Gateway
+from reconciler.consume.gateway import GatewaySource
 from reconciler.consume.jobs import Job, cut_jobs
 from reconciler.consume.wanted import is_empty_leaf, places, select
 from reconciler.content.walk import walk
@@ -83,7 +83,7 @@ def test_a_thousand_small_files_are_a_few_requests(tmp_path: Path) -> None:
     dag = build.dag(build.directory("", below))
     keep(tmp_path / "store", dag)
     with served(tmp_path, tmp_path / "store") as gateway:
-        fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+        fetch(dag.layout.root, tmp_path / "d", [GatewaySource(gateway.url)], QUIET, name="it")
         metrics = gateway.get("/metrics").body.decode()
     assert files(tmp_path / "d") == content(dag)
     assert 'kind="car",status="200"} 1' in metrics
@@ -94,7 +94,7 @@ def test_where_no_car_comes_the_files_are_asked_for_in_parallel(tmp_path: Path) 
     build = Builder("raw")
     dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(300)]))
     with scripted_gateway(dag, forms=()) as gateway:
-        fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+        fetch(dag.layout.root, tmp_path / "d", [GatewaySource(gateway.url)], QUIET, name="it")
     assert files(tmp_path / "d") == content(dag)
     assert len(gateway.asked) == 302, "each once, after one CAR that did not come"
 
@@ -107,7 +107,7 @@ def test_a_car_of_a_directory_that_breaks_off_is_finished_block_by_block(tmp_pat
         send(connection, answer.body[: len(answer.body) // 2], kind=answer.kind)  # type: ignore[arg-type]
 
     with scripted_gateway(dag, half, spoils=lambda answer: answer.form == "car") as gateway:
-        done = fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+        done = fetch(dag.layout.root, tmp_path / "d", [GatewaySource(gateway.url)], QUIET, name="it")
     assert files(tmp_path / "d") == content(dag)
     assert done.sources[0].bytes == sum(block.size for block in dag.layout), "what came was kept"
     assert len(gateway.asked) < 95
@@ -139,7 +139,7 @@ def test_a_car_of_a_directory_that_lies_changes_nothing(tmp_path: Path, lie: Beh
     build = Builder("lies")
     dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(40)]))
     with scripted_gateway(dag, lie, spoils=lambda answer: answer.form == "car") as gateway:
-        done = fetch(dag.layout.root, tmp_path / "d", [Gateway(gateway.url)], QUIET, name="it")
+        done = fetch(dag.layout.root, tmp_path / "d", [GatewaySource(gateway.url)], QUIET, name="it")
     assert files(tmp_path / "d") == content(dag)
     assert done.sources[0].bytes == sum(block.size for block in dag.layout)
     assert sum("format=car" in target for target in gateway.asked) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.consume.local import Blocks
 from reconciler.consume.remote_index import open_remote
-from reconciler.errors import InvalidIndex, PeerError, SafetyRefusal, UsageError
+from reconciler.errors import InvalidIndexError, PeerError, SafetyError, UsageError
 from reconciler.targets.healing import DagBlocks
 from tests.support.dags import Blocks as Packer
 from tests.support.dags import MemoryDag
@@ -73,7 +73,7 @@ def test_a_rollback_is_refused_and_the_newer_one_stays(tmp_path: Path, older: by
         open_remote(where(peer), tmp_path)
         host.body = older
         for _ in range(2):
-            with pytest.raises(SafetyRefusal, match=said):
+            with pytest.raises(SafetyError, match=said):
                 open_remote(where(peer), tmp_path)
         assert open_remote(where(peer), tmp_path, offline=True).file.read_bytes() == newer
         host.body = newer
@@ -84,7 +84,7 @@ def test_a_rollback_is_refused_and_the_newer_one_stays(tmp_path: Path, older: by
 def test_what_is_no_index_is_not_kept(tmp_path: Path, body: bytes) -> None:
     host = Host(body)
     with http_peer(host) as peer:
-        with pytest.raises(InvalidIndex):
+        with pytest.raises(InvalidIndexError):
             open_remote(where(peer), tmp_path)
         with pytest.raises(UsageError):
             open_remote(where(peer), tmp_path, offline=True)

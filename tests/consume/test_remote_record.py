@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume.remote_record import bring_record
+from reconciler.consume.remote_index import bring_record
 from reconciler.content.cid import parse
-from reconciler.errors import InvalidIndex, PeerError
+from reconciler.errors import InvalidIndexError, PeerError
 from reconciler.index.load import load_index
 from reconciler.index.model import Record, Version
 from reconciler.index.records import load_record, render_record
@@ -62,13 +62,13 @@ def test_where_there_is_none_nothing_happens(tmp_path: Path, version: Version) -
 def test_one_of_another_version_is_refused(
     tmp_path: Path, version: Version, record: Record, wording: str
 ) -> None:
-    with pytest.raises(InvalidIndex, match=wording):
+    with pytest.raises(InvalidIndexError, match=wording):
         bring(Said(200, render_record(record).encode()), tmp_path / "records", version)
     assert not (tmp_path / "records").exists()
 
 
 def test_what_is_no_record_is_refused_and_a_host_that_fails_is_told(tmp_path: Path, version: Version) -> None:
-    with pytest.raises(InvalidIndex, match="not JSON"):
+    with pytest.raises(InvalidIndexError, match="not JSON"):
         bring(Said(200, b"<html>"), tmp_path / "records", version)
     with pytest.raises(PeerError, match="denies access"):
         bring(Said(403), tmp_path / "records", version)

@@ -10,10 +10,10 @@ import pytest
 from reconciler.consume import wanted
 from reconciler.consume.fetch import fetch
 from reconciler.consume.local import Blocks
-from reconciler.consume.wanted import Place, places, select
+from reconciler.consume.wanted import FileSpan, places, select
 from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import RAW, of
-from reconciler.content.limits import LIMITS
+from reconciler.content.profile import LIMITS
 from reconciler.content.walk import DagMap, walk
 from reconciler.errors import DataError
 from reconciler.progress import QUIET
@@ -32,7 +32,7 @@ def bomb(levels: int, links: int) -> MemoryDag:
     cid, size = of(RAW, b"x"), 1
     build.blocks[cid] = b"x"
     for _ in range(levels):
-        block = dagpb.encode([dagpb.Link(b"", cid, size)] * links, unixfs.file([size] * links))
+        block = dagpb.encode([dagpb.PbLink(b"", cid, size)] * links, unixfs.file([size] * links))
         cid, size = of(0x70, block), size * links
         build.blocks[cid] = block
     return MemoryDag(cid, build.blocks)
@@ -45,7 +45,7 @@ def test_every_place_of_a_block_is_known(dag: MemoryDag) -> None:
     assert len(twice) == 6
     assert {names[place.file] for place in twice[0]} == {"twice.bin", "sub/twice.bin"}
     first = found[next(iter(found))]
-    assert first == (Place(first[0].file, 0, first[0].size),)
+    assert first == (FileSpan(first[0].file, 0, first[0].size),)
     assert len(found) == len(list(found)) == 70 + 6 + 1 + 1
     with pytest.raises(KeyError):
         found[0]  # the root is no leaf

@@ -11,7 +11,7 @@ import pytest
 from reconciler.content.bundle import Bundle, bare_bundle, make_bundle
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
-from reconciler.errors import BundleError, SourceChanged
+from reconciler.errors import BundleError, SourceChangedError
 from tests.support.plant import plant
 
 WEIGHTS = {"model.safetensors": b"weights" * 1000, "config.json": b"{}", "tokenizer.json": b"[]"}
@@ -126,14 +126,14 @@ def test_a_special_file_that_changes_after_its_check_is_noticed(by_hand: Path, n
     bundle = bundle_of(by_hand)
     with (by_hand / name).open("ab") as file:
         file.write(b"\n")
-    with pytest.raises(SourceChanged, match=name):
+    with pytest.raises(SourceChangedError, match=name):
         identify(bundle, cache=None)
 
 
 def test_a_special_file_whose_digest_is_another_at_the_end_is_noticed(by_hand: Path) -> None:
     bundle = bundle_of(by_hand)
     digests = {file.path: bytes(32) for file in bundle.listing.files}
-    with pytest.raises(SourceChanged, match=r"'manifest\.json' changed"):
+    with pytest.raises(SourceChangedError, match=r"'manifest\.json' changed"):
         bundle.complete(digests)
 
 

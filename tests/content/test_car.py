@@ -19,9 +19,9 @@ from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import HEADER_SIZE, Dag
 from reconciler.content.identify import identify
-from reconciler.content.unpack import unpack
 from reconciler.progress import QUIET
 from tests.support.plant import MIB, TREES, noise, plant
+from tests.support.unpack import unpack
 
 FILES = {
     "a": b"",
@@ -207,7 +207,7 @@ def test_shards_with_the_root_in_the_last_are_cut_as_storacha_cuts(
 
 def test_a_car_that_fits_is_one_shard(dag: Dag) -> None:
     assert car.shards(dag.layout, car.Cut(dag.layout.car_size)) == (
-        car.Shard(0, len(dag.layout), dag.layout.car_size),
+        car.ShardSpan(0, len(dag.layout), dag.layout.car_size),
     )
 
 
@@ -226,7 +226,7 @@ def test_pack_car_unpack_is_the_identity(tmp_path: Path, files: dict[str, bytes]
     with open_car(tmp_path / "c.car", QUIET) as opened:
         assert list(opened.layout) == list(packed.layout)
         assert b"".join(car.stream(opened)) == (tmp_path / "c.car").read_bytes()
-        unpack(opened, tmp_path / "back", QUIET)
+        unpack(opened, tmp_path / "back")
     back = {
         str(p.relative_to(tmp_path / "back")): p.read_bytes()
         for p in (tmp_path / "back").rglob("*")

@@ -8,12 +8,12 @@ from reconciler.content import car
 from reconciler.content.bundle import bare_bundle, make_bundle
 from reconciler.content.car_bundle import identify_car
 from reconciler.content.identify import identify
-from reconciler.content.manifest import Release
+from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.scan import scan
 from reconciler.errors import BundleError, DataError
 from reconciler.progress import QUIET
 
-RELEASE = Release("m", "1.0.0", None, None)
+RELEASE = ReleaseInfo("m", "1.0.0", None, None)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from reconciler.content.car_dag import open_car
 from reconciler.content.cid import DAG_PB, RAW, of
 from reconciler.content.profile import CHUNK_SIZE
-from reconciler.errors import BlockUnavailable, DataError
+from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.progress import QUIET, Quiet
 from tests.support.dags import Blocks, car_bytes, write_car
 
@@ -62,7 +62,7 @@ def test_every_missing_block_is_noticed(tmp_path, packed):
         (tmp_path / "m.car").write_bytes(
             car_bytes(root, [item for item in blocks.items() if item[0] != missing])
         )
-        with pytest.raises(BlockUnavailable, match=str(missing)):
+        with pytest.raises(BlockUnavailableError, match=str(missing)):
             open_car(tmp_path / "m.car", QUIET)
 
 
@@ -71,7 +71,7 @@ def test_a_missing_leaf_is_named_by_file_and_byte(tmp_path, packed):
     del blocks[of(RAW, b"a" * 7)]
     (tmp_path / "m.car").write_bytes(car_bytes(root, blocks.items()))
 
-    with pytest.raises(BlockUnavailable, match=rf"'weights/a\.bin' at byte {3 * CHUNK_SIZE}"):
+    with pytest.raises(BlockUnavailableError, match=rf"'weights/a\.bin' at byte {3 * CHUNK_SIZE}"):
         open_car(tmp_path / "m.car", QUIET)
 
 
@@ -108,10 +108,10 @@ def test_a_file_changed_after_opening_is_noticed_when_read(tmp_path, packed):
             file.seek(place)
             file.write(b"[]")
         position = dag.layout.find(of(RAW, b"{}"))
-        with pytest.raises(BlockUnavailable, match=r"config\.json"):
+        with pytest.raises(BlockUnavailableError, match=r"config\.json"):
             dag.read(position)
         os.truncate(path, 100)
-        with pytest.raises(BlockUnavailable):
+        with pytest.raises(BlockUnavailableError):
             dag.read(len(dag.layout) - 1)
 
 
@@ -148,7 +148,7 @@ def test_a_closed_dag_gives_no_bytes(tmp_path):
     dag.close()
     dag.close()
 
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         dag.read(0)
 
 
@@ -177,5 +177,5 @@ def test_a_header_that_names_a_root_the_car_lacks_is_refused(tmp_path):
     root = Blocks().pack({"a": b"a"}).cid
     (tmp_path / "n.car").write_bytes(car_bytes(root, []))
 
-    with pytest.raises(BlockUnavailable, match="lacks its root block"):
+    with pytest.raises(BlockUnavailableError, match="lacks its root block"):
         open_car(tmp_path / "n.car", QUIET)

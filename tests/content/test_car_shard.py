@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from reconciler.content.car_shard import CarCid, parse_car_cid
+from reconciler.content.car import CarCid, parse_car_cid
 from reconciler.errors import DataError
 
 

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from reconciler.content import dagpb, varint
 from reconciler.content.cid import DAG_PB, RAW, Cid
-from reconciler.content.dagpb import Link, Node
+from reconciler.content.dagpb import PbLink, PbNode
 from reconciler.errors import DataError
 
 LEAF = Cid(RAW, bytes(range(32)))
 HASH = b"\x0a\x24" + bytes(LEAF)
 
 cids = st.builds(Cid, st.sampled_from([RAW, DAG_PB]), st.binary(min_size=32, max_size=32))
-links = st.builds(Link, st.binary(max_size=300), cids, st.integers(0, 2**63 - 1))
-nodes = st.builds(Node, st.lists(links, max_size=5).map(tuple), st.binary(max_size=300))
+links = st.builds(PbLink, st.binary(max_size=300), cids, st.integers(0, 2**63 - 1))
+nodes = st.builds(PbNode, st.lists(links, max_size=5).map(tuple), st.binary(max_size=300))
 
 
 def link_field(body: bytes) -> bytes:
@@ -51,7 +51,7 @@ def test_a_changed_byte_decodes_or_is_a_data_error(node, data):
 
 
 def test_links_are_written_before_data():
-    block = dagpb.encode([Link(b"a", LEAF, 1)], b"\x08\x01")
+    block = dagpb.encode([PbLink(b"a", LEAF, 1)], b"\x08\x01")
 
     assert block == link_field(HASH + b"\x12\x01a\x18\x01") + b"\x0a\x02\x08\x01"
 
@@ -63,7 +63,7 @@ def test_data_before_links_is_read_as_well():
 
 
 def test_absent_name_and_size_read_as_empty_and_zero():
-    assert dagpb.decode(link_field(HASH)).links == (Link(b"", LEAF, 0),)
+    assert dagpb.decode(link_field(HASH)).links == (PbLink(b"", LEAF, 0),)
 
 
 def test_a_cid_v0_in_a_link_is_the_dag_pb_block_of_that_digest():

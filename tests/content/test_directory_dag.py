@@ -11,7 +11,7 @@ from reconciler.content.bundle import bare_bundle, make_bundle
 from reconciler.content.directory_dag import DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
-from reconciler.errors import BundleError, SourceChanged
+from reconciler.errors import BundleError, SourceChangedError
 from tests.support.plant import MIB, noise, plant
 
 FILES = {"a": b"", "sub/w.bin": noise(3 * MIB + 9), "copy.bin": noise(2 * MIB), "small": b"x"}
@@ -60,7 +60,9 @@ def test_a_changed_leaf_names_the_file_and_the_offset(dag: DirectoryDag, root: P
     with (root / "sub/w.bin").open("r+b") as file:
         file.seek(3 * MIB + 8)
         file.write(b"?")
-    with pytest.raises(SourceChanged, match=r"'sub/w\.bin' changed after it was scanned \(at byte 3145728\)"):
+    with pytest.raises(
+        SourceChangedError, match=r"'sub/w\.bin' changed after it was scanned \(at byte 3145728\)"
+    ):
         dag.read(last)
 
 
@@ -87,7 +89,7 @@ def test_a_file_that_is_no_longer_there_as_it_was_is_named(
         os.mkfifo(path)
     elif change == "directory":
         path.mkdir()
-    with pytest.raises(SourceChanged, match=r"'sub/w\.bin'"):
+    with pytest.raises(SourceChangedError, match=r"'sub/w\.bin'"):
         dag.read(leaf)
 
 
@@ -124,8 +126,8 @@ def test_an_unverified_read_hands_out_what_lies_there_and_never_too_little(
         file.seek(2 * MIB)
         file.write(b"other")
     assert dag.read_unverified(position).startswith(b"other")
-    with pytest.raises(SourceChanged, match=r"'sub/w.bin' changed .* \(at byte 2097152\)"):
+    with pytest.raises(SourceChangedError, match=r"'sub/w.bin' changed .* \(at byte 2097152\)"):
         dag.read(position)
     os.truncate(root / "sub/w.bin", 2 * MIB + 7)
-    with pytest.raises(SourceChanged, match=r"'sub/w.bin' changed .* \(at byte 2097159\)"):
+    with pytest.raises(SourceChangedError, match=r"'sub/w.bin' changed .* \(at byte 2097159\)"):
         dag.read_unverified(position)

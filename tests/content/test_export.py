@@ -19,7 +19,7 @@ from reconciler.content.bundle import bare_bundle
 from reconciler.content.dag import Dag
 from reconciler.content.export import export
 from reconciler.content.identify import identify
-from reconciler.errors import Locked, ReconcilerError, SourceChanged, UsageError
+from reconciler.errors import LockedError, ReconcilerError, SourceChangedError, UsageError
 from tests.support.plant import MIB, noise, plant
 
 PROJECT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def test_a_source_that_changes_meanwhile_leaves_nothing(dag: Dag, root: Path, ou
     with (root / "w.bin").open("r+b") as file:
         file.seek(11 * MIB)
         file.write(b"?")
-    with pytest.raises(SourceChanged, match=r"'w\.bin'"):
+    with pytest.raises(SourceChangedError, match=r"'w\.bin'"):
         export(dag, out)
     assert os.listdir(out.parent) == []
 
@@ -144,7 +144,7 @@ def test_two_exports_to_one_path_do_not_mix(dag: Dag, out: Path) -> None:
     descriptor = os.open(out.parent / ".model.car.partial", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(Locked, match="another export"):
+        with pytest.raises(LockedError, match="another export"):
             export(dag, out)
     finally:
         os.close(descriptor)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from reconciler.content import dagpb, hamt, unixfs
 from reconciler.content.cid import RAW, Cid, of
-from reconciler.content.dagpb import Link
-from reconciler.content.unixfs import Kind, UnixFs
+from reconciler.content.dagpb import PbLink
+from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.errors import DataError
 
 LEAF = Cid(RAW, bytes(32))
@@ -32,13 +32,13 @@ def slots(node):
 def test_reading_a_built_hamt_gives_back_every_entry(names):
     expected = {name: of(RAW, name) for name in names}
     blocks = {}
-    root = hamt.build([Link(name, cid, 1) for name, cid in expected.items()], blocks)
+    root = hamt.build([PbLink(name, cid, 1) for name, cid in expected.items()], blocks)
 
     assert dict(entries_below(root.cid, blocks)) == expected
 
 
 def test_the_order_of_the_entries_does_not_matter():
-    links = [Link(b"%d" % i, LEAF, 1) for i in range(500)]
+    links = [PbLink(b"%d" % i, LEAF, 1) for i in range(500)]
     blocks, reversed_blocks = {}, {}
 
     assert hamt.build(links, blocks) == hamt.build(links[::-1], reversed_blocks)
@@ -47,7 +47,7 @@ def test_the_order_of_the_entries_does_not_matter():
 
 def test_tsize_counts_the_blocks_and_the_entries_below():
     blocks = {}
-    root = hamt.build([Link(b"%d" % i, LEAF, 7) for i in range(600)], blocks)
+    root = hamt.build([PbLink(b"%d" % i, LEAF, 7) for i in range(600)], blocks)
 
     assert len(blocks) > 1
     assert root.tsize == sum(map(len, blocks.values())) + 600 * 7
@@ -57,21 +57,21 @@ def test_names_with_one_key_are_an_error_not_a_loss(monkeypatch):
     monkeypatch.setattr(hamt, "key", lambda name: bytes(8))
 
     with pytest.raises(DataError, match="collide"):
-        hamt.build([Link(b"a", LEAF, 1), Link(b"b", LEAF, 1)], {})
+        hamt.build([PbLink(b"a", LEAF, 1), PbLink(b"b", LEAF, 1)], {})
 
 
 def shard(*names, bitfield=None, hash_type=0x22, fanout=256):
     bits = sum({1 << int(name[:2], 16) for name in names}) if bitfield is None else bitfield
     field = bits.to_bytes((bits.bit_length() + 7) // 8, "big")
-    message = UnixFs(Kind.HAMT_SHARD, field, hash_type=hash_type, fanout=fanout)
-    return dagpb.Node(tuple(Link(name, LEAF, 1) for name in names), b""), message
+    message = UnixFs(UnixFsType.HAMT_SHARD, field, hash_type=hash_type, fanout=fanout)
+    return dagpb.PbNode(tuple(PbLink(name, LEAF, 1) for name in names), b""), message
 
 
 HELLO = b"CBhello"  # its key begins with cb
 
 
 def test_a_name_in_its_slot_is_read():
-    assert hamt.read(*shard(HELLO), b"") == [(b"hello", Link(HELLO, LEAF, 1))]
+    assert hamt.read(*shard(HELLO), b"") == [(b"hello", PbLink(HELLO, LEAF, 1))]
 
 
 @pytest.mark.parametrize(

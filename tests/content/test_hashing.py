@@ -13,7 +13,7 @@ import pytest
 from reconciler.content import hashing
 from reconciler.content.hashing import FileDigests, hash_files
 from reconciler.content.scan import SourceFile, scan
-from reconciler.errors import BundleError, ReconcilerError, SourceChanged
+from reconciler.errors import BundleError, ReconcilerError, SourceChangedError
 from tests.support.plant import MIB, noise, plant
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_named(
     tmp_path: Path, change: Callable[[Path], object], sums: bool
 ) -> None:
     plant(tmp_path, {"weights.bin": noise(40 * MIB)})
-    with pytest.raises(SourceChanged, match=r"'weights\.bin'"):
+    with pytest.raises(SourceChangedError, match=r"'weights\.bin'"):
         digests_of(tmp_path, sums=sums, task=Counter(MIB, lambda: change(tmp_path / "weights.bin")))
 
 
@@ -153,7 +153,7 @@ def test_a_file_that_changed_between_scan_and_pass_is_named(
     plant(tmp_path, {"d/weights.bin": noise(8 * MIB)})
     change(tmp_path / "d/weights.bin")
     done: list[SourceFile] = []
-    with pytest.raises(SourceChanged, match=r"'d/weights\.bin'"):
+    with pytest.raises(SourceChangedError, match=r"'d/weights\.bin'"):
         hash_files(listing, listing.files, sums=True, task=Counter(), done=lambda file, _: done.append(file))
     assert done == []
 
@@ -166,7 +166,7 @@ def test_a_directory_swapped_for_a_link_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "root/d").rename(tmp_path / "moved")
     (tmp_path / "root/d").symlink_to(tmp_path / "outside")
     counter = Counter()
-    with pytest.raises(SourceChanged):
+    with pytest.raises(SourceChangedError):
         hash_files(listing, listing.files, sums=True, task=counter, done=lambda file, digests: None)
     assert counter.bytes == 0
 
@@ -176,7 +176,7 @@ def test_one_failure_stops_the_other_thread_too(tmp_path: Path) -> None:
     listing = scan(tmp_path, include_hidden=False)
     (tmp_path / listing.files[0].path).unlink()
     counter = Counter()
-    with pytest.raises(SourceChanged):
+    with pytest.raises(SourceChangedError):
         hash_files(listing, listing.files, sums=True, task=counter, done=lambda file, digests: None)
     assert counter.bytes < listing.size / 2
 

@@ -15,8 +15,8 @@ from reconciler.content.bundle import bare_bundle, make_bundle
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.content.scan import scan
-from reconciler.content.unpack import map_dag
 from tests.support.plant import MIB, TREES, noise, plant
+from tests.support.unpack import map_dag
 
 
 def root_of(root: Path) -> str:

@@ -14,11 +14,11 @@ from reconciler.content.bundle import Bundle, bare_bundle, make_bundle
 from reconciler.content.hashing import FileDigests
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import MIN_SIZE, RACY_NS, IdentityCache
-from reconciler.content.scan import Listing, scan
+from reconciler.content.scan import SourceListing, scan
 from tests.support.plant import MIB, noise, plant
 
 
-def settled(listing: Listing) -> Listing:
+def settled(listing: SourceListing) -> SourceListing:
     """The same listing, as if it had been scanned long after the files were written."""
     return dataclasses.replace(listing, scanned_at_ns=listing.scanned_at_ns + 10 * RACY_NS)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.content.murmur3 import hash64
+from reconciler.content.hamt import hash64
 
 
 @pytest.mark.parametrize(

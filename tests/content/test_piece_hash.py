@@ -8,12 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.content import piece_engine
+from reconciler.content import piece_engines
 from reconciler.content.piece_cid import PieceCid, capacity
-from reconciler.content.piece_engine import STRETCH, PieceEngine, make_engine
+from reconciler.content.piece_engines import (
+    STRETCH,
+    LanesEngine,
+    PieceEngine,
+    StdlibEngine,
+    make_engine,
+    node,
+    zero_node,
+)
 from reconciler.content.piece_hash import PieceHasher, piece_of
-from reconciler.content.piece_lanes import LanesEngine
-from reconciler.content.piece_stdlib import StdlibEngine, node, zero_node
 from reconciler.errors import DataError
 
 ENGINES = [StdlibEngine, LanesEngine]
@@ -89,11 +95,11 @@ def _fold_by_hand(data: bytes) -> PieceCid:
     while capacity(height) < len(data):
         height += 1
     engine = LanesEngine()
-    if height <= piece_engine.STRETCH_HEIGHT:
+    if height <= piece_engines.STRETCH_HEIGHT:
         return PieceCid(engine.root(data, height), height, capacity(height) - len(data))
     padded = data + bytes(capacity(height) - len(data))
     level = [
-        engine.root(padded[i : i + STRETCH], piece_engine.STRETCH_HEIGHT)
+        engine.root(padded[i : i + STRETCH], piece_engines.STRETCH_HEIGHT)
         for i in range(0, len(padded), STRETCH)
     ]
     while len(level) > 1:
@@ -163,7 +169,7 @@ def _missing() -> PieceEngine:
 def test_an_engine_that_is_missing_or_wrong_is_not_used(
     monkeypatch: pytest.MonkeyPatch, broken: Callable[[], PieceEngine]
 ) -> None:
-    monkeypatch.setattr("reconciler.content.piece_lanes.LanesEngine", broken)
+    monkeypatch.setattr("reconciler.content.piece_engines.LanesEngine", broken)
     assert make_engine().name == "hashlib"
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.content import piece_cid
+from reconciler.content.piece_engines import LanesEngine, StdlibEngine
 from reconciler.content.piece_hash import piece_of
-from reconciler.content.piece_lanes import LanesEngine
-from reconciler.content.piece_stdlib import StdlibEngine
 from tests.support.npm_packages import PIECES, npm_packages
 
 MIB = 1 << 20

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.content import unixfs
-from reconciler.content.unixfs import Kind, UnixFs
+from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.errors import DataError
 
 numbers = st.integers(0, 2**63 - 1)
 messages = st.builds(
     UnixFs,
-    st.sampled_from(Kind),
+    st.sampled_from(UnixFsType),
     st.binary(max_size=100),
     st.none() | numbers,
     st.lists(numbers, max_size=5).map(tuple),
@@ -49,7 +49,7 @@ def test_each_kind_is_written_byte_for_byte_as_the_format_says(written, expected
 def test_mode_and_mtime_are_read_over():
     message = bytes.fromhex("0801" + "38ed03" + "4208" + "08ffffffff0f0000")
 
-    assert unixfs.decode(message) == UnixFs(Kind.DIRECTORY)
+    assert unixfs.decode(message) == UnixFs(UnixFsType.DIRECTORY)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import DAG_PB, RAW, Cid, of
-from reconciler.content.dagpb import Link
-from reconciler.content.limits import LIMITS
-from reconciler.content.profile import CHUNK_SIZE
-from reconciler.content.unixfs import Kind, UnixFs
+from reconciler.content.dagpb import PbLink
+from reconciler.content.profile import CHUNK_SIZE, LIMITS
+from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.content.walk import NodeKind, leaf_bytes, walk
-from reconciler.errors import BlockUnavailable, DataError
+from reconciler.errors import BlockUnavailableError, DataError
 from tests.support.dags import Blocks, Source
 
 LEAF = of(RAW, b"x")
@@ -34,17 +33,17 @@ class Forge:
         return of(DAG_PB, block)
 
     def directory(self, *entries: tuple[bytes, Cid]) -> Cid:
-        return self.node([Link(name, cid, 1) for name, cid in entries], unixfs.DIRECTORY)
+        return self.node([PbLink(name, cid, 1) for name, cid in entries], unixfs.DIRECTORY)
 
     def file(
         self, *parts: tuple[Cid, int], size: int | None = None, inline: bytes = b"", name: bytes = b""
     ) -> Cid:
         sizes = tuple(part for _, part in parts)
         said = sum(sizes) + len(inline) if size is None else size
-        message = UnixFs(Kind.FILE, inline, file_size=said, block_sizes=sizes)
-        return self.node([Link(name, cid, part) for cid, part in parts], unixfs.encode(message))
+        message = UnixFs(UnixFsType.FILE, inline, file_size=said, block_sizes=sizes)
+        return self.node([PbLink(name, cid, part) for cid, part in parts], unixfs.encode(message))
 
-    def message(self, message: UnixFs, *links: Link) -> Cid:
+    def message(self, message: UnixFs, *links: PbLink) -> Cid:
         return self.node(links, unixfs.encode(message))
 
     def read(self, cid: Cid) -> bytes:
@@ -157,8 +156,8 @@ def test_an_error_can_name_the_file_and_the_byte_of_a_block():
 
 def test_files_with_bytes_inside_dag_pb_are_read_as_other_programs_write_them():
     forge = Forge()
-    first, second = forge.file(inline=b"abc"), forge.message(UnixFs(Kind.RAW, b"de", file_size=2))
-    empty = forge.message(UnixFs(Kind.FILE))
+    first, second = forge.file(inline=b"abc"), forge.message(UnixFs(UnixFsType.RAW, b"de", file_size=2))
+    empty = forge.message(UnixFs(UnixFsType.FILE))
     root = forge.directory((b"f", forge.file((first, 3), (second, 2))), (b"empty", empty))
 
     dag_map = forge.walk(root)
@@ -169,16 +168,16 @@ def test_files_with_bytes_inside_dag_pb_are_read_as_other_programs_write_them():
 
 def test_symlinks_are_listed_as_such():
     forge = Forge()
-    root = forge.directory((b"link", forge.message(UnixFs(Kind.SYMLINK, b"/etc/passwd"))))
+    root = forge.directory((b"link", forge.message(UnixFs(UnixFsType.SYMLINK, b"/etc/passwd"))))
 
     assert [node.kind for node in forge.walk(root).nodes] == [NodeKind.SYMLINK]
 
 
 def test_an_unavailable_block_is_said_to_be_so():
     def read(cid: Cid) -> bytes:
-        raise BlockUnavailable("not here")
+        raise BlockUnavailableError("not here")
 
-    with pytest.raises(BlockUnavailable, match="not here"):
+    with pytest.raises(BlockUnavailableError, match="not here"):
         walk(of(DAG_PB, b""), read)
 
 
@@ -277,15 +276,15 @@ def broken_dags():
     """(root, reason) of DAGs whose blocks hold and whose meaning does not."""
     forge = Forge()
     empty_dir = forge.directory()
-    link = forge.message(UnixFs(Kind.SYMLINK, b"t"))
+    link = forge.message(UnixFs(UnixFsType.SYMLINK, b"t"))
     small = forge.file(inline=b"abc")
 
     def directory(*names: bytes) -> Cid:
         return forge.directory(*((name, LEAF) for name in names))
 
-    def shard(*links: Link, bits: int) -> Cid:
+    def shard(*links: PbLink, bits: int) -> Cid:
         field = bits.to_bytes((bits.bit_length() + 7) // 8, "big")
-        return forge.message(UnixFs(Kind.HAMT_SHARD, field, hash_type=0x22, fanout=256), *links)
+        return forge.message(UnixFs(UnixFsType.HAMT_SHARD, field, hash_type=0x22, fanout=256), *links)
 
     cases = {
         "up": (directory(b".."), "no file name"),
@@ -308,25 +307,25 @@ def broken_dags():
         "named part": (forge.file((LEAF, 1), name=b"n"), "has the name"),
         "bytes and links": (forge.file((LEAF, 1), inline=b"x"), "both bytes and links"),
         "no block sizes": (
-            forge.message(UnixFs(Kind.FILE, file_size=1), Link(b"", LEAF, 1)),
+            forge.message(UnixFs(UnixFsType.FILE, file_size=1), PbLink(b"", LEAF, 1)),
             "numbers of links",
         ),
         "directory in file": (forge.file((empty_dir, 4)), "a part of a file is a directory"),
         "symlink in file": (forge.file((link, 1)), "a part of a file is a symlink"),
         "symlink with links": (
-            forge.message(UnixFs(Kind.SYMLINK, b"t"), Link(b"", LEAF, 1)),
+            forge.message(UnixFs(UnixFsType.SYMLINK, b"t"), PbLink(b"", LEAF, 1)),
             "symlink has links",
         ),
-        "metadata": (forge.message(UnixFs(Kind.METADATA)), "type metadata"),
+        "metadata": (forge.message(UnixFs(UnixFsType.METADATA)), "type metadata"),
         "huge leaf": (forge.file((LEAF, 2**40)), "larger than"),
-        "huge leaf in directory": (forge.node([Link(b"a", LEAF, 2**40)], unixfs.DIRECTORY), "larger than"),
+        "huge leaf in directory": (forge.node([PbLink(b"a", LEAF, 2**40)], unixfs.DIRECTORY), "larger than"),
         "no unixfs": (forge.node([], b""), "no type"),
-        "raw shard": (shard(Link(b"00", LEAF, 1), bits=1), "raw block in place of a shard"),
-        "file shard": (shard(Link(b"00", small, 1), bits=1), "a file in place of a shard"),
-        "directory shard": (shard(Link(b"00", empty_dir, 1), bits=1), "a directory in place of a shard"),
-        "empty shard": (shard(Link(b"00", shard(bits=0), 1), bits=1), "empty shard"),
-        "wrong slot": (shard(Link(b"00hello", LEAF, 1), bits=1), "wrong slot"),
-        "shard name": (shard(Link(b"CB../hello", LEAF, 1), bits=1 << 0xCB), "wrong slot|slash"),
+        "raw shard": (shard(PbLink(b"00", LEAF, 1), bits=1), "raw block in place of a shard"),
+        "file shard": (shard(PbLink(b"00", small, 1), bits=1), "a file in place of a shard"),
+        "directory shard": (shard(PbLink(b"00", empty_dir, 1), bits=1), "a directory in place of a shard"),
+        "empty shard": (shard(PbLink(b"00", shard(bits=0), 1), bits=1), "empty shard"),
+        "wrong slot": (shard(PbLink(b"00hello", LEAF, 1), bits=1), "wrong slot"),
+        "shard name": (shard(PbLink(b"CB../hello", LEAF, 1), bits=1 << 0xCB), "wrong slot|slash"),
     }
     return [pytest.param(forge, root, reason, id=name) for name, (root, reason) in cases.items()]
 
@@ -345,7 +344,7 @@ def test_it_is_refused_below_a_directory_as_well(forge, root, reason):
 
 def test_a_block_too_large_is_refused():
     block = dagpb.encode(
-        [], unixfs.encode(UnixFs(Kind.FILE, bytes(2 * 1024 * 1024), file_size=2 * 1024 * 1024))
+        [], unixfs.encode(UnixFs(UnixFsType.FILE, bytes(2 * 1024 * 1024), file_size=2 * 1024 * 1024))
     )
 
     with pytest.raises(DataError, match="larger than"):
@@ -365,7 +364,7 @@ def test_changed_tree_blocks_walk_or_are_a_data_error(data):
 
     def read(cid: Cid) -> bytes:
         if cid not in packed.blocks:
-            raise BlockUnavailable("no such block")
+            raise BlockUnavailableError("no such block")
         return packed.blocks[cid]
 
     with contextlib.suppress(DataError):

@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from reconciler.content.piece_cid import PieceCid
-from reconciler.deals.epochs import MAINNET
+from reconciler.deals.chain import MAINNET
 from reconciler.deals.interface import CheckedBy, CheckedDeal, DealClaim, DealState, Stage
-from reconciler.deals.judge import Terms
+from reconciler.deals.judge import DealTerms
 from tests.support.aggregates import Aggregate
 
 HEAD = 5_000_000
 NOW = MAINNET.genesis + timedelta(seconds=30) * HEAD
-TERMS = Terms(NOW, MAINNET, timedelta(days=30))
+TERMS = DealTerms(NOW, MAINNET, timedelta(days=30))
 PROVIDER = "f03144037"
 
 PIECES = [PieceCid(bytes([n]) * 31 + b"\1", 6, n) for n in range(1, 5)]

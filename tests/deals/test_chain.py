@@ -11,14 +11,20 @@ from typing import Any
 import pytest
 
 from reconciler.content.piece_cid import PieceCid
-from reconciler.deals.answers import Unanswered
 from reconciler.deals.chain import Inquiry, LotusRpc, open_rpc
-from reconciler.deals.check import check_deals
-from reconciler.deals.interface import DealState, Stage
+from reconciler.deals.interface import DealState, Stage, Unanswered
+from reconciler.deals.judge import check_deals
 from reconciler.errors import UsageError
-from reconciler.net.outcomes import Denied, Outcome, Rejected, Stalled, Transient, Waiting
+from reconciler.net.auth import Secret
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    RejectedError,
+    RequestError,
+    RetryLaterError,
+    TransientError,
+    UnexpectedResponseError,
+)
 from reconciler.net.retry import RetryBudget
-from reconciler.net.secret import Secret
 from tests.deals.samples import AGGREGATE, HEAD, PIECES, PROVIDER, TERMS, claim, direct
 from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.http_peer import Asked, Said
@@ -103,7 +109,7 @@ def test_a_field_of_a_wrong_type_is_the_nodes_fault(node: FakeLotus, rpc: LotusR
             if method == "StateGetClaims" and _no_claim_of_ours(path, wrong):
                 assert rpc.claims(PROVIDER, [CID.v1]) == ()
                 continue
-            with pytest.raises(Stalled) as caught:
+            with pytest.raises(UnexpectedResponseError) as caught:
                 question()
             assert str(caught.value).startswith("lotus: answered with")
             tried += 1
@@ -161,35 +167,35 @@ def _raw(body: bytes, status: int = 200, **headers: str) -> Callable[[Asked], Sa
 
 
 REFUSALS = [
-    (_raw(b""), Outcome),
-    (_raw(b"[]"), Stalled),
-    (_raw(b"{}"), Stalled),
-    (_raw(b"null"), Stalled),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"resu'), Outcome),
-    (_raw(b'{"jsonrpc":"2.0","id":2,"result":{"Height":1}}'), Stalled),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"result":[]}'), Stalled),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"error":"no"}'), Stalled),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}'), Rejected),
-    (_raw(b'{"jsonrpc":"2.0","id":null,"error":{"code":1}}'), Rejected),
-    (_raw(b"<html>login</html>", **{"Content-Type": "text/html"}), Stalled),
-    (_raw(b"forbidden", 403), Denied),
-    (_raw(b"who are you", 401), Denied),
-    (_raw(b"boom", 500), Outcome),
-    (_raw(b"", 302, Location="https://elsewhere.example"), Stalled),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":' + b"9" * 5000 + b"}}"), Transient),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":NaN}}'), Stalled),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":1e400}}'), Stalled),
-    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":5e6}}'), Stalled),
-    (_raw(b"[" * 200_000), Transient),
-    (_raw(b'[{"jsonrpc":"2.0","id":1,"result":{"Height":1}}]'), Stalled),
-    (_raw(b"slow down", 429, **{"Retry-After": "3600"}), Waiting),
-    (_raw(b"slow down", 429, **{"Retry-After": "9" * 400}), Waiting),
+    (_raw(b""), RequestError),
+    (_raw(b"[]"), UnexpectedResponseError),
+    (_raw(b"{}"), UnexpectedResponseError),
+    (_raw(b"null"), UnexpectedResponseError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"resu'), RequestError),
+    (_raw(b'{"jsonrpc":"2.0","id":2,"result":{"Height":1}}'), UnexpectedResponseError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":[]}'), UnexpectedResponseError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"error":"no"}'), UnexpectedResponseError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}'), RejectedError),
+    (_raw(b'{"jsonrpc":"2.0","id":null,"error":{"code":1}}'), RejectedError),
+    (_raw(b"<html>login</html>", **{"Content-Type": "text/html"}), UnexpectedResponseError),
+    (_raw(b"forbidden", 403), AccessDeniedError),
+    (_raw(b"who are you", 401), AccessDeniedError),
+    (_raw(b"boom", 500), RequestError),
+    (_raw(b"", 302, Location="https://elsewhere.example"), UnexpectedResponseError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":' + b"9" * 5000 + b"}}"), TransientError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":NaN}}'), UnexpectedResponseError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":1e400}}'), UnexpectedResponseError),
+    (_raw(b'{"jsonrpc":"2.0","id":1,"result":{"Height":5e6}}'), UnexpectedResponseError),
+    (_raw(b"[" * 200_000), TransientError),
+    (_raw(b'[{"jsonrpc":"2.0","id":1,"result":{"Height":1}}]'), UnexpectedResponseError),
+    (_raw(b"slow down", 429, **{"Retry-After": "3600"}), RetryLaterError),
+    (_raw(b"slow down", 429, **{"Retry-After": "9" * 400}), RetryLaterError),
 ]
 
 
 @pytest.mark.parametrize(("refusal", "kind"), REFUSALS)
 def test_what_is_no_answer_is_one_clear_error(
-    node: FakeLotus, rpc: LotusRpc, refusal: Callable[[Asked], Said], kind: type[Outcome]
+    node: FakeLotus, rpc: LotusRpc, refusal: Callable[[Asked], Said], kind: type[RequestError]
 ) -> None:
     node.refuse = refusal
     with pytest.raises(kind) as caught:
@@ -242,7 +248,7 @@ def test_a_pause_that_cannot_be_read_is_a_short_one(node: FakeLotus, pause: str)
     opened = open_rpc(node.url, name="lotus", budget=RetryBudget(retries=2))
     opened._http._sleep = lambda _: None
     node.refuse = lambda _: Said(429, b"slow down", {"Retry-After": pause})
-    with pytest.raises(Outcome, match="asks for a pause"):
+    with pytest.raises(RequestError, match="asks for a pause"):
         opened.head()
     assert len(node.asked) == 3
     opened.close()
@@ -251,7 +257,7 @@ def test_a_pause_that_cannot_be_read_is_a_short_one(node: FakeLotus, pause: str)
 def test_the_token_goes_into_a_header_and_into_no_error(node: FakeLotus) -> None:
     opened = open_rpc(node.url, name="lotus", token=Secret("sesame-open"))
     node.refuse = lambda asked: Said(401, b"bad token sesame-open")
-    with pytest.raises(Denied) as caught:
+    with pytest.raises(AccessDeniedError) as caught:
         opened.head()
     assert "sesame-open" not in str(caught.value)
     assert node.asked[0].headers["authorization"] == "Bearer sesame-open"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.deals.chain import Inquiry
-from reconciler.deals.check import check_deals
-from reconciler.deals.configure import open_chain
-from reconciler.deals.epochs import CALIBRATION, MAINNET
+from reconciler.deals.chain import CALIBRATION, MAINNET, Inquiry, open_chain
 from reconciler.deals.interface import DealState
+from reconciler.deals.judge import check_deals
 from reconciler.errors import UsageError
 from tests.deals.samples import AGGREGATE, HEAD, TERMS, claim
 from tests.support.fake_lotus import fake_lotus

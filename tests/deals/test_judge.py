@@ -10,9 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.content.piece_cid import PieceCid
-from reconciler.deals.answers import ChainAnswers, DirectClaim, MarketDeal, Unanswered
-from reconciler.deals.epochs import CALIBRATION, MAINNET
-from reconciler.deals.interface import CheckedBy, CheckedDeal, DealClaim, DealState, MerklePath, Stage
+from reconciler.deals.chain import CALIBRATION, MAINNET
+from reconciler.deals.interface import (
+    ChainAnswers,
+    CheckedBy,
+    CheckedDeal,
+    DealClaim,
+    DealState,
+    DirectClaim,
+    MarketDeal,
+    MerklePath,
+    Stage,
+    Unanswered,
+)
 from reconciler.deals.judge import AHEAD, STALE, judge
 from tests.deals.samples import AGGREGATE, HEAD, NOW, PIECES, PROVIDER, TERMS, claim, direct
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.deals.interface import CheckedBy, CheckedDeal, DealState
-from reconciler.deals.policy import COUNTS, Place, Verdict, decide
+from reconciler.deals.policy import COUNTS, DealAbility, DealVerdict, decide
 from tests.deals.samples import NOW, PIECES, checked
 
 
@@ -21,9 +21,9 @@ class Wanted:
     renew_before: timedelta = timedelta(days=30)
 
 
-CAN = Place(writes=True, renews=True)
-ONCE = Place(writes=True, renews=False)
-READS = Place(writes=False, renews=False)
+CAN = DealAbility(writes=True, renews=True)
+ONCE = DealAbility(writes=True, renews=False)
+READS = DealAbility(writes=False, renews=False)
 
 ACTIVE = checked(DealState.ACTIVE)
 SECOND = checked(DealState.ACTIVE, deal_id=2, provider="f02")
@@ -52,7 +52,7 @@ CASES = [
 
 @pytest.mark.parametrize(("deals", "place", "verdict", "reason"), CASES)
 def test_what_follows_for_one_piece(
-    deals: list[CheckedDeal], place: Place, verdict: str, reason: str
+    deals: list[CheckedDeal], place: DealAbility, verdict: str, reason: str
 ) -> None:
     decision = decide(Wanted(), {PIECES[0]: deals}, place)
     assert decision.verdict.value == verdict
@@ -63,22 +63,22 @@ def test_what_follows_for_one_piece(
 
 def test_one_piece_that_is_short_decides_for_the_version() -> None:
     good = {PIECES[0]: [ACTIVE, SECOND], PIECES[1]: [ACTIVE, SECOND]}
-    assert decide(Wanted(), good, ONCE).verdict is Verdict.SATISFIED
+    assert decide(Wanted(), good, ONCE).verdict is DealVerdict.SATISFIED
     short = good | {PIECES[2]: [checked(DealState.OFFERED)]}
     decision = decide(Wanted(), short, ONCE)
-    assert (decision.verdict, decision.reason[:16]) == (Verdict.WAIT, "1 of 3 pieces: 0")
+    assert (decision.verdict, decision.reason[:16]) == (DealVerdict.WAIT, "1 of 3 pieces: 0")
     lost = short | {PIECES[3]: list[CheckedDeal]()}
-    assert decide(Wanted(), lost, CAN).verdict is Verdict.PUBLISH
+    assert decide(Wanted(), lost, CAN).verdict is DealVerdict.PUBLISH
     assert decide(Wanted(), lost, ONCE).reason.startswith("2 of 4 pieces")
 
 
 def test_without_a_policy_nothing_is_asked_for() -> None:
-    assert decide(None, {PIECES[0]: []}, CAN).verdict is Verdict.SATISFIED
+    assert decide(None, {PIECES[0]: []}, CAN).verdict is DealVerdict.SATISFIED
 
 
 def test_a_version_whose_pieces_are_not_known_is_blocked_and_told() -> None:
     decision = decide(Wanted(), {}, CAN)
-    assert decision.verdict is Verdict.BLOCKED
+    assert decision.verdict is DealVerdict.BLOCKED
     assert "not known" in decision.reason
     assert decision.hint
 
@@ -91,7 +91,7 @@ some_deals = st.lists(
 
 @given(some_deals, st.sampled_from([CAN, ONCE, READS]), st.integers(1, 3), st.integers(1, 2))
 def test_too_few_deals_are_never_satisfied_and_enough_always(
-    deals: list[CheckedDeal], place: Place, least: int, providers: int
+    deals: list[CheckedDeal], place: DealAbility, least: int, providers: int
 ) -> None:
     decision = decide(Wanted(least, providers), {PIECES[0]: deals}, place)
     good = [deal for deal in deals if deal.state in COUNTS]
@@ -99,6 +99,6 @@ def test_too_few_deals_are_never_satisfied_and_enough_always(
         len({(deal.deal_id, deal.provider) for deal in good}) >= least
         and len({deal.provider for deal in good}) >= providers
     )
-    assert (decision.verdict is Verdict.SATISFIED) == enough
+    assert (decision.verdict is DealVerdict.SATISFIED) == enough
     assert enough or decision.reason
-    assert decision.verdict is not Verdict.PUBLISH or place.writes
+    assert decision.verdict is not DealVerdict.PUBLISH or place.writes

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from reconciler.forges.clock import Clock
+from reconciler.forges.interface import Clock
 from tests.forges import github_description
 from tests.forges.fake_github import TEMPLATES
 from tests.forges.github_description import GitHubDescription

@@ -15,14 +15,14 @@ from reconciler.errors import PeerError, UsageError, UserError
 from reconciler.forges import git_remote as git_module
 from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome
-from reconciler.forges.plumbing import Identity
-from reconciler.net.outcomes import Denied, NotFound, Rejected, Transient
-from reconciler.net.secret import Secret
+from reconciler.forges.plumbing import CommitIdentity
+from reconciler.net.auth import Secret
+from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, TransientError
 from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES
 from tests.forges.git_server import BareRepository, serve
 
 CANARY = "glpat-canary/+Zm9vYmFy"
-BOT = Identity("A Bot", "bot@example.org")
+BOT = CommitIdentity("A Bot", "bot@example.org")
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_stale_lease_is_refused_by_the_server(bare, served, tmp_path):
 
 def test_another_job_that_pushes_the_same_just_before_is_no_conflict(bare, served):
     remote, gate = served
-    other = GitRemote("Git", f"file://{bare.path}", identity=Identity("Another", "another@example.org"))
+    other = GitRemote("Git", f"file://{bare.path}", identity=CommitIdentity("Another", "another@example.org"))
     gate.before_push = lambda: place(other)
     assert place(remote).outcome is BranchOutcome.UNCHANGED
 
@@ -175,7 +175,7 @@ def test_a_hook_that_refuses_is_one_error_with_its_words(bare):
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho 'only on Tuesdays' >&2\nexit 1\n")
     hook.chmod(0o755)
-    with pytest.raises(Rejected, match="only on Tuesdays") as caught:
+    with pytest.raises(RejectedError, match="only on Tuesdays") as caught:
         place(GitRemote("Git", f"file://{bare.path}", identity=BOT))
     assert "protected branches" in (caught.value.hint or "")
 
@@ -184,11 +184,11 @@ def test_a_wrong_token_is_denied_without_asking_anyone(served, monkeypatch):
     remote, _ = served
     monkeypatch.setenv("GIT_ASKPASS", "/bin/false")
     wrong = GitRemote("Git", remote.url, Secret("wrong-token"), identity=BOT)
-    with pytest.raises(Denied) as caught:
+    with pytest.raises(AccessDeniedError) as caught:
         place(wrong)
     assert "write" in (caught.value.hint or "")
     assert "wrong-token" not in str(caught.value)
-    with pytest.raises(Denied):
+    with pytest.raises(AccessDeniedError):
         place(GitRemote("Git", remote.url, identity=BOT))
 
 
@@ -199,27 +199,27 @@ def test_no_credential_helper_gives_or_learns_anything(served, tmp_path, monkeyp
     config.write_text(f'[credential]\n\thelper = "!f() {{ echo $1 >> {trace}; }}; f"\n')
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     place(remote)
-    with pytest.raises(Denied):
+    with pytest.raises(AccessDeniedError):
         place(GitRemote("Git", remote.url, Secret("wrong-token"), identity=BOT))
     assert not trace.exists()
 
 
 def test_what_is_not_there_is_not_found(served, tmp_path):
     remote, _ = served
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         place(GitRemote("Git", remote.url.replace("/o/r", "/o/other"), Secret(CANARY), identity=BOT))
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         place(GitRemote("Git", f"file://{tmp_path}/nothing", identity=BOT))
-    with pytest.raises(NotFound, match="nowhere"):
+    with pytest.raises(NotFoundError, match="nowhere"):
         remote.ensure_branch(FILES, MESSAGE, base="nowhere")
 
 
 def test_a_server_that_fails_or_is_gone_is_one_error(served):
     remote, gate = served
     gate.status = "503 Service Unavailable"
-    with pytest.raises(Transient):
+    with pytest.raises(TransientError):
         place(remote)
-    with pytest.raises(Transient) as caught:
+    with pytest.raises(TransientError) as caught:
         place(GitRemote("Git", "http://127.0.0.1:1/o/r.git", Secret(CANARY), identity=BOT))
     assert CANARY not in str(caught.value)
 
@@ -231,7 +231,7 @@ def test_an_answer_that_is_lost_after_the_push_is_found_out(bare, served, monkey
 
     def lost(self, *arguments):
         pushes.append(push(self, *arguments))
-        raise Transient("Git", "the connection broke")
+        raise TransientError("Git", "the connection broke")
 
     monkeypatch.setattr(GitRemote, "_push", lost)
     result = place(remote)

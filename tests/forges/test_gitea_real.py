@@ -12,15 +12,15 @@ import pytest
 from reconciler.errors import PeerError
 from reconciler.forges.gitea import gitea
 from reconciler.forges.interface import PROPOSAL_BRANCH
-from reconciler.forges.plumbing import Identity
-from reconciler.net.secret import Secret
+from reconciler.forges.plumbing import CommitIdentity
+from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, ForgeSuite, Seen
 from tests.forges.git_server import BareRepository
 from tests.support.gitea_server import GiteaServer, gitea_server
 
 pytestmark = pytest.mark.gitea
 
-BOT = Identity("A Bot", "bot@example.org")
+BOT = CommitIdentity("A Bot", "bot@example.org")
 
 
 @pytest.fixture(scope="module")

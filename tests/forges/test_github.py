@@ -11,7 +11,7 @@ from reconciler.errors import PeerError, UsageError
 from reconciler.forges.github import GitHub
 from reconciler.forges.github.address import GitHubAddress
 from reconciler.forges.interface import BODY_LIMIT, PROPOSAL_BRANCH, BranchOutcome, Proposal, ProposalOutcome
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES, PROPOSAL, ForgeSuite, Seen
 from tests.forges import github_description
 from tests.forges.fake_github import TEMPLATES, FakeGitHub, template_of

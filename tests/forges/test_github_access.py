@@ -7,7 +7,7 @@ import pytest
 from reconciler.errors import PeerError
 from reconciler.forges.github import GitHub
 from reconciler.forges.github.errors import ACTIONS_SETTING
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
 from tests.forges.fake_github import Break, FakeGitHub, Refusal
 
 REFUSED = Refusal(403, "Resource not accessible by integration")

@@ -19,7 +19,7 @@ from reconciler.forges.github import GitHub
 from reconciler.forges.github.errors import ACTIONS_SETTING
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, Proposal, ProposalOutcome
 from reconciler.forges.propose import propose
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES
 from tests.forges.fake_github import Break, FakeGitHub, Refusal
 from tests.forges.refusals import ACTIONS, INTEGRATION, LASTING, ROWS

@@ -9,16 +9,16 @@ from reconciler.errors import PeerError
 from reconciler.forges.gitea import gitea
 from reconciler.forges.gitlab import gitlab
 from reconciler.forges.interface import PROPOSAL_BRANCH, Proposal, ProposalOutcome
-from reconciler.forges.plumbing import Identity
+from reconciler.forges.plumbing import CommitIdentity
 from reconciler.forges.propose import propose
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, PROPOSAL, ForgeSuite, Seen
 from tests.forges.fake_github import Break, Refusal
 from tests.forges.fake_hosts import TOKEN, FakeGitea, FakeGitLab, FakeHost
 from tests.forges.git_server import BareRepository
 from tests.forges.refusals import LINE
 
-BOT = Identity("A Bot", "bot@example.org")
+BOT = CommitIdentity("A Bot", "bot@example.org")
 
 
 def connect(fake: FakeHost, clock):

@@ -16,8 +16,8 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import DataError
-from reconciler.targets.store.entry import Entry
-from reconciler.targets.store.place import Place
+from reconciler.targets.store.labels import LabelFile
+from reconciler.targets.store.place import StoreDirectory
 from tests.support.gateway import Served, served
 
 pytestmark = [pytest.mark.gateway_conformance, pytest.mark.timeout(600)]
@@ -99,12 +99,12 @@ def keep_damaged(directory: Path, file: Path) -> None:
     for block in layout:
         data = blocks.get(block.cid, bytes(block.size))
         parts += (varint.encode(36 + block.size), bytes(block.cid), data)
-    place = Place(directory)
+    place = StoreDirectory(directory)
     place.create()
     index = layout_file.layout_to_bytes(layout)
     place.car(root).write_bytes(b"".join(parts))
     place.index(root).write_bytes(index)
-    entry = Entry(root, layout.car_size, len(index), ("reconciler/acme/damaged@1.0.0",))
+    entry = LabelFile(root, layout.car_size, len(index), ("reconciler/acme/damaged@1.0.0",))
     place.entry(root).write_bytes(entry.to_bytes())
 
 

@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 from reconciler.content import dagpb, unixfs
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import DAG_PB, RAW, Cid, of
-from reconciler.gateway.dag import car_stream
-from reconciler.gateway.files import file_bytes
-from reconciler.gateway.linked import Linked, parse
-from reconciler.gateway.paths import Missing, resolve
-from reconciler.gateway.ranges import Span, entity_bytes
-from reconciler.gateway.refusal import Refusal
-from reconciler.gateway.request import CarTerms, Scope
+from reconciler.gateway.dag import car_stream, file_bytes
+from reconciler.gateway.paths import MissingPathError, resolve
+from reconciler.gateway.providers import Linked, parse
+from reconciler.gateway.request import CarTerms, RequestRefusedError, Scope, Span, entity_bytes
 from tests.support.dags import memory_dag
 from tests.support.shapes import Builder
 
@@ -30,7 +27,7 @@ def reader(blocks: dict[Cid, bytes], asked: list[Cid] | None = None):
         if asked is not None:
             asked.append(cid)
         if cid not in blocks:
-            raise Missing(f"no block {cid}")
+            raise MissingPathError(f"no block {cid}")
         return blocks[cid]
 
     return read
@@ -99,7 +96,7 @@ def test_a_dag_that_repeats_itself_without_end_is_sent_once() -> None:
     blocks[leaf] = b"x" * 8
     below, size = leaf, 8
     for _ in range(50):
-        block = dagpb.encode([dagpb.Link(b"", below, size)] * 2, unixfs.file([size, size]))
+        block = dagpb.encode([dagpb.PbLink(b"", below, size)] * 2, unixfs.file([size, size]))
         below, size = of(DAG_PB, block), 2 * size
         blocks[below] = block
     assert len(sent(blocks, below, (), CarTerms())) == 51
@@ -114,7 +111,7 @@ def test_a_path_through_a_sharded_directory_has_the_shards_on_the_way() -> None:
     assert cids[0] == dag.layout.root
     assert cids[-1] == of(RAW, b"4711")
     assert 2 <= len(cids) <= 5
-    with pytest.raises(Refusal, match="no such path"):
+    with pytest.raises(RequestRefusedError, match="no such path"):
         sent(dag.blocks, dag.layout.root, (b"04711.tx",), CarTerms())
 
 
@@ -124,7 +121,7 @@ def test_a_missing_leaf_ends_the_stream_after_what_was_good() -> None:
     read = reader(blocks)
     stream = car_stream(resolve(Linked(dag.layout.root), (), read), CarTerms(), read)
     pieces: list[bytes] = []
-    with pytest.raises(Missing):
+    with pytest.raises(MissingPathError):
         pieces.extend(stream)
     assert b"first" in pieces
     assert b"third" not in pieces

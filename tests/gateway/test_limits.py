@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.gateway.limits import Admission, Limits
-from reconciler.gateway.refusal import Refusal
+from reconciler.gateway.request import RequestRefusedError
+from reconciler.gateway.stores import Admission, ServeLimits
 from tests.support.dags import Blocks, MemoryDag
 from tests.support.gateway import Served, keep, wait_until
 
@@ -23,7 +23,7 @@ MIB = 1 << 20
 LIMITED = """
 import sys
 from pathlib import Path
-from reconciler.gateway.limits import Limits
+from reconciler.gateway.stores import ServeLimits
 from reconciler.gateway.server import serve
 limits = eval(sys.argv[2])
 serve([Path(sys.argv[1])], ("127.0.0.1", 0), [], limits=limits,
@@ -67,7 +67,7 @@ def lazy(gateway: Served, path: str) -> socket.socket:
 
 
 def test_more_requests_than_are_allowed_are_told_to_come_back(tmp_path: Path, path: str) -> None:
-    for limits, status in (("Limits(requests=2)", 503), ("Limits(requests_a_client=2)", 429)):
+    for limits, status in (("ServeLimits(requests=2)", 503), ("ServeLimits(requests_a_client=2)", 429)):
         with limited(tmp_path, limits) as gateway, lazy(gateway, path), lazy(gateway, path):
             wait_until(
                 "both are answered",
@@ -78,7 +78,7 @@ def test_more_requests_than_are_allowed_are_told_to_come_back(tmp_path: Path, pa
 
 
 def test_a_client_that_takes_nothing_is_dropped_and_keeps_nobody_waiting(tmp_path: Path, path: str) -> None:
-    with limited(tmp_path, "Limits(bodies=1, stall_seconds=2)") as gateway:
+    with limited(tmp_path, "ServeLimits(bodies=1, stall_seconds=2)") as gateway:
         with lazy(gateway, path):
             time.sleep(0.2)
             got = gateway.get(path)  # though the one place for a body was taken
@@ -93,7 +93,7 @@ def test_a_client_that_takes_nothing_is_dropped_and_keeps_nobody_waiting(tmp_pat
 def test_a_client_that_does_not_come_to_the_end_of_its_request_is_dropped(tmp_path: Path, path: str) -> None:
     """Byte by byte, so that it never seems idle; also as a second request on a good connection."""
     good = f"GET {path}?format=raw HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    with limited(tmp_path, "Limits(head_seconds=1)") as gateway:
+    with limited(tmp_path, "ServeLimits(head_seconds=1)") as gateway:
         for first in (b"", good):
             client = socket.create_connection(("127.0.0.1", gateway.port), timeout=0.2)
             with client:
@@ -114,7 +114,7 @@ def test_a_client_that_does_not_come_to_the_end_of_its_request_is_dropped(tmp_pa
 
 def test_an_answer_that_takes_longer_than_a_request_may_is_not_cut_off(tmp_path: Path, path: str) -> None:
     with (
-        limited(tmp_path, "Limits(head_seconds=0.5)") as gateway,
+        limited(tmp_path, "ServeLimits(head_seconds=0.5)") as gateway,
         socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client,
     ):
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -127,14 +127,14 @@ def test_an_answer_that_takes_longer_than_a_request_may_is_not_cut_off(tmp_path:
 
 
 def test_places_are_given_back() -> None:
-    admission = Admission(Limits(requests=2, requests_a_client=1))
+    admission = Admission(ServeLimits(requests=2, requests_a_client=1))
     with admission.admitted("a"):
-        with pytest.raises(Refusal, match="from this address") as caught, admission.admitted("a"):
+        with pytest.raises(RequestRefusedError, match="from this address") as caught, admission.admitted("a"):
             pass
         assert caught.value.status == 429
         with (
             admission.admitted("b"),
-            pytest.raises(Refusal, match="too many requests at once") as caught,
+            pytest.raises(RequestRefusedError, match="too many requests at once") as caught,
             admission.admitted("c"),
         ):
             pass

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.errors import UsageError
 from reconciler.gateway.providers import multiaddr, providers, record
-from reconciler.probes.http_address import http_url
+from reconciler.probes import http_url
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.gateway.ranges import Span, entity_bytes, http_ranges
-from reconciler.gateway.refusal import Refusal
+from reconciler.gateway.request import RequestRefusedError, Span, entity_bytes, http_ranges
 
 DATA = bytes(range(100))
 
@@ -18,7 +17,7 @@ def test_one_range_is_what_a_slice_gives(first: int, last: int) -> None:
     if last < first:
         assert http_ranges(header, 100) == ()  # no range at all: the header is ignored
     elif first >= 100:
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(RequestRefusedError) as caught:
             http_ranges(header, 100)
         assert caught.value.status == 416
     else:
@@ -31,7 +30,7 @@ def test_entity_bytes_are_both_inclusive_and_count_from_either_end(first: int, l
     text = f"{first}:{'*' if last is None else last}"
     same_end = last is not None and (first < 0) == (last < 0)
     if same_end and last is not None and last < first:
-        with pytest.raises(Refusal):
+        with pytest.raises(RequestRefusedError):
             entity_bytes(text)
         return
     entity = entity_bytes(text)
@@ -57,12 +56,12 @@ def test_a_suffix_and_several_ranges() -> None:
     assert http_ranges("bytes=-5", 100) == (Span(95, 100),)
     assert http_ranges("bytes=-500", 100) == (Span(0, 100),)
     assert http_ranges("bytes=0-1, 98-", 100) == (Span(0, 2), Span(98, 100))
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestRefusedError):
         http_ranges("bytes=0-", 0)
 
 
 @pytest.mark.parametrize("text", ["", ":", "1", "1:", ":1", "*:1", "1:2:3", "0x1:2", " 1:2", "5:4", "-3:-9"])
 def test_entity_bytes_that_do_not_hold_are_refused(text: str) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         entity_bytes(text)
     assert caught.value.status == 400

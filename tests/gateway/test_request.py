@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from reconciler.content.cid import RAW, of
 from reconciler.gateway import identity
-from reconciler.gateway.accept import Format, negotiate
 from reconciler.gateway.answers import disposition
-from reconciler.gateway.refusal import Refusal
-from reconciler.gateway.request import Scope, read_request
+from reconciler.gateway.request import Format, RequestRefusedError, Scope, negotiate, read_request
 
 CID = str(of(RAW, b"x"))
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60)
@@ -43,7 +41,7 @@ def test_no_request_is_anything_but_read_or_refused(
     query = "&".join(f"{name}={quote(value)}" for name, value in pairs)
     try:
         asked = read_request(raw, query, parse_qsl(query), {"accept": accept, "range": accept})
-    except Refusal as refusal:
+    except RequestRefusedError as refusal:
         assert refusal.status in (400, 406, 414)
     else:
         assert not set(asked.segments) & {b"", b".", b".."}
@@ -88,7 +86,7 @@ def test_the_url_wins_over_the_header(query: str | None, accept: str, wanted: Fo
     ],
 )
 def test_formats_that_would_be_conversions_are_not_acceptable(query: str | None, accept: str) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         negotiate(query, accept)
     assert caught.value.status == 406
 
@@ -104,7 +102,7 @@ def test_the_terms_of_a_car_come_from_the_url_and_then_from_the_header() -> None
     assert terms("", "application/vnd.ipld.car; dups=y") == (Scope.ALL, True)
     assert terms("format=car&car-dups=n", "application/vnd.ipld.car; dups=y") == (Scope.ALL, False)
     for query in ("car-version=2", "car-order=bfs", "car-dups=maybe", "dag-scope=all&entity-bytes=0:5"):
-        with pytest.raises(Refusal):
+        with pytest.raises(RequestRefusedError):
             terms(f"format=car&{query}")
 
 
@@ -120,6 +118,6 @@ def test_identity_cids_hold_their_bytes(text: str, data: bytes | None) -> None:
     "text", ["bafkqa", "bafkqab", "bafkqabt", "bafkqaaaaa", "bafkqa!", "bafkqa" + "a" * 999]
 )
 def test_identity_cids_that_do_not_hold_are_refused(text: str) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         identity.parse(text)
     assert caught.value.status == 400

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.gateway import Gateway
+from reconciler.consume.gateway import GatewaySource
 from reconciler.content.cid import RAW
-from reconciler.errors import BlockUnavailable
+from reconciler.errors import BlockUnavailableError
 from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
@@ -51,8 +51,8 @@ def dag() -> MemoryDag:
     )
 
 
-def source(url: str) -> Gateway:
-    return Gateway(url, timeouts=HASTY, retry=NO_RETRY)
+def source(url: str) -> GatewaySource:
+    return GatewaySource(url, timeouts=HASTY, retry=NO_RETRY)
 
 
 def run(dag: MemoryDag, destination: Path, *urls: str) -> Fetched:
@@ -84,7 +84,7 @@ def test_alone_it_ends_in_a_clear_error_or_in_the_right_bytes(
     with scripted_gateway(dag, behaviour, spoils=SPOILS[where], forms=FORMS[where]) as gateway:
         try:
             run(dag, tmp_path / "d", gateway.url)
-        except BlockUnavailable as error:
+        except BlockUnavailableError as error:
             assert gateway.url in str(error.hint), "the source is named"
             assert not (tmp_path / "d").exists()
             nothing_wrong_is_kept(dag, tmp_path)
@@ -116,7 +116,7 @@ def test_it_cannot_fill_the_memory(dag: MemoryDag, tmp_path: Path, where: str, n
     with scripted_gateway(dag, ANY[name], spoils=SPOILS[where], forms=FORMS[where]) as gateway:
         tracemalloc.start()
         try:
-            with pytest.raises(BlockUnavailable) if where == "leaf" else _either():
+            with pytest.raises(BlockUnavailableError) if where == "leaf" else _either():
                 run(dag, tmp_path / "d", gateway.url)
             _, peak = tracemalloc.get_traced_memory()
         finally:
@@ -127,4 +127,4 @@ def test_it_cannot_fill_the_memory(dag: MemoryDag, tmp_path: Path, where: str, n
 def _either() -> object:
     from contextlib import suppress
 
-    return suppress(BlockUnavailable)
+    return suppress(BlockUnavailableError)

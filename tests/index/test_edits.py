@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.errors import InvalidIndex
+from reconciler.errors import InvalidIndexError
 from reconciler.index.edits import add_version, set_cids, write_edit
 from reconciler.index.versions import newest_first
 from tests.index.samples import SAMPLE, index_of, index_texts, some_cid, version_texts
@@ -55,7 +55,7 @@ def test_add_version_adds_only_that_version(text: str, model: str, version: str)
     before = facts(text)
     ref = f"{model}@{version}"
     if ref in before:
-        with pytest.raises(InvalidIndex, match="already"):
+        with pytest.raises(InvalidIndexError, match="already"):
             add_version(text, model, version, path="w/other")
         return
     new = add_version(
@@ -126,7 +126,7 @@ def test_json_text_stays_json() -> None:
 
 
 def test_a_published_cid_is_never_replaced() -> None:
-    with pytest.raises(InvalidIndex, match="has the CID") as caught:
+    with pytest.raises(InvalidIndexError, match="has the CID") as caught:
         set_cids(SAMPLE, {("my-llm-7b", "1.2.0"): some_cid("other")})
     assert caught.value.where is not None
     line = SAMPLE.splitlines()[(caught.value.where.line or 0) - 1]
@@ -134,17 +134,17 @@ def test_a_published_cid_is_never_replaced() -> None:
 
 
 def test_edits_that_would_not_hold_are_refused() -> None:
-    with pytest.raises(InvalidIndex, match="is not in the index"):
+    with pytest.raises(InvalidIndexError, match="is not in the index"):
         set_cids(SAMPLE, {("my-llm-7b", "9.9.9"): some_cid("a")})
-    with pytest.raises(InvalidIndex, match="have one path"):
+    with pytest.raises(InvalidIndexError, match="have one path"):
         add_version(SAMPLE, "my-llm-7b", "9.0.0", path="weights/my-llm-7b/1.2.0")
-    with pytest.raises(InvalidIndex, match="leads out"):
+    with pytest.raises(InvalidIndexError, match="leads out"):
         add_version(SAMPLE, "my-llm-7b", "9.0.0", path="../x")
-    with pytest.raises(InvalidIndex, match="is not a SemVer"):
+    with pytest.raises(InvalidIndexError, match="is not a SemVer"):
         add_version(SAMPLE, "my-llm-7b", "9.0", path="weights/x")
-    with pytest.raises(InvalidIndex, match="is not a name"):
+    with pytest.raises(InvalidIndexError, match="is not a name"):
         add_version(SAMPLE, "My LLM", "9.0.0", path="weights/x")
-    with pytest.raises(InvalidIndex, match="has format 'safetensors', not 'gguf'"):
+    with pytest.raises(InvalidIndexError, match="has format 'safetensors', not 'gguf'"):
         add_version(SAMPLE, "my-llm-7b", "9.0.0", path="weights/x", format="gguf")
 
 
@@ -152,7 +152,7 @@ def test_edits_that_would_not_hold_are_refused() -> None:
     "model", ["m: {versions: {}}\n  evil", "a\nb", "x: y", "# x", "*a", "&a b", "{}", '"']
 )
 def test_a_hostile_name_cannot_inject_yaml(model: str) -> None:
-    with pytest.raises(InvalidIndex):
+    with pytest.raises(InvalidIndexError):
         add_version(SAMPLE, model, "9.0.0", path="weights/x")
 
 
@@ -160,14 +160,14 @@ def test_a_hostile_name_cannot_inject_yaml(model: str) -> None:
 @pytest.mark.parametrize("character", ["\x1b", "\n", "\0", "\u2028", "\u202e"])
 def test_a_control_character_is_told_of_the_value_that_has_it(key: str, character: str) -> None:
     given = {"model": "new", "path": "weights/x", key: f"a{character}b"}
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         add_version(SAMPLE, given.pop("model"), "9.0.0", **given)
     assert caught.value.message == f"{key} {f'a{character}b'!r} has the control character {character!r}"
 
 
 def test_an_unusual_notation_is_an_error_and_not_a_guess() -> None:
     text = 'schema: 1\nid: a\nmodels:\n  m:\n    versions:\n      "1.0.0":\n        ? path\n        : w\n'
-    with pytest.raises(InvalidIndex, match="cannot be edited safely"):
+    with pytest.raises(InvalidIndexError, match="cannot be edited safely"):
         set_cids(text, {("m", "1.0.0"): some_cid("a")})
 
 
@@ -193,12 +193,12 @@ def test_write_edit_keeps_the_mode_and_leaves_no_other_file(tmp_path: Path) -> N
 def test_write_edit_refuses_a_file_that_changed_meanwhile(tmp_path: Path) -> None:
     file = tmp_path / "index.yaml"
     file.write_text("theirs\n")
-    with pytest.raises(InvalidIndex, match="changed meanwhile"):
+    with pytest.raises(InvalidIndexError, match="changed meanwhile"):
         write_edit(file, "old\n", "new\n")
     assert file.read_text() == "theirs\n"
     assert os.listdir(tmp_path) == ["index.yaml"]
     link = tmp_path / "link.yaml"
     link.symlink_to(file)
-    with pytest.raises(InvalidIndex, match="symbolic link"):
+    with pytest.raises(InvalidIndexError, match="symbolic link"):
         write_edit(link, "theirs\n", "new\n")
     assert (file.read_text(), link.is_symlink()) == ("theirs\n", True)

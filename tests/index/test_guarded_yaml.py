@@ -10,8 +10,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.errors import InvalidIndex
-from reconciler.index.guarded_yaml import Mapping, Node, Scalar, Sequence, decode, implicit_type, parse
+from reconciler.errors import InvalidIndexError
+from reconciler.index.guarded_yaml import (
+    YamlMapping,
+    YamlNode,
+    YamlScalar,
+    YamlSequence,
+    decode,
+    implicit_type,
+    parse,
+)
 
 TEXT = """\
 # a comment
@@ -38,10 +46,10 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def lines(node: Node) -> object:
-    if isinstance(node, Mapping):
+def lines(node: YamlNode) -> object:
+    if isinstance(node, YamlMapping):
         return {(str(key), key.line): lines(value) for key, value in node.items()}
-    if isinstance(node, Sequence):
+    if isinstance(node, YamlSequence):
         return [node.line, *(lines(item) for item in node)]
     return (str(node), node.line, node.plain)
 
@@ -61,7 +69,7 @@ def test_every_node_keeps_its_text_and_line(parser: str) -> None:
 def test_any_text_is_read_or_refused_with_a_line(text: str) -> None:
     try:
         parse(text, "x")
-    except InvalidIndex as error:
+    except InvalidIndexError as error:
         assert str(error).startswith("x:")
         assert "\n" not in str(error)
 
@@ -70,7 +78,7 @@ def test_any_text_is_read_or_refused_with_a_line(text: str) -> None:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         parse(decode(data, "x"), "x")
-    except InvalidIndex as error:
+    except InvalidIndexError as error:
         assert "\n" not in str(error)
 
 
@@ -92,7 +100,7 @@ PROBES = [
 @pytest.mark.parametrize("text", PROBES)
 def test_an_unquoted_scalar_counts_as_text_only_if_other_readers_agree(text: str) -> None:
     """What PyYAML would turn into something else needs quotes; with quotes it is always text."""
-    scalar = Scalar(text)
+    scalar = YamlScalar(text)
     scalar.line, scalar.plain = 1, True
     try:
         guessed = not isinstance(yaml.safe_load(text), str)
@@ -112,6 +120,6 @@ def test_an_unquoted_scalar_counts_as_text_only_if_other_readers_agree(text: str
 def test_repetition_takes_linear_time(piece: str) -> None:
     text = "x: " + piece * 50_000
     begin = time.process_time()
-    with pytest.raises(InvalidIndex):
+    with pytest.raises(InvalidIndexError):
         parse(text + "\n]", "x")
     assert time.process_time() - begin < 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex
+from reconciler.errors import InvalidIndexError
 from reconciler.index.load import load_index
 from reconciler.index.targets_file import load_targets
 
@@ -19,7 +19,7 @@ CASES = [line.split("\t") for line in (HOSTILE / "expected.tsv").read_text("utf-
 def test_hostile_file_gives_one_error_with_its_line(file: str, code: str, line: str, contains: str) -> None:
     path = HOSTILE / file
     begin = time.process_time()
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         load_targets(path, name=file) if file.startswith("targets/") else load_index(path, name=file)
     assert time.process_time() - begin < 1
     error = caught.value
@@ -45,7 +45,7 @@ def test_a_hostile_file_is_refused_by_the_python_parser_too(monkeypatch: pytest.
 
     monkeypatch.setattr(yaml, "__with_libyaml__", False)
     for file, _, line, contains in CASES:
-        with pytest.raises(InvalidIndex) as caught:
+        with pytest.raises(InvalidIndexError) as caught:
             path = HOSTILE / file
             load_targets(path, name=file) if file.startswith("targets/") else load_index(path, name=file)
         if contains != "not YAML":

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex, Where
-from reconciler.index import schemas, stamps
+from reconciler.errors import InvalidIndexError, Where
+from reconciler.index import schemas
 from reconciler.index.load import load_index, unknown_target
 from tests.index.samples import SAMPLE, some_cid
 
@@ -63,7 +63,7 @@ def test_several_mistakes_are_told_together_each_with_its_line(tmp_path: Path) -
     path = tmp_path / "index.yaml"
     entries = "".join(f'      "1.{n}.0": {{path: ../{n}}}\n' for n in range(15))
     path.write_text("schema: 1\nid: a\nmodels:\n  m:\n    versions:\n" + entries)
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         load_index(path, name="i.yaml")
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("i.yaml:6: path '../0' leads out")
@@ -75,7 +75,7 @@ def test_several_mistakes_are_told_together_each_with_its_line(tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["missing", "directory", "null"])
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path, kind: str) -> None:
     path = {"missing": tmp_path / "none.yaml", "directory": tmp_path, "null": Path("/dev/null")}[kind]
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         load_index(path)
     assert caught.value.where == Where(str(path))
 
@@ -84,7 +84,7 @@ def test_an_index_larger_than_the_limit_is_not_parsed(tmp_path: Path) -> None:
     path = tmp_path / "index.yaml"
     with path.open("wb") as out:
         out.truncate(33 << 20)
-    with pytest.raises(InvalidIndex, match="larger than 32 MiB"):
+    with pytest.raises(InvalidIndexError, match="larger than 32 MiB"):
         load_index(path)
 
 
@@ -136,9 +136,9 @@ def test_stamps_may_be_deleted_or_unwritable(file: Path, tmp_path: Path) -> None
 def test_a_forged_stamp_lets_nothing_through(tmp_path: Path, text: str) -> None:
     path = tmp_path / "index.yaml"
     path.write_text(text)
-    key = stamps.stamp_key("index", hashlib.sha256(text.encode()).hexdigest())
-    stamps.write_stamp(tmp_path / "cache", "index", key)
-    with pytest.raises(InvalidIndex):
+    key = schemas.stamp_key("index", hashlib.sha256(text.encode()).hexdigest())
+    schemas.write_stamp(tmp_path / "cache", "index", key)
+    with pytest.raises(InvalidIndexError):
         load_index(path, stamps=tmp_path / "cache")
 
 
@@ -152,5 +152,5 @@ def test_loading_does_not_recurse() -> None:
     """Depth is counted, not felt: a file far deeper than Python's stack is refused the same way."""
     from reconciler.index.guarded_yaml import parse
 
-    with pytest.raises(InvalidIndex, match="nested deeper"):
+    with pytest.raises(InvalidIndexError, match="nested deeper"):
         parse("[" * (sys.getrecursionlimit() * 20), "x")

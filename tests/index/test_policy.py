@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.errors import InvalidIndex
+from reconciler.errors import InvalidIndexError
 from reconciler.index import schemas
 from reconciler.index.model import DealPolicy
 from tests.index.samples import index_of
@@ -66,7 +66,7 @@ BAD = [
 @pytest.mark.parametrize(("bad", "said"), BAD)
 @pytest.mark.parametrize("place", ["top", "model"])
 def test_what_does_not_hold_is_told_with_its_line(bad: str, said: str, place: str) -> None:
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         policies(**{place: bad})
     line = 3 if place == "top" else 6
     assert f"releases/index.yaml:{line}: " in str(caught.value)
@@ -78,11 +78,11 @@ def test_what_does_not_hold_gets_past_no_forged_stamp(
     monkeypatch: pytest.MonkeyPatch, bad: str, said: str
 ) -> None:
     monkeypatch.setattr(schemas, "problems", lambda name, tree: [])
-    with pytest.raises(InvalidIndex):
+    with pytest.raises(InvalidIndexError):
         policies(top=bad)
 
 
 def test_unknown_keys_are_told_with_what_they_may_have_meant() -> None:
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         policies(top="policy: {deals: {min: 2, provider: 2}}")
     assert "providers" in str(caught.value.hint)

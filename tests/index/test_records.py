@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.content.car import Cut, Naming
-from reconciler.content.car_shard import CarCid, CarShard, CutShards
+from reconciler.content.car import CarCid, CarShard, Cut, CutShards, Naming
 from reconciler.content.piece_cid import PieceCid, capacity, height_for
-from reconciler.errors import InvalidIndex
+from reconciler.errors import InvalidIndexError
 from reconciler.index.model import Record
 from reconciler.index.records import (
     check_record,
@@ -59,7 +58,7 @@ def test_a_record_written_is_read_back(tmp_path: Path) -> None:
 def test_another_record_of_the_same_version_is_refused_naming_both(tmp_path: Path) -> None:
     write_record(tmp_path, RECORD)
     before = record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes()
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         write_record(tmp_path, replace(RECORD, cid=some_cid("other"), blocks=10))
     for part in (str(some_cid("1.2.0")), str(some_cid("other")), "blocks 9, not 10"):
         assert part in caught.value.message
@@ -77,7 +76,7 @@ def test_a_record_in_another_layout_is_the_same_record(tmp_path: Path) -> None:
 def test_a_record_that_contradicts_the_index_is_an_error_naming_both() -> None:
     version = index_of(SAMPLE).models["my-llm-7b"].versions["1.2.0"]
     check_record(version, RECORD)
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         check_record(version, replace(RECORD, cid=some_cid("other")))
     assert str(version.cid) in caught.value.message
     assert str(some_cid("other")) in caught.value.message
@@ -88,7 +87,7 @@ def test_a_record_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path, RECORD)
     path = record_path(tmp_path, "my-llm-7b", "1.2.0")
     path.rename(path.with_name("1.3.0.json"))
-    with pytest.raises(InvalidIndex, match=r"says it is of my-llm-7b@1\.2\.0"):
+    with pytest.raises(InvalidIndexError, match=r"says it is of my-llm-7b@1\.2\.0"):
         load_record(tmp_path, "my-llm-7b", "1.3.0")
 
 
@@ -108,7 +107,7 @@ BAD = [
 
 @pytest.mark.parametrize("data", BAD, ids=range(len(BAD)))
 def test_bad_json_is_one_error(data: bytes) -> None:
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         parse_record(data, "r.json")
     assert str(caught.value).startswith("r.json")
     assert "\n" not in str(caught.value)
@@ -132,7 +131,7 @@ def test_the_check_by_hand_and_the_schema_say_the_same(key: str, value: object, 
     try:
         parse_record(json.dumps(fields).encode(), "r.json")
         holds = True
-    except InvalidIndex:
+    except InvalidIndexError:
         holds = False
     assert holds == schema.is_valid(fields)
 
@@ -191,7 +190,7 @@ def test_pieces_are_added_to_a_record_and_never_taken_away(tmp_path: Path) -> No
 def test_other_pieces_are_refused_naming_both(tmp_path: Path, other: CutShards, said: str) -> None:
     write_record(tmp_path, WITH_PIECES)
     before = record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes()
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         write_record(tmp_path, replace(RECORD, pieces=(other,)))
     assert said in caught.value.message
     assert record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes() == before
@@ -226,7 +225,7 @@ def _edits() -> Iterator[Any]:
 @pytest.mark.parametrize("edited", list(_edits()), ids=lambda edited: str(edited)[:40])
 def test_pieces_edited_by_hand_are_one_clear_error(edited: object) -> None:
     fields = {**json.loads(render_record(WITH_PIECES)), "pieces": edited}
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         parse_record(json.dumps(fields).encode(), "r.json")
     assert str(caught.value).startswith("r.json")
     assert len(str(caught.value)) < 600

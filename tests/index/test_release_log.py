@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from reconciler.errors import UserError
-from reconciler.index.release_log import release_log
+from reconciler.index.history import release_log
 
 CID = {
     1: "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354",

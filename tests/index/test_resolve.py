@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.errors import UsageError
-from reconciler.index.ranges import parse_range
 from reconciler.index.resolve import Channel, Exact, parse_ref, resolve
-from reconciler.index.versions import parse_version
+from reconciler.index.versions import parse_range, parse_version
 from tests.index.samples import SAMPLE, index_of, some_cid, version_texts
 
 INDEX = index_of(SAMPLE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex
+from reconciler.errors import InvalidIndexError
 from reconciler.index.targets_file import KINDS, load_targets
 
 TEXT = """\
@@ -80,7 +80,7 @@ def test_a_stamp_keeps_the_answer(tmp_path: Path) -> None:
 def test_an_advice_for_a_secret_names_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "targets.yaml"
     path.write_text("targets:\n  n: {kind: kubo, api: http://h, api_key: s3cr3t}\n")
-    with pytest.raises(InvalidIndex) as caught:
+    with pytest.raises(InvalidIndexError) as caught:
         load_targets(path)
     assert "token_env" in (caught.value.hint or "")
     assert "s3cr3t" not in repr(caught.value) + str(caught.value) + str(caught.value.hint)

@@ -12,8 +12,8 @@ from reconciler.content.cid import RAW, of
 from reconciler.errors import PeerError
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.changes import Outcome, Plan, Report, Unpin
-from reconciler.loop.sources import Sources
-from reconciler.loop.stopping import Interrupted, Stoppable
+from reconciler.loop.sources import SourceDirectories
+from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.progress import QUIET
 from tests.support.memory_target import MemoryTarget, down
 from tests.support.releases import Releases, kinds, with_memory
@@ -117,9 +117,9 @@ def test_a_stopped_progress_ends_every_task_at_its_next_step() -> None:
     with progress.task("work", 10) as task:
         task.advance(1)
         progress.stop()
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunInterruptedError):
             task.advance(1)
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterruptedError):
         progress.task("more", None)
 
 
@@ -135,7 +135,7 @@ def test_a_repeated_unpin_of_what_is_gone_is_no_failure(tmp_path: Path) -> None:
         plan,
         targets={"a": target},
         versions={},
-        sources=Sources(tmp_path, None, QUIET),
+        sources=SourceDirectories(tmp_path, None, QUIET),
         propose=refuse,
         progress=Stoppable(QUIET),
     )

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Locked
-from reconciler.loop.lock import run_lock
+from reconciler.errors import LockedError
+from reconciler.loop.settings import run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from reconciler.loop.lock import run_lock
+from reconciler.loop.settings import run_lock
 with run_lock(Path(sys.argv[1]), "reconcile --prune"):
     print("held", flush=True)
     time.sleep(60)
@@ -34,13 +34,13 @@ def holder(state: Path) -> subprocess.Popen[str]:
 def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
-        with pytest.raises(Locked) as caught, run_lock(tmp_path, "reconcile"):
+        with pytest.raises(LockedError) as caught, run_lock(tmp_path, "reconcile"):
             pytest.fail("two runs at once")
         assert "'reconcile --prune'" in caught.value.message
         assert f"process {process.pid} on " in caught.value.message
         assert caught.value.hint == "wait for it, or stop it"
         (tmp_path / "run.json").write_text("{")
-        with pytest.raises(Locked, match="did not say who it is"), run_lock(tmp_path, "reconcile"):
+        with pytest.raises(LockedError, match="did not say who it is"), run_lock(tmp_path, "reconcile"):
             pytest.fail("two runs at once")
     finally:
         process.kill()

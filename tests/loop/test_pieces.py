@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.content import pieces as content_pieces
-from reconciler.content.car import Cut, Naming
-from reconciler.content.car_shard import CutShards
+from reconciler.content.car import Cut, CutShards, Naming
 from reconciler.content.dag import Dag
 from reconciler.index.records import load_record
 from reconciler.loop.recorded import records_directory

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.forges.clock import Clock
 from reconciler.forges.github import GitHub
-from reconciler.forges.interface import PROPOSAL_BRANCH, ProposalOutcome
+from reconciler.forges.interface import PROPOSAL_BRANCH, Clock, ProposalOutcome
 from reconciler.forges.open import OpenForge, open_forge, open_to_comment
 from reconciler.loop.propose import PullRequests
 from reconciler.loop.run import Run
 from reconciler.loop.settings import Layout, ProposeMode, Settings
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
 from reconciler.progress import QUIET
 from reconciler.render.proposal import describe
 from tests.forges.fake_github import FakeGitHub

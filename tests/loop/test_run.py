@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex, SafetyRefusal, UsageError
+from reconciler.errors import InvalidIndexError, SafetyError, UsageError
 from reconciler.loop.changes import Blocked, Publish, Repair
 from reconciler.loop.settings import Drift, ProposeMode
 from reconciler.targets.interface import Capabilities, Check, State
@@ -169,7 +169,7 @@ def test_a_record_that_names_another_cid_is_refused(two: Releases) -> None:
     records = two.root / "releases/records/m"
     text = (records / "1.0.0.json").read_text()
     (records / "1.0.0.json").write_text(text.replace(str(two.cid("m@1.0.0")), str(two.cid("m@2.0.0"))))
-    with pytest.raises(InvalidIndex, match="record says"):
+    with pytest.raises(InvalidIndexError, match="record says"):
         two.plan()
 
 
@@ -535,7 +535,7 @@ def test_a_refused_plan_changes_nothing(two: Releases) -> None:
     with two.running(prune=True) as run:
         plan = run.plan()
         assert {refusal.rule for refusal in plan.refusals} == {"emptied-index"}
-        with pytest.raises(SafetyRefusal, match="and 1 more"):
+        with pytest.raises(SafetyError, match="and 1 more"):
             run.apply(plan)
     assert {name: target.snapshot() for name, target in two.memory.items()} == before
     assert not two.apply(prune=True, allow_removals=1).failed

@@ -11,7 +11,7 @@ from reconciler.errors import Where
 from reconciler.index.history import Violation
 from reconciler.index.model import Index, Model, Version
 from reconciler.loop.changes import Unpin
-from reconciler.loop.safety import Limits, refusals
+from reconciler.loop.safety import SafetyLimits, refusals
 from reconciler.loop.world import Unreachable
 from reconciler.targets.interface import Inventory, Pin
 
@@ -63,17 +63,19 @@ def test_more_than_ten_or_more_than_thirty_percent_need_a_word(
     kept: int, removed: int, refused: bool
 ) -> None:
     index = an_index(version("9.0.0"))
-    found = refusals(index, removing(removed), {"node": keeping(kept)}, (), Limits())
+    found = refusals(index, removing(removed), {"node": keeping(kept)}, (), SafetyLimits())
     assert [refusal.rule for refusal in found] == (["removals"] if refused else [])
     if refused:
         assert f"removes {removed} of {kept} from node" in found[0].message
         assert found[0].override == f"if that is meant, run again with --allow-removals {removed}"
-        assert refusals(index, removing(removed), {"node": keeping(kept)}, (), Limits(removed)) == ()
+        assert refusals(index, removing(removed), {"node": keeping(kept)}, (), SafetyLimits(removed)) == ()
 
 
 @pytest.mark.parametrize(("allowed", "refused"), [(0, True), (1, True), (2, False), (3, False)])
 def test_a_number_given_by_the_user_is_the_limit(allowed: int, refused: bool) -> None:
-    found = refusals(an_index(version("9.0.0")), removing(2), {"node": keeping(100)}, (), Limits(allowed))
+    found = refusals(
+        an_index(version("9.0.0")), removing(2), {"node": keeping(100)}, (), SafetyLimits(allowed)
+    )
     assert bool(found) is refused
     if refused:
         assert f"allowed are {allowed}" in found[0].message
@@ -82,25 +84,25 @@ def test_a_number_given_by_the_user_is_the_limit(allowed: int, refused: bool) ->
 def test_each_target_is_counted_on_its_own() -> None:
     changes = [*removing(10), *removing(11, "other")]
     inventories = {"node": keeping(100), "other": keeping(100)}
-    (refusal,) = refusals(an_index(version("9.0.0")), changes, inventories, (), Limits())
+    (refusal,) = refusals(an_index(version("9.0.0")), changes, inventories, (), SafetyLimits())
     assert "from other" in refusal.message
 
 
 @pytest.mark.parametrize("versions", [(), (version("1.0.0", retired=True),)])
 def test_an_emptied_index_removes_nothing_without_a_word(versions: tuple[Version, ...]) -> None:
     index = an_index(*versions)
-    (refusal,) = refusals(index, removing(1), {"node": keeping(1)}, (), Limits())
+    (refusal,) = refusals(index, removing(1), {"node": keeping(1)}, (), SafetyLimits())
     assert (refusal.rule, refusal.override) == (
         "emptied-index",
         "if that is meant, run again with --allow-removals 1",
     )
-    assert refusals(index, removing(1), {"node": keeping(1)}, (), Limits(1)) == ()
-    assert refusals(index, (), {"node": keeping(1)}, (), Limits()) == ()
+    assert refusals(index, removing(1), {"node": keeping(1)}, (), SafetyLimits(1)) == ()
+    assert refusals(index, (), {"node": keeping(1)}, (), SafetyLimits()) == ()
 
 
 def test_a_protected_version_is_removed_by_no_number() -> None:
     index = an_index(version("0.0.0", protect=True), version("9.0.0"))
-    (refusal,) = refusals(index, removing(1), {"node": keeping(100)}, (), Limits(100))
+    (refusal,) = refusals(index, removing(1), {"node": keeping(100)}, (), SafetyLimits(100))
     assert refusal.rule == "protect"
     assert "m@0.0.0 is protected" in refusal.message
     assert "allow-removals" not in refusal.override
@@ -108,5 +110,5 @@ def test_a_protected_version_is_removed_by_no_number() -> None:
 
 def test_what_git_history_froze_is_refused_whatever_the_changes_are() -> None:
     violation = Violation("m@1.0.0", WHERE, "m@1.0.0 was A and is B now", "restore it")
-    (refusal,) = refusals(an_index(), (), {"node": Unreachable("down")}, (violation,), Limits(100))
+    (refusal,) = refusals(an_index(), (), {"node": Unreachable("down")}, (violation,), SafetyLimits(100))
     assert (refusal.rule, refusal.message, refusal.override) == ("frozen", violation.message, "restore it")

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import SafetyRefusal, UsageError
-from reconciler.loop.document import plan_document
-from reconciler.loop.saved import read_saved, require_same
+from reconciler.errors import SafetyError, UsageError
+from reconciler.loop.saved import plan_document, read_saved, require_same
 from reconciler.targets.interface import Check
 from tests.support.memory_target import down
 from tests.support.releases import Releases, with_memory
@@ -60,7 +59,7 @@ def test_whatever_moved_is_named(
 ) -> None:
     saved = save(releases)
     change(releases)
-    with pytest.raises(SafetyRefusal) as caught:
+    with pytest.raises(SafetyError) as caught:
         require_same(saved, releases.plan())
     assert caught.value.message.startswith(message)
     assert "reconcile plan -o" in (caught.value.hint or "")
@@ -70,25 +69,25 @@ def test_another_targets_file_is_named(releases: Releases) -> None:
     saved = save(releases)
     targets = releases.index_file.with_name("targets.yaml")
     targets.write_text(targets.read_text() + "\n# a comment\n")
-    with releases.running() as run, pytest.raises(SafetyRefusal, match=r"^the targets changed"):
+    with releases.running() as run, pytest.raises(SafetyError, match=r"^the targets changed"):
         require_same(saved, run.plan())
 
 
 def test_other_options_are_another_plan(releases: Releases) -> None:
     saved = save(releases)
-    with pytest.raises(SafetyRefusal, match="other options were given"):
+    with pytest.raises(SafetyError, match="other options were given"):
         require_same(saved, releases.plan(check=Check.FULL))
-    with pytest.raises(SafetyRefusal, match=r"n@1\.0\.0"):
+    with pytest.raises(SafetyError, match=r"n@1\.0\.0"):
         require_same(saved, releases.plan(only=("m",)))
 
 
 def test_a_plan_edited_by_hand_is_refused(releases: Releases) -> None:
     saved = save(releases)
     saved["items"] = saved["items"][1:]
-    with pytest.raises(SafetyRefusal, match=r"m@1\.0\.0 on a"):
+    with pytest.raises(SafetyError, match=r"m@1\.0\.0 on a"):
         require_same(saved, releases.plan())
     saved["items"] = "nonsense"
-    with pytest.raises(SafetyRefusal):
+    with pytest.raises(SafetyError):
         require_same(saved, releases.plan())
 
 

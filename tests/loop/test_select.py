@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex, UsageError, Where
+from reconciler.errors import InvalidIndexError, UsageError, Where
 from reconciler.index.model import Index, TargetSpec
 from reconciler.loop.select import Selection, select
 from tests.support.releases import Releases
@@ -73,7 +73,9 @@ def test_a_glob_that_matches_nothing_is_an_error_with_a_suggestion(
 
 
 def test_a_version_that_names_an_undefined_target_is_told_with_its_line(index: Index) -> None:
-    with pytest.raises(InvalidIndex, match=r"index.yaml:\d+: llm@1.0.0 names the target 'node'") as caught:
+    with pytest.raises(
+        InvalidIndexError, match=r"index.yaml:\d+: llm@1.0.0 names the target 'node'"
+    ) as caught:
         select(index, SPECS[1:])
     assert caught.value.hint == "targets there: pinata"
 

@@ -13,13 +13,21 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from reconciler.errors import SourceChanged
-from reconciler.net.auth import Auth, Scheme
+from reconciler.errors import SourceChangedError
+from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.outcomes import Conflict, Denied, NotFound, Outcome, Rejected, Stalled, Transient, Waiting
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    RequestError,
+    RetryLaterError,
+    TransientError,
+    UnexpectedResponseError,
+)
+from reconciler.net.response import UploadBody, multipart_file
 from reconciler.net.retry import NO_RETRY, RetryBudget, RetryPolicy
-from reconciler.net.secret import Secret
-from reconciler.net.upload import Upload, multipart_file
 from tests.support.fault_proxy import (
     FAULTS,
     Answer,
@@ -114,7 +122,7 @@ def test_an_upload_has_its_length_and_can_be_sent_again(proxy: FaultProxy, peer:
         made.append(1)
         yield from (bytes(1 << 20) for _ in range(5))
 
-    upload = multipart_file("bundle.car", Upload(5 << 20, pieces))
+    upload = multipart_file("bundle.car", UploadBody(5 << 20, pieces))
     proxy.arm(ResetRequest(1000), times=1)
     http = client(proxy.url, retry=RetryPolicy(attempts=2))
     answer = http.request("POST", "/up", content=upload, repeatable=True)
@@ -130,10 +138,10 @@ def test_an_upload_has_its_length_and_can_be_sent_again(proxy: FaultProxy, peer:
 def test_what_an_upload_raises_comes_out_as_it_is(peer: HttpPeer) -> None:
     def pieces() -> Iterator[bytes]:
         yield bytes(1 << 20)
-        raise SourceChanged("model.bin changed")
+        raise SourceChangedError("model.bin changed")
 
-    with pytest.raises(SourceChanged, match=r"model\.bin"):
-        client(peer.url).request("POST", "/up", content=Upload(5 << 20, pieces), repeatable=True)
+    with pytest.raises(SourceChangedError, match=r"model\.bin"):
+        client(peer.url).request("POST", "/up", content=UploadBody(5 << 20, pieces), repeatable=True)
 
 
 def test_another_peers_outcome_inside_an_upload_is_not_tried_again_here(peer: HttpPeer) -> None:
@@ -142,35 +150,35 @@ def test_another_peers_outcome_inside_an_upload_is_not_tried_again_here(peer: Ht
     def pieces() -> Iterator[bytes]:
         made.append(1)
         yield b"x"
-        raise Transient("donor", "went away")
+        raise TransientError("donor", "went away")
 
     http = client(peer.url, retry=RetryPolicy(attempts=4))
-    with pytest.raises(Transient, match="donor: went away"):
-        http.request("POST", "/up", content=Upload(5, pieces), repeatable=True)
+    with pytest.raises(TransientError, match="donor: went away"):
+        http.request("POST", "/up", content=UploadBody(5, pieces), repeatable=True)
     assert made == [1]
 
 
 @pytest.mark.parametrize("hold", [0.0, 30.0], ids=["hangs up", "holds the line"])
 def test_an_answer_given_while_we_still_send_is_read(hold: float) -> None:
     said = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno access"
-    upload = Upload(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
+    upload = UploadBody(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
     with raw_peer(said, hold=hold) as url:
         started = time.monotonic()
-        with pytest.raises(Denied, match="no access"):
+        with pytest.raises(AccessDeniedError, match="no access"):
             client(url).request("POST", "/up", content=upload, repeatable=False)
         assert time.monotonic() - started < 20
 
 
 def test_a_200_before_all_was_sent_is_no_success() -> None:
-    upload = Upload(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
+    upload = UploadBody(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
     said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    with raw_peer(said, hold=3) as url, pytest.raises(Transient, match="before it had read everything"):
+    with raw_peer(said, hold=3) as url, pytest.raises(TransientError, match="before it had read everything"):
         client(url).request("POST", "/up", content=upload, repeatable=True)
 
 
 def test_a_peer_that_takes_no_more_bytes_is_stalled() -> None:
-    upload = Upload(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
-    with raw_peer(b"", hold=5) as url, pytest.raises(Stalled, match="takes no more bytes"):
+    upload = UploadBody(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
+    with raw_peer(b"", hold=5) as url, pytest.raises(UnexpectedResponseError, match="takes no more bytes"):
         client(url).request("POST", "/up", content=upload, repeatable=True)
 
 
@@ -180,50 +188,50 @@ def test_a_dripping_peer_is_left_when_the_whole_took_too_long(part: str, proxy: 
     delay = 0.05 if part == "headers" else 0.006
     proxy.arm(Drip(delay))
     started = time.monotonic()
-    with pytest.raises(Transient, match="took too long altogether"):
+    with pytest.raises(TransientError, match="took too long altogether"):
         client(proxy.url, timeouts=Timeouts(silence=10, total=0.8)).request("GET", "/", repeatable=True)
     assert time.monotonic() - started < 5
 
 
 def test_an_endless_body_is_cut_at_the_limit(proxy: FaultProxy) -> None:
     proxy.arm(Endless())
-    with pytest.raises(Stalled, match="more than 1000000 bytes"):
+    with pytest.raises(UnexpectedResponseError, match="more than 1000000 bytes"):
         client(proxy.url).request("GET", "/", repeatable=True, limit=1_000_000)
     stream = client(proxy.url).stream("GET", "/", repeatable=True)
-    with stream as answer, pytest.raises(Stalled, match="more than 1000000 bytes"):
+    with stream as answer, pytest.raises(UnexpectedResponseError, match="more than 1000000 bytes"):
         list(answer.pieces(1_000_000))
 
 
 def test_an_endless_error_is_cut_and_quoted(proxy: FaultProxy) -> None:
     body = b"HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n" + b"bad \x1b[2J thing " * 9000
-    with raw_peer(body) as url, pytest.raises(Rejected, match=r"bad \[2J thing") as caught:
+    with raw_peer(body) as url, pytest.raises(RejectedError, match=r"bad \[2J thing") as caught:
         client(url).request("GET", "/", repeatable=True)
     assert len(caught.value.message) < 500
 
 
 def test_a_compressed_answer_is_refused_unread() -> None:
     said = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b"
-    with raw_peer(said) as url, pytest.raises(Stalled, match="encoding"):
+    with raw_peer(said) as url, pytest.raises(UnexpectedResponseError, match="encoding"):
         client(url).request("GET", "/", repeatable=True)
 
 
 @pytest.mark.parametrize(
     ("said", "kind", "wording"),
     [
-        (Said(401), Denied, "denies access"),
-        (Said(403, b"Kubo RPC Access Denied"), Denied, "Kubo RPC Access Denied"),
-        (Said(404), NotFound, "no such thing"),
-        (Said(409, b'{"error":{"reason":"FUNDS","details":"pay first"}}'), Conflict, "pay first"),
-        (Said(400, b'{"Message":"bad cid","Code":1}'), Rejected, "bad cid"),
-        (Said(500, b'{"Message":"broken","Code":0}'), Transient, "broken"),
-        (Said(502, b"<html>", {"Content-Type": "text/html"}), Transient, "HTTP 502"),
-        (Said(503), Transient, "HTTP 503"),
-        (Said(503, b"", {"Retry-After": "7"}), Waiting, "pause"),
-        (Said(429), Waiting, "pause"),
-        (Said(307, b"", {"Location": "http://192.0.2.1/x"}), Stalled, "redirects to"),
+        (Said(401), AccessDeniedError, "denies access"),
+        (Said(403, b"Kubo RPC Access Denied"), AccessDeniedError, "Kubo RPC Access Denied"),
+        (Said(404), NotFoundError, "no such thing"),
+        (Said(409, b'{"error":{"reason":"FUNDS","details":"pay first"}}'), ConflictError, "pay first"),
+        (Said(400, b'{"Message":"bad cid","Code":1}'), RejectedError, "bad cid"),
+        (Said(500, b'{"Message":"broken","Code":0}'), TransientError, "broken"),
+        (Said(502, b"<html>", {"Content-Type": "text/html"}), TransientError, "HTTP 502"),
+        (Said(503), TransientError, "HTTP 503"),
+        (Said(503, b"", {"Retry-After": "7"}), RetryLaterError, "pause"),
+        (Said(429), RetryLaterError, "pause"),
+        (Said(307, b"", {"Location": "http://192.0.2.1/x"}), UnexpectedResponseError, "redirects to"),
     ],
 )
-def test_each_status_has_its_outcome(said: Said, kind: type[Outcome], wording: str) -> None:
+def test_each_status_has_its_outcome(said: Said, kind: type[RequestError], wording: str) -> None:
     with http_peer(lambda asked: said) as peer, pytest.raises(kind, match=wording) as caught:
         client(peer.url, auth=Auth(Scheme.BEARER, TOKEN)).request("GET", "/", repeatable=True)
     assert type(caught.value) is kind
@@ -236,20 +244,20 @@ def test_a_peer_that_echoes_the_secret_does_not_get_it_shown() -> None:
     def parrot(asked: Asked) -> Said:
         return Said(403, f"not with {asked.headers['authorization']}".encode())
 
-    with http_peer(parrot) as peer, pytest.raises(Denied) as caught:
+    with http_peer(parrot) as peer, pytest.raises(AccessDeniedError) as caught:
         client(peer.url, auth=Auth(Scheme.BEARER, TOKEN)).request("GET", "/", repeatable=True)
     assert "canary" not in f"{caught.value} {caught.value!r} {caught.value.hint} {caught.value.__dict__}"
 
 
 def test_a_web_page_is_not_json(peer: HttpPeer, proxy: FaultProxy) -> None:
     proxy.arm(FAULTS["html-200"])
-    with pytest.raises(Stalled, match="web page"):
+    with pytest.raises(UnexpectedResponseError, match="web page"):
         client(proxy.url).request("GET", "/", repeatable=True).json()
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[" * 100_000, b"\xff"])
 def test_json_that_is_none_and_json_bombs_are_transient(body: bytes) -> None:
-    with http_peer(lambda asked: Said(200, body)) as peer, pytest.raises(Transient, match="not JSON"):
+    with http_peer(lambda asked: Said(200, body)) as peer, pytest.raises(TransientError, match="not JSON"):
         client(peer.url).request("GET", "/", repeatable=True).json()
 
 
@@ -267,8 +275,10 @@ def test_every_fault_is_an_outcome_and_a_repeatable_call_recovers(proxy: FaultPr
     try:
         answer = http.request("POST", "/", content=b"12345", repeatable=True, limit=1 << 20)
         answer.json()
-    except Outcome as error:
-        assert isinstance(error, Stalled) or "not JSON" in error.message  # a wrong length cut it
+    except RequestError as error:
+        assert (
+            isinstance(error, UnexpectedResponseError) or "not JSON" in error.message
+        )  # a wrong length cut it
         assert len(proxy.paths) == 1
     else:
         assert answer.json() == {"length": 5}
@@ -278,7 +288,7 @@ def test_every_fault_is_an_outcome_and_a_repeatable_call_recovers(proxy: FaultPr
 @pytest.mark.parametrize("fault", [Cut(0.5), Stall(), FAULTS["500"], FAULTS["503"], ResetRequest(0)])
 def test_a_call_that_may_not_be_repeated_is_sent_once(proxy: FaultProxy, fault: Fault) -> None:
     proxy.arm(fault)
-    with pytest.raises(Transient):
+    with pytest.raises(TransientError):
         client(proxy.url, retry=RetryPolicy(attempts=5)).request("POST", "/", content=b"x", repeatable=False)
     assert len(proxy.paths) == 1
 
@@ -304,7 +314,7 @@ def test_retry_after_is_waited_for_and_told() -> None:
 
 def test_a_pause_beyond_five_minutes_is_left_for_the_next_run(peer: HttpPeer, proxy: FaultProxy) -> None:
     proxy.arm(Answer(429, (("Retry-After", "301"),)))
-    with pytest.raises(Waiting) as caught:
+    with pytest.raises(RetryLaterError) as caught:
         client(proxy.url, retry=RetryPolicy()).request("GET", "/", repeatable=True)
     assert caught.value.retry_after == 301
     assert len(proxy.paths) == 1
@@ -315,14 +325,14 @@ def test_all_clients_of_a_run_share_its_budget(proxy: FaultProxy) -> None:
     budget = RetryBudget(retries=5)
     for _ in range(4):
         http = client(proxy.url, retry=RetryPolicy(attempts=4), budget=budget)
-        with pytest.raises(Transient):
+        with pytest.raises(TransientError):
             http.request("GET", "/", repeatable=True)
     assert len(proxy.paths) == 4 + 5
 
 
 def test_a_refused_connection_names_the_address(proxy: FaultProxy) -> None:
     proxy.down()
-    with pytest.raises(Transient, match="refused") as caught:
+    with pytest.raises(TransientError, match="refused") as caught:
         client(proxy.url).request("GET", "/", repeatable=True)
     assert proxy.url in (caught.value.hint or "")
 
@@ -330,7 +340,7 @@ def test_a_refused_connection_names_the_address(proxy: FaultProxy) -> None:
 def test_a_stream_that_breaks_off_is_told(proxy: FaultProxy) -> None:
     proxy.arm(Cut(1.0))
     stream = client(proxy.url).stream("POST", "/", repeatable=True)
-    with stream as answer, pytest.raises(Transient, match="broke"):
+    with stream as answer, pytest.raises(TransientError, match="broke"):
         list(answer.pieces(1 << 20))
 
 
@@ -370,26 +380,26 @@ def test_a_long_body_ends_as_a_short_one_does() -> None:
     with (
         raw_peer(head + bytes(5 << 20)) as url,
         client(url).stream("GET", "/", repeatable=True) as answer,
-        pytest.raises(Transient, match="broke"),
+        pytest.raises(TransientError, match="broke"),
     ):
         list(answer.pieces(6 << 20))
     with (
         raw_peer(head + bytes(6 << 20), hold=3) as url,  # whoever hangs up with a request unread resets
         client(url).stream("GET", "/", repeatable=True) as answer,
-        pytest.raises(Stalled, match="more than 5242880 bytes"),
+        pytest.raises(UnexpectedResponseError, match="more than 5242880 bytes"),
     ):
         list(answer.pieces(5 << 20))
     hurried = Timeouts(silence=0.2, total=9)
     with (
         raw_peer(head + bytes(5 << 20), hold=3) as url,
         client(url, timeouts=hurried).stream("GET", "/", repeatable=True) as answer,
-        pytest.raises(Transient, match="silent for too long"),
+        pytest.raises(TransientError, match="silent for too long"),
     ):
         list(answer.pieces(6 << 20))
     with (
         raw_peer(head + bytes(5 << 20), hold=3) as url,
         client(url, timeouts=Timeouts(silence=9)).stream("GET", "/", repeatable=True, total=0.5) as answer,
-        pytest.raises(Transient, match="took too long altogether"),
+        pytest.raises(TransientError, match="took too long altogether"),
     ):
         list(answer.pieces(6 << 20))
 
@@ -400,7 +410,7 @@ def test_a_request_inside_a_streams_reading_does_not_lengthen_it(peer: HttpPeer,
     unhurried = Timeouts(silence=20, total=20)
     with client(proxy.url, timeouts=unhurried).stream("POST", "/", repeatable=True, total=0.6) as answer:
         assert client(peer.url, timeouts=unhurried).request("POST", "/", repeatable=True).status == 200
-        with pytest.raises(Transient, match="took too long"):
+        with pytest.raises(TransientError, match="took too long"):
             list(answer.pieces(100))
     assert 0.5 < time.monotonic() - started < 15
 

@@ -11,9 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.net.auth import Auth, Scheme
+from reconciler.net.auth import Auth, Scheme, Secret, from_env
 from reconciler.net.outcomes import clean
-from reconciler.net.secret import Secret, from_env
 
 CANARY = 'canary+/7"x y=\\z'
 

@@ -13,19 +13,25 @@ from random import Random
 import pytest
 
 from reconciler.content.cid import Cid
+from reconciler.net.address import is_public
 from reconciler.net.deadline import Timeouts
-from reconciler.net.outcomes import Outcome
-from reconciler.net.reach import is_public
-from reconciler.probes.http_address import http_url
-from reconciler.probes.interface import Provider, Verdict
-from reconciler.probes.probe import Terms, choose_leaves, probe
-from reconciler.probes.routing import MAX_PROVIDERS, Router
+from reconciler.net.outcomes import RequestError
+from reconciler.probes import (
+    MAX_PROVIDERS,
+    ProbeTerms,
+    ProbeVerdict,
+    Provider,
+    Router,
+    choose_leaves,
+    http_url,
+    probe,
+)
 from tests.support.dags import MemoryDag, memory_dag
 from tests.support.gateway import keep, served
 from tests.support.http_peer import Asked, Said, http_peer
 
 MIB = 1 << 20
-QUICK = Terms(timeouts=Timeouts(connect=1.0, silence=0.6, total=1.2), allow_private=True)
+QUICK = ProbeTerms(timeouts=Timeouts(connect=1.0, silence=0.6, total=1.2), allow_private=True)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +73,13 @@ def test_a_lying_a_slow_and_a_dead_provider_are_named_among_three_good_ones(
         findings = probe(dag.layout, providers, QUICK, Random(1))
     assert [finding.provider for finding in findings] == providers
     assert [finding.verdict for finding in findings] == [
-        Verdict.SERVED, Verdict.WRONG_BYTES, Verdict.SERVED, Verdict.TIMEOUT, Verdict.REFUSED, Verdict.SERVED,
-    ]  # fmt: skip
+        ProbeVerdict.SERVED,
+        ProbeVerdict.WRONG_BYTES,
+        ProbeVerdict.SERVED,
+        ProbeVerdict.TIMEOUT,
+        ProbeVerdict.REFUSED,
+        ProbeVerdict.SERVED,
+    ]
     assert [finding.leaves for finding in findings] == [3, 0, 3, 0, 0, 3]
     assert "cannot be reached" in findings[4].detail
 
@@ -76,17 +87,17 @@ def test_a_lying_a_slow_and_a_dead_provider_are_named_among_three_good_ones(
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
-        (Said(404, b""), Verdict.REFUSED),
-        (Said(412, b""), Verdict.REFUSED),
-        (Said(429, b"", {"Retry-After": "1"}), Verdict.REFUSED),
-        (Said(302, b"", {"Location": "http://127.0.0.1:1/"}), Verdict.REFUSED),
-        (Said(500, b""), Verdict.REFUSED),
-        (Said(200, b""), Verdict.WRONG_BYTES),
-        (Said(200, b"<html>welcome</html>", {"Content-Type": "text/html"}), Verdict.WRONG_BYTES),
-        (Said(200, b"x" * (3 * MIB)), Verdict.WRONG_BYTES),
+        (Said(404, b""), ProbeVerdict.REFUSED),
+        (Said(412, b""), ProbeVerdict.REFUSED),
+        (Said(429, b"", {"Retry-After": "1"}), ProbeVerdict.REFUSED),
+        (Said(302, b"", {"Location": "http://127.0.0.1:1/"}), ProbeVerdict.REFUSED),
+        (Said(500, b""), ProbeVerdict.REFUSED),
+        (Said(200, b""), ProbeVerdict.WRONG_BYTES),
+        (Said(200, b"<html>welcome</html>", {"Content-Type": "text/html"}), ProbeVerdict.WRONG_BYTES),
+        (Said(200, b"x" * (3 * MIB)), ProbeVerdict.WRONG_BYTES),
     ],
 )
-def test_whatever_is_not_the_leaf_is_not_serving(dag: MemoryDag, said: Said, verdict: Verdict) -> None:
+def test_whatever_is_not_the_leaf_is_not_serving(dag: MemoryDag, said: Said, verdict: ProbeVerdict) -> None:
     with http_peer(lambda _: said) as peer:
         (finding,) = probe(dag.layout, [at(peer.url)], QUICK, Random(1))
     assert (finding.verdict, finding.leaves) == (verdict, 0)
@@ -106,20 +117,20 @@ def test_a_provider_with_one_bad_leaf_is_found_when_that_leaf_is_asked_for(dag: 
         cid = asked.target.split("/")[2].partition("?")[0]
         return Said(200, b"bad" if cid == bad else leaves[cid])
 
-    terms = Terms(leaves=99, timeouts=QUICK.timeouts, allow_private=True)
+    terms = ProbeTerms(leaves=99, timeouts=QUICK.timeouts, allow_private=True)
     with http_peer(answer) as peer:
         (finding,) = probe(dag.layout, [at(peer.url)], terms, Random(1))
-    assert finding.verdict is Verdict.WRONG_BYTES
+    assert finding.verdict is ProbeVerdict.WRONG_BYTES
     assert bad in finding.detail
 
 
 def test_private_addresses_are_asked_only_when_that_is_allowed(dag: MemoryDag) -> None:
-    strict = Terms(timeouts=QUICK.timeouts)
+    strict = ProbeTerms(timeouts=QUICK.timeouts)
     with http_peer(lambda _: Said()) as peer:
         port = peer.url.rpartition(":")[2]
         for address in (f"/ip4/127.0.0.1/tcp/{port}/http", f"/dns4/localhost/tcp/{port}/http"):
             (finding,) = probe(dag.layout, [Provider("p", (address,))], strict, Random(1))
-            assert finding.verdict is Verdict.NOT_PROBED
+            assert finding.verdict is ProbeVerdict.NOT_PROBED
             assert "private" in finding.detail
         assert peer.asked == []
 
@@ -127,7 +138,7 @@ def test_private_addresses_are_asked_only_when_that_is_allowed(dag: MemoryDag) -
 def test_a_provider_without_http_is_said_to_be_not_probed(dag: MemoryDag) -> None:
     provider = Provider("p", ("/ip4/8.8.8.8/udp/4001/quic-v1", "/ip4/8.8.8.8/tcp/4001"))
     (finding,) = probe(dag.layout, [provider], QUICK, Random(1))
-    assert (finding.verdict, finding.detail) == (Verdict.NOT_PROBED, "no HTTP address")
+    assert (finding.verdict, finding.detail) == (ProbeVerdict.NOT_PROBED, "no HTTP address")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +228,7 @@ def test_a_router_cannot_make_us_ask_without_end() -> None:
     [(b"<html>", "text/html"), (b"{", "application/json"), (b" " * (2 * MIB), "application/json")],
 )
 def test_a_router_that_answers_nonsense_is_an_error(body: bytes, kind: str) -> None:
-    with pytest.raises(Outcome):
+    with pytest.raises(RequestError):
         routed(body, kind=kind)
 
 
@@ -228,4 +239,4 @@ def test_our_own_gateway_is_a_router_and_a_provider(dag: MemoryDag, tmp_path: Pa
         providers = router.providers(dag.layout.root)
         router.close()
         (finding,) = probe(dag.layout, providers, QUICK, Random(1))
-    assert finding.verdict is Verdict.SERVED
+    assert finding.verdict is ProbeVerdict.SERVED

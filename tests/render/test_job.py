@@ -7,7 +7,8 @@ import pytest
 from reconciler.content import cid
 from reconciler.forges.interface import BODY_LIMIT
 from reconciler.loop.changes import Blocked, Outcome, Plan, Publish, Refusal, Report
-from reconciler.render.job import (
+from reconciler.render.workflow import (
+    SUMMARY_LIMIT,
     failure_comment,
     failure_page,
     link,
@@ -16,7 +17,6 @@ from reconciler.render.job import (
     plan_summary_page,
     report_summary_page,
 )
-from reconciler.render.workflow import SUMMARY_LIMIT
 
 ROOT = cid.of(cid.RAW, b"x")
 PAGE = "https://github.com/o/r/pull/1/checks"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reconciler.content import cid
-from reconciler.loop.changes import Blocked, Change, Pin, Plan, Publish, Repair
-from reconciler.render.matrix import MAX_JOBS, matrix_document
+from reconciler.loop.changes import Blocked, Change, PinRoot, Plan, Publish, Repair
+from reconciler.render.workflow import MAX_JOBS, matrix_document
 
 ROOT = cid.of(cid.RAW, b"x")
 
@@ -33,7 +33,7 @@ def test_an_entry_is_a_version_with_the_targets_that_lack_it() -> None:
 
 
 def test_what_needs_no_bytes_is_in_no_entry() -> None:
-    pin = Pin(model="m", version="1.0.0", target="pinning", root=ROOT, label="l")
+    pin = PinRoot(model="m", version="1.0.0", target="pinning", root=ROOT, label="l")
     assert matrix_document(plan(pin, Blocked(model="m", version="2.0.0"))) == {"include": []}
 
 

@@ -11,7 +11,7 @@ from reconciler.loop.changes import (
     Blocked,
     Change,
     Outcome,
-    Pin,
+    PinRoot,
     Plan,
     Publish,
     Refusal,
@@ -23,8 +23,8 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
-from reconciler.loop.document import KINDS, OUTCOME_STATES, plan_document, report_document
-from reconciler.loop.status import Holding, Status
+from reconciler.loop.saved import KINDS, OUTCOME_STATES, plan_document, report_document
+from reconciler.loop.status import Holding, ReleaseStatus
 from reconciler.render.status import status_document, status_text
 from reconciler.render.text import colour, plan_text, report_text
 from reconciler.targets.interface import State
@@ -38,7 +38,7 @@ ON = {**AT, "target": "node", "label": LABEL}
 CHANGES: tuple[Change, ...] = (
     Publish(**ON, sources=("directory",), size=3 << 20, reason="not there yet"),
     Publish(**ON, sources=("a", "b")),
-    Pin(**ON, sources=("store",)),
+    PinRoot(**ON, sources=("store",)),
     Repair(**ON, sources=("directory",), damaged=(ROOT,), drift=True, reason="1 block is bad"),
     Repair(**ON, sources=("node",)),
     Relabel(**ON, old="reconciler/acme/old@1.0.0"),
@@ -147,7 +147,7 @@ def test_hostile_text_reaches_no_line_of_its_own(paint: object) -> None:
     )
     report = Report(plan, (Outcome(change, "failed", HOSTILE, HOSTILE), Outcome(blocked, "blocked", HOSTILE)))
     holding = Holding(HOSTILE, HOSTILE, HOSTILE, ROOT, State.PARTIAL, (HOSTILE,), 1, HOSTILE, HOSTILE)
-    status = Status("a", "quick", (holding,))
+    status = ReleaseStatus("a", "quick", (holding,))
     for text in (
         plan_text(plan, paint=paint),
         report_text(report, paint=paint),
@@ -161,7 +161,7 @@ def test_hostile_text_reaches_no_line_of_its_own(paint: object) -> None:
 
 def test_a_status_shows_every_state() -> None:
     holdings = tuple(Holding("llm", f"1.0.{n}", "node", ROOT, state) for n, state in enumerate(State))
-    status = Status("acme", "quick", (*holdings, Holding("new", "1.0.0", "node", None, State.ABSENT)))
+    status = ReleaseStatus("acme", "quick", (*holdings, Holding("new", "1.0.0", "node", None, State.ABSENT)))
     document = status_document(status)
     assert_document("status", document)
     assert document["summary"] == {state.value: 1 + (state is State.ABSENT) for state in State}
@@ -169,4 +169,4 @@ def test_a_status_shows_every_state() -> None:
     assert f"  1.0.0 → node           held     {ROOT}\n" in text
     assert "  1.0.0 → node           absent   no CID yet\n" in text
     assert text.endswith("Status: 2 absent, 1 failed, 1 held, 1 partial, 1 pending, 1 unknown.\n")
-    assert status_text(Status("acme", "quick", ())) == "Status: nothing to keep.\n"
+    assert status_text(ReleaseStatus("acme", "quick", ())) == "Status: nothing to keep.\n"

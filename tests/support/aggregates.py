@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 
 from reconciler.content.piece_cid import PieceCid
-from reconciler.content.piece_stdlib import node, zero_node
+from reconciler.content.piece_engines import node, zero_node
 from reconciler.deals.interface import InclusionProof, MerklePath
 
 

@@ -11,8 +11,7 @@ from typing import TypeAlias
 from reconciler.content import varint
 from reconciler.content.cid import RAW, Cid, of
 from reconciler.content.dag import DagLayout
-from reconciler.content.directory import Entry, directory_tree
-from reconciler.content.layout import Tree, file_tree
+from reconciler.content.layout import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.content.profile import CHUNK_SIZE
 from reconciler.content.walk import walk
 
@@ -34,7 +33,9 @@ class Blocks:
             self.blocks.update({of(RAW, chunk): chunk for chunk in chunks})
         else:
             packed = {name: self.pack(child) for name, child in source.items()}
-            tree = directory_tree(Entry(name, child.cid, child.tsize) for name, child in packed.items())
+            tree = directory_tree(
+                DirectoryEntry(name, child.cid, child.tsize) for name, child in packed.items()
+            )
         self.blocks.update(tree.blocks)
         return tree
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.errors import BlockUnavailable, PeerError
+from reconciler.errors import BlockUnavailableError, PeerError
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.interface import (
     Capabilities,
@@ -23,7 +23,7 @@ from reconciler.targets.interface import (
     Observation,
     Pin,
     State,
-    Unsupported,
+    UnsupportedError,
 )
 
 
@@ -72,7 +72,7 @@ class MemoryTarget:
 
     def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
         if not self.capabilities.takes_bytes:
-            raise Unsupported("takes no bytes")
+            raise UnsupportedError("takes no bytes")
         self._called("publish", dag.layout.root)
         held = self.held.get(dag.layout.root)
         if held is not None and held.labels and self._look(dag.layout.root, Check.QUICK).state is State.HELD:
@@ -82,13 +82,13 @@ class MemoryTarget:
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
         if not self.capabilities.takes_bytes:
-            raise Unsupported("takes no bytes")
+            raise UnsupportedError("takes no bytes")
         self._called("repair", dag.layout.root)
         return self._deliver(dag, label, progress)
 
     def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
         if not self.capabilities.pins_by_cid:
-            raise Unsupported("does not fetch")
+            raise UnsupportedError("does not fetch")
         self._called("pin", root)
         if root in self.held and self._look(root, Check.QUICK).state is State.HELD:
             self._label(self.held[root], label)
@@ -100,7 +100,7 @@ class MemoryTarget:
     def relabel(self, root: Cid, label: str) -> None:
         self._called("relabel", root)
         if root not in self.held:
-            raise BlockUnavailable(f"{root} is not here")
+            raise BlockUnavailableError(f"{root} is not here")
         held = self.held[root]
         held.labels = [label] if self.capabilities.one_label else sorted({*held.labels, label})
 
@@ -121,13 +121,13 @@ class MemoryTarget:
 
     def dag(self, root: Cid) -> Dag:
         if not self.capabilities.serves_blocks:
-            raise Unsupported("serves no blocks")
+            raise UnsupportedError("serves no blocks")
         self._called("dag", root)
         held = self.held.get(root)
         if held is None or any(
             not self._good(held, held.layout.cid(p)) for p in held.layout.tree_positions()
         ):
-            raise BlockUnavailable(f"{root} is not whole in {self.name}")
+            raise BlockUnavailableError(f"{root} is not whole in {self.name}")
         return Served(held)
 
     def origins(self) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ class MemoryTarget:
                     continue
                 try:
                     blocks[block.cid] = dag.read(position)
-                except BlockUnavailable:
+                except BlockUnavailableError:
                     missing = True
                     continue
                 task.advance(block.size)
@@ -229,7 +229,7 @@ class Served:
         cid = self.layout.cid(position)
         data = self._held.blocks.get(cid)
         if data is None or cids.of(cid.codec, data) != cid:
-            raise BlockUnavailable(f"block {cid} is bad")
+            raise BlockUnavailableError(f"block {cid} is bad")
         return data
 
     def close(self) -> None:

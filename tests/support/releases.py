@@ -18,10 +18,10 @@ from reconciler.index.model import Index, TargetSpec
 from reconciler.index.schemas import schema_text
 from reconciler.loop import run as run_module
 from reconciler.loop.changes import Plan, Report
-from reconciler.loop.document import plan_document, report_document
 from reconciler.loop.run import Run
+from reconciler.loop.saved import plan_document, report_document
 from reconciler.loop.settings import Layout, Settings
-from reconciler.loop.status import Status, look
+from reconciler.loop.status import ReleaseStatus, look
 from reconciler.progress import QUIET, Progress
 from reconciler.render.status import status_document
 from reconciler.targets.interface import Target
@@ -145,7 +145,7 @@ class Releases:
         self.take_over()
         return report
 
-    def status(self, **settings: Any) -> Status:
+    def status(self, **settings: Any) -> ReleaseStatus:
         """Write, and look."""
         self.write()
         with self.running(**settings) as run:

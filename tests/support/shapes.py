@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import DAG_PB, RAW, Cid, of
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.content.directory import Entry, directory_tree
-from reconciler.errors import BlockUnavailable, SourceChanged
+from reconciler.content.layout import DirectoryEntry, directory_tree
+from reconciler.errors import BlockUnavailableError, SourceChangedError
 from tests.support.dags import MemoryDag
 
 MAX_LINKS = 1024
@@ -29,21 +29,21 @@ class Builder:
     def __post_init__(self) -> None:
         self.blocks: dict[Cid, bytes] = {}
 
-    def file(self, name: str, leaves: int, leaf_size: int = 64) -> Entry:
+    def file(self, name: str, leaves: int, leaf_size: int = 64) -> DirectoryEntry:
         """A file of `leaves` different leaves; one leaf is a bare raw block."""
         level = [self._leaf(name, number, leaf_size) for number in range(leaves)]
         while len(level) > 1:
             level = [self._parent(level[i : i + MAX_LINKS]) for i in range(0, len(level), MAX_LINKS)]
         cid, tsize, _ = level[0]
-        return Entry(name, cid, tsize)
+        return DirectoryEntry(name, cid, tsize)
 
-    def directory(self, name: str, entries: Sequence[Entry]) -> Entry:
+    def directory(self, name: str, entries: Sequence[DirectoryEntry]) -> DirectoryEntry:
         """A directory of `entries`."""
         tree = directory_tree(entries)
         self.blocks.update(tree.blocks)
-        return Entry(name, tree.cid, tree.tsize)
+        return DirectoryEntry(name, tree.cid, tree.tsize)
 
-    def dag(self, entry: Entry) -> MemoryDag:
+    def dag(self, entry: DirectoryEntry) -> MemoryDag:
         """The DAG under `entry`."""
         return MemoryDag(entry.cid, self.blocks)
 
@@ -55,7 +55,7 @@ class Builder:
         return cid, size, size
 
     def _parent(self, children: list[tuple[Cid, int, int]]) -> tuple[Cid, int, int]:
-        links = [dagpb.Link(b"", cid, tsize) for cid, tsize, _ in children]
+        links = [dagpb.PbLink(b"", cid, tsize) for cid, tsize, _ in children]
         block = dagpb.encode(links, unixfs.file([size for _, _, size in children]))
         cid = of(DAG_PB, block)
         self.blocks[cid] = block
@@ -82,7 +82,7 @@ def bundle(salt: str) -> MemoryDag:
     """A directory: a file of several leaves, one of which there are two copies, an empty one, directories."""
     build = Builder(salt)
     weights, config = build.file("model.safetensors", 40, 1000), build.file("config.json", 1, 300)
-    copy = Entry("copy.json", config.cid, config.tsize)
+    copy = DirectoryEntry("copy.json", config.cid, config.tsize)
     below = build.directory("tokenizer", [build.file("vocab.txt", 3), build.file("empty", 1, 0)])
     return build.dag(build.directory("", [weights, config, copy, below, build.directory("none", [])]))
 
@@ -110,7 +110,7 @@ class Failing:
 
     def __init__(self, dag: Dag, after: int, error: Exception | None = None) -> None:
         self._dag, self._left = dag, after
-        self._error = error or SourceChanged("'model.safetensors' changed while it was read")
+        self._error = error or SourceChangedError("'model.safetensors' changed while it was read")
 
     @property
     def layout(self) -> DagLayout:
@@ -138,7 +138,7 @@ class Without:
 
     def read(self, position: int) -> bytes:
         if position in self._lost:
-            raise BlockUnavailable(f"block {self.layout.cid(position)} is lost")
+            raise BlockUnavailableError(f"block {self.layout.cid(position)} is lost")
         return self._dag.read(position)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.content.cid import Cid
-from reconciler.errors import BlockUnavailable, DataError, PeerError, SourceChanged
+from reconciler.errors import BlockUnavailableError, DataError, PeerError, SourceChangedError
 from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks, MergedDag, gather
 from reconciler.targets.interface import Check, Expected, State
@@ -39,14 +39,14 @@ def test_a_block_that_nobody_has_is_named_with_the_reasons() -> None:
     dag = bundle("merge")
     leaf = next(position for position in range(len(dag.layout)) if dag.layout.is_leaf(position))
     merged = MergedDag(dag.layout.root, [DagBlocks(Without(dag, [leaf])), DagBlocks(Without(dag, [leaf]))])
-    with pytest.raises(BlockUnavailable, match=str(dag.layout.cid(leaf))) as error:
+    with pytest.raises(BlockUnavailableError, match=str(dag.layout.cid(leaf))) as error:
         merged.read(leaf)
     assert "is lost" in (error.value.hint or "")
 
 
 def test_without_its_inner_nodes_there_is_no_dag() -> None:
     dag = bundle("merge")
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         MergedDag(dag.layout.root, [DagBlocks(Without(dag, [0]))])
 
 
@@ -57,7 +57,7 @@ def test_a_source_that_lists_other_blocks_is_not_believed() -> None:
     assert list(merged.layout) == list(dag.layout)
 
 
-@pytest.mark.parametrize("error", [PeerError("it is down"), SourceChanged("'x' changed")])
+@pytest.mark.parametrize("error", [PeerError("it is down"), SourceChangedError("'x' changed")])
 def test_a_source_that_fails_is_passed_over(error: Exception) -> None:
     dag = bundle("merge")
     merged = MergedDag(dag.layout.root, [DagBlocks(Failing(dag, 5, error)), DagBlocks(dag)])
@@ -90,7 +90,7 @@ def test_two_half_damaged_stores_heal_each_other(tmp_path: Path, shape) -> None:
         store.publish(dag, LABEL, QUIET)
         readable = [i for i in range(len(dag.layout)) if dag.layout.block_size(i)]
         break_blocks(tmp_path / store.name, dag, readable[number::2])
-        with pytest.raises(BlockUnavailable):
+        with pytest.raises(BlockUnavailableError):
             store.dag(dag.layout.root)
     for store in stores:
         donor = gather(dag.layout.root, stores)
@@ -109,13 +109,13 @@ def test_a_store_without_its_index_still_gives_what_is_left(tmp_path: Path) -> N
     break_blocks(tmp_path / "a", dag, [leaf])
     merged = gather(dag.layout.root, [store])
     assert list(merged.layout) == list(dag.layout)
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         merged.read(leaf)
     merged.close()
 
 
 def test_targets_that_have_nothing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BlockUnavailable) as error:
+    with pytest.raises(BlockUnavailableError) as error:
         gather(single_leaf("none").layout.root, [StoreTarget("empty", tmp_path / "none")])
     assert "'empty'" in (error.value.hint or "")
 

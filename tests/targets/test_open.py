@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex, Where
+from reconciler.errors import InvalidIndexError, Where
 from reconciler.index.model import TargetSpec
 from reconciler.progress import QUIET
 from reconciler.targets.open import open_target
@@ -36,7 +36,7 @@ def test_an_absolute_store_lies_where_it_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "hint"), [("stor", "did you mean 'store'?"), ("s3", "the kinds are store")])
 def test_an_unknown_kind_is_answered_with_advice(kind: str, hint: str) -> None:
-    with pytest.raises(InvalidIndex, match=f"targets.yaml:3.*unknown kind '{kind}'") as error:
+    with pytest.raises(InvalidIndexError, match=f"targets.yaml:3.*unknown kind '{kind}'") as error:
         open_target(spec(kind), root=Path(), environ={})
     assert hint in (error.value.hint or "")
 

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 
 from reconciler.cli.action.concerns import concerns
 from reconciler.cli.action.event import Event
-from reconciler.cli.action.inputs import Command, Inputs
+from reconciler.cli.action.inputs import Inputs, StepCommand
 from reconciler.cli.action.job import Done
 from reconciler.errors import PeerError, ReconcilerError, UsageError
-from reconciler.net.outcomes import Denied
-from reconciler.render.job import failure_comment, nothing_comment, plan_comment
+from reconciler.net.outcomes import AccessDeniedError
 from reconciler.render.terminal import Lines
-from reconciler.render.workflow import Annotation
+from reconciler.render.workflow import Annotation, failure_comment, nothing_comment, plan_comment
 
 _TITLE = "no comment"
 
@@ -43,7 +42,7 @@ def _put(
 ) -> list[Annotation]:
     from reconciler.forges.open import open_to_comment
 
-    if not inputs.comment or event.pull_request is None or inputs.command is not Command.PLAN:
+    if not inputs.comment or event.pull_request is None or inputs.command is not StepCommand.PLAN:
         return []
     try:
         forge = open_to_comment(environ, Lines(sys.stderr))
@@ -52,7 +51,7 @@ def _put(
         finally:
             forge.close()
     except (PeerError, UsageError) as error:
-        if not create and isinstance(error, (Denied, UsageError)):
+        if not create and isinstance(error, (AccessDeniedError, UsageError)):
             return []  # a token that may not comment has left no comment to change
         advice = error.hint or "a token of a pull request from a fork may only read"
         return [Annotation("notice", _TITLE, f"the plan is in the step summary only: {error}\n{advice}")]

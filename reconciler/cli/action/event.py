@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.cli.action.inputs import Command, Inputs
-from reconciler.errors import SafetyRefusal, UsageError
+from reconciler.cli.action.inputs import Inputs, StepCommand
+from reconciler.errors import SafetyError, UsageError
 
 _MAX_BYTES = 64 << 20  # GitHub sends no larger payload
 
@@ -61,15 +61,15 @@ def read_event(environ: Mapping[str, str]) -> Event:
 
 
 def refuse_unaccepted(event: Event, inputs: Inputs) -> None:
-    """Raise SafetyRefusal for a command that must not run on what a pull request brings."""
+    """Raise SafetyError for a command that must not run on what a pull request brings."""
     if event.name == "pull_request_target" or event.follows_pull_request:
-        raise SafetyRefusal(
+        raise SafetyError(
             f"{event.name} gives secrets to a job about somebody else's files, so nothing runs for it",
             hint="plan on the event pull_request: a plan needs no secret, and falls back to the step summary",
         )
     if inputs.acts and event.proposes:
-        what = "apply" if inputs.command is Command.APPLY else "the repair of drift"
-        raise SafetyRefusal(
+        what = "apply" if inputs.command is StepCommand.APPLY else "the repair of drift"
+        raise SafetyError(
             f"{what} does not run on {event.name}: what a pull request brings is not accepted yet",
             hint="plan on pull_request, and apply on push to the branch it is merged into",
         )

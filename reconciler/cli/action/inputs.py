@@ -19,7 +19,7 @@ PREFIX = "RECONCILE_INPUT_"
 _BOOLEANS = {"true": True, "false": False}
 
 
-class Command(StrEnum):
+class StepCommand(StrEnum):
     """What a step does."""
 
     PLAN = "plan"
@@ -40,7 +40,7 @@ class FailOn(StrEnum):
 class Inputs:
     """Every input, checked. `plan` is a saved plan to carry out exactly."""
 
-    command: Command
+    command: StepCommand
     settings: Settings
     fail_on: FailOn
     comment: bool
@@ -50,8 +50,8 @@ class Inputs:
     @property
     def acts(self) -> bool:
         """Whether the step changes anything but what a run only reads."""
-        return self.command is Command.APPLY or (
-            self.command is Command.DRIFT and self.settings.drift is Drift.REPAIR
+        return self.command is StepCommand.APPLY or (
+            self.command is StepCommand.DRIFT and self.settings.drift is Drift.REPAIR
         )
 
 
@@ -61,12 +61,12 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
     Paths are relative to the working directory, which is the repository. Raises UsageError, naming the input.
     """
     given = _Given(environ)
-    command = given.choice("command", Command, Command.PLAN)
-    drifting = command is Command.DRIFT
+    command = given.choice("command", StepCommand, StepCommand.PLAN)
+    drifting = command is StepCommand.DRIFT
     plan = given.path("plan")
     drift = given.choice("drift", Drift, Drift.REPORT if drifting else Drift.REPAIR)
     _require(not drifting or drift is not Drift.IGNORE, "drift", "is 'ignore', and so is the command drift")
-    _require(plan is None or command is Command.APPLY, "plan", "is a saved plan for the command apply")
+    _require(plan is None or command is StepCommand.APPLY, "plan", "is a saved plan for the command apply")
     layout = find_layout(Path(), given.path("index"), given.path("targets"), given.path("source-root"))
     propose = given.choice("propose", ProposeMode, ProposeMode.PULL_REQUEST)
     settings = Settings(

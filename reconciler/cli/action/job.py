@@ -8,16 +8,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.cli.action.inputs import Command, FailOn, Inputs
+from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand
 from reconciler.cli.loop_commands import pull_requests
 from reconciler.errors import ExitCode, UsageError
 from reconciler.forges.interface import ProposalResult
 from reconciler.index.model import Index
 from reconciler.loop.changes import Blocked, Change, Plan, Report
-from reconciler.loop.lock import run_lock
 from reconciler.loop.run import Run
 from reconciler.loop.saved import read_saved, require_same
-from reconciler.loop.settings import ProposeMode, Settings
+from reconciler.loop.settings import ProposeMode, Settings, run_lock
 from reconciler.render.terminal import Lines
 
 
@@ -82,7 +81,7 @@ def changes_left(done: Done) -> list[Change]:
 
 def _asked_for(plan: Plan, inputs: Inputs) -> Plan:
     """The plan, or of the command drift that part which is about what was published before."""
-    if inputs.command is not Command.DRIFT:
+    if inputs.command is not StepCommand.DRIFT:
         return plan
     return replace(plan, changes=tuple(change for change in plan.changes if _is_drift(change)))
 

@@ -12,9 +12,8 @@ from typing import Any
 from reconciler.cli.action.job import Done
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.loop.changes import Blocked, Change, ResolveCid
-from reconciler.loop.document import plan_document, report_document
-from reconciler.render.matrix import matrix_document
-from reconciler.render.workflow import write_outputs
+from reconciler.loop.saved import plan_document, report_document
+from reconciler.render.workflow import matrix_document, write_outputs
 
 _BAD = ("failed", "skipped", "blocked", "unknown")
 _TO_COME = ("waiting", "reported")

@@ -11,10 +11,10 @@ from reconciler.cli import output as out
 from reconciler.cli.action import results
 from reconciler.cli.action.comment import comment_on_failure, comment_on_plan
 from reconciler.cli.action.event import Event, read_event, refuse_unaccepted
-from reconciler.cli.action.inputs import Command, Inputs, read_inputs
+from reconciler.cli.action.inputs import Inputs, StepCommand, read_inputs
 from reconciler.cli.action.job import Done, changes_left, do_job, verdict
 from reconciler.errors import ExitCode, ReconcilerError, Where
-from reconciler.render import job as pages
+from reconciler.render import workflow as pages
 from reconciler.render.text import plan_text, report_text
 from reconciler.render.words import count
 from reconciler.render.workflow import Annotation, plan_annotations, report_annotations
@@ -82,7 +82,7 @@ def _annotations(done: Done, environ: Mapping[str, str]) -> list[Annotation]:
     return [replace(one, where=_in_workspace(one.where, environ)) for one in made]
 
 
-def _page(done: Done, notes: list[Annotation], command: Command) -> str:
+def _page(done: Done, notes: list[Annotation], command: StepCommand) -> str:
     said = [pages.note(one.message) for one in notes]
     if done.proposal is not None and done.proposal.number is not None:
         number = pages.link(f"#{done.proposal.number}", done.proposal.url or "")

@@ -12,9 +12,9 @@ from reconciler.forges.github.comments import Comments
 from reconciler.forges.github.errors import ACTIONS_SETTING
 from reconciler.forges.interface import Ability, Access
 from reconciler.forges.rest import RestApi
-from reconciler.net.outcomes import Denied, NotFound, Outcome, Rejected
+from reconciler.net.auth import Secret
+from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, RequestError
 from reconciler.net.response import Response
-from reconciler.net.secret import Secret
 
 _KINDS = {
     "ghp_": "classic personal access token",
@@ -29,7 +29,10 @@ _NO_BRANCH = "reconciler/there-is-no-such-branch"
 
 
 def find_access(api: RestApi, address: GitHubAddress, comments: Comments, token: Secret) -> Access:
-    """Who the token speaks for and what it may do. Raises Outcome when it may not even see the repository."""
+    """Who the token speaks for and what it may do.
+
+    Raises RequestError when it may not even see the repository.
+    """
     answer = api.send("GET", address.path(), doing="reading the repository", repeatable=True)
     repository = Fields(api.name, answer.json())
     prefix = next((known for known in _KINDS if token.reveal().startswith(known)), "")
@@ -74,12 +77,12 @@ def _by_trying(api: RestApi, address: GitHubAddress, base: str) -> tuple[Ability
 def _try(api: RestApi, name: str, permission: str, path: str, body: object) -> Ability:
     try:
         api.write("POST", path, body, doing=f"trying to {name}", repeatable=False)
-    except Denied as error:
+    except AccessDeniedError as error:
         setting = error.hint if error.hint == ACTIONS_SETTING else f"grant {permission}"
         return Ability(name, False, setting)
-    except Rejected:
+    except RejectedError:
         return Ability(name, True)
-    except Outcome:
+    except RequestError:
         return Ability(name, None, f"could not be found out; it needs {permission}")
     return Ability(name, True)
 
@@ -91,7 +94,7 @@ def _may_open(api: RestApi, address: GitHubAddress) -> Ability:
         found = api.read(
             address.path("actions", "permissions", "workflow"), doing="reading a setting of Actions"
         )
-    except (Denied, NotFound):
+    except (AccessDeniedError, NotFoundError):
         return Ability(name, None, ACTIONS_SETTING)
     granted = found.flag("can_approve_pull_request_reviews")
     return Ability(name, granted, "" if granted else ACTIONS_SETTING)

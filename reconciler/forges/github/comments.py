@@ -6,10 +6,9 @@ from reconciler.errors import UsageError
 from reconciler.forges.fields import Fields
 from reconciler.forges.github.address import GitHubAddress
 from reconciler.forges.github.graphql import graphql
-from reconciler.forges.interface import BODY_LIMIT, CommentOutcome
-from reconciler.forges.marker import marked
+from reconciler.forges.interface import BODY_LIMIT, CommentOutcome, marked
 from reconciler.forges.rest import RestApi
-from reconciler.net.outcomes import Transient
+from reconciler.net.outcomes import TransientError
 
 _PAGES = 20  # of a hundred comments each
 _WHO = "query { viewer { login } }"
@@ -59,7 +58,7 @@ class Comments:
         path = self._address.path("issues", str(number), "comments")
         try:
             self._api.write("POST", path, {"body": text}, doing=f"commenting on #{number}", repeatable=False)
-        except Transient:
+        except TransientError:
             found = self._find(number, marker)
             if found is None:
                 raise

@@ -10,8 +10,17 @@ import json
 import math
 from collections.abc import Callable
 
-from reconciler.net import judge as plain
-from reconciler.net.outcomes import Conflict, Denied, NotFound, Outcome, Rejected, Stalled, Waiting, clean
+from reconciler.net import response as plain
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    RequestError,
+    RetryLaterError,
+    UnexpectedResponseError,
+    clean,
+)
 from reconciler.net.response import Response
 from reconciler.net.retry import retry_after
 
@@ -21,17 +30,17 @@ ACTIONS_SETTING = (
 )
 
 
-def github_judge(repository: str, now: Callable[[], float]) -> Callable[[Response, str], Outcome]:
+def github_judge(repository: str, now: Callable[[], float]) -> Callable[[Response, str], RequestError]:
     """The judge of answers about `repository`; `now` is seconds since 1970."""
 
-    def judge(answer: Response, doing: str) -> Outcome:
+    def judge(answer: Response, doing: str) -> RequestError:
         words = _words(answer)
         at = f"(HTTP {answer.status}) while {doing}"
         said = f"{at}: {words}" if words else at
         peer, status = answer.peer, answer.status
         limited = _limited(answer, words, now)
         if limited is not None:
-            return Waiting(
+            return RetryLaterError(
                 peer,
                 f"limits our requests {said}",
                 retry_after=limited.pause,
@@ -40,22 +49,22 @@ def github_judge(repository: str, now: Callable[[], float]) -> Callable[[Respons
             )
         if status == 401:
             hint = "the token is wrong, expired or revoked: make a new one and set it again"
-            return Denied(peer, f"does not accept the token {said}", hint=hint, status=status)
+            return AccessDeniedError(peer, f"does not accept the token {said}", hint=hint, status=status)
         if status == 403:
             return _forbidden(answer, words, said)
         if status in (404, 410):
             hint = f"is {repository!r} right, and may the token see it? GitHub hides what a token may not see"
-            return NotFound(peer, f"has no such thing {said}", hint=hint, status=status)
+            return NotFoundError(peer, f"has no such thing {said}", hint=hint, status=status)
         if status == 409:
             hint = "push a first commit to it" if "empty" in words.lower() else "run again"
-            return Conflict(peer, f"is in conflict with this {said}", hint=hint, status=status)
+            return ConflictError(peer, f"is in conflict with this {said}", hint=hint, status=status)
         if status == 422:
-            return Rejected(
+            return RejectedError(
                 peer, f"did not accept this {said}", reason=words, hint=_advice(words), status=status
             )
         if 300 <= status < 400:
             hint = f"the repository {repository!r} was renamed or moved: use its new name"
-            return Stalled(peer, f"redirects {at}", hint=hint, status=status)
+            return UnexpectedResponseError(peer, f"redirects {at}", hint=hint, status=status)
         error = plain.outcome(answer)
         error.message = error.args[0] if not words else f"{peer}: failed {said}"
         return error
@@ -63,9 +72,9 @@ def github_judge(repository: str, now: Callable[[], float]) -> Callable[[Respons
     return judge
 
 
-def says(error: Outcome, *wordings: str) -> bool:
+def says(error: RequestError, *wordings: str) -> bool:
     """Whether a refusal carries one of GitHub's wordings."""
-    return isinstance(error, Rejected) and any(word in error.reason.lower() for word in wordings)
+    return isinstance(error, RejectedError) and any(word in error.reason.lower() for word in wordings)
 
 
 class _Limit:
@@ -93,7 +102,7 @@ def _later(pause: float | None) -> str:
     return "run again later" if pause is None else f"run again in {max(1, math.ceil(pause / 60))} min"
 
 
-def _forbidden(answer: Response, words: str, said: str) -> Denied:
+def _forbidden(answer: Response, words: str, said: str) -> AccessDeniedError:
     lower = words.lower()
     accepted = clean(answer.headers.get("x-accepted-github-permissions", ""))
     if "not permitted to create or approve pull requests" in lower:
@@ -108,7 +117,7 @@ def _forbidden(answer: Response, words: str, said: str) -> Denied:
         text, hint = "keeps this repository read-only", "unarchive it: Settings > General > Unarchive"
     else:
         text, hint = "refuses this", "look at the token's permissions and the rules of the branch"
-    return Denied(answer.peer, f"{text} {said}", hint=hint, status=answer.status)
+    return AccessDeniedError(answer.peer, f"{text} {said}", hint=hint, status=answer.status)
 
 
 def permission_hint(accepted: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.errors import UsageError
-from reconciler.forges.clock import Clock
 from reconciler.forges.github.access import find_access
 from reconciler.forges.github.address import GitHubAddress
 from reconciler.forges.github.comments import Comments
@@ -19,17 +18,24 @@ from reconciler.forges.interface import (
     Access,
     BranchOutcome,
     BranchResult,
+    Clock,
     CommentOutcome,
     Proposal,
     ProposalOutcome,
     ProposalResult,
+    check_files,
 )
 from reconciler.forges.ownership import foreign, sign
-from reconciler.forges.paths import check_files
 from reconciler.forges.rest import RestApi
-from reconciler.net.auth import Auth, Scheme
-from reconciler.net.outcomes import Conflict, Denied, NotFound, Outcome, Rejected, Transient
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Auth, Scheme, Secret
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    RejectedError,
+    RequestError,
+    TransientError,
+)
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
@@ -96,7 +102,7 @@ class GitHub:
         check_files(files)
         if base == branch:
             raise UsageError(f"the proposal's branch {branch!r} cannot be its own base")
-        error: Outcome = Conflict(self.name, f"the branch {branch!r} kept moving", hint="run again")
+        error: RequestError = ConflictError(self.name, f"the branch {branch!r} kept moving", hint="run again")
         for _ in range(_ATTEMPTS):
             try:
                 return self._place(files, message, base, planned, branch)
@@ -136,7 +142,7 @@ class GitHub:
         self._pulls.close(pull.number)
         try:
             self._git.delete_branch(branch, pull.head)
-        except Outcome as error:
+        except RequestError as error:
             if self._git.tip(branch) == pull.head:
                 raise
             detail = f"the branch was moved meanwhile, and stays ({error.message})"
@@ -165,7 +171,9 @@ class GitHub:
                 "name the branch that proposals are merged into; where it is there, the token may not see "
                 "the repository"
             )
-            raise NotFound(self.name, f"has no branch {base!r} in {self._address.repository!r}", hint=hint)
+            raise NotFoundError(
+                self.name, f"has no branch {base!r} in {self._address.repository!r}", hint=hint
+            )
         tip = self._git.tip(branch)
         if planned is not None and planned != parent:
             moved = _moved_under(self._git.compare(planned, parent), files, planned, base)
@@ -198,7 +206,7 @@ class GitHub:
                 self._git.create_branch(branch, new)
             else:
                 self._git.move_branch(branch, old, new)
-        except Outcome as error:
+        except RequestError as error:
             now = self._git.tip(branch)
             if now == new:
                 return
@@ -213,20 +221,20 @@ class GitHub:
 
         Looks for it before each further try.
         """
-        error: Outcome
+        error: RequestError
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._pulls.create(proposal), ProposalOutcome.CREATED
-            except Transient as failure:
+            except TransientError as failure:
                 error = failure
                 found = self._pulls.open_one(proposal.branch, proposal.base)
                 if found is not None:
                     return found, ProposalOutcome.CREATED
-            except Denied as failure:
+            except AccessDeniedError as failure:
                 page = self._address.compare_page(proposal.base, proposal.branch)
                 failure.hint = f"{failure.hint}; the branch is ready, a person can open it at {page}"
                 raise
-            except Rejected as failure:
+            except RejectedError as failure:
                 error = failure
                 if says(failure, "no commits between"):
                     return None, ProposalOutcome.NONE
@@ -237,7 +245,7 @@ class GitHub:
             self._api.clock.sleep(float(attempt))  # GitHub may need a moment to see a branch that is new
         raise error
 
-    def _existing(self, proposal: Proposal, error: Outcome) -> Pull:
+    def _existing(self, proposal: Proposal, error: RequestError) -> Pull:
         """The pull request that GitHub says exists, saying what is proposed."""
         found = self._pulls.open_one(proposal.branch, proposal.base)
         found = found or self._pulls.open_one_by_paging(proposal.branch, proposal.base)
@@ -254,7 +262,7 @@ class GitHub:
                 self._pulls.add_labels(pull.number, labels)
             if reviewers:
                 self._pulls.request_reviews(pull.number, reviewers)
-        except Outcome as error:
+        except RequestError as error:
             error.hint = f"{error.hint or 'run again'}; the pull request itself is there: {pull.url}"
             raise
         return bool(labels or reviewers)
@@ -263,7 +271,7 @@ class GitHub:
 class _AgainError(Exception):
     """The branch has to be looked at anew; `cause` is what is raised when that does not help either."""
 
-    def __init__(self, cause: Outcome | None) -> None:
+    def __init__(self, cause: RequestError | None) -> None:
         super().__init__()
         self.cause = cause
 

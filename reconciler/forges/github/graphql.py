@@ -6,13 +6,20 @@ from reconciler.forges.fields import Fields
 from reconciler.forges.github.address import GitHubAddress
 from reconciler.forges.github.errors import permission_hint
 from reconciler.forges.rest import RestApi
-from reconciler.net.outcomes import Denied, NotFound, Outcome, Rejected, Waiting, clean
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    NotFoundError,
+    RejectedError,
+    RequestError,
+    RetryLaterError,
+    clean,
+)
 
 
 def graphql(
     api: RestApi, address: GitHubAddress, query: str, variables: object, *, doing: str, repeatable: bool
 ) -> Fields:
-    """The `data` of a GraphQL call. Raises Outcome, also for the errors inside an answer of 200."""
+    """The `data` of a GraphQL call. Raises RequestError, also for the errors inside an answer of 200."""
     body = {"query": query, "variables": variables}
     answer = api.write("POST", address.graphql, body, doing=doing, repeatable=repeatable)
     for error in answer.items_or_none("errors"):
@@ -20,13 +27,15 @@ def graphql(
     return answer.at("data")
 
 
-def _outcome(error: Fields, doing: str) -> Outcome:
+def _outcome(error: Fields, doing: str) -> RequestError:
     kind, words = error.text_or("", "type"), clean(error.text_or("it does not say why", "message"))
     said = f"while {doing}: {words}"
     if kind == "RATE_LIMITED" or "rate limit" in words.lower():
-        return Waiting(error.peer, f"limits our requests {said}", retry_after=None)
+        return RetryLaterError(error.peer, f"limits our requests {said}", retry_after=None)
     if kind == "FORBIDDEN" or "not accessible by" in words.lower():
-        return Denied(error.peer, f"misses a permission of the token {said}", hint=permission_hint(""))
+        return AccessDeniedError(
+            error.peer, f"misses a permission of the token {said}", hint=permission_hint("")
+        )
     if kind == "NOT_FOUND":
-        return NotFound(error.peer, f"has no such thing {said}")
-    return Rejected(error.peer, f"did not accept this {said}", reason=words)
+        return NotFoundError(error.peer, f"has no such thing {said}")
+    return RejectedError(error.peer, f"did not accept this {said}", reason=words)

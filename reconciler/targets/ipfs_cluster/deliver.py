@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from reconciler.content import car, varint
 from reconciler.content.cid import BINARY_SIZE, RAW, Cid, of
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.errors import PeerError, SafetyRefusal
-from reconciler.net.outcomes import Stalled
-from reconciler.net.upload import Upload
+from reconciler.errors import PeerError, SafetyError
+from reconciler.net.outcomes import UnexpectedResponseError
+from reconciler.net.response import UploadBody
 from reconciler.progress import Progress
-from reconciler.targets.interface import Delivery, Pin, State
-from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge
+from reconciler.targets.interface import Delivery, Pin, State, mark_of
+from reconciler.targets.ipfs_cluster.judge import ReplicationVerdict, Rules, judge
 from reconciler.targets.ipfs_cluster.nodes import Healed, Nodes
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
-from reconciler.targets.ipfs_cluster.wire import Entry
-from reconciler.targets.ownership import mark_of
+from reconciler.targets.ipfs_cluster.wire import ClusterPin
 
 _EMPTY = of(RAW, b"")
 _FOREIGN = "held under a pin that is not ours, which is not touched"
@@ -131,14 +130,14 @@ class Deliverer:
         self._rest.pin(pin.root, self._options(label, entry))
 
     def relabel(self, root: Cid, label: str) -> None:
-        """Put `label` on a root of ours. Raises PeerError when it is absent, SafetyRefusal when not ours."""
+        """Put `label` on a root of ours. Raises PeerError when it is absent, SafetyError when not ours."""
         entry = self._rest.entry(root)
         if entry is None:
             raise PeerError(
                 f"{self._name} does not have {root}", hint="run again; it has to be published first"
             )
         if not _ours(entry, label):
-            raise SafetyRefusal(f"{self._name}: {root} is {_FOREIGN}", hint="`reconcile adopt` takes it over")
+            raise SafetyError(f"{self._name}: {root} is {_FOREIGN}", hint="`reconcile adopt` takes it over")
         if entry.label != label:
             self._rest.pin(root, self._options(label, entry))
 
@@ -158,7 +157,7 @@ class Deliverer:
         self._spread_empty(dag.layout, progress)
         try:
             sent = self._add(dag, positions, label, self._options(label, None), progress)
-        except Stalled:
+        except UnexpectedResponseError:
             # Pinning what is not all there hangs, and a hanging pin blocks the garbage collection of its
             # Kubo.
             self._rest.unpin(dag.layout.root)
@@ -173,7 +172,7 @@ class Deliverer:
         size = sum(layout.block_size(position) for position in positions)
         added = self._rest.add(_upload(dag, positions, f"{self._name}: {title}", progress), options)
         if added.size != size or (options is not None and added.cid != str(layout.root)):
-            raise Stalled(
+            raise UnexpectedResponseError(
                 self._name,
                 f"took in {added.size} bytes of blocks where {size} were sent",
                 hint="look for a proxy in between that changes or cuts request bodies",
@@ -203,11 +202,11 @@ class Deliverer:
         section = varint.encode(BINARY_SIZE) + bytes(_EMPTY)
         body = car.header(_EMPTY) + section
         try:
-            self._rest.spread(Upload(len(body), lambda: iter((body,))))
+            self._rest.spread(UploadBody(len(body), lambda: iter((body,))))
         except PeerError as error:
             progress.note(f"{error.message}; its peers may have to wait for an empty file")
 
-    def _beside(self, entry: Entry, dag: Dag, progress: Progress) -> Delivery:
+    def _beside(self, entry: ClusterPin, dag: Dag, progress: Progress) -> Delivery:
         """Complete the blocks under somebody else's pin, and leave that pin alone."""
         verdict = self._verdict(entry, ours=False)
         sent = Healed()
@@ -217,14 +216,14 @@ class Deliverer:
         words = "; ".join(part for part in (_FOREIGN, verdict.detail) if part)
         return _with(Delivery(verdict.state, detail=words), sent)
 
-    def _options(self, label: str, entry: Entry | None, origins: tuple[str, ...] = ()) -> PinOptions:
+    def _options(self, label: str, entry: ClusterPin | None, origins: tuple[str, ...] = ()) -> PinOptions:
         """Our rules, or the entry's: a pin that is set again without factors falls back to the default."""
         low, high = self._rules.factor_min, self._rules.factor_max
         if not low and entry is not None:
             low, high = entry.factor_min, entry.factor_max
         return PinOptions(label, low, high, self._expire_in, origins)
 
-    def _verdict(self, entry: Entry, *, ours: bool) -> Verdict:
+    def _verdict(self, entry: ClusterPin, *, ours: bool) -> ReplicationVerdict:
         status, now = self._rest.status(entry.cid)
         return judge(entry, status, now, self._rules, ours=ours, names={})
 
@@ -232,7 +231,7 @@ class Deliverer:
         verdict = self._wait(root, label)
         return Delivery(verdict.state, detail=verdict.detail)
 
-    def _wait(self, root: Cid, label: str) -> Verdict:
+    def _wait(self, root: Cid, label: str) -> ReplicationVerdict:
         """The verdict when it is good, or has been bad or pending for long enough."""
         begin = self._clock()
         while True:
@@ -249,11 +248,11 @@ class Deliverer:
             self._sleep(self._patience.pause)
 
 
-def _ours(entry: Entry, label: str) -> bool:
+def _ours(entry: ClusterPin, label: str) -> bool:
     return entry.label.startswith(mark_of(label))
 
 
-def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) -> Upload:
+def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) -> UploadBody:
     size = car.partial_size(dag.layout, positions)
 
     def pieces() -> Iterator[bytes]:
@@ -262,7 +261,7 @@ def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) 
                 yield piece
                 task.advance(len(piece))
 
-    return Upload(size, pieces, "application/vnd.ipld.car")
+    return UploadBody(size, pieces, "application/vnd.ipld.car")
 
 
 def _plus(one: Healed, other: Healed) -> Healed:

@@ -9,7 +9,7 @@ from reconciler.content.cid import RAW, Cid
 from reconciler.errors import PeerError
 from reconciler.net.outcomes import clean
 from reconciler.targets.interface import Diagnosis
-from reconciler.targets.ipfs_cluster.options import Options
+from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import ClusterRest
 from reconciler.targets.ipfs_cluster.wire import gone
 
@@ -17,7 +17,7 @@ _NOBODYS = Cid(RAW, bytes(32))  # a CID whose bytes nobody can have, to ask for 
 _SKEW = 300.0  # seconds between clocks that no longer are a slow answer
 
 
-def examine(rest: ClusterRest, options: Options) -> Sequence[Diagnosis]:
+def examine(rest: ClusterRest, options: ClusterOptions) -> Sequence[Diagnosis]:
     """Look, without changing anything. A sick peer is a finding, not an error."""
     try:
         version = rest.version()
@@ -49,7 +49,7 @@ def examine(rest: ClusterRest, options: Options) -> Sequence[Diagnosis]:
     return tuple(findings)
 
 
-def _peers(rest: ClusterRest, options: Options) -> list[Diagnosis]:
+def _peers(rest: ClusterRest, options: ClusterOptions) -> list[Diagnosis]:
     peers = rest.peers()
     findings = []
     for peer in peers:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from reconciler.net.outcomes import clean
 from reconciler.targets.interface import State
-from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, Entry, PeerStatus, Status, short_id
+from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, ClusterPin, PeerStatus, PinStatus, short_id
 
 #: A pin that its peer has been fetching for longer is stuck: the blocks are missing, and the cluster never
 #: says so.
@@ -32,7 +32,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReplicationVerdict:
     """`holders` are the names of peers that say pinned, `needed` how many have to.
 
     `stuck` are the names of peers that will not get anywhere by themselves, `lost` of those that hold no pin
@@ -52,8 +52,8 @@ class Verdict:
 
 
 def judge(
-    entry: Entry, status: Status, now: datetime, rules: Rules, *, ours: bool, names: Mapping[str, str]
-) -> Verdict:
+    entry: ClusterPin, status: PinStatus, now: datetime, rules: Rules, *, ours: bool, names: Mapping[str, str]
+) -> ReplicationVerdict:
     """The verdict on one pin. `now` is by the cluster's clock; `names` has dead peers too, by their ids."""
     peers = [peer for peer in status.peers if peer.status != "remote"]
     seen = {peer.peer for peer in peers}
@@ -75,7 +75,7 @@ def judge(
         state = State.PARTIAL
     listed = f" ({', '.join(holders)})" if holders else ""
     total = max(needed, len(peers) + len(vanished))
-    return Verdict(
+    return ReplicationVerdict(
         state=state,
         holders=holders,
         needed=needed,
@@ -99,13 +99,13 @@ def _stuck(peer: PeerStatus, now: datetime, rules: Rules) -> bool:
     return peer.status == "pinning" and peer.since is not None and now - peer.since > rules.stuck_after
 
 
-def _needed(entry: Entry, rules: Rules, peers: int) -> int:
+def _needed(entry: ClusterPin, rules: Rules, peers: int) -> int:
     """How many peers have to hold it. Everywhere means every peer known, and never none."""
     wanted = rules.factor_min or entry.factor_min
     return max(1, peers) if wanted == EVERYWHERE else max(1, wanted)
 
 
-def _expiring(entry: Entry, now: datetime, rules: Rules) -> bool:
+def _expiring(entry: ClusterPin, now: datetime, rules: Rules) -> bool:
     """Whether a pin of ours has to be set again: it should stay, or is in the second half of its time."""
     if entry.expires is None:
         return False
@@ -115,7 +115,7 @@ def _expiring(entry: Entry, now: datetime, rules: Rules) -> bool:
 
 
 def _details(
-    entry: Entry,
+    entry: ClusterPin,
     peers: list[PeerStatus],
     vanished: list[str],
     stuck: tuple[str, ...],

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from reconciler.content.cid import Cid
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
-from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge, why
+from reconciler.targets.ipfs_cluster.judge import ReplicationVerdict, Rules, judge, why
 from reconciler.targets.ipfs_cluster.nodes import Nodes, NodesReport
-from reconciler.targets.ipfs_cluster.rest import ClusterRest, Statuses
-from reconciler.targets.ipfs_cluster.wire import Alert, Entry, Peer, gone
+from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinStatuses
+from reconciler.targets.ipfs_cluster.wire import Alert, ClusterPeer, ClusterPin, gone
 
 _WORD_ONLY = (
     "the cluster's word is all there is: it does not notice lost or damaged blocks; "
@@ -20,12 +20,12 @@ _WORD_ONLY = (
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ClusterState:
     """What the cluster said: its pinset, how the pins do, who is there, and who stopped reporting."""
 
-    entries: Mapping[Cid, Entry]
-    statuses: Statuses
-    peers: tuple[Peer, ...]
+    entries: Mapping[Cid, ClusterPin]
+    statuses: PinStatuses
+    peers: tuple[ClusterPeer, ...]
     alerts: tuple[Alert, ...]
 
     @property
@@ -38,13 +38,13 @@ class World:
         return gone(self.peers, self.alerts) | seen | named
 
 
-def look(rest: ClusterRest) -> World:
+def look(rest: ClusterRest) -> ClusterState:
     """Ask the cluster for everything. Raises Outcome."""
-    return World(rest.entries(), rest.statuses(), rest.peers(), rest.alerts())
+    return ClusterState(rest.entries(), rest.statuses(), rest.peers(), rest.alerts())
 
 
 def inventory(
-    world: World,
+    world: ClusterState,
     expected: Sequence[Expected],
     check: Check,
     mark: str,
@@ -68,7 +68,7 @@ def inventory(
     return Inventory(observations, tuple(owned), tuple(foreign), notes)
 
 
-def _observe(world: World, root: Cid, mark: str, rules: Rules) -> Observation:
+def _observe(world: ClusterState, root: Cid, mark: str, rules: Rules) -> Observation:
     entry, status = world.entries.get(root), world.statuses.by_cid.get(root)
     labels = (entry.label,) if entry is not None and entry.label else ()
     if entry is None and status is None:
@@ -90,7 +90,7 @@ def _observe(world: World, root: Cid, mark: str, rules: Rules) -> Observation:
     return observation(root, labels, verdict)
 
 
-def observation(root: Cid, labels: tuple[str, ...], verdict: Verdict) -> Observation:
+def observation(root: Cid, labels: tuple[str, ...], verdict: ReplicationVerdict) -> Observation:
     """A verdict as an observation."""
     return Observation(root, verdict.state, labels, checked=verdict.checked, detail=verdict.detail)
 
@@ -117,7 +117,7 @@ def _with_blocks(seen: Observation, report: NodesReport, root: Cid, nodes: int) 
     return Observation(root, state, seen.labels, damaged, checked, "; ".join(words), needs)
 
 
-def _peer_notes(world: World) -> list[str]:
+def _peer_notes(world: ClusterState) -> list[str]:
     notes = [
         f"{name} is gone from the cluster: it stopped reporting"
         for name in gone(world.peers, world.alerts).values()

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.errors import InvalidIndex
+from reconciler.errors import InvalidIndexError
 from reconciler.index.model import TargetSpec
-from reconciler.net.auth import Auth, Scheme
-from reconciler.net.secret import Secret, from_env
+from reconciler.net.auth import Auth, Scheme, Secret, from_env
 from reconciler.targets.ipfs_cluster.wire import EVERYWHERE
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s))+")
@@ -18,7 +17,7 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ClusterOptions:
     """`factor_min` and `factor_max` are 0 when the cluster's default holds, EVERYWHERE for every peer.
 
     `expire_in` is a Go duration ("" for pins that stay), `expire_seconds` the same as a number. `nodes` are
@@ -34,15 +33,15 @@ class Options:
     nodes: tuple[TargetSpec, ...] = ()
 
 
-def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> Options:
-    """Raises InvalidIndex with the entry's line, and UsageError for a missing environment variable."""
+def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> ClusterOptions:
+    """Raises InvalidIndexError with the entry's line, and UsageError for a missing environment variable."""
     secret = None
     variable = spec.options.get("token_env")
     if variable is not None:
         secret = from_env(str(variable), environ)
     low, high = _replication(spec)
     expire_in = str(spec.options.get("expire_in", ""))
-    return Options(
+    return ClusterOptions(
         api=str(spec.options.get("api", "")),
         auth=None if secret is None else Auth(_scheme(spec, secret), secret),
         factor_min=low,
@@ -69,7 +68,7 @@ def _replication(spec: TargetSpec) -> tuple[int, int]:
     high = factors.get("max", low)
     whole = isinstance(low, int) and isinstance(high, int)
     if not whole or not (low == high == EVERYWHERE or 1 <= low <= high):
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"replication of target {spec.name!r} does not hold",
             hint="write {min: 2, max: 3} with 1 <= min <= max, or {min: -1, max: -1} for every peer",
             where=spec.where,
@@ -84,7 +83,7 @@ def _seconds(spec: TargetSpec, text: str) -> float:
         seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text))
         if seconds > 0:
             return seconds
-    raise InvalidIndex(
+    raise InvalidIndexError(
         f"expire_in of target {spec.name!r} is no duration: {text!r}",
         hint="write hours, minutes and seconds, such as 720h or 1h30m",
         where=spec.where,
@@ -96,7 +95,7 @@ def _nodes(spec: TargetSpec) -> tuple[TargetSpec, ...]:
     found = []
     for number, node in enumerate(value if isinstance(value, list | tuple) else (value,), 1):
         if not isinstance(node, Mapping) or "api" not in node:
-            raise InvalidIndex(
+            raise InvalidIndexError(
                 f"node {number} of target {spec.name!r} has no api",
                 hint="write nodes: [{api: http://127.0.0.1:5001}], one for each Kubo behind the cluster",
                 where=spec.where,

@@ -13,12 +13,11 @@ from email.utils import parsedate_to_datetime
 
 from reconciler.content.cid import Cid
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import NotFound, Rejected
-from reconciler.net.response import Response
-from reconciler.net.upload import Upload, multipart_file
+from reconciler.net.outcomes import NotFoundError, RejectedError
+from reconciler.net.response import Response, UploadBody, multipart_file
 from reconciler.targets import fields
+from reconciler.targets.interface import metadata
 from reconciler.targets.ipfs_cluster import wire
-from reconciler.targets.ownership import metadata
 
 _TOO_FEW = "not enough peers to allocate"
 _LIST_LIMIT = 256 << 20  # bytes of a listing; about 300 a pin and peer
@@ -54,10 +53,10 @@ class PinOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Statuses:
+class PinStatuses:
     """All statuses, and the cluster's own clock, by which their times are judged."""
 
-    by_cid: dict[Cid, wire.Status]
+    by_cid: dict[Cid, wire.PinStatus]
     now: datetime
 
 
@@ -73,35 +72,35 @@ class ClusterRest:
         answer = self.http.request("GET", "version", repeatable=True)
         return fields.text(self._name, fields.record(self._name, answer.json(), "a version"), "version")
 
-    def entries(self) -> dict[Cid, wire.Entry]:
+    def entries(self) -> dict[Cid, wire.ClusterPin]:
         """The whole pinset. The API cannot filter it by name or metadata: such parameters are ignored."""
         found = (wire.read_entry(self._name, line) for line in self._list("allocations"))
         return {entry.cid: entry for entry in found if entry is not None}
 
-    def entry(self, root: Cid) -> wire.Entry | None:
+    def entry(self, root: Cid) -> wire.ClusterPin | None:
         """One entry of the pinset. Only this call tells: `/pins/<cid>` answers 200 for what nobody pinned."""
         try:
             answer = self.http.request("GET", f"allocations/{root}", repeatable=True)
-        except NotFound:
+        except NotFoundError:
             return None
         return wire.read_entry(self._name, answer.json())
 
-    def statuses(self) -> Statuses:
+    def statuses(self) -> PinStatuses:
         """How every pin does on every peer that answers."""
         answer = self._ask_list("pins")
         found = (wire.read_status(self._name, line) for line in answer.json_lines())
-        return Statuses({status.cid: status for status in found if status is not None}, _clock(answer))
+        return PinStatuses({status.cid: status for status in found if status is not None}, _clock(answer))
 
-    def status(self, root: Cid) -> tuple[wire.Status, datetime]:
+    def status(self, root: Cid) -> tuple[wire.PinStatus, datetime]:
         """How one pin does on every peer that answers, and the cluster's clock."""
         answer = self.http.request("GET", f"pins/{root}", repeatable=True)
-        return wire.read_status(self._name, answer.json()) or wire.Status(root, ()), _clock(answer)
+        return wire.read_status(self._name, answer.json()) or wire.PinStatus(root, ()), _clock(answer)
 
-    def peers(self) -> tuple[wire.Peer, ...]:
+    def peers(self) -> tuple[wire.ClusterPeer, ...]:
         """The peers that are there, as this one sees it. One that died is missing after two of its pings."""
         return tuple(wire.read_peer(self._name, line) for line in self._list("peers"))
 
-    def own(self) -> wire.Peer:
+    def own(self) -> wire.ClusterPeer:
         """The peer that answers here."""
         return wire.read_peer(self._name, self.http.request("GET", "id", repeatable=True).json())
 
@@ -109,14 +108,14 @@ class ClusterRest:
         """Peers that stopped reporting since this one started; also those that are back."""
         try:
             answer = self.http.request("GET", "health/alerts", repeatable=True, expect=(200, 204))
-        except NotFound:  # before 1.0
+        except NotFoundError:  # before 1.0
             return ()
         value = answer.json() if answer.body.strip() else None
         if not isinstance(value, list):
             return ()
         return tuple(wire.read_alert(self._name, alert) for alert in value)
 
-    def add(self, car: Upload, options: PinOptions | None) -> wire.Added:
+    def add(self, car: UploadBody, options: PinOptions | None) -> wire.Added:
         """Put the blocks of `car` into the Kubo of this peer, and pin its root unless `options` is None.
 
         An incomplete CAR is taken without a word; compare Added.size. Errors would come in a trailer, which
@@ -129,7 +128,7 @@ class ClusterRest:
             answer = self.http.request("POST", "add", repeatable=True, params=params, content=body)
         return wire.read_added(self._name, answer.json())
 
-    def spread(self, car: Upload) -> None:
+    def spread(self, car: UploadBody) -> None:
         """Put the blocks of `car` into the Kubo of every peer, through the cluster and not by bitswap."""
         params = [("format", "car"), ("local", "false"), ("stream-channels", "false"), ("no-pin", "true")]
         params += [(f"replication-{end}", str(wire.EVERYWHERE)) for end in ("min", "max")]
@@ -137,7 +136,7 @@ class ClusterRest:
         answer = self.http.request("POST", "add", repeatable=True, params=params, content=body)
         wire.read_added(self._name, answer.json())
 
-    def pin(self, root: Cid, options: PinOptions) -> wire.Entry | None:
+    def pin(self, root: Cid, options: PinOptions) -> wire.ClusterPin | None:
         """Put `root` into the pinset, or replace its entry whole, and peers that are gone by others."""
         with self._placing():
             answer = self.http.request("POST", f"pins/{root}", repeatable=True, params=options.params())
@@ -147,7 +146,7 @@ class ClusterRest:
         """Take `root` out of the pinset. No error when it is not in it."""
         try:
             answer = self.http.request("DELETE", f"pins/{root}", repeatable=True)
-        except NotFound:
+        except NotFoundError:
             return
         wire.read_entry(self._name, answer.json())  # a login page says 200 as well
 
@@ -167,10 +166,10 @@ class ClusterRest:
         """Say what to do where the cluster has too few peers for what was asked."""
         try:
             yield
-        except Rejected as error:
+        except RejectedError as error:
             if _TOO_FEW not in error.reason:
                 raise
-            raise Rejected(
+            raise RejectedError(
                 self._name,
                 f"cannot place the pin on as many peers as asked for: {error.reason}",
                 reason=error.reason,

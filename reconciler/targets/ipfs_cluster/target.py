@@ -16,13 +16,13 @@ from reconciler.targets.interface import (
     Expected,
     Inventory,
     Pin,
-    Unsupported,
+    UnsupportedError,
 )
 from reconciler.targets.ipfs_cluster import diagnose, observe
 from reconciler.targets.ipfs_cluster.deliver import Deliverer, Patience
 from reconciler.targets.ipfs_cluster.judge import Rules
 from reconciler.targets.ipfs_cluster.nodes import Nodes
-from reconciler.targets.ipfs_cluster.options import Options
+from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import ClusterRest
 
 
@@ -39,7 +39,7 @@ class ClusterTarget:
         self,
         name: str,
         http: HttpClient,
-        options: Options,
+        options: ClusterOptions,
         nodes: Nodes,
         *,
         rules: Rules | None = None,
@@ -93,7 +93,7 @@ class ClusterTarget:
     def dag(self, root: Cid) -> Dag:
         """The DAG as one of the nodes serves it; the cluster's own API hands out no blocks."""
         if not len(self._nodes):
-            raise Unsupported("a cluster without nodes serves no blocks")
+            raise UnsupportedError("a cluster without nodes serves no blocks")
         return self._nodes.dag(root)
 
     def origins(self) -> tuple[str, ...]:

@@ -14,13 +14,13 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
 from reconciler.targets import fields
-from reconciler.targets.ownership import label_of
+from reconciler.targets.interface import label_of
 
 EVERYWHERE = -1  #: as a replication factor: every peer
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ClusterPin:
     """One entry of the pinset: what the cluster wants.
 
     `allocations` are peer ids, empty when it is to be everywhere. `factor_min` and `factor_max` are
@@ -49,7 +49,7 @@ class PeerStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class PinStatus:
     """How all peers that answer do with one pin."""
 
     cid: Cid
@@ -57,7 +57,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class ClusterPeer:
     """One cluster peer that is there. `ipfs_error` says why its Kubo does not answer, "" when it does."""
 
     peer: str
@@ -96,13 +96,13 @@ def _cid(text: str) -> Cid | None:
         return None
 
 
-def read_entry(peer: str, value: object) -> Entry | None:
+def read_entry(peer: str, value: object) -> ClusterPin | None:
     """An api.Pin; None when its CID is of a kind we never pin, or it is no pin of its own but a shard."""
     pin = fields.record(peer, value, "a pin")
     root = _cid(fields.text(peer, pin, "cid"))
     if root is None or fields.text(peer, pin, "type") not in ("", "pin"):
         return None
-    return Entry(
+    return ClusterPin(
         cid=root,
         label=label_of(fields.text(peer, pin, "name"), fields.words(pin, "metadata")),
         recursive=fields.text(peer, pin, "mode") in ("", "recursive"),
@@ -114,7 +114,7 @@ def read_entry(peer: str, value: object) -> Entry | None:
     )
 
 
-def read_status(peer: str, value: object) -> Status | None:
+def read_status(peer: str, value: object) -> PinStatus | None:
     """An api.GlobalPinInfo; None when its CID is of a kind we never pin."""
     info = fields.record(peer, value, "the status of a pin")
     root = _cid(fields.text(peer, info, "cid"))
@@ -133,15 +133,15 @@ def read_status(peer: str, value: object) -> Status | None:
                 fields.moment(one, "timestamp"),
             )
         )
-    return Status(root, tuple(peers))
+    return PinStatus(root, tuple(peers))
 
 
-def read_peer(peer: str, value: object) -> Peer:
+def read_peer(peer: str, value: object) -> ClusterPeer:
     """An api.ID."""
     one = fields.record(peer, value, "a cluster peer")
     ipfs = fields.record(peer, one.get("ipfs") or {}, "the IPFS node of a cluster peer")
     peer_id = fields.text(peer, one, "id")
-    return Peer(
+    return ClusterPeer(
         peer_id,
         fields.text(peer, one, "peername") or short_id(peer_id),
         fields.text(peer, one, "version"),
@@ -164,7 +164,7 @@ def read_alert(peer: str, value: object) -> Alert:
     return Alert(peer_id, name if isinstance(name, str) else "")
 
 
-def gone(peers: Iterable[Peer], alerts: Iterable[Alert]) -> dict[str, str]:
+def gone(peers: Iterable[ClusterPeer], alerts: Iterable[Alert]) -> dict[str, str]:
     """The names of peers that stopped reporting and are not there, by id."""
     there = {peer.peer for peer in peers}
     found: dict[str, str] = {}

@@ -11,7 +11,7 @@ from reconciler.net.response import Response
 from reconciler.targets import fields
 
 
-class WrongBytes(Exception):
+class WrongBytesError(Exception):
     """The node has other bytes under a CID than the CID says."""
 
 
@@ -46,7 +46,7 @@ class RepoStat:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class NodeCommand:
     """One command that runs on the node; `started` is the node's own clock, RFC 3339 text."""
 
     name: str
@@ -77,13 +77,13 @@ def read_pins(peer: str, answer: Response) -> tuple[NodePin, ...]:
     return tuple(found)
 
 
-def read_commands(peer: str, answer: object) -> tuple[Command, ...]:
+def read_commands(peer: str, answer: object) -> tuple[NodeCommand, ...]:
     """The commands in an answer to `diag/cmds`, oldest first."""
     listed = answer if isinstance(answer, list) else []
     found = [fields.record(peer, entry, "a command") for entry in listed]
     return tuple(
-        Command(
-            name=fields.text(peer, entry, "Command"),
+        NodeCommand(
+            name=fields.text(peer, entry, "NodeCommand"),
             started=fields.text(peer, entry, "StartTime"),
             active=entry.get("Active") is True,
         )

@@ -6,9 +6,9 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from reconciler.net.outcomes import Denied, NotFound, Outcome, Rejected
+from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, RequestError
 from reconciler.targets.interface import Diagnosis
-from reconciler.targets.kubo import wedge
+from reconciler.targets.kubo import probe
 from reconciler.targets.kubo.rpc import KuboRpc
 
 OLDEST = (0, 40)
@@ -30,15 +30,15 @@ def examine(rpc: KuboRpc) -> list[Diagnosis]:
     """Look at everything; a node that does not answer gets only the first line."""
     try:
         version = rpc.version()
-    except Outcome as error:
+    except RequestError as error:
         return [Diagnosis("reachable", ok=False, text=error.message, hint=error.hint or "")]
     found = [Diagnosis("reachable", ok=True, text=f"answers at {rpc.http.address.text}"), _version(version)]
     for look in (_permissions, _clock, _stuck, _known):
         try:
             found += look(rpc)
-        except Denied:
+        except AccessDeniedError:
             continue  # named among the permissions
-        except Outcome as error:
+        except RequestError as error:
             found.append(Diagnosis("answers", ok=False, text=error.message, hint=error.hint or ""))
     if rpc.http.secrets and not (rpc.http.address.encrypted or rpc.http.address.loopback):
         found.append(
@@ -83,9 +83,9 @@ def _permitted(rpc: KuboRpc, command: str) -> bool:
     params = {"pin/ls": [("type", "recursive"), ("arg", "none")], "repo/stat": [("size-only", "true")]}
     try:
         rpc.http.request("POST", f"/api/v0/{command}", params=params.get(command, []), repeatable=True)
-    except (Denied, NotFound):
+    except (AccessDeniedError, NotFoundError):
         return False
-    except Rejected:
+    except RejectedError:
         return True
     return True
 
@@ -104,9 +104,9 @@ def _clock(rpc: KuboRpc) -> list[Diagnosis]:
 
 
 def _stuck(rpc: KuboRpc) -> list[Diagnosis]:
-    stuck = wedge.look(rpc)
+    stuck = probe.look(rpc)
     if stuck:
-        return [Diagnosis("queue", ok=False, text=f"the node {stuck}", hint=wedge.ADVICE)]
+        return [Diagnosis("queue", ok=False, text=f"the node {stuck}", hint=probe.ADVICE)]
     return [Diagnosis("queue", ok=True, text="nothing is stuck")]
 
 

@@ -17,13 +17,13 @@ from typing import TypeAlias
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import DataError, ReconcilerError, SafetyRefusal
-from reconciler.net.outcomes import Stalled, clean
+from reconciler.errors import DataError, ReconcilerError, SafetyError
+from reconciler.net.outcomes import UnexpectedResponseError, clean
 from reconciler.progress import Progress
+from reconciler.targets.interface import mark_of
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.rpc import KuboRpc
 from reconciler.targets.kubo.send import Sent, send
-from reconciler.targets.ownership import mark_of
 
 FLAG = "--allow-unpin-repair"
 _AT_ONCE = 64  # blocks in one removal, which walks every pin of the node each time
@@ -52,8 +52,8 @@ class Healer:
     def replace(self, dag: Dag, wrong: Collection[int], label: str, progress: Progress) -> Sent:
         """Remove the blocks at the positions `wrong`, send them anew, and read them back.
 
-        Raises SafetyRefusal when pins of ours would have to go and may not, Stalled when pins of others keep
-        the blocks, or the new bytes do not arrive.
+        Raises SafetyError when pins of ours would have to go and may not, UnexpectedResponseError when pins
+        of others keep the blocks, or the new bytes do not arrive.
         """
         positions = sorted(wrong)
         for position in positions:
@@ -65,7 +65,7 @@ class Healer:
             self.prober.sizes(dag.layout, positions, progress, title)  # so that the node knows they are gone
             sent = send(self.rpc, dag, positions, progress, title)
             if self.prober.contents(dag.layout, positions, progress, title):
-                raise Stalled(
+                raise UnexpectedResponseError(
                     self.rpc.name,
                     f"keeps damaged bytes for blocks of {dag.layout.root}",
                     hint="restart the node and run again; `ipfs repo verify` lists what is damaged",
@@ -83,7 +83,7 @@ class Healer:
                 left = list(kept)
                 keepers = {self._keeper(dag.layout.root, cid, why) for cid, why in kept.items()} - away.keys()
                 if not keepers:
-                    raise Stalled(
+                    raise UnexpectedResponseError(
                         self.rpc.name,
                         f"keeps a damaged block: {clean(next(iter(kept.values())))}",
                         hint="other pins are damaged too: `ipfs repo verify` on the node lists what is",
@@ -109,7 +109,7 @@ class Healer:
             raise self._not_ours(str(keeper))
         if not self.may_unpin:
             pin = repr(name) if name else keeper
-            raise SafetyRefusal(
+            raise SafetyError(
                 f"{self.rpc.name}: {damaged} damaged blocks can be replaced only while {pin} is unpinned",
                 hint=f"run again with {FLAG}; its blocks are not protected from garbage collection meanwhile",
             )
@@ -125,8 +125,8 @@ class Healer:
             except ReconcilerError:
                 continue
 
-    def _not_ours(self, keeper: str) -> Stalled:
-        return Stalled(
+    def _not_ours(self, keeper: str) -> UnexpectedResponseError:
+        return UnexpectedResponseError(
             self.rpc.name,
             f"a damaged block is kept by a pin that is not ours, on {keeper}",
             hint="on the node, `ipfs repo verify --drop` removes damaged blocks; then run again",

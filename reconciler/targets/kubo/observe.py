@@ -11,8 +11,8 @@ from reconciler.content.dag import DagLayout
 from reconciler.errors import DataError
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
-from reconciler.targets.kubo import wedge
-from reconciler.targets.kubo.dag import NotGoodThere, layout_there
+from reconciler.targets.kubo import probe
+from reconciler.targets.kubo.dag import UnusableBlockError, layout_there
 from reconciler.targets.kubo.heal import FLAG, Owns
 from reconciler.targets.kubo.probe import Findings, Prober
 from reconciler.targets.kubo.rpc import KuboRpc
@@ -23,7 +23,7 @@ _READ_EACH = 8  # of one root at most
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _KuboObserver:
     """One observe. `asked` and `read` are how many blocks of one root may be asked for and read."""
 
     rpc: KuboRpc
@@ -52,11 +52,11 @@ def observe(
 ) -> Inventory:
     """As Target.observe says. QUICK makes two requests, however many versions there are."""
     pins = rpc.pins()
-    stuck = wedge.look(rpc)
+    stuck = probe.look(rpc)
     names = {pin.root: pin.name for pin in pins if pin.canonical and pin.root is not None}
     pinned = sum(item.root in names for item in expected)
     share = max(1, pinned)
-    look = _Look(
+    look = _KuboObserver(
         rpc,
         prober,
         check,
@@ -73,11 +73,11 @@ def observe(
         observations={item.root: _one(look, item, names.get(item.root)) for item in expected},
         owned=tuple(pin for pin in listed if pin.label.startswith(mark)),
         foreign=tuple(pin for pin in listed if not pin.label.startswith(mark)),
-        notes=(wedge.advice(stuck),) if stuck else (),
+        notes=(probe.advice(stuck),) if stuck else (),
     )
 
 
-def _one(look: _Look, item: Expected, name: str | None) -> Observation:
+def _one(look: _KuboObserver, item: Expected, name: str | None) -> Observation:
     """One root; `name` is its pin's, None without a pin: blocks that nothing keeps are as good as gone."""
     if name is None:
         return Observation(item.root, State.ABSENT, checked="list of pins")
@@ -86,7 +86,7 @@ def _one(look: _Look, item: Expected, name: str | None) -> Observation:
         return Observation(item.root, State.HELD, labels, checked="list of pins")
     try:
         layout = item.layout or layout_there(look.rpc, item.root)
-    except NotGoodThere as error:
+    except UnusableBlockError as error:
         detail = f"an inner node is {'damaged' if error.damaged else 'missing'}"
         needs = _needs(look, item.root, name, damaged=error.damaged)
         return Observation(item.root, State.PARTIAL, labels, (error.cid,), "inner nodes", detail, needs)
@@ -109,11 +109,11 @@ def _one(look: _Look, item: Expected, name: str | None) -> Observation:
     )
 
 
-def _full(look: _Look, layout: DagLayout, title: str) -> tuple[Findings, str]:
+def _full(look: _KuboObserver, layout: DagLayout, title: str) -> tuple[Findings, str]:
     return look.prober.contents(layout, range(len(layout)), look.progress, title), "every byte"
 
 
-def _sample(look: _Look, layout: DagLayout, title: str) -> tuple[Findings, str]:
+def _sample(look: _KuboObserver, layout: DagLayout, title: str) -> tuple[Findings, str]:
     """Every inner node and a few leaves are read.
 
     As many leaves as the budget has are asked for their size.
@@ -128,7 +128,7 @@ def _sample(look: _Look, layout: DagLayout, title: str) -> tuple[Findings, str]:
     return findings, f"{seen}, {len(asked)} leaves looked for"
 
 
-def _needs(look: _Look, root: Cid, name: str, *, damaged: bool) -> str:
+def _needs(look: _KuboObserver, root: Cid, name: str, *, damaged: bool) -> str:
     """What a repair needs: nothing for missing blocks, for damaged ones a moment without our pin."""
     if not damaged:
         return ""

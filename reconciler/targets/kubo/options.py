@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.errors import InvalidIndex, UsageError
+from reconciler.errors import InvalidIndexError, UsageError
 from reconciler.index.model import TargetSpec
 from reconciler.net.address import parse_address
-from reconciler.net.auth import Auth, Scheme
-from reconciler.net.secret import from_env
+from reconciler.net.auth import Auth, Scheme, from_env
 
 _PIN_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class KuboOptions:
     """`api` is the base URL of the RPC API, before `/api/v0`.
 
     `pin_seconds` the longest that one pin may take.
@@ -26,15 +25,15 @@ class Options:
     pin_seconds: int = _PIN_SECONDS
 
 
-def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> Options:
-    """Raises InvalidIndex with the entry's line, and UsageError for a missing environment variable."""
+def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> KuboOptions:
+    """Raises InvalidIndexError with the entry's line, and UsageError for a missing environment variable."""
     api = str(spec.options.get("api", ""))
     try:
         parse_address(api, f"api of target {spec.name!r}")
     except UsageError as error:
-        raise InvalidIndex(error.message, hint=error.hint, where=spec.where) from None
+        raise InvalidIndexError(error.message, hint=error.hint, where=spec.where) from None
     seconds = spec.options.get("pin_timeout", _PIN_SECONDS)
-    return Options(
+    return KuboOptions(
         api.rstrip("/"), _auth(spec, environ), seconds if isinstance(seconds, int) else _PIN_SECONDS
     )
 

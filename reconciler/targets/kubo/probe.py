@@ -1,4 +1,10 @@
-"""Looking at single blocks, many at a time.
+"""Recognising a node that is stuck: a garbage collection that waits for a pin that waits for the network.
+
+Every import and pin queues behind it, and abandoned requests stay queued, while listings still answer. Only
+the node's own list of running commands shows it. `StartTime`s are compared with one another, so no clock is
+trusted.
+
+Looking at single blocks, many at a time.
 
 No listing and no verification of Kubo's own sees a damaged leaf (docs/drift.md has the table). What does:
 asking for each block's size, offline, which also makes the node forget blocks that it only believes to have;
@@ -10,14 +16,65 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
+from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, UnexpectedResponseError
 from reconciler.progress import Progress
-from reconciler.targets.kubo.answers import WrongBytes
-from reconciler.targets.kubo.export import good_positions
+from reconciler.targets.kubo.answers import NodeCommand, WrongBytesError
+from reconciler.targets.kubo.dag import good_positions
 from reconciler.targets.kubo.rpc import KuboRpc
+
+_COLLECTING = "repo/gc"
+_HOLDING = frozenset({"pin/add", "pin/update", "dag/import", "add"})
+_PATIENCE = 60.0  # seconds that a collection may wait behind something without being called stuck
+ADVICE = "restart the node (the commands it lists never end), then run again"
+
+
+def wedge(commands: Sequence[NodeCommand]) -> str:
+    """How the node is stuck, in words, or "" when it is not. The youngest command's start counts as now."""
+    active = [command for command in commands if command.active]
+    now = max((_moment(command) for command in commands), default=None)
+    for waiting in active:
+        if waiting.name != _COLLECTING or now is None:
+            continue
+        behind = [one for one in active if one.name in _HOLDING and _moment(one) <= _moment(waiting)]
+        waited = (now - _moment(waiting)).total_seconds()
+        if behind and waited >= _PATIENCE:
+            return f"is stuck: {_COLLECTING} has been waiting behind {behind[0].name} for {waited:.0f} s"
+    return ""
+
+
+def look(rpc: KuboRpc) -> str:
+    """How the node is stuck, or "" when it is not or does not let us ask."""
+    try:
+        return wedge(rpc.commands())
+    except (AccessDeniedError, NotFoundError, RejectedError):
+        return ""
+
+
+def refuse_if_stuck(rpc: KuboRpc) -> None:
+    """Raises UnexpectedResponseError before anything is sent to a node that would not take it."""
+    stuck = look(rpc)
+    if stuck:
+        raise UnexpectedResponseError(rpc.name, stuck, hint=ADVICE)
+
+
+def advice(stuck: str) -> str:
+    """The same as a warning about the target as a whole."""
+    return f"the node {stuck}; {ADVICE}"
+
+
+def _moment(command: NodeCommand) -> datetime:
+    """When it started; Go writes nanoseconds, of which `fromisoformat` keeps six digits."""
+    try:
+        started = datetime.fromisoformat(command.started)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return started if started.tzinfo else started.replace(tzinfo=UTC)
+
 
 _THREADS = 8
 _SMALL = 64 << 10  # bytes; below, a request costs more than the block
@@ -94,7 +151,7 @@ class Prober:
             try:
                 if self._rpc.block_get(layout.cid(position)) is None:
                     found.missing.add(position)
-            except WrongBytes:
+            except WrongBytesError:
                 found.wrong.add(position)
             task.advance(layout.block_size(position))
 

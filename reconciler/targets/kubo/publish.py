@@ -9,24 +9,29 @@ second look: what a collection took between the two steps makes it fail, and the
 An online node that is asked to pin an incomplete DAG waits for the network for ever. `dag/import` with
 `pin-roots=true` and `pin/add` both drop an existing pin's name, and on a failed walk the pin itself; so a pin
 that is not ours is never touched, and ours only when everything under it was just seen.
+
+Putting back what is missing or wrong, and sending nothing else.
+
+The probes come first because they do two things: they find every bad block (`dag/stat` stops at the first),
+and they make the node forget that it has what it has not, without which an import changes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import UsageError
-from reconciler.net.outcomes import Denied, Stalled
+from reconciler.net.outcomes import AccessDeniedError, UnexpectedResponseError
 from reconciler.progress import Progress
-from reconciler.targets.interface import Delivery, State
+from reconciler.targets.interface import Delivery, State, mark_of
 from reconciler.targets.kubo.answers import DagStat
 from reconciler.targets.kubo.heal import Healer
-from reconciler.targets.kubo.probe import Findings, Prober
+from reconciler.targets.kubo.probe import Findings, Prober, refuse_if_stuck
 from reconciler.targets.kubo.rpc import KuboRpc
 from reconciler.targets.kubo.send import Sent, send
-from reconciler.targets.kubo.wedge import refuse_if_stuck
-from reconciler.targets.ownership import mark_of
 
 _LONGEST_NAME = 255  # bytes; Kubo's own limit
 _ROUNDS = 4  # send; send what it only believed to have; what a collection took meanwhile
@@ -93,7 +98,7 @@ class Publisher:
             if pinned and self.rpc.pin_name(layout.root) == label:
                 return Delivery(State.HELD, sent.size, sent.blocks)
             found = self.prober.sizes(layout, range(len(layout)), progress, title)
-        raise Stalled(
+        raise UnexpectedResponseError(
             self.rpc.name,
             f"does not keep what it is sent of {layout.root}",
             hint="is something removing blocks, or is its disk full? see `ipfs repo stat` and the node's log",
@@ -106,7 +111,7 @@ class Publisher:
             return
         try:
             repo = self.rpc.repo_stat()
-        except Denied:
+        except AccessDeniedError:
             return
         if repo.maximum < _NO_MAXIMUM and repo.size + coming > repo.maximum:
             progress.note(
@@ -127,3 +132,18 @@ def foreign(name: str) -> str:
 def short(label: str) -> str:
     """`model@version` of a label."""
     return label.rpartition("/")[2]
+
+
+def repair(
+    publisher: Publisher, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress
+) -> Delivery:
+    """As Target.repair says. Blocks of `damaged` are read and hashed, all others asked for their size."""
+    check_label(label)
+    refuse_if_stuck(publisher.rpc)
+    layout, title = dag.layout, short(label)
+    suspects = [position for cid in damaged if (position := layout.find(cid)) is not None]
+    found = publisher.prober.sizes(layout, range(len(layout)), progress, title)
+    found |= publisher.prober.contents(
+        layout, [position for position in suspects if position not in found.missing], progress, title
+    )
+    return publisher.settle(dag, found, label, progress)

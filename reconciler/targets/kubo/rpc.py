@@ -14,17 +14,16 @@ from contextlib import contextmanager
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.net.client import HttpClient, Params
-from reconciler.net.outcomes import Rejected, Stalled, Transient
-from reconciler.net.response import Response
-from reconciler.net.upload import Upload, multipart_file
+from reconciler.net.outcomes import RejectedError, TransientError, UnexpectedResponseError
+from reconciler.net.response import Response, UploadBody, multipart_file
 from reconciler.targets import fields
 from reconciler.targets.kubo.answers import (
-    Command,
     DagStat,
+    NodeCommand,
     NodeId,
     NodePin,
     RepoStat,
-    WrongBytes,
+    WrongBytesError,
     read_commands,
     read_pins,
 )
@@ -67,7 +66,7 @@ class KuboRpc:
         """The name of the recursive pin on `root` ("" without one), None when there is no such pin."""
         try:
             answer = self._call("pin/ls", [("arg", str(root)), ("type", "recursive"), ("names", "true")])
-        except Rejected as error:
+        except RejectedError as error:
             if _NOT_PINNED[0] in error.reason:
                 return None
             raise
@@ -77,16 +76,17 @@ class KuboRpc:
         """Pin `root` recursively under `name`, within `seconds`; False when a block turned out to be missing.
 
         Only for a DAG that was proven complete: on an online node everything else waits for the network, and
-        one garbage collection behind it blocks every later import. Raises Stalled when it took too long.
+        one garbage collection behind it blocks every later import. Raises UnexpectedResponseError when it
+        took too long.
         """
         params = [("arg", str(root)), ("name", name), ("timeout", f"{seconds}s")]
         try:
             self._call("pin/add", params, patience=seconds)
-        except Rejected as error:
+        except RejectedError as error:
             if _NOT_HERE in error.reason:
                 return False
             if _TIMED_OUT in error.reason:
-                raise Stalled(
+                raise UnexpectedResponseError(
                     self.name,
                     f"did not pin {root} within {seconds} s",
                     hint="raise pin_timeout, or look at what the node is busy with: `ipfs diag cmds`",
@@ -98,7 +98,7 @@ class KuboRpc:
         """Take away the recursive pin on `root`; no error when there is none."""
         try:
             self._call("pin/rm", [("arg", str(root))])
-        except Rejected as error:
+        except RejectedError as error:
             if _NOT_PINNED[1] not in error.reason:
                 raise
 
@@ -109,7 +109,7 @@ class KuboRpc:
         """
         try:
             answer = self._call("block/stat", [("arg", str(cid)), ("offline", "true")])
-        except Rejected as error:
+        except RejectedError as error:
             if _NOT_HERE in error.reason:
                 return None
             if _WRONG_HASH in error.reason:
@@ -120,26 +120,26 @@ class KuboRpc:
     def block_get(self, cid: Cid) -> bytes | None:
         """The verified bytes of a block; None when the node does not have it.
 
-        Raises WrongBytes when the node has other bytes under `cid`. Bytes that were only lost or replaced on
-        their way (a web page, fewer than the node has) say nothing about the block: they are Stalled or
-        Transient.
+        Raises WrongBytesError when the node has other bytes under `cid`. Bytes that were only lost or
+        replaced on their way (a web page, fewer than the node has) say nothing about the block: they are
+        UnexpectedResponseError or TransientError.
         """
         try:
             answer = self._call("block/get", [("arg", str(cid)), ("offline", "true")], limit=_BLOCK_LIMIT)
-        except Rejected as error:
+        except RejectedError as error:
             if _NOT_HERE in error.reason:
                 return None
             if _WRONG_HASH in error.reason:
-                raise WrongBytes from None
+                raise WrongBytesError from None
             raise
         if cid.matches(answer.body):
             return answer.body
         if answer.headers.get("content-type", "").startswith("text/html"):
-            raise Stalled(self.name, "answered with a web page instead of a block")
+            raise UnexpectedResponseError(self.name, "answered with a web page instead of a block")
         size = self.block_size(cid)
         if size is not None and size not in (len(answer.body), _WRONG_SIZE):
-            raise Transient(self.name, f"sent {len(answer.body)} of the {size} bytes of block {cid}")
-        raise WrongBytes
+            raise TransientError(self.name, f"sent {len(answer.body)} of the {size} bytes of block {cid}")
+        raise WrongBytesError
 
     def block_rm(self, wanted: Sequence[Cid]) -> dict[Cid, str]:
         """Remove blocks.
@@ -155,20 +155,22 @@ class KuboRpc:
                 kept[cids.parse(fields.text(self.name, entry, "Hash"))] = why
         return kept
 
-    def dag_import(self, upload: Upload) -> None:
+    def dag_import(self, upload: UploadBody) -> None:
         """Take in the blocks of a CAR, and pin nothing.
 
         The number of blocks in the answer is that of the CAR, not of what was written, so it proves nothing.
-        Raises Stalled when the node's disk is full.
+        Raises UnexpectedResponseError when the node's disk is full.
         """
         body = multipart_file("blocks.car", upload)
         params = [("pin-roots", "false"), ("stats", "true")]
         try:
             self._call("dag/import", params, content=body, patience=_FLUSHING)
-        except Rejected as error:
+        except RejectedError as error:
             if any(sign in error.reason for sign in _FULL):
                 hint = "make room on the node's disk and run again; what was written is not sent again"
-                raise Stalled(self.name, "its disk is full: no space left on device", hint=hint) from None
+                raise UnexpectedResponseError(
+                    self.name, "its disk is full: no space left on device", hint=hint
+                ) from None
             raise
 
     def dag_stat(self, root: Cid, expected_size: int) -> DagStat | None:
@@ -179,7 +181,7 @@ class KuboRpc:
         params = [("arg", str(root)), ("offline", "true"), ("progress", "false")]
         try:
             answer = self._call("dag/stat", params, patience=expected_size / _SLOWEST_READ)
-        except Rejected as error:
+        except RejectedError as error:
             if _NOT_HERE in error.reason or "error traversing DAG" in error.reason:
                 return None
             raise
@@ -196,7 +198,7 @@ class KuboRpc:
         params = [*(("arg", str(leaf)) for leaf in leaves), ("offline", "true"), ("progress", "false")]
         try:
             answer = self._call("dag/stat", params)
-        except Rejected:
+        except RejectedError:
             return None
         entries = fields.items(self.name, fields.record(self.name, answer.json(), "sizes"), "DagStats")
         found = [fields.record(self.name, entry, "a size") for entry in entries]
@@ -224,7 +226,7 @@ class KuboRpc:
             fields.number(self.name, answer, "RepoSize"), fields.number(self.name, answer, "StorageMax")
         )
 
-    def commands(self) -> tuple[Command, ...]:
+    def commands(self) -> tuple[NodeCommand, ...]:
         """What runs on the node, this call included, oldest first."""
         return read_commands(self.name, self._call("diag/cmds", []).json())
 
@@ -248,7 +250,7 @@ class KuboRpc:
         command: str,
         params: Params,
         *,
-        content: Upload | None = None,
+        content: UploadBody | None = None,
         limit: int = 64 << 20,
         patience: float = 0.0,
     ) -> Response:

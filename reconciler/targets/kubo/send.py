@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from reconciler.content import car
 from reconciler.content.dag import Dag, DagLayout, ReadsUnverified
 from reconciler.errors import PeerError
-from reconciler.net.upload import Upload
+from reconciler.net.response import UploadBody
 from reconciler.progress import Progress, Task
 from reconciler.targets.kubo.rpc import KuboRpc
 
@@ -37,7 +37,7 @@ class Sent:
         return Sent(self.blocks + other.blocks, self.size + other.size)
 
 
-class _Stopped(Exception):
+class _SendStoppedError(Exception):
     pass
 
 
@@ -85,7 +85,7 @@ def _send_parallel(
             for future in futures:
                 try:
                     future.result()
-                except _Stopped:
+                except _SendStoppedError:
                     pass
                 except Exception as error:  # noqa: BLE001  raised below, when both streams have ended
                     failures.append(error)
@@ -101,7 +101,7 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
     if not positions:
         return
     if stop.is_set():
-        raise _Stopped
+        raise _SendStoppedError
     read = dag.read_unverified if isinstance(dag, ReadsUnverified) else dag.read
     counted = 0  # bytes of an attempt that broke off are not counted twice
 
@@ -110,7 +110,7 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
         sent = 0
         for piece in car.partial(dag, positions, read=read):
             if stop.is_set():
-                raise _Stopped
+                raise _SendStoppedError
             yield piece
             sent += len(piece)
             if sent > counted:
@@ -118,7 +118,7 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
                 counted = sent
 
     try:
-        rpc.dag_import(Upload(car.partial_size(dag.layout, positions), pieces))
+        rpc.dag_import(UploadBody(car.partial_size(dag.layout, positions), pieces))
     except PeerError:
         if isinstance(dag, ReadsUnverified):
             for position in positions:

@@ -7,7 +7,7 @@ from random import Random
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.errors import BlockUnavailable, PeerError, SafetyRefusal
+from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
 from reconciler.net.client import HttpClient
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource
@@ -19,17 +19,16 @@ from reconciler.targets.interface import (
     Expected,
     Inventory,
     Pin,
-    Unsupported,
+    UnsupportedError,
+    mark_of,
 )
 from reconciler.targets.kubo import diagnose
 from reconciler.targets.kubo.dag import KuboBlocks, KuboDag
 from reconciler.targets.kubo.heal import Healer, Owns, named_so
 from reconciler.targets.kubo.observe import observe
 from reconciler.targets.kubo.probe import Prober
-from reconciler.targets.kubo.publish import Publisher, check_label, foreign
-from reconciler.targets.kubo.repair import repair
+from reconciler.targets.kubo.publish import Publisher, check_label, foreign, repair
 from reconciler.targets.kubo.rpc import KuboRpc
-from reconciler.targets.ownership import mark_of
 
 
 class KuboTarget:
@@ -89,32 +88,32 @@ class KuboTarget:
         return self._publisher.publish(dag, label, progress)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
-        """As the interface says. Raises SafetyRefusal when it needs `allow_unpin_repair` and has it not."""
+        """As the interface says. Raises SafetyError when it needs `allow_unpin_repair` and has it not."""
         self._progress = progress
         return repair(self._publisher, dag, damaged, label, progress)
 
     def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Not offered: a pin whose blocks never come hangs, and with it garbage collection."""
-        raise Unsupported("a Kubo node is given bytes, not CIDs")
+        raise UnsupportedError("a Kubo node is given bytes, not CIDs")
 
     def relabel(self, root: Cid, label: str) -> None:
         """As the interface says, after every block was found: naming a pin again drops it before it walks.
 
-        Raises BlockUnavailable when `root` is not pinned or not complete, SafetyRefusal when the pin is not
-        ours.
+        Raises BlockUnavailableError when `root` is not pinned or not complete, SafetyError when the pin is
+        not ours.
         """
         check_label(label)
         name = self._rpc.pin_name(root)
         if name == label:
             return
         if name is not None and not name.startswith(mark_of(label)):
-            raise SafetyRefusal(
+            raise SafetyError(
                 f"{self.name}: {root} is {foreign(name)}", hint="`reconcile adopt` takes it over"
             )
         self._name_again(root, name, label)
 
     def adopt(self, pin: Pin, label: str) -> None:
-        """As the interface says. Raises BlockUnavailable as `relabel` does."""
+        """As the interface says. Raises BlockUnavailableError as `relabel` does."""
         check_label(label)
         name = self._rpc.pin_name(pin.root)
         if name == label:
@@ -136,7 +135,7 @@ class KuboTarget:
     def blocks(self, root: Cid) -> BlockSource:
         """What the node has of `root`, also where inner nodes are gone (see targets/healing.py)."""
         if self._rpc.pin_name(root) is None and self._rpc.block_size(root) is None:
-            raise BlockUnavailable(f"{root} is not on {self.name}")
+            raise BlockUnavailableError(f"{root} is not on {self.name}")
         return KuboBlocks(self._rpc)
 
     def peer_id(self) -> str:
@@ -161,15 +160,15 @@ class KuboTarget:
 
     def _name_again(self, root: Cid, name: str | None, label: str) -> None:
         if name is None:
-            raise BlockUnavailable(f"{root} is not pinned on {self.name}", hint="publish it first")
+            raise BlockUnavailableError(f"{root} is not pinned on {self.name}", hint="publish it first")
         layout = KuboDag(self._rpc, root).layout
         stat = self._rpc.dag_stat(root, layout.size)
         if stat is None or (stat.blocks, stat.size) != (len(layout), layout.size):
-            raise BlockUnavailable(
+            raise BlockUnavailableError(
                 f"{root} is not complete on {self.name}, so its pin is left as it is", hint="repair it first"
             )
         if not self._rpc.pin_add(root, label, self._publisher.pin_seconds):
-            raise BlockUnavailable(f"{root} has just lost a block on {self.name}", hint="run again")
+            raise BlockUnavailableError(f"{root} has just lost a block on {self.name}", hint="run again")
 
     def _note(self, text: str) -> None:
         self._progress.note(text)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from reconciler.content.cid import Cid
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import Conflict, Denied, NotFound
+from reconciler.net.outcomes import AccessDeniedError, ConflictError, NotFoundError
 from reconciler.net.response import Response
 from reconciler.targets.pinning_service import wire
 
@@ -20,7 +20,10 @@ _DONE = (200, 202)  # the specification says 202, and services say either
 
 
 class PinningApi:
-    """One service and one account. All raise Outcome; Denied with advice when its funds are used up."""
+    """One service and one account.
+
+    All raise Outcome; AccessDeniedError with advice when its funds are used up.
+    """
 
     def __init__(self, http: HttpClient) -> None:
         self.http = http
@@ -61,14 +64,14 @@ class PinningApi:
         """One pin request as it is now, None when there is none."""
         try:
             return wire.read_pin(self.name, self._ask("GET", _path(request), repeatable=True).json())
-        except NotFound:
+        except NotFoundError:
             return None
 
     def remove(self, request: str) -> None:
         """Take one pin request away. No error when it is not there."""
         try:
             answer = self._ask("DELETE", _path(request), repeatable=True)
-        except NotFound:
+        except NotFoundError:
             return
         if answer.body.strip():
             answer.json()  # the specification has no body here; a login page says 200 as well
@@ -96,9 +99,9 @@ class PinningApi:
             return self.http.request(
                 method, path, repeatable=repeatable, params=params, json=json, expect=_DONE
             )
-        except Conflict as error:
+        except ConflictError as error:
             # The one meaning the specification gives to 409; services say it for every limit of a plan.
-            raise Denied(
+            raise AccessDeniedError(
                 self.name,
                 f"has no funds or no room left for this account ({error.message})",
                 status=error.status,

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 from reconciler.content.cid import Cid
 from reconciler.errors import PeerError, UsageError
-from reconciler.net.outcomes import Transient, clean
-from reconciler.targets.interface import Delivery, Pin, State
-from reconciler.targets.ownership import mark_of
-from reconciler.targets.pinning_service import listing
+from reconciler.net.outcomes import TransientError, clean
+from reconciler.targets.interface import Delivery, Pin, State, mark_of
+from reconciler.targets.pinning_service import wire
 from reconciler.targets.pinning_service.api import PinningApi
 from reconciler.targets.pinning_service.observe import best_of, state_of
 from reconciler.targets.pinning_service.wire import RemotePin
@@ -39,7 +38,7 @@ class Pinning:
     def pin(self, root: Cid, label: str, origins: tuple[str, ...]) -> Delivery:
         """Have `root` pinned under `label`. Raises PeerError when the service gives up on it."""
         self._check(label)
-        pins = listing.of(self._api, (root,))
+        pins = wire.of(self._api, (root,))
         ours = [pin for pin in pins if pin.label.startswith(mark_of(label))]
         going = [pin for pin in ours if pin.status != "failed"]
         if going:
@@ -79,7 +78,7 @@ class Pinning:
     def adopt(self, pin: Pin, label: str) -> None:
         """Take somebody else's pin over. Raises PeerError when it is not as `pin` says any more."""
         self._check(label)
-        theirs = [one for one in listing.of(self._api, (pin.root,)) if one.label == pin.label]
+        theirs = [one for one in wire.of(self._api, (pin.root,)) if one.label == pin.label]
         if not theirs:
             raise PeerError(
                 f"{self._api.name}: {pin.root} is no longer pinned as {pin.label!r}",
@@ -111,7 +110,7 @@ class Pinning:
             )
 
     def _ours(self, root: Cid, label: str) -> Sequence[RemotePin]:
-        return [pin for pin in listing.of(self._api, (root,)) if pin.label.startswith(mark_of(label))]
+        return [pin for pin in wire.of(self._api, (root,)) if pin.label.startswith(mark_of(label))]
 
     def _mine(self, root: Cid, label: str) -> RemotePin | None:
         pins = [pin for pin in self._ours(root, label) if pin.label == label]
@@ -121,7 +120,7 @@ class Pinning:
         """A new pin request; one whose answer was lost on the way is looked for before giving up."""
         try:
             return self._api.add(root, label, origins)
-        except Transient:
+        except TransientError:
             found = self._mine(root, label)
             if found is None or found.status == "failed":
                 raise

@@ -18,11 +18,11 @@ from reconciler.targets.interface import (
     Expected,
     Inventory,
     Pin,
-    Unsupported,
+    UnsupportedError,
 )
-from reconciler.targets.pinning_service import observe, origins
+from reconciler.targets.pinning_service import observe
 from reconciler.targets.pinning_service.api import PinningApi
-from reconciler.targets.pinning_service.options import Options
+from reconciler.targets.pinning_service.options import PinningOptions
 from reconciler.targets.pinning_service.pinning import Pinning
 
 _SKEW = 300.0  # seconds between clocks that no longer are a slow answer
@@ -35,7 +35,7 @@ class PinningServiceTarget:
     # Some services keep one pin for a CID, and nothing says which: so a root gets one label everywhere.
     capabilities = Capabilities(takes_bytes=False, pins_by_cid=True, serves_blocks=False, one_label=True)
 
-    def __init__(self, name: str, http: HttpClient, options: Options) -> None:
+    def __init__(self, name: str, http: HttpClient, options: PinningOptions) -> None:
         self.name = name
         self._options = options
         self._progress = QUIET
@@ -57,11 +57,11 @@ class PinningServiceTarget:
 
     def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:  # noqa: ARG002
         """Not offered."""
-        raise Unsupported("a pinning service takes CIDs, not bytes")
+        raise UnsupportedError("a pinning service takes CIDs, not bytes")
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:  # noqa: ARG002
         """Not offered."""
-        raise Unsupported("a pinning service takes CIDs, not bytes")
+        raise UnsupportedError("a pinning service takes CIDs, not bytes")
 
     def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
         """See Pinning.pin; the configured origins come first, and then `origins`."""
@@ -81,7 +81,7 @@ class PinningServiceTarget:
 
     def dag(self, root: Cid) -> Dag:  # noqa: ARG002
         """Not offered."""
-        raise Unsupported("a pinning service serves no blocks")
+        raise UnsupportedError("a pinning service serves no blocks")
 
     def origins(self) -> tuple[str, ...]:
         """None: where a service keeps its blocks is its own affair."""
@@ -111,7 +111,7 @@ class PinningServiceTarget:
         self._http.close()
 
     def _origins(self, offered: Sequence[str]) -> tuple[str, ...]:
-        return origins.choose(self._options.origins, offered, near=self._http.address.loopback)
+        return observe.choose(self._options.origins, offered, near=self._http.address.loopback)
 
     def _note(self, text: str) -> None:
         self._progress.note(text)

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import Denied, Stalled, clean
+from reconciler.net.outcomes import AccessDeniedError, UnexpectedResponseError, clean
 from reconciler.targets import fields
 from reconciler.targets.storacha import wire
 from reconciler.targets.storacha.options import BridgeKeys
-from reconciler.targets.storacha.wire import Claims, Refused, Upload
+from reconciler.targets.storacha.wire import Claims, SpaceUpload, TaskRefusal
 
 BATCH = 100  #: tasks in one request
 PAGE = 1000  #: uploads in one answer
@@ -34,18 +34,20 @@ class Bridge:
         self._page = page
         http.secrets = (keys.secret, keys.authorization)
 
-    def uploads(self) -> dict[Cid, Upload]:
+    def uploads(self) -> dict[Cid, SpaceUpload]:
         """Every upload in the space, page by page."""
-        found: dict[Cid, Upload] = {}
+        found: dict[Cid, SpaceUpload] = {}
         cursor = ""
         for _ in range(_MOST_PAGES):
             asked: dict[str, object] = {"size": self._page} | ({"cursor": cursor} if cursor else {})
             (answer,) = self._ask([("upload/list", asked)])
-            if isinstance(answer, Refused):
+            if isinstance(answer, TaskRefusal):
                 raise refusal(self._http.name, answer, "upload/list")
             page = fields.record(self._http.name, answer, "a list of uploads")
             if "results" not in page:
-                raise Stalled(self._http.name, "answered with something that is not a list of uploads")
+                raise UnexpectedResponseError(
+                    self._http.name, "answered with something that is not a list of uploads"
+                )
             results = fields.items(self._http.name, page, "results")
             for upload in (wire.read_upload(self._http.name, each) for each in results):
                 if upload is not None:
@@ -56,7 +58,7 @@ class Bridge:
             if following == cursor:
                 break
             cursor = following
-        raise Stalled(self._http.name, "lists its uploads without an end")
+        raise UnexpectedResponseError(self._http.name, "lists its uploads without an end")
 
     def claims(self, pieces: Sequence[PieceCid], done: Callable[[int], None]) -> dict[PieceCid, Claims]:
         """What the service says of each piece."""
@@ -76,7 +78,7 @@ class Bridge:
         found: dict[PieceCid, Claims] = {}
         answers = self._ask([("filecoin/info", {"piece": {"/": str(piece)}}) for piece in pieces])
         for piece, answer in zip(pieces, answers, strict=True):
-            if not isinstance(answer, Refused):
+            if not isinstance(answer, TaskRefusal):
                 found[piece] = wire.read_info(self._http.name, piece, answer)
             elif answer.name == _UNKNOWN:
                 found[piece] = wire.unknown(piece)
@@ -85,7 +87,7 @@ class Bridge:
         return found
 
     def _ask(self, tasks: Sequence[tuple[str, Mapping[str, object]]]) -> list[object]:
-        """The `ok` of each task, or a Refused."""
+        """The `ok` of each task, or a TaskRefusal."""
         response = self._http.request(
             "POST",
             "bridge",
@@ -98,7 +100,9 @@ class Bridge:
         )
         receipts = response.json()
         if not isinstance(receipts, list) or len(receipts) != len(tasks):
-            raise Stalled(self._http.name, f"did not answer {len(tasks)} tasks with as many receipts")
+            raise UnexpectedResponseError(
+                self._http.name, f"did not answer {len(tasks)} tasks with as many receipts"
+            )
         return [self._result(receipt) for receipt in receipts]
 
     def _result(self, receipt: object) -> object:
@@ -109,12 +113,12 @@ class Bridge:
             return result["ok"]
         error = fields.record(self._http.name, result.get("error"), "a receipt")
         said = clean(fields.text(self._http.name, error, "message"), self._http.secrets)
-        return Refused(clean(fields.text(self._http.name, error, "name")), said)
+        return TaskRefusal(clean(fields.text(self._http.name, error, "name")), said)
 
 
-def refusal(peer: str, refused: Refused, can: str) -> Denied:
+def refusal(peer: str, refused: TaskRefusal, can: str) -> AccessDeniedError:
     """A refused task as an error."""
-    return Denied(
+    return AccessDeniedError(
         peer,
         f"refuses {can}: {refused.message or refused.name}",
         hint="`reconcile doctor` says what the delegation allows, and until when",

@@ -1,4 +1,9 @@
-"""The official client, run with a private state of its own: the one way to upload.
+"""A directory that only we can read, for the client's key and proof, and for no longer than it is needed.
+
+Whoever uses it holds a lock on a file in it, the client included. The operating system takes that lock from
+a process that is killed; so what a killed run left is known for what it is, and the next one removes it.
+
+The official client, run with a private state of its own: the one way to upload.
 
 Its key comes in its environment and its proof in a file that only we can read; nothing secret is in an
 argument. Our CAR goes to its standard input, so no copy of it is ever on disk.
@@ -7,11 +12,14 @@ argument. Our CAR goes to its standard input, so no copy of it is ever on disk.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +27,75 @@ from pathlib import Path
 from typing import IO
 
 from reconciler.errors import PeerError
-from reconciler.net.outcomes import Denied, Stalled, Transient, clean
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
+from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError, clean
 from reconciler.targets.storacha import output
-from reconciler.targets.storacha.options import Agent, Options
-from reconciler.targets.storacha.private_state import PrivateState
+from reconciler.targets.storacha.options import Agent, StorachaOptions
+
+_PREFIX = "reconcile-storacha-"
+_OWNER = "owner"
+_MODE = 0o700  # as mkdtemp makes it
+
+
+class PrivateState:
+    """One such directory, made when this is; `lock` is a file descriptor, open until `remove`."""
+
+    def __init__(self) -> None:
+        _sweep(Path(tempfile.gettempdir()))
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self.lock = os.open(self.path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            if _is_ours(self.lock, self.path):
+                return
+            os.close(self.lock)  # another run swept it away between two of our calls
+
+    def remove(self) -> None:
+        """Remove it with all that is in it."""
+        _clear(self.path)
+        os.close(self.lock)
+
+
+def _is_ours(lock: int, directory: Path) -> bool:
+    """Whether we have the lock, on what still lies there; also where nothing can be locked."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(os.fstat(lock), (directory / _OWNER).lstat())
+    except OSError:
+        return False
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what runs of this user left that were killed. What cannot be told or removed stays."""
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX):
+                with contextlib.suppress(OSError):
+                    _remove_dead(Path(entry.path))
+
+
+def _remove_dead(directory: Path) -> None:
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o777 != _MODE:
+        return
+    lock = os.open(directory / _OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while anybody uses it
+        _clear(directory)
+    finally:
+        os.close(lock)
+
+
+def _clear(directory: Path) -> None:
+    """Remove everything; what says whose it is goes last, should we be killed meanwhile."""
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _OWNER:
+                path.unlink()
+    shutil.rmtree(directory, ignore_errors=True)
+
 
 _TOLD = 256 << 20  # bytes of standard output
 _TICK = 0.5  # seconds
@@ -42,7 +114,7 @@ class StorachaClient:
     def __init__(
         self,
         name: str,
-        options: Options,
+        options: StorachaOptions,
         agent: Agent,
         environ: Mapping[str, str],
         *,
@@ -96,7 +168,9 @@ class StorachaClient:
         printed = self._run(["space", "add", str(proof)]).decode("utf-8", "replace").split()
         if printed != [self._options.space]:
             said = clean(" ".join(printed), self._secrets)
-            raise Denied(self._name, f"the delegation is for {said or 'no space'}, not {self._options.space}")
+            raise AccessDeniedError(
+                self._name, f"the delegation is for {said or 'no space'}, not {self._options.space}"
+            )
         self._ready = True
 
     @property
@@ -113,14 +187,16 @@ class StorachaClient:
             path = self._root / Path(self._options.cli).expanduser()
             if not os.access(path, os.X_OK) or path.is_dir():
                 message = f"{self._options.cli!r} is no program that can be run"
-                raise Stalled(self._name, message, hint=output.INSTALL)
+                raise UnexpectedResponseError(self._name, message, hint=output.INSTALL)
             return [str(path)]
         path_variable = self._environ.get("PATH", os.defpath)
         if found := shutil.which("storacha", path=path_variable):
             return [found]
         if found := shutil.which("npx", path=path_variable):
             return [found, "--yes", output.PINNED]
-        raise Stalled(self._name, "there is no storacha command, and no npx to get one", hint=output.INSTALL)
+        raise UnexpectedResponseError(
+            self._name, "there is no storacha command, and no npx to get one", hint=output.INSTALL
+        )
 
     def _environment(self) -> dict[str, str]:
         home, real = str(self._private().path), self._environ.get("HOME", "")
@@ -160,7 +236,9 @@ class StorachaClient:
             )
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise Stalled(self._name, f"cannot run {command[0]!r}: {reason}", hint=output.INSTALL) from None
+            raise UnexpectedResponseError(
+                self._name, f"cannot run {command[0]!r}: {reason}", hint=output.INSTALL
+            ) from None
         told = _Collected(_pipe(process.stdout), _TOLD, head=True)
         why = _Collected(_pipe(process.stderr), _STACK, head=False)
         try:
@@ -177,7 +255,7 @@ class StorachaClient:
         if process.returncode != 0:
             raise output.failure(self._name, process.returncode, why.text(), self._secrets)
         if told.too_long:
-            raise Stalled(self._name, f"the storacha command printed more than {_TOLD} bytes")
+            raise UnexpectedResponseError(self._name, f"the storacha command printed more than {_TOLD} bytes")
         return told.data()
 
     def _feed(
@@ -238,7 +316,9 @@ class StorachaClient:
                 return
 
     def _stuck(self, seconds: float) -> PeerError:
-        return Transient(self._name, f"the storacha command stood still for {seconds:.0f} s", timed_out=True)
+        return TransientError(
+            self._name, f"the storacha command stood still for {seconds:.0f} s", timed_out=True
+        )
 
 
 class _Collected:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from reconciler.content import dag_cbor, varint
-from reconciler.content.dag_cbor import Link, Value
+from reconciler.content.dag_cbor import CborLink, Value
 from reconciler.errors import DataError
 
 _CAR, _IDENTITY, _SHA256 = 0x0202, 0x00, 0x12
@@ -92,7 +92,7 @@ def read_archive(car: bytes) -> Delegation:
     root, blocks = _blocks(car)
     first = _record(_block(blocks, root))
     variants = [value for name, value in first.items() if name.startswith("ucan@")]
-    if variants and isinstance(variants[0], Link):
+    if variants and isinstance(variants[0], CborLink):
         first = _record(_block(blocks, variants[0].cid))
     chain = list(_chain(first, blocks))
     ends = [end for one in chain if (end := _time(one, "exp")) is not None]
@@ -145,7 +145,7 @@ def _blocks(car: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     if header.get("version") != 1 or not isinstance(roots, list) or len(roots) != 1:
         raise DataError("not a CAR with one root")
     root = roots[0]
-    if not isinstance(root, Link):
+    if not isinstance(root, CborLink):
         raise DataError("not a CAR with one root")
     at += size
     found: dict[bytes, bytes] = {}
@@ -211,7 +211,12 @@ def _chain(first: dict[str, Value], blocks: dict[bytes, bytes]) -> Iterator[dict
         yield one
         proofs = one.get("prf")
         for link in proofs if isinstance(proofs, list) else ():
-            if isinstance(link, Link) and link.cid in blocks and link.cid not in seen and len(seen) < _CHAIN:
+            if (
+                isinstance(link, CborLink)
+                and link.cid in blocks
+                and link.cid not in seen
+                and len(seen) < _CHAIN
+            ):
                 seen.add(link.cid)
                 waiting.append(_record(blocks[link.cid]))
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from reconciler.errors import PeerError
-from reconciler.net.outcomes import Denied
+from reconciler.net.outcomes import AccessDeniedError
 from reconciler.targets.interface import Diagnosis
 from reconciler.targets.storacha.client import StorachaClient
 from reconciler.targets.storacha.delegation import Delegation
-from reconciler.targets.storacha.options import Options
+from reconciler.targets.storacha.observe import Reads
+from reconciler.targets.storacha.options import StorachaOptions
 from reconciler.targets.storacha.output import FILECOIN
-from reconciler.targets.storacha.reads import Reads
 
 UPLOADING = ("space/blob/add", "space/index/add", "filecoin/offer", "upload/add")
 LISTING = ("upload/list",)
@@ -20,22 +20,22 @@ DEALS = ("filecoin/info",)
 
 
 def examine(
-    options: Options, reads: Reads, client: StorachaClient | None, now: datetime
+    options: StorachaOptions, reads: Reads, client: StorachaClient | None, now: datetime
 ) -> Sequence[Diagnosis]:
     """All findings; the peer's faults are findings too."""
     return tuple(_examine(options, reads, client, now))
 
 
-def check_agent(name: str, options: Options, now: datetime) -> None:
-    """Raise Denied when it is known beforehand that nothing can be uploaded."""
+def check_agent(name: str, options: StorachaOptions, now: datetime) -> None:
+    """Raise AccessDeniedError when it is known beforehand that nothing can be uploaded."""
     if options.agent is None:
         return
     problem = _mismatch(options) or _lacking(options.agent.delegation, options.space, UPLOADING, now)
     if problem:
-        raise Denied(name, problem, hint=_hint(options, UPLOADING))
+        raise AccessDeniedError(name, problem, hint=_hint(options, UPLOADING))
 
 
-def hidden_deals(name: str, options: Options) -> tuple[str, ...]:
+def hidden_deals(name: str, options: StorachaOptions) -> tuple[str, ...]:
     """A note for a user when the delegation itself says that no deals can be looked at."""
     reading = options.bridge or options.agent
     if reading is None or all(reading.delegation.allows(can, options.space) for can in DEALS):
@@ -44,7 +44,7 @@ def hidden_deals(name: str, options: Options) -> tuple[str, ...]:
 
 
 def _examine(
-    options: Options, reads: Reads, client: StorachaClient | None, now: datetime
+    options: StorachaOptions, reads: Reads, client: StorachaClient | None, now: datetime
 ) -> Iterator[Diagnosis]:
     over_bridge = options.bridge is not None
     if options.bridge is not None:
@@ -79,7 +79,11 @@ def _examine(
 
 
 def _delegation(
-    subject: str, options: Options, delegation: Delegation, jobs: Mapping[str, tuple[str, ...]], now: datetime
+    subject: str,
+    options: StorachaOptions,
+    delegation: Delegation,
+    jobs: Mapping[str, tuple[str, ...]],
+    now: datetime,
 ) -> Iterator[Diagnosis]:
     """What it allows and until when, and a finding for each job that it is too narrow for."""
     granted = ", ".join(dict.fromkeys(grant.can for grant in delegation.grants))
@@ -104,7 +108,7 @@ def _delegation(
 _JOBS = {"upload": "upload", "list": "see what is there", "deals": "see pieces and deals"}
 
 
-def _mismatch(options: Options) -> str:
+def _mismatch(options: StorachaOptions) -> str:
     """Why principal, proof and space do not belong together; "" when they do."""
     if options.agent is None or options.agent.delegation.audience == options.agent.did:
         return ""
@@ -120,7 +124,7 @@ def _lacking(delegation: Delegation, space: str, capabilities: Sequence[str], no
     return f"the proof does not allow {', '.join(missing)} of {space}" if missing else ""
 
 
-def _hint(options: Options, capabilities: Sequence[str]) -> str:
+def _hint(options: StorachaOptions, capabilities: Sequence[str]) -> str:
     """How the owner of the space makes a delegation that is wide enough."""
     wanted = " ".join(f"--can {can}" for can in capabilities)
     if options.agent is None:

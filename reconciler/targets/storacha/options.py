@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reconciler.deals.configure import ChainAccess, open_chain
-from reconciler.errors import DataError, InvalidIndex, UsageError
+from reconciler.deals.chain import ChainAccess, open_chain
+from reconciler.errors import DataError, InvalidIndexError, UsageError
 from reconciler.index.model import TargetSpec
+from reconciler.net.auth import Secret, from_env
 from reconciler.net.retry import RetryBudget
-from reconciler.net.secret import Secret, from_env
 from reconciler.targets.storacha.delegation import (
     Delegation,
     read_authorization,
@@ -43,7 +43,7 @@ class BridgeKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class StorachaOptions:
     """`agent` is None where nothing can be uploaded, `bridge` where reads go through the client.
 
     `service` (DID) and `receipts` (address) are those of a service of one's own, "" for the hosted one. `cli`
@@ -60,8 +60,10 @@ class Options:
     cli: str = ""
 
 
-def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudget | None = None) -> Options:
-    """Raises InvalidIndex with the entry's line, and UsageError for what the environment lacks."""
+def read_options(
+    spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudget | None = None
+) -> StorachaOptions:
+    """Raises InvalidIndexError with the entry's line, and UsageError for what the environment lacks."""
 
     def text(key: str) -> str:
         return str(spec.options.get(key, ""))
@@ -72,7 +74,9 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudg
         ("endpoint", "service"),
     ):
         if bool(text(one)) != bool(text(other)):
-            raise InvalidIndex(f"target {spec.name!r} needs {one} and {other}, or neither", where=spec.where)
+            raise InvalidIndexError(
+                f"target {spec.name!r} needs {one} and {other}, or neither", where=spec.where
+            )
     agent = _agent(text("principal_env"), text("proof_env"), environ) if text("proof_env") else None
     bridge = (
         _bridge(text("bridge_secret_env"), text("bridge_auth_env"), environ)
@@ -80,13 +84,13 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudg
         else None
     )
     if agent is None and bridge is None:
-        raise InvalidIndex(
+        raise InvalidIndexError(
             f"target {spec.name!r} has no credentials",
             hint="name principal_env and proof_env to upload, bridge_secret_env and bridge_auth_env to read",
             where=spec.where,
         )
     endpoint = text("endpoint") or HOSTED
-    return Options(
+    return StorachaOptions(
         space=text("space"),
         agent=agent,
         bridge=bridge,

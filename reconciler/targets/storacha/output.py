@@ -1,6 +1,6 @@
 """What the client prints, read strictly: it has ended with exit code 0 and done nothing before.
 
-Source: `@storacha/cli` 1.6.32 and 2.5.0. Pure; all raise Outcome.
+Source: `@storacha/cli` 1.6.32 and 2.5.0. Pure; all raise RequestError.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.content.car_shard import CarShard
+from reconciler.content.car import CarShard
 from reconciler.content.cid import Cid
-from reconciler.net.outcomes import Denied, Outcome, Stalled, Transient, clean
-from reconciler.net.secret import Secret
+from reconciler.net.auth import Secret
+from reconciler.net.outcomes import (
+    AccessDeniedError,
+    RequestError,
+    TransientError,
+    UnexpectedResponseError,
+    clean,
+)
 from reconciler.targets import fields
 from reconciler.targets.storacha.wire import link
 
@@ -40,7 +46,9 @@ class Stored:
 def documents(peer: str, printed: bytes) -> list[object]:
     """Lines of JSON, all of them whole; empty ones are left out."""
     if printed and not printed.endswith(b"\n"):
-        raise Stalled(peer, "the storacha command broke off in the middle of a line", hint=_AGAIN)
+        raise UnexpectedResponseError(
+            peer, "the storacha command broke off in the middle of a line", hint=_AGAIN
+        )
     found = []
     for line in printed.splitlines():
         if not line.strip():
@@ -49,7 +57,7 @@ def documents(peer: str, printed: bytes) -> list[object]:
             found.append(json.loads(line))
         except ValueError:
             said = clean(line.decode("utf-8", "replace"), limit=80)
-            raise Stalled(
+            raise UnexpectedResponseError(
                 peer, f"the storacha command printed {said!r} instead of JSON", hint=_AGAIN
             ) from None
     return found
@@ -62,27 +70,33 @@ def read_stored(peer: str, printed: bytes) -> Stored:
     for value in documents(peer, printed):
         line = fields.record(peer, value, "a line of `storacha up`")
         if root:
-            raise Stalled(peer, "the storacha command printed more than it should", hint=_AGAIN)
+            raise UnexpectedResponseError(
+                peer, "the storacha command printed more than it should", hint=_AGAIN
+            )
         if "root" in line:
             root = link(peer, line["root"], "an upload")
         else:
             shard, piece = link(peer, line.get("shard"), "a CAR"), link(peer, line.get("piece"), "a piece")
             shards.add((shard, fields.number(peer, line, "size"), piece))
     if not root:
-        raise Stalled(peer, "the storacha command ended as if all were well, and stored nothing", hint=_AGAIN)
+        raise UnexpectedResponseError(
+            peer, "the storacha command ended as if all were well, and stored nothing", hint=_AGAIN
+        )
     return Stored(root, frozenset(shards))
 
 
 def compare(peer: str, stored: Stored, root: Cid, shards: Sequence[CarShard]) -> None:
-    """Raise Stalled, naming both, unless what was stored is what our bytes give."""
+    """Raise UnexpectedResponseError, naming both, unless what was stored is what our bytes give."""
     if stored.root != str(root):
-        raise Stalled(peer, f"stored the root {clean(stored.root)} instead of {root}", hint=_REPORT)
+        raise UnexpectedResponseError(
+            peer, f"stored the root {clean(stored.root)} instead of {root}", hint=_REPORT
+        )
     ours = {(str(each.cid), each.size, str(each.piece)) for each in shards}
     if stored.shards == ours:
         return
     theirs = sorted(stored.shards - ours) or [("nothing", 0, "nothing")]
     wanted = sorted(ours - stored.shards) or [("nothing", 0, "nothing")]
-    raise Stalled(
+    raise UnexpectedResponseError(
         peer,
         f"stored the CAR {clean(theirs[0][0])} ({theirs[0][1]} bytes, piece {clean(theirs[0][2])}) "
         f"where our bytes give {wanted[0][0]} ({wanted[0][1]} bytes, piece {wanted[0][2]})",
@@ -95,33 +109,35 @@ def check_version(peer: str, printed: bytes) -> str:
     said = printed.decode("utf-8", "replace")
     match = _VERSION.search(said)
     if match is None or "storacha" not in said:
-        raise Stalled(
+        raise UnexpectedResponseError(
             peer, f"{clean(said, limit=80)!r} is not the version of a storacha command", hint=INSTALL
         )
     if int(match[1]) not in _MAJORS:
-        raise Stalled(
+        raise UnexpectedResponseError(
             peer, f"storacha {match[0]} is none of the versions that work (1.x and 2.x)", hint=INSTALL
         )
     return match[0]
 
 
-def failure(peer: str, code: int, stderr: str, secrets: Sequence[Secret]) -> Outcome:
+def failure(peer: str, code: int, stderr: str, secrets: Sequence[Secret]) -> RequestError:
     """Why the client ended with `code`, from the stack that Node prints."""
     if "capability is currently disabled" in stderr:
-        return Denied(peer, "this service refuses writes", hint=FILECOIN)
+        return AccessDeniedError(peer, "this service refuses writes", hint=FILECOIN)
     said = _reason(stderr, secrets)
     node = _NODE.search(stderr)
     if node is not None and int(node[1]) < OLDEST_NODE:
         message = f"the storacha command failed on Node.js {node[1]}, which is too old: {said}"
-        return Stalled(peer, message, hint=INSTALL)
+        return UnexpectedResponseError(peer, message, hint=INSTALL)
     if code in _NOT_STARTED:
-        return Stalled(peer, f"the storacha command cannot be started: {said}", hint=INSTALL)
+        return UnexpectedResponseError(peer, f"the storacha command cannot be started: {said}", hint=INSTALL)
     if _BROKEN_OFF.search(stderr):
-        return Transient(peer, f"the connection of the storacha command broke ({said})")
+        return TransientError(peer, f"the connection of the storacha command broke ({said})")
     if "Unauthorized" in stderr or "UnavailableProof" in stderr:
         hint = "`reconcile doctor` says what the delegation allows, and until when"
-        return Denied(peer, f"the delegation does not allow this ({said})", hint=hint)
-    return Stalled(peer, f"the storacha command failed with exit code {code}: {said}", hint=_AGAIN)
+        return AccessDeniedError(peer, f"the delegation does not allow this ({said})", hint=hint)
+    return UnexpectedResponseError(
+        peer, f"the storacha command failed with exit code {code}: {said}", hint=_AGAIN
+    )
 
 
 def _reason(stderr: str, secrets: Sequence[Secret]) -> str:

@@ -16,7 +16,7 @@ from reconciler.content.pieces import HashedCar, shard_pieces
 from reconciler.deals.claim_memory import ClaimMemory
 from reconciler.errors import PeerError
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import Transient
+from reconciler.net.outcomes import TransientError
 from reconciler.net.retry import RetryBudget
 from reconciler.progress import QUIET, Progress, Task
 from reconciler.targets.interface import (
@@ -28,16 +28,21 @@ from reconciler.targets.interface import (
     Inventory,
     Pin,
     State,
-    Unsupported,
+    UnsupportedError,
 )
 from reconciler.targets.storacha import diagnose, output
 from reconciler.targets.storacha.bridge import Bridge
 from reconciler.targets.storacha.client import StorachaClient
-from reconciler.targets.storacha.deal_reads import read_deals, wanted_deals
-from reconciler.targets.storacha.observe import covered, observation
-from reconciler.targets.storacha.options import Options
-from reconciler.targets.storacha.reads import ClientReads, Reads
-from reconciler.targets.storacha.wire import Upload
+from reconciler.targets.storacha.observe import (
+    ClientReads,
+    Reads,
+    covered,
+    observation,
+    read_deals,
+    wanted_deals,
+)
+from reconciler.targets.storacha.options import StorachaOptions
+from reconciler.targets.storacha.wire import SpaceUpload
 
 CUT = Cut(133_169_152, Naming.LAST)  #: how the official client cuts (SHARD_SIZE of its upload-client)
 
@@ -53,7 +58,7 @@ class StorachaTarget:
     def __init__(
         self,
         name: str,
-        options: Options,
+        options: StorachaOptions,
         environ: Mapping[str, str],
         *,
         root: Path,
@@ -80,7 +85,7 @@ class StorachaTarget:
             self._http = HttpClient(options.endpoint, name=name, budget=budget)
             self._http.on_retry = self._note
             self._reads = Bridge(self._http, options.space, options.bridge)
-        self._uploads: dict[Cid, Upload] | None = None
+        self._uploads: dict[Cid, SpaceUpload] | None = None
         self._memory = None if cache is None else ClaimMemory(cache / "deals" / _place(options))
 
     def observe(
@@ -115,7 +120,7 @@ class StorachaTarget:
         return Inventory(seen, foreign=foreign, notes=notes)
 
     def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:  # noqa: ARG002
-        """Upload the CAR of `dag`, unless the space lists it with all its CARs; then nothing is sent."""
+        """SpaceUpload the CAR of `dag`, unless the space lists it with all its CARs; then nothing is sent."""
         return self._deliver(dag, progress)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:  # noqa: ARG002
@@ -124,11 +129,11 @@ class StorachaTarget:
 
     def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Not offered."""
-        raise Unsupported("Storacha takes bytes and fetches nothing")
+        raise UnsupportedError("Storacha takes bytes and fetches nothing")
 
     def relabel(self, root: Cid, label: str) -> None:  # noqa: ARG002
         """Not offered."""
-        raise Unsupported("uploads to Storacha have no names")
+        raise UnsupportedError("uploads to Storacha have no names")
 
     def adopt(self, pin: Pin, label: str) -> None:  # noqa: ARG002
         """Not offered."""
@@ -139,11 +144,11 @@ class StorachaTarget:
 
     def unpin(self, root: Cid, label: str) -> None:  # noqa: ARG002
         """Not offered: nothing says which uploads are ours."""
-        raise Unsupported("uploads to Storacha have no names, so none is removed")
+        raise UnsupportedError("uploads to Storacha have no names, so none is removed")
 
     def dag(self, root: Cid) -> Dag:  # noqa: ARG002
         """Not offered."""
-        raise Unsupported("Storacha serves blocks through its gateways only")
+        raise UnsupportedError("Storacha serves blocks through its gateways only")
 
     def origins(self) -> tuple[str, ...]:
         """None."""
@@ -164,7 +169,7 @@ class StorachaTarget:
 
     def _deliver(self, dag: Dag, progress: Progress) -> Delivery:
         if self._client is None or self._options.agent is None:
-            raise Unsupported("no principal and no proof: this space is only read")
+            raise UnsupportedError("no principal and no proof: this space is only read")
         diagnose.check_agent(self.name, self._options, datetime.now(UTC))
         self._progress = progress
         root = dag.layout.root
@@ -192,7 +197,7 @@ class StorachaTarget:
                     return car, client.upload(
                         _counted(car, task), self._cut.max_bytes, lambda: task.advance(0)
                     )
-            except Transient as error:
+            except TransientError as error:
                 if attempt == _ATTEMPTS:
                     raise
                 progress.note(f"{error.message}; sending again in {_PAUSE * attempt:.0f} s")
@@ -203,7 +208,7 @@ class StorachaTarget:
         self._progress.note(text)
 
 
-def _place(options: Options) -> str:
+def _place(options: StorachaOptions) -> str:
     """A file name for one space of one service."""
     return hashlib.sha256(f"{options.endpoint} {options.space}".encode()).hexdigest()
 

@@ -17,14 +17,14 @@ from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import DealClaim, InclusionProof, MerklePath, Stage, actor
 from reconciler.errors import DataError
-from reconciler.net.outcomes import Stalled, clean
+from reconciler.net.outcomes import UnexpectedResponseError, clean
 from reconciler.targets import fields
 
 _MOST_DEALS = 1 << 63  # numbers of deals are 64 bits on the chain
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class SpaceUpload:
     """One root in a space. `shards` are the CIDs of its CARs as text; empty where the service names none."""
 
     root: Cid
@@ -32,23 +32,23 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class TaskRefusal:
     """The service's considered no to one task: the name of its error, and what it says."""
 
     name: str
     message: str
 
 
-Claims = tuple[DealClaim, ...] | Refused
+Claims = tuple[DealClaim, ...] | TaskRefusal
 
 
-def read_upload(peer: str, value: object) -> Upload | None:
+def read_upload(peer: str, value: object) -> SpaceUpload | None:
     """One entry of a listing; None for a root of a kind we never make."""
     entry = fields.record(peer, value, "an upload")
     root = link(peer, entry.get("root"), "an upload")
     shards = frozenset(link(peer, each, "an upload") for each in fields.items(peer, entry, "shards"))
     try:
-        return Upload(cids.parse(root), shards)
+        return SpaceUpload(cids.parse(root), shards)
     except DataError:
         return None
 
@@ -57,7 +57,7 @@ def link(peer: str, value: object, what: str) -> str:
     """The text of a DAG-JSON link."""
     text = value.get("/") if isinstance(value, dict) else None
     if not isinstance(text, str):
-        raise Stalled(peer, f"answered with {what} that has no CID where one belongs")
+        raise UnexpectedResponseError(peer, f"answered with {what} that has no CID where one belongs")
     return text
 
 
@@ -69,7 +69,7 @@ def read_info(peer: str, piece: PieceCid, value: object) -> tuple[DealClaim, ...
     """
     info = fields.record(peer, value, "what it knows of a piece")
     if link(peer, info.get("piece"), "a piece") != str(piece):
-        raise Stalled(peer, f"answered about another piece than {piece}")
+        raise UnexpectedResponseError(peer, f"answered about another piece than {piece}")
     proofs: dict[str, InclusionProof | None] = {}
     for each in fields.items(peer, info, "aggregates"):
         entry = fields.record(peer, each, "an aggregate")
@@ -110,11 +110,13 @@ def _deal(
     if number is not None and (
         not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _MOST_DEALS
     ):
-        raise Stalled(peer, f"answered with the number of a deal that is none: {clean(repr(number))}")
+        raise UnexpectedResponseError(
+            peer, f"answered with the number of a deal that is none: {clean(repr(number))}"
+        )
     try:
         address = actor(str(provider))
     except DataError as error:
-        raise Stalled(peer, f"answered with a deal of nobody: {error.message}") from None
+        raise UnexpectedResponseError(peer, f"answered with a deal of nobody: {error.message}") from None
     return DealClaim(piece, Stage.DEAL, proof, address, number)
 
 
@@ -126,7 +128,9 @@ def _proof(peer: str, piece: PieceCid, aggregate: str, value: object) -> Inclusi
     try:
         whole = piece_cid.parse(aggregate)
     except DataError as error:
-        raise Stalled(peer, f"answered with an aggregate that is none: {error.message}") from None
+        raise UnexpectedResponseError(
+            peer, f"answered with an aggregate that is none: {error.message}"
+        ) from None
     return InclusionProof(piece, whole, _path(peer, proof.get("subtree")), _path(peer, proof.get("index")))
 
 
@@ -134,7 +138,7 @@ def _path(peer: str, value: object) -> MerklePath:
     """`[at, path]` as the code has it, or `{at, path}` as the specification does."""
     at, path = (value.get("at"), value.get("path")) if isinstance(value, Mapping) else _pair(value)
     if not isinstance(at, int) or isinstance(at, bool) or at < 0 or not isinstance(path, list):
-        raise Stalled(peer, "answered with an inclusion proof whose path is none")
+        raise UnexpectedResponseError(peer, "answered with an inclusion proof whose path is none")
     return MerklePath(at, tuple(_node(peer, each) for each in path))
 
 
@@ -150,4 +154,6 @@ def _node(peer: str, value: object) -> bytes:
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise Stalled(peer, "answered with an inclusion proof whose path has something else than bytes")
+    raise UnexpectedResponseError(
+        peer, "answered with an inclusion proof whose path has something else than bytes"
+    )

@@ -14,10 +14,10 @@ from reconciler.content import cid as cids
 from reconciler.content import layout_file, varint
 from reconciler.content.cid import BINARY_SIZE, Cid
 from reconciler.content.dag import HEADER_SIZE, DagLayout
-from reconciler.content.limits import MAX_BLOCK
-from reconciler.errors import BlockUnavailable, DataError
+from reconciler.content.profile import MAX_BLOCK
+from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.targets.healing import prove_layout
-from reconciler.targets.store.durable import read_all
+from reconciler.targets.store.staging import read_all
 
 _MAX_PREFIX = varint.MAX_BYTES + BINARY_SIZE
 
@@ -38,7 +38,7 @@ def load_index(path: Path, root: Cid) -> DagLayout:
 def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
     """The layout that the tree blocks in the CAR prove, found where `layout` says they are.
 
-    Raises DataError (BlockUnavailable) when a tree block is damaged, or `layout` has no place for it.
+    Raises DataError (BlockUnavailableError) when a tree block is damaged, or `layout` has no place for it.
     """
 
     def read(cid: Cid) -> bytes:
@@ -53,7 +53,8 @@ def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
 def layout_of_car(fd: int, root: Cid) -> DagLayout:
     """The layout of a CAR without its index: the frames of its sections lead to the tree, the tree proves it.
 
-    Raises BlockUnavailable when a tree block is damaged or cannot be found. Reads no leaf (but a raw root).
+    Raises BlockUnavailableError when a tree block is damaged or cannot be found. Reads no leaf (but a raw
+    root).
     """
     blocks = SectionBlocks(os.dup(fd))
     try:
@@ -90,11 +91,11 @@ class SectionBlocks:
             offset += start + size
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block `cid`. Raises BlockUnavailable."""
+        """The verified block `cid`. Raises BlockUnavailableError."""
         if self._fd is None:
             raise ValueError("read from closed blocks")
         if cid not in self._places:
-            raise BlockUnavailable(f"block {cid} is missing in the store")
+            raise BlockUnavailableError(f"block {cid} is missing in the store")
         offset, size = self._places[cid]
         return read_block(self._fd, offset, cid, size)
 
@@ -106,11 +107,11 @@ class SectionBlocks:
 
 
 def read_block(fd: int, offset: int, cid: Cid, size: int) -> bytes:
-    """The verified block `cid` of `size` bytes at `offset`. Raises BlockUnavailable."""
+    """The verified block `cid` of `size` bytes at `offset`. Raises BlockUnavailableError."""
     try:
         data = read_all(fd, size, offset)
     except OSError as error:
-        raise BlockUnavailable(f"block {cid} cannot be read from the store: {error.strerror}") from None
+        raise BlockUnavailableError(f"block {cid} cannot be read from the store: {error.strerror}") from None
     if len(data) != size or not cid.matches(data):
-        raise BlockUnavailable(f"block {cid} is damaged in the store")
+        raise BlockUnavailableError(f"block {cid} is damaged in the store")
     return data

@@ -9,26 +9,26 @@ from random import Random
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
-from reconciler.errors import BlockUnavailable, DataError
+from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
-from reconciler.targets.store import entry as entries
-from reconciler.targets.store import inspect_car
-from reconciler.targets.store.entry import Entry
+from reconciler.targets.store import labels as entries
+from reconciler.targets.store import repair_in_place
+from reconciler.targets.store.labels import LabelFile
 from reconciler.targets.store.layouts import layout_of_car, load_index, same, tree_layout
-from reconciler.targets.store.place import Listing, Place
+from reconciler.targets.store.place import StoreDirectory, StoreListing
 
 _SAMPLE_LEAVES = 16  #: of one root at most
 _SAMPLE_BUDGET = 1024  #: leaves of one `observe`, about a GiB; every root has at least one
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _StoreObserver:
     """One `observe`: what it found by listing, and how deep it goes."""
 
-    place: Place
-    listing: Listing
-    entries: dict[Cid, Entry | str]  # text: why the label file does not hold
+    place: StoreDirectory
+    listing: StoreListing
+    entries: dict[Cid, LabelFile | str]  # text: why the label file does not hold
     check: Check
     leaves: int
     random: Random
@@ -36,7 +36,13 @@ class _Look:
 
 
 def observe(
-    place: Place, expected: Sequence[Expected], check: Check, mark: str, *, random: Random, progress: Progress
+    place: StoreDirectory,
+    expected: Sequence[Expected],
+    check: Check,
+    mark: str,
+    *,
+    random: Random,
+    progress: Progress,
 ) -> Inventory:
     """As Target.observe says. QUICK costs one listing and one small file a root, and reads no CAR."""
     if not place.exists():
@@ -47,12 +53,12 @@ def observe(
     listing = place.listing()
     found = {root: entry for root in listing.entries if (entry := _read_entry(place, root)) is not None}
     leaves = max(1, min(_SAMPLE_LEAVES, _SAMPLE_BUDGET // max(1, len(expected))))
-    look = _Look(place, listing, found, check, leaves, random, progress)
+    look = _StoreObserver(place, listing, found, check, leaves, random, progress)
     observations = {item.root: _one(look, item) for item in expected}
     pins = [
         Pin(root, label)
         for root, entry in found.items()
-        if isinstance(entry, Entry)
+        if isinstance(entry, LabelFile)
         for label in entry.labels
     ]
     for root in listing.removing - listing.entries:  # an unpin that was interrupted is asked for once more
@@ -76,14 +82,14 @@ def _order(pin: Pin) -> tuple[str, Cid]:
     return pin.label, pin.root
 
 
-def _read_entry(place: Place, root: Cid) -> Entry | str | None:
+def _read_entry(place: StoreDirectory, root: Cid) -> LabelFile | str | None:
     try:
         return entries.read(place.entry(root), root)
     except DataError as error:
         return error.message
 
 
-def _notes(look: _Look, expected: Container[Cid]) -> Iterator[str]:
+def _notes(look: _StoreObserver, expected: Container[Cid]) -> Iterator[str]:
     """What lies in the store and belongs to no expected root."""
     listing = look.listing
     for root in sorted(listing.cars.keys() - look.entries.keys() - listing.removing):
@@ -104,10 +110,10 @@ def _notes(look: _Look, expected: Container[Cid]) -> Iterator[str]:
         yield f"{path!r} is no file of a store; it is left alone"
 
 
-def _one(look: _Look, expected: Expected) -> Observation:
+def _one(look: _StoreObserver, expected: Expected) -> Observation:
     """The observation of one expected root."""
     root, entry = expected.root, look.entries.get(expected.root)
-    labels = entry.labels if isinstance(entry, Entry) else ()
+    labels = entry.labels if isinstance(entry, LabelFile) else ()
     if root not in look.listing.cars:
         if entry is None:
             return Observation(root, State.ABSENT, checked="listing")
@@ -140,7 +146,7 @@ class _Findings:
     damaged: tuple[Cid, ...] = ()
 
 
-def _examine(look: _Look, expected: Expected, entry: Entry | str | None) -> _Findings:
+def _examine(look: _StoreObserver, expected: Expected, entry: LabelFile | str | None) -> _Findings:
     """Sizes first, then as many bytes as the check asks for."""
     root = expected.root
     findings = _Findings("sizes")
@@ -160,7 +166,7 @@ def _examine(look: _Look, expected: Expected, entry: Entry | str | None) -> _Fin
     if index_size is None:
         findings.problems.append("block index is missing")
     wanted = _car_size(expected, entry)
-    if isinstance(entry, Entry) and entry.car_size != wanted:
+    if isinstance(entry, LabelFile) and entry.car_size != wanted:
         findings.problems.append(f"label file says {entry.car_size} bytes where the DAG has {wanted}")
     if wanted is not None and size != wanted:
         findings.problems.append(_wrong_size(size, wanted))
@@ -181,11 +187,11 @@ def _examine(look: _Look, expected: Expected, entry: Entry | str | None) -> _Fin
     return findings
 
 
-def _car_size(expected: Expected, entry: Entry | str | None) -> int | None:
+def _car_size(expected: Expected, entry: LabelFile | str | None) -> int | None:
     """How many bytes the CAR must have, as far as that is known without reading."""
     if expected.layout is not None:
         return expected.layout.car_size
-    return entry.car_size if isinstance(entry, Entry) else None
+    return entry.car_size if isinstance(entry, LabelFile) else None
 
 
 def _wrong_size(size: int, wanted: int) -> str:
@@ -194,7 +200,7 @@ def _wrong_size(size: int, wanted: int) -> str:
     return f"the CAR is {size - wanted} bytes too long"
 
 
-def _layout(look: _Look, expected: Expected, fd: int, findings: _Findings) -> DagLayout | None:
+def _layout(look: _StoreObserver, expected: Expected, fd: int, findings: _Findings) -> DagLayout | None:
     """The layout to check against, as well proven as the check asks for; None when nobody knows it."""
     root = expected.root
     index = None
@@ -209,7 +215,7 @@ def _layout(look: _Look, expected: Expected, fd: int, findings: _Findings) -> Da
     if layout is None:
         try:
             layout = layout_of_car(fd, root) if index is None else tree_layout(fd, index)
-        except BlockUnavailable:
+        except BlockUnavailableError:
             layout = index  # a tree block is damaged: which one, the index tells
         except DataError as error:
             findings.problems.append(error.message)
@@ -221,18 +227,20 @@ def _layout(look: _Look, expected: Expected, fd: int, findings: _Findings) -> Da
     return layout
 
 
-def _read(look: _Look, expected: Expected, fd: int, layout: DagLayout, findings: _Findings) -> set[int]:
+def _read(
+    look: _StoreObserver, expected: Expected, fd: int, layout: DagLayout, findings: _Findings
+) -> set[int]:
     """Read and hash what SAMPLE or FULL asks for; the positions that do not hold."""
-    if not inspect_car.header_holds(fd, layout):
+    if not repair_in_place.header_holds(fd, layout):
         findings.problems.append("the CAR header is damaged")
     if look.check is Check.FULL:
         name = expected.labels[0].rpartition("/")[2] if expected.labels else str(expected.root)
         with look.progress.task(f"checking {name}", layout.car_size) as task:
-            bad = inspect_car.all_bad_positions(fd, layout, task)
+            bad = repair_in_place.all_bad_positions(fd, layout, task)
         findings.checked = "every byte"
         return set(bad)
     tree = layout.tree_positions()
     leaves = [position for position in range(len(layout)) if layout.is_leaf(position)]
     chosen = look.random.sample(leaves, min(look.leaves, len(leaves)))
     findings.checked = f"sizes, {len(tree)} inner nodes and {len(chosen)} of {len(leaves)} leaves"
-    return set(inspect_car.bad_positions(fd, layout, [*tree, *sorted(chosen)]))
+    return set(repair_in_place.bad_positions(fd, layout, [*tree, *sorted(chosen)]))

@@ -25,7 +25,7 @@ from pathlib import Path
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError, PeerError
-from reconciler.targets.store import durable
+from reconciler.targets.store import staging
 
 FORMAT = 1
 _FORMAT_FILE = "store.json"
@@ -34,7 +34,7 @@ _CAR, _INDEX, _ENTRY, _REMOVING = ".car", ".idx", ".json", ".removing"
 
 
 @dataclass(slots=True)
-class Listing:
+class StoreListing:
     """One look at the names and sizes in a store.
 
     `cars` and `indexes` give bytes by root, None for something that is no regular file; `entries` are the
@@ -49,7 +49,7 @@ class Listing:
     strays: list[str] = field(default_factory=list)
 
 
-class Place:
+class StoreDirectory:
     """The directory of one store. Nothing is created until `create`."""
 
     def __init__(self, directory: Path) -> None:
@@ -116,15 +116,15 @@ class Place:
         path = self.directory / _FORMAT_FILE
         if not path.exists():
             text = json.dumps({"store": "reconciler", "format": FORMAT}) + "\n"
-            durable.write_file(path, text.encode(), self.tmp / f"{_FORMAT_FILE}.{os.getpid()}")
-            durable.sync_directory(self.directory.parent)
+            staging.write_file(path, text.encode(), self.tmp / f"{_FORMAT_FILE}.{os.getpid()}")
+            staging.sync_directory(self.directory.parent)
 
-    def listing(self) -> Listing:
+    def listing(self) -> StoreListing:
         """Every name in labels/ and cars/, with sizes. Raises PeerError when a directory cannot be read.
 
         Labels come first: they are written last, so that a publish under way never looks like a lost CAR.
         """
-        found = Listing()
+        found = StoreListing()
         for entry in self._scan(self.labels):
             root, suffix = _split(entry.name)
             if root is not None and suffix in (_ENTRY, _REMOVING):

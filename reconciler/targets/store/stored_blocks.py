@@ -1,4 +1,8 @@
-"""Every block of a store by its digest, for reading: a table in memory, and the bytes hashed on the way out.
+"""Work on a few threads, its results in order, never more than a window of it in memory.
+
+A DAG read from a CAR of the store, each block verified.
+
+Every block of a store by its digest, for reading: a table in memory, and the bytes hashed on the way out.
 
 The table comes from the block indexes beside the CARs and costs 32 bytes a block. Nothing depends on its
 being right, since a block is what hashes to its CID. It is read again when the store changes.
@@ -11,18 +15,74 @@ import threading
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.limits import MAX_BLOCK
-from reconciler.errors import BlockUnavailable, DataError, PeerError
-from reconciler.targets.store import entry as entries
-from reconciler.targets.store.durable import read_all
-from reconciler.targets.store.layouts import layout_of_car, load_index
-from reconciler.targets.store.place import Place
+from reconciler.content.profile import MAX_BLOCK
+from reconciler.errors import BlockUnavailableError, DataError, PeerError
+from reconciler.targets.store import labels as entries
+from reconciler.targets.store.layouts import layout_of_car, load_index, read_block
+from reconciler.targets.store.place import StoreDirectory
+from reconciler.targets.store.staging import read_all
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def overlapped(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int, window: int
+) -> Iterator[_Result]:
+    """`work(item)` for every item, in order, on `threads` threads with at most `window` items under way.
+
+    `items` is drawn from in the caller's thread, so that its own work (reading, hashing) overlaps as well.
+    The first exception, of `items` or of `work`, ends it; what was begun is finished before it is raised.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="store") as pool:
+        under_way: deque[Future[_Result]] = deque()
+        for item in items:
+            under_way.append(pool.submit(work, item))
+            if len(under_way) >= window:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+class CarFileDag:
+    """The Dag of one CAR.
+
+    It owns `fd`. Blocks that are damaged raise BlockUnavailableError when they are read.
+    """
+
+    def __init__(self, fd: int, layout: DagLayout) -> None:
+        self._fd: int | None = fd
+        self._layout = layout
+
+    @property
+    def layout(self) -> DagLayout:
+        """Every block with its size, in CAR order."""
+        return self._layout
+
+    def read(self, position: int) -> bytes:
+        """The verified bytes of the block at `position`. Raises BlockUnavailableError."""
+        if self._fd is None:
+            raise ValueError("read from a closed DAG")
+        layout = self._layout
+        return read_block(
+            self._fd, layout.data_start(position), layout.cid(position), layout.block_size(position)
+        )
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
 
 _LOOK_SECONDS = 1.0  # between two looks at whether the store has changed
 _TRUSTED_SECONDS = 300.0  # how long a block that was hashed counts as verified while its file is unchanged
@@ -107,7 +167,7 @@ class StoredBlocks:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._place = Place(directory)
+        self._place = StoreDirectory(directory)
         self._lock = threading.Lock()
         self._looked = 0.0
         self._mark: tuple[int, int] | None = None
@@ -135,7 +195,7 @@ class StoredBlocks:
 
         Whatever comes from the disk is hashed. A block that the system still has in memory, that was hashed
         in the last five minutes, in a file that has not changed since, is not hashed again. Raises
-        BlockUnavailable when every copy is damaged.
+        BlockUnavailableError when every copy is damaged.
         """
         table = self._table
         damaged = False
@@ -149,7 +209,7 @@ class StoredBlocks:
                 return data
             damaged = True
         if damaged:
-            raise BlockUnavailable(f"block {cid} is damaged in the store")
+            raise BlockUnavailableError(f"block {cid} is damaged in the store")
         return None
 
     def has(self, cid: Cid) -> bool:

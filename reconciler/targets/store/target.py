@@ -14,7 +14,7 @@ from random import Random
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.write_car import write_car
-from reconciler.errors import BlockUnavailable, DataError, Locked, PeerError
+from reconciler.errors import BlockUnavailableError, DataError, LockedError, PeerError
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource, DagBlocks
 from reconciler.targets.interface import (
@@ -25,16 +25,16 @@ from reconciler.targets.interface import (
     Inventory,
     Pin,
     State,
-    Unsupported,
+    UnsupportedError,
 )
-from reconciler.targets.store import durable, inspect_car, staging
-from reconciler.targets.store import entry as entries
-from reconciler.targets.store.car_file_dag import CarFileDag
+from reconciler.targets.store import labels as entries
+from reconciler.targets.store import repair_in_place, staging
+from reconciler.targets.store.labels import Labels
 from reconciler.targets.store.layouts import SectionBlocks, layout_of_car, load_index, tree_layout
-from reconciler.targets.store.mend import mend
 from reconciler.targets.store.observe import observe
-from reconciler.targets.store.place import Place
-from reconciler.targets.store.promises import Promises
+from reconciler.targets.store.place import StoreDirectory
+from reconciler.targets.store.repair_in_place import mend
+from reconciler.targets.store.stored_blocks import CarFileDag
 
 _LOCK_SECONDS = 60.0
 _SPARE_BYTES = 1 << 20  #: for the index, the label file and the file system's own needs
@@ -45,7 +45,7 @@ class StoreTarget:
     """A store in `directory`, made by the first publish.
 
     Readers take no lock. A writer holds the store's lock while it changes names or mends a CAR in place, not
-    while it streams a new CAR into tmp/; it waits `lock_seconds` for another one, then raises Locked.
+    while it streams a new CAR into tmp/; it waits `lock_seconds` for another one, then raises LockedError.
     `random` chooses the leaves of a sample.
     """
 
@@ -56,8 +56,8 @@ class StoreTarget:
         self, name: str, directory: Path, *, random: Random | None = None, lock_seconds: float = _LOCK_SECONDS
     ) -> None:
         self.name = name
-        self._place = Place(directory)
-        self._promises = Promises(self._place)
+        self._place = StoreDirectory(directory)
+        self._promises = Labels(self._place)
         self._random = random or Random()  # noqa: S311 - a sample, not a secret
         self._lock_seconds = lock_seconds
         self._swept = False  # looking for what dead writers left costs a listing; once is enough
@@ -95,12 +95,12 @@ class StoreTarget:
 
     def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """A store fetches nothing by itself."""
-        raise Unsupported("a store takes bytes, it does not fetch them")
+        raise UnsupportedError("a store takes bytes, it does not fetch them")
 
     def relabel(self, root: Cid, label: str) -> None:
         """As the interface says. A CAR without a label file is checked whole before it gets one.
 
-        Raises BlockUnavailable when there is no CAR, or such a CAR does not hold.
+        Raises BlockUnavailableError when there is no CAR, or such a CAR does not hold.
         """
         with self._writing(root):
             if self._promises.entry(root) is not None:
@@ -108,10 +108,10 @@ class StoreTarget:
                 return
             with closing(self.dag(root)) as dag, self._place.opened_car(root) as fd:
                 layout = dag.layout
-                sound = os.fstat(fd).st_size == layout.car_size and inspect_car.header_holds(fd, layout)
+                sound = os.fstat(fd).st_size == layout.car_size and repair_in_place.header_holds(fd, layout)
                 with QUIET.task("checking", None) as task:
-                    if not sound or inspect_car.all_bad_positions(fd, layout, task):
-                        raise BlockUnavailable(f"the CAR of {root} is damaged", hint="repair it first")
+                    if not sound or repair_in_place.all_bad_positions(fd, layout, task):
+                        raise BlockUnavailableError(f"the CAR of {root} is damaged", hint="repair it first")
             self._promises.make(layout, label)
 
     def adopt(self, pin: Pin, label: str) -> None:
@@ -177,7 +177,7 @@ class StoreTarget:
         try:
             return self._place.open_car(root)
         except FileNotFoundError:
-            raise BlockUnavailable(f"{root} is not in the store {self.name!r}") from None
+            raise BlockUnavailableError(f"{root} is not in the store {self.name!r}") from None
         except OSError as error:
             raise PeerError(f"cannot read the CAR of {root}: {error.strerror}") from None
 
@@ -205,7 +205,7 @@ class StoreTarget:
         try:
             lock.acquire()
         except Timeout:
-            raise Locked(
+            raise LockedError(
                 f"the store at {str(self._place.directory)!r} is being changed by another process",
                 hint="run again when that one has ended",
             ) from None
@@ -245,7 +245,7 @@ class StoreTarget:
                 write_car(staged.fd, dag, task)
             with self._writing(layout.root):
                 staged.path.replace(self._place.car(layout.root))
-                durable.sync_directory(self._place.cars)
+                staging.sync_directory(self._place.cars)
                 self._promises.make(layout, label)
         return Delivery(State.HELD, layout.size, len(layout))
 

@@ -8,7 +8,7 @@ from reconciler.targets.interface import Target
 from reconciler.targets.ipfs_cluster.deliver import Patience
 from reconciler.targets.ipfs_cluster.judge import Rules
 from reconciler.targets.ipfs_cluster.nodes import Nodes
-from reconciler.targets.ipfs_cluster.options import Options
+from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import is_considered_no
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
 
@@ -34,7 +34,7 @@ def cluster_target(
     return ClusterTarget(
         "cluster",
         http,
-        Options(url, expire_in=expire_in),
+        ClusterOptions(url, expire_in=expire_in),
         Nodes(nodes),
         rules=rules,
         patience=patience or Patience(pending=20.0, bad=0.5, pause=0.02),

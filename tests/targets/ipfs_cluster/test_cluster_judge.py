@@ -9,25 +9,25 @@ import pytest
 
 from reconciler.content.cid import RAW, of
 from reconciler.targets.interface import State
-from reconciler.targets.ipfs_cluster.judge import Rules, Verdict, judge
-from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, Entry, PeerStatus, Status
+from reconciler.targets.ipfs_cluster.judge import ReplicationVerdict, Rules, judge
+from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, ClusterPin, PeerStatus, PinStatus
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ROOT = of(RAW, b"root")
-ENTRY = Entry(ROOT, "reconciler/i/m@1.0.0", True, EVERYWHERE, EVERYWHERE, None, (), ())
+ENTRY = ClusterPin(ROOT, "reconciler/i/m@1.0.0", True, EVERYWHERE, EVERYWHERE, None, (), ())
 TWO_OF_THREE = replace(ENTRY, factor_min=2, factor_max=2, allocations=("id-a", "id-b"))
 
 
 def verdict(
-    entry: Entry, *states: str, rules: Rules | None = None, minutes: float = 1, ours: bool = True
-) -> Verdict:
+    entry: ClusterPin, *states: str, rules: Rules | None = None, minutes: float = 1, ours: bool = True
+) -> ReplicationVerdict:
     """The verdict on peers a, b, c with these states, each for `minutes`."""
     since = NOW - timedelta(minutes=minutes)
     peers = tuple(
         PeerStatus(f"id-{name}", name, state, "an error" if "error" in state else "", since)
         for name, state in zip("abc", states, strict=False)
     )
-    return judge(entry, Status(ROOT, peers), NOW, rules or Rules(), ours=ours, names={"id-b": "peer-b"})
+    return judge(entry, PinStatus(ROOT, peers), NOW, rules or Rules(), ours=ours, names={"id-b": "peer-b"})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def verdict(
     ],
 )
 def test_the_state_follows_from_how_many_peers_hold_it(
-    entry: Entry, states: tuple[str, ...], wanted: State
+    entry: ClusterPin, states: tuple[str, ...], wanted: State
 ) -> None:
     assert verdict(entry, *states).state is wanted
 
@@ -95,7 +95,7 @@ def test_waiting_in_the_queue_for_long_is_not_stuck() -> None:
 class TestExpiry:
     MONTH = Rules(expire_seconds=720 * 3600)
 
-    def expiring(self, hours: float, rules: Rules, *, ours: bool = True) -> Verdict:
+    def expiring(self, hours: float, rules: Rules, *, ours: bool = True) -> ReplicationVerdict:
         return verdict(replace(ENTRY, expires=NOW + timedelta(hours=hours)), "pinned", rules=rules, ours=ours)
 
     def test_it_is_shown(self) -> None:
@@ -120,13 +120,13 @@ class TestExpiry:
 def test_a_failed_dial_is_said_in_words() -> None:
     error = "failed to dial: failed to dial 12D3KooW: all dials failed\n  * [/ip4/127.0.0.1/tcp/1] refused"
     peer = PeerStatus("id-a", "a", "cluster_error", error, NOW)
-    seen = judge(ENTRY, Status(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
+    seen = judge(ENTRY, PinStatus(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
     assert "a does not answer: it cannot be dialled" in seen.detail
 
 
 def test_words_of_peers_cannot_write_on_the_terminal() -> None:
     peer = PeerStatus("id-a", "a", "cluster_error", "\x1b[2Jboo\n::error::" + "x" * 500, NOW)
-    seen = judge(ENTRY, Status(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
+    seen = judge(ENTRY, PinStatus(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
     assert "\x1b" not in seen.detail
     assert "\n" not in seen.detail
     assert len(seen.detail) < 300

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex, UserError, Where
+from reconciler.errors import InvalidIndexError, UserError, Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.auth import Scheme
 from reconciler.targets.ipfs_cluster import open_target
-from reconciler.targets.ipfs_cluster.options import Options, read_options
+from reconciler.targets.ipfs_cluster.options import ClusterOptions, read_options
 
 API = "http://127.0.0.1:9094"
 
 
-def options(environ: dict[str, str] | None = None, **values: object) -> Options:
+def options(environ: dict[str, str] | None = None, **values: object) -> ClusterOptions:
     spec = TargetSpec("cluster", "ipfs-cluster", {"api": API, **values}, Where("targets.yaml", 3))
     return read_options(spec, environ or {})
 
@@ -48,7 +48,7 @@ def test_replication(value: object, factors: tuple[int, int]) -> None:
     ],
 )
 def test_a_replication_that_cannot_be(value: object) -> None:
-    with pytest.raises(InvalidIndex, match="replication") as caught:
+    with pytest.raises(InvalidIndexError, match="replication") as caught:
         options(replication=value)
     assert caught.value.where == Where("targets.yaml", 3)
 
@@ -60,7 +60,7 @@ def test_expiry_in_seconds() -> None:
 
 @pytest.mark.parametrize("text", ["30d", "0h", "-1h", "h", "1", "1 h", "1h2", "1e9h"])
 def test_an_expiry_that_is_no_duration(text: str) -> None:
-    with pytest.raises(InvalidIndex, match="expire_in"):
+    with pytest.raises(InvalidIndexError, match="expire_in"):
         options(expire_in=text)
 
 
@@ -93,7 +93,7 @@ def test_nodes_are_kubo_targets_with_names_of_their_own() -> None:
 
 @pytest.mark.parametrize("value", [[{}], ["http://127.0.0.1:5001"], "http://127.0.0.1:5001"])
 def test_a_node_without_an_address(value: object) -> None:
-    with pytest.raises(InvalidIndex, match="node 1"):
+    with pytest.raises(InvalidIndexError, match="node 1"):
         options(nodes=value)
 
 

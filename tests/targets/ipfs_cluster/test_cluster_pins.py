@@ -9,8 +9,8 @@ import pytest
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import PeerError, SafetyRefusal
-from reconciler.net.outcomes import Rejected, Stalled
+from reconciler.errors import PeerError, SafetyError
+from reconciler.net.outcomes import RejectedError, UnexpectedResponseError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
 from reconciler.targets.ipfs_cluster.deliver import Patience
@@ -118,7 +118,7 @@ class TestOwnership:
         assert (delivery.state, delivery.bytes_sent) == (State.HELD, 0)
         assert "not ours" in delivery.detail
         target.unpin(dag.layout.root, LABEL)
-        with pytest.raises(SafetyRefusal):
+        with pytest.raises(SafetyError):
             target.relabel(dag.layout.root, LABEL)
         assert target.pin(dag.layout.root, LABEL, ()).state is State.HELD
         assert repr(fake.entries[str(dag.layout.root)]) == entry
@@ -205,7 +205,7 @@ class TestRepair:
 
     def test_too_few_peers_is_said_with_advice_and_asked_once(self, fake: FakeCluster) -> None:
         target = cluster_target(fake.url, attempts=4, rules=Rules(factor_min=5, factor_max=5))
-        with pytest.raises(Rejected, match="as many peers as asked for") as caught:
+        with pytest.raises(RejectedError, match="as many peers as asked for") as caught:
             target.publish(bundle(""), LABEL, QUIET)
         assert "lower replication" in (caught.value.hint or "")
         assert fake.calls().count("POST /add") == 2  # the block of no bytes, and the rest
@@ -216,7 +216,7 @@ class TestRepair:
         self, fake: FakeCluster, target: ClusterTarget
     ) -> None:
         fake.add_loses = 2
-        with pytest.raises(Stalled, match="took in"):
+        with pytest.raises(UnexpectedResponseError, match="took in"):
             target.publish(bundle(""), LABEL, QUIET)
         assert fake.entries == {}
 

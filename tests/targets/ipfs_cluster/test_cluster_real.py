@@ -17,10 +17,10 @@ import pytest
 from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import BlockUnavailable, SafetyRefusal, Where
+from reconciler.errors import BlockUnavailableError, SafetyError, Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import Denied
+from reconciler.net.outcomes import AccessDeniedError
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, RunTerms, State, Target
@@ -126,7 +126,7 @@ def test_a_damaged_leaf_is_seen_only_through_the_node_and_replaced_on_the_users_
         seen, _ = look(target, root, Check.FULL)
         assert (seen.state, seen.damaged) == (State.PARTIAL, (leaf,))
         assert seen.needs == "--allow-unpin-repair"
-        with pytest.raises(SafetyRefusal, match="only while"):
+        with pytest.raises(SafetyError, match="only while"):
             target.repair(dag, (leaf,), LABEL, QUIET)
         assert one_peer.node.pins() == pins
         assert not look(allowed, root, Check.FULL)[0].needs
@@ -176,7 +176,7 @@ def test_an_interrupted_publish_sends_only_the_rest(one_peer: ClusterPeer) -> No
     build = Builder(f"resumed {os.getpid()}")
     dag = build.dag(build.file("weights", 40, 1 << 20))
     with closing(cluster_target(one_peer.rest, node_of(one_peer))) as target:
-        with pytest.raises(BlockUnavailable):
+        with pytest.raises(BlockUnavailableError):
             target.publish(Without(dag, [30]), LABEL, QUIET)
         assert state(target, dag.layout.root) is State.ABSENT
         wait_until("what came before the cut to be stored", lambda: blocks_there(one_peer, dag) > 0, 10)
@@ -228,7 +228,7 @@ class TestSecrets:
 
     def test_a_wrong_secret_is_denied_and_never_shown(self, guarded: ClusterPeer) -> None:
         for target in (self.cluster(guarded, "ci:canary-wrong"), self.service(guarded, "canary-wrong")):
-            with closing(target), pytest.raises(Denied) as caught:
+            with closing(target), pytest.raises(AccessDeniedError) as caught:
                 target.observe([], Check.QUICK, MARK, QUIET)
             assert "canary" not in f"{caught.value} {caught.value.hint}"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.net.outcomes import Stalled
+from reconciler.net.outcomes import UnexpectedResponseError
 from reconciler.targets.ipfs_cluster import wire
 
 CID = "bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -38,7 +38,7 @@ def test_any_json_is_read_or_refused(value: object) -> None:
     for read in (wire.read_entry, wire.read_status, wire.read_peer, wire.read_alert, wire.read_added):
         try:
             read("cluster", value)
-        except Stalled as error:
+        except UnexpectedResponseError as error:
             assert error.message.startswith("cluster: answered with")
 
 
@@ -81,5 +81,5 @@ def test_a_peer_that_is_gone_has_the_name_that_one_of_its_alerts_has_or_the_end_
 
 @pytest.mark.parametrize("answer", [[], [{}, {}], "x", None, [[]]])
 def test_what_add_answers_has_to_be_one_root(answer: object) -> None:
-    with pytest.raises(Stalled, match="one added CAR"):
+    with pytest.raises(UnexpectedResponseError, match="one added CAR"):
         wire.read_added("cluster", answer)

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from reconciler.content.dag import Dag
-from reconciler.errors import BlockUnavailable, PeerError
+from reconciler.errors import BlockUnavailableError, PeerError
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.retry import RetryPolicy
 from reconciler.progress import QUIET
@@ -193,7 +193,7 @@ def test_a_broken_call_leaves_nothing_wrong(
     strangers = {cid: name for cid, name in shared_node.pins().items() if cid != str(dag.layout.root)}
     relay.disarm()
     relay.arm(fault, path=command, times=times)
-    with suppress(PeerError, BlockUnavailable):
+    with suppress(PeerError, BlockUnavailableError):
         attempt()  # its own assertions hold whenever it answers at all
     assert relay.hits >= 1
     assert len(relay.paths) < 150

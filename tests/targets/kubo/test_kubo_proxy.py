@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import PeerError
-from reconciler.net.auth import Auth, Scheme
+from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.outcomes import Denied
+from reconciler.net.outcomes import AccessDeniedError
 from reconciler.net.retry import NO_RETRY
-from reconciler.net.secret import Secret
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.kubo.rpc import is_considered_no
@@ -83,7 +82,7 @@ def test_a_proxy_that_asks_for_a_secret_is_shown_it(node: KuboNode, tmp_path: Pa
         assert kubo.publish(dag, LABEL, QUIET).state is State.HELD
         kubo.close()
         stranger = target(address)
-        with pytest.raises(Denied, match="HTTP 401"):
+        with pytest.raises(AccessDeniedError, match="HTTP 401"):
             stranger.publish(dag, LABEL, QUIET)
         stranger.close()
 

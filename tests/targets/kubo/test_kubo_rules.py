@@ -18,16 +18,15 @@ from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import RAW, Cid, of
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.identify import identify
-from reconciler.errors import BlockUnavailable, PeerError, SafetyRefusal, SourceChanged, UsageError
-from reconciler.net.auth import Auth, Scheme
+from reconciler.errors import BlockUnavailableError, PeerError, SafetyError, SourceChangedError, UsageError
+from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.outcomes import Denied, Stalled, Transient
+from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.net.retry import NO_RETRY
-from reconciler.net.secret import Secret
 from reconciler.progress import QUIET, Quiet
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Check, Expected, Observation, Pin, State
-from reconciler.targets.kubo import send, wedge
+from reconciler.targets.kubo import probe, send
 from reconciler.targets.kubo.rpc import KuboRpc, is_considered_no
 from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL, Damage
@@ -82,7 +81,7 @@ def test_a_foreign_pin_is_left_as_it_is_and_said(subject: KuboSubject, salt: str
     delivery = subject.target.publish(dag, LABEL, QUIET)
     assert (delivery.state, delivery.bytes_sent) == (State.HELD, 0)
     assert "not ours" in delivery.detail
-    with pytest.raises(SafetyRefusal, match="not ours"):
+    with pytest.raises(SafetyError, match="not ours"):
         subject.target.relabel(dag.layout.root, LABEL)
     subject.target.unpin(dag.layout.root, LABEL)
     assert subject.snapshot() == before
@@ -110,7 +109,7 @@ def test_a_damaged_block_under_a_foreign_pin_is_left_to_the_node(subject: KuboSu
     subject.damage(dag, Damage.CORRUPT_LEAF, a_leaf(dag))
     seen = look(subject.target, dag)
     assert "ipfs repo verify" in seen.needs
-    with pytest.raises(Stalled, match="not ours") as caught:
+    with pytest.raises(UnexpectedResponseError, match="not ours") as caught:
         subject.target.repair(dag, seen.damaged, LABEL, QUIET)
     assert "repo verify" in (caught.value.hint or "")
     assert subject.node.pins() == before
@@ -124,7 +123,7 @@ def test_adopt_takes_over_a_foreign_pin_only_when_it_is_complete(subject: KuboSu
     dag = bundle(salt)
     subject.pin_as_stranger(dag, "backups")
     subject.damage(dag, Damage.LOST_LEAF, a_leaf(dag))
-    with pytest.raises(BlockUnavailable, match="not complete"):
+    with pytest.raises(BlockUnavailableError, match="not complete"):
         subject.target.adopt(Pin(dag.layout.root, "backups"), LABEL)
     assert subject.node.pins()[str(dag.layout.root)] == "backups"
     subject.target.repair(dag, (), LABEL, QUIET)
@@ -140,10 +139,10 @@ def test_a_label_is_not_changed_over_a_lost_block(subject: KuboSubject, salt: st
     dag = bundle(salt)
     subject.target.publish(dag, LABEL, QUIET)
     subject.damage(dag, Damage.LOST_LEAF, a_leaf(dag))
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         subject.target.relabel(dag.layout.root, OTHER_LABEL)
     assert subject.node.pins()[str(dag.layout.root)] == LABEL
-    with pytest.raises(BlockUnavailable, match="not pinned"):
+    with pytest.raises(BlockUnavailableError, match="not pinned"):
         subject.target.relabel(bundle(salt + "other").layout.root, LABEL)
 
 
@@ -157,7 +156,7 @@ def test_a_damaged_block_is_not_replaced_without_the_users_word(subject: KuboSub
     seen = look(cautious, dag)
     assert seen.needs == "--allow-unpin-repair"
     assert set(seen.damaged) == {a_leaf(dag, 3), a_leaf(dag, 5)}
-    with pytest.raises(SafetyRefusal) as caught:
+    with pytest.raises(SafetyError) as caught:
         cautious.repair(dag, seen.damaged, LABEL, QUIET)
     assert "--allow-unpin-repair" in (caught.value.hint or "")
     assert subject.node.pins() == before
@@ -207,7 +206,7 @@ def test_a_donor_that_lacks_the_good_bytes_costs_no_pin(subject: KuboSubject, sa
     before = subject.node.pins()
     subject.damage(dag, Damage.CORRUPT_LEAF, a_leaf(dag))
     donor = Without(dag, [dag.layout.find(a_leaf(dag)) or 0])
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         subject.target.repair(donor, (a_leaf(dag),), LABEL, QUIET)
     assert subject.node.pins() == before
 
@@ -449,7 +448,7 @@ def test_a_leaf_that_changed_on_its_way_is_refused_and_its_file_named(
         good = file.read(1)
         file.seek(2 * MIB)
         file.write(bytes([good[0] ^ 1]))
-    with pytest.raises(SourceChanged, match=r"'w.bin' changed .* \(at byte 2097152\)"):
+    with pytest.raises(SourceChangedError, match=r"'w.bin' changed .* \(at byte 2097152\)"):
         target.publish(dag, LABEL, QUIET)
     assert str(dag.layout.root) not in node.pins()
     with (source / "w.bin").open("r+b") as file:
@@ -473,7 +472,7 @@ def test_an_online_node_is_never_asked_to_pin_what_is_incomplete(online: KuboNod
     with FaultProxy("127.0.0.1", online.port) as proxy:
         target = make_target(proxy.url)
         started = time.monotonic()
-        with pytest.raises(BlockUnavailable):
+        with pytest.raises(BlockUnavailableError):
             target.publish(Without(dag, [dag.layout.find(a_leaf(dag)) or 0]), LABEL, QUIET)
         assert not any("pin/add" in path for path in proxy.paths)
         assert target.publish(dag, LABEL, QUIET).state is State.HELD
@@ -504,11 +503,11 @@ def test_a_wedged_node_is_recognised_before_anything_is_sent(
             time.sleep(0.5)
         target = make_target(node.url, attempts=1)
         assert target.observe([], Check.QUICK, MARK, QUIET).notes == ()  # for a while that is nothing unusual
-        monkeypatch.setattr(wedge, "_PATIENCE", 0.1)
+        monkeypatch.setattr(probe, "_PATIENCE", 0.1)
         notes = target.observe([], Check.QUICK, MARK, QUIET).notes
         assert len(notes) == 1
         assert "repo/gc has been waiting behind pin/add" in notes[0]
-        with pytest.raises(Stalled, match="is stuck") as caught:
+        with pytest.raises(UnexpectedResponseError, match="is stuck") as caught:
             target.publish(dag, LABEL, QUIET)
         assert "restart" in (caught.value.hint or "")
         assert next(finding for finding in target.diagnose() if finding.subject == "queue").ok is False
@@ -565,14 +564,14 @@ def test_a_missing_permission_is_denied_also_while_we_send(
 ) -> None:
     target = with_secret(guarded, Scheme.BEARER, secret)
     dag = weights(salt, 20)
-    with pytest.raises(Denied) as caught:
+    with pytest.raises(AccessDeniedError) as caught:
         target.publish(dag, LABEL, QUIET)
     assert "canary" not in f"{caught.value} {caught.value.hint}"
     rpc = target._rpc
-    from reconciler.net.upload import Upload
+    from reconciler.net.response import UploadBody
 
-    with pytest.raises(Denied):
-        rpc.dag_import(Upload(dag.layout.car_size, lambda: car.stream(dag)))
+    with pytest.raises(AccessDeniedError):
+        rpc.dag_import(UploadBody(dag.layout.car_size, lambda: car.stream(dag)))
 
 
 def test_doctor_names_every_missing_permission(guarded: KuboNode) -> None:
@@ -625,11 +624,11 @@ def test_a_target_that_lies_about_a_block_gives_none(subject: KuboSubject, salt:
     subject.target.publish(dag, LABEL, QUIET)
     subject.damage(dag, Damage.CORRUPT_LEAF, a_leaf(dag))
     served = subject.target.dag(dag.layout.root)
-    with pytest.raises(BlockUnavailable, match="damaged"):
+    with pytest.raises(BlockUnavailableError, match="damaged"):
         served.read(dag.layout.find(a_leaf(dag)) or 0)
 
 
 def test_a_node_that_is_down_is_transient(subject: KuboSubject, salt: str) -> None:
     subject.node.stop()
-    with pytest.raises(Transient, match="cannot be reached"):
+    with pytest.raises(TransientError, match="cannot be reached"):
         subject.target.publish(bundle(salt), LABEL, QUIET)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.net.auth import Auth, Scheme
+from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.retry import RetryPolicy
-from reconciler.net.secret import Secret
-from reconciler.targets.pinning_service.options import Options
+from reconciler.targets.pinning_service.options import PinningOptions
 from reconciler.targets.pinning_service.target import PinningServiceTarget
 
 
@@ -28,4 +27,4 @@ def service_target(
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
     )
-    return PinningServiceTarget("service", http, Options(url, origins=origins, poll=poll))
+    return PinningServiceTarget("service", http, PinningOptions(url, origins=origins, poll=poll))

@@ -12,7 +12,7 @@ from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.net.client import HttpClient
-from reconciler.net.upload import Upload
+from reconciler.net.response import UploadBody
 from reconciler.targets.ipfs_cluster.rest import ClusterRest
 from tests.conformance.targets import Damage, TargetSuite
 from tests.support.fake_pinning_service import FakePinningService
@@ -66,7 +66,7 @@ class ClusterPortSubject(_Subject):
     def serve(self, dag: Dag) -> Sequence[str]:
         """Its own Kubo has the blocks, unpinned: the shortest way there is."""
         http = HttpClient(self.peer.rest, name="donor")
-        added = ClusterRest(http).add(Upload(dag.layout.car_size, lambda: car.stream(dag)), None)
+        added = ClusterRest(http).add(UploadBody(dag.layout.car_size, lambda: car.stream(dag)), None)
         assert added.size == dag.layout.size
         http.close()
         return ()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import InvalidIndex, UserError, Where
+from reconciler.errors import InvalidIndexError, UserError, Where
 from reconciler.index.model import TargetSpec
 from reconciler.targets.pinning_service import open_target
-from reconciler.targets.pinning_service.options import Options, read_options
-from reconciler.targets.pinning_service.origins import MOST, choose, is_origin
+from reconciler.targets.pinning_service.observe import MOST, choose, is_origin
+from reconciler.targets.pinning_service.options import PinningOptions, read_options
 
 PUBLIC = "/ip4/93.184.215.14/tcp/4001/p2p/12D3KooWA"
 NAMED = "/dns4/node.example/tcp/4001/p2p/12D3KooWB"
@@ -19,7 +19,7 @@ LOCAL = "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWD"
 LOCAL6 = "/ip6/::1/tcp/4001/p2p/12D3KooWE"
 
 
-def options(**values: object) -> Options:
+def options(**values: object) -> PinningOptions:
     base = {"endpoint": "https://pins.example/psa", "token_env": "TOKEN"}
     spec = TargetSpec("pins", "pinning-service", base | values, Where("targets.yaml", 7))
     return read_options(spec, {"TOKEN": "canary"})
@@ -43,7 +43,7 @@ def test_an_entry() -> None:
     ],
 )
 def test_an_entry_that_does_not_hold(values: dict[str, object], message: str) -> None:
-    with pytest.raises(InvalidIndex, match=message) as caught:
+    with pytest.raises(InvalidIndexError, match=message) as caught:
         options(**values)
     assert caught.value.where == Where("targets.yaml", 7)
 

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.content.cid import RAW, of
 from reconciler.errors import PeerError, UsageError
-from reconciler.net.outcomes import Denied
+from reconciler.net.outcomes import AccessDeniedError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Observation, Pin, State
 from reconciler.targets.pinning_service.target import PinningServiceTarget
@@ -90,13 +90,13 @@ class TestPinning:
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.funds = False
-        with pytest.raises(Denied, match=r"no funds or no room left.*top up first") as caught:
+        with pytest.raises(AccessDeniedError, match=r"no funds or no room left.*top up first") as caught:
             target.pin(ROOT, LABEL, ())
         assert "raise its plan" in (caught.value.hint or "")
 
     def test_a_wrong_secret_is_denied_and_not_shown(self, fake: FakePinningService) -> None:
         target = service_target(fake.url, secret="wrong-canary")
-        with pytest.raises(Denied) as caught:
+        with pytest.raises(AccessDeniedError) as caught:
             target.pin(ROOT, LABEL, ())
         assert "canary" not in f"{caught.value} {caught.value.hint}"
         target.close()

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from reconciler.content.car_shard import CarCid, CarShard, CutShards
+from reconciler.content.car import CarCid, CarShard, CutShards
 from reconciler.content.cid import RAW, of
 from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.chain import MAINNET
 from reconciler.deals.claim_memory import LASTS, ClaimMemory, Remembered
-from reconciler.deals.epochs import MAINNET
 from reconciler.deals.interface import CheckedBy, CheckedDeal, MerklePath
 from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
-from reconciler.net.outcomes import Denied, Stalled, Transient
+from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.progress import QUIET, Quiet, Task
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.storacha.delegation import read_proof
@@ -172,7 +172,7 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_an_answer_of_the_wrong_shape_is_the_services_fault(lie: str) -> None:
     with http_peer(service(LIES[lie])) as peer, closing(opened(peer.url)) as target:
-        with pytest.raises(Stalled, match="space: "):
+        with pytest.raises(UnexpectedResponseError, match="space: "):
             target.observe([ONE], Check.QUICK, "", QUIET)
         assert len(peer.asked) < 4
 
@@ -186,14 +186,17 @@ def test_a_deal_without_a_proof_is_unproved() -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Said(401, b"missing auth headers"), Denied),
-        (Said(500, b"oops"), Transient),
-        (Said(200, b"<html>"), Stalled),
-        (Said(200, b"[]"), Stalled),
-        (Said(302, b"", {"Location": "http://127.0.0.1:1/"}), Stalled),
-        (Said(200, b'[{"p":{"out":{"ok":{"results":[],"size":' + b"9" * 5000 + b"}}}}]"), Transient),
-        (Said(200, b"[" * 200_000), Transient),
-        (Said(200, b'[{"p":{"out":{"ok":{"results":[]}}}},{"p":{"out":{"ok":{"results":[]}}}}]'), Stalled),
+        (Said(401, b"missing auth headers"), AccessDeniedError),
+        (Said(500, b"oops"), TransientError),
+        (Said(200, b"<html>"), UnexpectedResponseError),
+        (Said(200, b"[]"), UnexpectedResponseError),
+        (Said(302, b"", {"Location": "http://127.0.0.1:1/"}), UnexpectedResponseError),
+        (Said(200, b'[{"p":{"out":{"ok":{"results":[],"size":' + b"9" * 5000 + b"}}}}]"), TransientError),
+        (Said(200, b"[" * 200_000), TransientError),
+        (
+            Said(200, b'[{"p":{"out":{"ok":{"results":[]}}}},{"p":{"out":{"ok":{"results":[]}}}}]'),
+            UnexpectedResponseError,
+        ),
     ],
     ids=["401", "500", "a page", "no receipts", "a redirect", "a number", "brackets", "one receipt too many"],
 )

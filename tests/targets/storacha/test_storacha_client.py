@@ -15,7 +15,7 @@ import pytest
 from reconciler.content.pieces import shard_pieces
 from reconciler.errors import PeerError, UsageError, Where
 from reconciler.index.model import TargetSpec
-from reconciler.net.outcomes import Denied, Stalled, Transient
+from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected
 from reconciler.targets.storacha.options import read_options
@@ -113,7 +113,7 @@ BODIES = {
 @pytest.mark.parametrize("what", BODIES)
 def test_a_client_that_does_not_do_its_work_is_not_believed(tmp_path: Path, what: str) -> None:
     body, said = BODIES[what]
-    with pytest.raises(Stalled, match=said):
+    with pytest.raises(UnexpectedResponseError, match=said):
         publish(fake(tmp_path, body))
 
 
@@ -126,7 +126,7 @@ def test_a_client_that_says_the_right_thing_is_not_believed_either(tmp_path: Pat
 @pytest.mark.parametrize("message", ["fetch failed", "other side closed"])
 def test_a_connection_that_breaks_is_tried_three_times(tmp_path: Path, message: str) -> None:
     stack = STACK % ("TypeError", message)
-    with pytest.raises(Transient, match=f"connection of the storacha command broke .{message}"):
+    with pytest.raises(TransientError, match=f"connection of the storacha command broke .{message}"):
         publish(fake(tmp_path, f"sys.stderr.write({stack!r}); sys.exit(1)"))
     assert (tmp_path / "log").read_text().count("'up'") == 3
 
@@ -140,14 +140,14 @@ def test_a_connection_that_breaks_is_tried_three_times(tmp_path: Path, message: 
 )
 def test_a_no_of_the_service_is_told_apart(tmp_path: Path, name: str, message: str, said: str) -> None:
     stack = STACK % (name, message)
-    with pytest.raises(Denied, match=said):
+    with pytest.raises(AccessDeniedError, match=said):
         publish(fake(tmp_path, f"sys.stderr.write({stack!r}); sys.exit(1)"))
     assert (tmp_path / "log").read_text().count("'up'") == 1
 
 
 @pytest.mark.parametrize("version", ["storacha, 0.9.1", "storacha, 3.0.0", "v20.1.0", "", "w3, 7.0.0"])
 def test_a_wrong_version_is_given_nothing(tmp_path: Path, version: str) -> None:
-    with pytest.raises(Stalled, match="version"):
+    with pytest.raises(UnexpectedResponseError, match="version"):
         publish(fake(tmp_path, READ, version=version))
     assert "'up'" not in (tmp_path / "log").read_text()
 
@@ -187,7 +187,7 @@ def test_without_a_node_that_works_the_error_says_what_to_install(
     program.write_text(script)
     program.chmod(0o755)
     where = target(cli=str(program))
-    with pytest.raises(Stalled, match=said) as raised:
+    with pytest.raises(UnexpectedResponseError, match=said) as raised:
         publish(where)
     assert "Node.js 18 or later" in (raised.value.hint or "")
     (finding,) = (each for each in where.diagnose() if each.subject == "client")
@@ -197,41 +197,45 @@ def test_without_a_node_that_works_the_error_says_what_to_install(
 
 LISTED = f'{{"root":{{"/":"{DAG.layout.root}"}},"shards":[{{"/":"{SHARD.cid}"}}]}}'
 READS = {
-    "half a line": (f"sys.stdout.write({LISTED[:50]!r})", Stalled, "middle of a line"),
-    "a line without its end": (f"sys.stdout.write({LISTED!r})", Stalled, "middle of a line"),
+    "half a line": (f"sys.stdout.write({LISTED[:50]!r})", UnexpectedResponseError, "middle of a line"),
+    "a line without its end": (f"sys.stdout.write({LISTED!r})", UnexpectedResponseError, "middle of a line"),
     "a good line and half a line": (
         f"print({LISTED!r}); sys.stdout.write({LISTED[:9]!r})",
-        Stalled,
+        UnexpectedResponseError,
         "middle of a line",
     ),
-    "words": ("print('no uploads yet')", Stalled, "instead of JSON"),
-    "bytes that are no text": ("sys.stdout.buffer.write(bytes([255, 254, 10]))", Stalled, "instead of JSON"),
-    "wrong types": ("print('[1]')", Stalled, "not an upload"),
-    "a root that is a number": ("print('{\"root\":1}')", Stalled, "no CID where one belongs"),
+    "words": ("print('no uploads yet')", UnexpectedResponseError, "instead of JSON"),
+    "bytes that are no text": (
+        "sys.stdout.buffer.write(bytes([255, 254, 10]))",
+        UnexpectedResponseError,
+        "instead of JSON",
+    ),
+    "wrong types": ("print('[1]')", UnexpectedResponseError, "not an upload"),
+    "a root that is a number": ("print('{\"root\":1}')", UnexpectedResponseError, "no CID where one belongs"),
     "exit 1 and a stack": (
         f"sys.stderr.write({STACK % ('UploadListError', 'table is gone')!r}); sys.exit(1)",
-        Stalled,
+        UnexpectedResponseError,
         "exit code 1: table is gone",
     ),
     "a connection that breaks": (
         f"sys.stderr.write({STACK % ('TypeError', 'fetch failed')!r}); sys.exit(1)",
-        Transient,
+        TransientError,
         "connection of the storacha command broke",
     ),
     "no right to": (
         f"sys.stderr.write({STACK % ('Unauthorized', 'Claim is not authorized')!r}); sys.exit(1)",
-        Denied,
+        AccessDeniedError,
         "does not allow this",
     ),
     "half a line and a kill": (
         f"sys.stdout.write({LISTED[:50]!r}); sys.stdout.flush(); os.kill(os.getpid(), 9)",
-        Stalled,
+        UnexpectedResponseError,
         "exit code -9",
     ),
-    "hangs": ("time.sleep(60)", Transient, "stood still"),
+    "hangs": ("time.sleep(60)", TransientError, "stood still"),
     "hangs after half a line": (
         f"sys.stdout.write({LISTED[:50]!r}); sys.stdout.flush(); time.sleep(60)",
-        Transient,
+        TransientError,
         "stood still",
     ),
 }
@@ -252,7 +256,10 @@ def test_a_client_that_reads_badly_leaves_the_space_unknown(tmp_path: Path, what
     where._client._short = 2.0 if what.startswith("hangs") else 60.0
     expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CUT))]
     try:
-        if (command, error) == ("can", Denied):  # what is there can be said, and the run says what cannot
+        if (command, error) == (
+            "can",
+            AccessDeniedError,
+        ):  # what is there can be said, and the run says what cannot
             inventory = where.observe(expected, Check.QUICK, "", QUIET)
             assert inventory.observations[DAG.layout.root].deals == ()
             assert "filecoin/info is refused" in inventory.notes[0]
@@ -264,7 +271,7 @@ def test_a_client_that_reads_badly_leaves_the_space_unknown(tmp_path: Path, what
 
 
 def test_a_proof_for_another_space_is_not_used(tmp_path: Path) -> None:
-    with pytest.raises(Denied, match="the delegation is for did:key:zOther"):
+    with pytest.raises(AccessDeniedError, match="the delegation is for did:key:zOther"):
         publish(fake(tmp_path, READ, space="did:key:zOther"))
 
 
@@ -274,7 +281,7 @@ def test_a_client_that_hangs_is_ended_with_all_it_started(tmp_path: Path, read: 
     assert where._client is not None
     where._client._silence = 0.5
     begin = time.monotonic()
-    with pytest.raises(Transient, match="stood still"):
+    with pytest.raises(TransientError, match="stood still"):
         publish(where)
     assert time.monotonic() - begin < 30
 
@@ -304,7 +311,7 @@ def test_no_client_at_all_says_how_to_get_one(tmp_path: Path) -> None:
         target(cli=str(tmp_path / "none")),
         target(cli=str(tmp_path)),
     ):
-        with pytest.raises(Stalled) as raised:
+        with pytest.raises(UnexpectedResponseError) as raised:
             publish(where)
         assert "npm install -g @storacha/cli@" in (raised.value.hint or "")
         assert [each.ok for each in where.diagnose() if each.subject == "client"] == [False]
@@ -315,7 +322,7 @@ def test_no_secret_is_in_an_argument_or_an_error_and_the_environment_is_small(tm
     body = "sys.stderr.write('Error: ' + os.environ['STORACHA_PRINCIPAL']); sys.exit(1)"
     where = fake(tmp_path, body)
     where._client._environ = {**where._client._environ, "GITHUB_TOKEN": "x"}  # type: ignore[union-attr]
-    with pytest.raises(Stalled) as raised:
+    with pytest.raises(UnexpectedResponseError) as raised:
         publish(where)
     log = (tmp_path / "log").read_text()
     assert "STORACHA_PRINCIPAL" in log
@@ -392,12 +399,12 @@ def test_after_a_kill_the_key_goes_with_the_next_run_once_the_client_is_gone(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     (left,) = temporary.glob("reconcile-storacha-*")
     assert (left / "proof.car").exists()
-    with pytest.raises(Stalled):
+    with pytest.raises(UnexpectedResponseError):
         publish(fake(tmp_path, "pass"))
     assert (left / "proof.car").exists(), "its client still runs"
     os.kill(int(told.read_text()), signal.SIGKILL)
     while left.exists():
         assert time.monotonic() < deadline
-        with pytest.raises(Stalled):
+        with pytest.raises(UnexpectedResponseError):
             publish(fake(tmp_path, "pass"))
     assert list(temporary.iterdir()) == [told]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.targets.storacha.private_state import PrivateState
+from reconciler.targets.storacha.client import PrivateState
 
 HOLDER = """
 import os, subprocess, sys
-from reconciler.targets.storacha.private_state import PrivateState
+from reconciler.targets.storacha.client import PrivateState
 state = PrivateState()
 (state.path / "proof.car").write_text("secret")
 (state.path / "w3access").mkdir()
@@ -139,7 +139,7 @@ def test_nothing_is_removed_that_is_not_certainly_ours(
 
 def test_runs_that_begin_together_do_not_sweep_each_other_away(temporary: Path) -> None:
     code = (
-        "from reconciler.targets.storacha.private_state import PrivateState\n"
+        "from reconciler.targets.storacha.client import PrivateState\n"
         "for _ in range(50):\n"
         "    state = PrivateState()\n"
         "    (state.path / 'proof').write_text('x')\n"

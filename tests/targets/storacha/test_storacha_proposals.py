@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reconciler.content import piece_cid
-from reconciler.deals.epochs import MAINNET
+from reconciler.deals.chain import MAINNET
 from tests.forges.fake_github import FakeGitHub
 from tests.support.command_line import RUN, CommandLine
 from tests.support.fake_lotus import FakeLotus, fake_lotus

@@ -14,15 +14,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.content.bundle import bare_bundle
-from reconciler.content.car import Cut, Naming
-from reconciler.content.car_shard import CutShards
+from reconciler.content.car import Cut, CutShards, Naming
 from reconciler.content.dag import Dag
 from reconciler.content.identify import identify
 from reconciler.content.pieces import shard_pieces
-from reconciler.deals.epochs import MAINNET
+from reconciler.deals.chain import MAINNET
 from reconciler.deals.interface import CheckedDeal, DealState
-from reconciler.errors import PeerError, SourceChanged
-from reconciler.net.outcomes import Denied, Transient
+from reconciler.errors import PeerError, SourceChangedError
+from reconciler.net.outcomes import AccessDeniedError, TransientError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, State
 from reconciler.targets.storacha.target import CUT, StorachaTarget
@@ -179,7 +178,7 @@ def writes_off(service: StorachaService) -> Iterator[None]:
 def test_a_service_that_refuses_writes_says_where_to_go(service: StorachaService, writes_off: None) -> None:
     dag = bundle("refused")
     with opened(service) as target:
-        with pytest.raises(Denied, match="space: this service refuses writes") as raised:
+        with pytest.raises(AccessDeniedError, match="space: this service refuses writes") as raised:
             target.publish(dag, "", QUIET)
         assert "Filecoin Onchain Cloud" in (raised.value.hint or "")
         assert seen(target, dag).observations[dag.layout.root].state is State.ABSENT
@@ -189,7 +188,7 @@ def test_a_service_that_refuses_writes_says_where_to_go(service: StorachaService
 def test_a_source_that_changes_leaves_nothing(service: StorachaService, after: int) -> None:
     dag = bundle(f"changes after {after}")
     with opened(service) as target:
-        with pytest.raises(SourceChanged):
+        with pytest.raises(SourceChangedError):
             target.publish(Failing(dag, after), "", QUIET)
         assert seen(target, dag).observations[dag.layout.root].state is State.ABSENT
 
@@ -228,7 +227,7 @@ def test_a_delegation_that_shows_no_deals_is_told_though_nobody_asks_for_any(
 def test_without_the_right_to_list_nothing_is_called_absent(service: StorachaService) -> None:
     with (
         opened(service, reads=("filecoin/info",)) as target,
-        pytest.raises(Denied, match="refuses upload/list"),
+        pytest.raises(AccessDeniedError, match="refuses upload/list"),
     ):
         seen(target, bundle("unlisted"))
 
@@ -250,7 +249,7 @@ def test_a_proof_that_does_not_do_is_told_before_anything_is_sent(
     can = terms.pop("can", CAN)
     delegation = service.delegate(can, **terms)  # type: ignore[arg-type]
     with opened(service, upload=delegation, cli="/nowhere/at/all") as target:
-        with pytest.raises(Denied, match=said) as raised:
+        with pytest.raises(AccessDeniedError, match=said) as raised:
             target.publish(bundle("badly delegated"), "", QUIET)
         assert "storacha delegation create did:key:" in (raised.value.hint or "")
         assert any(each.ok is False and each.subject.startswith("proof") for each in target.diagnose())
@@ -278,7 +277,7 @@ def test_a_service_that_is_down_is_unknown(service: StorachaService) -> None:
             gone = StorachaTarget("space", down, {"PATH": os.environ["PATH"]}, root=Path())
             with pytest.raises(PeerError) as raised:
                 seen(gone, bundle("down"))
-            assert isinstance(raised.value, Transient)
+            assert isinstance(raised.value, TransientError)
             gone.close()
 
 

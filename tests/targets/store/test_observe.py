@@ -18,7 +18,7 @@ from reconciler.errors import PeerError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
 from reconciler.targets.store import StoreTarget
-from reconciler.targets.store.place import Place
+from reconciler.targets.store.place import StoreDirectory
 from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL
 from tests.support.dags import MemoryDag
 from tests.support.shapes import bundle, large_file, single_leaf
@@ -207,7 +207,7 @@ def test_a_quick_check_of_a_thousand_versions_opens_no_car(
     listings = []
     scan = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listings.append(path) or scan(path))
-    monkeypatch.setattr(Place, "open_car", None)
+    monkeypatch.setattr(StoreDirectory, "open_car", None)
     expected = [Expected(dag.layout.root, (f"{MARK}m@{n}.0.0",)) for n, dag in enumerate(dags)]
     inventory = target.observe(expected, Check.QUICK, MARK, QUIET)
     assert {seen.state for seen in inventory.observations.values()} == {State.HELD}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.content.cid import RAW, of
-from reconciler.errors import BlockUnavailable, PeerError
+from reconciler.errors import BlockUnavailableError, PeerError
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget, stored_blocks
 from reconciler.targets.store.stored_blocks import StoredBlocks
@@ -66,7 +66,7 @@ def test_a_damaged_block_is_never_handed_out(blocks: StoredBlocks, dag: MemoryDa
     position = dag.layout.find(cid)
     assert position is not None
     harm(car_path(tmp_path, dag), dag.layout.data_start(position), b"S")
-    with pytest.raises(BlockUnavailable, match="damaged"):
+    with pytest.raises(BlockUnavailableError, match="damaged"):
         blocks.read(cid)
     assert blocks.read(of(RAW, b"first")) == b"first"
 
@@ -100,7 +100,7 @@ def test_a_hashed_block_counts_as_verified_only_while_its_file_is_unchanged(
         blocks.read(cid)
     assert hashed == [1]  # it came from the disk
     harm(path, dag.layout.data_start(position), b"S")
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         blocks.read(cid)
 
 
@@ -122,7 +122,7 @@ def test_a_block_is_hashed_again_after_some_minutes(
     car._seen = seen  # as if nothing had been written
     assert blocks.read(cid) == b"Second"
     monkeypatch.setattr(stored_blocks, "_TRUSTED_SECONDS", 0.0)
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         blocks.read(cid)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from reconciler.errors import BlockUnavailable, DataError, Locked, PeerError, SourceChanged
+from reconciler.errors import BlockUnavailableError, DataError, LockedError, PeerError, SourceChangedError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.store import StoreTarget, staging
@@ -180,10 +180,10 @@ def test_a_damaged_car_gets_no_label_for_nothing(store: StoreTarget, directory: 
     store.publish(dag, LABEL, QUIET)
     (directory / "labels" / f"{dag.layout.root}.json").unlink()
     harm(car_path(directory, dag), dag.layout.car_size - 1, b"\0")
-    with pytest.raises(BlockUnavailable, match="damaged"):
+    with pytest.raises(BlockUnavailableError, match="damaged"):
         store.relabel(dag.layout.root, LABEL)
     assert state(store, dag) is State.PARTIAL
-    with pytest.raises(BlockUnavailable):
+    with pytest.raises(BlockUnavailableError):
         store.relabel(single_leaf("absent").layout.root, LABEL)
 
 
@@ -288,7 +288,7 @@ except PeerError as error:
 def test_a_changed_source_leaves_nothing(store: StoreTarget, directory: Path) -> None:
     store.publish(single_leaf("first"), OTHER_LABEL, QUIET)
     before = contents(directory)
-    with pytest.raises(SourceChanged):
+    with pytest.raises(SourceChangedError):
         store.publish(Failing(large_file("x"), 700), LABEL, QUIET)
     assert contents(directory) == before
 
@@ -301,7 +301,7 @@ def test_a_writer_that_waits_too_long_says_so(directory: Path) -> None:
     dag = bundle("x")
     store.publish(dag, LABEL, QUIET)
     with filelock.FileLock(directory / "lock"):
-        with pytest.raises(Locked, match="being changed by another process"):
+        with pytest.raises(LockedError, match="being changed by another process"):
             store.publish(bundle("y"), LABEL, QUIET)
         assert state(store, dag) is State.HELD  # readers do not wait
 

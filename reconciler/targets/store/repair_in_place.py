@@ -1,19 +1,26 @@
 """Does a CAR file hold what its layout says? Sections are read at their known offsets and hashed.
 
 Because a canonical CAR is fixed by its layout, damage in one section never hides the next one.
+
+Mending a CAR in place: only bad sections are written, each at the offset that the layout gives it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 from reconciler.content import car, varint
-from reconciler.content.cid import BINARY_SIZE
-from reconciler.content.dag import HEADER_SIZE, DagLayout
-from reconciler.progress import Task
-from reconciler.targets.store.durable import read_all
-from reconciler.targets.store.overlap import overlapped
+from reconciler.content.cid import BINARY_SIZE, Cid
+from reconciler.content.dag import HEADER_SIZE, Dag, DagLayout
+from reconciler.errors import BlockUnavailableError
+from reconciler.progress import Progress, Task
+from reconciler.targets.store import staging
+from reconciler.targets.store.staging import read_all
+from reconciler.targets.store.stored_blocks import overlapped
 
 _SPAN_BYTES = 4 << 20
 _THREADS = 2
@@ -87,3 +94,52 @@ def _section(layout: DagLayout, position: int) -> tuple[int, int]:
     """Size and offset of one section."""
     start = layout.section_start(position)
     return layout.section_end(position) - start, start
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What was written, and which blocks are still bad since nobody could give them."""
+
+    blocks: int
+    bytes: int
+    missing: tuple[Cid, ...]
+
+
+def mend(fd: int, dag: Dag, begin: Callable[[int], None], name: str, progress: Progress) -> Mended:
+    """Make the file `fd` the CAR of `dag`, reading all of it and writing what differs.
+
+    `begin(growth)` is called once before the first byte changes, with the bytes by which the file will grow,
+    and not at all when nothing is wrong. What was written is read again from the disk. Raises SourceChanged
+    and PeerError of `dag`, and OSError; then some sections are mended and the others as they were.
+    """
+    layout = dag.layout
+    with progress.task(f"checking {name}", layout.car_size) as task:
+        bad = all_bad_positions(fd, layout, task)
+    size = os.fstat(fd).st_size
+    header = header_holds(fd, layout)
+    if not bad and header and size == layout.car_size:
+        return Mended(0, 0, ())
+    begin(max(0, layout.car_size - size))
+    if not header:
+        staging.write_all(fd, car.header(layout.root), 0)
+    missing: list[int] = []
+    sent = 0
+    with progress.task(f"mending {name}", sum(map(layout.block_size, bad))) as task:
+        for position in bad:
+            start, end = layout.section_start(position), layout.section_end(position)
+            try:
+                section = b"".join(car.stream(dag, start, end))
+            except BlockUnavailableError:
+                missing.append(position)
+                continue
+            staging.write_all(fd, section, start)
+            sent += layout.block_size(position)
+            task.advance(layout.block_size(position))
+    if size > layout.car_size:
+        os.ftruncate(fd, layout.car_size)
+    os.fsync(fd)
+    staging.forget_cache(fd)
+    written = sorted(set(bad) - set(missing))
+    if not header_holds(fd, layout) or bad_positions(fd, layout, written):
+        raise OSError(errno.EIO, "the disk does not give back what was written")
+    return Mended(len(written), sent, tuple(map(layout.cid, missing)))

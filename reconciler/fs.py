@@ -1,0 +1,233 @@
+"""Files and directories on disk: atomic replacement, publication by rename, exact reads and writes, locks.
+
+Every room that writes a file uses this module. A file appears under its final name by a rename, after its
+bytes reached the disk; a process that is killed leaves at most one staging file, which the next writer
+reuses.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from reconciler.errors import FileChangedError, LockedError, ReconcilerError, UsageError
+
+_OPEN_STAGING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# --- reading and writing
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Return the `size` bytes at `offset`, fewer only at the end of the file."""
+    data = os.pread(descriptor, size, offset)
+    if len(data) == size or not data:
+        return data
+    parts = [data]
+    length = len(data)
+    while length < size and (data := os.pread(descriptor, size - length, offset + length)):
+        parts.append(data)
+        length += len(data)
+    return b"".join(parts)
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`."""
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[count:], offset + count
+
+
+def sync_directory(directory: Path) -> None:
+    """Flush the entries of `directory` to the disk.
+
+    Does nothing on file systems that cannot sync a directory.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+# --- replacing one file
+
+
+@contextmanager
+def staged_file(
+    path: Path, *, mode: int = 0o666, staging: Path | None = None, sync: bool = True
+) -> Iterator[int]:
+    """Yield a descriptor of an empty staging file that replaces `path` when the body succeeds.
+
+    The staging file is `staging`, by default `.<name>.new` beside `path`; it must be on the same file system.
+    It is locked while it is open, so that a leftover of a killed process is recognized and reused. `mode` is
+    subject to the umask, as for `open`. Without `sync` nothing is flushed to the disk: for caches. When the
+    body fails, the staging file is removed and `path` is unchanged.
+
+    Raises LockedError while another process writes the same file, and OSError.
+    """
+    staged = path.with_name(f".{path.name}.new") if staging is None else staging
+    descriptor = _open_staging(staged, path, mode)
+    try:
+        os.ftruncate(descriptor, 0)
+        yield descriptor
+        if sync:
+            os.fsync(descriptor)
+        staged.replace(path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    if sync:
+        sync_directory(path.parent)
+
+
+def replace_file(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int | None = None,
+    expected: bytes | None = None,
+    staging: Path | None = None,
+    sync: bool = True,
+) -> None:
+    """Write `data` to `path` atomically. `mode` are the exact permissions; None: 0o666 less the umask.
+
+    With `expected`, replace the file only while these are its bytes. `staging` and `sync` as in
+    `staged_file`. Raises FileChangedError when the file holds other bytes than `expected`, LockedError, and
+    OSError.
+    """
+    with staged_file(path, mode=0o666 if mode is None else 0o600, staging=staging, sync=sync) as descriptor:
+        write_at(descriptor, data, 0)
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        if expected is not None and path.read_bytes() != expected:
+            raise FileChangedError(path)
+
+
+def _open_staging(staged: Path, path: Path, mode: int) -> int:
+    """Open and lock the staging file. Raises LockedError when another process has it open."""
+    while True:
+        descriptor = os.open(staged, _OPEN_STAGING, mode)
+        if not try_lock(descriptor):
+            os.close(descriptor)
+            raise LockedError(
+                f"another process is writing {str(path)!r}", hint="try again when it has finished"
+            )
+        # Another writer may have finished in between: then this file is at its final name already.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), staged.lstat()):
+                return descriptor
+        os.close(descriptor)
+
+
+# --- publishing a finished file or directory
+
+
+def check_free(destination: Path, *, single_file: bool) -> None:
+    """Raise UsageError unless `destination` does not exist, or is an empty directory and may be one."""
+    taken = destination.is_symlink() or destination.exists()
+    if taken and (single_file or not destination.is_dir() or destination.is_symlink()):
+        raise UsageError(
+            f"destination {str(destination)!r} already exists", hint="choose a path that does not exist"
+        )
+    if taken and any(destination.iterdir()):
+        raise UsageError(
+            f"destination {str(destination)!r} is not empty",
+            hint="choose a path that does not exist, or empty it",
+        )
+
+
+def check_space(directory: Path, size: int) -> None:
+    """Raise ReconcilerError when the file system of `directory` has less than `size` bytes free."""
+    free = shutil.disk_usage(directory).free
+    if size > free:
+        raise ReconcilerError(
+            f"not enough space for {size} bytes: {str(directory)!r} has {free} free",
+            hint="free some space, or choose a destination on another disk",
+        )
+
+
+def publish_atomically(content: Path, destination: Path) -> None:
+    """Move a finished file or directory to `destination`; never overwrite.
+
+    Raises UsageError when a file is there already, OSError for a directory that is not empty.
+    """
+    if content.is_dir():
+        content.rename(destination)  # fails for a directory that is not empty
+    else:
+        _link(content, destination)
+    sync_directory(destination.parent)
+
+
+def _link(file: Path, destination: Path) -> None:
+    try:
+        os.link(file, destination)  # unlike a rename, never replaces
+    except FileExistsError:
+        raise UsageError(f"destination {str(destination)!r} already exists") from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # Without hard links, checking once more before a rename is the closest equivalent.
+        check_free(destination, single_file=True)
+        file.rename(destination)
+
+
+# --- locks
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or directory exclusively, without waiting; False when another process holds the lock.
+
+    The lock ends when the descriptor is closed or the process ends.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lock_directory(directory: Path) -> int | None:
+    """Open and lock `directory`; None when another process holds the lock, or when it is gone.
+
+    The caller closes the descriptor, which releases the lock.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if try_lock(descriptor) and os.fstat(descriptor).st_nlink and directory.exists():
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+@contextmanager
+def locked(file: Path, message: str, *, hint: str, timeout: float = 0) -> Iterator[None]:
+    """Hold the lock file `file` while the body runs; wait for it up to `timeout` seconds.
+
+    The operating system releases the lock when the process ends, however it ends. Raises LockedError with
+    `message` and `hint` when another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file, timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(message, hint=hint) from None
+    try:
+        yield
+    finally:
+        lock.release()

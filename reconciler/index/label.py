@@ -1,0 +1,51 @@
+"""Labels: the names under which targets keep roots. Format: `reconciler/<owner>/<name>`.
+
+`owner` is the id of an index, or "put" or "import" for roots that no index lists. `name` is `model@version`
+for a version of an index (a model name may contain a slash), and free text otherwise. The part up to and
+including the second slash is the mark: only roots that carry our mark are ever changed or removed.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+_PREFIX = "reconciler/"
+
+
+class Label(str):
+    """A label of ours; a string, so that targets store it as it is. Raises ValueError for any other text."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Check the format."""
+        owner, slash, name = text.removeprefix(_PREFIX).partition("/")
+        if not text.startswith(_PREFIX) or not owner or not slash or not name:
+            raise ValueError(f"not a label of the reconciler: {text!r}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, owner: str, name: str) -> Self:
+        """The label of `name` among the roots of `owner`."""
+        return cls(f"{_PREFIX}{owner}/{name}")
+
+    @property
+    def owner(self) -> str:
+        """The id of the index, or "put" or "import"."""
+        return self.split("/", 2)[1]
+
+    @property
+    def mark(self) -> str:
+        """`reconciler/<owner>/`, the prefix of all labels of the same owner."""
+        return f"{_PREFIX}{self.owner}/"
+
+    @property
+    def name(self) -> str:
+        """What the label names: `model@version` for a version of an index."""
+        return self.split("/", 2)[2]
+
+    @property
+    def version(self) -> tuple[str, str]:
+        """The model and the version in `name`; the version is "" when the name has none."""
+        model, _, version = self.name.partition("@")
+        return model, version
