@@ -7,6 +7,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCKER := build/locker
+# Tests of real peers mostly wait for them: twice as many workers as cores keep the cores busy.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 # A run of the tests starts some thousand processes; each would compile all its modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,10 +20,10 @@ run: $(VENV)/.run  ## the whole loop on the sample models, narrated, in a scratc
 	$(BIN)/python scripts/demo.py
 
 test: lint  ## lint, then every test that takes seconds
-	$(BIN)/python scripts/run_tests.py -m "not slow"
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow"
 
 test-all: lint  ## lint, then every test
-	$(BIN)/python scripts/run_tests.py
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.dev  ## style, types, layers, and generated files
 	$(BIN)/ruff check .

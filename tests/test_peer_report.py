@@ -81,3 +81,21 @@ def test_a_misspelt_requirement_is_refused(tmp_path: Path) -> None:
     code, lines = run(tmp_path, require="kubo")
     assert code == 4
     assert any("REQUIRE names kubo; the peers are ipfs, ipfs_cluster, " in line for line in lines)
+
+
+def test_the_workers_of_a_parallel_run_are_counted_together(tmp_path: Path) -> None:
+    code, lines = run(
+        tmp_path, "-p", "xdist", "-n", "2", "-m", "not slow", programs=("ipfs",), require="ipfs"
+    )
+    assert code == 0
+    assert lines[-4:-1] == [
+        "ipfs: 1 ran",
+        "node: 1 skipped (node and npm not on PATH)",
+        "slow: 1 left out (make test-all runs them)",
+    ]
+
+
+def test_a_forbidden_skip_fails_a_parallel_run(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, "-p", "xdist", "-n", "2", require="ipfs")
+    assert code == 1
+    assert any("required by REQUIRE=ipfs, but skipped: Skipped: ipfs not on PATH" in line for line in lines)

@@ -1,10 +1,11 @@
-"""Says at the end of a run which real peers took part, and turns forbidden skips into failures."""
+"""A pytest plugin that reports which real peers took part, and turns forbidden skips into failures."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,10 @@ PEERS = {
 
 
 class PeerReport:
-    """A pytest plugin. `required` are the markers of PEERS whose tests may not be skipped."""
+    """A pytest plugin. `required` are the markers of PEERS whose tests may not be skipped.
+
+    Under pytest-xdist each worker skips tests and fails forbidden skips; the controller counts and reports.
+    """
 
     def __init__(self, required: frozenset[str]) -> None:
         unknown = required - PEERS.keys()
@@ -40,32 +44,46 @@ class PeerReport:
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Skip a test whose peer is not installed."""
-        for marker in markers(item):
-            missing = [program for program in PEERS[marker] if shutil.which(program) is None]
-            if missing:
-                pytest.skip(f"{' and '.join(missing)} not on PATH")
+        for marker in PEERS:
+            if item.get_closest_marker(marker) is not None:
+                missing = [program for program in PEERS[marker] if shutil.which(program) is None]
+                if missing:
+                    pytest.skip(f"{' and '.join(missing)} not on PATH")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Count what ran and what was skipped, and fail a skip that REQUIRE forbids."""
+        """Turn a skip that REQUIRE forbids into a failure."""
         report = yield
-        for marker in markers(item):
+        forbidden = [marker for marker in markers(report) if marker in self.required]
+        if report.skipped and forbidden:
+            report.outcome = "failed"
+            reason = _reason(report)
+            report.longrepr = f"{item.nodeid}: required by REQUIRE={forbidden[0]}, but skipped: {reason}"
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what ran and what was skipped."""
+        for marker in markers(report):
             if report.skipped:
-                reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-                self.skipped[marker][reason.removeprefix("Skipped: ")] += 1
-                if marker in self.required:
-                    report.outcome = "failed"
-                    report.longrepr = f"{item.nodeid}: required by REQUIRE={marker}, but skipped: {reason}"
+                self.skipped[marker][_reason(report).removeprefix("Skipped: ")] += 1
             elif report.when == "call":
                 self.ran[marker] += 1
-        return report
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a worker of pytest-xdist left out; every worker collects all tests."""
+        self.slow_left_out = getattr(node, "workeroutput", {}).get("slow_left_out", self.slow_left_out)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """A run in which no test of a required peer took part is no success either."""
-        if not session.config.option.collectonly and self.idle() and session.exitstatus == pytest.ExitCode.OK:
+        """Fail a run in which no test of a required peer took part."""
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["slow_left_out"] = self.slow_left_out
+        elif (
+            not session.config.option.collectonly and self.idle() and session.exitstatus == pytest.ExitCode.OK
+        ):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return (yield)
 
@@ -92,6 +110,10 @@ class PeerReport:
         return [f"{marker}: {', '.join(parts)}"] if parts else []
 
 
-def markers(item: pytest.Item) -> list[str]:
+def markers(report: pytest.TestReport) -> list[str]:
     """The peers that a test needs."""
-    return [marker for marker in PEERS if item.get_closest_marker(marker) is not None]
+    return [marker for marker in PEERS if marker in report.keywords]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
