@@ -15,8 +15,9 @@ from pathlib import Path
 
 from benchmarks.loop import git, repository
 from benchmarks.measure import PROJECT, Figure, main, seconds
+from reconciler.index.layout import Layout
 from reconciler.loop.run import Run
-from reconciler.loop.settings import Layout, Settings
+from reconciler.loop.settings import Settings
 from reconciler.progress import QUIET
 from tests.forges.fake_github import FakeGitHub
 from tests.support.github_server import serving

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main
+from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
 from reconciler.loop.run import Run
-from reconciler.loop.settings import Layout, Settings
+from reconciler.loop.settings import Settings
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected
 from reconciler.targets.store import StoreTarget

@@ -16,10 +16,11 @@ from reconciler.content.car import CarCid, CarShard, CutShards, overhead
 from reconciler.content.cid import RAW, of
 from reconciler.content.piece_cid import PieceCid, parse
 from reconciler.deals.chain import MAINNET
+from reconciler.index.layout import Layout
 from reconciler.index.model import Record
 from reconciler.index.records import write_record
 from reconciler.loop.run import Run
-from reconciler.loop.settings import Layout, Settings
+from reconciler.loop.settings import Settings
 from reconciler.progress import QUIET
 from reconciler.targets.storacha.bridge import BATCH
 from reconciler.targets.storacha.target import CUT

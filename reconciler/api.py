@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from reconciler.consume.fetch import Fetched
     from reconciler.consume.sources import Source
     from reconciler.content.cid import Cid
+    from reconciler.index.layout import Layout
     from reconciler.index.model import Version
     from reconciler.loop.run import Run
-    from reconciler.loop.settings import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +203,10 @@ def _targets(run: Run, root: Cid, version: Version | None) -> list[Source]:
 
 
 def _layout(index: str | os.PathLike[str] | None, *, optional: bool) -> Layout | None:
-    from reconciler.places import find_reading
+    from reconciler.consume.find_index import find_index
 
     try:
-        return find_reading(index=None if index is None else os.fspath(index))
+        return find_index(index=None if index is None else os.fspath(index))
     except UsageError:
         if index is not None or not optional:
             raise

@@ -55,9 +55,9 @@ def _run() -> int:
     if plain is None:
         return _run_command_line()
     from reconciler.cli.resolve_command import show_resolution
-    from reconciler.places import find_reading
+    from reconciler.consume.find_index import find_index
 
-    return show_resolution(find_reading(plain.directory), plain.ref, as_json=plain.as_json)
+    return show_resolution(find_index(plain.directory), plain.ref, as_json=plain.as_json)
 
 
 def _run_command_line() -> int:

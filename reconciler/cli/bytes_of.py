@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from reconciler.content.car import Cut
 from reconciler.content.dag import Dag
+from reconciler.index.layout import Layout
 from reconciler.index.model import Version
 from reconciler.index.resolve import parse_ref, resolve
 from reconciler.loop.run import Run
-from reconciler.loop.settings import Layout, Settings
+from reconciler.loop.settings import Settings
 from reconciler.progress import Progress
 from reconciler.targets.healing import gather
 

@@ -14,7 +14,7 @@ from reconciler.content.export import export
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
 from reconciler.errors import ExitCode, UsageError
-from reconciler.loop.settings import Layout
+from reconciler.index.layout import Layout
 from reconciler.render.words import count, size
 
 

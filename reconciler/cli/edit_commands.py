@@ -10,9 +10,8 @@ from reconciler.cli import output as out
 from reconciler.content.scan import scan
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.edits import add_version, write_edit
+from reconciler.index.layout import INDEX, Layout
 from reconciler.index.load import load_index
-from reconciler.loop.settings import Layout
-from reconciler.places import INDEX
 from reconciler.render.words import count, size
 
 

@@ -13,9 +13,9 @@ from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.lock_file import read_lock
 from reconciler.content.cid import Cid
 from reconciler.errors import ExitCode, UsageError
+from reconciler.index.layout import Layout
 from reconciler.index.model import Version
 from reconciler.index.resolve import Channel, parse_ref
-from reconciler.loop.settings import Layout
 from reconciler.render.words import count, size
 
 

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode, SafetyError, UsageError
 from reconciler.index.history import check_frozen, release_log
+from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
+from reconciler.index.recorded import check_records
 from reconciler.index.targets_file import load_targets
-from reconciler.loop.recorded import check_records
 from reconciler.loop.select import select, suggestion
-from reconciler.loop.settings import Layout
 from reconciler.render.words import count, plain
 
 

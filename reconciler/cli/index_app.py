@@ -8,7 +8,7 @@ import typer
 
 from reconciler.cli import options
 from reconciler.cli.options import Hidden, Json, NoCache, Ref, takes
-from reconciler.loop.settings import Layout
+from reconciler.index.layout import Layout
 
 index_app = typer.Typer()
 

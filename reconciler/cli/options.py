@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from reconciler.cli.reading import Reading
-from reconciler.loop.settings import Drift, Layout, ProposeMode, Settings
-from reconciler.places import find_layout
+from reconciler.index.layout import Layout, find_layout
+from reconciler.loop.settings import Drift, ProposeMode, Settings
 from reconciler.targets.check import Check
 
 R = TypeVar("R")

@@ -11,12 +11,12 @@ from reconciler.cli.bytes_of import bytes_of
 from reconciler.content.car import CarShard, Cut, CutShards
 from reconciler.content.pieces import MAX_PIECE, file_piece, shard_pieces
 from reconciler.errors import DataError, ExitCode, UsageError
+from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
 from reconciler.index.model import Version
+from reconciler.index.recorded import records_directory
 from reconciler.index.records import load_record, piece_difference
 from reconciler.index.resolve import parse_ref, resolve
-from reconciler.loop.recorded import records_directory
-from reconciler.loop.settings import Layout
 from reconciler.render.words import count, size
 
 

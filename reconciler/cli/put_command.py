@@ -8,8 +8,8 @@ from pathlib import Path
 from reconciler.cli import output as out
 from reconciler.content import cid as cids
 from reconciler.errors import DataError, ExitCode, UsageError
+from reconciler.index.layout import Layout
 from reconciler.loop.put import put
-from reconciler.loop.settings import Layout
 from reconciler.render.words import count, plain, size
 from reconciler.targets.interface import State
 

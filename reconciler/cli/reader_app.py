@@ -10,7 +10,7 @@ from reconciler.cli import options
 from reconciler.cli.options import Hidden, Json, NoCache, Ref, takes
 from reconciler.cli.reading import Reading
 from reconciler.errors import UsageError
-from reconciler.loop.settings import Layout
+from reconciler.index.layout import Layout
 
 reader_app = typer.Typer()
 

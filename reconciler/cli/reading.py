@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.errors import UsageError
-from reconciler.loop.settings import Layout
+from reconciler.index.layout import Layout
 
 if TYPE_CHECKING:
     from reconciler.api import Sources
@@ -26,10 +26,10 @@ class Reading:
 
     def layout(self, *, optional: bool = False) -> Layout | None:
         """Where the index is; None where there is none and it is `optional`. Raises UsageError."""
-        from reconciler.places import find_reading
+        from reconciler.consume.find_index import find_index
 
         try:
-            return find_reading(self.directory, self.index, gateways=self.gateways, offline=self.offline)
+            return find_index(self.directory, self.index, gateways=self.gateways, offline=self.offline)
         except UsageError:
             if not optional or self.index is not None or self.directory is not None:
                 raise

@@ -6,9 +6,9 @@ import contextlib
 
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode, UsageError
+from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
 from reconciler.index.resolve import parse_ref, resolve
-from reconciler.loop.settings import Layout
 
 
 def show_resolution(layout: Layout, ref: str, *, as_json: bool) -> int:

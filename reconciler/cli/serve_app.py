@@ -7,7 +7,7 @@ import typer
 
 from reconciler.cli import options
 from reconciler.cli.options import Hidden, Json, takes
-from reconciler.loop.settings import Layout
+from reconciler.index.layout import Layout
 
 serve_app = typer.Typer()
 

@@ -20,13 +20,14 @@ from reconciler.content.cid import Cid
 from reconciler.content.identify import identify
 from reconciler.content.walk import DagMap
 from reconciler.errors import DataError, ExitCode, ReconcilerError
+from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
 from reconciler.index.model import Index, Version
+from reconciler.index.recorded import records_directory
 from reconciler.index.records import load_record
 from reconciler.index.resolve import parse_ref, resolve
-from reconciler.loop.recorded import records_directory
 from reconciler.loop.run import Run
-from reconciler.loop.settings import Layout, Settings
+from reconciler.loop.settings import Settings
 from reconciler.progress import Progress
 from reconciler.render.words import count, plain, size
 

@@ -18,9 +18,9 @@ from reconciler.errors import ReconcilerError, UsageError
 from reconciler.forges.interface import BranchOutcome, ProposalResult
 from reconciler.index.edits import set_cids, write_edit
 from reconciler.index.model import Record, Version
+from reconciler.index.recorded import records_directory
 from reconciler.index.records import joined, load_record, record_path, render_record, write_record
 from reconciler.loop.changes import Change, ResolveCid, WriteBack, WriteRecord
-from reconciler.loop.recorded import records_directory
 from reconciler.loop.select import Selection
 from reconciler.loop.settings import PROPOSAL_BRANCH, ProposeMode, Settings
 from reconciler.loop.world import World

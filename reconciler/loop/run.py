@@ -18,13 +18,13 @@ from reconciler.forges.interface import ProposalResult
 from reconciler.index.history import check_frozen
 from reconciler.index.load import load_index
 from reconciler.index.model import Version
+from reconciler.index.recorded import check_records, recorded_pieces
 from reconciler.index.targets_file import load_targets
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack, WriteRecord
 from reconciler.loop.observe import Expectations, cuts, observe
 from reconciler.loop.plan import lacking, make_changes, removals, unconfirmed
 from reconciler.loop.propose import Proposer, PullRequests, unrecorded
-from reconciler.loop.recorded import check_records, recorded_pieces
 from reconciler.loop.safety import SafetyLimits, refusals
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import PROPOSAL_BRANCH, Drift, ProposeMode, Settings

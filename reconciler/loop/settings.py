@@ -6,7 +6,6 @@ What one run was asked for. The command line makes these; nothing else reads fla
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -18,7 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from reconciler.errors import LockedError, UserError, Where
+from reconciler.errors import LockedError
+from reconciler.index.layout import Layout
 from reconciler.targets.check import Check
 
 
@@ -79,61 +79,6 @@ class Drift(StrEnum):
 
 
 PROPOSAL_BRANCH = "reconciler/resolve-cids"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an index elsewhere was read, and its commit when that is a git repository."""
-
-    place: str
-    commit: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where things are. `root` is the repository; `state` holds caches, locks and the default store.
-
-    `origin` is None for an index on this machine.
-    """
-
-    root: Path
-    index_file: Path
-    targets_file: Path
-    source_root: Path
-    origin: Origin | None = None
-
-    @property
-    def state(self) -> Path:
-        """`.reconcile` in the repository; deleting it costs time, never truth (but the default store is in
-        it).
-        """
-        return self.root / ".reconcile"
-
-    @property
-    def cache(self) -> Path:
-        """What may be deleted at any time."""
-        return self.state / "cache"
-
-    def make_state(self) -> None:
-        """Create the state directory, which keeps itself out of git.
-
-        Raises UserError for one that a repository has put behind a link, and OSError.
-        """
-        for place in (self.state, self.cache):
-            if place.is_symlink():
-                raise UserError(
-                    "is a symbolic link, and state is kept in the repository",
-                    hint="delete it; `path` of a store in targets.yaml says where bytes lie instead",
-                    where=Where(str(place)),
-                )
-        try:
-            self.state.mkdir(exist_ok=True)
-        except FileExistsError:
-            raise NotADirectoryError(
-                errno.ENOTDIR, "in the way of the directory that keeps state", str(self.state)
-            ) from None
-        with contextlib.suppress(FileExistsError), (self.state / ".gitignore").open("x") as ignore:
-            ignore.write("*\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from reconciler.errors import UsageError
 from reconciler.forges.github import GitHub
 from reconciler.forges.interface import PROPOSAL_BRANCH, Clock, ProposalOutcome
 from reconciler.forges.open import OpenForge, open_forge, open_to_comment
+from reconciler.index.layout import Layout
 from reconciler.loop.propose import PullRequests
 from reconciler.loop.run import Run
-from reconciler.loop.settings import Layout, ProposeMode, Settings
+from reconciler.loop.settings import ProposeMode, Settings
 from reconciler.net.auth import Secret
 from reconciler.progress import QUIET
 from reconciler.render.proposal import describe

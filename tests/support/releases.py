@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from reconciler.content.cid import Cid
+from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
 from reconciler.index.model import Index, TargetSpec
 from reconciler.index.schemas import schema_text
@@ -20,7 +21,7 @@ from reconciler.loop import run as run_module
 from reconciler.loop.changes import Plan, Report
 from reconciler.loop.run import Run
 from reconciler.loop.saved import plan_document, report_document
-from reconciler.loop.settings import Layout, Settings
+from reconciler.loop.settings import Settings
 from reconciler.loop.status import ReleaseStatus, look
 from reconciler.progress import QUIET, Progress
 from reconciler.render.status import status_document

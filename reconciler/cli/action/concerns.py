@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from reconciler.cli.action.event import Event
 from reconciler.errors import ReconcilerError
 from reconciler.forges.plumbing import LocalRepository
+from reconciler.index.layout import Layout
 from reconciler.index.model import Index
-from reconciler.loop.recorded import records_directory
-from reconciler.loop.settings import Layout
+from reconciler.index.recorded import records_directory
 
 
 def concerns(event: Event, layout: Layout, index: Index) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from reconciler.errors import UsageError
+from reconciler.index.layout import find_layout
 from reconciler.loop.settings import Drift, ProposeMode, Settings
-from reconciler.places import find_layout
 from reconciler.targets.check import Check
 
 E = TypeVar("E", bound=StrEnum)

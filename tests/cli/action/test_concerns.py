@@ -9,8 +9,8 @@ import pytest
 
 from reconciler.cli.action.concerns import concerns
 from reconciler.cli.action.event import Event
+from reconciler.index.layout import find_layout
 from reconciler.index.load import load_index
-from reconciler.places import find_layout
 from tests.support.command_line import CommandLine
 
 
