@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.errors import BlockUnavailableError, ReconcilerError, UsageError
+from reconciler.consume.open import Sources, content_caches, open_sources, target_sources
+from reconciler.errors import UsageError
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
-    from reconciler.consume.content_cache import ContentCache
     from reconciler.consume.fetch import Fetched
     from reconciler.consume.sources import Source
     from reconciler.content.cid import Cid
     from reconciler.index.layout import Layout
     from reconciler.index.model import Version
-    from reconciler.loop.run import Run
+
+__all__ = ["Resolution", "Sources", "fetch", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +38,6 @@ class Resolution:
     model: str | None
     version: str | None
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Who is asked for blocks: trustless gateways and Kubo nodes by address, stores, CAR files, and content
-    caches of other machines by path. Without any, the targets of the index's repository.
-    """
-
-    gateways: Sequence[str] = ()
-    stores: Sequence[Path] = ()
-    nodes: Sequence[str] = ()
-    cars: Sequence[Path] = ()
-    caches: Sequence[Path] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.gateways or self.stores or self.nodes or self.cars)
 
 
 def resolve(ref: str, *, index: str | os.PathLike[str] | None = None) -> Resolution:
@@ -84,7 +69,7 @@ def fetch(
     destination: str | os.PathLike[str],
     *,
     index: str | os.PathLike[str] | None = None,
-    sources: Sources = Sources(),
+    sources: Sources = Sources(),  # noqa: B008  frozen
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     cache: bool = True,
@@ -111,14 +96,6 @@ def fetch(
             exclude=exclude,
             caches=content_caches(sources, own=cache),
         )
-
-
-def content_caches(sources: Sources, *, own: bool) -> list[ContentCache]:
-    """The user's own content cache, if it is to be used, then those of `sources`, which are only read."""
-    from reconciler.consume.content_cache import ContentCache, default_cache
-
-    caches = [ContentCache(default_cache(os.environ))] if own else []
-    return caches + [ContentCache(Path(directory), writable=False) for directory in sources.caches]
 
 
 @contextmanager
@@ -150,56 +127,8 @@ def found(
         return
     with Run(Settings(layout), os.environ, progress) as run:
         known = resolve_ref(run.index, wanted)
-        yield known.cid, known.version, _targets(run, known.cid, known.version), known.warnings
-
-
-def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source]:
-    """What can be asked for `root` of those that are named, the ones on this machine first.
-
-    Raises BlockUnavailableError when that is nothing, UsageError for an address that is none.
-    """
-    from reconciler.consume.gateway import GatewaySource
-    from reconciler.consume.local import car_source, kubo_source, store_source
-
-    opened: list[Source] = []
-    reasons: list[str] = []
-    for directory in sources.stores:
-        try:
-            opened.append(store_source(Path(directory), root))
-        except BlockUnavailableError as error:
-            reasons.append(error.message)
-    opened += [car_source(Path(file), root, progress) for file in sources.cars]
-    opened += [kubo_source(api) for api in sources.nodes]
-    opened += [GatewaySource(url) for url in sources.gateways]
-    if not opened:
-        raise BlockUnavailableError(f"no source has {root}", hint="; ".join(reasons) or _NAME_ONE)
-    return opened
-
-
-_NAME_ONE = "name a source: --gateway, --kubo, --store or --car"
-
-
-def _targets(run: Run, root: Cid, version: Version | None) -> list[Source]:
-    from reconciler.consume.local import target_source
-
-    opened: list[Source] = []
-    reasons: list[str] = []
-    for name in version.targets if version else run.targets:
-        if name not in run.targets:
-            continue
-        target = run.targets[name]
-        if not target.capabilities.serves_blocks:
-            reasons.append(f"{name} serves no blocks")
-            continue
-        try:
-            opened.append(target_source(target, root))
-        except ReconcilerError as error:
-            reasons.append(error.message)
-    if not opened:
-        raise BlockUnavailableError(
-            f"no target of this repository can give {root}", hint="; ".join(reasons) or _NAME_ONE
-        )
-    return opened
+        names = known.version.targets if known.version else run.targets
+        yield known.cid, known.version, target_sources(run.targets, names, known.cid), known.warnings
 
 
 def _layout(index: str | os.PathLike[str] | None, *, optional: bool) -> Layout | None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reconciler.api import Sources, content_caches, found
+from reconciler.api import found
 from reconciler.cli import output as out
 from reconciler.consume import hugging_face
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.lock_file import read_lock
+from reconciler.consume.open import Sources, content_caches
 from reconciler.content.cid import Cid
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.layout import Layout

@@ -15,9 +15,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.cid import parse as parse_cid
+from reconciler.content.identify import identify
 from reconciler.errors import DataError
+from reconciler.progress import Progress
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _NO_LINKS = (
@@ -90,6 +93,22 @@ class ContentCache:
         for path in sorted(self._files.glob("*/*")) if self._files.is_dir() else ():
             with contextlib.suppress(DataError):
                 yield parse_cid(path.name), path
+
+    def remove_damaged(self, progress: Progress) -> tuple[int, list[Path]]:
+        """Hash every cached file and remove those that do not match their CID.
+
+        Return the number of files before, and the paths of the removed ones.
+        """
+        files = list(self)
+        damaged: list[Path] = []
+        with progress.task("verify the cache", None) as task:
+            for cid, path in files:
+                root = identify(bare_bundle(path), cache=None).identity.root
+                task.advance(path.stat().st_size)
+                if root != cid:
+                    damaged.append(path)
+                    self.drop(path)
+        return len(files), damaged
 
     def _path(self, cid: Cid) -> Path:
         name = str(cid)

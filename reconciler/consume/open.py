@@ -1,0 +1,95 @@
+"""The sources and caches of a fetch, opened from what the user named or from the targets of a repository."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.errors import BlockUnavailableError, ReconcilerError
+from reconciler.progress import Progress
+
+if TYPE_CHECKING:
+    from reconciler.consume.content_cache import ContentCache
+    from reconciler.consume.sources import Source
+    from reconciler.content.cid import Cid
+    from reconciler.targets.interface import Target
+
+_NAME_ONE = "name a source: --gateway, --kubo, --store or --car"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources that blocks are requested from: trustless gateways and Kubo nodes by address, stores, CAR
+    files, and content caches of other machines by path. When it is empty, the targets of the index's
+    repository are used.
+    """
+
+    gateways: Sequence[str] = ()
+    stores: Sequence[Path] = ()
+    nodes: Sequence[str] = ()
+    cars: Sequence[Path] = ()
+    caches: Sequence[Path] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.gateways or self.stores or self.nodes or self.cars)
+
+
+def content_caches(sources: Sources, *, own: bool) -> list[ContentCache]:
+    """Return the user's own content cache when `own`, followed by the read-only ones of `sources`."""
+    from reconciler.consume.content_cache import ContentCache, default_cache
+
+    caches = [ContentCache(default_cache(os.environ))] if own else []
+    return caches + [ContentCache(Path(directory), writable=False) for directory in sources.caches]
+
+
+def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source]:
+    """Open the named sources that can serve `root`, local ones first.
+
+    Raises BlockUnavailableError when there is none, UsageError for an invalid address.
+    """
+    from reconciler.consume.gateway import GatewaySource
+    from reconciler.consume.local import car_source, kubo_source, store_source
+
+    opened: list[Source] = []
+    reasons: list[str] = []
+    for directory in sources.stores:
+        try:
+            opened.append(store_source(Path(directory), root))
+        except BlockUnavailableError as error:
+            reasons.append(error.message)
+    opened += [car_source(Path(file), root, progress) for file in sources.cars]
+    opened += [kubo_source(api) for api in sources.nodes]
+    opened += [GatewaySource(url) for url in sources.gateways]
+    if not opened:
+        raise BlockUnavailableError(f"no source has {root}", hint="; ".join(reasons) or _NAME_ONE)
+    return opened
+
+
+def target_sources(targets: Mapping[str, Target], names: Iterable[str], root: Cid) -> list[Source]:
+    """Open the targets `names` that serve blocks of `root`; names missing from `targets` are ignored.
+
+    Raises BlockUnavailableError when none of them can.
+    """
+    from reconciler.consume.local import target_source
+
+    opened: list[Source] = []
+    reasons: list[str] = []
+    for name in names:
+        if name not in targets:
+            continue
+        target = targets[name]
+        if not target.capabilities.serves_blocks:
+            reasons.append(f"{name} serves no blocks")
+            continue
+        try:
+            opened.append(target_source(target, root))
+        except ReconcilerError as error:
+            reasons.append(error.message)
+    if not opened:
+        raise BlockUnavailableError(
+            f"no target of this repository can serve {root}", hint="; ".join(reasons) or _NAME_ONE
+        )
+    return opened
