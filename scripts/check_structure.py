@@ -6,7 +6,8 @@
 
 It checks that class names are unique in the package, that exceptions end in `Error`, that a module has a
 docstring and at most 450 lines, that no modules import each other in a circle (even inside functions),
-that imports point downwards, that each mechanism has one home (HOMES), and that no text uses a phrase of BANNED.
+that imports point downwards, that each mechanism has one home (HOMES), and that no text uses a phrase of
+BANNED.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ HOMES: dict[str, tuple[str, ...]] = {
 BANNED = re.compile(
     r"\b(?:(?:do|does|did) not hold|nobody|whoever|whomever|likewise|nowhere|mend(?:ed|s|ing)?|wedged?|leash"
     r"|farewell|(?:is|are|was|were) (?:told|believed|said)|as (?:it|they) says?|(?:has|have) to stand"
-    r"|should stand|stands? (?:t?here)|(?:that|which) (?:is|are) none|knows us not|get better by itself|in the way of"
-    r"|comes of it)\b",
+    r"|should stand|stands? (?:t?here)|(?:that|which) (?:is|are) none|knows us not|get better by itself"
+    r"|in the way of|comes of it)\b",
     re.IGNORECASE,
 )
 PROSE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "action.yml", "docs", "schemas")
