@@ -25,7 +25,7 @@ from reconciler.errors import UsageError
 from reconciler.net.address import public_address
 from reconciler.net.client import HttpClient
 from reconciler.net.deadline import Timeouts
-from reconciler.net.outcomes import NotFoundError, RequestError, TransientError, UnexpectedResponseError
+from reconciler.net.errors import NotFoundError, RequestError, TransientError, UnexpectedResponseError
 from reconciler.net.response import parse_json
 from reconciler.net.retry import RetryPolicy
 

@@ -22,7 +22,7 @@ from reconciler.content.profile import MAX_BLOCK, MAX_CAR_HEADER
 from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.net.client import HttpClient, Params, Stream
 from reconciler.net.deadline import Timeouts
-from reconciler.net.outcomes import NotFoundError, RejectedError, TransientError, UnexpectedResponseError
+from reconciler.net.errors import NotFoundError, RejectedError, TransientError, UnexpectedResponseError
 from reconciler.net.retry import RetryPolicy
 
 _REQUESTS = 4  # for single blocks at once

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from reconciler.errors import DataError, ReconcilerError, UsageError
-from reconciler.net.outcomes import AccessDeniedError, NotFoundError, TransientError, clean
+from reconciler.net.errors import AccessDeniedError, NotFoundError, TransientError, sanitize
 
 _PREFIX = "git+"
 _SCHEMES = ("https", "http", "ssh", "file")
@@ -218,7 +218,7 @@ class _Scratch:
         """What a failed command means, by git's own wording (LC_ALL=C), which is all it gives."""
         url = self._place.url
         said = words.replace(url, "").lower()  # an address may hold any of the signs
-        what = f"git {verb}: {clean(words.removeprefix('fatal: '))}"
+        what = f"git {verb}: {sanitize(words.removeprefix('fatal: '))}"
         if any(sign in said for sign in _DENIALS):
             hint = "give git what it needs to read it: a credential helper, a netrc, or an SSH key"
             return AccessDeniedError(url, f"denies access ({what})", hint=hint)

@@ -12,7 +12,7 @@ from reconciler.progress import Progress
 from reconciler.targets.healing import BlockSource, DagBlocks
 from reconciler.targets.interface import Target
 from reconciler.targets.kubo.dag import KuboBlocks
-from reconciler.targets.kubo.rpc import KuboRpc, is_considered_no
+from reconciler.targets.kubo.rpc import KuboRpc, is_command_error
 from reconciler.targets.store import StoreTarget
 
 
@@ -56,7 +56,7 @@ def kubo_source(api: str) -> Blocks:
     look for.
     """
     name = f"Kubo at {api.rstrip('/')}"
-    rpc = KuboRpc(HttpClient(api, name=name, rejects=is_considered_no))
+    rpc = KuboRpc(HttpClient(api, name=name, is_command_error=is_command_error))
     return Blocks(name, _Node(rpc), width=4)
 
 

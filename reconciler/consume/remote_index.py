@@ -32,7 +32,7 @@ from reconciler.index.model import Version
 from reconciler.index.records import MAX_RECORD_BYTES, check_record, record_of, record_path
 from reconciler.index.replace_file import replace_file
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import NotFoundError
+from reconciler.net.errors import NotFoundError
 
 _NAME = "index.yaml"
 _LOCK_SECONDS = 30.0

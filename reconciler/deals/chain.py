@@ -28,12 +28,12 @@ from reconciler.errors import DataError, UsageError
 from reconciler.net.address import parse_address
 from reconciler.net.auth import Auth, Scheme, Secret, from_env
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     RejectedError,
     RequestError,
     TransientError,
     UnexpectedResponseError,
-    clean,
+    sanitize,
 )
 from reconciler.net.retry import RetryBudget
 
@@ -113,7 +113,7 @@ V = TypeVar("V")
 
 
 class LotusRpc:
-    """One node, made by `open_rpc`. Usable from several threads. All calls raise net.outcomes.Outcome."""
+    """One node, made by `open_rpc`. Usable from several threads. All calls raise RequestError."""
 
     def __init__(self, http: HttpClient, path: str) -> None:
         self._http = http
@@ -197,7 +197,7 @@ class LotusRpc:
         answer = self._object(response.json(hook), "a JSON-RPC answer")
         if answer.get("error") is not None:
             error = self._object(answer["error"], "a JSON-RPC error")
-            words = clean(str(error.get("message")), self._http.secrets)
+            words = sanitize(str(error.get("message")), self._http.secrets)
             raise RejectedError(self.name, f"{method}: {words}", reason=words, hint=_HINT)
         if "result" not in answer or answer.get("id") != 1:
             raise self._lie("an answer that is not to the question")

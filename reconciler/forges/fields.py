@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.net.outcomes import UnexpectedResponseError
+from reconciler.net.errors import UnexpectedResponseError
 
 _HINT = "is this the address of the forge's API?"
 

@@ -20,7 +20,7 @@ from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, BranchRe
 from reconciler.forges.ownership import foreign
 from reconciler.forges.plumbing import MOST_COMMITS, CommitIdentity, LocalRepository, gitpython
 from reconciler.net.auth import Secret
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     ConflictError,
     NotFoundError,
@@ -28,7 +28,7 @@ from reconciler.net.outcomes import (
     RequestError,
     TransientError,
     UnexpectedResponseError,
-    clean,
+    sanitize,
 )
 
 _ATTEMPTS = 3
@@ -236,7 +236,7 @@ class GitRemote:
         # A server may send back the header it was shown, which holds the pair and not the token.
         secrets = () if self.token is None else (self._pair(self.token), self.token)
         lines = [line for line in words.splitlines() if line.strip() and not line.startswith(("To ", "Done"))]
-        said = f"while git {verb} ran: {clean(' '.join(lines), secrets)}"
+        said = f"while git {verb} ran: {sanitize(' '.join(lines), secrets)}"
         if says("stale info", "cannot lock ref", "fetch first"):
             return _StaleError()
         if says("authentication failed", "could not read username", "error: 401", "error: 403", "denied"):
@@ -251,7 +251,7 @@ class GitRemote:
         if says("rejected"):
             hint = "let this user push to the branch: look at the protected branches and push rules"
             return RejectedError(
-                self.name, f"did not accept the push {said}", reason=clean(words, secrets), hint=hint
+                self.name, f"did not accept the push {said}", reason=sanitize(words, secrets), hint=hint
             )
         return TransientError(self.name, f"failed {said}", hint="is its address right, and is it running?")
 

@@ -13,7 +13,7 @@ from reconciler.forges.interface import Ability, Access, Clock, Proposal
 from reconciler.forges.plumbing import CommitIdentity
 from reconciler.forges.rest import RestApi
 from reconciler.net.auth import Auth, Scheme, Secret
-from reconciler.net.outcomes import NotFoundError
+from reconciler.net.errors import NotFoundError
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:

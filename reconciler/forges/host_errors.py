@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable
 
 from reconciler.net import response as plain
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     ConflictError,
     NotFoundError,
     RejectedError,
     RequestError,
     RetryLaterError,
-    clean,
+    sanitize,
 )
 from reconciler.net.response import Response
 from reconciler.net.retry import retry_after
@@ -45,7 +45,7 @@ def host_judge(repository: str, permissions: str) -> Callable[[Response, str], R
             case 429:
                 pause = retry_after(answer.headers.get("retry-after"))
                 return RetryLaterError(peer, f"limits our requests {said}", retry_after=pause, status=status)
-        return plain.outcome(answer)
+        return plain.error_for_status(answer)
 
     return judge
 
@@ -59,4 +59,4 @@ def _words(answer: Response) -> str:
     if not isinstance(value, dict):
         return answer.words
     message = value.get("message") or value.get("error") or value.get("error_description") or ""
-    return clean(message if isinstance(message, str) else json.dumps(message), answer.secrets)
+    return sanitize(message if isinstance(message, str) else json.dumps(message), answer.secrets)

@@ -22,7 +22,7 @@ from reconciler.forges.interface import (
     ProposalResult,
     marked,
 )
-from reconciler.net.outcomes import ConflictError, RejectedError, RequestError, TransientError
+from reconciler.net.errors import ConflictError, RejectedError, RequestError, TransientError
 
 _ATTEMPTS = 3
 _CLOSED = "proposal-closed"

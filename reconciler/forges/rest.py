@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.forges.fields import Fields
 from reconciler.forges.interface import Clock
-from reconciler.net.outcomes import RequestError, RetryLaterError, TransientError
+from reconciler.net.errors import RequestError, RetryLaterError, TransientError
 from reconciler.net.retry import LONGEST_PAUSE, RetryPolicy
 from reconciler.progress import QUIET, Progress
 

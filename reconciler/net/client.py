@@ -14,14 +14,14 @@ import httpx
 from reconciler.net.address import parse_address
 from reconciler.net.auth import Auth, Secret
 from reconciler.net.deadline import DeadlineExceededError, Timeouts, body_of, deadline, hold, remaining
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     RequestError,
     RetryLaterError,
     TransientError,
     UnexpectedResponseError,
-    clean,
+    sanitize,
 )
-from reconciler.net.response import Counted, Response, Stream, UploadBody, outcome
+from reconciler.net.response import Counted, Response, Stream, UploadBody, error_for_status
 from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
 from reconciler.version import __version__
 
@@ -55,10 +55,11 @@ class HttpClient:
 
     `name` is how users know the peer; it begins every error. `on_retry` gets one line for each pause. A call
     with `repeatable` may reach the peer more than once; every other call is sent again only when certainly
-    nothing of it got there, or when the peer asked for a pause instead of doing it. `rejects` tells a
-    considered no, which is Rejected and not sent again, from a failure, where a peer says both with one
-    status. `public_only` refuses to connect to addresses of this machine and of private networks, for base
-    URLs that the user did not give.
+    nothing of it got there, or when the peer asked for a pause instead of doing it. `is_command_error`
+    recognizes the error answers of a peer that executed the command and failed: these raise RejectedError and
+    are not sent again, even where the peer uses the same status for failures of its own. `public_only`
+    refuses to connect to addresses of this machine and of private networks, for base URLs that the user did
+    not give.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class HttpClient:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         on_retry: Callable[[str], None] | None = None,
-        rejects: Callable[[Response], bool] | None = None,
+        is_command_error: Callable[[Response], bool] | None = None,
         public_only: bool = False,
     ) -> None:
         self.name = name
@@ -84,7 +85,7 @@ class HttpClient:
         self._budget = budget or RetryBudget()
         self._sleep = sleep
         self.on_retry = on_retry
-        self._rejects = rejects
+        self._is_command_error = is_command_error
         headers = {"User-Agent": f"reconciler/{__version__}", "Accept-Encoding": "identity"}
         if auth is not None:
             headers["Authorization"] = auth.header()
@@ -177,13 +178,14 @@ class HttpClient:
             response.close()
 
     def _send(self, call: _Call) -> httpx.Response:
-        """The answer to `call`, still to be read and closed; raises the outcome of an unexpected status."""
+        """The answer to `call`, still to be read and closed; raises the error for an unexpected status."""
         upload = Counted(call.content) if isinstance(call.content, UploadBody) else None
         response = self._http.send(self._build(call, upload), stream=True)
         try:
             if response.status_code not in call.expect:
                 answer = self._error(response)
-                raise outcome(answer, rejected=self._rejects is not None and self._rejects(answer))
+                executed = self._is_command_error is not None and self._is_command_error(answer)
+                raise error_for_status(answer, is_command_error=executed)
             if upload is not None and response.is_success and not upload.complete:
                 raise TransientError(
                     self.name, "answered before it had read everything", status=response.status_code
@@ -271,7 +273,7 @@ class HttpClient:
         while error.__context__ is not None:
             error = error.__context__
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return clean(text, self.secrets) or type(error).__name__
+        return sanitize(text, self.secrets) or type(error).__name__
 
     def _again(self, once: Callable[[], _Result], *, repeatable: bool) -> _Result:
         """Call `once` until it works, may not be repeated, or the policy or the budget is at its end."""
@@ -291,7 +293,7 @@ class HttpClient:
     def _pause(self, error: RequestError, attempt: int, *, repeatable: bool) -> float | None:
         """Seconds until the call that ended with `error` is sent again, or None when it is not."""
         if error.peer != self.name or not error.may_retry or attempt >= self._retry.attempts:
-            return None  # another peer's outcome: the one our upload reads from, which has tried again itself
+            return None  # another peer's error: the one our upload reads from, which has tried again itself
         untouched = isinstance(error, RetryLaterError) or (
             isinstance(error, TransientError) and not error.reached
         )

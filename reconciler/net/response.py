@@ -1,6 +1,6 @@
 """A peer's whole answer, and how it is read as JSON without believing that it is.
 
-What an unexpected HTTP status means, as an outcome.
+The error that an unexpected HTTP status stands for.
 
 Streamed request bodies: a known length, pieces on demand, and a multipart file part around them.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from reconciler.net.auth import Secret
 from reconciler.net.deadline import remaining
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     ConflictError,
     NotFoundError,
@@ -23,7 +23,7 @@ from reconciler.net.outcomes import (
     RetryLaterError,
     TransientError,
     UnexpectedResponseError,
-    clean,
+    sanitize,
 )
 from reconciler.net.retry import retry_after
 
@@ -48,7 +48,7 @@ class Response:
     @property
     def words(self) -> str:
         """The body, or the reason in its JSON, fit for a person: one short line without secrets."""
-        return clean(
+        return sanitize(
             _reason(self.body) or ("" if is_html(self.headers, self.body) else self.text), self.secrets
         )
 
@@ -126,18 +126,18 @@ def _dig(value: object, keys: Iterable[str]) -> object:
     return value
 
 
-def outcome(answer: Response, *, rejected: bool = False) -> RequestError:
-    """The error for an answer whose status its caller has no use for.
+def error_for_status(answer: Response, *, is_command_error: bool = False) -> RequestError:
+    """Return the error for an answer with a status that its caller does not expect.
 
-    `rejected` when it is a considered no.
+    `is_command_error`: the peer executed the command and it failed, so it must not be sent again.
     """
     peer, status, words = answer.peer, answer.status, answer.words
     said = f": {words}" if words else ""
     pause = retry_after(answer.headers.get("retry-after"))
-    if rejected:
+    if is_command_error:
         return RejectedError(peer, words or f"said no (HTTP {status})", reason=words, status=status)
     if 300 <= status < 400:
-        target = clean(answer.headers.get("location", "nowhere"), answer.secrets)
+        target = sanitize(answer.headers.get("location", "nowhere"), answer.secrets)
         hint = "set the address at which it wants to be asked"
         return UnexpectedResponseError(
             peer, f"redirects to {target!r}, which is not followed", status=status, hint=hint

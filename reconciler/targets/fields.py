@@ -1,6 +1,6 @@
 """JSON of peers, read field by field: a wrong type is the peer's fault, an unknown field nobody's.
 
-`peer` is the peer's name for the user. All raise net.outcomes.Stalled, which names the field.
+`peer` is the peer's name for the user. All raise UnexpectedResponseError, which names the field.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from reconciler.net.outcomes import UnexpectedResponseError
+from reconciler.net.errors import UnexpectedResponseError
 
 _HINT = (
     "is this the address of the right API, and a version of it that the documentation of this target names?"

@@ -12,7 +12,7 @@ import pytest
 from reconciler.consume.git_index import GitPlace, parse_place, read_file
 from reconciler.consume.remote_index import open_remote
 from reconciler.errors import DataError, InvalidIndexError, PeerError, SafetyError, UsageError
-from reconciler.net.outcomes import AccessDeniedError, NotFoundError
+from reconciler.net.errors import AccessDeniedError, NotFoundError
 from tests.consume.test_remote_index import CID_A, CID_B, text
 from tests.forges.git_server import BareRepository
 from tests.support.git_over_http import git_over_http

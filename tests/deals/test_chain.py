@@ -16,7 +16,7 @@ from reconciler.deals.interface import DealState, Stage, Unanswered
 from reconciler.deals.judge import check_deals
 from reconciler.errors import UsageError
 from reconciler.net.auth import Secret
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     RejectedError,
     RequestError,

@@ -17,7 +17,7 @@ from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome
 from reconciler.forges.plumbing import CommitIdentity
 from reconciler.net.auth import Secret
-from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, TransientError
+from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, TransientError
 from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES
 from tests.forges.git_server import BareRepository, serve
 

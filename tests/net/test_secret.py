@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.errors import UsageError
 from reconciler.net.auth import Auth, Scheme, Secret, from_env
-from reconciler.net.outcomes import clean
+from reconciler.net.errors import sanitize
 
 CANARY = 'canary+/7"x y=\\z'
 
@@ -50,7 +50,7 @@ def test_a_secret_cannot_be_pickled_or_copied(leak: object) -> None:
     ],
 )
 def test_an_echoed_secret_is_hidden_however_it_is_encoded(echo: str) -> None:
-    said = clean(f"bad token <{echo}> given", [Secret(CANARY)])
+    said = sanitize(f"bad token <{echo}> given", [Secret(CANARY)])
     assert "canary" not in said
     assert "Y2FuYXJ5" not in said  # its beginning in base64
 
@@ -58,7 +58,7 @@ def test_an_echoed_secret_is_hidden_however_it_is_encoded(echo: str) -> None:
 def test_both_halves_of_a_basic_secret_are_hidden() -> None:
     secret = Secret("operator:hunter22")
     header = Auth(Scheme.BASIC, secret).header()
-    said = clean(f"no entry for operator with hunter22 ({header})", [secret])
+    said = sanitize(f"no entry for operator with hunter22 ({header})", [secret])
     assert "operator" not in said
     assert "hunter22" not in said
     assert header.split()[1] not in said
@@ -91,7 +91,7 @@ def test_a_basic_secret_needs_a_colon() -> None:
 
 
 def test_clean_leaves_one_short_printable_line() -> None:
-    said = clean("a\x1b[31mred\r\n\x00b\u202e" + "x" * 1000 + "the cause", limit=40)
+    said = sanitize("a\x1b[31mred\r\n\x00b\u202e" + "x" * 1000 + "the cause", limit=40)
     assert said.endswith("xthe cause")
     assert said.startswith("a [31mred b x")
     assert len(said) <= 40

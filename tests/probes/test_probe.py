@@ -15,7 +15,7 @@ import pytest
 from reconciler.content.cid import Cid
 from reconciler.net.address import is_public
 from reconciler.net.deadline import Timeouts
-from reconciler.net.outcomes import RequestError
+from reconciler.net.errors import RequestError
 from reconciler.probes import (
     MAX_PROVIDERS,
     ProbeTerms,

@@ -13,7 +13,7 @@ from reconciler.forges.github.errors import ACTIONS_SETTING
 from reconciler.forges.interface import Ability, Access
 from reconciler.forges.rest import RestApi
 from reconciler.net.auth import Secret
-from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, RequestError
+from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, RequestError
 from reconciler.net.response import Response
 
 _KINDS = {

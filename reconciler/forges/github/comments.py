@@ -8,14 +8,14 @@ from reconciler.forges.github.address import GitHubAddress
 from reconciler.forges.github.graphql import graphql
 from reconciler.forges.interface import BODY_LIMIT, CommentOutcome, marked
 from reconciler.forges.rest import RestApi
-from reconciler.net.outcomes import TransientError
+from reconciler.net.errors import TransientError
 
 _PAGES = 20  # of a hundred comments each
 _WHO = "query { viewer { login } }"
 
 
 class Comments:
-    """The comments on pull requests of one repository. Every method raises Outcome."""
+    """The comments on pull requests of one repository. Every method raises RequestError."""
 
     def __init__(self, api: RestApi, address: GitHubAddress) -> None:
         self._api = api

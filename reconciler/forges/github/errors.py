@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 
 from reconciler.net import response as plain
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     ConflictError,
     NotFoundError,
@@ -19,7 +19,7 @@ from reconciler.net.outcomes import (
     RequestError,
     RetryLaterError,
     UnexpectedResponseError,
-    clean,
+    sanitize,
 )
 from reconciler.net.response import Response
 from reconciler.net.retry import retry_after
@@ -65,7 +65,7 @@ def github_judge(repository: str, now: Callable[[], float]) -> Callable[[Respons
         if 300 <= status < 400:
             hint = f"the repository {repository!r} was renamed or moved: use its new name"
             return UnexpectedResponseError(peer, f"redirects {at}", hint=hint, status=status)
-        error = plain.outcome(answer)
+        error = plain.error_for_status(answer)
         error.message = error.args[0] if not words else f"{peer}: failed {said}"
         return error
 
@@ -104,14 +104,14 @@ def _later(pause: float | None) -> str:
 
 def _forbidden(answer: Response, words: str, said: str) -> AccessDeniedError:
     lower = words.lower()
-    accepted = clean(answer.headers.get("x-accepted-github-permissions", ""))
+    accepted = sanitize(answer.headers.get("x-accepted-github-permissions", ""))
     if "not permitted to create or approve pull requests" in lower:
         text, hint = "lets its Actions open no pull request", ACTIONS_SETTING
     elif "not accessible by" in lower:
         text, hint = "misses a permission of the token", permission_hint(accepted)
     elif "saml" in lower:
         address = answer.headers.get("x-github-sso", "").partition("url=")[2]
-        where = clean(address, answer.secrets) or "your token's settings: Configure SSO"
+        where = sanitize(address, answer.secrets) or "your token's settings: Configure SSO"
         text, hint = "wants the token authorized for single sign-on", f"authorize it at {where}"
     elif "archived" in lower:
         text, hint = "keeps this repository read-only", "unarchive it: Settings > General > Unarchive"
@@ -160,4 +160,4 @@ def _words(answer: Response) -> str:
             )
         else:
             texts.append(detail)
-    return clean("; ".join(text for text in texts if isinstance(text, str) and text), answer.secrets)
+    return sanitize("; ".join(text for text in texts if isinstance(text, str) and text), answer.secrets)

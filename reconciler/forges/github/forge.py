@@ -28,7 +28,7 @@ from reconciler.forges.interface import (
 from reconciler.forges.ownership import foreign, sign
 from reconciler.forges.rest import RestApi
 from reconciler.net.auth import Auth, Scheme, Secret
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     ConflictError,
     NotFoundError,

@@ -45,7 +45,7 @@ class Comparison:
 
 
 class GitData:
-    """The git database of one repository. Every method raises Outcome."""
+    """The git database of one repository. Every method raises RequestError."""
 
     def __init__(self, api: RestApi, address: GitHubAddress) -> None:
         self._api = api

@@ -6,13 +6,13 @@ from reconciler.forges.fields import Fields
 from reconciler.forges.github.address import GitHubAddress
 from reconciler.forges.github.errors import permission_hint
 from reconciler.forges.rest import RestApi
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     NotFoundError,
     RejectedError,
     RequestError,
     RetryLaterError,
-    clean,
+    sanitize,
 )
 
 
@@ -28,7 +28,7 @@ def graphql(
 
 
 def _outcome(error: Fields, doing: str) -> RequestError:
-    kind, words = error.text_or("", "type"), clean(error.text_or("it does not say why", "message"))
+    kind, words = error.text_or("", "type"), sanitize(error.text_or("it does not say why", "message"))
     said = f"while {doing}: {words}"
     if kind == "RATE_LIMITED" or "rate limit" in words.lower():
         return RetryLaterError(error.peer, f"limits our requests {said}", retry_after=None)

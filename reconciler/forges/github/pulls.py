@@ -34,7 +34,7 @@ class Pull:
 
 
 class Pulls:
-    """The pull requests of one repository. Every method raises Outcome."""
+    """The pull requests of one repository. Every method raises RequestError."""
 
     def __init__(self, api: RestApi, address: GitHubAddress) -> None:
         self._api = api

@@ -33,12 +33,16 @@ def open_target(
     from reconciler.targets import kubo
     from reconciler.targets.ipfs_cluster.nodes import Nodes, owned_through
     from reconciler.targets.ipfs_cluster.options import read_options
-    from reconciler.targets.ipfs_cluster.rest import ClusterRest, is_considered_no
+    from reconciler.targets.ipfs_cluster.rest import ClusterRest, is_command_error
     from reconciler.targets.ipfs_cluster.target import ClusterTarget
 
     options = read_options(spec, environ)
     http = HttpClient(
-        options.api, name=spec.name, auth=options.auth, budget=terms.retries, rejects=is_considered_no
+        options.api,
+        name=spec.name,
+        auth=options.auth,
+        budget=terms.retries,
+        is_command_error=is_command_error,
     )
     owns = owned_through(ClusterRest(http))
     nodes = [

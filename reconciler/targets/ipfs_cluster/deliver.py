@@ -10,7 +10,7 @@ from reconciler.content import car, varint
 from reconciler.content.cid import BINARY_SIZE, RAW, Cid, of
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import PeerError, SafetyError
-from reconciler.net.outcomes import UnexpectedResponseError
+from reconciler.net.errors import UnexpectedResponseError
 from reconciler.net.response import UploadBody
 from reconciler.progress import Progress
 from reconciler.targets.interface import Delivery, Pin, State, mark_of

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from reconciler.content.cid import RAW, Cid
 from reconciler.errors import PeerError
-from reconciler.net.outcomes import clean
+from reconciler.net.errors import sanitize
 from reconciler.targets.interface import Diagnosis
 from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import ClusterRest
@@ -28,7 +28,7 @@ def examine(rest: ClusterRest, options: ClusterOptions) -> Sequence[Diagnosis]:
         Diagnosis(
             "API",
             ok=major.isdigit() and int(major) >= 1,
-            text=f"ipfs-cluster {clean(version)} answers",
+            text=f"ipfs-cluster {sanitize(version)} answers",
             hint="" if major != "0" else "update to 1.0 or later",
         )
     ]
@@ -57,7 +57,10 @@ def _peers(rest: ClusterRest, options: ClusterOptions) -> list[Diagnosis]:
         if sick:
             findings.append(
                 Diagnosis(
-                    f"peer {peer.name}", ok=False, text=clean(sick), hint=f"start the Kubo behind {peer.name}"
+                    f"peer {peer.name}",
+                    ok=False,
+                    text=sanitize(sick),
+                    hint=f"start the Kubo behind {peer.name}",
                 )
             )
     findings += [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.net.outcomes import clean
+from reconciler.net.errors import sanitize
 from reconciler.targets.interface import State
 from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, ClusterPin, PeerStatus, PinStatus, short_id
 
@@ -92,7 +92,7 @@ def judge(
 
 def why(error: str) -> str:
     """A peer's own error, fit for a person: a failed dial lists every address that was tried."""
-    return "it cannot be dialled" if "failed to dial" in error else clean(error, limit=_SHOWN)
+    return "it cannot be dialled" if "failed to dial" in error else sanitize(error, limit=_SHOWN)
 
 
 def _stuck(peer: PeerStatus, now: datetime, rules: Rules) -> bool:
@@ -136,7 +136,7 @@ def _details(
             words.append(f"{peer.name} does not answer: {why(peer.error)}")
         elif peer.status != "pinned":
             said = f": {why(peer.error)}" if peer.error else ""
-            words.append(f"{peer.name} says {clean(peer.status)}{said}")
+            words.append(f"{peer.name} says {sanitize(peer.status)}{said}")
     words += [f"{name} is gone from the cluster" for name in vanished]
     if entry.expires is not None:
         words.append(f"expires {entry.expires:%Y-%m-%d %H:%M} UTC" + (", to be renewed" if expiring else ""))

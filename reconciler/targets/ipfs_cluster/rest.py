@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 
 from reconciler.content.cid import Cid
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import NotFoundError, RejectedError
+from reconciler.net.errors import NotFoundError, RejectedError
 from reconciler.net.response import Response, UploadBody, multipart_file
 from reconciler.targets import fields
 from reconciler.targets.interface import metadata
@@ -61,7 +61,7 @@ class PinStatuses:
 
 
 class ClusterRest:
-    """One cluster peer behind `http`, which was made with `is_considered_no`. All raise Outcome."""
+    """One cluster peer behind `http`, which was made with `is_command_error`. All raise RequestError."""
 
     def __init__(self, http: HttpClient) -> None:
         self.http = http
@@ -178,7 +178,7 @@ class ClusterRest:
             ) from None
 
 
-def is_considered_no(answer: Response) -> bool:
+def is_command_error(answer: Response) -> bool:
     """Whether a 500 says that it will not work the next time either. A cluster says 500 for everything."""
     return _TOO_FEW in answer.words
 

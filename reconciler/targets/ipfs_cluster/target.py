@@ -29,7 +29,7 @@ from reconciler.targets.ipfs_cluster.rest import ClusterRest
 class ClusterTarget:
     """An IPFS Cluster behind one of its peers, with the Kubo daemons behind it as far as they are configured.
 
-    `http` must have been made with `rest.is_considered_no`; `rules` and `patience` replace what `options` and
+    `http` must have been made with `rest.is_command_error`; `rules` and `patience` replace what `options` and
     the defaults give.
     """
 

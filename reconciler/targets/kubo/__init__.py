@@ -38,12 +38,16 @@ def open_target(
     from reconciler.net.client import HttpClient
     from reconciler.targets.kubo.heal import named_so
     from reconciler.targets.kubo.options import read_options
-    from reconciler.targets.kubo.rpc import is_considered_no
+    from reconciler.targets.kubo.rpc import is_command_error
     from reconciler.targets.kubo.target import KuboTarget
 
     options = read_options(spec, environ)
     http = HttpClient(
-        options.api, name=spec.name, auth=options.auth, budget=terms.retries, rejects=is_considered_no
+        options.api,
+        name=spec.name,
+        auth=options.auth,
+        budget=terms.retries,
+        is_command_error=is_command_error,
     )
     return KuboTarget(
         spec.name,

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, RequestError
+from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, RequestError
 from reconciler.targets.interface import Diagnosis
 from reconciler.targets.kubo import probe
 from reconciler.targets.kubo.rpc import KuboRpc

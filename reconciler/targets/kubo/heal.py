@@ -18,7 +18,7 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import DataError, ReconcilerError, SafetyError
-from reconciler.net.outcomes import UnexpectedResponseError, clean
+from reconciler.net.errors import UnexpectedResponseError, sanitize
 from reconciler.progress import Progress
 from reconciler.targets.interface import mark_of
 from reconciler.targets.kubo.probe import Prober
@@ -85,7 +85,7 @@ class Healer:
                 if not keepers:
                     raise UnexpectedResponseError(
                         self.rpc.name,
-                        f"keeps a damaged block: {clean(next(iter(kept.values())))}",
+                        f"keeps a damaged block: {sanitize(next(iter(kept.values())))}",
                         hint="other pins are damaged too: `ipfs repo verify` on the node lists what is",
                     )
                 for keeper in keepers:

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
-from reconciler.net.outcomes import AccessDeniedError, NotFoundError, RejectedError, UnexpectedResponseError
+from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.kubo.answers import NodeCommand, WrongBytesError
 from reconciler.targets.kubo.dag import good_positions

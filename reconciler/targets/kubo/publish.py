@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import UsageError
-from reconciler.net.outcomes import AccessDeniedError, UnexpectedResponseError
+from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.interface import Delivery, State, mark_of
 from reconciler.targets.kubo.answers import DagStat

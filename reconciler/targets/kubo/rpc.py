@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.net.client import HttpClient, Params
-from reconciler.net.outcomes import RejectedError, TransientError, UnexpectedResponseError
+from reconciler.net.errors import RejectedError, TransientError, UnexpectedResponseError
 from reconciler.net.response import Response, UploadBody, multipart_file
 from reconciler.targets import fields
 from reconciler.targets.kubo.answers import (
@@ -41,13 +41,13 @@ _FULL = ("no space left on device", "disk quota exceeded")
 _TIMED_OUT = "context deadline exceeded"
 
 
-def is_considered_no(answer: Response) -> bool:
+def is_command_error(answer: Response) -> bool:
     """Whether an error answer comes from the command itself, so that asking again changes nothing."""
     return answer.status in (400, 500) and b'"Type":"error"' in answer.body
 
 
 class KuboRpc:
-    """One node. Every call may be repeated. Raises net.outcomes.Outcome."""
+    """One node. Every call may be repeated. Raises RequestError."""
 
     def __init__(self, http: HttpClient) -> None:
         self.http = http

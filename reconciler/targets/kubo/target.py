@@ -32,7 +32,7 @@ from reconciler.targets.kubo.rpc import KuboRpc
 
 
 class KuboTarget:
-    """A Kubo daemon behind `http`, which must have been made with `rpc.is_considered_no`.
+    """A Kubo daemon behind `http`, which must have been made with `rpc.is_command_error`.
 
     `pin_seconds` is the longest that one pin may take. `allow_unpin_repair` is the user's word that our pins
     may be away for the moment in which damaged blocks are replaced, and `owns` tells which those are.

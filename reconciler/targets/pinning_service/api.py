@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from reconciler.content.cid import Cid
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import AccessDeniedError, ConflictError, NotFoundError
+from reconciler.net.errors import AccessDeniedError, ConflictError, NotFoundError
 from reconciler.net.response import Response
 from reconciler.targets.pinning_service import wire
 
@@ -22,7 +22,7 @@ _DONE = (200, 202)  # the specification says 202, and services say either
 class PinningApi:
     """One service and one account.
 
-    All raise Outcome; AccessDeniedError with advice when its funds are used up.
+    All raise RequestError; AccessDeniedError with advice when its funds are used up.
     """
 
     def __init__(self, http: HttpClient) -> None:

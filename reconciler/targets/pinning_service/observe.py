@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from reconciler.content.cid import Cid
-from reconciler.net.outcomes import clean
+from reconciler.net.errors import sanitize
 from reconciler.targets.interface import Expected, Inventory, Observation, Pin, State
 from reconciler.targets.pinning_service import wire
 from reconciler.targets.pinning_service.api import PinningApi
@@ -95,7 +95,7 @@ def observation(root: Cid, pins: Sequence[RemotePin], mark: str) -> Observation:
         root,
         state_of(best),
         labels,
-        checked=f"the service says {clean(best.status)}",
+        checked=f"the service says {sanitize(best.status)}",
         detail="; ".join(_details(best, ours)),
     )
 
@@ -114,7 +114,7 @@ def state_of(pin: RemotePin) -> State:
 def _details(best: RemotePin, ours: Sequence[RemotePin]) -> list[str]:
     words = []
     if best.status not in _STATES:
-        words.append(f"status {clean(best.status)!r} is none of the specification")
+        words.append(f"status {sanitize(best.status)!r} is none of the specification")
     if best.details:
         words.append(best.details)
     if best.until:

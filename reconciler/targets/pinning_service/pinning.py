@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from reconciler.content.cid import Cid
 from reconciler.errors import PeerError, UsageError
-from reconciler.net.outcomes import TransientError, clean
+from reconciler.net.errors import TransientError, sanitize
 from reconciler.targets.interface import Delivery, Pin, State, mark_of
 from reconciler.targets.pinning_service import wire
 from reconciler.targets.pinning_service.api import PinningApi
@@ -146,7 +146,7 @@ class Pinning:
             )
         words = [pin.details] if pin.details else []
         if state_of(pin) is State.PENDING and pin.delegates:
-            words.append(f"connect your node to {clean(', '.join(pin.delegates[:3]))} to speed it up")
+            words.append(f"connect your node to {sanitize(', '.join(pin.delegates[:3]))} to speed it up")
         return Delivery(_delivered(state_of(pin)), detail="; ".join(words))
 
 

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
-from reconciler.net.outcomes import RejectedError, UnexpectedResponseError, clean
+from reconciler.net.errors import RejectedError, UnexpectedResponseError, sanitize
 from reconciler.targets import fields
 from reconciler.targets.interface import label_of, metadata
 from reconciler.targets.pinning_service.api import CIDS, PAGE, PinningApi
@@ -77,8 +77,8 @@ def read_pin(peer: str, value: object) -> RemotePin:
         label=label_of(fields.text(peer, pin, "name"), fields.words(pin, "meta")),
         origins=fields.texts(peer, pin, "origins"),
         delegates=fields.texts(peer, status, "delegates"),
-        details=clean(info.get("status_details", "")),
-        until=clean(info.get("pinned_until", "")),
+        details=sanitize(info.get("status_details", "")),
+        until=sanitize(info.get("pinned_until", "")),
     )
 
 

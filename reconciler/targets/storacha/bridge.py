@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import AccessDeniedError, UnexpectedResponseError, clean
+from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError, sanitize
 from reconciler.targets import fields
 from reconciler.targets.storacha import wire
 from reconciler.targets.storacha.options import BridgeKeys
@@ -25,7 +25,7 @@ _MOST_PAGES = 10_000  # ten million uploads; a listing longer than that has no e
 
 
 class Bridge:
-    """One space. All calls raise Outcome."""
+    """One space. All calls raise RequestError."""
 
     def __init__(self, http: HttpClient, space: str, keys: BridgeKeys, page: int = PAGE) -> None:
         self._http = http
@@ -112,8 +112,8 @@ class Bridge:
         if "ok" in result:
             return result["ok"]
         error = fields.record(self._http.name, result.get("error"), "a receipt")
-        said = clean(fields.text(self._http.name, error, "message"), self._http.secrets)
-        return TaskRefusal(clean(fields.text(self._http.name, error, "name")), said)
+        said = sanitize(fields.text(self._http.name, error, "message"), self._http.secrets)
+        return TaskRefusal(sanitize(fields.text(self._http.name, error, "name")), said)
 
 
 def refusal(peer: str, refused: TaskRefusal, can: str) -> AccessDeniedError:

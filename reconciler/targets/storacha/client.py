@@ -28,7 +28,7 @@ from typing import IO
 
 from reconciler.errors import PeerError
 from reconciler.net.auth import Secret
-from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError, clean
+from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError, sanitize
 from reconciler.targets.storacha import output
 from reconciler.targets.storacha.options import Agent, StorachaOptions
 
@@ -108,7 +108,7 @@ _PASSED = (  # what Node and a network need; nothing else of our environment rea
 
 class StorachaClient:
     """One agent and one space. `silence` is how many seconds a command may stand still, `short` the same for
-    those that send nothing. Calls raise Outcome; the source's own errors pass through.
+    those that send nothing. Calls raise RequestError; the source's own errors pass through.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class StorachaClient:
             file.write(self._agent.delegation.car)
         printed = self._run(["space", "add", str(proof)]).decode("utf-8", "replace").split()
         if printed != [self._options.space]:
-            said = clean(" ".join(printed), self._secrets)
+            said = sanitize(" ".join(printed), self._secrets)
             raise AccessDeniedError(
                 self._name, f"the delegation is for {said or 'no space'}, not {self._options.space}"
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from reconciler.errors import PeerError
-from reconciler.net.outcomes import AccessDeniedError
+from reconciler.net.errors import AccessDeniedError
 from reconciler.targets.interface import Diagnosis
 from reconciler.targets.storacha.client import StorachaClient
 from reconciler.targets.storacha.delegation import Delegation

@@ -25,7 +25,7 @@ from reconciler.deals.chain import ChainAccess, Inquiry
 from reconciler.deals.claim_memory import ClaimMemory, Remembered, worth_keeping
 from reconciler.deals.interface import CheckedDeal, DealClaim, DealState, Stage
 from reconciler.deals.judge import DealTerms, check_deals
-from reconciler.net.outcomes import AccessDeniedError, UnexpectedResponseError
+from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.interface import Expected, Observation, State
 from reconciler.targets.storacha import wire
@@ -38,7 +38,7 @@ _EITHER = "not in a deal yet, or not any more: through the client the service sa
 
 
 class Reads(Protocol):
-    """Reading one space. Calls raise Outcome."""
+    """Reading one space. Calls raise RequestError."""
 
     def uploads(self) -> dict[Cid, SpaceUpload]:
         """Every upload in the space, by root."""

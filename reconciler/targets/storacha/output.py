@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from reconciler.content.car import CarShard
 from reconciler.content.cid import Cid
 from reconciler.net.auth import Secret
-from reconciler.net.outcomes import (
+from reconciler.net.errors import (
     AccessDeniedError,
     RequestError,
     TransientError,
     UnexpectedResponseError,
-    clean,
+    sanitize,
 )
 from reconciler.targets import fields
 from reconciler.targets.storacha.wire import link
@@ -56,7 +56,7 @@ def documents(peer: str, printed: bytes) -> list[object]:
         try:
             found.append(json.loads(line))
         except ValueError:
-            said = clean(line.decode("utf-8", "replace"), limit=80)
+            said = sanitize(line.decode("utf-8", "replace"), limit=80)
             raise UnexpectedResponseError(
                 peer, f"the storacha command printed {said!r} instead of JSON", hint=_AGAIN
             ) from None
@@ -89,7 +89,7 @@ def compare(peer: str, stored: Stored, root: Cid, shards: Sequence[CarShard]) ->
     """Raise UnexpectedResponseError, naming both, unless what was stored is what our bytes give."""
     if stored.root != str(root):
         raise UnexpectedResponseError(
-            peer, f"stored the root {clean(stored.root)} instead of {root}", hint=_REPORT
+            peer, f"stored the root {sanitize(stored.root)} instead of {root}", hint=_REPORT
         )
     ours = {(str(each.cid), each.size, str(each.piece)) for each in shards}
     if stored.shards == ours:
@@ -98,7 +98,7 @@ def compare(peer: str, stored: Stored, root: Cid, shards: Sequence[CarShard]) ->
     wanted = sorted(ours - stored.shards) or [("nothing", 0, "nothing")]
     raise UnexpectedResponseError(
         peer,
-        f"stored the CAR {clean(theirs[0][0])} ({theirs[0][1]} bytes, piece {clean(theirs[0][2])}) "
+        f"stored the CAR {sanitize(theirs[0][0])} ({theirs[0][1]} bytes, piece {sanitize(theirs[0][2])}) "
         f"where our bytes give {wanted[0][0]} ({wanted[0][1]} bytes, piece {wanted[0][2]})",
         hint=_REPORT,
     )
@@ -110,7 +110,7 @@ def check_version(peer: str, printed: bytes) -> str:
     match = _VERSION.search(said)
     if match is None or "storacha" not in said:
         raise UnexpectedResponseError(
-            peer, f"{clean(said, limit=80)!r} is not the version of a storacha command", hint=INSTALL
+            peer, f"{sanitize(said, limit=80)!r} is not the version of a storacha command", hint=INSTALL
         )
     if int(match[1]) not in _MAJORS:
         raise UnexpectedResponseError(
@@ -146,7 +146,7 @@ def _reason(stderr: str, secrets: Sequence[Secret]) -> str:
     errors = re.findall(r"^\s*(?:\[cause\]: )?\w*(?:Error|Failure)\w*: (.+)$", stderr, re.MULTILINE)
     lines = [line for line in stderr.splitlines() if line.strip() and not line.lstrip().startswith("at ")]
     found = causes[-1:] or errors[-1:] or lines[-1:]
-    return clean(found[0], secrets, 200) if found else "it says nothing"
+    return sanitize(found[0], secrets, 200) if found else "it says nothing"
 
 
 PINNED = "@storacha/cli@1.6.32"  #: what npx is told to run where no client is installed

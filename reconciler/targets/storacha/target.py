@@ -16,7 +16,7 @@ from reconciler.content.pieces import HashedCar, shard_pieces
 from reconciler.deals.claim_memory import ClaimMemory
 from reconciler.errors import PeerError
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import TransientError
+from reconciler.net.errors import TransientError
 from reconciler.net.retry import RetryBudget
 from reconciler.progress import QUIET, Progress, Task
 from reconciler.targets.interface import (

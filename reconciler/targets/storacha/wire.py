@@ -1,6 +1,6 @@
 """What the service says, over the bridge or through its client, as frozen dataclasses.
 
-All raise net.outcomes.Stalled for JSON of the wrong shape. Source: the specifications w3-store and
+All raise UnexpectedResponseError for JSON of the wrong shape. Source: the specifications w3-store and
 w3-filecoin; the answers of `@storacha/upload-api` 2.8.4 and `@storacha/cli` 1.6.32.
 """
 
@@ -17,7 +17,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import DealClaim, InclusionProof, MerklePath, Stage, actor
 from reconciler.errors import DataError
-from reconciler.net.outcomes import UnexpectedResponseError, clean
+from reconciler.net.errors import UnexpectedResponseError, sanitize
 from reconciler.targets import fields
 
 _MOST_DEALS = 1 << 63  # numbers of deals are 64 bits on the chain
@@ -111,7 +111,7 @@ def _deal(
         not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < _MOST_DEALS
     ):
         raise UnexpectedResponseError(
-            peer, f"answered with the number of a deal that is none: {clean(repr(number))}"
+            peer, f"answered with the number of a deal that is none: {sanitize(repr(number))}"
         )
     try:
         address = actor(str(provider))

@@ -9,7 +9,7 @@ from reconciler.targets.ipfs_cluster.deliver import Patience
 from reconciler.targets.ipfs_cluster.judge import Rules
 from reconciler.targets.ipfs_cluster.nodes import Nodes
 from reconciler.targets.ipfs_cluster.options import ClusterOptions
-from reconciler.targets.ipfs_cluster.rest import is_considered_no
+from reconciler.targets.ipfs_cluster.rest import is_command_error
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
 
 
@@ -29,7 +29,7 @@ def cluster_target(
         timeouts=timeouts or Timeouts(connect=2, silence=30, total=60),
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
-        rejects=is_considered_no,
+        is_command_error=is_command_error,
     )
     return ClusterTarget(
         "cluster",

@@ -15,7 +15,7 @@ from reconciler.net.client import HttpClient
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check
-from reconciler.targets.kubo.rpc import is_considered_no as kubo_rejects
+from reconciler.targets.kubo.rpc import is_command_error as is_kubo_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import Damage, TargetSuite
 from tests.support.fake_cluster import FakeCluster, fake_cluster
@@ -89,7 +89,7 @@ class NodesSubject(ClusterSubject):
     def __init__(self, peer: ClusterPeer, proxy: FaultProxy) -> None:
         super().__init__(peer.rest, proxy)
         self.node = peer.node
-        http = HttpClient(peer.node.url, name="node1", retry=NO_RETRY, rejects=kubo_rejects)
+        http = HttpClient(peer.node.url, name="node1", retry=NO_RETRY, is_command_error=is_kubo_command_error)
         self.target = cluster_target(proxy.url, KuboTarget("node1", http, random=Random(7)))
 
     def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:

@@ -10,7 +10,7 @@ import pytest
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import PeerError, SafetyError
-from reconciler.net.outcomes import RejectedError, UnexpectedResponseError
+from reconciler.net.errors import RejectedError, UnexpectedResponseError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
 from reconciler.targets.ipfs_cluster.deliver import Patience

@@ -20,13 +20,13 @@ from reconciler.content.dag import Dag
 from reconciler.errors import BlockUnavailableError, SafetyError, Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.client import HttpClient
-from reconciler.net.outcomes import AccessDeniedError
+from reconciler.net.errors import AccessDeniedError
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, RunTerms, State, Target
 from reconciler.targets.ipfs_cluster.judge import Rules
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
-from reconciler.targets.kubo.rpc import is_considered_no
+from reconciler.targets.kubo.rpc import is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from reconciler.targets.open import open_target
 from tests.support.peers_cluster import ClusterPeer, call, cluster, missing_programs, wait_until
@@ -40,7 +40,9 @@ LABEL = f"{MARK}m@1.0.0"
 
 
 def node_of(peer: ClusterPeer) -> KuboTarget:
-    http = HttpClient(peer.node.url, name=f"kubo of {peer.name}", retry=NO_RETRY, rejects=is_considered_no)
+    http = HttpClient(
+        peer.node.url, name=f"kubo of {peer.name}", retry=NO_RETRY, is_command_error=is_command_error
+    )
     return KuboTarget(f"kubo of {peer.name}", http, random=Random(7))
 
 

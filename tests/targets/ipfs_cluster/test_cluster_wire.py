@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.net.outcomes import UnexpectedResponseError
+from reconciler.net.errors import UnexpectedResponseError
 from reconciler.targets.ipfs_cluster import wire
 
 CID = "bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

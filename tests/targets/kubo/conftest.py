@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.retry import RetryPolicy
-from reconciler.targets.kubo.rpc import is_considered_no
+from reconciler.targets.kubo.rpc import is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kubo_node import KuboNode, kubo_node
@@ -64,7 +64,7 @@ def make_target(url: str, *, allow_unpin_repair: bool = False, attempts: int = 3
         timeouts=Timeouts(connect=2, silence=3, total=20),
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
-        rejects=is_considered_no,
+        is_command_error=is_command_error,
     )
     target = KuboTarget("node", http, pin_seconds=5, allow_unpin_repair=allow_unpin_repair, random=Random(7))
     return opened(target)

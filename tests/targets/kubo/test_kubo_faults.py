@@ -17,7 +17,7 @@ from reconciler.net.retry import RetryPolicy
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Observation, State
 from reconciler.targets.kubo import rpc
-from reconciler.targets.kubo.rpc import is_considered_no
+from reconciler.targets.kubo.rpc import is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import LABEL, MARK, OTHER_LABEL
 from tests.support.dags import MemoryDag
@@ -59,7 +59,7 @@ class Scene:
             timeouts=Timeouts(connect=1, silence=0.3, total=0.8),
             retry=RetryPolicy(attempts=3),
             sleep=lambda seconds: None,
-            rejects=is_considered_no,
+            is_command_error=is_command_error,
         )
         self.target = opened(KuboTarget("node", http, pin_seconds=1, allow_unpin_repair=True))
 

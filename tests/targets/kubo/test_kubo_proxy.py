@@ -11,11 +11,11 @@ import pytest
 from reconciler.errors import PeerError
 from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.outcomes import AccessDeniedError
+from reconciler.net.errors import AccessDeniedError
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
-from reconciler.targets.kubo.rpc import is_considered_no
+from reconciler.targets.kubo.rpc import is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import LABEL, MARK
 from tests.support.kubo_node import KuboNode
@@ -43,7 +43,7 @@ def target(address: str, auth: Auth | None = None) -> KuboTarget:
         auth=auth,
         timeouts=Timeouts(2, 20, 60),
         retry=NO_RETRY,
-        rejects=is_considered_no,
+        is_command_error=is_command_error,
     )
     return KuboTarget("node", http, pin_seconds=20, allow_unpin_repair=False)
 

@@ -21,13 +21,13 @@ from reconciler.content.identify import identify
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError, SourceChangedError, UsageError
 from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError
+from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET, Quiet
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Check, Expected, Observation, Pin, State
 from reconciler.targets.kubo import probe, send
-from reconciler.targets.kubo.rpc import KuboRpc, is_considered_no
+from reconciler.targets.kubo.rpc import KuboRpc, is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL, Damage
 from tests.support.dags import MemoryDag
@@ -271,7 +271,7 @@ def test_a_pin_reads_every_leaf_so_what_a_collection_took_makes_it_fail(
 ) -> None:
     """What `publish` relies on when it takes a pin that succeeded as the second look."""
     dag = bundle(salt)
-    rpc = KuboRpc(HttpClient(subject.node.url, name="node", rejects=is_considered_no))
+    rpc = KuboRpc(HttpClient(subject.node.url, name="node", is_command_error=is_command_error))
     subject.target.publish(dag, LABEL, QUIET)
     subject.target.unpin(dag.layout.root, LABEL)
     assert rpc.dag_stat(dag.layout.root, 0) is not None
@@ -545,7 +545,7 @@ def with_secret(node: KuboNode, scheme: Scheme, secret: str | None) -> KuboTarge
     auth = None if secret is None else Auth(scheme, Secret(secret))
     limits = Timeouts(silence=5, total=20)
     http = HttpClient(
-        node.url, name="node", auth=auth, retry=NO_RETRY, timeouts=limits, rejects=is_considered_no
+        node.url, name="node", auth=auth, retry=NO_RETRY, timeouts=limits, is_command_error=is_command_error
     )
     return opened(KuboTarget("node", http, pin_seconds=5))
 

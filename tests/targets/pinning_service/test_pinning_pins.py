@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.content.cid import RAW, of
 from reconciler.errors import PeerError, UsageError
-from reconciler.net.outcomes import AccessDeniedError
+from reconciler.net.errors import AccessDeniedError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Observation, Pin, State
 from reconciler.targets.pinning_service.target import PinningServiceTarget

@@ -23,7 +23,7 @@ from reconciler.deals.claim_memory import LASTS, ClaimMemory, Remembered
 from reconciler.deals.interface import CheckedBy, CheckedDeal, MerklePath
 from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
-from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError
+from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.progress import QUIET, Quiet, Task
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.storacha.delegation import read_proof

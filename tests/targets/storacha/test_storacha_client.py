@@ -15,7 +15,7 @@ import pytest
 from reconciler.content.pieces import shard_pieces
 from reconciler.errors import PeerError, UsageError, Where
 from reconciler.index.model import TargetSpec
-from reconciler.net.outcomes import AccessDeniedError, TransientError, UnexpectedResponseError
+from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected
 from reconciler.targets.storacha.options import read_options

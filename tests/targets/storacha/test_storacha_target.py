@@ -21,7 +21,7 @@ from reconciler.content.pieces import shard_pieces
 from reconciler.deals.chain import MAINNET
 from reconciler.deals.interface import CheckedDeal, DealState
 from reconciler.errors import PeerError, SourceChangedError
-from reconciler.net.outcomes import AccessDeniedError, TransientError
+from reconciler.net.errors import AccessDeniedError, TransientError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, State
 from reconciler.targets.storacha.target import CUT, StorachaTarget

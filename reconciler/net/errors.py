@@ -109,7 +109,7 @@ class RejectedError(RequestError):
         self.reason = reason
 
 
-def clean(text: str, secrets: Iterable[Secret] = (), limit: int = _SHOWN) -> str:
+def sanitize(text: str, secrets: Iterable[Secret] = (), limit: int = _SHOWN) -> str:
     """A peer's words, fit for a person: at most `limit` characters, one line, printable, no secret."""
     for secret in secrets:
         text = secret.redact(text)
