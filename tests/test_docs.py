@@ -130,3 +130,17 @@ EXAMPLES = [
 def test_an_index_or_targets_file_that_a_page_shows_holds(text: str, tmp_path: Path) -> None:
     tree = guarded_yaml.parse(text, "example.yaml")
     assert schemas.problems("index" if text.startswith("schema:") else "targets", tree) == []
+
+
+VARIABLE = re.compile(
+    r"\b(?:RECONCILE_[A-Z_]+[A-Z]|XDG_[A-Z_]+|NO_COLOR|GITHUB_[A-Z_]+|STORACHA_[A-Z_]+|SSL_CERT_[A-Z]+)\b"
+)
+
+
+def test_the_page_of_environment_variables_lists_those_that_the_package_reads() -> None:
+    code = [file.read_text() for file in (PROJECT / "reconciler").rglob("*.py")]
+    read = {name for text in code for name in VARIABLE.findall(text)}
+    page = set(VARIABLE.findall((PROJECT / "docs/environment.md").read_text()))
+    internal = {"RECONCILE_INPUT", "RECONCILE_PROPOSAL"}  # prefixes
+    assert read - page - internal == set()
+    assert page - read - internal == set()
