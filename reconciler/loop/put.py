@@ -20,7 +20,7 @@ from reconciler.index.layout import Layout
 from reconciler.index.model import PUT_MARK, TargetSpec
 from reconciler.index.targets_file import load_targets
 from reconciler.progress import Progress
-from reconciler.targets.interface import Check, Expected, State, Target
+from reconciler.targets.interface import Check, Expected, RunTerms, State, Target
 from reconciler.targets.open import open_target
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,99}")
@@ -58,7 +58,9 @@ def put(
     label = PUT_MARK + _name(path, name)
     spec = _choose(load_targets(layout.targets_file), target)
     with (
-        closing(open_target(spec, root=layout.root, environ=environ)) as place,
+        closing(
+            open_target(spec, root=layout.root, environ=environ, terms=RunTerms(progress=progress))
+        ) as place,
         closing(identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)) as dag,
     ):
         if not place.capabilities.takes_bytes:

@@ -67,7 +67,7 @@ class Run:
         self.sources = SourceDirectories(layout.source_root, cache, self.progress, piece_cache)
         self._targets: dict[str, Target] = {}
         self.unopened: dict[str, Unreachable] = {}  #: targets that could not be opened, and why
-        terms = RunTerms(settings.allow_unpin_repair, RetryBudget(), stamps)
+        terms = RunTerms(settings.allow_unpin_repair, RetryBudget(), stamps, self.progress)
         for spec in self.selection.targets:
             try:
                 self._targets[spec.name] = open_target(spec, root=layout.root, environ=environ, terms=terms)

@@ -33,7 +33,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
-from reconciler.progress import Progress
+from reconciler.progress import QUIET, Progress
 from reconciler.targets.check import Check as Check  # noqa: PLC0414 - a word of this interface
 
 if TYPE_CHECKING:
@@ -168,16 +168,18 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class RunTerms:
-    """What holds for every target of one run: the user's word, and how often the run may ask again.
+    """Settings that all targets of one run share.
 
-    `allow_unpin_repair` allows repairs that need a moment of being unpinned. `retries` is shared by all
-    targets, so that many items against a dead peer do not each pay the full backoff; None: every target has
-    its own. `cache` is a directory for what may be forgotten at any time; None: nothing is remembered.
+    `allow_unpin_repair` permits repairs during which a root is unpinned for a moment. `retries` is one budget
+    for all targets, so that many items against a dead peer do not each pay the full backoff; None: each
+    target has its own. `cache` is a directory for data that may be deleted at any time; None: nothing is
+    cached. `progress` receives a note for each retry of a request.
     """
 
     allow_unpin_repair: bool = False
     retries: RetryBudget | None = None
     cache: Path | None = None
+    progress: Progress = QUIET
 
 
 class Target(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.net.client import HttpClient
-from reconciler.progress import QUIET, Progress
+from reconciler.progress import Progress
 from reconciler.targets.interface import (
     Capabilities,
     Check,
@@ -47,9 +47,7 @@ class ClusterTarget:
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(pins_by_cid=True, serves_blocks=len(nodes) > 0, one_label=True)
-        self._progress = QUIET
         self._http = http
-        http.on_retry = self._note
         self._options = options
         self._nodes = nodes
         self._rest = ClusterRest(self._http)
@@ -58,7 +56,6 @@ class ClusterTarget:
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
         """Four calls to the cluster, and what `check` asks for on each node behind it."""
-        self._progress = progress
         world = observe.look(self._rest)
         return observe.inventory(
             world, expected, check, mark, rules=self._rules, nodes=self._nodes, progress=progress
@@ -66,12 +63,10 @@ class ClusterTarget:
 
     def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
         """See Deliverer.publish."""
-        self._progress = progress
         return self._deliverer.publish(dag, label, progress)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
         """See Deliverer.repair."""
-        self._progress = progress
         return self._deliverer.repair(dag, damaged, label, progress)
 
     def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
@@ -104,9 +99,6 @@ class ClusterTarget:
     def diagnose(self) -> Sequence[Diagnosis]:
         """See diagnose.examine."""
         return diagnose.examine(self._rest, self._options)
-
-    def _note(self, text: str) -> None:
-        self._progress.note(text)
 
     def close(self) -> None:
         """Close all connections."""

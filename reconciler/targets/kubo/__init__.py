@@ -48,6 +48,7 @@ def open_target(
         auth=options.auth,
         budget=terms.retries,
         is_command_error=is_command_error,
+        on_retry=terms.progress.note,
     )
     return KuboTarget(
         spec.name,

@@ -9,7 +9,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
 from reconciler.net.client import HttpClient
-from reconciler.progress import QUIET, Progress
+from reconciler.progress import Progress
 from reconciler.targets.healing import BlockSource
 from reconciler.targets.interface import (
     Capabilities,
@@ -54,8 +54,6 @@ class KuboTarget:
     ) -> None:
         self.name = name
         self._http = http
-        self._progress = QUIET
-        http.on_retry = self._note
         self._rpc = KuboRpc(http)
         self._prober = Prober(self._rpc)
         healer = Healer(self._rpc, self._prober, allow_unpin_repair, pin_seconds, owns)
@@ -66,7 +64,6 @@ class KuboTarget:
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
         """As the interface says; QUICK makes two requests, however many versions there are."""
-        self._progress = progress
         return observe(
             self._rpc,
             self._prober,
@@ -84,12 +81,10 @@ class KuboTarget:
 
         A pin that is not ours stays as it is, and the blocks under it are completed.
         """
-        self._progress = progress
         return self._publisher.publish(dag, label, progress)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
         """As the interface says. Raises SafetyError when it needs `allow_unpin_repair` and has it not."""
-        self._progress = progress
         return repair(self._publisher, dag, damaged, label, progress)
 
     def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
@@ -169,6 +164,3 @@ class KuboTarget:
             )
         if not self._rpc.pin_add(root, label, self._publisher.pin_seconds):
             raise BlockUnavailableError(f"{root} has just lost a block on {self.name}", hint="run again")
-
-    def _note(self, text: str) -> None:
-        self._progress.note(text)

@@ -35,5 +35,11 @@ def open_target(
     from reconciler.targets.pinning_service.target import PinningServiceTarget
 
     options = read_options(spec, environ)
-    http = HttpClient(options.endpoint, name=spec.name, auth=options.auth, budget=terms.retries)
+    http = HttpClient(
+        options.endpoint,
+        name=spec.name,
+        auth=options.auth,
+        budget=terms.retries,
+        on_retry=terms.progress.note,
+    )
     return PinningServiceTarget(spec.name, http, options)

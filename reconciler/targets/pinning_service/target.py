@@ -9,7 +9,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import PeerError
 from reconciler.net.client import HttpClient
-from reconciler.progress import QUIET, Progress
+from reconciler.progress import Progress
 from reconciler.targets.interface import (
     Capabilities,
     Check,
@@ -38,9 +38,7 @@ class PinningServiceTarget:
     def __init__(self, name: str, http: HttpClient, options: PinningOptions) -> None:
         self.name = name
         self._options = options
-        self._progress = QUIET
         self._http = http
-        http.on_retry = self._note
         self._api = PinningApi(self._http)
         self._pinning = Pinning(self._api, options.poll)
 
@@ -49,10 +47,9 @@ class PinningServiceTarget:
         expected: Sequence[Expected],
         check: Check,  # noqa: ARG002  there is one depth only
         mark: str,
-        progress: Progress,
+        progress: Progress,  # noqa: ARG002  one listing needs no progress
     ) -> Inventory:
         """One listing of the account, whatever `check` asks for: a service shows no blocks."""
-        self._progress = progress
         return observe.look(self._api, expected, mark)
 
     def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:  # noqa: ARG002
@@ -112,6 +109,3 @@ class PinningServiceTarget:
 
     def _origins(self, offered: Sequence[str]) -> tuple[str, ...]:
         return observe.choose(self._options.origins, offered, near=self._http.address.loopback)
-
-    def _note(self, text: str) -> None:
-        self._progress.note(text)

@@ -33,4 +33,4 @@ def open_target(
     from reconciler.targets.storacha.target import StorachaTarget
 
     options = read_options(spec, environ, terms.retries)
-    return StorachaTarget(spec.name, options, environ, root=root, budget=terms.retries, cache=terms.cache)
+    return StorachaTarget(spec.name, options, environ, root=root, terms=terms)

@@ -17,8 +17,7 @@ from reconciler.deals.claim_memory import ClaimMemory
 from reconciler.errors import PeerError
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import TransientError
-from reconciler.net.retry import RetryBudget
-from reconciler.progress import QUIET, Progress, Task
+from reconciler.progress import Progress, Task
 from reconciler.targets.interface import (
     Capabilities,
     Check,
@@ -27,6 +26,7 @@ from reconciler.targets.interface import (
     Expected,
     Inventory,
     Pin,
+    RunTerms,
     State,
     UnsupportedError,
 )
@@ -51,7 +51,7 @@ _PAUSE = 2.0  # seconds
 
 
 class StorachaTarget:
-    """One space. `cut` is how uploads are cut, `sleep` waits between attempts, `cache` is RunTerms.cache."""
+    """One space. `cut` is how uploads are cut, `sleep` waits between attempts."""
 
     kind = "storacha"
 
@@ -62,10 +62,9 @@ class StorachaTarget:
         environ: Mapping[str, str],
         *,
         root: Path,
-        budget: RetryBudget | None = None,
         cut: Cut = CUT,
         sleep: Callable[[float], None] = time.sleep,
-        cache: Path | None = None,
+        terms: RunTerms = RunTerms(),
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
@@ -74,7 +73,6 @@ class StorachaTarget:
         self._options = options
         self._cut = cut
         self._sleep = sleep
-        self._progress = QUIET
         self._client: StorachaClient | None = None
         self._http: HttpClient | None = None
         self._reads: Reads
@@ -82,11 +80,12 @@ class StorachaTarget:
             self._client = StorachaClient(name, options, options.agent, environ, root=root)
             self._reads = ClientReads(name, self._client)
         if options.bridge is not None:
-            self._http = HttpClient(options.endpoint, name=name, budget=budget)
-            self._http.on_retry = self._note
+            self._http = HttpClient(
+                options.endpoint, name=name, budget=terms.retries, on_retry=terms.progress.note
+            )
             self._reads = Bridge(self._http, options.space, options.bridge)
         self._uploads: dict[Cid, SpaceUpload] | None = None
-        self._memory = None if cache is None else ClaimMemory(cache / "deals" / _place(options))
+        self._memory = None if terms.cache is None else ClaimMemory(terms.cache / "deals" / _place(options))
 
     def observe(
         self,
@@ -98,7 +97,6 @@ class StorachaTarget:
         """One listing of the space, and the deals of all pieces there of which somebody wants to know; only
         `QUICK` relies on what the service said of them before.
         """
-        self._progress = progress
         uploads = self._uploads = self._reads.uploads()
         seen = {one.root: observation(one, uploads) for one in expected}
         wanted = wanted_deals((one, seen[one.root].pieces) for one in expected)
@@ -171,7 +169,6 @@ class StorachaTarget:
         if self._client is None or self._options.agent is None:
             raise UnsupportedError("no principal and no proof: this space is only read")
         diagnose.check_agent(self.name, self._options, datetime.now(UTC))
-        self._progress = progress
         root = dag.layout.root
         if self._uploads is None:
             self._uploads = self._reads.uploads()
@@ -203,9 +200,6 @@ class StorachaTarget:
                 progress.note(f"{error.message}; sending again in {_PAUSE * attempt:.0f} s")
                 self._sleep(_PAUSE * attempt)
         raise AssertionError("unreachable")
-
-    def _note(self, text: str) -> None:
-        self._progress.note(text)
 
 
 def _place(options: StorachaOptions) -> str:

@@ -25,7 +25,7 @@ from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.progress import QUIET, Quiet, Task
-from reconciler.targets.interface import Check, Expected, State
+from reconciler.targets.interface import Check, Expected, RunTerms, State
 from reconciler.targets.storacha.delegation import read_proof
 from reconciler.targets.storacha.options import read_options
 from reconciler.targets.storacha.target import CUT, StorachaTarget
@@ -47,7 +47,9 @@ def opened(url: str, *, cache: Path | None = None, rpc: str | None = None) -> St
         "bridge_auth_env": "A",
     } | ({} if rpc is None else {"rpc": rpc})
     spec = TargetSpec("space", "storacha", given, Where("targets.yaml", 2))
-    return StorachaTarget("space", read_options(spec, environ), environ, root=Path(), cache=cache)
+    return StorachaTarget(
+        "space", read_options(spec, environ), environ, root=Path(), terms=RunTerms(cache=cache)
+    )
 
 
 def shard(number: int) -> CarShard:
