@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,13 +16,11 @@ from reconciler.errors import Where
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, YamlSequence, raise_for, shown
 from reconciler.index.model import TargetSpec
+from reconciler.index.target_kinds import target_kinds
 
 DEFAULT_STORE = ".reconcile/store"
-KINDS = ("store", "kubo", "ipfs-cluster", "pinning-service", "storacha")
+REPLICATION_HINT = "min is at least 1 and not above max; -1 for both means every peer"
 RESERVED_KINDS = ("filecoin-pin",)  #: known words, not implemented by this version
-
-_URL_KEYS = ("api", "endpoint", "receipts", "rpc")
-_NUMBERS = ("pin_timeout", "poll", "min", "max")
 
 
 def load_targets(
@@ -80,18 +78,19 @@ def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
     if not entries:
         yield IndexProblem(tree.line, "no targets", None)
     for target, line, entry in entries:
-        if entry["kind"] not in KINDS:
-            yield IndexProblem(
-                line, f"target {shown(target)} is of an unknown kind", "one of " + ", ".join(KINDS)
-            )
+        kind = target_kinds().get(str(entry["kind"]))
+        if kind is None:
+            hint = "one of " + ", ".join(target_kinds())
+            yield IndexProblem(line, f"target {shown(target)} is of an unknown kind", hint)
+            continue
         path = entry.get("path")
         if isinstance(path, YamlScalar) and (reason := _bad_store_path(path)):
             yield IndexProblem(path.line, f"path {shown(path)} {reason}", None)
-        yield from _bad_numbers(entry)
+        yield from _bad_replication(entry)
         nodes = entry.get("nodes")
         for part in [entry, *(nodes if isinstance(nodes, YamlSequence) else ())]:
             if isinstance(part, dict):
-                yield from _bad_urls(part)
+                yield from _bad_urls(part, kind.urls)
 
 
 def _bad_store_path(path: str) -> str | None:
@@ -104,25 +103,29 @@ def _bad_store_path(path: str) -> str | None:
     return None
 
 
-def _bad_numbers(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
+def _bad_replication(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
     replication = entry.get("replication")
     if not isinstance(replication, guarded_yaml.YamlMapping):
         return
     low, high = replication.value("min"), replication.value("max")
     if not isinstance(low, YamlScalar) or not isinstance(high, YamlScalar):
         yield IndexProblem(replication.line, "'replication' needs min and max", None)
-        return
-    least, most = schemas.as_integer(low), schemas.as_integer(high)
-    if least is None or most is None or 0 in (least, most) or (least == -1) != (most == -1) or least > most:
-        hint = "min is at least 1 and not above max; -1 for both means every peer"
-        yield IndexProblem(low.line, f"replication of {shown(low)} to {shown(high)} is not possible", hint)
+    elif not is_replication(schemas.as_integer(low), schemas.as_integer(high)):
+        text = f"replication of {shown(low)} to {shown(high)} is not possible"
+        yield IndexProblem(low.line, text, REPLICATION_HINT)
 
 
-def _bad_urls(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
+def is_replication(low: object, high: object) -> bool:
+    """Whether a cluster can keep `low` to `high` copies: 1 <= low <= high, or -1 for both (every peer)."""
+    if not isinstance(low, int) or not isinstance(high, int):
+        return False
+    return low == high == -1 or 1 <= low <= high
+
+
+def _bad_urls(entry: Mapping[str, YamlNode], keys: Collection[str]) -> Iterator[IndexProblem]:
     """Addresses that are none, or that carry a secret. The address itself is never shown."""
-    for key in _URL_KEYS:
-        url = entry.get(key)
-        if not isinstance(url, YamlScalar):
+    for key, url in entry.items():
+        if key not in keys or not isinstance(url, YamlScalar):
             continue
         try:
             parts = urlsplit(url)
@@ -140,15 +143,16 @@ def _bad_urls(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
 
 
 def _options(entry: Mapping[str, YamlNode]) -> dict[str, object]:
-    return {key: _plain(key, value) for key, value in entry.items() if key != "kind"}
+    numbers = target_kinds()[str(entry["kind"])].numbers
+    return {key: _plain(key, value, numbers) for key, value in entry.items() if key != "kind"}
 
 
-def _plain(key: str, node: YamlNode) -> object:
-    """`node` as plain Python values, typed as the schema types the key."""
+def _plain(key: str, node: YamlNode, numbers: Collection[str]) -> object:
+    """Convert `node` to plain Python values; the scalars of the keys `numbers` become integers."""
     if isinstance(node, guarded_yaml.YamlMapping):
-        return {str(name): _plain(name, value) for name, value in node.items()}
+        return {str(name): _plain(name, value, numbers) for name, value in node.items()}
     if isinstance(node, YamlSequence):
-        return [_plain(key, item) for item in node]
-    if key in _NUMBERS and (number := schemas.as_integer(node)) is not None:
+        return [_plain(key, item, numbers) for item in node]
+    if key in numbers and (number := schemas.as_integer(node)) is not None:
         return number
     return str(node)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reconciler.errors import InvalidIndexError
 from reconciler.index.model import TargetSpec
+from reconciler.index.targets_file import REPLICATION_HINT, is_replication
 from reconciler.net.auth import Auth, Scheme, Secret, from_env
-from reconciler.targets.ipfs_cluster.wire import EVERYWHERE
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
@@ -63,15 +64,12 @@ def _replication(spec: TargetSpec) -> tuple[int, int]:
     value = spec.options.get("replication")
     if value is None:
         return 0, 0
-    factors = value if isinstance(value, Mapping) else {}
-    low = factors.get("min", factors.get("max", 0))
-    high = factors.get("max", low)
-    whole = isinstance(low, int) and isinstance(high, int)
-    if not whole or not (low == high == EVERYWHERE or 1 <= low <= high):
+    factors: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+    low: Any = factors.get("min")
+    high: Any = factors.get("max")
+    if not is_replication(low, high):
         raise InvalidIndexError(
-            f"replication of target {spec.name!r} does not hold",
-            hint="write {min: 2, max: 3} with 1 <= min <= max, or {min: -1, max: -1} for every peer",
-            where=spec.where,
+            f"replication of target {spec.name!r} is not possible", hint=REPLICATION_HINT, where=spec.where
         )
     return low, high
 
