@@ -1,18 +1,19 @@
-"""Every error a user may read: what happened, where, and what to do next.
+"""Exceptions for the user, and the exit code of each.
 
     ReconcilerError
-    ├── UserError            the user's or caller's mistake (exit 2)
-    │   ├── InvalidIndexError     the index, a record or targets.yaml does not hold
-    │   └── UsageError       a flag or an argument does not hold
-    ├── BundleError          a source directory cannot be packed as it is (exit 1)
-    │   └── SourceChangedError    a file changed while it was read
-    ├── DataError            bytes do not hold: a bad CID, a bad CAR, a bad block (exit 1)
-    │   └── BlockUnavailableError a block is missing or damaged where it was looked for
-    ├── PeerError            a peer's fault: a target, a forge or a gateway (exit 1)
-    ├── LockedError               another run holds the lock (exit 1)
-    └── SafetyError        a safety rule stopped the run (exit 4)
+    ├── UserError                     a mistake of the user or the caller (exit 2)
+    │   ├── InvalidIndexError         the index, a record or targets.yaml is invalid
+    │   ├── FileChangedError          a file changed between reading and replacing it
+    │   └── UsageError                a flag or an argument is invalid
+    ├── BundleError                   a source directory cannot be packed (exit 1)
+    │   └── SourceChangedError        a file changed while it was read
+    ├── DataError                     data is malformed or fails verification (exit 1)
+    │   └── BlockUnavailableError     a block is missing or damaged in one source
+    ├── PeerError                     a target, a forge or a gateway failed (exit 1); see also net.errors
+    ├── LockedError                   another run holds the lock (exit 1)
+    └── SafetyError                   a safety rule stopped the run (exit 4)
 
-The command line prints `error: <where>: <message>` and one `hint:` line, and never a traceback for these.
+The command line prints `error: <where>: <message>` and one `hint:` line, and no traceback for these.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process exits with; a contract (docs/commands.md)."""
+    """The exit status of the process; a contract (docs/commands.md)."""
 
     OK = 0  #: in sync, or all applied
     ERROR = 1  #: an error
-    USAGE = 2  #: wrong usage, or an index or configuration that does not hold
+    USAGE = 2  #: wrong usage, or an index or configuration that is invalid
     PENDING = 3  #: changes are pending (only with --exit-code)
     REFUSED = 4  #: refused by a safety rule
     PARTIAL = 5  #: some items failed, the others were done
-    INTERRUPTED = 130  #: stopped by SIGINT, as a shell would say it
+    INTERRUPTED = 130  #: stopped by SIGINT: 128 + 2, as shells report it
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,11 @@ class Where:
 
 
 class ReconcilerError(Exception):
-    """Base of all. `message` is lower case, without a final period, with values quoted; `hint` is advice."""
+    """Base of all errors that a user may read.
+
+    `message` says what happened: lower case, without a final period, with values quoted. `where` is the place
+    in a file, `hint` says what to do next.
+    """
 
     exit_code: ExitCode = ExitCode.ERROR
 
@@ -60,18 +65,31 @@ class ReconcilerError(Exception):
         return self.message if self.where is None else f"{self.where}: {self.message}"
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is unknown or impossible: `text` and `hint` as in an error; no hint is ""."""
+
+    text: str
+    hint: str = ""
+
+    @classmethod
+    def from_error(cls, error: ReconcilerError) -> Reason:
+        """Return the message of `error`, with its place, and its hint."""
+        return cls(str(error), error.hint or "")
+
+
 class UserError(ReconcilerError):
-    """The user's or caller's mistake."""
+    """A mistake of the user or the caller."""
 
     exit_code = ExitCode.USAGE
 
 
 class InvalidIndexError(UserError):
-    """The index, a record or targets.yaml does not hold."""
+    """The index, a record or targets.yaml is invalid."""
 
 
 class FileChangedError(UserError):
-    """A file changed between being read and being replaced; nothing was written."""
+    """A file changed between reading and replacing it; nothing was written."""
 
     def __init__(self, path: os.PathLike[str]) -> None:
         super().__init__(
@@ -80,11 +98,11 @@ class FileChangedError(UserError):
 
 
 class UsageError(UserError):
-    """A flag or an argument does not hold."""
+    """A flag or an argument is invalid."""
 
 
 class BundleError(ReconcilerError):
-    """A source directory cannot be packed as it is."""
+    """A source directory cannot be packed."""
 
 
 class SourceChangedError(BundleError):
@@ -92,19 +110,19 @@ class SourceChangedError(BundleError):
 
 
 class DataError(ReconcilerError):
-    """Bytes do not hold: a malformed CID, CAR or block, or a digest that differs."""
+    """Data is malformed or fails verification, such as a CID, a CAR, a block or a digest."""
 
 
 class BlockUnavailableError(DataError):
-    """A block is missing or damaged where it was looked for; another source may have it."""
+    """A block is missing or damaged in one source; another source may have it."""
 
 
 class PeerError(ReconcilerError):
-    """A peer's fault: a target, forge or gateway that is down, refuses, or lies."""
+    """A peer failed: a target, a forge or a gateway is down, refuses, or breaks its protocol."""
 
 
 class LockedError(ReconcilerError):
-    """Another run holds the lock; the message says who."""
+    """Another run holds the lock; the message names it."""
 
 
 class SafetyError(ReconcilerError):

@@ -9,7 +9,6 @@ Asking providers for leaves, several at once, and judging what comes back.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 from collections.abc import Sequence
@@ -26,46 +25,17 @@ from reconciler.net.address import public_address
 from reconciler.net.client import HttpClient
 from reconciler.net.deadline import Timeouts
 from reconciler.net.errors import NotFoundError, RequestError, TransientError, UnexpectedResponseError
+from reconciler.net.multiaddr import parse_multiaddr
 from reconciler.net.response import parse_json
 from reconciler.net.retry import RetryPolicy
 
-_HOSTS = {"ip4", "ip6", "dns", "dns4", "dns6"}
-_LONGEST = 512
 
-
-def http_url(multiaddr: str) -> str | None:
-    """`http(s)://host:port` of `/dns/host/tcp/443/tls/http` and its like; None for any other transport."""
-    if multiaddr.startswith(("http://", "https://")) and len(multiaddr) <= _LONGEST:
-        return multiaddr.rstrip("/")
-    parts = multiaddr.strip("/").split("/")
-    if len(multiaddr) > _LONGEST or len(parts) < 5 or parts[0] not in _HOSTS or parts[2] != "tcp":
-        return None
-    host, port, rest = parts[1], parts[3], parts[4:]
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        return None
-    scheme = _scheme(rest)
-    if scheme is None:
-        return None
-    if parts[0].startswith("ip"):
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return None
-        host = f"[{address}]" if address.version == 6 else str(address)
-    elif not host.isascii() or not all(part and part.replace("-", "").isalnum() for part in host.split(".")):
-        return None
-    return f"{scheme}://{host}:{port}"
-
-
-def _scheme(rest: list[str]) -> str | None:
-    """The scheme behind the port: `http`, `https`, `tls/http`, `tls/sni/<name>/http`; nothing may follow."""
-    if rest == ["http"]:
-        return "http"
-    if rest in (["https"], ["tls", "http"]) or (
-        len(rest) == 4 and rest[:2] == ["tls", "sni"] and rest[3] == "http"
-    ):
-        return "https"
-    return None
+def http_url(address: str) -> str | None:
+    """Return the URL of the HTTP gateway at `address`, a multiaddr or a URL; None for another transport."""
+    if address.startswith(("http://", "https://")):
+        return address.rstrip("/") if len(address) <= _MAX_URL else None
+    found = parse_multiaddr(address)
+    return None if found is None else found.http_url
 
 
 class ProbeVerdict(StrEnum):
@@ -102,6 +72,7 @@ class ProbeResult:
 DEFAULT_ROUTER = "https://delegated-ipfs.dev"
 MAX_PROVIDERS = 50  #: of one root; a router may name as many as it likes
 _MAX_ADDRESSES = 20
+_MAX_URL = 512
 _BODY_LIMIT = 1 << 20
 _ROUTER_TIMEOUTS = Timeouts(connect=10.0, silence=30.0, total=60.0)
 

@@ -1,7 +1,7 @@
-"""What long work reports, without knowing who shows it.
+"""Progress reports of long work, independent of how they are shown.
 
-Work takes a `Progress` and calls `task` once for each stretch of work it can measure; whoever shows it (a
-terminal bar, plain lines, nothing) implements the two protocols. Callbacks may come from several threads.
+Long work takes a `Progress` and calls `task` once for each part that it can measure. A terminal bar, plain
+lines and silence are implementations of the two protocols. Methods may be called from several threads.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Protocol, Self
 
 
 class Task(Protocol):
-    """One measurable stretch of work, in bytes unless its label says otherwise; a context manager."""
+    """One measurable part of the work, in bytes unless its label names another unit; a context manager."""
 
     def advance(self, amount: int) -> None:
-        """`amount` more is done. Called about once a MiB, from any thread."""
+        """Report that `amount` more is done. Called about once a MiB, from any thread."""
 
     def __enter__(self) -> Self: ...
 
@@ -24,16 +24,16 @@ class Task(Protocol):
 
 
 class Progress(Protocol):
-    """Where work announces itself."""
+    """Receiver of progress reports."""
 
     def task(self, label: str, total: int | None) -> Task:
-        """Begin a stretch of `total` bytes (None: unknown) that a user would call `label`."""
+        """Begin a task of `total` bytes (None: unknown); `label` names it for the user."""
 
     def note(self, text: str) -> None:
-        """Say one line a user should see now, such as a retry."""
+        """Show one line now, such as a retry."""
 
 
-class _Silent:
+class _SilentTask:
     def advance(self, amount: int) -> None:
         pass
 
@@ -50,11 +50,11 @@ class Quiet:
     """A Progress that shows nothing."""
 
     def task(self, label: str, total: int | None) -> Task:  # noqa: ARG002
-        """Begin nothing anyone sees."""
-        return _Silent()
+        """Return a task that shows nothing."""
+        return _SilentTask()
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 QUIET: Progress = Quiet()

@@ -63,7 +63,7 @@ def reconcile(
     Without a command: compare releases/index.yaml with what every target really holds, publish what is
     missing, repair what was damaged, and write the resolved CIDs back. With --dry-run: only show the plan.
 
-    Exit codes: 0 in sync or all applied; 1 an error; 2 wrong usage, or an index that does not hold; 3 changes
+    Exit codes: 0 in sync or all applied; 1 an error; 2 wrong usage, or an invalid index; 3 changes
     are pending (with --exit-code); 4 refused by a safety rule; 5 some items failed, the others were done.
     """
     if context.invoked_subcommand is not None:

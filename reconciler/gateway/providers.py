@@ -11,16 +11,13 @@ Source: the Delegated Routing V1 HTTP API and its filters (IPIP-484); an empty l
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from reconciler.content import cid as cids
 from reconciler.content import dagpb
 from reconciler.content.cid import Cid
-from reconciler.errors import UsageError
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -64,25 +61,6 @@ def base58(data: bytes) -> str:
 
 
 PROTOCOL = "transport-ipfs-gateway-http"
-
-
-def multiaddr(url: str) -> str:
-    """An http or https address as a multiaddr: `/ip4/127.0.0.1/tcp/8080/http`. Raises UsageError."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.path.strip("/"):
-        raise UsageError(
-            f"{url!r} is no address of a gateway", hint="such as https://weights.example.org, without a path"
-        )
-    try:
-        host = f"/ip{ipaddress.ip_address(parts.hostname).version}/{parts.hostname}"
-    except ValueError:
-        host = f"/dns/{parts.hostname}"
-    secure = parts.scheme == "https"
-    return f"{host}/tcp/{port or (443 if secure else 80)}{'/tls' if secure else ''}/http"
 
 
 def record(addresses: Sequence[str]) -> dict[str, object]:

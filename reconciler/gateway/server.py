@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.gateway import providers
 from reconciler.gateway.stores import ServeLimits, Stores
+from reconciler.net.multiaddr import multiaddr_of_url
 
 _GRACE_SECONDS = 10  # for answers under way when the process is told to stop
 _BACKLOG = 1024
@@ -87,7 +87,7 @@ def serve(
     _allow_connections()
     with _bound(*listen) as listener:
         url = _url(listener)
-        addresses = [providers.multiaddr(address) for address in announce or (url,)]
+        addresses = [str(multiaddr_of_url(address)) for address in announce or (url,)]
 
         async def run() -> None:
             gateway = GatewayApp(stores, addresses, limits=bounds, log=log)

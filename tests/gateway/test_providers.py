@@ -7,8 +7,8 @@ import json
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.gateway.providers import multiaddr, providers, record
-from reconciler.probes import http_url
+from reconciler.gateway.providers import providers, record
+from reconciler.net.multiaddr import multiaddr_of_url
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from reconciler.probes import http_url
     ],
 )
 def test_addresses_are_announced_as_clients_read_them(url: str, address: str) -> None:
-    assert multiaddr(url) == address
-    assert http_url(address) is not None
+    assert str(multiaddr_of_url(url)) == address
+    assert multiaddr_of_url(url).http_url is not None
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_addresses_are_announced_as_clients_read_them(url: str, address: str) ->
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(UsageError):
-        multiaddr(url)
+        multiaddr_of_url(url)
 
 
 def test_two_gateways_are_two_providers_and_one_is_always_the_same() -> None:

@@ -364,7 +364,7 @@ def test_without_the_extra_there_is_one_clear_error(tmp_path: Path) -> None:
         (["--listen", "8080"], "'8080' is no HOST:PORT"),
         (["--listen", "127.0.0.1:99999"], "'127.0.0.1:99999' is no HOST:PORT"),
         (["--store", "nowhere"], "no store at 'nowhere'"),
-        (["--announce", "ftp://x"], "'ftp://x' is no address of a gateway"),
+        (["--announce", "ftp://x"], "'ftp://x' is not the address of a gateway"),
     ],
 )
 def test_wrong_usage_is_one_error(tmp_path: Path, arguments: list[str], reason: str) -> None:

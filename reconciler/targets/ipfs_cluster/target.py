@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.net.client import HttpClient
+from reconciler.net.multiaddr import names_peer
 from reconciler.progress import Progress
 from reconciler.targets.interface import (
     Capabilities,
@@ -94,7 +95,7 @@ class ClusterTarget:
     def origins(self) -> tuple[str, ...]:
         """The swarm addresses of the Kubo daemons that the cluster's peers have."""
         found = [address for peer in self._rest.peers() for address in peer.ipfs_addresses]
-        return tuple(address for address in dict.fromkeys(found) if "/p2p/" in address)
+        return tuple(address for address in dict.fromkeys(found) if names_peer(address))
 
     def diagnose(self) -> Sequence[Diagnosis]:
         """See diagnose.examine."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, RequestError
+from reconciler.net.multiaddr import is_loopback
 from reconciler.targets.interface import Diagnosis
 from reconciler.targets.kubo import probe
 from reconciler.targets.kubo.rpc import KuboRpc
@@ -117,7 +118,7 @@ def _known(rpc: KuboRpc) -> list[Diagnosis]:
             "start it without --offline, or look at Addresses.Swarm; until then only this machine can fetch"
         )
         return [Diagnosis("network", ok=False, text="the node announces no address", hint=hint)]
-    if all("/ip4/127." in address or "/ip6/::1/" in address for address in node.addresses):
+    if all(is_loopback(address) for address in node.addresses):
         hint = "see Addresses.Swarm and Addresses.AppendAnnounce; until then only this machine can fetch"
         return [Diagnosis("network", ok=False, text="the node announces loopback addresses only", hint=hint)]
     return [Diagnosis("network", ok=True, text=f"{node.peer_id} at {len(node.addresses)} addresses")]

@@ -9,6 +9,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
 from reconciler.net.client import HttpClient
+from reconciler.net.multiaddr import names_peer
 from reconciler.progress import Progress
 from reconciler.targets.healing import BlockSource
 from reconciler.targets.interface import (
@@ -143,7 +144,7 @@ class KuboTarget:
 
     def origins(self) -> tuple[str, ...]:
         """The node's swarm addresses; none while it is offline."""
-        return tuple(address for address in self._rpc.identity().addresses if "/p2p/" in address)
+        return tuple(address for address in self._rpc.identity().addresses if names_peer(address))
 
     def diagnose(self) -> Sequence[Diagnosis]:
         """See diagnose.examine."""

@@ -5,11 +5,11 @@ What a service's word about our roots amounts to.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 
 from reconciler.content.cid import Cid
 from reconciler.net.errors import sanitize
+from reconciler.net.multiaddr import names_peer, parse_multiaddr
 from reconciler.targets.interface import Expected, Inventory, Observation, Pin, State
 from reconciler.targets.pinning_service import wire
 from reconciler.targets.pinning_service.api import PinningApi
@@ -18,33 +18,25 @@ from reconciler.targets.pinning_service.wire import RemotePin
 MOST = 20  #: origins that one pin may carry, by the specification
 
 
-def is_origin(address: str) -> bool:
-    """Whether `address` looks like a multiaddr that names a peer."""
-    return address.startswith("/") and "/p2p/" in address and address.isascii() and " " not in address
-
-
 def choose(configured: Sequence[str], offered: Sequence[str], *, near: bool) -> tuple[str, ...]:
     """At most MOST origins: the configured ones, then those offered by other targets, reachable ones first.
 
     `near` says that the service runs on this machine; for any other, loopback addresses lead nowhere.
     """
-    useful = [one for one in offered if is_origin(one) and (near or _distance(one) < 2)]
-    ordered = (*configured, *sorted(useful, key=_distance))
+    found = {address: _distance(address) for address in offered if names_peer(address)}
+    useful = [address for address, distance in found.items() if near or distance < 2]
+    ordered = (*configured, *sorted(useful, key=found.__getitem__))
     return tuple(dict.fromkeys(ordered))[:MOST]
 
 
 def _distance(address: str) -> int:
-    """0 for what anyone may reach (also names), 1 for private networks, 2 for this machine only."""
-    parts = address.split("/")
-    if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
+    """Return 0 for what anyone may reach (also names), 1 for private networks, 2 for this machine only."""
+    found = parse_multiaddr(address)
+    if found is None or found.ip is None:
         return 0
-    try:
-        ip = ipaddress.ip_address(parts[2])
-    except ValueError:
+    if found.ip.is_loopback or found.ip.is_unspecified:
         return 2
-    if ip.is_loopback or ip.is_unspecified:
-        return 2
-    return 0 if ip.is_global else 1
+    return 0 if found.ip.is_global else 1
 
 
 #: best first: one request that is pinned holds the root, whatever became of the others

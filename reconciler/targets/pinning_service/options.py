@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from reconciler.errors import InvalidIndexError
 from reconciler.index.model import TargetSpec
 from reconciler.net.auth import Auth, Scheme, from_env
-from reconciler.targets.pinning_service.observe import MOST, is_origin
+from reconciler.net.multiaddr import names_peer
+from reconciler.targets.pinning_service.observe import MOST
 
 _POLL = 10.0  # seconds to wait for a pin; longer waits are what the next run is for
 
@@ -30,9 +31,9 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> PinningOptions
     listed = spec.options.get("origins", ())
     origins = tuple(str(one) for one in listed) if isinstance(listed, list | tuple) else (str(listed),)
     for origin in origins:
-        if not is_origin(origin):
+        if not names_peer(origin):
             raise InvalidIndexError(
-                f"origin {origin!r} of target {spec.name!r} is no address of an IPFS node",
+                f"origin {origin!r} of target {spec.name!r} is not the address of an IPFS node",
                 hint="write it as a multiaddr that ends in /p2p/<peer id>; `ipfs id` shows those of a node",
                 where=spec.where,
             )

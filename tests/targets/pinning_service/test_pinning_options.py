@@ -8,8 +8,9 @@ import pytest
 
 from reconciler.errors import InvalidIndexError, UserError, Where
 from reconciler.index.model import TargetSpec
+from reconciler.net.multiaddr import names_peer
 from reconciler.targets.pinning_service import open_target
-from reconciler.targets.pinning_service.observe import MOST, choose, is_origin
+from reconciler.targets.pinning_service.observe import MOST, choose
 from reconciler.targets.pinning_service.options import PinningOptions, read_options
 
 PUBLIC = "/ip4/93.184.215.14/tcp/4001/p2p/12D3KooWA"
@@ -34,8 +35,8 @@ def test_an_entry() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"origins": ["node.example:4001"]}, "is no address of an IPFS node"),
-        ({"origins": ["/ip4/1.2.3.4/tcp/4001"]}, "is no address of an IPFS node"),
+        ({"origins": ["node.example:4001"]}, "is not the address of an IPFS node"),
+        ({"origins": ["/ip4/1.2.3.4/tcp/4001"]}, "is not the address of an IPFS node"),
         ({"origins": [PUBLIC] * 21}, "has 21 origins"),
         ({"poll": -1}, "no number of seconds"),
         ({"poll": "soon"}, "no number of seconds"),
@@ -60,7 +61,7 @@ def test_opening_asks_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "x/p2p/y", "/ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4 /p2p/Q", "/ip4/é/p2p/Q"])
 def test_what_is_no_origin(text: str) -> None:
-    assert not is_origin(text)
+    assert not names_peer(text)
 
 
 def test_addresses_that_lead_nowhere_are_left_out_and_public_ones_come_first() -> None:
