@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UserError
+from reconciler.forges.commits import Commit, describe_foreign, sign
 from reconciler.forges.interface import BranchOutcome, BranchResult, check_files
-from reconciler.forges.ownership import foreign, sign
-from reconciler.forges.plumbing import MOST_COMMITS, Commit, CommitIdentity, LocalRepository, RefMovedError
+from reconciler.forges.plumbing import MOST_COMMITS, CommitIdentity, LocalRepository, RefMovedError
 
 _ATTEMPTS = 3
 
@@ -73,9 +73,11 @@ def is_proposed(repo_root: Path, files: Mapping[str, bytes], branch: str, base: 
     if old is None:
         return False
     beyond = list(repository.commits_beyond(parent.sha, old))
-    return not foreign(beyond, MOST_COMMITS) and _is_this(
-        beyond, repository.tree_with(parent.sha, files), parent
-    )
+    return not _describe_foreign(beyond) and _is_this(beyond, repository.tree_with(parent.sha, files), parent)
+
+
+def _describe_foreign(beyond: Sequence[Commit]) -> str:
+    return describe_foreign(beyond, complete=len(beyond) < MOST_COMMITS)
 
 
 def _is_this(beyond: Sequence[Commit], tree: str, parent: Commit) -> bool:
@@ -94,7 +96,7 @@ def _place(
     old = repository.tip(branch)
     if old is not None:
         beyond = list(repository.commits_beyond(parent.sha, old))
-        theirs = foreign(beyond, MOST_COMMITS)
+        theirs = _describe_foreign(beyond)
         if theirs:
             return BranchResult(branch, old, BranchOutcome.HUMAN_EDITED, detail=f"{branch!r}: {theirs}")
         if _is_this(beyond, tree, parent):

@@ -1,27 +1,31 @@
-"""Proposals on forges that are used alike: the branch by git, the pull request by a small part of their API.
+"""The algorithm of proposals on a forge, the same for GitHub, GitLab and Gitea.
 
-GitLab and Gitea let a branch move by compare-and-swap only through git itself, so that is how it moves here.
+A forge consists of a `Host`, the calls of its API for pull requests and comments, and of `Branches`, which
+move branches by compare-and-swap: through the git database API of GitHub, and through pushes with a lease
+elsewhere.
+A call that may have been carried out is never sent again before its effect was checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.errors import UsageError
-from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.interface import (
     BODY_LIMIT,
     PROPOSAL_BRANCH,
     Access,
     BranchResult,
+    Clock,
     CommentOutcome,
     Proposal,
     ProposalOutcome,
     ProposalResult,
     marked,
 )
+from reconciler.forges.rest import RestApi
 from reconciler.net.errors import ConflictError, RejectedError, RequestError, TransientError
 
 _ATTEMPTS = 3
@@ -29,8 +33,11 @@ _CLOSED = "proposal-closed"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A pull or merge request; `tip` is the commit at its head."""
+class PullRequest:
+    """A pull or merge request; `head` is the commit id at the tip of its branch.
+
+    `reviewers` are those who are asked already, as far as the host reports them: user names, `team:NAME`.
+    """
 
     number: int
     url: str
@@ -38,69 +45,63 @@ class Request:
     title: str
     body: str
     base: str
-    tip: str
+    head: str
     labels: frozenset[str]
+    reviewers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """A comment on a request; `author` is a login."""
+class Comment:
+    """A comment on a pull request."""
 
     number: int
-    author: str
     body: str
 
 
 class Host(Protocol):
-    """The part of a forge's API that a proposal needs. Every method raises RequestError."""
+    """The API of one repository's pull requests. Every method raises RequestError."""
 
     name: str
-    draft_prefix: str  #: what a title begins with while the request is a draft
+    draft_prefix: str  #: how the title of a draft begins; "" when a draft is not marked by its title
+    api: RestApi
 
-    def open_requests(self, branch: str) -> list[Request]:
-        """The open requests from `branch` of this very repository."""
+    def open_requests(self, branch: str) -> list[PullRequest]:
+        """Return the open pull requests from `branch` of this repository, not of its forks."""
 
-    def create(self, proposal: Proposal, title: str) -> Request:
-        """Open a request with its labels; never sent twice."""
+    def create(self, proposal: Proposal, title: str) -> PullRequest | None:
+        """Open a pull request; None when there is nothing to merge. The call is sent once.
 
-    def request_reviews(self, number: int, names: tuple[str, ...]) -> None:
-        """Ask people (and where there are such, `team:NAME`) for a review."""
+        Raises ConflictError or RejectedError when another one may be open, TransientError when another
+        attempt may succeed.
+        """
 
-    def edit(self, number: int, title: str, body: str, base: str) -> Request:
-        """Change what an open request says."""
-
-    def add_labels(self, number: int, labels: list[str]) -> None:
-        """Put labels on a request, by name."""
+    def update(self, number: int, title: str, body: str, base: str) -> PullRequest:
+        """Change an open pull request."""
 
     def close_request(self, number: int) -> None:
-        """Close a request without merging."""
+        """Close a pull request without merging it."""
 
-    def notes(self, number: int) -> list[Note]:
-        """The comments on a request."""
+    def add_labels(self, number: int, labels: list[str]) -> None:
+        """Add labels by name, and create those that the repository does not have."""
 
-    def add_note(self, number: int, body: str) -> None:
-        """Comment; never sent twice."""
+    def request_reviews(self, number: int, names: list[str]) -> None:
+        """Request reviews from users and, where the host has teams, from `team:NAME`."""
 
-    def edit_note(self, number: int, note: int, body: str) -> None:
+    def own_comments(self, number: int) -> Iterator[Comment]:
+        """Iterate over the comments of the token's account on a pull request."""
+
+    def create_comment(self, number: int, body: str) -> None:
+        """Add a comment. The call is sent once."""
+
+    def update_comment(self, number: int, comment: int, body: str) -> None:
         """Change a comment."""
 
-    def login(self) -> str:
-        """Whom the token speaks for."""
-
     def access(self) -> Access:
-        """What the token may do."""
-
-    def close(self) -> None:
-        """Release connections."""
+        """Return what the token may do."""
 
 
-class HostedForge:
-    """One repository on such a forge. Implements `Forge`."""
-
-    def __init__(self, host: Host, remote: GitRemote) -> None:
-        self.name = host.name
-        self._host = host
-        self._remote = remote
+class Branches(Protocol):
+    """The branches of one repository. Every method raises RequestError."""
 
     def ensure_branch(
         self,
@@ -112,28 +113,56 @@ class HostedForge:
         branch: str = PROPOSAL_BRANCH,
     ) -> BranchResult:
         """As `Forge.ensure_branch`."""
-        return self._remote.ensure_branch(files, message, base=base, planned=planned, branch=branch)[0]
+
+    def describe_foreign(self, base: str, branch: str, head: str) -> str:
+        """Describe a commit of `branch` that is not ours; "" when there is none.
+
+        `head` is the tip of the branch that the host reports.
+        """
+
+    def delete_branch(self, branch: str, head: str) -> None:
+        """Delete `branch` if its tip is `head`; no error when it does not exist.
+
+        Raises ConflictError when the branch has moved.
+        """
+
+
+class HostedForge:
+    """One repository on a forge. Implements `Forge`."""
+
+    def __init__(self, host: Host, branches: Branches) -> None:
+        self.name = host.name
+        self._host = host
+        self._branches = branches
+        self._clock: Clock = host.api.clock
+
+    def ensure_branch(
+        self,
+        files: Mapping[str, bytes],
+        message: str,
+        *,
+        base: str,
+        planned: str | None = None,
+        branch: str = PROPOSAL_BRANCH,
+    ) -> BranchResult:
+        """As `Forge.ensure_branch`."""
+        return self._branches.ensure_branch(files, message, base=base, planned=planned, branch=branch)
 
     def ensure_proposal(self, proposal: Proposal) -> ProposalResult:
-        """As `Forge.ensure_proposal`."""
+        """As `Forge.ensure_proposal`. Reviews are requested once, when the pull request is created."""
         if len(proposal.body) > BODY_LIMIT:
             raise UsageError(f"a body of {len(proposal.body)} characters is longer than {BODY_LIMIT}")
         found = self._find(proposal.branch, proposal.base)
+        outcome = ProposalOutcome.UNCHANGED
+        if found is not None:
+            found, outcome = self._update(found, proposal)
+        if found is None or not found.open:  # none, or closed between the two calls
+            found, outcome = self._create(proposal)
         if found is None:
-            found, new = self._open(proposal)
-            outcome = ProposalOutcome.CREATED if new else ProposalOutcome.UNCHANGED
-            if new and proposal.reviewers:
-                self._host.request_reviews(found.number, proposal.reviewers)
-        else:
-            outcome = ProposalOutcome.UNCHANGED
-        title = self._title(proposal, found)
-        if (found.title, found.base) != (title, proposal.base) or _differ(found.body, proposal.body):
-            found = self._host.edit(found.number, title, proposal.body, proposal.base)
-            outcome = outcome if outcome is ProposalOutcome.CREATED else ProposalOutcome.UPDATED
-        labels = [label for label in proposal.labels if label not in found.labels]
-        if labels:
-            self._host.add_labels(found.number, labels)
-            outcome = outcome if outcome is ProposalOutcome.CREATED else ProposalOutcome.UPDATED
+            return ProposalResult(None, None, ProposalOutcome.NONE, "the base has all changes already")
+        added = self._add_labels_and_reviews(found, proposal, new=outcome is ProposalOutcome.CREATED)
+        if added and outcome is ProposalOutcome.UNCHANGED:
+            outcome = ProposalOutcome.UPDATED
         return ProposalResult(found.number, found.url, outcome)
 
     def close_proposal(self, comment: str, *, base: str, branch: str = PROPOSAL_BRANCH) -> ProposalResult:
@@ -141,15 +170,15 @@ class HostedForge:
         found = self._find(branch, base)
         if found is None:
             return ProposalResult(None, None, ProposalOutcome.NONE)
-        theirs = self._remote.foreign_commit(found.base, branch)
-        if theirs:
-            detail = f"nothing is left to propose, but {theirs}; close #{found.number} by hand"
+        foreign = self._branches.describe_foreign(found.base, branch, found.head)
+        if foreign:
+            detail = f"nothing is left to propose, but {foreign}; close #{found.number} by hand"
             return ProposalResult(found.number, found.url, ProposalOutcome.UNCHANGED, detail)
         self.upsert_comment(found.number, _CLOSED, comment)
         self._host.close_request(found.number)
         detail = ""
         try:
-            self._remote.delete_branch(branch, found.tip)
+            self._branches.delete_branch(branch, found.head)
         except ConflictError as error:
             detail = error.message
         return ProposalResult(found.number, found.url, ProposalOutcome.CLOSED, detail)
@@ -159,20 +188,20 @@ class HostedForge:
         text = marked(marker, body)
         if len(text) > BODY_LIMIT:
             raise UsageError(f"a comment of {len(text)} characters is longer than {BODY_LIMIT}")
-        found = self._note(number, marker)
+        found = self._find_comment(number, marker)
         if found is None and not create:
             return CommentOutcome.NONE
         if found is None:
             try:
-                self._host.add_note(number, text)
+                self._host.create_comment(number, text)
                 return CommentOutcome.CREATED
             except TransientError:
-                found = self._note(number, marker)
+                found = self._find_comment(number, marker)
                 if found is None:
                     raise
         if not _differ(found.body, text):
             return CommentOutcome.UNCHANGED
-        self._host.edit_note(number, found.number, text)
+        self._host.update_comment(number, found.number, text)
         return CommentOutcome.UPDATED
 
     def access(self) -> Access:
@@ -181,41 +210,67 @@ class HostedForge:
 
     def close(self) -> None:
         """Release connections. May be called twice."""
-        self._host.close()
+        self._host.api.close()
 
-    def _find(self, branch: str, base: str) -> Request | None:
+    def _find(self, branch: str, base: str) -> PullRequest | None:
+        """Return the open pull request of our branch; when people opened several, the one into `base`."""
         found = self._host.open_requests(branch)
         return min(found, key=lambda one: (one.base != base, one.number), default=None)
 
-    def _open(self, proposal: Proposal) -> tuple[Request, bool]:
-        """Open it, and whether it is new. After a failure that may hide a success it is looked for first."""
-        title = f"{self._host.draft_prefix}{proposal.title}" if proposal.draft else proposal.title
+    def _create(self, proposal: Proposal) -> tuple[PullRequest | None, ProposalOutcome]:
+        """Open the pull request; None when there is nothing to merge."""
+        title = _title(proposal, self._host.draft_prefix if proposal.draft else "")
         error: RequestError
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._host.create(proposal, title), True
+                created = self._host.create(proposal, title)
+                return created, ProposalOutcome.NONE if created is None else ProposalOutcome.CREATED
             except TransientError as failure:
-                error, new = failure, True
-            except (ConflictError, RejectedError) as failure:
-                error, new = failure, False
-            found = self._find(proposal.branch, proposal.base)
-            if found is not None:
-                return found, new
-            if not isinstance(error, TransientError):
-                break
+                error = failure
+                found = self._find(proposal.branch, proposal.base)
+                if found is not None:
+                    return found, ProposalOutcome.CREATED
+            except (ConflictError, RejectedError):
+                found = self._find(proposal.branch, proposal.base)
+                if found is None:
+                    raise
+                return self._update(found, proposal)
+            self._clock.sleep(float(attempt))  # a host may need a moment to see a new branch
         raise error
 
-    def _title(self, proposal: Proposal, found: Request) -> str:
-        """The wanted title; whether it is a draft stays as people have it now."""
+    def _update(self, found: PullRequest, proposal: Proposal) -> tuple[PullRequest, ProposalOutcome]:
+        """Make title, body and base as proposed; whether it is a draft is left as people have it now."""
         prefix = self._host.draft_prefix
-        return f"{prefix}{proposal.title}" if found.title.startswith(prefix) else proposal.title
+        title = _title(proposal, prefix if found.title.startswith(prefix) else "")
+        if (found.title, found.base) == (title, proposal.base) and not _differ(found.body, proposal.body):
+            return found, ProposalOutcome.UNCHANGED
+        changed = self._host.update(found.number, title, proposal.body, proposal.base)
+        return changed, ProposalOutcome.UPDATED
 
-    def _note(self, number: int, marker: str) -> Note | None:
-        me = self._host.login()
+    def _add_labels_and_reviews(self, found: PullRequest, proposal: Proposal, *, new: bool) -> bool:
+        """Add missing labels, and request reviews when it is new. Return whether anything was done."""
+        labels = [label for label in proposal.labels if label not in found.labels]
+        reviewers = [name for name in proposal.reviewers if name not in found.reviewers] if new else []
+        try:
+            if labels:
+                self._host.add_labels(found.number, labels)
+            if reviewers:
+                self._host.request_reviews(found.number, reviewers)
+        except RequestError as error:
+            error.hint = f"{error.hint or 'run again'}; the pull request itself is open: {found.url}"
+            raise
+        return bool(labels or reviewers)
+
+    def _find_comment(self, number: int, marker: str) -> Comment | None:
+        """Return our comment with `marker`. Comments of others are skipped: their authors can change them."""
         start = marked(marker, "")
-        ours = (one for one in self._host.notes(number) if one.author == me and one.body.startswith(start))
-        return next(ours, None)
+        return next((one for one in self._host.own_comments(number) if one.body.startswith(start)), None)
+
+
+def _title(proposal: Proposal, prefix: str) -> str:
+    return f"{prefix}{proposal.title.strip()}"
 
 
 def _differ(one: str, other: str) -> bool:
+    """Whether two texts differ in more than line ends (browsers send CRLF) and surrounding space."""
     return one.replace("\r\n", "\n").strip() != other.replace("\r\n", "\n").strip()

@@ -42,11 +42,10 @@ def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenFo
     )
     token = _token(environ, TOKEN)
     if kind == "github":
-        from reconciler.forges.github import GitHub
-        from reconciler.forges.github.forge import PUBLIC_API
+        from reconciler.forges.github.host import PUBLIC_API, github
 
         api = environ.get("RECONCILE_FORGE_API", PUBLIC_API)
-        return OpenForge(GitHub(repository, token, api_url=api, progress=progress), base, None)
+        return OpenForge(github(repository, token, api_url=api, progress=progress), base, None)
     api, git = _required(environ, "RECONCILE_FORGE_API"), _required(environ, "RECONCILE_FORGE_GIT")
     if kind == "gitlab":
         from reconciler.forges.gitlab import gitlab
@@ -81,9 +80,9 @@ def _in_actions(environ: Mapping[str, str], progress: Progress) -> OpenForge:
 
 
 def _github_of_job(environ: Mapping[str, str], progress: Progress) -> Forge:
-    from reconciler.forges.github import GitHub
+    from reconciler.forges.github import github
 
-    return GitHub(
+    return github(
         _required(environ, "GITHUB_REPOSITORY"),
         _token(environ, TOKEN, "GITHUB_TOKEN"),
         api_url=_required(environ, "GITHUB_API_URL"),

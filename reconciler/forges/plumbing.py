@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, UsageError, UserError
+from reconciler.forges.commits import Commit
 from reconciler.forges.interface import parents
 
 if TYPE_CHECKING:
@@ -56,17 +57,6 @@ class CommitIdentity:
             for role in ("AUTHOR", "COMMITTER")
             for what, value in (("NAME", self.name), ("EMAIL", self.email))
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One commit as far as a proposal cares: ids in hex, the author's name, the whole message."""
-
-    sha: str
-    tree: str
-    parents: tuple[str, ...]
-    author: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

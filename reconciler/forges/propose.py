@@ -1,4 +1,4 @@
-"""One proposal from end to end: the branch, then whatever the branch's outcome asks of the pull request."""
+"""A whole proposal: the branch, then the pull request, which depends on the outcome of the branch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.forges.interface import (
     ProposalResult,
 )
 
-_LEFT_ALONE = (BranchOutcome.HUMAN_EDITED, BranchOutcome.BASE_MOVED)
+_UNTOUCHED = (BranchOutcome.HUMAN_EDITED, BranchOutcome.BASE_MOVED)
 
 
 def propose(
@@ -23,17 +23,17 @@ def propose(
     proposal: Proposal,
     *,
     planned: str | None,
-    farewell: str,
+    close_comment: str,
 ) -> tuple[BranchResult, ProposalResult]:
-    """Make branch and pull request be as wanted; the same call again changes nothing.
+    """Create or update the branch and its pull request. Idempotent.
 
-    When the base holds everything already, an open pull request of ours is closed with the comment
-    `farewell`. A branch that a person edited, or a base that moved under the files, is left alone with its
-    pull request. Raises PeerError and UsageError as the forge does.
+    When the base has all files already, close an open pull request of ours with `close_comment`. When a
+    person edited the branch, or the base changed these files, leave branch and pull request unchanged.
+    Raises PeerError and UsageError as the forge does.
     """
     branch = forge.ensure_branch(files, message, base=proposal.base, planned=planned, branch=proposal.branch)
     if branch.outcome is BranchOutcome.EMPTY:
-        return branch, forge.close_proposal(farewell, base=proposal.base, branch=proposal.branch)
-    if branch.outcome in _LEFT_ALONE:
+        return branch, forge.close_proposal(close_comment, base=proposal.base, branch=proposal.branch)
+    if branch.outcome in _UNTOUCHED:
         return branch, ProposalResult(None, None, ProposalOutcome.NONE, branch.detail)
     return branch, forge.ensure_proposal(proposal)

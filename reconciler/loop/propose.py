@@ -246,7 +246,7 @@ class Proposer:
                     draft=self._pull_requests.draft,
                 ),
                 planned=opened.planned,
-                farewell="Nothing is left to propose: the index has every CID.",
+                close_comment="Nothing is left to propose: the index has every CID.",
             )
         finally:
             opened.forge.close()

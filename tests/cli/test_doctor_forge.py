@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.forges.github import GitHub
+from reconciler.forges.github import github as github_forge
 from reconciler.forges.interface import Clock
 from tests.forges.fake_github import FakeGitHub, Refusal
 from tests.support.command_line import CommandLine
@@ -19,7 +19,7 @@ REFUSED = Refusal(403, "Resource not accessible by integration")
 def github(reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitHub]:
     """A forge on loopback that the environment names."""
     fake = FakeGitHub(None, token="ghp_canary")
-    monkeypatch.setitem(GitHub.__init__.__kwdefaults__, "clock", Clock(sleep=lambda _: None))
+    monkeypatch.setitem(github_forge.__kwdefaults__, "clock", Clock(sleep=lambda _: None))
     with serving(fake) as url:
         for name, value in {
             "RECONCILE_FORGE": "github",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.forges.github import GitHub
-from reconciler.forges.github.errors import ACTIONS_SETTING
+from reconciler.forges.github import github as github_forge
+from reconciler.forges.github.api import ACTIONS_SETTING
 from reconciler.forges.interface import Clock
 from tests.forges.fake_github import Break, FakeGitHub, Refusal
 from tests.forges.refusals import ROWS
@@ -20,24 +20,24 @@ NEW_TOKEN = "hint: the token is wrong, expired or revoked: make a new one and se
 READY = "https://github.com/o/r/compare/main...reconciler/resolve-cids?expand=1"
 #: by row: what is said, and what to do about it, where anything can be done
 SAID = {
-    "401": ("does not accept the token", NEW_TOKEN),
-    "403 permission": ("misses a permission of the token", PERMISSION),
-    "403 permission of a personal token": ("misses a permission of the token", PERMISSION),
-    "403 setting": ("lets its Actions open no pull request", f"hint: {ACTIONS_SETTING}"),
-    "403 pause": ("limits our requests", "hint: run again in 1 min"),
-    "403 pause without a time": ("limits our requests", "hint: run again later"),
-    "403 limit": ("limits our requests", "hint: run again in 1 min"),
-    "403 limit for an hour": ("limits our requests", "hint: run again in 61 min"),
-    "403 single sign-on": ("wants the token authorized for single sign-on", "Configure SSO"),
-    "404": ("has no branch 'main' in 'o/r'", "the token may not see the repository"),
+    "401": ("rejected the token", NEW_TOKEN),
+    "403 permission": ("the token lacks a permission", PERMISSION),
+    "403 permission of a personal token": ("the token lacks a permission", PERMISSION),
+    "403 setting": ("GitHub Actions must not create pull requests", f"hint: {ACTIONS_SETTING}"),
+    "403 pause": ("rate limit exceeded", "hint: run again in 1 min"),
+    "403 pause without a time": ("rate limit exceeded", "hint: run again later"),
+    "403 limit": ("rate limit exceeded", "hint: run again in 1 min"),
+    "403 limit for an hour": ("rate limit exceeded", "hint: run again in 61 min"),
+    "403 single sign-on": ("the token is not authorized for single sign-on", "Configure SSO"),
+    "404": ("no branch 'main' in 'o/r'", "the token may not read the repository"),
     "409 empty": ("Git Repository is empty", "hint: push a first commit to it"),
-    "409 mismatch": ("is in conflict with this", "hint: run again"),
+    "409 mismatch": ("conflict (HTTP 409)", "hint: run again"),
     "422 exists": ("A pull request already exists", ""),
     "422 no commits": ("No commits between main", ""),
     "422 reference": ("Reference already exists", ""),
     "422 fast forward": ("Update is not a fast forward", ""),
     "422 node": ("Could not resolve to a node", ""),
-    "429": ("limits our requests", "hint: run again in 1 min"),
+    "429": ("rate limit exceeded", "hint: run again in 1 min"),
     "500": ("failed (HTTP 500)", ""),
     "502 after it was done": ("failed (HTTP 502)", ""),
     "timeout before": ("was silent for too long", ""),
@@ -46,7 +46,7 @@ SAID = {
     "unreachable": ("cannot be reached at https://api.github.com", "hint: is it running"),
     "cut off after it was done": ("is not JSON, or was cut off", "hint: "),
     "web page": ("answered with a web page", "hint: "),
-    "nonsense after it was done": ("answered without 'object.sha'", "hint: "),
+    "nonsense after it was done": ("unexpected response: 'object.sha' is not a string", "hint: "),
 }
 
 
@@ -56,7 +56,7 @@ def github(reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> FakeGitHu
     fake = FakeGitHub(None, token=TOKEN)
     index = (reconcile.root / "releases/index.yaml").read_bytes()
     fake.push("main", {"releases/index.yaml": index}, "Add llm")
-    defaults = GitHub.__init__.__kwdefaults__
+    defaults = github_forge.__kwdefaults__
     monkeypatch.setitem(defaults, "transport", fake.transport)
     monkeypatch.setitem(
         defaults, "clock", Clock(monotonic=lambda: 0, now=lambda: 1_800_000_000, sleep=lambda _: None)

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from reconciler.errors import PeerError, UsageError
-from reconciler.forges.github import GitHub
-from reconciler.forges.github.address import GitHubAddress
+from reconciler.forges.github import github
+from reconciler.forges.github.api import GitHubAddress
 from reconciler.forges.interface import BODY_LIMIT, PROPOSAL_BRANCH, BranchOutcome, Proposal, ProposalOutcome
 from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES, PROPOSAL, ForgeSuite, Seen
@@ -28,7 +28,7 @@ class GitHubSubject:
         self.forge = self.another_job()
 
     def another_job(self):
-        return GitHub("o/r", Secret(self.fake.token), clock=self.clock, transport=self.fake.transport)
+        return github("o/r", Secret(self.fake.token), clock=self.clock, transport=self.fake.transport)
 
     def push(self, branch, files, *, onto=None):
         return self.fake.push(branch, dict(files), "by hand", onto=onto)
@@ -320,5 +320,5 @@ def test_both_apis_and_the_pages_of_every_github(api, rest, graphql, page):
     "name", ["", "o", "o/", "/r", "o/r/x", "../r", "o/..", "o r/x", "o/r?x", "o/r\n", "o%2F/r"]
 )
 def test_what_names_no_repository_is_refused(name):
-    with pytest.raises(UsageError, match="names no repository"):
+    with pytest.raises(UsageError, match="invalid repository"):
         GitHubAddress.of("https://api.github.com", name)

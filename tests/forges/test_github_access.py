@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reconciler.errors import PeerError
-from reconciler.forges.github import GitHub
-from reconciler.forges.github.errors import ACTIONS_SETTING
+from reconciler.forges.github import github
+from reconciler.forges.github.api import ACTIONS_SETTING
 from reconciler.net.auth import Secret
 from tests.forges.fake_github import Break, FakeGitHub, Refusal
 
@@ -15,7 +15,7 @@ REFUSED = Refusal(403, "Resource not accessible by integration")
 
 def ask(fake: FakeGitHub, ticking):
     before = (dict(fake.refs), len(fake.pulls), len(fake.comments))
-    access = GitHub("o/r", Secret(fake.token), clock=ticking.clock, transport=fake.transport).access()
+    access = github("o/r", Secret(fake.token), clock=ticking.clock, transport=fake.transport).access()
     assert (dict(fake.refs), len(fake.pulls), len(fake.comments)) == before
     return access, {one.name: one for one in access.abilities}
 
@@ -98,5 +98,5 @@ def test_an_archived_repository_is_noted(description_if_there, ticking):
 def test_a_token_that_sees_nothing_is_an_error(description_if_there, ticking):
     fake = FakeGitHub(description_if_there)
     fake.breaks = [Break(0, Refusal(404, "Not Found"))]
-    with pytest.raises(PeerError, match="no such thing"):
+    with pytest.raises(PeerError, match="not found"):
         ask(fake, ticking)

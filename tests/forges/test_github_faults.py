@@ -15,9 +15,9 @@ from urllib.parse import quote
 import pytest
 
 from reconciler.errors import PeerError
-from reconciler.forges.github import GitHub
-from reconciler.forges.github.errors import ACTIONS_SETTING
-from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, Proposal, ProposalOutcome
+from reconciler.forges.github import github
+from reconciler.forges.github.api import ACTIONS_SETTING
+from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, Forge, Proposal, ProposalOutcome
 from reconciler.forges.propose import propose
 from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES
@@ -36,13 +36,13 @@ class Scene:
     name: str
     calls: int  #: how many calls the run makes when nothing goes wrong
 
-    def prepare(self, fake: FakeGitHub, forge: GitHub) -> None:
+    def prepare(self, fake: FakeGitHub, forge: Forge) -> None:
         if self.name in ("changed", "unchanged", "close", "comment"):
             go(forge, FILES, PROPOSAL)
         if self.name == "comment":
             forge.upsert_comment(1, "plan", "old")
 
-    def run(self, forge: GitHub) -> None:
+    def run(self, forge: Forge) -> None:
         match self.name:
             case "new" | "unchanged":
                 go(forge, FILES, PROPOSAL)
@@ -82,12 +82,12 @@ SCENES = [
 STEPS = [(scene, at) for scene in SCENES for at in range(scene.calls)]
 
 
-def go(forge: GitHub, files, proposal, planned=None):
-    return propose(forge, files, MESSAGE, proposal, planned=planned, farewell="nothing is left")
+def go(forge: Forge, files, proposal, planned=None):
+    return propose(forge, files, MESSAGE, proposal, planned=planned, close_comment="nothing is left")
 
 
-def connect(fake: FakeGitHub, ticking, **options) -> GitHub:
-    return GitHub("o/r", Secret(fake.token), clock=ticking.clock, transport=fake.transport, **options)
+def connect(fake: FakeGitHub, ticking, **options) -> Forge:
+    return github("o/r", Secret(fake.token), clock=ticking.clock, transport=fake.transport, **options)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_single_sign_on_names_the_address_that_authorizes(fake, ticking):
 
 def test_a_wrong_token_and_a_hidden_repository_tell_what_to_do(fake, ticking):
     assert "make a new one" in (raised_by(fake, ticking, 0, Refusal(401, "Bad credentials")).hint or "")
-    assert "may the token see it" in (raised_by(fake, ticking, 2, Refusal(404, "Not Found")).hint or "")
+    assert "that the token may read it" in (raised_by(fake, ticking, 2, Refusal(404, "Not Found")).hint or "")
 
 
 def test_a_renamed_repository_says_so(fake, ticking):
@@ -211,7 +211,7 @@ def test_pauses_without_a_time_grow(fake, ticking):
 def test_a_pause_of_an_hour_is_left_for_the_next_run(fake, ticking):
     far = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800003600"}
     error = raised_by(fake, ticking, 0, Refusal(403, "API limit", None, far))
-    assert "limits our requests" in str(error)
+    assert "rate limit exceeded" in str(error)
     assert ticking.passed == 0
 
 

@@ -201,7 +201,7 @@ def test_any_answer_at_any_call_leaves_one_comment(row, at, tip_to_propose, subj
 
 def test_a_whole_proposal_closes_itself_when_the_base_has_it(subject):
     def run():
-        return propose(subject.forge, FILES, MESSAGE, PROPOSAL, planned=None, farewell="all is merged")
+        return propose(subject.forge, FILES, MESSAGE, PROPOSAL, planned=None, close_comment="all is merged")
 
     _, first = run()
     subject.push("main", FILES)  # a person did the same by hand
@@ -213,6 +213,6 @@ def test_a_whole_proposal_closes_itself_when_the_base_has_it(subject):
 
 
 def test_the_token_is_in_no_object_and_no_representation(subject, fake):
-    propose(subject.forge, FILES, MESSAGE, PROPOSAL, planned=None, farewell="x")
+    propose(subject.forge, FILES, MESSAGE, PROPOSAL, planned=None, close_comment="x")
     shown = repr(vars(subject.forge)) + fake.bare.run("log", "--all", "--format=%B%an%ae%cn%ce")
     assert TOKEN not in shown + (fake.bare.path / "config").read_text()

@@ -155,7 +155,7 @@ def test_a_branch_that_a_person_edited_is_left_alone(releases: Releases) -> None
     tip = git(releases.root, "rev-parse", PROPOSAL_BRANCH)
     report = releases.apply(**BRANCH)
     assert {state for *_, state in states(report)} == {"failed"}
-    assert "carries commit" in report.outcomes[0].detail
+    assert "has commit" in report.outcomes[0].detail
     assert report.outcomes[0].hint == "merge or delete that branch, then run again"
     assert git(releases.root, "rev-parse", PROPOSAL_BRANCH) == tip
 

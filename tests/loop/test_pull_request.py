@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.forges.github import GitHub
+from reconciler.forges.github import github
 from reconciler.forges.interface import PROPOSAL_BRANCH, Clock, ProposalOutcome
 from reconciler.forges.open import OpenForge, open_forge, open_to_comment
 from reconciler.index.layout import Layout
@@ -47,7 +47,7 @@ class Job:
 
     def open_forge(self) -> OpenForge:
         clock = Clock(sleep=lambda _: None)
-        forge = GitHub("o/r", Secret(self.fake.token), clock=clock, transport=self.fake.transport)
+        forge = github("o/r", Secret(self.fake.token), clock=clock, transport=self.fake.transport)
         return OpenForge(forge, "main", self.fake.refs["main"])
 
     def run(self, **options):

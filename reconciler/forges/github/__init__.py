@@ -1,10 +1,10 @@
-"""github: proposals through GitHub's API, also GitHub Enterprise.
+"""github: proposals through the APIs of GitHub and GitHub Enterprise.
 
-`forge.py` is the sequence; `git_data.py`, `pulls.py` and `comments.py` each know one part of the API;
-`errors.py` what its refusals mean; `access.py` what the token may do; `address.py` where the parts of one
-GitHub are.
+May use: what `forges` may use. Guarantees: a branch moves only by compare-and-swap (GraphQL updateRefs with
+`beforeOid`), which the REST API cannot do; commits name no author, so that GitHub signs those of bots and
+Apps.
 """
 
-from reconciler.forges.github.forge import GitHub
+from reconciler.forges.github.host import github
 
-__all__ = ["GitHub"]
+__all__ = ["github"]

@@ -1,4 +1,4 @@
-"""Commits and branches of a GitHub repository, through its git database API."""
+"""Commits and branches of a GitHub repository: single calls of its git database API."""
 
 from __future__ import annotations
 
@@ -6,31 +6,19 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.forges.fields import Fields
-from reconciler.forges.github.address import GitHubAddress
-from reconciler.forges.github.graphql import graphql
+from reconciler.forges.commits import Commit
+from reconciler.forges.github.api import GitHubAddress, graphql
 from reconciler.forges.rest import RestApi
+from reconciler.json_fields import JsonFields
 
-_NOWHERE = "0" * 40
-_LISTED_FILES = 300  # GitHub lists no more of a comparison
+_NO_COMMIT = "0" * 40  # as the new value of a branch: delete it
+_LISTED_FILES = 300  # the most files that GitHub lists in a comparison
 _MOVE = "mutation($input: UpdateRefsInput!) { updateRefs(input: $input) { clientMutationId } }"
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """One commit as GitHub tells it; `author` is a name for people."""
-
-    sha: str
-    tree: str
-    parents: tuple[str, ...]
-    author: str
-    message: str
-    verified: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a head differs from a base: its own commits, oldest first, and the paths it changes.
+    """The difference between a base and a head: the head's own commits, oldest first, and the changed paths.
 
     `all_commits` and `all_paths` are False when there are more than GitHub lists. `ahead` is True when the
     base is an ancestor of the head.
@@ -48,23 +36,24 @@ class GitData:
     """The git database of one repository. Every method raises RequestError."""
 
     def __init__(self, api: RestApi, address: GitHubAddress) -> None:
+        self.name = api.name
         self._api = api
         self._address = address
         self._node: str | None = None
 
     def tip(self, branch: str) -> str | None:
-        """The commit a branch points at, None when there is no such branch."""
+        """Return the commit id at the tip of a branch; None when the branch does not exist."""
         path = self._address.path("git", "ref", f"heads/{branch}")
         found = self._api.find(path, doing=f"reading the branch {branch!r}")
         return None if found is None else found.text("object", "sha")
 
     def commit(self, sha: str) -> Commit:
-        """One commit by its id."""
+        """Return a commit by its id."""
         found = self._api.read(self._address.path("git", "commits", sha), doing="reading the base commit")
         return _commit(found.text("sha"), found)
 
     def compare(self, base: str, head: str) -> Comparison | None:
-        """What `head` has beyond `base` (commit ids); None when they share no history."""
+        """Compare two commits by their ids; None when they share no history."""
         path = self._address.path("compare", f"{base}...{head}")
         found = self._api.find(path, doing="comparing the branch with its base")
         if found is None:
@@ -83,7 +72,7 @@ class GitData:
         )
 
     def make_tree(self, base_tree: str, files: Mapping[str, bytes]) -> str:
-        """Store the tree `base_tree` with `files` set; give its id. Storing it again changes nothing."""
+        """Store the tree `base_tree` with `files` set and return its id. Idempotent."""
         entries = [
             {"path": path, "mode": "100644", "type": "blob", **self._content(data)}
             for path, data in files.items()
@@ -98,18 +87,18 @@ class GitData:
         return found.text("sha")
 
     def make_commit(self, tree: str, parent: str, message: str) -> Commit:
-        """Store a commit. It names no author: GitHub then signs it for a bot or an App."""
+        """Store a commit. It names no author, so that GitHub signs it for a bot or an App."""
         found = self._api.write(
             "POST",
             self._address.path("git", "commits"),
             {"message": message, "tree": tree, "parents": [parent]},
             doing="storing the commit",
-            repeatable=True,  # twice makes two objects of which one is never used
+            repeatable=True,  # a second object is never referenced
         )
         return _commit(found.text("sha"), found)
 
     def create_branch(self, branch: str, sha: str) -> None:
-        """Make a branch that must not exist: GitHub refuses when it does."""
+        """Create a branch. Raises RejectedError when it exists."""
         self._api.write(
             "POST",
             self._address.path("git", "refs"),
@@ -121,15 +110,15 @@ class GitData:
     def move_branch(self, branch: str, old: str, new: str) -> None:
         """Point a branch at `new` if it still points at `old`.
 
-        The REST call has no such condition, and would overwrite what a person pushes between two calls;
-        GraphQL's updateRefs has. Raises Outcome; whether the branch moved is then unknown, and must be looked
-        at.
+        GraphQL's updateRefs has this condition; the REST call has none, and would overwrite what a person
+        pushes between two calls. Raises RequestError; whether the branch moved is then unknown, and the
+        caller must read it.
         """
         self._swap(branch, old, new, doing=f"moving the branch {branch!r}")
 
     def delete_branch(self, branch: str, old: str) -> None:
         """Delete a branch if it still points at `old`. Raises as `move_branch` does."""
-        self._swap(branch, old, _NOWHERE, doing=f"deleting the branch {branch!r}")
+        self._swap(branch, old, _NO_COMMIT, doing=f"deleting the branch {branch!r}")
 
     def _swap(self, branch: str, old: str, new: str, *, doing: str) -> None:
         update = {"name": f"refs/heads/{branch}", "beforeOid": old, "afterOid": new, "force": True}
@@ -152,19 +141,19 @@ class GitData:
             return {"sha": found.text("sha")}
 
 
-def _commit(sha: str, fields: Fields) -> Commit:
+def _commit(sha: str, fields: JsonFields) -> Commit:
     parents = tuple(parent.text("sha") for parent in fields.items_or_none("parents"))
     return Commit(
         sha,
         fields.text("tree", "sha"),
         parents,
-        fields.text_or("someone", "author", "name"),
+        fields.text_or("unknown", "author", "name"),
         fields.text("message"),
         fields.flag("verification", "verified"),
     )
 
 
-def _listed_commit(fields: Fields) -> Commit:
-    """A commit as comparisons list it: git's own part is one level down, its parents are not."""
+def _listed_commit(fields: JsonFields) -> Commit:
+    """Return a commit of a comparison, where git's own fields are one level down and the parents are not."""
     inner = _commit(fields.text("sha"), fields.at("commit"))
     return replace(inner, parents=tuple(parent.text("sha") for parent in fields.items_or_none("parents")))

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.cli.action.step import run_step
 from reconciler.errors import ExitCode, ReconcilerError
-from reconciler.forges.github import forge
+from reconciler.forges.github import host
 from reconciler.render.workflow import Annotation
 from tests.forges.fake_github import FakeGitHub
 from tests.support.command_line import CommandLine
@@ -125,7 +125,7 @@ def github() -> FakeGitHub:
 def jobs(reconcile: CommandLine, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
     """Over two versions that are still to be published."""
     subprocess.run(["git", "init", "--quiet", reconcile.root], check=True)
-    monkeypatch.setattr(forge, "_WRITE_GAP", 0.0)  # tests of the forge show that it is kept
+    monkeypatch.setattr(host, "_WRITE_GAP", 0.0)  # tests of the forge show that it is kept
     with serving(github) as api:
         yield Jobs(reconcile, github, api, monkeypatch)
 
