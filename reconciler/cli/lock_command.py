@@ -10,12 +10,12 @@ from reconciler.cli import output as out
 from reconciler.consume.lock_file import LockEntry, read_lock, write_lock
 from reconciler.consume.remote_index import bring_record
 from reconciler.errors import ExitCode, PeerError, UsageError
+from reconciler.git.repository import head_without_git
 from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
 from reconciler.index.model import Index
 from reconciler.index.recorded import records_directory
 from reconciler.index.records import load_record
-from reconciler.index.repository import head_without_git
 from reconciler.index.resolve import parse_ref, resolve
 
 

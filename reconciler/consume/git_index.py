@@ -7,54 +7,26 @@ credential helper, a netrc, an SSH key; an address holds no secret, and nobody i
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from reconciler.errors import DataError, ReconcilerError, UsageError
+from reconciler.git.repository import OBJECT_ID
+from reconciler.git.runner import GitError, GitFailure, GitOutput
+from reconciler.git.scratch import ScratchRepository
 from reconciler.net.errors import AccessDeniedError, NotFoundError, TransientError, sanitize
 
 _PREFIX = "git+"
 _SCHEMES = ("https", "http", "ssh", "file")
 _INDEX = "releases/index.yaml"
-_OID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REF = re.compile(r"(?!-)[^\x00-\x20\x7f~^:?*\[\\]+")  # what git-check-ref-format leaves, roughly
 _SECONDS = 120.0  # for one command of git
 _HINT = "write it like git+https://host/repository.git@main#path=releases/index.yaml"
-
-_CONFIG = (
-    f"core.hooksPath={os.devnull}",
-    "core.fsmonitor=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "http.followRedirects=false",
-    "http.lowSpeedLimit=1000",  # bytes a second
-    "http.lowSpeedTime=30",  # seconds
-)
-_ENVIRONMENT = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "",
-    "SSH_ASKPASS": "",
-    "GCM_INTERACTIVE": "never",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES": "",
-    "LC_ALL": "C",
-}
-
-_DENIALS = (
-    "could not read username",
-    "authentication failed",
-    "permission denied",
-    "access denied",
-    "error: 401",
-    "error: 403",
-)
-_ABSENCES = ("not found", "does not exist", "does not appear to be", "not our ref")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +42,7 @@ class GitPlace:
     @property
     def is_fixed(self) -> bool:
         """Whether it names a commit, so that it can never mean anything else."""
-        return _OID.fullmatch(self.ref) is not None
+        return OBJECT_ID.fullmatch(self.ref) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +90,7 @@ def read_file(place: GitPlace, limit: int, known: str = "") -> GitFile | None:
     TransientError as the server answers, DataError for something that is no file of up to `limit` bytes.
     """
     with tempfile.TemporaryDirectory(prefix="reconciler-") as scratch:
-        repository = _Scratch(Path(scratch, "git"), place)
+        repository = _IndexRepository(Path(scratch, "git"), place)
         oid = place.ref if place.is_fixed else repository.tip()
         if oid == known:
             return None
@@ -139,22 +111,21 @@ def _file(fragment: str, place: str) -> str:
     return str(path)
 
 
-class _Scratch:
-    """A repository of our own that knows the one at `place` as its origin."""
+class _IndexRepository:
+    """A scratch repository with the one at `place` as its origin. Errors are those of `read_file`."""
 
     def __init__(self, directory: Path, place: GitPlace) -> None:
-        self._directory = directory
         self._place = place
-        directory.mkdir()
-        self._git("init", "--quiet", "--bare", "--template=", str(directory))
-        self._git("config", "remote.origin.url", place.url)
+        with _request_errors(place):
+            self._scratch = ScratchRepository.create(directory, place.url, time_limit=_SECONDS)
 
     def tip(self) -> str:
-        """The object that the ref names there. Raises NotFoundError, UsageError when it names two."""
+        """Return the object that the ref names there. Raises NotFoundError, UsageError when it names two."""
         ref = self._place.ref
         names = [ref or "HEAD"] if not ref or ref.startswith("refs/") else _full(ref)
-        listed = (line.partition("\t") for line in self._git("ls-remote", "origin", *names).splitlines())
-        found = {name: oid for oid, _, name in listed if name in names and _OID.fullmatch(oid)}
+        with _request_errors(self._place):
+            listed = self._scratch.list_refs(*names)
+        found = {name: oid for name, oid in listed.items() if OBJECT_ID.fullmatch(oid)}
         if not found:
             what = f"branch or tag {ref!r}" if ref else "commit"
             hint = "a commit is named by all digits of its id"
@@ -166,15 +137,15 @@ class _Scratch:
         return next(iter(found.values()))
 
     def fetch(self, oid: str) -> str:
-        """Bring the commit that `oid` is or tags; its id."""
-        flags = ("--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "--no-write-fetch-head")
-        self._git("fetch", *flags, "origin", oid)
-        return self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{oid}^{{commit}}").strip()
+        """Fetch the commit that `oid` is or tags, without its files; return its id."""
+        with _request_errors(self._place):
+            self._scratch.fetch(oid, flags=("--depth=1", "--filter=blob:none"))
+        return self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{oid}^{{commit}}").text
 
     def file(self, commit: str, limit: int) -> bytes:
-        """The file in `commit`."""
+        """Return the content of the file in `commit`."""
         path = self._place.path
-        entry = self._git("ls-tree", "-z", "--full-tree", commit, "--", path).partition("\t")[0].split()
+        entry = self._git("ls-tree", "-z", "--full-tree", commit, "--", path).text.partition("\t")[0].split()
         where = f"{path!r} in {commit[:12]} of {self._place.url}"
         if not entry:
             raise NotFoundError(
@@ -183,53 +154,41 @@ class _Scratch:
         mode, kind, blob = entry
         if kind != "blob" or mode == "120000":
             raise DataError(f"{where} is no file")
-        if int(self._git("cat-file", "-s", blob)) > limit:
+        if int(self._git("cat-file", "-s", blob).stdout) > limit:
             raise DataError(f"{where} has more than {limit} bytes")
-        return self._git_bytes("cat-file", "blob", blob)
+        return self._git("cat-file", "blob", blob).stdout
 
-    def _git(self, *command: str) -> str:
-        return self._git_bytes(*command).decode("utf-8", "replace")
+    def _git(self, *command: str) -> GitOutput:
+        with _request_errors(self._place):
+            return self._scratch.runner.run(*command)
 
-    def _git_bytes(self, *command: str) -> bytes:
-        try:
-            import git
-        except ImportError:  # GitPython looks for the program when it is imported
-            raise ReconcilerError("reading this index needs git", hint="install git") from None
-        execute: Any = git.Git(self._directory).execute
-        status, out, errors = execute(
-            ["git", *(word for setting in _CONFIG for word in ("-c", setting)), *command],
-            env={
-                **_ENVIRONMENT,
-                "GIT_DIR": str(self._directory),
-                "GIT_OBJECT_DIRECTORY": str(self._directory / "objects"),
-                "GIT_ALLOW_PROTOCOL": urlsplit(self._place.url).scheme,
-            },
-            with_extended_output=True,
-            with_exceptions=False,
-            stdout_as_string=False,
-            strip_newline_in_stdout=False,
-            kill_after_timeout=_SECONDS,
-        )
-        if status:
-            raise self._failure(command[0], str(errors))
-        return bytes(out)
 
-    def _failure(self, verb: str, words: str) -> ReconcilerError:
-        """What a failed command means, by git's own wording (LC_ALL=C), which is all it gives."""
-        url = self._place.url
-        said = words.replace(url, "").lower()  # an address may hold any of the signs
-        what = f"git {verb}: {sanitize(words.removeprefix('fatal: '))}"
-        if any(sign in said for sign in _DENIALS):
+@contextmanager
+def _request_errors(place: GitPlace) -> Iterator[None]:
+    """Raise the RequestError that says what a GitError means for reading an index."""
+    try:
+        yield
+    except GitError as error:
+        raise _failure(place.url, error) from None
+
+
+def _failure(url: str, error: GitError) -> ReconcilerError:
+    what = f"git {error.verb}: {sanitize(error.output.strip().removeprefix('fatal: '))}"
+    match error.failure:
+        case GitFailure.NOT_INSTALLED:
+            return ReconcilerError("reading this index needs git", hint=error.hint)
+        case GitFailure.DENIED:
             hint = "give git what it needs to read it: a credential helper, a netrc, or an SSH key"
             return AccessDeniedError(url, f"denies access ({what})", hint=hint)
-        if "dubious ownership" in said:
-            hint = "it belongs to another user; to trust it: git config --global --add safe.directory DIR"
-            return AccessDeniedError(url, "git does not trust this repository", hint=hint)
-        if any(sign in said for sign in _ABSENCES):
+        case GitFailure.UNTRUSTED:
+            return AccessDeniedError(url, error.message, hint=error.hint)
+        case GitFailure.NOT_FOUND | GitFailure.NO_REPOSITORY:
             return NotFoundError(
                 url, f"has no such repository or commit ({what})", hint="is the address right?"
             )
-        return TransientError(url, f"failed ({what})", hint="is its address right, and can it be reached?")
+        case GitFailure.TIMED_OUT:
+            return TransientError(url, error.message, timed_out=True)
+    return TransientError(url, f"failed ({what})", hint="is its address right, and can it be reached?")
 
 
 def _full(ref: str) -> list[str]:

@@ -1,40 +1,22 @@
-"""The few git commands a proposal needs on a repository at hand, run by GitPython, without hooks.
+"""The git commands on a local repository that a proposal needs.
 
-Everything goes through a temporary index and a temporary work tree, so the user's own are never read or
-written. Commands are lists, never a shell; whatever git's environment of an outer hook says about the
-repository is overridden.
+Everything goes through a temporary index and a temporary work tree: the user's own are neither read nor
+written.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from reconciler.errors import ReconcilerError, UsageError, UserError
 from reconciler.forges.commits import Commit
 from reconciler.forges.interface import parents
+from reconciler.git.repository import locate_repository
+from reconciler.git.runner import GitError, GitOutput, GitRunner
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-# A hook could edit files or ask questions; a monitor or a split index would write beside the user's index.
-_QUIET_CONFIG = (
-    f"core.hooksPath={os.devnull}",
-    "core.fsmonitor=false",
-    "core.splitIndex=false",
-    "core.sparseCheckout=false",
-    "i18n.commitEncoding=UTF-8",
-)
-_ENVIRONMENT = {
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    "LC_ALL": "C",
-}
 _REGULAR = {"100644", "100755"}
 MOST_COMMITS = 100  #: how many commits of a branch are looked at
 
@@ -72,23 +54,15 @@ class LocalRepository:
 
         Raises UserError when there is none.
         """
-        git = gitpython()
-        try:
-            with git.Repo(directory, search_parent_directories=True) as repo:
-                git_dir = Path(repo.git_dir)
-                top = None if repo.bare else repo.working_tree_dir
-        except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
+        found = locate_repository(directory)
+        if found is None:
             raise UserError(
                 f"{str(directory)!r} is not in a git repository",
                 hint="make one with `git init`, or write the proposal to the files with --propose write",
-            ) from error
-        if top is None:
-            return cls(git_dir)
-        try:
-            inside = Path(directory).resolve().relative_to(Path(top).resolve())
-        except ValueError as error:
-            raise UserError(f"{str(directory)!r} is not in the work tree of its repository") from error
-        return cls(git_dir, PurePosixPath(inside.as_posix()))
+            )
+        if found.top is None and not found.is_bare:
+            raise UserError(f"{str(directory)!r} is not in the work tree of its repository")
+        return cls(found.git_dir, found.prefix)
 
     def commit(self, revision: str) -> Commit:
         """The commit that `revision` names.
@@ -178,9 +152,8 @@ class LocalRepository:
                     hint="git config user.name 'Your Name' && git config user.email you@example.org",
                 )
         signing = ["-S"] if self._try("config", "--type=bool", "commit.gpgSign") == "true" else []
-        return self._run(
-            "commit-tree", *signing, "-p", parent, "-F", "-", tree, env=env, stdin=message.encode()
-        )
+        command = ("commit-tree", *signing, "-p", parent, "-F", "-", tree)
+        return self._git(*command, env=env, stdin=message.encode(), is_interactive=bool(signing)).text
 
     def move_branch(self, branch: str, new: str, old: str | None, reason: str) -> None:
         """Point `branch` at `new` if it still is at `old` (None: if it does not exist).
@@ -188,14 +161,12 @@ class LocalRepository:
         Raises RefMovedError.
         """
         expected = old or "0" * len(new)
-        status, _, errors = self._execute(
-            "update-ref", "--no-deref", "-m", reason, _ref(branch), new, expected
-        )
-        if status == 0:
-            return
-        if self.tip(branch) != old:
-            raise RefMovedError(f"the branch {branch!r} moved meanwhile")
-        raise _failure("update-ref", errors)
+        try:
+            self._run("update-ref", "--no-deref", "-m", reason, _ref(branch), new, expected)
+        except GitError:
+            if self.tip(branch) != old:
+                raise RefMovedError(f"the branch {branch!r} moved meanwhile") from None
+            raise
 
     def _modes(self, base: str, files: Mapping[str, bytes]) -> dict[str, str]:
         above = {parent: path for path in files for parent in parents(path)}
@@ -227,56 +198,25 @@ class LocalRepository:
     def _run(
         self, *command: str, env: Mapping[str, str] = {}, cwd: Path | None = None, stdin: bytes = b""
     ) -> str:
-        status, output, errors = self._execute(*command, env=env, cwd=cwd, stdin=stdin)
-        if status:
-            raise _failure(command[0], errors)
-        return output
+        return self._git(*command, env=env, cwd=cwd, stdin=stdin).text
 
     def _try(self, *command: str, env: Mapping[str, str] = {}) -> str | None:
-        status, output, errors = self._execute(*command, env=env)
-        if status and "dubious ownership" in errors:
-            raise _failure(command[0], errors)
-        return None if status else output
+        """Return the output of a command, None when it fails."""
+        output = self._git(*command, env=env, statuses=range(1, 256))
+        return output.text if output.status == 0 else None
 
-    def _execute(
-        self, *command: str, env: Mapping[str, str] = {}, cwd: Path | None = None, stdin: bytes = b""
-    ) -> tuple[int, str, str]:
-        config = [word for setting in _QUIET_CONFIG for word in ("-c", setting)]
-        with tempfile.TemporaryFile() as source:  # GitPython takes a real file for standard input
-            source.write(stdin)
-            source.seek(0)
-            status, output, errors = (
-                gitpython()
-                .Git(cwd or self.git_dir)
-                .execute(
-                    ["git", *config, *command],
-                    istream=source,
-                    env={**_ENVIRONMENT, "GIT_DIR": str(self.git_dir), **env},
-                    with_extended_output=True,
-                    with_exceptions=False,
-                )
-            )
-        return int(status), str(output), str(errors)
+    def _git(
+        self,
+        *command: str,
+        env: Mapping[str, str] = {},
+        cwd: Path | None = None,
+        stdin: bytes = b"",
+        statuses: Container[int] = (),
+        is_interactive: bool = False,
+    ) -> GitOutput:
+        runner = GitRunner(cwd or self.git_dir, git_dir=self.git_dir)
+        return runner.run(*command, env=env, stdin=stdin, statuses=statuses, is_interactive=is_interactive)
 
 
 def _ref(branch: str) -> str:
     return f"refs/heads/{branch}"
-
-
-def _failure(command: str, errors: str) -> ReconcilerError:
-    lines = [line.strip() for line in errors.splitlines() if line.strip()] or ["it said nothing"]
-    hint = None
-    if "dubious ownership" in errors:
-        hint = "it belongs to another user; to trust it: git config --global --add safe.directory DIR"
-    return ReconcilerError(
-        f"git {command} failed: {lines[0].removeprefix('fatal: ').removeprefix('error: ')}", hint=hint
-    )
-
-
-def gitpython() -> ModuleType:
-    """GitPython, imported when it is needed. Raises ReconcilerError where there is no git."""
-    try:
-        import git
-    except ImportError as error:  # GitPython looks for the program when it is imported
-        raise ReconcilerError("git is not installed", hint="install git, or use --propose write") from error
-    return git

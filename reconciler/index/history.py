@@ -24,9 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.errors import UsageError, UserError, Where
+from reconciler.git.file_history import FileHistory
+from reconciler.git.repository import head_without_git
 from reconciler.index.model import Index, Version
 from reconciler.index.published import Published, load_published, save_published
-from reconciler.index.repository import History, head_without_git
 from reconciler.index.schemas import is_stamped, write_stamp
 from reconciler.version import __version__
 
@@ -67,15 +68,14 @@ def check_frozen(index: Index, *, base: str | None = None, cache: Path | None = 
         key = _key(file, index, head_without_git(file.parent.resolve()))
         if key is not None and is_stamped(cache, _STAMP, key):
             return FrozenCheck((), "the history of HEAD (unchanged since the last check)")
-    history = History.open(file)
+    history = FileHistory.open(file)
     if history is None:
         if base is not None:
             raise UsageError(f"there is no git repository, so no {base!r} to compare with")
         return FrozenCheck((), "nothing: there is no git repository")
-    with history:
-        if base is not None:
-            return _check_base(history, index, base)
-        result = _check_head(history, index, cache)
+    if base is not None:
+        return _check_base(history, index, base)
+    result = _check_head(history, index, cache)
     if key is not None and cache is not None and result.complete and not result.violations:
         write_stamp(cache, _STAMP, key)
     return result
@@ -89,7 +89,7 @@ def _key(file: Path, index: Index, head: str | None) -> str | None:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _check_base(history: History, index: Index, base: str) -> FrozenCheck:
+def _check_base(history: FileHistory, index: Index, base: str) -> FrozenCheck:
     commit = history.commit(base)
     if commit is None:
         hint = "fetch it first (actions/checkout: fetch-depth: 0)"
@@ -102,7 +102,7 @@ def _check_base(history: History, index: Index, base: str) -> FrozenCheck:
     return _result(index, published, f"{base} ({commit[:12]})", incomplete="")
 
 
-def _check_head(history: History, index: Index, cache: Path | None) -> FrozenCheck:
+def _check_head(history: FileHistory, index: Index, cache: Path | None) -> FrozenCheck:
     if history.head() is None:
         return FrozenCheck((), "nothing: there is no commit yet")
     contents, is_all = history.contents(MAX_COMMITS)
@@ -117,7 +117,7 @@ def _check_head(history: History, index: Index, cache: Path | None) -> FrozenChe
     return _result(index, published, f"{len(contents)} contents in the history of HEAD", incomplete)
 
 
-def _published(history: History, contents: list[tuple[str, str]], cache: Path | None) -> Published:
+def _published(history: FileHistory, contents: list[tuple[str, str]], cache: Path | None) -> Published:
     """What `contents` published; what the cache knows of the older ones is not read again."""
     if cache is None:
         return Published.of(history, contents)
@@ -209,23 +209,22 @@ def release_log(index_file: Path, model: str) -> tuple[LoggedRelease, ...]:
 
     Raises UserError when there is no repository, or git cannot read it.
     """
-    history = History.open(index_file)
+    history = FileHistory.open(index_file)
     if history is None:
         raise UserError("there is no git repository, so no history", where=Where(str(index_file)))
     found: dict[tuple[str, str], LoggedRelease] = {}
-    with history:
-        if history.head() is None:
-            return ()
-        for commit, oid in history.introductions(MAX_COMMITS):
-            for ref, cids in Published.of(history, [(commit, oid)]).cids.items():
-                name, _, version = ref.partition("@")
-                for cid in cids if name == model else ():
-                    if (version, cid) not in found:
-                        found[version, cid] = _release(history, version, cid, commit)
+    if history.head() is None:
+        return ()
+    for commit, oid in history.introductions(MAX_COMMITS):
+        for ref, cids in Published.of(history, [(commit, oid)]).cids.items():
+            name, _, version = ref.partition("@")
+            for cid in cids if name == model else ():
+                if (version, cid) not in found:
+                    found[version, cid] = _release(history, version, cid, commit)
     return tuple(reversed(found.values()))
 
 
-def _release(history: History, version: str, cid: str, commit: str) -> LoggedRelease:
+def _release(history: FileHistory, version: str, cid: str, commit: str) -> LoggedRelease:
     text = (history.read(commit, _MAX_COMMIT, "commit") or b"").decode("utf-8", "replace")
     head, _, message = text.partition("\n\n")
     author = _AUTHOR.search(head)

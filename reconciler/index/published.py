@@ -13,10 +13,10 @@ from typing import Self
 
 from reconciler.content import cid as cids
 from reconciler.errors import DataError, InvalidIndexError
+from reconciler.git.file_history import FileHistory
 from reconciler.index import guarded_yaml
 from reconciler.index.guarded_yaml import YamlMapping, YamlNode, YamlScalar
 from reconciler.index.load import DEFAULT_TARGETS
-from reconciler.index.repository import History
 
 _FORMAT = 1
 _MAX_CACHE = 256 << 20
@@ -46,13 +46,13 @@ class Published:
     unreadable: int = 0
 
     @classmethod
-    def of(cls, history: History, contents: Iterable[tuple[str, str]]) -> Self:
+    def of(cls, history: FileHistory, contents: Iterable[tuple[str, str]]) -> Self:
         """The facts of `contents`: (commit, object id), newest first."""
         published = cls()
         published.add_older(history, contents)
         return published
 
-    def add_older(self, history: History, contents: Iterable[tuple[str, str]]) -> None:
+    def add_older(self, history: FileHistory, contents: Iterable[tuple[str, str]]) -> None:
         """Add contents that are older than all that were added before."""
         for commit, oid in contents:
             self.oids.append(oid)

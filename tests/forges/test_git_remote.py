@@ -97,16 +97,15 @@ def test_a_branch_that_a_person_makes_just_before_ours_is_not_overwritten(bare, 
     assert bare.tip(PROPOSAL_BRANCH) == theirs[0]
 
 
-def test_a_stale_lease_is_refused_by_the_server(bare, served, tmp_path):
+def test_a_stale_lease_is_refused_by_the_server(bare, served):
     """The push itself, without the look at the branch before it."""
     remote, _ = served
     old = place(remote).sha
     theirs = bare.push(PROPOSAL_BRANCH, {"notes.txt": b"by hand"})
-    scratch = tmp_path / "scratch"
-    remote._init(scratch)
-    remote._fetch(scratch, "main")
-    with pytest.raises(git_module._StaleError):
-        remote._push(scratch, bare.tip("main"), PROPOSAL_BRANCH, old, ())
+    with remote._scratch() as scratch:
+        remote._fetch(scratch, "main")
+        with pytest.raises(git_module._StaleError):
+            remote._push(scratch, bare.tip("main"), PROPOSAL_BRANCH, old, ())
     assert bare.tip(PROPOSAL_BRANCH) == theirs
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import UsageError, UserError
+from reconciler.git.repository import head_without_git
 from reconciler.index.history import FrozenCheck, check_frozen
 from reconciler.index.load import load_index
-from reconciler.index.repository import head_without_git
 from tests.index.samples import some_cid
 
 FILE = "releases/index.yaml"
