@@ -17,8 +17,8 @@ from benchmarks.kubo import LABEL, packed, target, weights
 from benchmarks.measure import Figure, Timing, in_turn, main, peak_memory
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import fetch
-from reconciler.consume.gateway import GatewaySource
-from reconciler.consume.local import store_source
+from reconciler.consume.gateway_source import GatewaySource
+from reconciler.consume.local_sources import store_source
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import DirectoryDag
@@ -33,7 +33,7 @@ FETCH = """
 import sys
 from pathlib import Path
 from reconciler.consume.fetch import fetch
-from reconciler.consume.gateway import GatewaySource
+from reconciler.consume.gateway_source import GatewaySource
 from reconciler.content.cid import parse
 from reconciler.progress import QUIET
 fetch(parse(sys.argv[2]), Path(sys.argv[3]), [GatewaySource(sys.argv[1])], QUIET, name="model")

@@ -61,7 +61,7 @@ def fetch_version(
             caches=content_caches(sources, own=not no_cache),
         )
         if repo is not None:
-            hugging_face.name_it(repo, root, _names(ref, version))
+            hugging_face.write_refs(repo, root, _names(ref, version))
     if as_json or as_events:
         out.result_json(fetch_document(done, version), line=as_events)
     else:

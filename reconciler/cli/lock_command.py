@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.cli import output as out
 from reconciler.consume.lock_file import LockEntry, read_lock, write_lock
-from reconciler.consume.remote_index import bring_record
+from reconciler.consume.remote_index import fetch_record
 from reconciler.errors import ExitCode, PeerError, UsageError
 from reconciler.git.repository import head_without_git
 from reconciler.index.layout import Layout
@@ -67,7 +67,7 @@ def _resolved(layout: Layout, index: Index, ref: str, *, offline: bool) -> LockE
     records = records_directory(layout.index_file)
     if layout.origin is not None and not offline:
         try:
-            bring_record(layout.origin.place, layout.origin.commit, records, version)
+            fetch_record(layout.origin.place, layout.origin.commit, records, version)
         except PeerError as error:
             out.warn(
                 f"the record of {version.ref} could not be read, so its size is not locked: {error.message}"

@@ -1,9 +1,10 @@
-"""consume: from a version to a verified directory, whoever has the bytes.
+"""consume: from a version to a verified directory, whichever source has the bytes.
 
-`sources.py` says where blocks may come from and `peers.py` keeps what each source is worth; `wanted.py` works
-out from the tree blocks what has to be where; `staging.py` holds what is verified so far, across
-interruptions; `transfer.py` fetches the rest, from all sources at once; `fetch.py` puts them together.
-May use: content, index, net, targets. Promises: no byte that was not verified is ever at a final path,
-nothing is written outside the destination, a destination is there whole or not at all, and no source is asked
+The room reads a version's tree from the sources, verifies what is on disk already, fetches the remaining
+blocks from all sources at once, and publishes the result. It also finds and caches remote indexes, and
+compares directories with released versions.
+
+May use `content`, `index`, `net` and `targets`. Guarantees: no unverified byte is ever at a final path,
+nothing is written outside the destination, a destination is complete or absent, and no source is contacted
 because an index named it.
 """

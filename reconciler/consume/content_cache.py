@@ -1,8 +1,8 @@
-"""Files that were fetched once, by their own CID, shared by all versions and destinations.
+"""The content cache: fetched files by their own CID, shared by all versions and destinations.
 
-A file here is a hard link to (or a reflink of) a fetched one, read-only, so that it costs no second copy. It
-is hashed again whenever it is used; one that no longer gives its CID is thrown away. The whole directory may
-be deleted at any time.
+A cached file is a read-only hard link to, or a reflink of, a fetched one, so that it uses no additional
+space. It is hashed again whenever it is used, and removed when it no longer matches its CID. The whole
+directory may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _NO_LINKS = (
 
 
 def default_cache(environ: dict[str, str] | os._Environ[str]) -> Path:
-    """RECONCILE_CACHE, else `reconcile` in the user's cache directory (XDG Base Directory specification)."""
+    """Return RECONCILE_CACHE, or `reconcile` in the user's cache directory (XDG Base Directory
+    specification).
+    """
     if environ.get("RECONCILE_CACHE"):
         return Path(environ["RECONCILE_CACHE"])
     home = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -43,14 +45,16 @@ def default_cache(environ: dict[str, str] | os._Environ[str]) -> Path:
 
 
 class ContentCache:
-    """The cache in `directory`, made when something is kept. Without `writable` it is another machine's."""
+    """The cache in `directory`, which is created with its first file. Without `writable` it is only read,
+    such as the cache of another machine.
+    """
 
     def __init__(self, directory: Path, *, writable: bool = True) -> None:
         self._files = directory / "files"
         self._writable = writable
 
     def find(self, cid: Cid, size: int) -> Path | None:
-        """The cached file `cid`, not verified; None when there is none of this size."""
+        """Return the path of the cached file `cid`, unverified; None when there is none of this size."""
         path = self._path(cid)
         try:
             status = path.stat(follow_symlinks=False)
@@ -58,19 +62,21 @@ class ContentCache:
             return None
         return path if status.st_size == size and not path.is_symlink() else None
 
-    def take(self, path: Path, into: Path) -> bool:
-        """Put a cached file at `into` without copying where the disk can do that; else False. Hash it there:
-        what lies in the cache may change until then.
+    def share(self, path: Path, destination: Path) -> bool:
+        """Make `destination` a reflink of or a hard link to the cached file `path`.
+
+        False when the file system supports neither. The caller verifies `destination`, since the cached file
+        may change at any time.
         """
-        staged = into.with_name(f"{into.name}.cached")
+        staged = destination.with_name(f"{destination.name}.cached")
         staged.unlink(missing_ok=True)
         if not (_reflink(path, staged) or (self._writable and _link(path, staged))):
             return False
-        staged.replace(into)
+        staged.replace(destination)
         return True
 
-    def keep(self, cid: Cid, file: Path) -> None:
-        """Add a whole, verified file. Where it cannot be shared without a copy, it is not added."""
+    def add(self, cid: Cid, file: Path) -> None:
+        """Add a complete, verified file; do nothing when it cannot be shared without a copy."""
         path = self._path(cid)
         with contextlib.suppress(OSError):
             if not self._writable or path.exists():
@@ -82,14 +88,14 @@ class ContentCache:
                     staged.chmod(0o444)  # a hard link: the fetched file becomes read-only with it
                     staged.replace(path)
 
-    def drop(self, path: Path) -> None:
-        """Throw a damaged file away, where that is allowed."""
+    def remove(self, path: Path) -> None:
+        """Remove a damaged file, if the cache is writable."""
         if self._writable:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[tuple[Cid, Path]]:
-        """Every cached file with the CID that it should give."""
+        """Iterate over all cached files, each with its expected CID."""
         for path in sorted(self._files.glob("*/*")) if self._files.is_dir() else ():
             with contextlib.suppress(DataError):
                 yield parse_cid(path.name), path
@@ -107,7 +113,7 @@ class ContentCache:
                 task.advance(path.stat().st_size)
                 if root != cid:
                     damaged.append(path)
-                    self.drop(path)
+                    self.remove(path)
         return len(files), damaged
 
     def _path(self, cid: Cid) -> Path:

@@ -1,7 +1,4 @@
-"""The tree blocks of a root from the sources, read ahead, and with them everything there is to know of it.
-
-One fetch: tree, what is there already, the rest from the sources, sums, and the destination at once.
-"""
+"""One fetch: the tree, the blocks that are on disk already, the rest from the sources, and publication."""
 
 from __future__ import annotations
 
@@ -12,71 +9,81 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.consume.content_cache import ContentCache
-from reconciler.consume.peers import SourcePool, SourceReport, TrackedSource
-from reconciler.consume.sources import Parts, Source
-from reconciler.consume.staging import Staging, is_mount_point, is_own, present, staged, tidy
+from reconciler.consume.selection import FileSpans, SelectedFiles, file_spans, is_empty_leaf, select
+from reconciler.consume.sources import Parts, Source, SourcePool, SourceReport, TrackedSource
+from reconciler.consume.staging import (
+    Staging,
+    count_present_blocks,
+    is_mount_point,
+    is_reserved,
+    open_staging,
+    remove_leftover,
+)
 from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
-from reconciler.consume.wanted import FileSpans, WantedFiles, is_empty_leaf, places, select
 from reconciler.content import dagpb
 from reconciler.content.cid import DAG_PB, RAW, Cid
-from reconciler.content.destination import check_space
 from reconciler.content.walk import DagMap, walk
 from reconciler.errors import UsageError
+from reconciler.fs import check_space
 from reconciler.progress import Progress, Task
 
-_THREADS = 8
-_AHEAD = 16  # blocks read ahead, of 2 MiB at most
+_TREE_THREADS = 8
+_PREFETCHED = 16  # inner blocks in memory, of at most 2 MiB each
+_CACHED_FROM = 1 << 16  # bytes from which a file is added to the content cache
+
+
+# --- the tree
 
 
 def read_tree(root: Cid, peers: SourcePool) -> DagMap:
-    """The map of the DAG under `root`, proven from its tree blocks.
+    """Read all inner blocks under `root`, with prefetching, and return the map of the DAG that they prove.
 
-    Raises BlockUnavailable when no source has one of them, DataError when they make no DAG; the sources are
-    closed then.
+    Raises BlockUnavailableError when no source has one of them, and DataError when they are not a valid DAG;
+    the sources are closed then.
     """
     if root.codec == RAW:
         return walk(root, peers.read_block, raw_size=len(peers.read_block(root)))
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="tree")
+    pool = ThreadPoolExecutor(_TREE_THREADS, thread_name_prefix="tree")
     try:
-        return walk(root, _Ahead(peers, pool).read)
+        return walk(root, _Prefetcher(peers, pool).read)
     except BaseException:
-        peers.close()  # or what is on its way would have to be waited for
+        peers.close()  # otherwise the shutdown would wait for requests in progress
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-class _Ahead:
-    """Reads the blocks that a node links to while the node itself is examined."""
+class _Prefetcher:
+    """Requests the inner blocks that a node links to while the node itself is processed."""
 
     def __init__(self, peers: SourcePool, pool: ThreadPoolExecutor) -> None:
         self._peers = peers
         self._pool = pool
-        self._coming: dict[Cid, Future[bytes]] = {}
-        self._asked: set[Cid] = set()
+        self._pending: dict[Cid, Future[bytes]] = {}
+        self._requested: set[Cid] = set()
 
     def read(self, cid: Cid) -> bytes:
-        self._asked.add(cid)
-        coming = self._coming.pop(cid, None)
-        block = coming.result() if coming is not None else self._peers.read_block(cid)
+        self._requested.add(cid)
+        pending = self._pending.pop(cid, None)
+        block = pending.result() if pending is not None else self._peers.read_block(cid)
         for link in dagpb.decode(block).links:
-            if len(self._coming) >= _AHEAD:
+            if len(self._pending) >= _PREFETCHED:
                 break
-            if link.cid.codec == DAG_PB and link.cid not in self._asked:
-                self._asked.add(link.cid)
-                self._coming[link.cid] = self._pool.submit(self._peers.read_block, link.cid)
+            if link.cid.codec == DAG_PB and link.cid not in self._requested:
+                self._requested.add(link.cid)
+                self._pending[link.cid] = self._pool.submit(self._peers.read_block, link.cid)
         return block
 
 
-_CACHED_FROM = 1 << 16  # bytes of a file that is worth an entry of its own in the cache
+# --- the fetch
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a fetch did. Bytes: `size` of all wanted files, `resumed` found from an earlier run, `cached` from
-    the content cache; what came from the sources is in `sources`. `already` when the destination was there,
-    whole. `sums` says whether SHA256SUMS was checked as well.
+    """The result of a fetch. In bytes: `size` of all selected files, `resumed` from an earlier run, `cached`
+    from the content cache; `sources` reports what each source delivered. `already` is True when the
+    destination was complete before, `sums` when SHA256SUMS was verified too.
     """
 
     root: Cid
@@ -101,36 +108,38 @@ def fetch(
     exclude: Sequence[str] = (),
     caches: Sequence[ContentCache] = (),
 ) -> Fetched:
-    """Put the files of `root` at `destination`, which is there whole afterwards or as it was before.
+    """Fetch the files of `root` to `destination`, which is complete afterwards, or unchanged on failure.
 
-    `name` is what a user calls the root. The first of `caches` is kept up to date, all are looked into. The
-    sources are closed. Raises UsageError when the destination holds something else, BlockUnavailable when the
-    sources do not have everything, DataError when the DAG does not hold, Locked, and ReconcilerError when the
-    disk does not take it.
+    `name` is the name of the root in messages. Files are read from all `caches` and added to the first.
+    Closes the sources. Raises UsageError when the destination has other content, BlockUnavailableError when
+    no source has a block, DataError when the DAG is invalid, LockedError, and ReconcilerError when the disk
+    cannot be written.
     """
     destination = Path(destination).absolute()
     if destination.name in ("", ".."):
-        raise UsageError(f"destination {str(destination)!r} has no name of its own")
+        raise UsageError(f"destination {str(destination)!r} does not end in a file or directory name")
     peers = SourcePool([TrackedSource(source) for source in sources])
     try:
-        wanted = select(read_tree(root, peers), include, exclude)
-        found = places(wanted)
-        if _is_there(wanted, found, destination, progress, name):
+        selected = select(read_tree(root, peers), include, exclude)
+        spans = file_spans(selected)
+        if _is_complete(selected, spans, destination, progress, name):
             if is_mount_point(destination):
-                tidy(destination, root)
-            return _fetched(root, destination, wanted, peers, already=True)
-        with staged(destination, root, wanted) as staging:
-            return _Fetch(root, wanted, found, staging, peers, progress, name, caches).run()
+                remove_leftover(destination, root)
+            return _result(root, destination, selected, peers, already=True)
+        with open_staging(destination, root, selected) as staging:
+            return _Fetch(root, selected, spans, staging, peers, progress, name, caches).run()
     finally:
         peers.close()
 
 
 class _Fetch:
+    """A fetch with its staging directory open."""
+
     def __init__(
         self,
         root: Cid,
-        wanted: WantedFiles,
-        where: FileSpans,
+        selected: SelectedFiles,
+        spans: FileSpans,
         staging: Staging,
         peers: SourcePool,
         progress: Progress,
@@ -138,39 +147,39 @@ class _Fetch:
         caches: Sequence[ContentCache],
     ) -> None:
         self._root = root
-        self._wanted = wanted
+        self._selected = selected
         self._staging = staging
         self._peers = peers
         self._progress = progress
         self._name = name
         self._caches = caches
-        self._places = where
+        self._spans = spans
 
     def run(self) -> Fetched:
         self._staging.prepare()
-        taken = self._from_caches()
-        cached = sum(self._wanted.files[number].size for number in taken)
-        missing = self._missing(taken)
-        lacking = sum(place.size for position in missing for place in self._places[position])
-        resumed = self._wanted.size - lacking - cached
-        check_space(self._staging.directory, lacking)
-        sums = SumsCheck(self._wanted, self._staging.path)
-        sums.start(set(self._places) - set(missing))
+        shared = self._share_cached_files()
+        cached = sum(self._selected.files[number].size for number in shared)
+        missing = self._find_missing(shared)
+        missing_size = sum(span.size for position in missing for span in self._spans[position])
+        resumed = self._selected.size - missing_size - cached
+        check_space(self._staging.directory, missing_size)
+        sums = SumsCheck(self._selected, self._staging.path)
+        sums.start(set(self._spans) - set(missing))
         try:
-            with self._progress.task(f"fetch {self._name}", lacking) as task:
+            with self._progress.task(f"fetch {self._name}", missing_size) as task:
                 self._transfer(missing, sums, task)
             checked = sums.finish()
         finally:
             sums.stop()
         if self._caches:
-            for number, node in enumerate(self._wanted.files):
+            for number, node in enumerate(self._selected.files):
                 if node.size >= _CACHED_FROM:
-                    self._caches[0].keep(node.cid, self._staging.path(number))
+                    self._caches[0].add(node.cid, self._staging.path(number))
         self._staging.finish()
-        return _fetched(
+        return _result(
             self._root,
             self._staging.destination,
-            self._wanted,
+            self._selected,
             self._peers,
             resumed=resumed,
             cached=cached,
@@ -179,57 +188,62 @@ class _Fetch:
 
     def _transfer(self, missing: dict[int, int], sums: SumsCheck, task: Task) -> None:
         def keep(position: int, block: Parts) -> None:
-            where = self._places[position]
-            self._staging.write(where, position, block)
-            sums.arrived(position, where[0], block)
-            task.advance(sum(place.size for place in where))
+            spans = self._spans[position]
+            self._staging.write(spans, position, block)
+            sums.block_written(position, spans[0], block)
+            task.advance(sum(span.size for span in spans))
 
         if missing:
-            Transfer(self._wanted, missing, self._peers, keep).run()
+            Transfer(self._selected, missing, self._peers, keep).run()
 
-    def _from_caches(self) -> set[int]:
-        """The numbers of files that a cache had whole; each is hashed where it lies now."""
-        taken: set[int] = set()
-        for number, node in enumerate(self._wanted.files):
+    def _share_cached_files(self) -> set[int]:
+        """Share complete files from the caches and verify them in place; return their numbers."""
+        shared: set[int] = set()
+        for number, node in enumerate(self._selected.files):
             if node.size < _CACHED_FROM or self._staging.path(number).stat().st_blocks:
                 continue
             for cache in self._caches:
                 path = cache.find(node.cid, node.size)
-                if path is None or not cache.take(path, self._staging.path(number)):
+                if path is None or not cache.share(path, self._staging.path(number)):
                     continue
                 if self._is_whole(number):
-                    taken.add(number)
+                    shared.add(number)
                     break
-                self._progress.note(f"the cached {path.name} is damaged, and is not used")
-                cache.drop(path)
-                self._staging.blank(number)
-        return taken
+                self._progress.note(f"ignoring the cached {path.name}, which is damaged")
+                cache.remove(path)
+                self._staging.reset(number)
+        return shared
 
     def _is_whole(self, number: int) -> bool:
-        one = self._wanted.part([number])
-        with self._progress.task("checking what is cached", one.size) as task:
-            found = present(one, [self._staging.path(number)], task)
-        return found == Counter(leaf.position for leaf in self._wanted.leaves(number))
+        """Return whether the staged file `number` has all its bytes."""
+        file = self._selected.subset([number])
+        with self._progress.task("checking cached files", file.size) as task:
+            found = count_present_blocks(file, [self._staging.path(number)], task)
+        return found == Counter(leaf.position for leaf in self._selected.leaves(number))
 
-    def _missing(self, taken: set[int]) -> dict[int, int]:
-        """The blocks that have to be fetched, and for how many places; the files `taken` are whole."""
-        numbers = [number for number in range(len(self._wanted.files)) if number not in taken]
-        rest = self._wanted.part(numbers)
-        with self._progress.task("checking what is there", rest.size) as task:
-            found = Counter(present(rest, [self._staging.path(number) for number in numbers], task))
-        found.update(leaf.position for number in taken for leaf in self._wanted.leaves(number))
+    def _find_missing(self, shared: set[int]) -> dict[int, int]:
+        """Return the layout positions of the missing blocks, each with the number of spans that lack it.
+
+        The files `shared` are complete.
+        """
+        numbers = [number for number in range(len(self._selected.files)) if number not in shared]
+        rest = self._selected.subset(numbers)
+        paths = [self._staging.path(number) for number in numbers]
+        with self._progress.task("checking staged files", rest.size) as task:
+            found = Counter(count_present_blocks(rest, paths, task))
+        found.update(leaf.position for number in shared for leaf in self._selected.leaves(number))
         return {
-            position: len(where) - found[position]
-            for position, where in self._places.items()
-            if found[position] < len(where) and not is_empty_leaf(self._wanted, position)
+            position: len(spans) - found[position]
+            for position, spans in self._spans.items()
+            if found[position] < len(spans) and not is_empty_leaf(self._selected, position)
         }
 
 
-def _is_there(
-    wanted: WantedFiles, where: FileSpans, destination: Path, progress: Progress, name: str
+def _is_complete(
+    selected: SelectedFiles, spans: FileSpans, destination: Path, progress: Progress, name: str
 ) -> bool:
-    """Whether the destination holds exactly what is wanted, every byte of it hashed."""
-    if wanted.is_file:
+    """Return whether the destination consists of exactly the selected files, with every byte verified."""
+    if selected.is_file:
         if not destination.is_file() or destination.is_symlink():
             return False
         paths = [destination]
@@ -240,22 +254,22 @@ def _is_there(
         if not listed:
             return False
         if is_mount_point(destination):
-            listed = {path for path in listed if not is_own(path, destination)}
-        if listed != {node.path for node in wanted.files} | set(wanted.directories):
+            listed = {path for path in listed if not is_reserved(path, destination)}
+        if listed != {node.path for node in selected.files} | set(selected.directories):
             return False
-        paths = [destination / node.path for node in wanted.files]
-    with progress.task(f"check {name}", wanted.size) as task:
-        found = present(wanted, paths, task)
+        paths = [destination / node.path for node in selected.files]
+    with progress.task(f"check {name}", selected.size) as task:
+        found = count_present_blocks(selected, paths, task)
     return all(
-        found.get(position, 0) == len(each) or is_empty_leaf(wanted, position)
-        for position, each in where.items()
+        found.get(position, 0) == len(each) or is_empty_leaf(selected, position)
+        for position, each in spans.items()
     )
 
 
-def _fetched(
+def _result(
     root: Cid,
     destination: Path,
-    wanted: WantedFiles,
+    selected: SelectedFiles,
     peers: SourcePool,
     *,
     resumed: int = 0,
@@ -264,5 +278,5 @@ def _fetched(
     sums: bool = False,
 ) -> Fetched:
     return Fetched(
-        root, destination, len(wanted.files), wanted.size, resumed, cached, already, sums, peers.report()
+        root, destination, len(selected.files), selected.size, resumed, cached, already, sums, peers.report()
     )

@@ -32,7 +32,7 @@ def find_index(
         return find_layout(directory, Path(index).expanduser() if index is not None else None)
     # imported here: a local index needs no HTTP
     from reconciler.consume.content_cache import default_cache
-    from reconciler.consume.gateway import GatewaySource
+    from reconciler.consume.gateway_source import GatewaySource
     from reconciler.consume.remote_index import open_remote
 
     addresses = gateways or load_config(config_file(os.environ)).gateways

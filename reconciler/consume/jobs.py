@@ -1,7 +1,7 @@
-"""The work of a transfer cut into jobs. Pure.
+"""The division of a transfer into jobs. Pure.
 
-A job is a run of leaves of one file, or a directory of nothing but small files, either of which a source that
-streams sends in one answer; or a handful of small files, whose blocks are asked for one by one.
+A job is one of three: a run of consecutive leaves of a file, or a directory of small files, both of which a
+streaming source sends in one response; or a batch of small files, whose blocks are requested one by one.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from reconciler.consume.sources import SECTION_OVERHEAD, Stretch
-from reconciler.consume.wanted import WantedFiles, is_empty_leaf
+from reconciler.consume.selection import SelectedFiles, is_empty_leaf
+from reconciler.consume.sources import SECTION_OVERHEAD, BlockRange
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.walk import NodeKind
 
-SHORTEST_RUN = 32  # leaves of a job at least; some gateways read beyond the end of every range
-_WORTH_A_STREAM = 4  # leaves of a file from which on one answer is better than one for each
-_WORTH_A_DIRECTORY = 16  # small files from which on a directory is asked for as one
-_NEARLY = 0.9  # of the small files of a directory that have to be missing for that
+SHORTEST_RUN = 32  #: minimum limit of leaves in a run; some gateways read beyond the end of every range
+_STREAM_FROM = 4  # consecutive leaves from which one response is better than one for each
+_WHOLE_DIRECTORY_FROM = 16  # small files from which a directory is requested as one
+_WHOLE_DIRECTORY_SHARE = 0.9  # minimum share of the small files in the directory that are missing
 
 
 @dataclass(frozen=True, slots=True)
-class BlockRun:
-    """A stretch with its blocks by layout position, since a large DAG has many of them."""
+class CompactRange:
+    """A BlockRange whose blocks are layout positions, which need less memory than CIDs in a large DAG."""
 
     file: Cid
     first: int
@@ -35,109 +35,119 @@ class BlockRun:
     whole: bool = False
     tree: int = 0
 
-    def stretch(self, layout: DagLayout) -> Stretch:
-        """What a source is asked for."""
+    def expand(self, layout: DagLayout) -> BlockRange:
+        """Return the range with the CIDs of its blocks."""
         blocks = tuple(map(layout.cid, self.positions))
-        return Stretch(self.file, self.first, self.last, blocks, tuple(self.sizes), self.whole, self.tree)
+        return BlockRange(self.file, self.first, self.last, blocks, tuple(self.sizes), self.whole, self.tree)
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Blocks by layout position; `run` is how to ask for all of them at once, while that was not tried.
+    """Blocks to fetch, by layout position.
 
-    `tried` are the numbers of the sources that lack some of it, `running` of those that are at it, `since`
-    when the last one began.
+    `run` is the range that contains all of them; None when they are requested one by one, and after the
+    range was requested once. `tried` are the numbers of the sources that lack some of the blocks, `running`
+    of those that work on the job, `since` is the time at which the last one began.
     """
 
     positions: Sequence[int]
-    run: BlockRun | None
+    run: CompactRange | None
     tried: set[int] = field(default_factory=set)
     running: set[int] = field(default_factory=set)
     since: float = 0.0
 
-    def parts(self) -> list[Job]:
-        """The same without a run, in handfuls that several calls at once can share."""
+    def split(self) -> list[Job]:
+        """Return the same blocks in batches without a run, which several calls can share."""
         starts = range(0, len(self.positions), SHORTEST_RUN)
         return [Job(self.positions[at : at + SHORTEST_RUN], None, set(self.tried)) for at in starts]
 
 
-def cut_jobs(wanted: WantedFiles, missing: Mapping[int, int], longest: int) -> list[Job]:
-    """All work, each block once; a run has at most `longest` leaves.
+def make_jobs(selected: SelectedFiles, missing: Mapping[int, int], longest: int) -> list[Job]:
+    """Divide the `missing` blocks (by layout position) into jobs, each block once; a run has at most
+    `longest` leaves.
 
-    Small files come first: who reads the files in their order is not to wait for one of them at the end.
+    Small files come first, so that the hasher, which reads the files in order, does not wait for one of them
+    at the end.
     """
-    return sorted(_jobs(wanted, missing, longest), key=lambda job: job.run is not None and not job.run.whole)
+    found = _jobs(selected, missing, longest)
+    return sorted(found, key=lambda job: job.run is not None and not job.run.whole)
 
 
-def _jobs(wanted: WantedFiles, missing: Mapping[int, int], longest: int) -> Iterator[Job]:
-    layout = wanted.map.layout
+def _jobs(selected: SelectedFiles, missing: Mapping[int, int], longest: int) -> Iterator[Job]:
+    layout = selected.map.layout
     seen: set[int] = set()
-    handful: list[int] = []
-    directories = _small_directories(wanted, missing)
-    together: dict[str, list[int]] = {path: [] for path in set(directories.values())}
-    for number, file in enumerate(wanted.files):
-        rest = together[directories[number]] if number in directories else handful
+    batch: list[int] = []
+    directories = _whole_directories(selected, missing)
+    in_directory: dict[str, list[int]] = {path: [] for path in set(directories.values())}
+    for number, file in enumerate(selected.files):
+        rest = in_directory[directories[number]] if number in directories else batch
         run: list[tuple[int, int, int]] = []  # position, offset, size
-        for leaf in wanted.leaves(number):
+        for leaf in selected.leaves(number):
             needed = leaf.position in missing and leaf.position not in seen
             if run and (not needed or len(run) == longest):
-                yield from _cut(file.cid, run, rest)
+                yield from _finish_run(file.cid, run, rest)
                 run = []
             if needed:
                 seen.add(leaf.position)
                 run.append((leaf.position, leaf.offset, leaf.size))
-        yield from _cut(file.cid, run, rest)
-        if len(handful) >= SHORTEST_RUN:
-            yield Job(handful, None)
-            handful = []
-    if handful:
-        yield Job(handful, None)
-    tree = sum(len(block) + SECTION_OVERHEAD for block in wanted.map.tree.values())
-    cids = {node.path: node.cid for node in wanted.map.nodes if node.kind is NodeKind.DIRECTORY}
-    for path, positions in together.items():
+        yield from _finish_run(file.cid, run, rest)
+        if len(batch) >= SHORTEST_RUN:
+            yield Job(batch, None)
+            batch = []
+    if batch:
+        yield Job(batch, None)
+    tree = sum(len(block) + SECTION_OVERHEAD for block in selected.map.tree.values())
+    cids = {node.path: node.cid for node in selected.map.nodes if node.kind is NodeKind.DIRECTORY}
+    for path, positions in in_directory.items():
         if positions:
             every, sizes = array("Q", positions), array("Q", map(layout.block_size, positions))
             directory = cids[path] if path else layout.root
-            yield Job(every, BlockRun(directory, 0, sum(sizes) - 1, every, sizes, whole=True, tree=tree))
+            yield Job(every, CompactRange(directory, 0, sum(sizes) - 1, every, sizes, whole=True, tree=tree))
 
 
-def _cut(file: Cid, run: list[tuple[int, int, int]], rest: list[int]) -> Iterator[Job]:
+def _finish_run(file: Cid, run: list[tuple[int, int, int]], rest: list[int]) -> Iterator[Job]:
+    """Yield a job for the leaves in `run`, or add them to `rest` when they are too few for a stream."""
     positions = array("Q", (position for position, _, _ in run))
-    if len(run) < _WORTH_A_STREAM:
+    if len(run) < _STREAM_FROM:
         rest += positions
         return
     sizes = array("Q", (size for _, _, size in run))
     first, last = run[0][1], run[-1][1] + run[-1][2] - 1
-    yield Job(positions, BlockRun(file, first, last, positions, sizes))
+    yield Job(positions, CompactRange(file, first, last, positions, sizes))
 
 
-def _small_directories(wanted: WantedFiles, missing: Mapping[int, int]) -> dict[int, str]:
-    """For the number of a file the path of the directory with which it comes, if any: the topmost one that
-    has nothing but small files, all of them wanted, and nearly all of them missing.
+def _whole_directories(selected: SelectedFiles, missing: Mapping[int, int]) -> dict[int, str]:
+    """Return the path of the directory that each file is requested with, by the number of the file.
+
+    That is the topmost directory that contains only small files, all of them selected, and nearly all of them
+    missing. Files without such a directory have no entry.
     """
-    if wanted.is_file:
+    if selected.is_file:
         return {}
     files: dict[str, int] = {}
     small: dict[str, int] = {}
-    lacking: dict[str, int] = {}
-    for node in wanted.map.nodes:
+    small_missing: dict[str, int] = {}
+    for node in selected.map.nodes:
         if node.kind is NodeKind.FILE:
             for above in _directories(node.path):
                 files[above] = files.get(above, 0) + 1
-    for number, node in enumerate(wanted.files):
-        leaves = [leaf.position for leaf in islice(wanted.leaves(number), _WORTH_A_STREAM)]
-        lacks = any(position in missing for position in leaves)
-        if len(leaves) < _WORTH_A_STREAM:
+    for number, node in enumerate(selected.files):
+        leaves = [leaf.position for leaf in islice(selected.leaves(number), _STREAM_FROM)]
+        is_missing = any(position in missing for position in leaves)
+        if len(leaves) < _STREAM_FROM:
             for above in _directories(node.path):
                 small[above] = small.get(above, 0) + 1
-                lacking[above] = lacking.get(above, 0) + (lacks or is_empty_leaf(wanted, leaves[0]))
+                small_missing[above] = small_missing.get(above, 0) + (
+                    is_missing or is_empty_leaf(selected, leaves[0])
+                )
     whole = {
         path
         for path, count in small.items()
-        if count == files[path] >= _WORTH_A_DIRECTORY and lacking[path] >= _NEARLY * count
+        if count == files[path] >= _WHOLE_DIRECTORY_FROM
+        and small_missing[path] >= _WHOLE_DIRECTORY_SHARE * count
     }
     found: dict[int, str] = {}
-    for number, node in enumerate(wanted.files):
+    for number, node in enumerate(selected.files):
         path = next((above for above in _directories(node.path) if above in whole), None)
         if path is not None:
             found[number] = path
@@ -145,7 +155,7 @@ def _small_directories(wanted: WantedFiles, missing: Mapping[int, int]) -> dict[
 
 
 def _directories(path: str) -> Iterator[str]:
-    """The directories above a file, the root ("") first."""
+    """Iterate over the directories above a file, beginning with the root ("")."""
     yield ""
     at = path.find("/")
     while at != -1:

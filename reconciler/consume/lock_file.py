@@ -1,7 +1,7 @@
-"""models.lock: the exact versions that a consumer uses, as `fetch --locked` takes them.
+"""models.lock: the exact versions that a consumer uses, read by `fetch --locked`.
 
-A JSON file that people read and git keeps: what was asked for, and what it meant when it was locked. It is
-written whole, sorted, and the same for the same index.
+A JSON file for people and version control: every requested reference and the version it resolved to. Its
+bytes depend only on its entries, which are sorted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError, UsageError, Where
-from reconciler.index.replace_file import replace_file
+from reconciler.fs import replace_file
+from reconciler.json_fields import JsonFields, load_json
 
 NAME = "models.lock"
 _MAX_BYTES = 4 << 20
@@ -22,8 +23,10 @@ _MAX_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class LockEntry:
-    """One reference and what it meant. `size` in bytes and `dirhash` are from the version's record, `commit`
-    is that of the index's repository; each is None where it was not known.
+    """A requested reference and the version it resolved to.
+
+    `size` in bytes and `dirhash` are from the version's record, `commit` is the commit of the index's
+    repository; each is None when unknown.
     """
 
     requested: str
@@ -36,48 +39,44 @@ class LockEntry:
 
 
 def read_lock(path: Path) -> dict[str, LockEntry]:
-    """The entries of the lock in `path` by what was asked for.
+    """Return the entries of the lock file `path` by requested reference.
 
-    Raises UsageError when there is none or it does not hold.
+    Raises UsageError when it is missing, unreadable or invalid.
     """
     try:
         with path.open("rb") as file:
-            document = json.loads(file.read(_MAX_BYTES))
-        entries = [_entry(entry) for entry in document["models"]]
-        if document["schema"] != 1:
-            raise ValueError("another schema")
+            document = JsonFields(load_json(file.read(_MAX_BYTES)), ValueError)
+        if document.number("schema") != 1:
+            raise ValueError("unknown schema")
+        entries = [_parse_entry(fields) for fields in document.items("models")]
     except FileNotFoundError:
-        raise UsageError(f"no {path.name} at {str(path)!r}", hint="`reconcile lock REF` makes one") from None
+        hint = "create it with `reconcile lock REF`"
+        raise UsageError(f"no {path.name} at {str(path)!r}", hint=hint) from None
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, DataError) as error:
+    except (ValueError, DataError) as error:
         raise UsageError(
-            f"it does not hold ({error})", hint="make it again with `reconcile lock`", where=Where(str(path))
+            f"invalid lock file: {error}",
+            hint="create it again with `reconcile lock`",
+            where=Where(str(path)),
         ) from None
     return {entry.requested: entry for entry in entries}
 
 
 def write_lock(path: Path, entries: Mapping[str, LockEntry]) -> None:
-    """Write the lock whole. Raises OSError."""
+    """Write the lock file atomically. Raises LockedError and OSError."""
     models = [asdict(entry) | {"cid": str(entry.cid)} for _, entry in sorted(entries.items())]
-    replace_file(path, (json.dumps({"schema": 1, "models": models}, indent=2) + "\n").encode(), 0o644)
+    document = json.dumps({"schema": 1, "models": models}, indent=2) + "\n"
+    replace_file(path, document.encode(), mode=0o644)
 
 
-def _entry(entry: Mapping[str, object]) -> LockEntry:
-    texts = {name: entry[name] for name in ("requested", "model", "version", "cid")}
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise TypeError(f"{name} is no text")
-    size = entry.get("size")
-    if size is not None and not isinstance(size, int):
-        raise TypeError("size is no number")
-    rest = {name: None if entry.get(name) is None else str(entry[name]) for name in ("dirhash", "commit")}
+def _parse_entry(fields: JsonFields) -> LockEntry:
     return LockEntry(
-        requested=str(texts["requested"]),
-        model=str(texts["model"]),
-        version=str(texts["version"]),
-        cid=cids.parse(str(texts["cid"])),
-        size=size,
-        dirhash=rest["dirhash"],
-        commit=rest["commit"],
+        requested=fields.text("requested"),
+        model=fields.text("model"),
+        version=fields.text("version"),
+        cid=cids.parse(fields.text("cid")),
+        size=fields.number("size") if fields.has("size") else None,
+        dirhash=fields.text("dirhash") if fields.has("dirhash") else None,
+        commit=fields.text("commit") if fields.has("commit") else None,
     )

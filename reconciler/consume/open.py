@@ -50,8 +50,8 @@ def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source
 
     Raises BlockUnavailableError when there is none, UsageError for an invalid address.
     """
-    from reconciler.consume.gateway import GatewaySource
-    from reconciler.consume.local import car_source, kubo_source, store_source
+    from reconciler.consume.gateway_source import GatewaySource
+    from reconciler.consume.local_sources import car_source, kubo_source, store_source
 
     opened: list[Source] = []
     reasons: list[str] = []
@@ -73,7 +73,7 @@ def target_sources(targets: Mapping[str, Target], names: Iterable[str], root: Ci
 
     Raises BlockUnavailableError when none of them can.
     """
-    from reconciler.consume.local import target_source
+    from reconciler.consume.local_sources import target_source
 
     opened: list[Source] = []
     reasons: list[str] = []

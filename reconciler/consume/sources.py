@@ -1,29 +1,35 @@
-"""What can be asked for blocks. A source is named by the user, never by an index.
+"""Sources of blocks, and the pool of all sources of one fetch.
 
-A source hands out blocks; whether they are the right ones is found out here and nowhere else believed. One
-that sends several blocks at a time (`Streams`) saves a request for each.
+A source is named by the user, never by an index. It is not trusted: every block is verified here. A source
+that can send several blocks in one response (`StreamingSource`) saves a request for each. The pool counts
+what each source delivered and stops using a source that failed twice.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from reconciler.content.cid import RAW, Cid
-from reconciler.errors import PeerError
+from reconciler.errors import BlockUnavailableError, PeerError, ReconcilerError
 
-SECTION_OVERHEAD = 64  # bytes that a block costs in a CAR besides its own, or more
-LANES = 8  # calls to one source at once, at most
+SECTION_OVERHEAD = 64  #: upper bound of the bytes that a CAR adds to each block
+LANES = 8  #: maximum number of concurrent calls to one source
+STRIKES = 2  #: failures after which a source is no longer used
+
+
+# --- one source
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Bytes `first` to `last` (both included) of the file `file`, and the blocks they are in, in order.
+class BlockRange:
+    """The bytes `first` to `last` (inclusive) of the file `file`, and the blocks that contain them, in order.
 
-    `sizes` are the bytes of the file in each block. With `whole`, `file` is a directory, and its stretch all
-    that is below it; at most `tree` bytes of other blocks come with that.
+    `sizes` are the bytes of the file in each block. With `whole`, `file` is a directory and the range is
+    everything below it; up to `tree` bytes of inner blocks come in addition.
     """
 
     file: Cid
@@ -36,56 +42,164 @@ class Stretch:
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """The number of bytes of the file."""
         return self.last - self.first + 1
 
     @property
-    def plain(self) -> bool:
-        """Whether the blocks are nothing but the file's own bytes, so that they can be cut out of it."""
+    def is_contiguous(self) -> bool:
+        """Whether the blocks are exactly the bytes of the file, so that they can be cut from its content."""
         return not self.whole and all(cid.codec == RAW for cid in self.blocks)
 
 
 Parts: TypeAlias = Sequence[bytes | memoryview]
-"""A block as it came, one part behind the other; joining them costs as much as writing them."""
+"""A block as it was received, in consecutive parts; joining them would cost as much as writing them."""
 
 
 class Source(Protocol):
-    """A place that may have blocks. Calls come from several threads.
+    """A place that may have blocks. Methods are called from several threads.
 
-    `width` is how many calls for much at once are worth making, and may change as a source shows what it can
-    do. Up to LANES single blocks are asked for at once.
+    `width` is the number of concurrent streams that are worthwhile; it may change while the source is used.
+    Up to LANES single blocks are requested at once.
     """
 
     name: str
 
     @property
     def width(self) -> int:
-        """At least 1."""
+        """The number of worthwhile streams, at least 1."""
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
-        """The verified block; `size` in bytes when it is known.
+        """Return the verified block; `size` is its length in bytes when it is known.
 
-        Raises BlockUnavailable where it is not there, BadBlockError for wrong bytes, PeerError for everything
-        else.
+        Raises BlockUnavailableError when the source does not have it, BadBlockError for wrong bytes, and
+        PeerError for every other failure.
         """
 
     def close(self) -> None:
-        """Release what is open, also under calls that are being made. May be called twice."""
+        """Release all resources, also during calls of other threads. May be called twice."""
 
 
 @runtime_checkable
-class Streams(Protocol):
-    """A source that sends the blocks of a stretch of a file in one answer."""
+class StreamingSource(Protocol):
+    """A source that sends all blocks of a range in one response."""
 
-    def stretch(self, wanted: Stretch) -> AbstractContextManager[Iterator[tuple[Cid, Parts]] | None]:
-        """The blocks as they come, none of them verified yet, and others that lead to them.
+    def stream_blocks(
+        self, requested: BlockRange
+    ) -> AbstractContextManager[Iterator[tuple[Cid, Parts]] | None]:
+        """Open the blocks of a range, unverified, in the order in which they arrive; inner blocks that lead
+        to them may be among them.
 
-        None where the source cannot do this. Raises as `read_block` does, also while it is read.
+        None when the source does not support it. Raises as `read_block` does, also during the iteration.
         """
 
 
 class BadBlockError(PeerError):
-    """A source sent bytes that are not those of the block that was asked for."""
+    """A source sent bytes that are not those of the requested block."""
 
     def __init__(self, source: str, cid: Cid, what: str = "sent wrong bytes for") -> None:
-        super().__init__(f"{source}: {what} block {cid}", hint="leave this source out, and tell its owner")
+        super().__init__(
+            f"{source}: {what} block {cid}", hint="do not use this source, and notify its operator"
+        )
+
+
+# --- all sources of one fetch
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What one source delivered: the `bytes` and `blocks` that were verified, the number of `bad` blocks, and
+    the reason why it was `dropped`, "" while it is in use.
+    """
+
+    name: str
+    bytes: int
+    blocks: int
+    bad: int
+    dropped: str
+
+
+@dataclass(slots=True)
+class TrackedSource:
+    """A source and its counters. Changed under the lock of `SourcePool` only."""
+
+    source: Source
+    bytes: int = 0
+    blocks: int = 0
+    bad: int = 0
+    strikes: int = 0
+    reason: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the source is still in use."""
+        return self.strikes < STRIKES
+
+
+@dataclass
+class SourcePool:
+    """All sources of one fetch, in the order in which the user named them."""
+
+    all: Sequence[TrackedSource]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def alive(self) -> list[TrackedSource]:
+        """The sources that are still in use."""
+        return [peer for peer in self.all if peer.alive]
+
+    def credit(self, peer: TrackedSource, size: int) -> None:
+        """Count a verified block of `size` bytes from `peer`."""
+        with self._lock:
+            peer.bytes += size
+            peer.blocks += 1
+
+    def strike(self, peer: TrackedSource, error: ReconcilerError) -> None:
+        """Count a failure of `peer`; the second one drops it."""
+        with self._lock:
+            peer.strikes += 1
+            peer.bad += isinstance(error, BadBlockError)
+            peer.reason = error.message
+
+    def note_missing(self, peer: TrackedSource, error: ReconcilerError) -> None:
+        """Record that `peer` lacks a block, which is not counted as a failure."""
+        with self._lock:
+            peer.reason = peer.reason or error.message
+
+    def read_block(self, cid: Cid, size: int | None = None) -> bytes:
+        """Return the verified block from the first source that delivers it.
+
+        Raises BlockUnavailableError when none does.
+        """
+        for peer in self.all:
+            while peer.alive:
+                try:
+                    data = peer.source.read_block(cid, size)
+                except BlockUnavailableError as error:
+                    self.note_missing(peer, error)
+                    break
+                except ReconcilerError as error:
+                    self.strike(peer, error)
+                else:
+                    self.credit(peer, len(data))
+                    return data
+        raise self.unavailable(f"block {cid}")
+
+    def unavailable(self, what: str) -> BlockUnavailableError:
+        """Return the error for `what`, which no source has; its hint lists the failure of each source."""
+        reasons = "; ".join(dict.fromkeys(peer.reason for peer in self.all if peer.reason))
+        sources = "the source does not have" if len(self.all) == 1 else f"none of {len(self.all)} sources has"
+        return BlockUnavailableError(f"{sources} {what}", hint=reasons or None)
+
+    def report(self) -> tuple[SourceReport, ...]:
+        """Return the counters of every source."""
+        return tuple(
+            SourceReport(
+                peer.source.name, peer.bytes, peer.blocks, peer.bad, "" if peer.alive else peer.reason
+            )
+            for peer in self.all
+        )
+
+    def close(self) -> None:
+        """Close every source. May be called twice."""
+        for peer in self.all:
+            peer.source.close()

@@ -1,14 +1,12 @@
-"""A destination that is a mount point: it cannot be replaced, so finished files are moved into it one by one.
+"""Staging: the verified part of a fetch, kept beside the destination across interruptions.
 
-That takes a moment in which a kill leaves some of them there. A mark in the staging directory, which lies in
-the mount as well, tells the next run to take them back first, so that it ends like any other.
+The staging directory `.<name>.fetch-<end of the root>` in the destination's parent contains the files in full
+length, with holes where nothing was fetched yet. There is no journal: the next run hashes what is there and
+keeps what matches, so neither a kill nor a lost page can put a wrong byte into the destination.
 
-What is verified so far, beside the destination: kept across interruptions, and never taken on trust.
-
-`.<name>.fetch-<end of the root>` in the destination's parent (in the destination itself where that is a mount
-point) holds the files in their full length, with holes where nothing was fetched yet. There is no journal: a
-run that goes on hashes what is there and keeps what gives its CIDs, so that neither a kill nor a lost page
-can put a wrong byte into the destination.
+A destination that is a mount point cannot be replaced. Its staging directory is inside it, and finished
+entries are moved into it one by one. A kill in between leaves some of them there; a mark file in the staging
+directory makes the next run move them back first.
 """
 
 from __future__ import annotations
@@ -24,21 +22,34 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from reconciler.consume.selection import FileSpan, SelectedFiles
 from reconciler.consume.sources import Parts
-from reconciler.consume.wanted import FileSpan, WantedFiles
 from reconciler.content.cid import RAW, Cid
-from reconciler.content.destination import appear, check_free, lock_directory, sync_directory
 from reconciler.content.walk import DagMap, FileNode, Leaf, leaf_bytes
 from reconciler.errors import DataError, LockedError, ReconcilerError, UsageError
+from reconciler.fs import (
+    check_free,
+    lock_directory,
+    publish_atomically,
+    read_at,
+    sync_directory,
+    write_at,
+)
 from reconciler.progress import Task
 
-_OWN = "lost+found"  # the file system's own directory at its top
+_CONTENT = "content"
+_LOST_AND_FOUND = "lost+found"  # directory of the file system at its top
 _MARK = "moving"
 _MOUNTS = Path("/proc/self/mountinfo")
+_WRITE_OUT = 64 << 20  # bytes after which a file is flushed, so that the flush at the end is short
+_WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# --- mount points
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether something is mounted at `path` itself, also a directory of the same file system."""
+    """Return whether something is mounted at `path` itself, including a directory of the same file system."""
     if path.is_symlink():
         return False
     if os.path.ismount(path):
@@ -49,20 +60,26 @@ def is_mount_point(path: Path) -> bool:
     except OSError:
         return False
     # proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes
-    return any(_unescaped(line.split(b" ")[4]) == real for line in lines if line.count(b" ") > 4)
+    return any(_unescape(line.split(b" ")[4]) == real for line in lines if line.count(b" ") > 4)
 
 
-def entries(mount: Path, stage: Path, names: Collection[str]) -> list[str]:
-    """What lies in `mount` besides staging directories; while the mark is in `stage`, also besides what came
-    from there.
+def is_reserved(path: str, mount: Path) -> bool:
+    """Return whether `path`, relative to a mount point, belongs to the file system or to a staging
+    directory.
     """
-    ours = names if (stage / _MARK).exists() else ()
-    return sorted(e.name for e in mount.iterdir() if e.name not in ours and not is_own(e.name, mount))
+    top = path.partition("/")[0]
+    return top == _LOST_AND_FOUND or top.startswith(f".{mount.name}.fetch-")
 
 
-def check_empty(mount: Path, stage: Path, names: Collection[str]) -> None:
-    """Raise UsageError where `mount` holds anything else than what `stage` put there."""
-    found = entries(mount, stage, names)
+def remove_leftover(mount: Path, root: Cid) -> None:
+    """Remove the staging directory that a run left after it had moved everything into `mount`."""
+    shutil.rmtree(mount / _staging_name(mount, root), ignore_errors=True)
+
+
+def _check_mount(mount: Path, stage: Path, names: Collection[str]) -> None:
+    """Raise UsageError when `mount` contains anything but staging directories and entries from `stage`."""
+    moved = names if (stage / _MARK).exists() else ()
+    found = sorted(e.name for e in mount.iterdir() if e.name not in moved and not is_reserved(e.name, mount))
     if found:
         raise UsageError(
             f"destination {str(mount)!r} is not empty: it has {found[0]!r}",
@@ -70,18 +87,7 @@ def check_empty(mount: Path, stage: Path, names: Collection[str]) -> None:
         )
 
 
-def stage_name(destination: Path, root: Cid) -> str:
-    """The name of the directory in which what is fetched of `root` is staged."""
-    return f".{destination.name}.fetch-{str(root)[-16:]}"
-
-
-def is_own(path: str, mount: Path) -> bool:
-    """Whether `path`, relative to a mount point, is the file system's own, or staged there."""
-    top = path.partition("/")[0]
-    return top == _OWN or top.startswith(f".{mount.name}.fetch-")
-
-
-def move_in(content: Path, mount: Path, stage: Path) -> None:
+def _move_into_mount(content: Path, mount: Path, stage: Path) -> None:
     """Move every entry of `content` into `mount`. Raises OSError."""
     (stage / _MARK).touch()
     sync_directory(stage)
@@ -90,13 +96,8 @@ def move_in(content: Path, mount: Path, stage: Path) -> None:
     sync_directory(mount)
 
 
-def tidy(mount: Path, root: Cid) -> None:
-    """Remove the staging directory of a `move_in` that came to its end but for that."""
-    shutil.rmtree(mount / stage_name(mount, root), ignore_errors=True)
-
-
-def take_back(content: Path, mount: Path, stage: Path, names: Collection[str]) -> None:
-    """Undo a `move_in` that did not come to its end. Raises OSError."""
+def _undo_move(content: Path, mount: Path, stage: Path, names: Collection[str]) -> None:
+    """Move entries back that an interrupted `_move_into_mount` had moved. Raises OSError."""
     if not (stage / _MARK).exists():
         return
     content.mkdir(exist_ok=True)
@@ -106,179 +107,181 @@ def take_back(content: Path, mount: Path, stage: Path, names: Collection[str]) -
     (stage / _MARK).unlink()
 
 
-def _unescaped(field: bytes) -> bytes:
+def _unescape(field: bytes) -> bytes:
     return field.decode("unicode_escape").encode("latin-1") if b"\\" in field else field
 
 
-_CONTENT = "content"
-_WRITE_OUT = 64 << 20  # bytes after which the disk begins, so that the end has not to wait for all of them
-_WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# --- the staging directory
 
 
 class Staging:
-    """The staged files of one root for one destination; made by `staged`."""
+    """The staged files of one root for one destination; see `open_staging`."""
 
-    def __init__(self, directory: Path, destination: Path, wanted: WantedFiles) -> None:
+    def __init__(self, directory: Path, destination: Path, selected: SelectedFiles) -> None:
         self.destination = destination
         self.directory = directory
-        self._inside = directory.parent == destination
+        self._in_mount = directory.parent == destination
         self._content = directory / _CONTENT
-        self._wanted = wanted
-        self._paths = [self._content / node.path if node.path else self._content for node in wanted.files]
+        self._selected = selected
+        self._paths = [self._content / node.path if node.path else self._content for node in selected.files]
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk")
-        self._unwritten = 0
+        self._unflushed = 0
 
     def path(self, number: int) -> Path:
-        """Where the wanted file `number` is staged."""
+        """Return the staged path of the selected file `number`."""
         return self._paths[number]
 
     def prepare(self) -> None:
-        """Make what is wanted, in full length, and remove everything else that lies here."""
-        if self._inside:
-            take_back(self._content, self.destination, self.directory, self._wanted.names)
-        wanted = {self._content, *self._paths, *(self._content / path for path in self._wanted.directories)}
-        for parent, directories, files in os.walk(self.directory):
-            for name in (*directories, *files):
+        """Create all selected files in full length, and remove everything else from the directory."""
+        if self._in_mount:
+            _undo_move(self._content, self.destination, self.directory, self._selected.names)
+        directories = [self._content / path for path in self._selected.directories]
+        expected = {self._content, *self._paths, *directories}
+        for parent, subdirectories, files in os.walk(self.directory):
+            for name in (*subdirectories, *files):
                 path = Path(parent, name)
-                if path not in wanted or path.is_symlink():
+                if path not in expected or path.is_symlink():
                     _remove(path)
-        if not self._wanted.is_file:
+        if not self._selected.is_file:
             _make_directory(self._content)
-        for directory in self._wanted.directories:
-            _make_directory(self._content / directory)
-        for number, (node, path) in enumerate(zip(self._wanted.files, self._paths, strict=True)):
+        for directory in directories:
+            _make_directory(directory)
+        for number, (node, path) in enumerate(zip(self._selected.files, self._paths, strict=True)):
             if path.is_dir():
                 shutil.rmtree(path)
-            # A file shared with the cache is not written to: it is taken from there again, or fetched.
+            # A file shared with the cache must not be written to: it is shared again, or fetched.
             if not path.exists() or path.stat().st_size != node.size or path.stat().st_nlink > 1:
-                self.blank(number)
+                self.reset(number)
 
-    def blank(self, number: int) -> None:
-        """Make the wanted file `number` anew: one hole in full length, shared with nobody."""
+    def reset(self, number: int) -> None:
+        """Replace the selected file `number` by a new one: a single hole in full length."""
         path = self._paths[number]
         path.unlink(missing_ok=True)
         descriptor = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            os.truncate(descriptor, self._wanted.files[number].size)
+            os.truncate(descriptor, self._selected.files[number].size)
         finally:
             os.close(descriptor)
 
-    def write(self, places: Sequence[FileSpan], position: int, block: Parts) -> None:
-        """Put the verified `block` at `position` of the layout where it belongs.
+    def write(self, spans: Sequence[FileSpan], position: int, block: Parts) -> None:
+        """Write the verified `block` at `position` of the layout to all its spans.
 
-        Raises DataError when the tree says another length of it, OSError.
+        Raises DataError when its length differs from the one in the tree, and OSError.
         """
-        layout = self._wanted.map.layout
+        layout = self._selected.map.layout
         data = block if layout.is_leaf(position) else (leaf_bytes(layout, position, b"".join(block)),)
         size = sum(map(len, data))
-        for place in places:
-            if size != place.size:
-                name = self._wanted.files[place.file].path
+        for span in spans:
+            if size != span.size:
+                name = self._selected.files[span.file].path
                 raise DataError(
-                    f"{name!r} at byte {place.offset}: a leaf of {size} bytes, "
-                    f"but the node above it says {place.size}"
+                    f"{name!r} at byte {span.offset}: the leaf has {size} bytes, "
+                    f"but its parent node declares {span.size}"
                 )
-            descriptor = os.open(self._paths[place.file], _WRITE)
+            descriptor = os.open(self._paths[span.file], _WRITE)
             try:
-                offset = place.offset
+                offset = span.offset
                 for part in data:
-                    view = memoryview(part)
-                    while view:
-                        written = os.pwrite(descriptor, view, offset)
-                        view, offset = view[written:], offset + written
+                    write_at(descriptor, part, offset)
+                    offset += len(part)
             finally:
                 os.close(descriptor)
-            self._unwritten += size  # a lost count between threads only moves the next write-out
-            if self._unwritten >= _WRITE_OUT:
-                self._unwritten = 0
-                self._writer.submit(_sync_file, self._paths[place.file])
+            self._unflushed += size  # an update lost between threads only delays the next flush
+            if self._unflushed >= _WRITE_OUT:
+                self._unflushed = 0
+                self._writer.submit(_sync_file, self._paths[span.file])
 
     def close(self) -> None:
-        """Wait for what is being written out."""
+        """Wait for the flush in progress."""
         self._writer.shutdown(cancel_futures=True)
 
     def finish(self) -> None:
-        """Make everything last, and let it appear at the destination, whole."""
+        """Flush everything, and publish it at the destination."""
         self.close()
         for path in self._paths:
             _sync_file(path)
-        if not self._wanted.is_file:
-            for directory in reversed(self._wanted.directories):
+        if not self._selected.is_file:
+            for directory in reversed(self._selected.directories):
                 sync_directory(self._content / directory)
             sync_directory(self._content)
-        check_destination(self.destination, self.directory, self._wanted)
-        if self._inside:
-            move_in(self._content, self.destination, self.directory)
+        _check_destination(self.destination, self.directory, self._selected)
+        if self._in_mount:
+            _move_into_mount(self._content, self.destination, self.directory)
         else:
-            appear(self._content, self.destination)
+            publish_atomically(self._content, self.destination)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @contextmanager
-def staged(destination: Path, root: Cid, wanted: WantedFiles) -> Iterator[Staging]:
-    """The staging directory of `root` for `destination`, ours while the block runs; kept when it fails.
+def open_staging(destination: Path, root: Cid, selected: SelectedFiles) -> Iterator[Staging]:
+    """Create or reopen the staging directory of `root` for `destination`, and lock it while the body runs.
 
-    Raises UsageError where the destination holds something else, LockedError while another process fetches
-    the same to the same place, ReconcilerError when the disk does not take it, or what lies there is not
-    ours.
+    It is kept when the body fails. Raises UsageError when the destination has other content, LockedError
+    while another process fetches the same root to the same destination, and ReconcilerError when the disk
+    cannot be written, or when the staging directory belongs to another user.
     """
-    name = stage_name(destination, root)
+    name = _staging_name(destination, root)
     directory = destination / name if is_mount_point(destination) else destination.with_name(name)
-    check_destination(destination, directory, wanted)
+    _check_destination(destination, directory, selected)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         lock = _claim(directory, destination)
-        staging = Staging(directory, destination, wanted)
+        staging = Staging(directory, destination, selected)
         try:
             yield staging
         finally:
             staging.close()
             os.close(lock)
     except OSError as error:
-        hint = "choose a destination that can be written"
+        hint = "choose a writable destination"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            hint = "what was fetched is kept; run the same again when the disk takes more"
+            hint = "the fetched part is kept; run the same command again when the disk can be written"
         raise ReconcilerError(f"cannot write {str(destination)!r}: {error.strerror}", hint=hint) from None
 
 
-def check_destination(destination: Path, stage: Path, wanted: WantedFiles) -> None:
-    """Raise UsageError unless what is finished in `stage` can appear at `destination`."""
-    if stage.parent == destination and not wanted.is_file:
-        check_empty(destination, stage, wanted.names)
+def _staging_name(destination: Path, root: Cid) -> str:
+    """Return the name of the staging directory of `root`."""
+    return f".{destination.name}.fetch-{str(root)[-16:]}"
+
+
+def _check_destination(destination: Path, stage: Path, selected: SelectedFiles) -> None:
+    """Raise UsageError unless the content of `stage` can be published at `destination`."""
+    if stage.parent == destination and not selected.is_file:
+        _check_mount(destination, stage, selected.names)
         return
-    check_free(destination, single_file=wanted.is_file)
+    check_free(destination, single_file=selected.is_file)
     if destination.is_dir() and destination.samefile("."):
         raise UsageError(
-            f"destination {str(destination)!r} is the directory you are in, which would be replaced",
-            hint="name a directory that does not exist yet",
+            f"destination {str(destination)!r} is the current directory, which would be replaced",
+            hint="choose a directory that does not exist yet",
         )
 
 
 def _claim(directory: Path, destination: Path) -> int:
-    """Make and lock the staging directory; its descriptor. Raises LockedError, ReconcilerError, OSError.
+    """Create and lock the staging directory; return its descriptor.
 
-    Somebody who may write to the parent may have put another one there: what lies in that could be changed
-    after it was verified.
+    A directory of another user is refused: its owner could change files after they were verified. Raises
+    LockedError, ReconcilerError, OSError.
     """
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     lock = lock_directory(directory)
-    if lock is not None and _is_ours(os.fstat(lock).st_uid, directory.parent):
+    if lock is not None and _is_own_uid(os.fstat(lock).st_uid, directory.parent):
         return lock
     if lock is None and directory.is_dir() and not directory.is_symlink():
         raise LockedError(
-            f"another process is fetching to {str(destination)!r}", hint="let it finish, or stop it"
+            f"another process is fetching to {str(destination)!r}", hint="wait until it finishes, or stop it"
         )
     if lock is not None:
         os.close(lock)
     raise ReconcilerError(
-        f"{str(directory)!r}, where this fetch would keep what it has, was not made by you",
+        f"the staging directory {str(directory)!r} was not created by you",
         hint="remove it, or choose another destination",
     )
 
 
-def _is_ours(owner: int, parent: Path) -> bool:
-    """Whether `owner` is who owns what we make in `parent`: a file server may call us by another name."""
+def _is_own_uid(owner: int, parent: Path) -> bool:
+    """Return whether new files in `parent` are owned by `owner`; a file server may map users."""
     if owner == os.geteuid():
         return True
     probe = Path(tempfile.mkdtemp(prefix=".owner-", dir=parent))
@@ -294,51 +297,6 @@ def _make_directory(path: Path) -> None:
         path.mkdir()
 
 
-def present(wanted: WantedFiles, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
-    """How many places of each block hold its bytes already, by hashing what is there; holes cost nothing."""
-    found: dict[int, int] = {}
-    for number, path in enumerate(paths):
-        if not path.is_file() or path.is_symlink() or path.stat().st_size != wanted.files[number].size:
-            task.advance(wanted.files[number].size)
-            continue
-        for leaf, good in leaf_states(wanted.map, wanted.files[number], path):
-            if good:
-                found[leaf.position] = found.get(leaf.position, 0) + 1
-            task.advance(leaf.size)
-    return found
-
-
-def leaf_states(dag_map: DagMap, node: FileNode, path: Path) -> Iterator[tuple[Leaf, bool]]:
-    """Each leaf of `node`, and whether the file at `path`, of the same length, holds it. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        for leaf in dag_map.leaves(node):
-            cid = dag_map.layout.cid(leaf.position)
-            if cid.codec != RAW:  # bytes within a tree block: not in our profile, and few
-                yield leaf, not leaf.size
-            elif _is_hole(descriptor, leaf.offset, leaf.size):
-                yield leaf, cid.digest == _zeros(leaf.size)
-            else:
-                yield leaf, cid.matches(os.pread(descriptor, leaf.size, leaf.offset))
-    finally:
-        os.close(descriptor)
-
-
-def _is_hole(descriptor: int, offset: int, size: int) -> bool:
-    """Whether no byte of a stretch was ever written, as far as the file system tells."""
-    if not size:
-        return False
-    try:
-        return os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + size
-    except OSError:
-        return True  # ENXIO: nothing but a hole from here on
-
-
-@lru_cache(maxsize=4)
-def _zeros(size: int) -> bytes:
-    return hashlib.sha256(bytes(size)).digest()
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -352,3 +310,58 @@ def _sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# --- verification of files on the disk
+
+
+def count_present_blocks(selected: SelectedFiles, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
+    """Hash the files at `paths`; return how many spans of each block have its bytes, by layout position.
+
+    Holes are not read.
+    """
+    found: dict[int, int] = {}
+    for number, path in enumerate(paths):
+        if not path.is_file() or path.is_symlink() or path.stat().st_size != selected.files[number].size:
+            task.advance(selected.files[number].size)
+            continue
+        for leaf, good in check_leaves(selected.map, selected.files[number], path):
+            if good:
+                found[leaf.position] = found.get(leaf.position, 0) + 1
+            task.advance(leaf.size)
+    return found
+
+
+def check_leaves(dag_map: DagMap, node: FileNode, path: Path) -> Iterator[tuple[Leaf, bool]]:
+    """Iterate over the leaves of `node`, each with whether the file at `path`, of the same length, has its
+    bytes.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for leaf in dag_map.leaves(node):
+            cid = dag_map.layout.cid(leaf.position)
+            if cid.codec != RAW:  # bytes within an inner block: not in our profile, and few
+                yield leaf, not leaf.size
+            elif _is_hole(descriptor, leaf.offset, leaf.size):
+                yield leaf, cid.digest == _digest_of_zeros(leaf.size)
+            else:
+                yield leaf, cid.matches(read_at(descriptor, leaf.size, leaf.offset))
+    finally:
+        os.close(descriptor)
+
+
+def _is_hole(descriptor: int, offset: int, size: int) -> bool:
+    """Return whether the file system reports that no byte of a span was ever written."""
+    if not size:
+        return False
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + size
+    except OSError:
+        return True  # ENXIO: the rest of the file is a hole
+
+
+@lru_cache(maxsize=4)
+def _digest_of_zeros(size: int) -> bytes:
+    return hashlib.sha256(bytes(size)).digest()

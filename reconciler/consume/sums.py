@@ -1,7 +1,7 @@
-"""SHA256SUMS against the fetched files, while they arrive: one thread hashes behind the transfer.
+"""Verification of SHA256SUMS during a transfer, in one thread.
 
-The CIDs have proven every byte already; this says of the bundle's own list that it is right as well. Blocks
-that arrive in the order of the files are hashed from memory, all others are read again from the disk.
+The CIDs prove every byte of the files; this checks the bundle's own list in addition. Blocks that arrive in
+the order of the files are hashed from memory, all others are read from the disk again.
 """
 
 from __future__ import annotations
@@ -13,66 +13,69 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from reconciler.consume.selection import FileSpan, SelectedFiles
 from reconciler.consume.sources import Parts
-from reconciler.consume.wanted import FileSpan, WantedFiles
 from reconciler.content import checksums
 from reconciler.content.walk import Leaf
 from reconciler.errors import DataError, ReconcilerError
 
 _BUFFER = 1 << 20
-_AHEAD = 16 << 20  # bytes before the thread that are kept in memory for it, or more by a block
-_LONGEST_LAG = 32 << 20  # bytes; a transfer that ran away from it would leave one core with nothing to do
+_KEPT_AHEAD = 16 << 20  # bytes ahead of the hasher that are kept in memory, plus at most one block
+_LONGEST_LAG = 32 << 20  # bytes; a transfer that gets further ahead would leave one core idle at the end
 
 
 class SumsCheck:
-    """Hashes the wanted files in order as `arrived` tells of their blocks.
+    """A thread that hashes the selected files in order, while `block_written` reports their blocks.
 
-    `finish` waits for it and compares.
+    `finish` waits for it and compares the digests with SHA256SUMS.
     """
 
-    def __init__(self, wanted: WantedFiles, path: Callable[[int], Path]) -> None:
-        self._wanted = wanted
+    def __init__(self, selected: SelectedFiles, path: Callable[[int], Path]) -> None:
+        self._selected = selected
         self._path = path
         self._digests: dict[str, bytes] = {}
-        self._done: set[int] = set()
-        self._fresh: dict[int, Parts] = {}
-        self._starts = [0, *itertools.accumulate(node.size for node in wanted.files)]
-        self._at = 0  # byte of all files, one behind the other
+        self._written: set[int] = set()
+        self._in_memory: dict[int, Parts] = {}
+        self._starts = [0, *itertools.accumulate(node.size for node in selected.files)]
+        self._at = 0  # bytes hashed, of all files in order
         self._waiting = False
         self._changed = threading.Condition()
         self._stopped = False
         self._error: OSError | None = None
         self._list = next(
-            (number for number, node in enumerate(wanted.files) if node.path == checksums.NAME), None
+            (number for number, node in enumerate(selected.files) if node.path == checksums.NAME), None
         )
         self._thread = threading.Thread(target=self._work, daemon=True, name="sums")
 
     @property
     def possible(self) -> bool:
-        """Whether there is a SHA256SUMS among the wanted files."""
+        """Whether SHA256SUMS is among the selected files."""
         return self._list is not None
 
-    def start(self, done: set[int]) -> None:
-        """Begin; the blocks at the positions `done` are there already."""
-        self._done |= done
+    def start(self, written: set[int]) -> None:
+        """Start the thread; the blocks at the positions `written` are on the disk already."""
+        self._written |= written
         if self.possible:
             self._thread.start()
 
-    def arrived(self, position: int, place: FileSpan, block: Parts) -> None:
-        """The leaf `block` at `position` is written, first of all at `place`. Waits when it is far ahead."""
+    def block_written(self, position: int, span: FileSpan, block: Parts) -> None:
+        """Report that the leaf `block` at `position` is on the disk; `span` is its first span.
+
+        Waits while the transfer is too far ahead of the hasher.
+        """
         if not self.possible:
             return
         with self._changed:
-            self._done.add(position)
-            at = self._starts[place.file] + place.offset
-            if 0 <= at - self._at < _AHEAD and sum(map(len, block)) == place.size:
-                self._fresh[position] = block
+            self._written.add(position)
+            at = self._starts[span.file] + span.offset
+            if 0 <= at - self._at < _KEPT_AHEAD and sum(map(len, block)) == span.size:
+                self._in_memory[position] = block
             self._changed.notify_all()
             while at - self._at > _LONGEST_LAG and not (self._waiting or self._stopped):
                 self._changed.wait()
 
     def stop(self) -> None:
-        """End early."""
+        """Stop the thread early."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -80,41 +83,41 @@ class SumsCheck:
             self._thread.join()
 
     def finish(self) -> bool:
-        """Whether the list was checked. Raises DataError, naming a file that it says something else of."""
+        """Return whether SHA256SUMS was verified. Raises DataError for a file whose digest differs."""
         if self._list is None:
             return False
         self._thread.join()
         if self._error is not None:
-            raise ReconcilerError(f"cannot read what was fetched: {self._error.strerror}")
+            raise ReconcilerError(f"cannot read the fetched files: {self._error.strerror}")
         listed = checksums.parse(self._path(self._list).read_bytes())
         for entry in listed:
             found = self._digests.get(entry.path)
             if found is not None and found != entry.digest:
                 raise DataError(
-                    f"{entry.path!r} is not what {checksums.NAME} says of it",
-                    hint="the bundle was released like this: its CID holds, its own list does not",
+                    f"{entry.path!r} does not match its digest in {checksums.NAME}",
+                    hint="the bundle was released with a wrong list: the CID of the file is right",
                 )
         return True
 
     def _work(self) -> None:
         try:
-            for number in range(len(self._wanted.files)):
+            for number in range(len(self._selected.files)):
                 if not self._hash(number):
                     return
         except OSError as error:
             self._error = error
         finally:
             with self._changed:
-                self._waiting = True  # for good: nobody is to wait for this thread
+                self._waiting = True  # from now on, the transfer never waits for this thread
                 self._changed.notify_all()
 
     def _hash(self, number: int) -> bool:
-        """Whether it came to the end of the file."""
+        """Hash one file; return whether its end was reached."""
         digest = hashlib.sha256()
         buffer = memoryview(bytearray(_BUFFER))
         descriptor = os.open(self._path(number), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for leaf in self._wanted.leaves(number):
+            for leaf in self._selected.leaves(number):
                 block = self._wait(number, leaf)
                 if self._stopped:
                     return False
@@ -131,16 +134,16 @@ class SumsCheck:
                     offset += count
         finally:
             os.close(descriptor)
-        self._digests[self._wanted.files[number].path] = digest.digest()
+        self._digests[self._selected.files[number].path] = digest.digest()
         return True
 
     def _wait(self, number: int, leaf: Leaf) -> Parts | None:
-        """Wait until the leaf has arrived; its bytes, where they are still in memory."""
+        """Wait until the leaf was written; return its bytes if they are still in memory."""
         with self._changed:
             self._at = self._starts[number] + leaf.offset
-            self._waiting = leaf.position not in self._done
+            self._waiting = leaf.position not in self._written
             self._changed.notify_all()
-            while leaf.position not in self._done and not self._stopped:
+            while leaf.position not in self._written and not self._stopped:
                 self._changed.wait()
             self._waiting = False
-            return self._fresh.pop(leaf.position, None)
+            return self._in_memory.pop(leaf.position, None)

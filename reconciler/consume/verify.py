@@ -1,4 +1,4 @@
-"""Comparison of a directory with a released version.
+"""DirectoryComparison of a directory with a released version.
 
 `compare_directory` compares leaf by leaf where a store on this machine has the version's tree, otherwise by
 the SHA-256 sums of the directory's own SHA256SUMS, when the version's record proves that list.
@@ -14,10 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from reconciler.consume.fetch import read_tree
-from reconciler.consume.local import target_source
-from reconciler.consume.peers import SourcePool, TrackedSource
-from reconciler.consume.staging import leaf_states
-from reconciler.consume.wanted import select
+from reconciler.consume.local_sources import target_source
+from reconciler.consume.selection import select
+from reconciler.consume.sources import SourcePool, TrackedSource
+from reconciler.consume.staging import check_leaves
 from reconciler.content import checksums, manifest
 from reconciler.content.cid import Cid
 from reconciler.content.scan import scan
@@ -61,7 +61,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DirectoryComparison:
     """The files of a directory that differ from a released version, sorted by path."""
 
     compared_by: ComparedBy
@@ -104,7 +104,7 @@ def intended_version(index: Index, directory: Path, ref: str | None) -> Version 
 
 def compare_directory(
     directory: Path, version: Version, tree: DagMap | None, records: Path, progress: Progress
-) -> Comparison:
+) -> DirectoryComparison:
     """Return how `directory` differs from `version`.
 
     `tree` is the version's tree where one is known, see `tree_from_stores`; `records` is the directory of
@@ -112,9 +112,9 @@ def compare_directory(
     DataError when there is no tree and the SHA256SUMS in `directory` is not the released one.
     """
     if tree is not None:
-        return Comparison(ComparedBy.BLOCKS, _compare_leaves(tree, directory, progress))
+        return DirectoryComparison(ComparedBy.BLOCKS, _compare_leaves(tree, directory, progress))
     sums = _released_sums(directory, version, records)
-    return Comparison(ComparedBy.SUMS, _compare_sums(sums, directory, progress))
+    return DirectoryComparison(ComparedBy.SUMS, _compare_sums(sums, directory, progress))
 
 
 def tree_from_stores(targets: Iterable[Target], root: Cid) -> DagMap | None:
@@ -149,7 +149,7 @@ def _compare_leaves(tree: DagMap, directory: Path, progress: Progress) -> tuple[
                 differences.append(Difference(path, DifferenceKind.CHANGED))
                 continue
             offsets = []
-            for leaf, good in leaf_states(tree, nodes[path], directory / path):
+            for leaf, good in check_leaves(tree, nodes[path], directory / path):
                 task.advance(leaf.size)
                 if not good:
                     offsets.append(leaf.offset)

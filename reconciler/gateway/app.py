@@ -17,17 +17,17 @@ from reconciler.content import cid as cids
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.gateway import identity, providers
 from reconciler.gateway import stream as exposition
-from reconciler.gateway.answers import Answer, answer
 from reconciler.gateway.paths import MissingPathError
 from reconciler.gateway.request import (
     PREFIX,
-    Asked,
+    ContentRequest,
     Format,
     RequestRefusedError,
     car_terms,
     negotiate,
     read_request,
 )
+from reconciler.gateway.responses import GatewayResponse, respond
 from reconciler.gateway.stores import Admission, ServeLimits, Stores
 from reconciler.gateway.stream import Connection, Metrics, Sender
 
@@ -82,8 +82,8 @@ class GatewayApp:
         finally:
             self.metrics.active = self.admission.active
 
-    def _answer(self, path: str, headers: Mapping[str, str], query: str) -> tuple[Answer, str]:
-        """The answer and its kind. Runs in a thread, since it reads blocks. Raises RequestRefusedError."""
+    def _answer(self, path: str, headers: Mapping[str, str], query: str) -> tuple[GatewayResponse, str]:
+        """The respond and its kind. Runs in a thread, since it reads blocks. Raises RequestRefusedError."""
         try:
             self.stores.refresh()
             pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
@@ -97,7 +97,7 @@ class GatewayApp:
             return _identity(itself, dict(pairs), headers)
         asked = read_request(path, query, pairs, headers)
         try:
-            return answer(asked, self.stores.read), _kind(asked)
+            return respond(asked, self.stores.read), _kind(asked)
         except MissingPathError as error:
             raise RequestRefusedError(404, f"not in this gateway's stores: {error.message}") from None
         except BlockUnavailableError as error:
@@ -197,11 +197,11 @@ def _query(scope: Scope) -> str:
 
 def _identity(
     itself: identity.IdentityBlock, values: Mapping[str, str], headers: Mapping[str, str]
-) -> tuple[Answer, str]:
+) -> tuple[GatewayResponse, str]:
     wanted = negotiate(values.get("format"), headers.get("accept", ""))
     dups = wanted.format is Format.CAR and car_terms(values, wanted).dups
     return identity.answer(itself, wanted.format, dups=dups), wanted.format.value or "content"
 
 
-def _kind(asked: Asked) -> str:
+def _kind(asked: ContentRequest) -> str:
     return "content" if asked.wanted.format is Format.CONTENT else asked.wanted.format.value

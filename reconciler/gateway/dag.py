@@ -15,7 +15,7 @@ from reconciler.content.unixfs import UnixFsType
 from reconciler.errors import DataError
 from reconciler.gateway.paths import ReadBlock, Resolved, ResolvedNode, open_node
 from reconciler.gateway.providers import Linked, links
-from reconciler.gateway.request import CarTerms, Scope, Span
+from reconciler.gateway.request import CarTerms, DagScope, Span
 
 
 def header(root: bytes) -> bytes:
@@ -65,7 +65,7 @@ def _blocks(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[tu
             yield address, block
     end = resolved.end
     span = _entity_span(end, terms)
-    if span is _NOTHING or terms.scope is Scope.BLOCK:
+    if span is _NOTHING or terms.scope is DagScope.BLOCK:
         if due(end.address):
             yield end.address, end.block
         return
@@ -100,10 +100,10 @@ def _entity_span(end: ResolvedNode, terms: CarTerms) -> Span | None:
     return None if span.size == size else span
 
 
-def _below(node: ResolvedNode, span: Span | None, scope: Scope) -> list[_Item]:
+def _below(node: ResolvedNode, span: Span | None, scope: DagScope) -> list[_Item]:
     """What of the links of a node belongs to the answer."""
     found = links(node.block)
-    if scope is Scope.ALL:
+    if scope is DagScope.ALL:
         return [_Item(address, None) for _, address in found]
     if node.message is None:
         return []

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from reconciler.content.cid import IDENTITY, RAW
 from reconciler.gateway import dag
-from reconciler.gateway.answers import IMMUTABLE, Answer, disposition, media_type
 from reconciler.gateway.request import CAR_TYPE, PREFIX, RAW_TYPE, Format, RequestRefusedError
+from reconciler.gateway.responses import IMMUTABLE, GatewayResponse, disposition, media_type
 
 _START = "bafkqa"  # CIDv1, raw, identity, fewer than 128 bytes, in base32
 _MAX_TEXT = 220
@@ -47,7 +47,7 @@ def parse(text: str) -> IdentityBlock | None:
     return IdentityBlock(text, cid, cid[4:])
 
 
-def answer(identity: IdentityBlock, wanted: Format, *, dups: bool) -> Answer:
+def answer(identity: IdentityBlock, wanted: Format, *, dups: bool) -> GatewayResponse:
     """The bytes as they are, as a block, or as a CAR, which never has a block for an identity CID."""
     body, etag = identity.data, f'"{identity.text}.{wanted.value}"'
     headers = {
@@ -72,4 +72,4 @@ def answer(identity: IdentityBlock, wanted: Format, *, dups: bool) -> Answer:
         }
     else:
         headers["Content-Type"] = media_type(b"", lambda: identity.data)
-    return Answer(200, headers, iter((body,)), len(body))
+    return GatewayResponse(200, headers, iter((body,)), len(body))

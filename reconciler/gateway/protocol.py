@@ -59,7 +59,7 @@ class DirectProtocol(H11Protocol):
 
 def _with_connection(app: Any, protocol: DirectProtocol) -> ASGIApp:
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {**scope.get("extensions", {}), _EXTENSION: Direct(protocol)}
+        scope["extensions"] = {**scope.get("extensions", {}), _EXTENSION: DirectConnection(protocol)}
         await app(scope, receive, send)
 
     return run
@@ -75,7 +75,7 @@ class _Length:
         return self._size
 
 
-class Direct:
+class DirectConnection:
     """The socket below one request. Used after the head of the answer was sent, until its last chunk."""
 
     def __init__(self, protocol: DirectProtocol) -> None:
@@ -98,7 +98,7 @@ class Direct:
         return True
 
 
-def direct(scope: Scope) -> Direct:
+def direct(scope: Scope) -> DirectConnection:
     """The connection below a request."""
-    found: Direct = scope["extensions"][_EXTENSION]
+    found: DirectConnection = scope["extensions"][_EXTENSION]
     return found

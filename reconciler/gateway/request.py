@@ -215,7 +215,7 @@ _MAX_PATH = 8192  # characters, percent signs included
 _MAX_SEGMENTS = 64
 
 
-class Scope(StrEnum):
+class DagScope(StrEnum):
     """`dag-scope`: how much below the end of the path a CAR holds."""
 
     BLOCK = "block"
@@ -227,13 +227,13 @@ class Scope(StrEnum):
 class CarTerms:
     """What a CAR is to hold. `dups`: blocks are sent again each time they occur."""
 
-    scope: Scope = Scope.ALL
+    scope: DagScope = DagScope.ALL
     entity: EntityBytes | None = None
     dups: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ContentRequest:
     """A request for content. `path` is as it came, percent-encoded; `segments` are the names in it."""
 
     root: Linked
@@ -253,7 +253,7 @@ class Asked:
 
 def read_request(
     raw_path: str, query: str, pairs: Sequence[tuple[str, str]], headers: Mapping[str, str]
-) -> Asked:
+) -> ContentRequest:
     """The request for `raw_path` (not decoded). Header names are lower case. Raises RequestRefusedError."""
     if len(raw_path) > _MAX_PATH:
         raise RequestRefusedError(414, "the path is too long")
@@ -262,7 +262,7 @@ def read_request(
         raise RequestRefusedError(400, "a service worker may not be registered for a whole content root")
     values = _single(pairs)
     wanted = negotiate(values.get("format"), headers.get("accept", ""))
-    return Asked(
+    return ContentRequest(
         root=_root(first),
         path=raw_path,
         segments=_segments(rest),
@@ -319,9 +319,9 @@ def car_terms(values: Mapping[str, str], wanted: RequestedFormat) -> CarTerms:
     if dups not in ("y", "n"):
         raise RequestRefusedError(400, "dups must be y or n")
     entity = entity_bytes(values.get("entity-bytes"))
-    scope = values.get("dag-scope", Scope.ENTITY if entity else Scope.ALL)
-    if scope not in tuple(Scope):
+    scope = values.get("dag-scope", DagScope.ENTITY if entity else DagScope.ALL)
+    if scope not in tuple(DagScope):
         raise RequestRefusedError(400, "dag-scope must be block, entity or all")
-    if entity is not None and scope != Scope.ENTITY:
+    if entity is not None and scope != DagScope.ENTITY:
         raise RequestRefusedError(400, "entity-bytes goes with dag-scope=entity only")
-    return CarTerms(Scope(scope), entity, dups == "y")
+    return CarTerms(DagScope(scope), entity, dups == "y")

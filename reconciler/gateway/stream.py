@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Scope, Send
 
 from reconciler.errors import DataError, ReconcilerError
-from reconciler.gateway.answers import Answer
 from reconciler.gateway.protocol import direct
 from reconciler.gateway.request import RequestRefusedError
+from reconciler.gateway.responses import GatewayResponse
 from reconciler.gateway.stores import ServeLimits
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -128,7 +128,7 @@ class Sender:
 
     async def send(
         self,
-        answer: Answer,
+        answer: GatewayResponse,
         connection: Connection,
         extra: Mapping[str, str],
         cut_off: Callable[[str, str], None],
@@ -171,7 +171,7 @@ class Sender:
         self._metrics.sent(len(short))
         await connection.send({"type": "http.response.body", "body": short})
 
-    async def _long(self, answer: Answer, scope: Scope) -> bool:
+    async def _long(self, answer: GatewayResponse, scope: Scope) -> bool:
         """Send a long body past the event loop; False when there is nobody to send it to."""
         below = direct(scope)
         try:

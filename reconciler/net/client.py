@@ -16,6 +16,7 @@ from reconciler.net.auth import Auth, Secret
 from reconciler.net.deadline import DeadlineExceededError, Timeouts, body_of, deadline, hold, remaining
 from reconciler.net.errors import (
     RequestError,
+    ResponseTooLargeError,
     RetryLaterError,
     TransientError,
     UnexpectedResponseError,
@@ -222,7 +223,7 @@ class HttpClient:
             remaining()
             length += len(piece)
             if length > limit:
-                raise UnexpectedResponseError(self.name, f"answered with more than {limit} bytes")
+                raise ResponseTooLargeError(self.name, f"answered with more than {limit} bytes")
             yield piece
 
     def _error(self, response: httpx.Response) -> Response:

@@ -87,6 +87,10 @@ class UnexpectedResponseError(RequestError):
     """It will not get better by itself; the hint says what to look at."""
 
 
+class ResponseTooLargeError(UnexpectedResponseError):
+    """The body of a response is longer than the caller's limit."""
+
+
 class AccessDeniedError(RequestError):
     """The peer knows us not, or not for this."""
 

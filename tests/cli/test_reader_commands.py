@@ -159,7 +159,7 @@ def test_an_index_in_a_git_repository_is_named_as_pip_does_and_its_commit_is_loc
     assert released("resolve", "llm@1.0.0", "--index", index, "--offline", cwd=away).out == cid
     done = released("resolve", "llm", "--index", "ipns://models.example/index.yaml", cwd=away)
     assert done.code == 2
-    assert "'models.example' is a domain name, whose DNSLink nobody signs" in done.err
+    assert "'models.example' is a domain name; DNSLink records are not signed" in done.err
 
 
 def test_versions_of_a_cid_are_found(released: CommandLine) -> None:
@@ -209,7 +209,7 @@ def test_an_index_elsewhere_is_named_by_flag_environment_or_configuration(
 def test_a_name_that_huggingface_hub_would_refuse_is_refused(released: CommandLine, name: str) -> None:
     done = released("fetch", "llm", "hf", f"--hf-name={name}")
     assert done.code == 2
-    assert "is no name of a repository" in done.err
+    assert "is not a valid repository name" in done.err
     assert not (released.root / "hf").exists()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume.gateway import GatewaySource
+from reconciler.consume.gateway_source import GatewaySource
 from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY
 from tests.support.dags import MemoryDag

@@ -1,4 +1,4 @@
-"""The content cache is only an offer: it may vanish, change or be closed to us at any moment of a fetch."""
+"""The content cache is optional: it may vanish, change or become unreadable at any moment of a fetch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from reconciler.consume import fetch as fetching
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.local import Blocks
+from reconciler.consume.local_sources import NamedSource
 from reconciler.content.cid import Cid
 from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ContentCache:
 
 
 def run(dag: MemoryDag, destination: Path, cache: ContentCache) -> Fetched:
-    source = Blocks("memory", DagBlocks(dag))
+    source = NamedSource("memory", DagBlocks(dag))
     return fetch(dag.layout.root, destination, [source], QUIET, name="it", caches=[cache])
 
 
@@ -50,10 +50,10 @@ def become_a_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [vanish, change, shorten, become_a_link])
-def test_a_cached_file_that_changes_after_it_was_found_does_no_harm(
+def test_a_cached_file_that_changes_after_it_was_found_is_not_used(
     dag: MemoryDag, tmp_path: Path, cache: ContentCache, meanwhile: Callable[[Path], None]
 ) -> None:
-    """As when another process cleans it up, or writes to it, just now."""
+    """As when another process removes it or writes to it at that moment."""
     run(dag, tmp_path / "first", cache)
 
     class Racing(ContentCache):
@@ -69,7 +69,7 @@ def test_a_cached_file_that_changes_after_it_was_found_does_no_harm(
     assert not any(path.is_symlink() for path in (tmp_path / "second").rglob("*"))
 
 
-def test_a_cache_that_is_closed_to_us_is_none(
+def test_an_unreadable_cache_is_ignored(
     dag: MemoryDag, tmp_path: Path, cache: ContentCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(dag, tmp_path / "first", cache)
@@ -87,7 +87,7 @@ def test_a_cache_that_is_closed_to_us_is_none(
     assert (done.cached, files(tmp_path / "second")) == (0, content(dag))
 
 
-def test_a_damaged_file_that_may_not_be_removed_is_only_not_used(
+def test_a_damaged_file_that_cannot_be_removed_is_ignored(
     dag: MemoryDag, tmp_path: Path, cache: ContentCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(dag, tmp_path / "first", cache)
@@ -105,7 +105,7 @@ def test_a_damaged_file_that_may_not_be_removed_is_only_not_used(
     assert (done.cached, files(tmp_path / "second")) == (0, content(dag))
 
 
-def test_a_cache_that_is_a_file_or_in_one_is_none(dag: MemoryDag, tmp_path: Path) -> None:
+def test_a_cache_path_that_is_a_file_or_in_one_is_ignored(dag: MemoryDag, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, place in (("one", "file"), ("two", "file/below")):
         run(dag, tmp_path / name, ContentCache(tmp_path / place))

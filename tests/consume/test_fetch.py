@@ -1,4 +1,4 @@
-"""Fetching: whole or absent, from whoever has the blocks, and never twice."""
+"""Fetching: complete or absent, from any source that has the blocks, and no block twice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from reconciler.consume import fetch as fetching
 from reconciler.consume import transfer
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.gateway import GatewaySource
-from reconciler.consume.local import Blocks
+from reconciler.consume.gateway_source import GatewaySource
+from reconciler.consume.local_sources import NamedSource
 from reconciler.consume.sources import LANES, Source
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import Dag
@@ -28,8 +28,8 @@ from tests.support.scripted_gateway import Answer, Form, honest, scripted_gatewa
 from tests.support.shapes import Builder, Without
 
 
-def memory(dag: Dag, name: str = "memory") -> Blocks:
-    return Blocks(name, DagBlocks(dag))
+def memory(dag: Dag, name: str = "memory") -> NamedSource:
+    return NamedSource(name, DagBlocks(dag))
 
 
 def run(dag: Dag, destination: Path, *sources: Source, **options: object) -> Fetched:
@@ -44,7 +44,7 @@ def leaves(dag: Dag) -> list[Cid]:
 def test_a_directory_comes_from_a_gateway(
     dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource], forms: tuple[Form, ...]
 ) -> None:
-    """As ranges of files where it sends those, else as CARs, else block by block."""
+    """As ranges of files if the gateway supports them, otherwise as CARs, otherwise block by block."""
     with scripted_gateway(dag, forms=forms) as gateway:
         done = run(dag, tmp_path / "d", hasty(gateway.url))
     assert files(tmp_path / "d") == content(dag)
@@ -53,7 +53,7 @@ def test_a_directory_comes_from_a_gateway(
     cars = sum("format=car" in target for target in gateway.asked)
     plain = sum("format" not in target for target in gateway.asked)
     if not forms:
-        assert cars == plain == 1, "it is asked once for what it cannot do"
+        assert cars == plain == 1, "each unsupported form is requested once"
     else:
         assert (cars, plain) == ((0, 4) if "file" in forms else (4, 1))
 
@@ -66,7 +66,7 @@ def test_a_single_file_and_a_single_leaf(tmp_path: Path) -> None:
         assert (tmp_path / str(number)).read_bytes() == content(one)[""]
 
 
-def test_what_is_there_already_is_found_by_its_bytes(dag: MemoryDag, tmp_path: Path) -> None:
+def test_a_complete_destination_is_recognized_by_its_bytes(dag: MemoryDag, tmp_path: Path) -> None:
     run(dag, tmp_path / "d", memory(dag))
     dag.reads = 0
     assert run(dag, tmp_path / "d", memory(dag)).already
@@ -77,20 +77,18 @@ def test_what_is_there_already_is_found_by_its_bytes(dag: MemoryDag, tmp_path: P
     assert (tmp_path / "d/sub/small").read_bytes() == b"other    "
 
 
-def test_an_extra_file_in_the_destination_is_never_overlooked(dag: MemoryDag, tmp_path: Path) -> None:
+def test_an_extra_file_in_the_destination_is_an_error(dag: MemoryDag, tmp_path: Path) -> None:
     run(dag, tmp_path / "d", memory(dag))
     (tmp_path / "d/extra").touch()
     with pytest.raises(UsageError, match="is not empty"):
         run(dag, tmp_path / "d", memory(dag))
 
 
-def test_an_interrupted_fetch_goes_on_where_it_was(dag: MemoryDag, tmp_path: Path) -> None:
-    """Nothing that was verified is fetched again, and a half directory is never at the destination."""
+def test_an_interrupted_fetch_is_resumed(dag: MemoryDag, tmp_path: Path) -> None:
+    """Verified blocks are not fetched again, and the destination is never incomplete."""
     gone = leaves(dag)[40:70]
     half = Without(dag, [dag.layout.find(cid) or 0 for cid in gone])
-    lost = (
-        r"does not give block .* \(file '(model\.bin' at byte|sub/small'|twice\.bin')"  # whichever is first
-    )
+    lost = r"does not have block .* \(file '(model\.bin' at byte|sub/small'|twice\.bin')"  # depends on timing
     with pytest.raises(BlockUnavailableError, match=lost):
         run(dag, tmp_path / "d", memory(half))
     assert not (tmp_path / "d").exists()
@@ -103,7 +101,7 @@ def test_an_interrupted_fetch_goes_on_where_it_was(dag: MemoryDag, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
-def test_damage_to_what_was_staged_is_found_and_fetched_again(dag: MemoryDag, tmp_path: Path) -> None:
+def test_damaged_staged_blocks_are_fetched_again(dag: MemoryDag, tmp_path: Path) -> None:
     half = Without(dag, [dag.layout.find(leaves(dag)[-1]) or 0])
     with pytest.raises(BlockUnavailableError):
         run(dag, tmp_path / "d", memory(half))
@@ -117,7 +115,7 @@ def test_damage_to_what_was_staged_is_found_and_fetched_again(dag: MemoryDag, tm
     assert done.resumed <= done.size - 1024
 
 
-def test_two_sources_that_lack_different_blocks_make_a_whole(dag: MemoryDag, tmp_path: Path) -> None:
+def test_two_sources_that_lack_different_blocks_complete_each_other(dag: MemoryDag, tmp_path: Path) -> None:
     every = [dag.layout.find(cid) or 0 for cid in leaves(dag)]
     done = run(
         dag,
@@ -130,14 +128,14 @@ def test_two_sources_that_lack_different_blocks_make_a_whole(dag: MemoryDag, tmp
 
 
 @pytest.mark.parametrize("form", ["car", "file"])
-def test_a_stream_goes_on_with_what_another_source_had_begun(
+def test_a_stream_continues_the_job_of_another_source(
     dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource], form: Form
 ) -> None:
-    """The first has every leaf but a few, and cannot stream; the second is asked when it is out of them."""
+    """The first source lacks a few leaves and cannot stream; the second is used for those."""
     lost = [dag.layout.find(cid) or 0 for cid in leaves(dag)[9:60:10]]
     first_is_done = threading.Event()
 
-    class First(Blocks):
+    class First(NamedSource):
         def read_block(self, cid: Cid, size: int | None) -> bytes:
             if dag.layout.find(cid) in lost:
                 first_is_done.set()
@@ -153,13 +151,15 @@ def test_a_stream_goes_on_with_what_another_source_had_begun(
     assert not any(source.dropped or source.bad for source in done.sources)
 
 
-def test_two_at_one_job_begin_at_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an idle source takes over from a slow one is not fetched twice."""
+def test_two_sources_on_one_job_begin_at_opposite_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of a job that an idle source shares with a slow one are not fetched twice."""
     monkeypatch.setattr(transfer, "_PATIENCE", 0.1)
     build = Builder("ends")
     dag = build.dag(build.directory("", [build.file(f"f{n:02}", 1, 50) for n in range(15)]))
 
-    class Slow(Blocks):
+    class Slow(NamedSource):
         def read_block(self, cid: Cid, size: int | None) -> bytes:
             time.sleep(0.05 if cid.codec == RAW else 0)
             return super().read_block(cid, size)
@@ -181,12 +181,12 @@ def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
         done = run(dag, tmp_path / "d", hasty(liar.url), hasty(good.url))
     assert files(tmp_path / "d") == content(dag)
     first, second = done.sources
-    assert 2 <= first.bad <= 1 + LANES  # what was on its way when the second came
+    assert 2 <= first.bad <= 1 + LANES  # requests in progress at the second bad block
     assert (second.bad, second.dropped) == (0, "")
     assert first.dropped.startswith(f"{liar.url}: sent ")
 
 
-def test_without_a_good_source_the_error_says_what_each_did(
+def test_the_error_lists_the_failure_of_every_source(
     dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource]
 ) -> None:
     def fail(connection: BinaryIO, _: Answer) -> None:
@@ -203,16 +203,16 @@ def test_without_a_good_source_the_error_says_what_each_did(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_files_that_are_wanted_are_fetched(dag: MemoryDag, tmp_path: Path) -> None:
+def test_only_selected_files_are_fetched(dag: MemoryDag, tmp_path: Path) -> None:
     run(dag, tmp_path / "d", memory(dag), include=("*.bin",), exclude=("sub/*",))
     assert set(files(tmp_path / "d")) == {"model.bin", "twice.bin"}
     run(dag, tmp_path / "e", memory(dag), include=("sub/small",))
     assert files(tmp_path / "e") == {"sub/small": content(dag)["sub/small"]}
-    with pytest.raises(UsageError, match="no file of it is left"):
+    with pytest.raises(UsageError, match="leave no file to fetch"):
         run(dag, tmp_path / "f", memory(dag), include=("*.gguf",))
 
 
-def test_shared_files_are_taken_from_the_cache_and_damaged_ones_are_not(
+def test_cached_files_are_used_unless_they_are_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "_CACHED_FROM", 100)
@@ -240,8 +240,8 @@ def test_shared_files_are_taken_from_the_cache_and_damaged_ones_are_not(
     assert files(tmp_path / "cache") == before
 
 
-def test_two_fetches_to_one_place_do_not_meet(dag: MemoryDag, tmp_path: Path) -> None:
-    class Nosy(Blocks):
+def test_concurrent_fetches_to_one_destination_are_locked_out(dag: MemoryDag, tmp_path: Path) -> None:
+    class Nosy(NamedSource):
         def read_block(self, cid: Cid, size: int | None) -> bytes:
             if cid.codec == RAW and size:
                 with pytest.raises(LockedError, match="another process is fetching"):
@@ -252,8 +252,8 @@ def test_two_fetches_to_one_place_do_not_meet(dag: MemoryDag, tmp_path: Path) ->
     assert files(tmp_path / "d") == content(dag)
 
 
-def test_a_tree_that_lies_about_a_leaf_ends_it(tmp_path: Path) -> None:
-    """A right block that is not as long as the tree says: the DAG itself does not hold."""
+def test_a_tree_that_declares_a_wrong_leaf_size_is_an_error(tmp_path: Path) -> None:
+    """A correct block whose length differs from the one in the tree: the DAG itself is invalid."""
     from reconciler.content import dagpb, unixfs
     from reconciler.content.cid import DAG_PB, of
     from reconciler.errors import DataError
@@ -264,7 +264,7 @@ def test_a_tree_that_lies_about_a_leaf_ends_it(tmp_path: Path) -> None:
     root = of(DAG_PB, block)
     blocks = {root: block, of(RAW, leaf_a): leaf_a, of(RAW, leaf_b): leaf_b}
 
-    class Source(Blocks):
+    class Source(NamedSource):
         def __init__(self) -> None:
             self.name, self.width = "it", 1
 
@@ -274,6 +274,6 @@ def test_a_tree_that_lies_about_a_leaf_ends_it(tmp_path: Path) -> None:
         def close(self) -> None:
             pass
 
-    with pytest.raises(DataError, match="10 bytes, but the node above it says 9"):
+    with pytest.raises(DataError, match="10 bytes, but its parent node declares 9"):
         fetch(root, tmp_path / "f", [Source()], QUIET, name="it")
     assert not (tmp_path / "f").exists()

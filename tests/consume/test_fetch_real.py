@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.gateway import GatewaySource
-from reconciler.consume.local import kubo_source
+from reconciler.consume.gateway_source import GatewaySource
+from reconciler.consume.local_sources import kubo_source
 from reconciler.consume.sources import Source
 from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY

@@ -1,4 +1,4 @@
-"""An index under an IPNS name: only what the owner of the name signed counts, whoever hands it out."""
+"""An index under an IPNS name: only records signed by the owner of the name are used, from any source."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.consume.gateway import GatewaySource
-from reconciler.consume.ipns import RECORD_LIMIT, IpnsRecord, Name, parse_name, read_record
+from reconciler.consume.gateway_source import GatewaySource
+from reconciler.consume.ipns import RECORD_LIMIT, IpnsName, IpnsRecord, parse_name, verify_record
 from reconciler.consume.remote_index import open_remote
 from reconciler.content import varint
 from reconciler.content.cid import RAW, Cid, of
@@ -82,51 +82,51 @@ def sealed(data: bytes, key: Ed25519PrivateKey = KEY) -> bytes:
     return first + chunk(8, key.sign(b"ipns-signature:" + data)) + chunk(9, data)
 
 
-def test_what_the_owner_signed_is_read() -> None:
-    record = read_record(NAME, sealed(signed_data()), NOW)
+def test_a_record_signed_by_the_owner_is_read() -> None:
+    record = verify_record(NAME, sealed(signed_data()), NOW)
     assert record == IpnsRecord(PATH, (NOW + timedelta(hours=1)), 3)
 
 
 @pytest.mark.parametrize(
     ("data", "wording"),
     [
-        (sealed(signed_data(), OTHER), "did not sign"),
+        (sealed(signed_data(), OTHER), "was not signed by the owner"),
         (sealed(signed_data())[:-1], "cut off"),
         (b"", "without a signature"),
-        (b"<html>", "no protobuf"),
+        (b"<html>", "not the expected protobuf"),
         (bytes(RECORD_LIMIT + 1), "the limit is"),
-        (sealed(signed_data(Validity=b"2026-11-21T11:59:59Z")), "held until 2026-11-21 11:59 UTC"),
-        (sealed(signed_data(Validity=b"tomorrow")), "cannot be read"),
-        (sealed(signed_data(Value=b"\xff")), "cannot be read"),
-        (sealed(signed_data(Value=None)), "lacks a value"),
-        (sealed(signed_data(ValidityType=1)), "lacks a value"),
-        (sealed(signed_data(Sequence=b"3")), "lacks a value"),
-        (sealed(cbor("text")), "no map"),
+        (sealed(signed_data(Validity=b"2026-11-21T11:59:59Z")), "expired at 2026-11-21 11:59 UTC"),
+        (sealed(signed_data(Validity=b"tomorrow")), "malformed time"),
+        (sealed(signed_data(Value=b"\xff")), "malformed time or value"),
+        (sealed(signed_data(Value=None)), "without a value"),
+        (sealed(signed_data(ValidityType=1)), "without a value"),
+        (sealed(signed_data(Sequence=b"3")), "without a value"),
+        (sealed(cbor("text")), "not a map"),
     ],
 )
-def test_everything_else_is_told_apart(data: bytes, wording: str) -> None:
+def test_every_other_record_has_its_own_error(data: bytes, wording: str) -> None:
     with pytest.raises(DataError, match=wording):
-        read_record(NAME, data, NOW)
+        verify_record(NAME, data, NOW)
 
 
 def test_no_flipped_bit_changes_what_is_read() -> None:
     whole = sealed(signed_data())
-    meant = read_record(NAME, whole, NOW)
+    meant = verify_record(NAME, whole, NOW)
     for at in range(len(whole) * 8):
         changed = bytearray(whole)
         changed[at // 8] ^= 1 << at % 8
         try:
-            assert read_record(NAME, bytes(changed), NOW) == meant, "only what nobody signs may change"
+            assert verify_record(NAME, bytes(changed), NOW) == meant, "only unsigned fields may change"
         except DataError:
             continue
 
 
 @given(st.binary(max_size=300))
-def test_rubbish_is_a_data_error(data: bytes) -> None:
+def test_random_bytes_are_a_data_error(data: bytes) -> None:
     with pytest.raises(DataError):
-        read_record(NAME, data, NOW)
+        verify_record(NAME, data, NOW)
     with pytest.raises(DataError):
-        read_record(NAME, sealed(data), NOW)
+        verify_record(NAME, sealed(data), NOW)
 
 
 @pytest.mark.parametrize(
@@ -141,20 +141,20 @@ def test_rubbish_is_a_data_error(data: bytes) -> None:
         CID_A,
     ],
 )
-def test_what_is_no_name_of_a_key_is_refused(text: str) -> None:
+def test_other_names_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_name(text)
 
 
-def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
     with pytest.raises(UsageError, match="needs the extra `ipns`"):
-        read_record(NAME, sealed(signed_data()), NOW)
+        verify_record(NAME, sealed(signed_data()), NOW)
 
 
 @dataclass
 class Host:
-    """A gateway that hands out one record, and raw blocks."""
+    """A gateway that serves one record, and raw blocks."""
 
     record: bytes = b""
     blocks: dict[str, bytes] = field(default_factory=dict)
@@ -192,7 +192,7 @@ def read(host: Host, tmp_path: Path) -> Iterator[Callable[[], str]]:
         yield index
 
 
-def test_the_index_that_a_name_means_is_read_and_asked_for_again(host: Host, read: Callable[[], str]) -> None:
+def test_the_index_of_a_name_is_read_and_revalidated(host: Host, read: Callable[[], str]) -> None:
     host.publish(1, CID_A)
     assert CID_A in read()
     host.asked.clear()
@@ -212,11 +212,11 @@ def test_an_older_record_is_refused(host: Host, read: Callable[[], str]) -> None
         read()
 
 
-def test_a_name_of_a_name_is_refused(host: Host, read: Callable[[], str]) -> None:
+def test_a_name_that_resolves_to_a_name_is_refused(host: Host, read: Callable[[], str]) -> None:
     host.publish(1, CID_A)
     until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
     host.record = sealed(signed_data(Value=f"/ipns/{NAME.text}".encode(), Validity=until))
-    with pytest.raises(DataError, match="no path below /ipfs/"):
+    with pytest.raises(DataError, match="not a path below /ipfs/"):
         read()
 
 
@@ -236,4 +236,4 @@ def test_a_name_that_kubo_published_is_read_from_its_gateway(tmp_path: Path) -> 
 
 
 def test_the_key_is_the_one_in_the_name() -> None:
-    assert Name(NAME.text, KEY.public_key().public_bytes_raw()) == NAME
+    assert IpnsName(NAME.text, KEY.public_key().public_bytes_raw()) == NAME

@@ -1,4 +1,4 @@
-"""What is asked for in one answer: runs of large files, directories of small ones; the rest in handfuls."""
+"""Jobs: runs of large files, whole directories of small files, and batches of the remaining blocks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import BinaryIO
 import pytest
 
 from reconciler.consume.fetch import fetch
-from reconciler.consume.gateway import GatewaySource
-from reconciler.consume.jobs import Job, cut_jobs
-from reconciler.consume.wanted import is_empty_leaf, places, select
+from reconciler.consume.gateway_source import GatewaySource
+from reconciler.consume.jobs import Job, make_jobs
+from reconciler.consume.selection import file_spans, is_empty_leaf, select
 from reconciler.content.walk import walk
 from reconciler.progress import QUIET
 from tests.consume.conftest import content, files
@@ -26,7 +26,7 @@ def small(build: Builder, name: str, count: int) -> object:
 
 @pytest.fixture
 def images() -> MemoryDag:
-    """Two directories of small files below one, a large file beside them, and one among other small ones."""
+    """Two directories of small files in one, a large file beside them, and one among small files."""
     build = Builder("images")
     train = build.directory("train", [small(build, "cats", 60), small(build, "dogs", 40)])
     mixed = build.directory("mixed", [build.file("large", 9), *(build.file(f"m{n}", 1) for n in range(20))])
@@ -39,22 +39,22 @@ def images() -> MemoryDag:
 def jobs(
     dag: MemoryDag, *, include: tuple[str, ...] = (), there: float = 0.0, longest: int = 32
 ) -> list[Job]:
-    """The jobs of `dag`, of which the share `there` of the leaves is there already."""
-    wanted = select(walk(dag.layout.root, dag.blocks.__getitem__), include)
-    every = [position for position in places(wanted) if not is_empty_leaf(wanted, position)]
+    """Return the jobs of `dag` when the share `there` of its leaves is present already."""
+    selected = select(walk(dag.layout.root, dag.blocks.__getitem__), include)
+    every = [position for position in file_spans(selected) if not is_empty_leaf(selected, position)]
     missing = dict.fromkeys(every[int(len(every) * there) :], 1)
-    found = cut_jobs(wanted, missing, 32)
+    found = make_jobs(selected, missing, 32)
     assert sorted(position for job in found for position in job.positions) == sorted(missing), "each once"
     return found
 
 
 def whole(found: list[Job], dag: MemoryDag) -> list[str]:
-    """The paths of the directories that are asked for as one."""
+    """Return the paths of the directories that are requested as one."""
     paths = {node.cid: node.path for node in walk(dag.layout.root, dag.blocks.__getitem__).nodes}
     return [paths.get(job.run.file, "") for job in found if job.run is not None and job.run.whole]
 
 
-def test_a_directory_of_small_files_is_asked_for_as_one(images: MemoryDag) -> None:
+def test_a_directory_of_small_files_is_requested_as_one(images: MemoryDag) -> None:
     found = jobs(images)
     assert whole(found, images) == ["train"], "the topmost one"
     runs = [job for job in found if job.run is not None and not job.run.whole]
@@ -62,10 +62,10 @@ def test_a_directory_of_small_files_is_asked_for_as_one(images: MemoryDag) -> No
     assert sum(len(job.positions) for job in found if job.run is None) == 23
 
 
-def test_nothing_is_asked_for_that_is_not_wanted_or_there_already(images: MemoryDag) -> None:
+def test_excluded_and_present_files_are_not_requested(images: MemoryDag) -> None:
     assert whole(jobs(images, include=("train/cats/*",)), images) == ["train/cats"]
     assert whole(jobs(images, include=("*1",)), images) == []
-    assert whole(jobs(images, there=0.5), images) == ["train/dogs"], "some cats are there"
+    assert whole(jobs(images, there=0.5), images) == ["train/dogs"], "some cats are present"
 
 
 def test_a_root_of_small_files_is_one_job() -> None:
@@ -73,10 +73,10 @@ def test_a_root_of_small_files_is_one_job() -> None:
     dag = build.dag(build.directory("", [build.file(f"f{n}", 1, 0 if n % 7 == 0 else 30) for n in range(50)]))
     (job,) = jobs(dag)
     assert whole([job], dag) == [""]
-    assert sum(len(part.positions) for part in job.parts()) == len(job.positions)
+    assert sum(len(part.positions) for part in job.split()) == len(job.positions)
 
 
-def test_a_thousand_small_files_are_a_few_requests(tmp_path: Path) -> None:
+def test_a_thousand_small_files_need_a_few_requests(tmp_path: Path) -> None:
     """From our own gateway."""
     build = Builder("thousand")
     below = [build.directory(f"d{n}", [build.file(f"{n}-{m}", 1, 40) for m in range(250)]) for n in range(4)]
@@ -90,16 +90,16 @@ def test_a_thousand_small_files_are_a_few_requests(tmp_path: Path) -> None:
     assert 'kind="raw",status="200"} 5' in metrics, "the nodes of the tree"
 
 
-def test_where_no_car_comes_the_files_are_asked_for_in_parallel(tmp_path: Path) -> None:
+def test_without_cars_the_files_are_requested_one_by_one(tmp_path: Path) -> None:
     build = Builder("raw")
     dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(300)]))
     with scripted_gateway(dag, forms=()) as gateway:
         fetch(dag.layout.root, tmp_path / "d", [GatewaySource(gateway.url)], QUIET, name="it")
     assert files(tmp_path / "d") == content(dag)
-    assert len(gateway.asked) == 302, "each once, after one CAR that did not come"
+    assert len(gateway.asked) == 302, "each once, after one CAR that is not supported"
 
 
-def test_a_car_of_a_directory_that_breaks_off_is_finished_block_by_block(tmp_path: Path) -> None:
+def test_a_truncated_car_is_completed_block_by_block(tmp_path: Path) -> None:
     build = Builder("breaks")
     dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(100)]))
 
@@ -109,7 +109,7 @@ def test_a_car_of_a_directory_that_breaks_off_is_finished_block_by_block(tmp_pat
     with scripted_gateway(dag, half, spoils=lambda answer: answer.form == "car") as gateway:
         done = fetch(dag.layout.root, tmp_path / "d", [GatewaySource(gateway.url)], QUIET, name="it")
     assert files(tmp_path / "d") == content(dag)
-    assert done.sources[0].bytes == sum(block.size for block in dag.layout), "what came was kept"
+    assert done.sources[0].bytes == sum(block.size for block in dag.layout), "the received blocks are kept"
     assert len(gateway.asked) < 95
 
 
@@ -135,7 +135,7 @@ def too_much(connection: BinaryIO, answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("lie", [wrong, strangers, page, garbage, too_much])
-def test_a_car_of_a_directory_that_lies_changes_nothing(tmp_path: Path, lie: Behaviour) -> None:
+def test_a_wrong_car_of_a_directory_changes_nothing(tmp_path: Path, lie: Behaviour) -> None:
     build = Builder("lies")
     dag = build.dag(build.directory("", [build.file(f"f{n:03}", 1, 30) for n in range(40)]))
     with scripted_gateway(dag, lie, spoils=lambda answer: answer.form == "car") as gateway:

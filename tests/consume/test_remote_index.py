@@ -1,4 +1,4 @@
-"""An index elsewhere: read once, revalidated, usable offline, and never rolled back."""
+"""Remote indexes: cached, revalidated, usable offline, and never rolled back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume.local import Blocks
+from reconciler.consume.local_sources import NamedSource
 from reconciler.consume.remote_index import open_remote
 from reconciler.errors import InvalidIndexError, PeerError, SafetyError, UsageError
 from reconciler.targets.healing import DagBlocks
@@ -43,7 +43,7 @@ def where(peer: HttpPeer) -> str:
     return f"{peer.url}/acme/models/main/releases/index.yaml"
 
 
-def test_it_is_read_once_and_then_only_asked_for_again(tmp_path: Path) -> None:
+def test_an_index_is_read_once_and_then_revalidated(tmp_path: Path) -> None:
     host = Host(text(v1=CID_A))
     with http_peer(host) as peer:
         file = open_remote(where(peer), tmp_path).file
@@ -57,23 +57,23 @@ def test_it_is_read_once_and_then_only_asked_for_again(tmp_path: Path) -> None:
         open_remote(where(peer), tmp_path)
 
 
-def test_offline_what_was_never_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="was never read on this machine"):
+def test_offline_an_index_that_is_not_cached_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not cached on this machine"):
         open_remote("https://example.com/index.yaml", tmp_path, offline=True)
 
 
 @pytest.mark.parametrize(
-    ("older", "said"),
-    [(text(v1=CID_A), "no longer knows llm@2.0.0"), (text(v1=CID_B, v2=CID_B), "said bafybeif7z.* before")],
+    ("older", "message"),
+    [(text(v1=CID_A), "no longer contains llm@2.0.0"), (text(v1=CID_B, v2=CID_B), "had bafybeif7z.* before")],
 )
-def test_a_rollback_is_refused_and_the_newer_one_stays(tmp_path: Path, older: bytes, said: str) -> None:
+def test_a_rollback_is_refused_and_the_newer_index_stays(tmp_path: Path, older: bytes, message: str) -> None:
     newer = text(v1=CID_A, v2=CID_B)
     host = Host(newer)
     with http_peer(host) as peer:
         open_remote(where(peer), tmp_path)
         host.body = older
         for _ in range(2):
-            with pytest.raises(SafetyError, match=said):
+            with pytest.raises(SafetyError, match=message):
                 open_remote(where(peer), tmp_path)
         assert open_remote(where(peer), tmp_path, offline=True).file.read_bytes() == newer
         host.body = newer
@@ -81,7 +81,7 @@ def test_a_rollback_is_refused_and_the_newer_one_stays(tmp_path: Path, older: by
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"models: [", bytes(10), b"schema: 1\n"])
-def test_what_is_no_index_is_not_kept(tmp_path: Path, body: bytes) -> None:
+def test_an_invalid_index_is_not_cached(tmp_path: Path, body: bytes) -> None:
     host = Host(body)
     with http_peer(host) as peer:
         with pytest.raises(InvalidIndexError):
@@ -93,7 +93,7 @@ def test_what_is_no_index_is_not_kept(tmp_path: Path, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 401, 404, 500])
-def test_an_answer_that_is_no_index_is_the_hosts_error(tmp_path: Path, status: int) -> None:
+def test_an_error_status_is_a_peer_error(tmp_path: Path, status: int) -> None:
     host = Host(text(v1=CID_A))
     host.status = status
     with http_peer(host) as peer, pytest.raises(PeerError):
@@ -103,22 +103,22 @@ def test_an_answer_that_is_no_index_is_the_hosts_error(tmp_path: Path, status: i
 def test_an_index_under_a_cid_is_read_from_verified_blocks(tmp_path: Path) -> None:
     packer = Packer()
     root = packer.pack({"releases": {"index.yaml": text(v1=CID_A)}}).cid
-    source = Blocks("memory", DagBlocks(MemoryDag(root, packer.blocks)))
+    source = NamedSource("memory", DagBlocks(MemoryDag(root, packer.blocks)))
     place = f"ipfs://{root}/releases/index.yaml"
     assert open_remote(place, tmp_path, sources=[source]).file.read_bytes() == text(v1=CID_A)
     assert open_remote(place, tmp_path).file.read_bytes() == text(v1=CID_A), (
-        "it cannot change, so nobody is asked"
+        "it cannot change, so it is read from the cache"
     )
 
 
 @pytest.mark.parametrize("place", ["ftp://host/index.yaml", "git://host/repo"])
-def test_other_places_are_refused(tmp_path: Path, place: str) -> None:
+def test_unknown_schemes_are_refused(tmp_path: Path, place: str) -> None:
     with pytest.raises(UsageError, match="cannot read an index from"):
         open_remote(place, tmp_path)
 
 
-def test_many_readers_at_once_do_not_meet(tmp_path: Path) -> None:
-    """As when a machine starts eight workers: each gets the index."""
+def test_concurrent_readers_all_get_the_index(tmp_path: Path) -> None:
+    """As when a machine starts eight workers."""
     host = Host(text(v1=CID_A))
     with http_peer(host) as peer, ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda _: open_remote(where(peer), tmp_path).file.read_bytes(), range(8))
@@ -126,9 +126,7 @@ def test_many_readers_at_once_do_not_meet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tags", [True, False])
-def test_who_read_the_older_one_while_another_kept_the_newer_is_no_rollback(
-    tmp_path: Path, tags: bool
-) -> None:
+def test_a_slow_reader_of_an_older_index_does_not_replace_a_newer_one(tmp_path: Path, tags: bool) -> None:
     older, newer = text(v1=CID_A), text(v1=CID_A, v2=CID_B)
     host = Host(older)
     host.tags = tags
@@ -148,20 +146,20 @@ def test_who_read_the_older_one_while_another_kept_the_newer_is_no_rollback(
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"null"])
-def test_a_memory_that_does_not_hold_is_said_and_never_taken_for_none(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_memory_of_versions_is_an_error(tmp_path: Path, damage: bytes) -> None:
     host = Host(text(v1=CID_A))
     with http_peer(host) as peer:
         memory = open_remote(where(peer), tmp_path).file.with_name("seen.json")
         memory.write_bytes(damage)
         host.body = text(v1=CID_A, v2=CID_B)
-        with pytest.raises(UsageError, match="does not hold, so that a rollback could not be seen"):
+        with pytest.raises(UsageError, match="is damaged, so a rollback of the index could not be detected"):
             open_remote(where(peer), tmp_path)
         memory.unlink()
         open_remote(where(peer), tmp_path)
 
 
-def test_a_copy_that_was_damaged_is_read_again(tmp_path: Path) -> None:
-    """Its tag says nothing about bytes that are no longer those it came with."""
+def test_a_damaged_cached_index_is_read_again(tmp_path: Path) -> None:
+    """The tag is not used, since the cached bytes are not those that it belongs to."""
     host = Host(text(v1=CID_A))
     with http_peer(host) as peer:
         file = open_remote(where(peer), tmp_path).file

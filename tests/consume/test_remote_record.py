@@ -1,4 +1,4 @@
-"""The record of a version beside an index elsewhere."""
+"""Records beside a remote index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume.remote_index import bring_record
+from reconciler.consume.remote_index import fetch_record
 from reconciler.content.cid import parse
 from reconciler.errors import InvalidIndexError, PeerError
 from reconciler.index.load import load_index
@@ -30,25 +30,25 @@ def version(tmp_path: Path) -> Version:
     return next(load_index(file).versions())
 
 
-def bring(said: Said, directory: Path, version: Version) -> tuple[Record | None, HttpPeer]:
+def download(said: Said, directory: Path, version: Version) -> tuple[Record | None, HttpPeer]:
     with http_peer(lambda _: said) as peer:
-        bring_record(f"{peer.url}/acme/releases/index.yaml", None, directory, version)
+        fetch_record(f"{peer.url}/acme/releases/index.yaml", None, directory, version)
     return load_record(directory, "llm", "1.0.0+b"), peer
 
 
-def test_it_is_brought_once_and_kept(tmp_path: Path, version: Version) -> None:
+def test_a_record_is_downloaded_once_and_kept(tmp_path: Path, version: Version) -> None:
     records = tmp_path / "records"
-    found, peer = bring(Said(200, render_record(RECORD).encode()), records, version)
+    found, peer = download(Said(200, render_record(RECORD).encode()), records, version)
     assert found == RECORD
     assert peer.asked == [Asked("GET", "/acme/releases/records/llm/1.0.0+b.json", peer.asked[0].headers, b"")]
-    found, peer = bring(Said(500), records, version)
+    found, peer = download(Said(500), records, version)
     assert found == RECORD
     assert not peer.asked
 
 
-def test_where_there_is_none_nothing_happens(tmp_path: Path, version: Version) -> None:
-    assert bring(Said(404), tmp_path / "records", version)[0] is None
-    bring_record("ipfs://bafy/index.yaml", None, tmp_path / "records", version)
+def test_a_missing_record_is_not_an_error(tmp_path: Path, version: Version) -> None:
+    assert download(Said(404), tmp_path / "records", version)[0] is None
+    fetch_record("ipfs://bafy/index.yaml", None, tmp_path / "records", version)
     assert not (tmp_path / "records").exists()
 
 
@@ -59,16 +59,16 @@ def test_where_there_is_none_nothing_happens(tmp_path: Path, version: Version) -
         (replace(RECORD, cid=parse(OTHER)), "its record says"),
     ],
 )
-def test_one_of_another_version_is_refused(
+def test_a_record_of_another_version_is_refused(
     tmp_path: Path, version: Version, record: Record, wording: str
 ) -> None:
     with pytest.raises(InvalidIndexError, match=wording):
-        bring(Said(200, render_record(record).encode()), tmp_path / "records", version)
+        download(Said(200, render_record(record).encode()), tmp_path / "records", version)
     assert not (tmp_path / "records").exists()
 
 
-def test_what_is_no_record_is_refused_and_a_host_that_fails_is_told(tmp_path: Path, version: Version) -> None:
+def test_an_invalid_record_and_a_failing_host_are_errors(tmp_path: Path, version: Version) -> None:
     with pytest.raises(InvalidIndexError, match="not JSON"):
-        bring(Said(200, b"<html>"), tmp_path / "records", version)
+        download(Said(200, b"<html>"), tmp_path / "records", version)
     with pytest.raises(PeerError, match="denies access"):
-        bring(Said(403), tmp_path / "records", version)
+        download(Said(403), tmp_path / "records", version)

@@ -1,4 +1,4 @@
-"""Where a fetch keeps what it has: nothing planted is followed, and mount points are filled in place."""
+"""Staging: planted files and links are never followed, and mount points are filled in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.consume import staging
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.local import Blocks
+from reconciler.consume.local_sources import NamedSource
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
@@ -21,7 +21,7 @@ from tests.support.small_disk import SmallDisk, small_disk
 
 
 def run(dag: MemoryDag | Without, destination: Path) -> Fetched:
-    return fetch(dag.layout.root, destination, [Blocks("memory", DagBlocks(dag))], QUIET, name="it")
+    return fetch(dag.layout.root, destination, [NamedSource("memory", DagBlocks(dag))], QUIET, name="it")
 
 
 def stage(dag: MemoryDag, parent: Path) -> Path:
@@ -32,31 +32,31 @@ def test_a_staging_directory_that_is_a_link_is_not_followed(dag: MemoryDag, tmp_
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs/kept").touch()
     stage(dag, tmp_path).symlink_to("theirs")
-    with pytest.raises(ReconcilerError, match="was not made by you"):
+    with pytest.raises(ReconcilerError, match="was not created by you"):
         run(dag, tmp_path / "d")
     assert files(tmp_path / "theirs") == {"kept": b""}
     assert not (tmp_path / "d").exists()
 
 
-def test_a_file_in_its_place_is_said_and_stays(dag: MemoryDag, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_staging_directory_stays(dag: MemoryDag, tmp_path: Path) -> None:
     stage(dag, tmp_path).write_text("theirs")
-    with pytest.raises(ReconcilerError, match="was not made by you"):
+    with pytest.raises(ReconcilerError, match="was not created by you"):
         run(dag, tmp_path / "d")
     assert stage(dag, tmp_path).read_text() == "theirs"
 
 
 def test_another_users_directory_is_not_used(dag: MemoryDag, tmp_path: Path) -> None:
-    """As in /tmp, where anybody may make it first, and change there what was verified."""
+    """As in /tmp, where another user may create it first, and later change verified files in it."""
     if os.geteuid():
         pytest.skip("only root can give a directory away")
     stage(dag, tmp_path).mkdir(mode=0o777)
     os.chown(stage(dag, tmp_path), 12345, -1)
-    with pytest.raises(ReconcilerError, match="was not made by you"):
+    with pytest.raises(ReconcilerError, match="was not created by you"):
         run(dag, tmp_path / "d")
     assert os.listdir(tmp_path) == [stage(dag, tmp_path).name]
 
 
-def test_a_file_server_that_calls_us_otherwise_is_no_other_user(
+def test_a_file_server_that_maps_users_is_not_taken_for_another_user(
     dag: MemoryDag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging.os, "geteuid", lambda: 54321)
@@ -67,7 +67,7 @@ def test_a_file_server_that_calls_us_otherwise_is_no_other_user(
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 @pytest.mark.parametrize("name", ["content", "content/sub"])
-def test_what_lies_in_the_place_of_a_directory_is_removed(
+def test_a_file_or_link_in_the_place_of_a_directory_is_removed(
     dag: MemoryDag, tmp_path: Path, name: str, kind: str
 ) -> None:
     (tmp_path / "outside").mkdir()
@@ -96,27 +96,27 @@ def test_links_in_the_place_of_files_are_never_written_through(dag: MemoryDag, t
     assert not (tmp_path / "d/model.bin").is_symlink()
 
 
-def test_the_directory_that_one_is_in_is_not_replaced(
+def test_the_current_directory_is_not_replaced(
     dag: MemoryDag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shell would stay in the old one, which is empty and nowhere any more."""
+    """The shell would stay in the old directory, which is empty and has no path any more."""
     (tmp_path / "d").mkdir()
     monkeypatch.chdir(tmp_path / "d")
-    with pytest.raises(UsageError, match="is the directory you are in"):
+    with pytest.raises(UsageError, match="is the current directory"):
         run(dag, tmp_path / "d")
     assert os.listdir(tmp_path) == ["d"]
 
 
-def test_a_parent_that_cannot_be_written_is_said(dag: MemoryDag, tmp_path: Path) -> None:
+def test_a_parent_that_cannot_be_written_is_an_error(dag: MemoryDag, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ReconcilerError, match=r"cannot write .*: (File exists|Not a directory)") as caught:
         run(dag, tmp_path / "file/d")
-    assert caught.value.hint == "choose a destination that can be written"
+    assert caught.value.hint == "choose a writable destination"
 
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Path:
-    """Really mounted: needs root."""
+    """A mounted file system of 8 MiB; needs root."""
     with small_disk(tmp_path / "volume", 8) as disk:
         yield disk.path  # type: ignore[misc]
 
@@ -128,13 +128,13 @@ def test_a_mount_point_is_filled_in_place(dag: MemoryDag, mounted: Path) -> None
     assert sorted(os.listdir(mounted)) == ["empty", "lost+found", "model.bin", "sub", "twice.bin"]
     assert run(dag, mounted).already
     (mounted / ".volume.fetch-ofanotherroot").mkdir()
-    assert run(dag, mounted).already, "what another version left when it was interrupted is in nobody's way"
+    assert run(dag, mounted).already, "the staging directory of another version is ignored"
     assert os.listdir(mounted.parent) == ["volume"]
     run(dag, mounted / "lost+found/../new")
     assert files(mounted / "new") == content(dag)
 
 
-def test_what_else_is_in_a_mount_point_stays_as_it_is(dag: MemoryDag, mounted: Path) -> None:
+def test_other_content_of_a_mount_point_is_not_changed(dag: MemoryDag, mounted: Path) -> None:
     (mounted / "model.bin").write_text("theirs")
     (mounted / "other").mkdir()
     with pytest.raises(UsageError, match=r"is not empty: it has 'model.bin'"):
@@ -144,7 +144,7 @@ def test_what_else_is_in_a_mount_point_stays_as_it_is(dag: MemoryDag, mounted: P
 
 
 @pytest.mark.parametrize("moved", [0, 1, 2, 3, 4])
-def test_a_kill_while_a_mount_point_is_filled_is_mended_by_the_next_run(
+def test_the_next_run_recovers_from_a_kill_while_a_mount_point_is_filled(
     dag: MemoryDag, mounted: Path, monkeypatch: pytest.MonkeyPatch, moved: int
 ) -> None:
     real, done = Path.rename, 0
@@ -183,10 +183,10 @@ def test_a_directory_mounted_onto_another_of_the_same_disk_is_a_mount_point(
     (tmp_path / "link").symlink_to(tmp_path)
     assert staging.is_mount_point(tmp_path / "link/a b")
     (tmp_path / "other").symlink_to(place)
-    assert not staging.is_mount_point(tmp_path / "other"), "a destination is no link"
+    assert not staging.is_mount_point(tmp_path / "other"), "a link to it is not a mount point"
 
 
-def test_a_full_disk_is_said_and_the_rest_comes_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_a_later_run_resumes(tmp_path: Path) -> None:
     from tests.support.shapes import Builder
 
     build = Builder("full")
@@ -198,11 +198,11 @@ def test_a_full_disk_is_said_and_the_rest_comes_when_there_is_room(tmp_path: Pat
 def _fills(dag: MemoryDag, disk: SmallDisk) -> None:
     with pytest.raises(ReconcilerError, match="not enough space"):
         run(dag, disk.path / "d")
-    with pytest.MonkeyPatch.context() as patch:  # what free space says is only a guess: quotas, other writers
+    with pytest.MonkeyPatch.context() as patch:  # free space is only an estimate: quotas, other writers
         patch.setattr("reconciler.consume.fetch.check_space", lambda *_: None)
         with pytest.raises(ReconcilerError, match=r"cannot write .*: No space left") as caught:
             run(dag, disk.path / "d")
-    assert caught.value.hint is not None and "when the disk takes more" in caught.value.hint
+    assert caught.value.hint is not None and "when the disk can be written" in caught.value.hint
     assert not (disk.path / "d").exists()
     disk.grow(8)
     done = run(dag, disk.path / "d")

@@ -15,7 +15,7 @@ from reconciler.content.cid import DAG_PB, RAW, Cid, of
 from reconciler.gateway.dag import car_stream, file_bytes
 from reconciler.gateway.paths import MissingPathError, resolve
 from reconciler.gateway.providers import Linked, parse
-from reconciler.gateway.request import CarTerms, RequestRefusedError, Scope, Span, entity_bytes
+from reconciler.gateway.request import CarTerms, DagScope, RequestRefusedError, Span, entity_bytes
 from tests.support.dags import memory_dag
 from tests.support.shapes import Builder
 
@@ -62,7 +62,7 @@ BLOCKS, BIG, CONTENT = big_file()
 @given(st.integers(0, len(CONTENT) - 1), st.integers(0, 5000))
 def test_a_range_has_exactly_the_blocks_that_it_needs(first: int, length: int) -> None:
     last = min(first + length, len(CONTENT) - 1)
-    terms = CarTerms(Scope.ENTITY, entity_bytes(f"{first}:{last}"))
+    terms = CarTerms(DagScope.ENTITY, entity_bytes(f"{first}:{last}"))
     cids = sent(BLOCKS, BIG, (), terms)
     assert len(set(cids)) == len(cids)
     had = {cid: BLOCKS[cid] for cid in cids}
@@ -100,14 +100,14 @@ def test_a_dag_that_repeats_itself_without_end_is_sent_once() -> None:
         below, size = of(DAG_PB, block), 2 * size
         blocks[below] = block
     assert len(sent(blocks, below, (), CarTerms())) == 51
-    terms = CarTerms(Scope.ENTITY, entity_bytes("1:-2"))
+    terms = CarTerms(DagScope.ENTITY, entity_bytes("1:-2"))
     assert len(sent(blocks, below, (), terms)) == 51
 
 
 def test_a_path_through_a_sharded_directory_has_the_shards_on_the_way() -> None:
     names = {f"{number:05}.txt": b"%d" % number for number in range(6000)}
     dag = memory_dag(names)
-    cids = sent(dag.blocks, dag.layout.root, (b"04711.txt",), CarTerms(Scope.BLOCK))
+    cids = sent(dag.blocks, dag.layout.root, (b"04711.txt",), CarTerms(DagScope.BLOCK))
     assert cids[0] == dag.layout.root
     assert cids[-1] == of(RAW, b"4711")
     assert 2 <= len(cids) <= 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.gateway.answers import media_type
+from reconciler.gateway.responses import media_type
 
 
 @pytest.mark.parametrize(

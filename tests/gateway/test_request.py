@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from reconciler.content.cid import RAW, of
 from reconciler.gateway import identity
-from reconciler.gateway.answers import disposition
-from reconciler.gateway.request import Format, RequestRefusedError, Scope, negotiate, read_request
+from reconciler.gateway.request import DagScope, Format, RequestRefusedError, negotiate, read_request
+from reconciler.gateway.responses import disposition
 
 CID = str(of(RAW, b"x"))
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60)
@@ -92,15 +92,15 @@ def test_formats_that_would_be_conversions_are_not_acceptable(query: str | None,
 
 
 def test_the_terms_of_a_car_come_from_the_url_and_then_from_the_header() -> None:
-    def terms(query: str, accept: str = "") -> tuple[Scope, bool]:
+    def terms(query: str, accept: str = "") -> tuple[DagScope, bool]:
         asked = read_request(f"/ipfs/{CID}", query, parse_qsl(query), {"accept": accept})
         return asked.car.scope, asked.car.dups
 
-    assert terms("format=car") == (Scope.ALL, False)
-    assert terms("format=car&dag-scope=block") == (Scope.BLOCK, False)
-    assert terms("format=car&entity-bytes=0:5") == (Scope.ENTITY, False)
-    assert terms("", "application/vnd.ipld.car; dups=y") == (Scope.ALL, True)
-    assert terms("format=car&car-dups=n", "application/vnd.ipld.car; dups=y") == (Scope.ALL, False)
+    assert terms("format=car") == (DagScope.ALL, False)
+    assert terms("format=car&dag-scope=block") == (DagScope.BLOCK, False)
+    assert terms("format=car&entity-bytes=0:5") == (DagScope.ENTITY, False)
+    assert terms("", "application/vnd.ipld.car; dups=y") == (DagScope.ALL, True)
+    assert terms("format=car&car-dups=n", "application/vnd.ipld.car; dups=y") == (DagScope.ALL, False)
     for query in ("car-version=2", "car-order=bfs", "car-dups=maybe", "dag-scope=all&entity-bytes=0:5"):
         with pytest.raises(RequestRefusedError):
             terms(f"format=car&{query}")

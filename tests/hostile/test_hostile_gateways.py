@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.consume.fetch import Fetched, fetch
-from reconciler.consume.gateway import GatewaySource
+from reconciler.consume.gateway_source import GatewaySource
 from reconciler.content.cid import RAW
 from reconciler.errors import BlockUnavailableError
 from reconciler.net.deadline import Timeouts

@@ -1,4 +1,4 @@
-"""What is wanted on disk, and where each block of it goes."""
+"""The selection of files, and the spans of every block in them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume import wanted
+from reconciler.consume import selection
 from reconciler.consume.fetch import fetch
-from reconciler.consume.local import Blocks
-from reconciler.consume.wanted import FileSpan, places, select
+from reconciler.consume.local_sources import NamedSource
+from reconciler.consume.selection import FileSpan, file_spans, select
 from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import RAW, of
 from reconciler.content.profile import LIMITS
@@ -27,7 +27,7 @@ def map_of(dag: MemoryDag) -> DagMap:
 
 
 def bomb(levels: int, links: int) -> MemoryDag:
-    """A file that claims `links` to the power of `levels` leaves of a byte, in one block a level."""
+    """A file that claims `links` to the power of `levels` leaves of one byte, with one block per level."""
     build = Builder("bomb")
     cid, size = of(RAW, b"x"), 1
     build.blocks[cid] = b"x"
@@ -38,35 +38,35 @@ def bomb(levels: int, links: int) -> MemoryDag:
     return MemoryDag(cid, build.blocks)
 
 
-def test_every_place_of_a_block_is_known(dag: MemoryDag) -> None:
-    found = places(select(map_of(dag)))
+def test_a_block_has_all_its_spans(dag: MemoryDag) -> None:
+    found = file_spans(select(map_of(dag)))
     names = [node.path for node in select(map_of(dag)).files]
-    twice = [where for where in found.values() if len(where) == 2]
+    twice = [spans for spans in found.values() if len(spans) == 2]
     assert len(twice) == 6
-    assert {names[place.file] for place in twice[0]} == {"twice.bin", "sub/twice.bin"}
+    assert {names[span.file] for span in twice[0]} == {"twice.bin", "sub/twice.bin"}
     first = found[next(iter(found))]
     assert first == (FileSpan(first[0].file, 0, first[0].size),)
     assert len(found) == len(list(found)) == 70 + 6 + 1 + 1
     with pytest.raises(KeyError):
-        found[0]  # the root is no leaf
+        found[0]  # the root is not a leaf
     with pytest.raises(KeyError):
         found[10_000]
 
 
-def test_a_file_of_more_leaves_than_there_could_be_is_an_error_at_once_and_writes_nothing(
+def test_a_file_with_too_many_leaves_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wanted, "_MOST_LEAVES", 5000)
+    monkeypatch.setattr(selection, "_MOST_LEAVES", 5000)
     dag = bomb(5, 1000)
     with pytest.raises(DataError, match="more than 5000 leaves"):
-        fetch(dag.layout.root, tmp_path / "d", [Blocks("memory", DagBlocks(dag))], QUIET, name="it")
+        fetch(dag.layout.root, tmp_path / "d", [NamedSource("memory", DagBlocks(dag))], QUIET, name="it")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_places_cost_a_few_numbers_each() -> None:
+def test_a_span_needs_at_most_sixty_bytes_of_memory() -> None:
     every = select(map_of(bomb(2, 200)))
     tracemalloc.start()
-    found = places(every)
+    found = file_spans(every)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found[len(every.map.layout) - 1]) == 40_000

@@ -34,7 +34,7 @@ from reconciler.gateway.request import (
     CAR_TYPE,
     PREFIX,
     RAW_TYPE,
-    Asked,
+    ContentRequest,
     Format,
     RequestRefusedError,
     Span,
@@ -80,7 +80,7 @@ MAX_ENTRIES = 10_000  #: of one page
 _STYLE = "body{font:15px sans-serif;margin:2em}td{padding:.1em 1em .1em 0}.ipfs-hash{font-family:monospace}"
 
 
-def listing_page(asked: Asked, resolved: Resolved, read: ReadBlock) -> str:
+def listing_page(asked: ContentRequest, resolved: Resolved, read: ReadBlock) -> str:
     """The page of the directory at the end of a path.
 
     Raises RequestRefusedError (501) when it has too many entries.
@@ -111,7 +111,7 @@ def listing_page(asked: Asked, resolved: Resolved, read: ReadBlock) -> str:
     )
 
 
-def _crumbs(asked: Asked, resolved: Resolved) -> str:
+def _crumbs(asked: ContentRequest, resolved: Resolved) -> str:
     """The path with a link for each of its parts."""
     target = f"{PREFIX}{resolved.roots[0]}"
     text = f'{PREFIX}<a href="{target}">{resolved.roots[0]}</a>'
@@ -131,11 +131,11 @@ OpenSpan = Callable[[Span], Body]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer. `size` is bytes of the body, None when they are not known before it is sent.
+class GatewayResponse:
+    """One response. `size` is bytes of the body, None when they are not known before it is sent.
 
-    `body` may raise MissingPathError, BlockUnavailableError or DataError while it is read; then the answer is
-    cut off.
+    `body` may raise MissingPathError, BlockUnavailableError or DataError while it is read; then the response
+    is cut off.
     """
 
     status: int
@@ -144,8 +144,8 @@ class Answer:
     size: int | None = 0
 
 
-def answer(asked: Asked, read: ReadBlock) -> Answer:
-    """The answer to a request for content.
+def respond(asked: ContentRequest, read: ReadBlock) -> GatewayResponse:
+    """The respond to a request for content.
 
     Raises RequestRefusedError, MissingPathError, BlockUnavailableError, DataError.
     """
@@ -162,7 +162,7 @@ def answer(asked: Asked, read: ReadBlock) -> Answer:
     return _content(asked, resolved, read)
 
 
-def _common(asked: Asked, resolved: Resolved, etag: str, cache: str = IMMUTABLE) -> dict[str, str]:
+def _common(asked: ContentRequest, resolved: Resolved, etag: str, cache: str = IMMUTABLE) -> dict[str, str]:
     headers = {
         "Etag": etag,
         "Cache-Control": cache,
@@ -179,7 +179,7 @@ def _common(asked: Asked, resolved: Resolved, etag: str, cache: str = IMMUTABLE)
     return headers
 
 
-def _not_modified(asked: Asked, headers: Mapping[str, str]) -> bool:
+def _not_modified(asked: ContentRequest, headers: Mapping[str, str]) -> bool:
     if asked.if_none_match is None:
         return False
     etag = headers["Etag"].removeprefix("W/")
@@ -187,7 +187,7 @@ def _not_modified(asked: Asked, headers: Mapping[str, str]) -> bool:
     return any(text in ("*", etag) for text in given)
 
 
-def _raw(asked: Asked, resolved: Resolved) -> Answer:
+def _raw(asked: ContentRequest, resolved: Resolved) -> GatewayResponse:
     address, block = resolved.end.address, resolved.end.block
     headers = _common(asked, resolved, f'"{address}.raw"')
     headers |= {
@@ -197,7 +197,7 @@ def _raw(asked: Asked, resolved: Resolved) -> Answer:
     return _bytes(asked, headers, len(block), lambda span: iter((memoryview(block)[span.start : span.stop],)))
 
 
-def _car(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
+def _car(asked: ContentRequest, resolved: Resolved, read: ReadBlock) -> GatewayResponse:
     terms = asked.car
     size = resolved.end.file_size
     if terms.entity is not None and size is not None and terms.entity.lies_outside(size):
@@ -213,16 +213,16 @@ def _car(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
         "Accept-Ranges": "none",
     }
     if _not_modified(asked, headers):
-        return Answer(304, headers)
-    return Answer(200, headers, dag.car_stream(resolved, terms, read), None)
+        return GatewayResponse(304, headers)
+    return GatewayResponse(200, headers, dag.car_stream(resolved, terms, read), None)
 
 
-def _content(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
+def _content(asked: ContentRequest, resolved: Resolved, read: ReadBlock) -> GatewayResponse:
     end = resolved.end
     if end.is_directory:
         if not asked.trailing_slash:
             query = f"?{asked.query}" if asked.query else ""
-            return Answer(301, {"Location": f"{asked.path}/{query}", "Cache-Control": IMMUTABLE})
+            return GatewayResponse(301, {"Location": f"{asked.path}/{query}", "Cache-Control": IMMUTABLE})
         index = find(end, _INDEX, read)
         if index is None:
             return _listing(asked, resolved, read)
@@ -233,16 +233,18 @@ def _content(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
     return _file(asked, resolved, end, name, read)
 
 
-def _listing(asked: Asked, resolved: Resolved, read: ReadBlock) -> Answer:
+def _listing(asked: ContentRequest, resolved: Resolved, read: ReadBlock) -> GatewayResponse:
     headers = _common(asked, resolved, f'"DirIndex-{VERSION}_CID-{resolved.end.address}"', _LISTING_CACHE)
     headers |= {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
     if _not_modified(asked, headers):
-        return Answer(304, headers)
+        return GatewayResponse(304, headers)
     body = listing_page(asked, resolved, read).encode()
-    return Answer(200, headers, iter((body,)), len(body))
+    return GatewayResponse(200, headers, iter((body,)), len(body))
 
 
-def _file(asked: Asked, resolved: Resolved, file: ResolvedNode, name: bytes, read: ReadBlock) -> Answer:
+def _file(
+    asked: ContentRequest, resolved: Resolved, file: ResolvedNode, name: bytes, read: ReadBlock
+) -> GatewayResponse:
     size = file.file_size
     if size is None:
         raise RequestRefusedError(406, "index.html is no file")
@@ -251,7 +253,7 @@ def _file(asked: Asked, resolved: Resolved, file: ResolvedNode, name: bytes, rea
         shown = asked.filename or name.decode("utf-8", "replace") or str(file.address)
         headers["Content-Disposition"] = disposition("attachment" if asked.download else "inline", shown)
     if _not_modified(asked, headers):
-        return Answer(304, headers)
+        return GatewayResponse(304, headers)
     title = asked.filename.encode() if asked.filename else name
 
     def head() -> bytes:
@@ -264,19 +266,19 @@ def _file(asked: Asked, resolved: Resolved, file: ResolvedNode, name: bytes, rea
     return _bytes(asked, headers, size, lambda span: file_bytes(file, span, read))
 
 
-def _bytes(asked: Asked, headers: dict[str, str], size: int, open_span: OpenSpan) -> Answer:
-    """An answer of bytes of which ranges may be asked for."""
+def _bytes(asked: ContentRequest, headers: dict[str, str], size: int, open_span: OpenSpan) -> GatewayResponse:
+    """An respond of bytes of which ranges may be asked for."""
     headers["Accept-Ranges"] = "bytes"
     if _not_modified(asked, headers):
-        return Answer(304, headers)
+        return GatewayResponse(304, headers)
     stale = asked.if_range is not None and asked.if_range != headers["Etag"]
     spans = http_ranges(None if stale else asked.range, size)
     if not spans:
-        return Answer(200, headers, open_span(Span(0, size)), size)
+        return GatewayResponse(200, headers, open_span(Span(0, size)), size)
     if len(spans) == 1:
         (span,) = spans
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
-        return Answer(206, headers, open_span(span), span.size)
+        return GatewayResponse(206, headers, open_span(span), span.size)
     boundary = hashlib.sha256(f"{headers['Etag']}{asked.range}".encode()).hexdigest()[:32]
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {headers['Content-Type']}\r\n"
@@ -293,7 +295,7 @@ def _bytes(asked: Asked, headers: dict[str, str], size: int, open_span: OpenSpan
 
     total = sum(map(len, heads)) + sum(span.size for span in spans) + len(tail)
     headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
-    return Answer(206, headers, body(), total)
+    return GatewayResponse(206, headers, body(), total)
 
 
 def disposition(kind: str, filename: str) -> str:

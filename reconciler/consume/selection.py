@@ -1,4 +1,4 @@
-"""What of a DAG is wanted on disk, and at which place of which file each block goes. Pure."""
+"""The files of a DAG that are fetched, and the place of every block in them. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_LEAVES = LIMITS.blocks
 
 @dataclass(frozen=True, slots=True)
 class FileSpan:
-    """Where the bytes of a block go: the number of a wanted file, and bytes in it."""
+    """The place of a block's bytes: the number of a selected file, and offset and size in bytes."""
 
     file: int
     offset: int
@@ -25,10 +25,10 @@ class FileSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedFiles:
-    """The files and directories that are wanted of `map`, and their bytes together.
+class SelectedFiles:
+    """The selected files and directories of `map`. `size` is the sum of the files in bytes.
 
-    `whole` is False when the user left files out.
+    `whole` is False when the user excluded files.
     """
 
     map: DagMap
@@ -39,7 +39,7 @@ class WantedFiles:
 
     @property
     def names(self) -> frozenset[str]:
-        """What is wanted at the top of the directory."""
+        """The names at the top of the directory."""
         paths = (*self.directories, *(node.path for node in self.files))
         return frozenset(path.partition("/")[0] for path in paths)
 
@@ -49,26 +49,24 @@ class WantedFiles:
         return len(self.files) == 1 and not self.files[0].path
 
     def leaves(self, number: int) -> Iterator[Leaf]:
-        """The leaves of the wanted file `number`, in order."""
+        """Iterate over the leaves of the selected file `number`, in order."""
         return self.map.leaves(self.files[number])
 
-    def part(self, numbers: Sequence[int]) -> WantedFiles:
-        """Only the wanted files `numbers`, without directories."""
+    def subset(self, numbers: Sequence[int]) -> SelectedFiles:
+        """Return only the selected files `numbers`, without directories."""
         files = tuple(self.files[number] for number in numbers)
-        return WantedFiles(self.map, files, (), sum(node.size for node in files), whole=False)
+        return SelectedFiles(self.map, files, (), sum(node.size for node in files), whole=False)
 
 
-def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> WantedFiles:
-    """What matches one of the globs in `include` (all, without any) and none of those in `exclude`.
+def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> SelectedFiles:
+    """Select the files that match a glob in `include` (all files when it is empty) and none in `exclude`.
 
-    A glob without a slash is also tried on a file's name alone. Raises DataError for a symlink, which no
-    bundle has, and UsageError when nothing is left.
+    A glob without a slash also matches the name of a file in any directory. Raises DataError for a symlink,
+    which a bundle must not contain, and UsageError when no file is left.
     """
     for node in dag_map.nodes:
         if node.kind is NodeKind.SYMLINK:
-            raise DataError(
-                f"{node.path or 'the root'!r} is a symlink; a bundle has none and none is written"
-            )
+            raise DataError(f"{node.path or 'the root'!r} is a symlink, which a bundle must not contain")
     every = [node for node in dag_map.nodes if node.kind is NodeKind.FILE]
     files = tuple(
         node
@@ -76,19 +74,19 @@ def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] 
         if (not include or _matches(node.path, include)) and not _matches(node.path, exclude)
     )
     if every and not files:
-        raise UsageError("no file of it is left by --include and --exclude")
+        raise UsageError("--include and --exclude leave no file to fetch")
     whole = len(files) == len(every)
     directories = [node.path for node in dag_map.nodes if node.kind is NodeKind.DIRECTORY]
     if not whole:
         needed = {parent for node in files for parent in _parents(node.path)}
         directories = [path for path in directories if path in needed]
-    return WantedFiles(dag_map, files, tuple(directories), sum(node.size for node in files), whole)
+    return SelectedFiles(dag_map, files, tuple(directories), sum(node.size for node in files), whole)
 
 
 class FileSpans(Mapping[int, tuple[FileSpan, ...]]):
-    """Where the block at each layout position goes; one that occurs several times has several places.
+    """The spans of the block at each layout position; a block that occurs several times has several.
 
-    Kept in a few numbers a place, since a large model has many.
+    Stored as five numbers for each span, since a large model has many.
     """
 
     def __init__(self, positions: int) -> None:
@@ -99,14 +97,14 @@ class FileSpans(Mapping[int, tuple[FileSpan, ...]]):
         self._sizes = array("Q")
         self._positions = 0
 
-    def add(self, position: int, place: FileSpan) -> None:
-        """One more place of the block at `position`, before those that it has."""
+    def add(self, position: int, span: FileSpan) -> None:
+        """Add a span of the block at `position`."""
         self._positions += self._first[position] < 0
         self._next.append(self._first[position])
         self._first[position] = len(self._files)
-        self._files.append(place.file)
-        self._offsets.append(place.offset)
-        self._sizes.append(place.size)
+        self._files.append(span.file)
+        self._offsets.append(span.offset)
+        self._sizes.append(span.size)
 
     def __getitem__(self, position: int) -> tuple[FileSpan, ...]:
         found: list[FileSpan] = []
@@ -125,16 +123,16 @@ class FileSpans(Mapping[int, tuple[FileSpan, ...]]):
         return self._positions
 
 
-def places(wanted: WantedFiles) -> FileSpans:
-    """Where the block at each layout position goes.
+def file_spans(selected: SelectedFiles) -> FileSpans:
+    """Return the spans of every leaf of the selected files, by layout position.
 
-    Raises DataError when the files have more leaves together than a DAG may have blocks: a few nodes that
-    link to each other again and again claim any number of them.
+    Raises DataError when the files together have more leaves than a DAG may have blocks: a few nodes that
+    link to each other repeatedly can claim any number of leaves.
     """
-    found = FileSpans(len(wanted.map.layout))
+    found = FileSpans(len(selected.map.layout))
     count = 0
-    for number in range(len(wanted.files)):
-        for leaf in wanted.leaves(number):
+    for number in range(len(selected.files)):
+        for leaf in selected.leaves(number):
             count += 1
             if count > _MOST_LEAVES:
                 raise DataError(f"the files have more than {_MOST_LEAVES} leaves")
@@ -142,9 +140,9 @@ def places(wanted: WantedFiles) -> FileSpans:
     return found
 
 
-def is_empty_leaf(wanted: WantedFiles, position: int) -> bool:
-    """Whether the block is the raw one without bytes, which nobody has to send."""
-    cid = wanted.map.layout.cid(position)
+def is_empty_leaf(selected: SelectedFiles, position: int) -> bool:
+    """Return whether the block is the empty raw block, which is never requested."""
+    cid = selected.map.layout.cid(position)
     return cid.codec == RAW and cid.matches(b"")
 
 

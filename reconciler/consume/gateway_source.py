@@ -1,0 +1,235 @@
+"""A gateway as a source of single blocks, and of ranges of a file as plain bytes or as a CAR.
+
+The gateway is not trusted: status and headers only decide whether reading on is worthwhile. The tree is known
+before a range is requested, so plain bytes of the file can be cut into blocks and verified; for a Kubo node
+they cost a third of a CAR. Requests follow the Path Gateway and Trustless Gateway specifications
+(specs.ipfs.tech; `Range`, `format`, `dag-scope`, `entity-bytes`). Redirects are not followed, so that every
+response comes from the host that the user named.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from enum import Enum
+
+from reconciler.consume.ipns import RECORD_LIMIT
+from reconciler.consume.sources import SECTION_OVERHEAD, BadBlockError, BlockRange, Parts
+from reconciler.content.car_reader import CarReader
+from reconciler.content.cid import Cid
+from reconciler.content.profile import MAX_BLOCK, MAX_CAR_HEADER
+from reconciler.errors import BlockUnavailableError, DataError
+from reconciler.net.client import HttpClient, Params, Stream
+from reconciler.net.deadline import Timeouts
+from reconciler.net.errors import NotFoundError, RejectedError, ResponseTooLargeError, TransientError
+from reconciler.net.retry import RetryPolicy
+
+_REQUESTS = 4  # concurrent requests for single blocks
+_TIMEOUTS = Timeouts(connect=10.0, silence=20.0, total=60.0)  # for one block, at most 2 MiB
+_RETRY = RetryPolicy(attempts=2)
+_SLOWEST = 128 << 10  # bytes per second below which the rest of a range is not waited for
+_GONE = (404, 410, 451)
+_UNSUPPORTED = (400, 406, 501)
+# statuses that do not fail a plain range request; all but 206 mean that the range is not available
+_RANGE_STATUSES = (200, 206, *range(300, 400), *_UNSUPPORTED, *_GONE, 405, 415, 416)
+_CAR_OVERHEAD = 1 << 20  # bytes of a CAR in addition to its leaves: the inner blocks above them
+
+
+class _RangeForm(Enum):
+    """How a range of a file is requested, the cheaper form first."""
+
+    FILE = "file"
+    CAR = "car"
+
+
+class GatewaySource:
+    """The gateway at `url`, which serves blocks below `/ipfs/`. Raises UsageError for an invalid URL."""
+
+    def __init__(self, url: str, *, timeouts: Timeouts = _TIMEOUTS, retry: RetryPolicy = _RETRY) -> None:
+        self.name = url.rstrip("/")
+        self._http = HttpClient(url, name=self.name, timeouts=timeouts, retry=retry)
+        self._forms: tuple[_RangeForm, ...] = tuple(_RangeForm)
+
+    @property
+    def width(self) -> int:
+        """One stream, or several single requests when streaming is not supported.
+
+        A killed run loses the block that each connection was receiving.
+        """
+        return 1 if self._forms else _REQUESTS
+
+    def read_block(self, cid: Cid, size: int | None) -> bytes:
+        """See Source.read_block."""
+        try:
+            response = self._http.request(
+                "GET",
+                f"/ipfs/{cid}",
+                params=[("format", "raw")],
+                headers={"Accept": "application/vnd.ipld.raw"},
+                limit=MAX_BLOCK if size is None else size,
+                repeatable=True,
+            )
+        except (NotFoundError, RejectedError) as error:
+            if error.status in _GONE:
+                raise BlockUnavailableError(f"{self.name} does not have block {cid}") from None
+            raise
+        except ResponseTooLargeError:
+            raise BadBlockError(self.name, cid, "sent too many bytes for") from None
+        if not cid.matches(response.body):
+            raise BadBlockError(self.name, cid)
+        return response.body
+
+    def ipns_record(self, name: str) -> bytes:
+        """Return the signed record of an IPNS name, unverified. Raises PeerError."""
+        response = self._http.request(
+            "GET",
+            f"/ipns/{name}",
+            params=[("format", "ipns-record")],
+            headers={"Accept": "application/vnd.ipfs.ipns-record"},
+            limit=RECORD_LIMIT,
+            repeatable=True,
+        )
+        return response.body
+
+    @contextmanager
+    def stream_blocks(self, requested: BlockRange) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
+        """See StreamingSource.stream_blocks. A form that failed while another one worked is not used
+        again.
+        """
+        forms = [form for form in self._forms if form is not _RangeForm.FILE or requested.is_contiguous]
+        for form in forms:
+            open_form = self._open_file if form is _RangeForm.FILE else self._open_car
+            with open_form(requested) as blocks:
+                if blocks is not None:
+                    self._disable(*forms[: forms.index(form)])
+                    try:
+                        yield blocks
+                    except BadBlockError:
+                        self._disable(form)
+                        raise
+                    return
+        self._disable(*forms)
+        yield None
+
+    @contextmanager
+    def _open_file(self, requested: BlockRange) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
+        """Request plain bytes of the file and cut them into blocks; None when the gateway does not serve
+        them.
+        """
+        span = f"bytes={requested.first}-{requested.last}"
+        try:
+            with self._stream(requested, headers={"Range": span}, expect=_RANGE_STATUSES) as response:
+                received = response.headers.get("content-range", "")
+                if response.status == 206 and received.startswith(f"{span.replace('=', ' ')}/"):
+                    yield _cut_blocks(response.pieces(requested.size), requested)
+                else:
+                    yield None
+        except TransientError as error:
+            if error.status != 501:
+                raise
+            yield None
+
+    @contextmanager
+    def _open_car(self, requested: BlockRange) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
+        """Request a CAR of the range; None when the gateway does not serve it."""
+        params = [("format", "car"), ("dag-scope", "all" if requested.whole else "entity")]
+        if not requested.whole:
+            params.append(("entity-bytes", f"{requested.first}:{requested.last}"))
+        accept = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
+        try:
+            with self._stream(requested, params=params, headers={"Accept": accept}) as response:
+                if "vnd.ipld.car" not in response.headers.get("content-type", ""):
+                    yield None
+                    return
+                # Each leaf may be a section of its own with its CID; the limit excludes additional blocks.
+                leaves = requested.size + len(requested.blocks) * SECTION_OVERHEAD
+                limit = leaves + requested.tree + MAX_CAR_HEADER + _CAR_OVERHEAD + 2 * MAX_BLOCK
+                yield self._car_blocks(_BodyReader(response.pieces(limit)), requested)
+        except (NotFoundError, RejectedError) as error:
+            if error.status in _GONE:
+                raise BlockUnavailableError(f"{self.name} does not have {requested.file}") from None
+            if error.status not in _UNSUPPORTED:
+                raise
+            yield None
+        except TransientError as error:
+            if error.status != 501:
+                raise
+            yield None
+
+    def _stream(
+        self,
+        requested: BlockRange,
+        *,
+        headers: Mapping[str, str],
+        params: Params = (),
+        expect: Collection[int] = (200,),
+    ) -> AbstractContextManager[Stream]:
+        return self._http.stream(
+            "GET",
+            f"/ipfs/{requested.file}",
+            params=params,
+            headers=headers,
+            expect=expect,
+            repeatable=True,
+            total=self._http.timeouts.total + requested.size / _SLOWEST,
+        )
+
+    def _car_blocks(self, stream: _BodyReader, requested: BlockRange) -> Iterator[tuple[Cid, Parts]]:
+        """Iterate over the blocks of a CAR. Raises BadBlockError when it is malformed."""
+        try:
+            for section in CarReader(stream, hashing=False):  # type: ignore[arg-type]  # it only reads
+                yield section.cid, (section.data,)
+        except DataError as error:
+            what = f"sent a malformed CAR ({error.message}) of"
+            raise BadBlockError(self.name, requested.file, what) from None
+
+    def _disable(self, *forms: _RangeForm) -> None:
+        self._forms = tuple(each for each in self._forms if each not in forms)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+
+def _cut_blocks(pieces: Iterator[bytes], requested: BlockRange) -> Iterator[tuple[Cid, Parts]]:
+    """Cut consecutive bytes into blocks of the expected sizes; stop when the bytes end early."""
+    piece = memoryview(b"")
+    for cid, size in zip(requested.blocks, requested.sizes, strict=True):
+        parts: list[memoryview] = []
+        remaining = size
+        while remaining:
+            piece = piece or memoryview(next(pieces, b""))
+            if not piece:
+                return
+            parts.append(piece[:remaining])
+            remaining -= len(parts[-1])
+            piece = piece[len(parts[-1]) :]
+        yield cid, parts
+    for _ in pieces:  # a response that is read to its end leaves its connection reusable
+        pass
+
+
+class _BodyReader(io.RawIOBase):
+    """The pieces of a response body as a stream. `read` returns what is available, without waiting for
+    more.
+    """
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return 1 to `size` bytes; none at the end."""
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._piece = memoryview(piece)
+        part = self._piece[:size] if size >= 0 else self._piece
+        self._piece = self._piece[len(part) :]
+        return bytes(part)
