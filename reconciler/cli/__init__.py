@@ -1,8 +1,8 @@
-"""cli: flags -> objects -> exit code; the only place that starts anything.
+"""cli: options -> objects -> exit code; the only room that starts anything.
 
-May use every room, imported lazily by the command that needs it: `resolve` and `--help` load neither git nor
-HTTP. Promises: the result on stdout, everything else on stderr; the exit codes of `errors.ExitCode`; one
-`error:` line and a `hint:` for a user's mistake, never a traceback.
+May use every room. Heavy rooms are imported by the command that needs them: `resolve` and `--help` load
+neither git nor HTTP. Guarantees: the result on stdout, everything else on stderr; the exit codes of
+`errors.ExitCode`; one `error:` line and a `hint:` for a failure, never a traceback.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 
 def main() -> None:
-    """Entry point of the command `reconcile`."""
+    """Run the command `reconcile` and exit."""
     sys.exit(guarded(_run))
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """What `run` exits with; whatever it raises is told on stderr, never as a traceback."""
-    from reconciler.cli.failure import show_failure
+    """Call `run` and return its exit code; report what it raises on stderr, never as a traceback."""
+    from reconciler.cli.output import show_failure
     from reconciler.errors import ExitCode, ReconcilerError
 
     try:
@@ -30,7 +30,7 @@ def guarded(run: Callable[[], int]) -> int:
         )
     except KeyboardInterrupt:
         code = show_failure("interrupted", hint="run again to finish", code=ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of stdout closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.ERROR
     except OSError as error:
@@ -41,20 +41,19 @@ def guarded(run: Callable[[], int]) -> int:
             raise
         code = show_failure(
             f"unexpected {type(error).__name__}: {error}",
-            hint="this is a bug of the reconciler: report it with the output of RECONCILE_DEBUG=1",
+            hint="this is a bug in the reconciler: report it with the output of RECONCILE_DEBUG=1",
             code=ExitCode.ERROR,
         )
     return int(code)
 
 
 def _run() -> int:
-    """The command that the arguments name, the quick way where there is one."""
-    from reconciler.cli.quick import plain_resolve
+    """Run the command in `sys.argv`, without the command-line library when it is a plain `resolve`."""
+    from reconciler.cli.quick import plain_resolve, show_resolution
 
     plain = plain_resolve(sys.argv[1:])
     if plain is None:
         return _run_command_line()
-    from reconciler.cli.resolve_command import show_resolution
     from reconciler.consume.find_index import find_index
 
     return show_resolution(find_index(plain.directory), plain.ref, as_json=plain.as_json)
@@ -64,7 +63,7 @@ def _run_command_line() -> int:
     import typer
 
     from reconciler.cli.app import app
-    from reconciler.cli.failure import show_failure
+    from reconciler.cli.output import show_failure
     from reconciler.errors import ExitCode
 
     try:

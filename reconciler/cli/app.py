@@ -1,26 +1,45 @@
-"""The command `reconcile` and its subcommands; each only maps flags to a function in a file of its own."""
+"""The command `reconcile`: the loop without a command, and the group that all commands belong to."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from reconciler.cli import options
-from reconciler.cli.index_app import index_app
-from reconciler.cli.options import ExitCodeFlag, Json, takes
-from reconciler.cli.reader_app import reader_app
-from reconciler.cli.serve_app import serve_app
+from reconciler.cli.content_commands import content_commands
+from reconciler.cli.index_commands import index_commands
+from reconciler.cli.options import (
+    AllowRemovals,
+    AllowUnpinRepair,
+    Base,
+    CheckDepth,
+    Directory,
+    DriftAction,
+    Exclude,
+    ExitCodeFlag,
+    IndexFile,
+    Json,
+    NoCache,
+    Only,
+    Propose,
+    Prune,
+    SourceRoot,
+    TargetsFile,
+)
+from reconciler.cli.reader_commands import reader_commands
+from reconciler.cli.store_commands import store_commands
+from reconciler.cli.verify_command import verify_command
 from reconciler.errors import UsageError
-from reconciler.loop.settings import Settings
+from reconciler.index.layout import find_layout
+from reconciler.loop.settings import Drift, ProposeMode, Settings
+from reconciler.targets.check import Check
 
 
 class _Commands(TyperGroup):
-    """Typer makes a bare exit code of Ctrl-C; here it goes on to whoever tells it."""
+    """The group of commands. It passes Ctrl-C on, which Typer would turn into an exit code of its own."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run what was asked for."""
+        """Run the command. Raises Abort on Ctrl-C."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -35,8 +54,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan, change nothing.")]
-
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -47,57 +64,83 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
-@takes(options.settings, lazily=True)
 def reconcile(
     context: typer.Context,
-    settings: Callable[[], Settings],
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")
+    ] = False,
     exit_code: ExitCodeFlag = False,
     as_json: Json = False,
-    version: Annotated[  # noqa: ARG001 - eager: its callback prints and leaves
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    version: Annotated[  # noqa: ARG001 - eager: its callback prints and exits
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
+    only: Only = None,
+    exclude: Exclude = None,
+    check: CheckDepth = Check.QUICK,
+    drift: DriftAction = Drift.REPAIR,
+    propose: Propose = ProposeMode.WRITE,
+    prune: Prune = False,
+    allow_removals: AllowRemovals = None,
+    allow_unpin_repair: AllowUnpinRepair = False,
+    base: Base = None,
+    no_cache: NoCache = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
 ) -> int:
-    """Keep model weights alive on IPFS and Filecoin, as git says.
+    """Keep model weights on IPFS and Filecoin as declared in git.
 
-    Without a command: compare releases/index.yaml with what every target really holds, publish what is
-    missing, repair what was damaged, and write the resolved CIDs back. With --dry-run: only show the plan.
+    Without a command: compare releases/index.yaml with what every target holds, publish what is missing,
+    repair what is damaged, and write the resolved CIDs back. With --dry-run: only show the plan.
 
-    Exit codes: 0 in sync or all applied; 1 an error; 2 wrong usage, or an invalid index; 3 changes
-    are pending (with --exit-code); 4 refused by a safety rule; 5 some items failed, the others were done.
+    Exit codes: 0 in sync, or all changes applied; 1 error; 2 usage error, or invalid index or configuration;
+    3 changes are pending (only with --exit-code); 4 refused by a safety rule; 5 some items failed, the others
+    were done; 130 interrupted.
     """
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context, context.invoked_subcommand)
-        given = context.params["directory"]
-        context.obj = Path(given) if given is not None else None
+        context.obj = directory
         return 0
     from reconciler.cli.loop_commands import run_loop, show_plan
 
+    settings = Settings(
+        layout=find_layout(directory, index, targets, source_root),
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        check=check,
+        drift=drift,
+        propose=propose,
+        prune=prune,
+        allow_removals=allow_removals,
+        allow_unpin_repair=allow_unpin_repair,
+        base=base,
+        use_cache=not no_cache,
+    )
     if dry_run:
-        return show_plan(settings(), as_json=as_json, exit_code=exit_code)
+        return show_plan(settings, as_json=as_json, exit_code=exit_code)
     if exit_code:
         raise UsageError(
-            "--exit-code asks about pending changes, and a run closes them",
+            "--exit-code reports pending changes, which a run applies",
             hint="use it with --dry-run, or with `reconcile plan`",
         )
-    return run_loop(settings(), as_json=as_json)
+    return run_loop(settings, as_json=as_json)
 
 
 def _refuse_misplaced(context: typer.Context, command: str) -> None:
-    """Only -C may stand before a command; anything else there would be silently ignored."""
+    """Raise UsageError for an option before the command: only -C takes effect there."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name != "directory" and source is not None and source.name == "COMMANDLINE":
             raise UsageError(
-                f"{parameter.opts[0]} stands before the command {command!r}",
-                hint=f"put it behind: `reconcile {command} {parameter.opts[0]} …`",
+                f"{parameter.opts[0]} must follow the command {command!r}",
+                hint=f"`reconcile {command} {parameter.opts[0]} …`",
             )
 
 
 @app.command()
-@takes(options.settings)
 def plan(
-    settings: Settings,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Save the plan for `reconcile apply FILE`."),
@@ -111,97 +154,179 @@ def plan(
     ] = False,
     exit_code: ExitCodeFlag = False,
     as_json: Json = False,
+    only: Only = None,
+    exclude: Exclude = None,
+    check: CheckDepth = Check.QUICK,
+    drift: DriftAction = Drift.REPAIR,
+    propose: Propose = ProposeMode.WRITE,
+    prune: Prune = False,
+    allow_removals: AllowRemovals = None,
+    allow_unpin_repair: AllowUnpinRepair = False,
+    base: Base = None,
+    no_cache: NoCache = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
 ) -> int:
     """Show what a run would do, and change nothing.
 
-    A plan saved with -o is carried out exactly, or refused, by `reconcile apply FILE`.
+    `reconcile apply FILE` carries out exactly the plan saved with -o, or refuses.
     """
     from reconciler.cli.loop_commands import show_plan
 
+    settings = Settings(
+        layout=find_layout(directory, index, targets, source_root),
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        check=check,
+        drift=drift,
+        propose=propose,
+        prune=prune,
+        allow_removals=allow_removals,
+        allow_unpin_repair=allow_unpin_repair,
+        base=base,
+        use_cache=not no_cache,
+    )
     return show_plan(
         settings, as_json=as_json, output=output, exit_code=exit_code, markdown=markdown, matrix=matrix
     )
 
 
 @app.command()
-@takes(options.settings)
 def apply(
-    settings: Settings,
-    plan_file: Annotated[Path, typer.Argument(metavar="PLAN", help="A file written by `reconcile plan -o`.")],
+    plan_file: Annotated[
+        Path, typer.Argument(metavar="PLAN", help="File written by `reconcile plan -o FILE`.")
+    ],
     as_json: Json = False,
+    only: Only = None,
+    exclude: Exclude = None,
+    check: CheckDepth = Check.QUICK,
+    drift: DriftAction = Drift.REPAIR,
+    propose: Propose = ProposeMode.WRITE,
+    prune: Prune = False,
+    allow_removals: AllowRemovals = None,
+    allow_unpin_repair: AllowUnpinRepair = False,
+    base: Base = None,
+    no_cache: NoCache = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
 ) -> int:
-    """Carry out a saved plan: exactly that, or nothing.
+    """Carry out exactly a saved plan, or refuse.
 
-    Refused (exit 4) when the index, the targets or the world changed since the plan was made. Give the same
+    Exits with 4 when the index, the targets or what they hold changed since the plan was made. Give the same
     options as for the plan.
     """
     from reconciler.cli.loop_commands import run_loop
     from reconciler.loop.saved import read_saved
 
+    settings = Settings(
+        layout=find_layout(directory, index, targets, source_root),
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        check=check,
+        drift=drift,
+        propose=propose,
+        prune=prune,
+        allow_removals=allow_removals,
+        allow_unpin_repair=allow_unpin_repair,
+        base=base,
+        use_cache=not no_cache,
+    )
     return run_loop(settings, as_json=as_json, saved=read_saved(plan_file))
 
 
 @app.command()
-@takes(options.settings)
 def status(
-    settings: Settings,
-    deals: Annotated[bool, typer.Option("--deals", help="Show every piece and every deal as well.")] = False,
+    deals: Annotated[bool, typer.Option("--deals", help="Also show every piece and every deal.")] = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Ask the providers that routing names for leaves, and hash them.")
+        bool,
+        typer.Option(
+            "--probe", help="Request random blocks from the providers that a router lists, and verify them."
+        ),
     ] = False,
     router: Annotated[
-        str | None, typer.Option("--router", metavar="URL", help="The delegated router that --probe asks.")
+        str | None,
+        typer.Option("--router", metavar="URL", help="Delegated router to use with --probe."),
     ] = None,
     allow_private: Annotated[
         bool,
-        typer.Option("--allow-private", help="Probe addresses of this machine and of private networks too."),
+        typer.Option("--allow-private", help="Also probe loopback and private addresses."),
     ] = False,
     exit_code: ExitCodeFlag = False,
     as_json: Json = False,
+    only: Only = None,
+    exclude: Exclude = None,
+    check: CheckDepth = Check.QUICK,
+    no_cache: NoCache = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
 ) -> int:
     """Show what every target holds of every version, and how that was checked."""
     from reconciler.cli.status_command import Probing, show_status
 
     if not probe and (router is not None or allow_private):
-        raise UsageError("--router and --allow-private go with --probe")
+        raise UsageError("--router and --allow-private require --probe")
+    settings = Settings(
+        layout=find_layout(directory, index, targets, source_root),
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        check=check,
+        use_cache=not no_cache,
+    )
     probing = Probing(router, allow_private) if probe else None
     return show_status(settings, deals=deals, probing=probing, as_json=as_json, exit_code=exit_code)
 
 
 @app.command()
-@takes(options.settings)
 def doctor(
-    settings: Settings,
     forge: Annotated[
         bool,
-        typer.Option(
-            "--forge", help="Examine the forge instead: what its token may do, and what is missing."
-        ),
+        typer.Option("--forge", help="Check the forge instead: what its token may do, and what is missing."),
     ] = False,
     as_json: Json = False,
+    only: Only = None,
+    exclude: Exclude = None,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
 ) -> int:
-    """Examine every target: reachable, right version, right permissions, and what to do where not."""
+    """Check that every target can be reached, has a supported version and grants the needed permissions."""
     from reconciler.cli.doctor_command import show_access, show_findings
 
-    return show_access(as_json=as_json) if forge else show_findings(settings, as_json=as_json)
+    layout = find_layout(directory, index, targets)
+    if forge:
+        return show_access(as_json=as_json)
+    settings = Settings(layout, only=tuple(only or ()), exclude=tuple(exclude or ()))
+    return show_findings(settings, as_json=as_json)
 
 
 @app.command()
-@takes(options.settings)
 def adopt(
-    settings: Settings,
     take: Annotated[
-        bool, typer.Option("--take", help="Take the listed pins over: put our labels on them.")
+        bool, typer.Option("--take", help="Adopt the listed pins: relabel them as pins of this index.")
     ] = False,
-    every: Annotated[bool, typer.Option("--all", help="List every foreign pin, not only versions.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="List every foreign pin, not only pins of versions.")
+    ] = False,
     as_json: Json = False,
+    only: Only = None,
+    exclude: Exclude = None,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
 ) -> int:
-    """List pins that others made of versions in the index, and take them over when told to."""
+    """List pins of versions in the index that the reconciler did not make, and adopt them with --take."""
     from reconciler.cli.adopt_command import adopt_pins
 
+    layout = find_layout(directory, index, targets)
+    settings = Settings(layout, only=tuple(only or ()), exclude=tuple(exclude or ()))
     return adopt_pins(settings, take=take, every=every, as_json=as_json)
 
 
-app.add_typer(reader_app)
-app.add_typer(index_app)
-app.add_typer(serve_app)
+for commands in (reader_commands, verify_command, content_commands, index_commands, store_commands):
+    app.add_typer(commands)

@@ -31,11 +31,11 @@ def run(arguments: list[str]) -> int:
         )
     from reconciler.api import fetch
     from reconciler.cli import output as out
-    from reconciler.cli.reading import Reading
+    from reconciler.cli.reader_options import ReaderOptions
 
     ref = arguments[0].split("://", 1)[1].strip("/")
     destination = Path(arguments[1])
-    sources = Reading(None, None, offline=False, gateways=()).sources((), (), (), ())
+    sources = ReaderOptions().sources()
     with out.progress() as progress:
         done = fetch(ref, destination, sources=sources, cache=False, progress=progress)
     out.say(f"{done.root} is at {str(destination)!r}, every block verified")

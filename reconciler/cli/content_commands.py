@@ -1,56 +1,101 @@
-"""`reconcile identify` and `reconcile export`."""
+"""Commands about the bytes of a bundle: identify, export, pieces."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.bytes_of import bytes_of
-from reconciler.content import profile
-from reconciler.content.bundle import bare_bundle, make_bundle
-from reconciler.content.directory_dag import BundleIdentity
-from reconciler.content.export import export
-from reconciler.content.identify import identify
-from reconciler.content.scan import scan
-from reconciler.errors import ExitCode, UsageError
-from reconciler.index.layout import Layout
+from reconciler.cli.options import (
+    Directory,
+    Hidden,
+    IndexFile,
+    Json,
+    NoCache,
+    Ref,
+    SourceRoot,
+    TargetsFile,
+)
+from reconciler.errors import DataError, ExitCode, UsageError
+from reconciler.index.layout import find_layout
+from reconciler.render import documents
 from reconciler.render.words import count, size
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def show_identity(
-    path: Path,
-    *,
-    bare: bool,
-    hidden: bool,
-    model: str | None,
-    version: str | None,
-    format: str | None,  # noqa: A002
-    created_at: str | None,
-    as_json: bool,
+    from reconciler.content.car import CarShard, Cut, CutShards
+    from reconciler.index.layout import Layout
+    from reconciler.index.model import Version
+
+content_commands = typer.Typer()
+
+
+@content_commands.command()
+def identify(
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="Directory, or with --bare also a file.")],
+    bare: Annotated[
+        bool,
+        typer.Option("--bare", help="Take DIR exactly as it is: generate no SHA256SUMS and manifest.json."),
+    ] = False,
+    hidden: Hidden = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Model name for the generated manifest (default: the name of the parent directory).",
+        ),
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="Version for the generated manifest (default: the name of DIR)."
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the word of the index
+        str | None, typer.Option(metavar="FORMAT", help="Model format for the generated manifest.")
+    ] = None,
+    created_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Release time for the generated manifest, as 2026-05-07T00:00:00Z."
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> int:
-    """Identify a directory, or with `bare` a single file too, and print what was found."""
+    """Compute the root CID of a directory, offline.
+
+    A bundle is the directory plus SHA256SUMS and manifest.json, which are generated where they are missing. A
+    generated manifest contains the model and version: pass them as the index has them.
+    """
+    from reconciler.content import profile
+    from reconciler.content.bundle import bare_bundle, make_bundle
+    from reconciler.content.identify import identify as identify_bundle
+    from reconciler.content.scan import scan
+
     if not path.exists():
         raise UsageError(f"no such directory: {str(path)!r}")
     if not bare and not path.is_dir():
-        raise UsageError(f"not a directory: {str(path)!r}", hint="--bare takes a single file as it is")
+        raise UsageError(f"not a directory: {str(path)!r}", hint="--bare accepts a single file")
     if bare:
         bundle = bare_bundle(path, include_hidden=hidden)
     else:
-        listing = scan(path, include_hidden=hidden)
         resolved = path.resolve()
         bundle = make_bundle(
-            listing,
+            scan(path, include_hidden=hidden),
             model=model or resolved.parent.name,
             version=version or resolved.name,
             format=format,
             created_at=created_at,
         )
     with out.progress() as progress:
-        dag = identify(bundle, cache=None, progress=progress)
-    identity = dag.identity
+        identity = identify_bundle(bundle, cache=None, progress=progress).identity
     if as_json:
-        out.result_json(identity_document(identity, generated=bundle.generated))
+        out.result_json(
+            documents.identity_document(identity, profile=profile.NAME, generated=bundle.generated)
+        )
         return ExitCode.OK
     out.result(str(identity.root))
     made = f", {' and '.join(bundle.generated)} generated" if bundle.generated else ""
@@ -60,50 +105,144 @@ def show_identity(
     )
     if bundle.listing.hidden:
         left = count(len(bundle.listing.hidden), "hidden entry", "hidden entries")
-        out.say(f"note: {left} left out (--hidden takes them)")
+        out.say(f"note: {left} skipped (--hidden includes them)")
     return ExitCode.OK
 
 
-def identity_document(identity: BundleIdentity, *, generated: tuple[str, ...]) -> dict[str, Any]:
-    """An identity as schemas/identity.schema.json says; sizes in bytes."""
-    return {
-        "schema": 1,
-        "kind": "identity",
-        "root": str(identity.root),
-        "size": identity.size,
-        "blocks": identity.blocks,
-        "block_bytes": identity.block_bytes,
-        "car_size": identity.car_size,
-        "dirhash": identity.dirhash,
-        "profile": profile.NAME,
-        "generated": list(generated),
-        "files": [
-            {"path": file.path, "size": file.size, "sha256": file.sha256, "cid": str(file.cid)}
-            for file in identity.files
-        ],
-    }
+@content_commands.command()
+def export(
+    ref: Ref,
+    file: Annotated[Path, typer.Argument(metavar="FILE.car", help="File to create; must not exist.")],
+    no_cache: NoCache = False,
+    as_json: Json = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
+) -> int:
+    """Write a version as one CAR file that any IPFS tool can import.
 
+    The bytes come from the version's own directory, or else from the targets. Every block is verified.
+    """
+    from reconciler.cli.version_bytes import open_version
+    from reconciler.content.export import export as export_dag
 
-def export_version(layout: Layout, ref: str, file: Path, *, no_cache: bool, as_json: bool) -> int:
-    """Write the CAR of a version to `file`, which appears whole or not at all."""
+    layout = find_layout(directory, index, targets, source_root)
     if file.exists():
-        raise UsageError(f"{str(file)!r} exists already", hint="give another name, or delete it first")
-    with out.progress() as progress, bytes_of(layout, ref, progress, use_cache=not no_cache) as found:
-        export(found.dag, file, progress)
-        root, car_size = found.dag.layout.root, found.dag.layout.car_size
-        source = found.source
+        raise UsageError(f"{str(file)!r} already exists", hint="choose another name, or delete it first")
+    with out.progress() as progress, open_version(layout, ref, progress, use_cache=not no_cache) as opened:
+        export_dag(opened.dag, file, progress)
+        dag_layout, source = opened.dag.layout, opened.source
     if as_json:
-        out.result_json(
-            {
-                "schema": 1,
-                "kind": "export",
-                "cid": str(root),
-                "file": str(file),
-                "size": car_size,
-                "source": source,
-            }
+        out.result_json(documents.export_document(dag_layout, file, source))
+    else:
+        out.say(f"{size(dag_layout.car_size)} from {source}")
+        out.result(str(dag_layout.root))
+    return ExitCode.OK
+
+
+@content_commands.command()
+def pieces(
+    what: Annotated[str, typer.Argument(metavar="FILE|REF", help="File, or version.")],
+    max_piece: Annotated[
+        int | None,
+        typer.Option(
+            "--max-piece",
+            metavar="BYTES",
+            min=128,
+            help="Maximum size of a CAR (default: that of the version's record or target, else 1065353216).",
+        ),
+    ] = None,
+    no_cache: NoCache = False,
+    as_json: Json = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
+) -> int:
+    """Print the Filecoin piece CIDs of a version, one for each of its CARs, or of one file.
+
+    Each line has the piece CID (v2), the size of the CAR in bytes, and the CID of the CAR. Pieces in the
+    version's record are printed from there; --no-cache computes them again and compares.
+    """
+    path = Path(what)
+    if path.is_file():
+        shards: Sequence[CarShard] = _file_pieces(path, max_piece)
+        source = what
+    elif path.is_dir():
+        raise UsageError(
+            f"{what!r} is a directory, not a file or a version",
+            hint="name the version it belongs to, or a CAR file",
         )
     else:
-        out.say(f"{size(car_size)} from {source}")
-        out.result(str(root))
+        layout = find_layout(directory, index, targets, source_root)
+        shards, source = _version_pieces(layout, what, max_piece, no_cache=no_cache)
+    if as_json:
+        out.result_json(documents.pieces_document(shards))
+        return ExitCode.OK
+    for shard in shards:
+        out.result(f"{shard.piece}  {shard.size}  {shard.cid}")
+    total = size(sum(shard.size for shard in shards))
+    out.say(f"{count(len(shards), 'piece')}, {total}, from {source}")
     return ExitCode.OK
+
+
+def _file_pieces(path: Path, max_piece: int | None) -> tuple[CarShard]:
+    from reconciler.content.pieces import file_piece
+
+    length = path.stat().st_size
+    if max_piece is not None and length > max_piece:
+        raise UsageError(
+            f"{str(path)!r} has {length} bytes, more than --max-piece allows",
+            hint="a file is never split; a version is, at block boundaries",
+        )
+    with out.progress() as progress:
+        return (file_piece(path, progress),)
+
+
+def _version_pieces(
+    layout: Layout, ref: str, max_piece: int | None, *, no_cache: bool
+) -> tuple[Sequence[CarShard], str]:
+    """Return the pieces of a version and their source: its record, or else its bytes."""
+    from reconciler.cli.version_bytes import open_version
+    from reconciler.content.pieces import shard_pieces
+    from reconciler.index.load import load_index
+    from reconciler.index.records import piece_difference
+    from reconciler.index.resolve import parse_ref, resolve
+
+    loaded = load_index(layout.index_file, stamps=None if no_cache else layout.cache)
+    version = resolve(loaded, parse_ref(ref)).version
+    recorded = _recorded_pieces(layout, version)
+    known = next((each for each in recorded if max_piece in (None, each.cut.max_bytes)), None)
+    if known is not None and not no_cache:
+        return known.shards, "the record"
+    with out.progress() as progress, open_version(layout, ref, progress, use_cache=not no_cache) as opened:
+        cut = known.cut if known else _choose_cut(opened.cuts, max_piece)
+        computed = shard_pieces(opened.dag, cut, progress)
+    if known is not None and computed != known:
+        raise DataError(
+            f"the record of {opened.name} does not match its bytes: {piece_difference(known, computed)}",
+            hint="records are immutable: restore the record from the git history",
+        )
+    return computed.shards, opened.source
+
+
+def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[CutShards, ...]:
+    from reconciler.index.recorded import records_directory
+    from reconciler.index.records import load_record
+
+    if version is None:
+        return ()
+    record = load_record(records_directory(layout.index_file), version.model, version.version)
+    if record is None or (version.cid is not None and record.cid != version.cid):
+        return ()
+    return record.pieces
+
+
+def _choose_cut(cuts: Sequence[Cut], max_piece: int | None) -> Cut:
+    """Return the first of the targets' cuts with the requested limit, else a cut with that limit."""
+    from reconciler.content.car import Cut
+    from reconciler.content.pieces import MAX_PIECE
+
+    fitting = (cut for cut in cuts if max_piece in (None, cut.max_bytes))
+    return next(fitting, Cut(MAX_PIECE if max_piece is None else max_piece))

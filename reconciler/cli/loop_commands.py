@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli import output as out
-from reconciler.cli.failure import show_failure
+from reconciler.cli.output import show_failure
 from reconciler.errors import ExitCode, ReconcilerError, UsageError
 from reconciler.loop.changes import Plan, Report
 from reconciler.loop.propose import PullRequests
@@ -83,7 +83,7 @@ def pull_requests(settings: Settings, environ: Mapping[str, str]) -> PullRequest
     if settings.propose is not ProposeMode.PULL_REQUEST:
         return None
     from reconciler.forges.open import open_forge
-    from reconciler.render.proposal import templated
+    from reconciler.render.markdown import templated
 
     draft = environ.get("RECONCILE_PROPOSAL_DRAFT", "")
     if draft not in ("", "true", "false"):

@@ -1,46 +1,76 @@
-"""What commands print, and on which stream."""
+"""Output of commands: results on stdout, all else on stderr, failures as `error:` and `hint:` lines."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from reconciler.errors import ExitCode
 from reconciler.progress import Progress
+from reconciler.render.words import plain
 
 if TYPE_CHECKING:
     from reconciler.render.text import Paint
 
 
 def result(text: str) -> None:
-    """The result of a command: stdout."""
+    """Print the result of a command on stdout."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     sys.stdout.flush()
 
 
 def result_json(document: Any, *, line: bool = False) -> None:
-    """The result of a command as JSON: stdout. As a `line`, it is the last of several objects."""
+    """Print the result of a command as JSON on stdout; with `line` on a single line, after JSON events."""
     result(json.dumps(document, indent=None if line else 2, ensure_ascii=False))
 
 
 def say(text: str) -> None:
-    """Anything but the result: stderr."""
+    """Print anything but the result on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def warn(text: str) -> None:
-    """A warning: stderr."""
-    from reconciler.render.words import plain
-
+    """Print a warning on stderr."""
     say(f"warning: {plain(text)}")
 
 
+def show_failure(
+    message: str, *, hint: str | None = None, where: str = "", code: ExitCode, document: bool = True
+) -> ExitCode:
+    """Print an error on stderr, and as a JSON document on stdout when JSON was requested; return `code`.
+
+    The request is looked up in `sys.argv`, since parsing the arguments may be what failed. With
+    `document=False` nothing is printed on stdout: the command has already printed its document.
+    """
+    place = f"{plain(where)}: " if where else ""
+    first, *others = message.splitlines() or [""]
+    say(f"error: {place}{plain(first)}")
+    for line in others:
+        say(f"  {plain(line)}")
+    if hint:
+        say(f"hint: {plain(hint)}")
+    if document and _wants_json(sys.argv[1:]):
+        from reconciler.render.documents import error_document
+
+        failure = error_document(message, where=where or None, hint=hint, exit_code=int(code))
+        result_json(failure, line=True)
+    return code
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    if not {"--json", "--json-events", "--format=json"}.isdisjoint(arguments):
+        return True
+    return ("--format", "json") in itertools.pairwise(arguments)
+
+
 def paint() -> Paint:
-    """Colours when stdout is a terminal that wants them (NO_COLOR is honoured)."""
+    """Return the painter for stdout: in colour on a terminal, unless NO_COLOR is set or TERM is `dumb`."""
     from reconciler.render.text import colour, no_colour
 
     wanted = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
@@ -49,15 +79,14 @@ def paint() -> Paint:
 
 @contextmanager
 def progress(*, events: bool = False) -> Iterator[Progress]:
-    """Bars on a terminal, notes elsewhere, always on stderr; gone before the result is printed.
+    """Show progress while the block runs: bars on a terminal, notes elsewhere, always on stderr.
 
-    With `events`, what happens is part of what was asked for: JSON objects on stdout, one a line.
+    Bars are removed before the block ends, so that the result follows on a clean line. With `events`,
+    progress goes to stdout as one JSON object a line.
     """
-    from reconciler.render.terminal import Bars, Lines
+    from reconciler.render.progress import Bars, Events, Lines
 
     if events:
-        from reconciler.render.events import Events
-
         yield Events(sys.stdout)
         return
     if not sys.stderr.isatty():

@@ -1,14 +1,22 @@
-"""`resolve` in its plainest form, answered without loading the command-line library.
+"""`reconcile resolve`, whose plainest form is answered without loading the command-line library.
 
-Inference nodes call it at every start. Anything but a REF, --json and -C DIR goes the ordinary way, which
-also words every mistake; a test holds both ways to the same answers.
+Inference nodes call it at every start. A call with anything but a REF, --json and -C DIR is parsed the
+ordinary way, which also words every usage error; a test checks that both ways print the same. Importing this
+module loads no git and no HTTP library, and resolving against a known index loads no schema validator.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.errors import ExitCode
+
+if TYPE_CHECKING:
+    from reconciler.index.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +29,7 @@ class PlainResolve:
 
 
 def plain_resolve(arguments: Sequence[str]) -> PlainResolve | None:
-    """What a plain call asks for, or None when `arguments` are anything else."""
+    """Parse the arguments of a plain `resolve`; return None when they are anything else."""
     rest = list(arguments)
     directory = None
     if rest[:1] == ["-C"] and len(rest) > 2:
@@ -39,3 +47,24 @@ def plain_resolve(arguments: Sequence[str]) -> PlainResolve | None:
     if len(rest) != 1 or rest[0].startswith("-"):
         return None
     return PlainResolve(rest[0], directory, as_json)
+
+
+def show_resolution(layout: Layout, ref: str, *, as_json: bool) -> int:
+    """Print the CID of the version that `ref` names, and warnings (yanked, retired) on stderr."""
+    from reconciler.cli import output as out
+    from reconciler.index.load import load_index
+    from reconciler.index.resolve import parse_ref, resolve
+
+    wanted = parse_ref(ref)
+    with contextlib.suppress(OSError):  # a checkout may be read-only; then nothing is cached
+        layout.make_state()
+    found = resolve(load_index(layout.index_file, stamps=layout.cache), wanted)
+    for warning in found.warnings:
+        out.warn(warning)
+    if as_json:
+        from reconciler.render.documents import resolution_document
+
+        out.result_json(resolution_document(found, ref))
+    else:
+        out.result(str(found.cid))
+    return ExitCode.OK

@@ -1,100 +1,141 @@
-"""`reconcile verify`: a directory, or a version where it is kept, against the index; every byte is read."""
+"""`reconcile verify`: compare a directory or a version with the index, reading every byte."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.bytes_of import bytes_of
-from reconciler.consume.content_cache import ContentCache, default_cache
-from reconciler.consume.verify import (
-    compare_directory,
-    intended_version,
-    tree_from_stores,
-    version_at,
-    version_with_root,
-)
-from reconciler.content.bundle import bare_bundle
-from reconciler.content.cid import Cid
-from reconciler.content.identify import identify
-from reconciler.errors import DataError, ExitCode
-from reconciler.index.layout import Layout
-from reconciler.index.load import load_index
-from reconciler.index.model import Version
-from reconciler.index.recorded import records_directory
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
+from reconciler.cli.options import Directory, Hidden, IndexFile, Json, NoCache, SourceRoot, TargetsFile
+from reconciler.errors import DataError, ExitCode, UsageError
+from reconciler.index.layout import find_layout
+from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 
+if TYPE_CHECKING:
+    from reconciler.content.cid import Cid
+    from reconciler.index.layout import Layout
+    from reconciler.index.model import Version
 
-def verify_directory(
-    layout: Layout, path: Path, *, as_ref: str | None, hidden: bool, no_cache: bool, as_json: bool
+verify_command = typer.Typer()
+
+
+@verify_command.command()
+def verify(
+    what: Annotated[
+        str | None, typer.Argument(metavar="DIR|REF", help="Directory of a release, or a version.")
+    ] = None,
+    as_ref: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="REF",
+            help="Version to compare DIR with when its CID is unknown (default: the one its manifest names).",
+        ),
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Verify the content cache instead, and delete damaged files.")
+    ] = False,
+    no_cache: NoCache = False,
+    hidden: Hidden = False,
+    as_json: Json = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
 ) -> int:
-    """Find the version whose CID `path` gives, exactly as it is, or name what differs from the one it
-    should be (`as_ref`, else what its manifest says). Raises DataError when there is none.
+    """Verify a directory or a version against the index, reading every byte.
 
-    The directory that the index names as a version's own is checked as that version's bundle instead: its
-    SHA256SUMS and manifest.json may be generated ones.
+    DIR: find the version that has the CID of the directory, or list every file that is missing, extra or
+    changed, and where; the network is not used. REF: read the version's own directory, or every block from
+    the targets when that directory is not on this machine.
     """
-    layout.make_state()
-    index = load_index(layout.index_file, stamps=None if no_cache else layout.cache)
-    own = version_at(index, layout.source_root, path)
-    if own is not None:
-        return verify_version(layout, own.ref, no_cache=no_cache, as_json=as_json)
-    with out.progress() as progress:
-        dag = identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)
-    found = version_with_root(index, dag.identity.root)
-    if found is None:
-        expected = intended_version(index, path, as_ref)
-        if expected is None:
-            raise DataError(
-                f"{str(path)!r} gives {dag.identity.root}, which no version in the index has",
-                hint="say with --as REF which version it should be, to see what differs",
-            )
-        return _compare(layout, expected, dag.identity.root, path, as_json=as_json)
-    _told(found, dag.identity.root, dag.identity.blocks, dag.identity.size, str(path), as_json=as_json)
-    return ExitCode.OK
+    if cache:
+        return _verify_cache(as_json=as_json)
+    if what is None:
+        raise UsageError(
+            "missing argument: a directory or a version", hint="--cache verifies the content cache"
+        )
+    layout = find_layout(directory, index, targets, source_root)
+    if Path(what).is_dir():
+        return _verify_directory(
+            layout, Path(what), as_ref=as_ref, hidden=hidden, use_cache=not no_cache, as_json=as_json
+        )
+    return _verify_version(layout, what, use_cache=not no_cache, as_json=as_json)
 
 
-def verify_cache(*, as_json: bool) -> int:
-    """Hash every file in the content cache and throw damaged ones away; exit 1 when there were any."""
+def _verify_cache(*, as_json: bool) -> int:
+    from reconciler.consume.content_cache import ContentCache, default_cache
+
     with out.progress() as progress:
-        number, damaged = ContentCache(default_cache(os.environ)).remove_damaged(progress)
+        files, damaged = ContentCache(default_cache(os.environ)).remove_damaged(progress)
     if as_json:
-        names = [path.name for path in damaged]
-        out.result_json({"schema": 1, "kind": "cache", "ok": not damaged, "files": number, "damaged": names})
+        out.result_json(documents.cache_document(files, [path.name for path in damaged]))
     else:
         for path in damaged:
-            out.result(f"damaged, and thrown away: {path.name}")
-        out.result(f"{count(number - len(damaged), 'file')} in the cache, every byte verified")
+            out.result(f"damaged, deleted: {path.name}")
+        out.result(f"{count(files - len(damaged), 'file')} in the cache, every byte verified")
     return ExitCode.ERROR if damaged else ExitCode.OK
 
 
-def _compare(layout: Layout, version: Version, root: Cid, path: Path, *, as_json: bool) -> int:
-    """Report how the directory `path`, whose root is `root`, differs from `version`."""
+def _verify_directory(
+    layout: Layout, path: Path, *, as_ref: str | None, hidden: bool, use_cache: bool, as_json: bool
+) -> int:
+    """Find the version that has the CID of `path`, else compare `path` with the version it should be.
+
+    The directory that the index lists as a version's own is verified as that version's bundle instead, since
+    its SHA256SUMS and manifest.json may be generated. Raises DataError when no version has the CID and
+    nothing says which version it should be.
+    """
+    from reconciler.consume.verify import intended_version, version_at, version_with_root
+    from reconciler.content.bundle import bare_bundle
+    from reconciler.content.identify import identify
+    from reconciler.index.load import load_index
+
+    layout.make_state()
+    loaded = load_index(layout.index_file, stamps=layout.cache if use_cache else None)
+    own = version_at(loaded, layout.source_root, path)
+    if own is not None:
+        return _verify_version(layout, own.ref, use_cache=use_cache, as_json=as_json)
+    with out.progress() as progress:
+        dag = identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)
+    identity = dag.identity
+    found = version_with_root(loaded, identity.root)
+    if found is not None:
+        _print_verified(
+            found,
+            identity.root,
+            blocks=identity.blocks,
+            amount=identity.size,
+            source=str(path),
+            as_json=as_json,
+        )
+        return ExitCode.OK
+    expected = intended_version(loaded, path, as_ref)
+    if expected is None:
+        raise DataError(
+            f"{str(path)!r} has the CID {identity.root}, which no version in the index has",
+            hint="name the version it should be with --as REF to see the differences",
+        )
+    return _print_comparison(layout, expected, identity.root, path, as_json=as_json)
+
+
+def _print_comparison(layout: Layout, version: Version, root: Cid, path: Path, *, as_json: bool) -> int:
+    """Print how the directory `path`, whose root is `root`, differs from `version`."""
+    from reconciler.consume.verify import compare_directory, tree_from_stores
+    from reconciler.index.recorded import records_directory
+    from reconciler.loop.run import Run
+    from reconciler.loop.settings import Settings
+
     with out.progress() as progress:
         with Run(Settings(layout), os.environ, progress) as run:
             tree = tree_from_stores(run.targets.values(), version.cid) if version.cid else None
         found = compare_directory(path, version, tree, records_directory(layout.index_file), progress)
     if as_json:
-        out.result_json(
-            {
-                "schema": 1,
-                "kind": "verification",
-                "ok": False,
-                "model": version.model,
-                "version": version.version,
-                "cid": str(version.cid),
-                "found": str(root),
-                "compared_by": found.compared_by.value,
-                "source": str(path),
-                "differences": [
-                    {"path": each.path, "kind": each.kind.value, "offsets": list(each.offsets)}
-                    for each in found.differences
-                ],
-            }
-        )
+        out.result_json(documents.difference_document(version, root, path, found))
     else:
         for each in found.differences:
             leaves = count(len(each.offsets), "leaf", "leaves")
@@ -105,36 +146,35 @@ def _compare(layout: Layout, version: Version, root: Cid, path: Path, *, as_json
     return ExitCode.ERROR
 
 
-def verify_version(layout: Layout, ref: str, *, no_cache: bool, as_json: bool) -> int:
-    """Read every block of a version from its own directory, else from the targets. Raises DataError,
-    BundleError.
+def _verify_version(layout: Layout, ref: str, *, use_cache: bool, as_json: bool) -> int:
+    """Read every block of a version from its own directory, else from the targets.
+
+    Raises DataError, BundleError.
     """
-    with out.progress() as progress, bytes_of(layout, ref, progress, use_cache=not no_cache) as found:
-        blocks = found.dag.layout
-        with progress.task(f"verify {found.name}", blocks.size) as task:
+    from reconciler.cli.version_bytes import open_version
+
+    with out.progress() as progress, open_version(layout, ref, progress, use_cache=use_cache) as opened:
+        blocks = opened.dag.layout
+        with progress.task(f"verify {opened.name}", blocks.size) as task:
             for position in range(len(blocks)):
-                task.advance(len(found.dag.read(position)))
-        _told(found.version, blocks.root, len(blocks), blocks.size, found.source, as_json=as_json)
+                task.advance(len(opened.dag.read(position)))
+    _print_verified(
+        opened.version,
+        blocks.root,
+        blocks=len(blocks),
+        amount=blocks.size,
+        source=opened.source,
+        as_json=as_json,
+    )
     return ExitCode.OK
 
 
-def _told(
-    version: Version | None, root: Cid, blocks: int, amount: int, source: str, *, as_json: bool
+def _print_verified(
+    version: Version | None, root: Cid, *, blocks: int, amount: int, source: str, as_json: bool
 ) -> None:
     if as_json:
-        out.result_json(
-            {
-                "schema": 1,
-                "kind": "verification",
-                "ok": True,
-                "model": version.model if version else None,
-                "version": version.version if version else None,
-                "cid": str(root),
-                "blocks": blocks,
-                "bytes": amount,
-                "source": source,
-            }
-        )
+        document = documents.verified_document(version, root, blocks=blocks, size=amount, source=source)
+        out.result_json(document)
     else:
         out.result(f"ok: {version.ref} {root}" if version else f"ok: {root}")
         out.say(f"{count(blocks, 'block')}, {size(amount)}, read from {source}")

@@ -11,10 +11,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from reconciler.consume.remote_index import fetch_record
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
-from reconciler.errors import DataError, UsageError, Where
+from reconciler.errors import DataError, PeerError, UsageError, Where
 from reconciler.fs import replace_file
+from reconciler.git.repository import head_without_git
+from reconciler.index.layout import Layout
+from reconciler.index.model import Index
+from reconciler.index.recorded import records_directory
+from reconciler.index.records import load_record
+from reconciler.index.resolve import parse_ref, resolve
 from reconciler.json_fields import JsonFields, load_json
 
 NAME = "models.lock"
@@ -80,3 +87,40 @@ def _parse_entry(fields: JsonFields) -> LockEntry:
         dirhash=fields.text("dirhash") if fields.has("dirhash") else None,
         commit=fields.text("commit") if fields.has("commit") else None,
     )
+
+
+def lock_reference(layout: Layout, index: Index, ref: str, *, offline: bool) -> tuple[LockEntry, str]:
+    """Return the entry that locks `ref`, and why its size could not be locked ("" when it could).
+
+    Size and dirhash come from the version's record, which is downloaded for a remote index unless `offline`.
+    Raises UsageError when `ref` is a CID or names no version that has one.
+    """
+    wanted = parse_ref(ref)
+    if wanted.cid is not None:
+        raise UsageError(f"{ref!r} is a CID, which needs no lock", hint="fetch it as it is")
+    version = resolve(index, wanted).version
+    assert version is not None and version.cid is not None  # noqa: S101, PT018  a reference to a model
+    records, problem = records_directory(layout.index_file), ""
+    if layout.origin is not None and not offline:
+        try:
+            fetch_record(layout.origin.place, layout.origin.commit, records, version)
+        except PeerError as error:
+            problem = f"cannot read the record of {version.ref}, so its size is not locked: {error.message}"
+    record = load_record(records, version.model, version.version)
+    entry = LockEntry(
+        requested=ref,
+        model=version.model,
+        version=version.version,
+        cid=version.cid,
+        size=record.size if record else None,
+        dirhash=record.dirhash if record else None,
+        commit=_index_commit(layout),
+    )
+    return entry, problem
+
+
+def _index_commit(layout: Layout) -> str | None:
+    """Return the commit of the index; a remote index has none of the repository around its local copy."""
+    if layout.origin is not None:
+        return layout.origin.commit
+    return head_without_git(layout.index_file.parent.resolve())

@@ -1,6 +1,6 @@
-"""render: plan, report and status as text, JSON and Markdown; progress on a terminal.
+"""render: results of all commands as text, JSON and Markdown; progress on a terminal.
 
-May use: `loop` for what it shows, and what is below. No I/O but the stream it is given.
-Promises: whatever a name, a label or a peer's text holds, it is shown as text: no control character reaches a
-terminal, no markup a pull request.
+May use every room but `cli`. Does no I/O except on the streams that it is given. Guarantees: names, labels
+and messages of peers are shown as text, so no control character reaches a terminal and no markup a pull
+request.
 """

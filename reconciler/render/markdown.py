@@ -1,8 +1,8 @@
-"""Plan and report as Markdown, for a pull request or a step summary.
+"""Plans, reports and pull requests as Markdown.
 
-Every name, path and message is set as code or escaped, so that nothing in an index can become markup, a
-mention, or a link. A table that would be too long is cut, and says so: pull request bodies end at 65,536
-characters.
+Every name, path and message is escaped or rendered as code, so that nothing in an index can become markup, a
+mention or a link. A table that would be too long is truncated, and says so: GitHub limits the body of a pull
+request to 65,536 characters.
 """
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from reconciler.index.model import Record
 from reconciler.loop.changes import Blocked, Change, Outcome, Plan, Report
 from reconciler.render.text import action, mark, plan_summary, report_summary
-from reconciler.render.words import plain
+from reconciler.render.words import count, plain, size
 
 T = TypeVar("T")
 
-MAX_CHARACTERS = 60_000  #: below GitHub's 65,536, so that a caller can put a title above it
-FOLD_FROM = 25  #: rows; a longer table is folded where that is asked for
-_RESERVE = 2_000  #: for refusals, notes and the line that says what was cut
-_BREAK = "&#8203;"  #: a zero-width space: backslashes do not stop a forge from linking names and numbers
+MAX_CHARACTERS = 60_000  #: below GitHub's limit of 65,536, so that a caller can add a title
+FOLD_FROM = 25  #: rows from which a table is collapsed, where the caller wants that
+_RESERVE = 2_000  #: characters for refusals, notes and the line that says what was left out
+_BREAK = "&#8203;"  #: a zero-width space: backslashes do not keep a forge from linking names
 _LINKED = re.compile(r"@|#|!(?=[0-9])|\bGH\\-(?=[0-9])", re.IGNORECASE)
 _SPECIAL = r"\`*_{}[]()<>#+-!|~@&$:"
 
 
 def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False, more: str = "") -> str:
-    """The plan: a summary, refusals, one table, notes.
+    """Render a plan: a summary, refusals, a table of changes, notes.
 
-    `fold` hides a long table behind its summary; `more` is Markdown that says where the rows are that were
-    cut.
+    `fold` collapses a table of at least FOLD_FROM rows; `more` is Markdown that says where to find the rows
+    that did not fit into `limit` characters.
     """
     parts = [f"**Plan:** {plan_summary(plan)}."]
     for refusal in plan.refusals:
-        way_round = f" — {escape(refusal.override)}" if refusal.override else ""
-        parts.append(f"> **Refused:** {escape(refusal.message)}{way_round}")
+        override = f" — {escape(refusal.override)}" if refusal.override else ""
+        parts.append(f"> **Refused:** {escape(refusal.message)}{override}")
     notes = "\n".join(f"- {escape(note)}" for note in plan.notes)
     head = "| | version | target | change | why |\n|---|---|---|---|---|"
     used = sum(map(len, parts)) + len(notes)
@@ -48,7 +49,7 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False
 
 
 def report_markdown(report: Report, *, limit: int = MAX_CHARACTERS) -> str:
-    """The report: a summary and one table."""
+    """Render a report: a summary and a table of outcomes."""
     head = "| | version | target | change | result |\n|---|---|---|---|---|"
     parts = [f"**Result:** {report_summary(report)}."]
     parts.append(_table(head, report.outcomes, _report_row, limit - _RESERVE))
@@ -56,14 +57,14 @@ def report_markdown(report: Report, *, limit: int = MAX_CHARACTERS) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` as Markdown that shows just it, on one line."""
+    """Escape `text` so that Markdown shows it literally, on one line."""
     escaped = "".join("\\" + c if c in _SPECIAL else c for c in plain(text))
     return _LINKED.sub(lambda found: found[0] + _BREAK, escaped)
 
 
 def code(text: str) -> str:
-    """`text` as inline code that fits into a table cell."""
-    safe = plain(text).replace("|", r"\x7c")  # no escape of it is sure inside code inside a table
+    """Render `text` as inline code that is safe in a table cell."""
+    safe = plain(text).replace("|", r"\x7c")  # no escape of it is reliable in code in a table
     fence = "`" * (max((len(run) for run in _runs(safe)), default=0) + 1)
     pad = " " if safe.startswith("`") or safe.endswith("`") else ""
     return f"{fence}{pad}{safe}{pad}{fence}" if safe else ""
@@ -74,7 +75,7 @@ def _runs(text: str) -> list[str]:
 
 
 def _table(head: str, rows: Sequence[T], render: Callable[[T], str], budget: int, more: str = "") -> str:
-    """All rows that fit into `budget` characters, and how many did not."""
+    """Render the rows that fit into `budget` characters, and say how many were left out."""
     if not rows:
         return ""
     lines, used = [head], len(head)
@@ -108,3 +109,63 @@ def _row(change: Change, last: str) -> str:
 
 def _fit(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 2] + "…\n"
+
+
+def describe(cids: Sequence[tuple[str, str]], records: Sequence[Record], directory: str) -> tuple[str, str]:
+    """Return the title and body of a pull request that resolves `cids`: pairs of `model@version` and CID.
+
+    `directory` is the directory of records, relative to the repository.
+    """
+    title = f"Resolve {cids[0][0]}" if len(cids) == 1 else f"Resolve {count(len(cids), 'CID')}"
+    return title, _body(cids, records, directory)
+
+
+def templated(
+    title: str, body: str
+) -> Callable[[Sequence[tuple[str, str]], Sequence[Record], str], tuple[str, str]]:
+    """Return a function like `describe` that fills the templates `title` and `body`.
+
+    `{title}`, `{body}` and `{versions}` are replaced by the default title, the default body and the list of
+    versions; other braces are kept. An empty template means the default.
+    """
+
+    def describe_by_template(
+        cids: Sequence[tuple[str, str]], records: Sequence[Record], directory: str
+    ) -> tuple[str, str]:
+        ours = describe(cids, records, directory)
+        versions = ", ".join(ref for ref, _ in cids)
+        return _filled(title or "{title}", ours, versions), _filled(body or "{body}", ours, versions)
+
+    return describe_by_template
+
+
+def _filled(template: str, ours: tuple[str, str], versions: str) -> str:
+    words = {"{title}": ours[0], "{body}": ours[1], "{versions}": versions}
+    return re.sub(r"\{(?:title|body|versions)\}", lambda found: words[found[0]], template)
+
+
+def _body(cids: Sequence[tuple[str, str]], records: Sequence[Record], directory: str) -> str:
+    facts = {f"{record.model}@{record.version}": record for record in records}
+    lines = [
+        "These versions were published, and every block was verified on the targets.",
+        "",
+        "| version | CID | size | record |",
+        "|---|---|---|---|",
+    ]
+    used = sum(map(len, lines))
+    for number, (ref, cid) in enumerate(cids):
+        record = facts.get(ref)
+        told = f"{size(record.size)} in {count(record.files, 'file')}" if record else ""
+        path = f"{directory}/{record.model}/{record.version}.json" if record else ""
+        line = f"| {code(ref)} | {code(cid)} | {told} | {code(path)} |"
+        used += len(line) + 1
+        if used > MAX_CHARACTERS:
+            lines.append(f"\n…and {len(cids) - number:,} more, left out to fit.")
+            break
+        lines.append(line)
+    lines += [
+        "",
+        "To check one yourself, run `reconcile verify MODEL@VERSION` where its files are: it reads every",
+        "byte and prints `ok` with the CID above. After the merge the next run has nothing left to do.",
+    ]
+    return "\n".join(lines) + "\n"

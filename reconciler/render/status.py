@@ -1,9 +1,4 @@
-"""What probes found, as text and as a part of the status document.
-
-Deals in words and as JSON: what state, until when, with whom, and what that rests on.
-
-ReleaseStatus as a table and as JSON (schemas/status.schema.json).
-"""
+"""Status as text and as JSON: what targets hold, Filecoin deals, and probes of providers."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ _PROBE_MARKS = {ProbeVerdict.SERVED: "ok", ProbeVerdict.NOT_PROBED: "-"}
 
 
 def probes_document(probed: Sequence[Probed]) -> list[dict[str, Any]]:
-    """One object a version, with its providers."""
+    """Return one object for each version, with its providers."""
     return [
         {
             "model": one.model,
@@ -49,26 +44,26 @@ def probes_document(probed: Sequence[Probed]) -> list[dict[str, Any]]:
 
 
 def probes_text(probed: Sequence[Probed], paint: Paint) -> str:
-    """One line a provider, grouped by version."""
-    lines = [paint("Providers, as delegated routing names them", "bold")]
+    """Render one line for each provider, grouped by version."""
+    lines = [paint("Providers listed by delegated routing", "bold")]
     for one in probed:
         lines.append(f"  {plain(one.model)}@{plain(one.version)}  {one.root}")
         if one.problem:
             lines.append(f"    ! {plain(one.problem)}")
         elif not one.findings:
-            lines.append("    - nobody is said to provide it")
+            lines.append("    - no provider found")
         lines += [_probe_line(finding, paint) for finding in one.findings]
     served = sum(finding.verdict is ProbeVerdict.SERVED for one in probed for finding in one.findings)
     asked = sum(finding.verdict is not ProbeVerdict.NOT_PROBED for one in probed for finding in one.findings)
     lines += [
         "",
-        paint(f"Probes: {served} of {count(asked, 'provider')} served what they were asked for.", "bold"),
+        paint(f"Probes: {served} of {count(asked, 'provider')} served the requested blocks.", "bold"),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _probe_line(finding: ProbeResult, paint: Paint) -> str:
-    who = finding.url or finding.provider.peer or "a provider without a name"
+    who = finding.url or finding.provider.peer or "unnamed provider"
     verdict = paint(f"{finding.verdict.value:<11}", _PROBE_MARKS.get(finding.verdict, "!"))
     what = (
         count(finding.leaves, "leaf", "leaves") if finding.verdict is ProbeVerdict.SERVED else finding.detail
@@ -83,7 +78,7 @@ def _probe_line(finding: ProbeResult, paint: Paint) -> str:
 
 
 def deals_document(holding: Holding) -> list[dict[str, Any]]:
-    """Every piece of a version with its deals; dates as RFC 3339, epochs as numbers."""
+    """Return every piece of a version with its deals; dates in RFC 3339, epochs as numbers."""
     return [
         {
             "piece": str(piece),
@@ -108,18 +103,20 @@ def _deal_document(deal: CheckedDeal) -> dict[str, Any]:
 
 
 def deals_line(holding: Holding) -> str:
-    """All deals of a version in one line: `4 deals active until 2027-05-01, 1 lost; 2 pieces`."""
+    """Summarize the deals of a version: `4 deals active until 2027-05-01, 1 deal lost; 2 pieces`."""
     if not holding.pieces:
         return ""
-    parts = [_of_state(state, [deal for deal in holding.deals if deal.state is state]) for state in DealState]
+    parts = [
+        _state_summary(state, [deal for deal in holding.deals if deal.state is state]) for state in DealState
+    ]
     told = ", ".join(part for part in parts if part) or "no deals"
     short = holding.decision.reason if holding.decision is not None else ""
     wanted = f"policy: {short}" if short else ""
     return "; ".join(part for part in (told, count(len(holding.pieces), "piece"), wanted) if part)
 
 
-def _of_state(state: DealState, deals: Sequence[CheckedDeal]) -> str:
-    """`4 deals active until 2027-05-01`: the date is that of the first to end."""
+def _state_summary(state: DealState, deals: Sequence[CheckedDeal]) -> str:
+    """Summarize the deals in one state: `4 deals active until 2027-05-01`, the earliest end."""
     if not deals:
         return ""
     ends = [deal.ends for deal in deals if deal.ends is not None]
@@ -131,7 +128,7 @@ _RUNNING = (DealState.ACTIVE, DealState.EXPIRING, DealState.OFFERED)
 
 
 def piece_lines(holding: Holding) -> Iterator[str]:
-    """Every piece, and under it every deal with what it rests on."""
+    """Render every piece, followed by its deals and how each was checked."""
     for piece, deals in by_piece(holding.pieces, holding.deals).items():
         yield f"piece {piece}"
         yield from (f"  {_deal_line(deal)}" for deal in deals)
@@ -145,10 +142,10 @@ def _deal_line(deal: CheckedDeal) -> str:
     provider = f"  {deal.provider}{number}" if deal.provider is not None else ""
     within = f"  in {deal.aggregate}" if deal.aggregate not in (None, deal.piece) else ""
     checked = f"  ({deal.checked_by.value}, {deal.at:%Y-%m-%d %H:%M} UTC)"
-    return plain(f"{deal.state.value}{until}{provider}{within}{checked}" + _behind(deal.detail))
+    return plain(f"{deal.state.value}{until}{provider}{within}{checked}" + _detail_suffix(deal.detail))
 
 
-def _behind(detail: str) -> str:
+def _detail_suffix(detail: str) -> str:
     return f": {detail}" if detail else ""
 
 
@@ -157,7 +154,7 @@ _MARKS = {State.HELD: "ok", State.PENDING: "…", State.PARTIAL: "~", State.ABSE
 
 
 def status_document(status: ReleaseStatus) -> dict[str, Any]:
-    """The JSON object of a status."""
+    """Return the JSON document of a status (schemas/status.schema.json)."""
     states = Counter(holding.state for holding in status.holdings)
     return {
         "schema": SCHEMA,
@@ -189,12 +186,12 @@ def status_document(status: ReleaseStatus) -> dict[str, Any]:
 
 
 def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no_colour) -> str:
-    """One line a version and target, grouped by model; with `deals` every piece and deal below."""
+    """Render one line for each version and target, grouped by model; with `deals` also pieces and deals."""
     lines = []
     for model, group in groupby(status.holdings, key=lambda holding: holding.model):
         lines.append(paint(plain(model), "bold"))
         for holding in group:
-            lines.append(_line(holding, paint))
+            lines.append(_holding_line(holding, paint))
             lines += [f"      {line}" for line in piece_lines(holding)] if deals else []
     lines += [f"{paint('!', '!')} {plain(text)}" for text in status.unmet]
     lines += [f"note: {plain(text)}" for text in status.notes]
@@ -203,7 +200,7 @@ def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no
     return "\n".join([*lines, "", paint(f"Status: {told}.", "bold")]).lstrip("\n") + "\n"
 
 
-def _line(holding: Holding, paint: Paint) -> str:
+def _holding_line(holding: Holding, paint: Paint) -> str:
     place = f"{holding.version} → {holding.target}"
     state = paint(f"{holding.state.value:<8}", _MARKS.get(holding.state, "!"))
     root = str(holding.root) if holding.root else "no CID yet"

@@ -75,8 +75,8 @@ def test_an_option_before_a_command_is_not_silently_ignored(
 ) -> None:
     done = reconcile(*option, "status")
     assert done.code == 2
-    assert f"{option[0]} stands before the command 'status'" in done.err
-    assert "hint: put it behind: `reconcile status" in done.err
+    assert f"{option[0]} must follow the command 'status'" in done.err
+    assert "hint: `reconcile status" in done.err
 
 
 class TestPlaces:
@@ -188,7 +188,7 @@ def test_hostile_names_reach_neither_the_terminal_nor_the_runner(empty: CommandL
 
 def test_a_bug_is_told_as_one(reconcile: CommandLine) -> None:
     broken = (
-        "import reconciler.cli.resolve_command as c\n"
+        "import reconciler.cli.quick as c\n"
         "c.show_resolution = lambda *a, **k: 1 / 0\n"
         "from reconciler.cli import main; main()"
     )

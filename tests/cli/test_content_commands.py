@@ -66,7 +66,7 @@ def test_identify_bare_adds_nothing_and_hidden_takes_dot_files(reconcile: Comman
     assert without["dirhash"] is None
     with_hidden = reconcile("identify", "weights/llm/1.0.0", "--bare", "--hidden", "--json").document
     assert next(file["path"] for file in with_hidden["files"]) == ".secret"
-    assert "1 hidden entry left out" in reconcile("identify", "weights/llm/1.0.0").err
+    assert "1 hidden entry skipped" in reconcile("identify", "weights/llm/1.0.0").err
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_export_overwrites_nothing_and_leaves_nothing_half(reconcile: CommandLin
     before = reconcile.files()
     done = reconcile("export", "llm", "llm.car")
     assert (done.code, done.out) == (2, "")
-    assert "exists already" in done.err
+    assert "already exists" in done.err
     assert reconcile.files() == before
     shutil.rmtree(reconcile.root / "weights")
     for car in reconcile.cars():

@@ -31,7 +31,7 @@ def test_init_overwrites_nothing(empty: CommandLine) -> None:
     empty.write("releases/index.yaml", INDEX)
     done = empty("init")
     assert (done.code, done.out) == (2, "")
-    assert "exists already" in done.err
+    assert "already exists" in done.err
     assert (empty.root / "releases/index.yaml").read_text() == INDEX
 
 

@@ -30,7 +30,7 @@ def test_providers_are_shown_and_nothing_is_written(reconcile: CommandLine, tmp_
     assert f"served      {gateway.url}" in done.out
     assert f"wrong bytes {liar.url}" in done.out
     assert "not probed  p2p  (no HTTP address)" in done.out
-    assert "Probes: 1 of 2 providers served what they were asked for." in done.out
+    assert "Probes: 1 of 2 providers served the requested blocks." in done.out
     (probed,) = document["probes"]
     assert [provider["verdict"] for provider in probed["providers"]] == [
         "served",
@@ -56,4 +56,4 @@ def test_a_router_that_is_down_is_told_for_the_version(reconcile: CommandLine) -
 def test_the_options_of_a_probe_need_one(reconcile: CommandLine) -> None:
     done = reconcile("status", "--allow-private")
     assert (done.code, done.out) == (2, "")
-    assert "go with --probe" in done.err
+    assert "require --probe" in done.err

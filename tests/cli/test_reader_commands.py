@@ -44,7 +44,7 @@ def holds_its_sums(directory: Path) -> bool:
 def test_fetch_takes_a_version_from_the_targets_of_the_repository(released: CommandLine) -> None:
     done = released("fetch", "llm@^1", "out")
     assert (done.code, done.out) == (0, "out\n")
-    assert "from store; every block verified; SHA256SUMS agrees" in done.err
+    assert "from store; every block verified; SHA256SUMS matches" in done.err
     assert holds_its_sums(released.root / "out")
     document = released("fetch", "llm@^1", "out", "--json").document
     assert (document["version"], document["already"], document["sources"][0]["bad"]) == ("1.1.0", True, 0)
@@ -326,7 +326,7 @@ def test_verify_as_another_version_says_how_it_differs(large: CommandLine) -> No
     done = large("verify", "out", "--as", "llm@1.1.0")
     assert done.code == 0, "it is a version of the index, whatever it should have been"
     (large.root / "out/manifest.json").write_text("{}")
-    assert "say with --as REF" in large("verify", "out").err
+    assert "name the version it should be with --as REF" in large("verify", "out").err
     assert "changed  manifest.json" in large("verify", "out", "--as", "llm@1.0.0").out
 
 
@@ -337,5 +337,5 @@ def test_verify_cache_throws_damaged_files_away(large: CommandLine, own_director
     cached.chmod(0o644)
     cached.write_bytes(b"x")
     done = large("verify", "--cache")
-    assert (done.code, done.out.splitlines()[0]) == (1, f"damaged, and thrown away: {cached.name}")
+    assert (done.code, done.out.splitlines()[0]) == (1, f"damaged, deleted: {cached.name}")
     assert large("verify", "--cache", "--json").document["files"] == 0

@@ -34,7 +34,7 @@ import reconciler.cli.loop_commands
 import reconciler.cli.quick
 import reconciler.cli.status_command
 import reconciler.forges.branch
-import reconciler.render.terminal
+import reconciler.render.progress
 import reconciler.targets.store  # noqa: F401
 from reconciler.cli import main
 from reconciler.cli.app import app

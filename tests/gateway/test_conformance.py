@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.serve_command import import_car
+from reconciler.cli.store_commands import import_car
 from reconciler.content import car, dagpb, layout_file, varint
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid

@@ -17,7 +17,7 @@ from reconciler.loop.run import Run
 from reconciler.loop.settings import ProposeMode, Settings
 from reconciler.net.auth import Secret
 from reconciler.progress import QUIET
-from reconciler.render.proposal import describe
+from reconciler.render.markdown import describe
 from tests.forges.fake_github import FakeGitHub
 from tests.support.releases import Releases
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.render.proposal import describe, templated
+from reconciler.render.markdown import describe, templated
 
 CIDS = [("llm@1.0.0", "bafybeia"), ("llm@1.1.0", "bafybeib")]
 

@@ -12,7 +12,7 @@ from reconciler.cli.action.inputs import Inputs, StepCommand
 from reconciler.cli.action.job import Done
 from reconciler.errors import PeerError, ReconcilerError, UsageError
 from reconciler.net.errors import AccessDeniedError
-from reconciler.render.terminal import Lines
+from reconciler.render.progress import Lines
 from reconciler.render.workflow import Annotation, failure_comment, nothing_comment, plan_comment
 
 _TITLE = "no comment"

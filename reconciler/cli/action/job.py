@@ -17,7 +17,7 @@ from reconciler.loop.changes import Blocked, Change, Plan, Report
 from reconciler.loop.run import Run
 from reconciler.loop.saved import read_saved, require_same
 from reconciler.loop.settings import ProposeMode, Settings, run_lock
-from reconciler.render.terminal import Lines
+from reconciler.render.progress import Lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import pytest
 
-from reconciler.render.terminal import Bars, Lines
+from reconciler.render.progress import Bars, Lines
 
 
 class Screen:

@@ -1,4 +1,4 @@
-"""The bytes of one version, wherever they are: its own directory first, then the targets."""
+"""The bytes of one version: from its own directory where that is present, else from the targets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from reconciler.targets.healing import gather
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A DAG, what a user calls it (`model@version` or the CID), and in words where its bytes come from.
+class OpenedVersion:
+    """A version whose blocks can be read. `version` is None for a CID that the index does not list.
 
-    `cuts` are the ways in which targets of the version cut it into pieces.
+    `name` is `model@version` or the CID, `source` says where the bytes come from, `cuts` are the ways in
+    which the targets of the version split it into CARs.
     """
 
     name: str
@@ -33,11 +34,11 @@ class Found:
 
 
 @contextmanager
-def bytes_of(layout: Layout, ref: str, progress: Progress, *, use_cache: bool) -> Iterator[Found]:
-    """Open the DAG that `ref` names while the block runs.
+def open_version(layout: Layout, ref: str, progress: Progress, *, use_cache: bool) -> Iterator[OpenedVersion]:
+    """Open the DAG of `ref` while the block runs.
 
-    Raises UsageError for a REF that names nothing, BundleError when the version's directory no longer gives
-    its CID, BlockUnavailable when nobody has the bytes.
+    Raises UsageError when `ref` names nothing, BundleError when the version's directory no longer has its
+    CID, BlockUnavailableError when no target has the bytes.
     """
     wanted = parse_ref(ref)
     layout.make_state()
@@ -45,14 +46,14 @@ def bytes_of(layout: Layout, ref: str, progress: Progress, *, use_cache: bool) -
         found = resolve(run.index, wanted)
         version = found.version
         if version is not None and run.sources.present([version]):
-            yield Found(
-                version.ref, version, run.sources.identify(version), str(version.path), run.cuts(version)
-            )
+            dag = run.sources.identify(version)
+            yield OpenedVersion(version.ref, version, dag, str(version.path), run.cuts(version))
             return
         names = [name for name in (version.targets if version else run.targets) if name in run.targets]
         donors = gather(found.cid, [run.targets[name] for name in names])
         try:
             name = version.ref if version else str(found.cid)
-            yield Found(name, version, donors, ", ".join(names), run.cuts(version) if version else ())
+            cuts = run.cuts(version) if version else ()
+            yield OpenedVersion(name, version, donors, ", ".join(names), cuts)
         finally:
             donors.close()

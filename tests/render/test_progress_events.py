@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.render.events import Events
+from reconciler.render.progress import Events
 from tests.support.releases import assert_document
 
 

@@ -1,0 +1,334 @@
+"""Commands for consumers of the weights: resolve, fetch, get, lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli import output as out
+from reconciler.cli.options import (
+    AnyIndex,
+    Directory,
+    Gateways,
+    IndexFile,
+    Json,
+    Offline,
+    Ref,
+    TargetsFile,
+)
+from reconciler.cli.quick import show_resolution
+from reconciler.cli.reader_options import ReaderOptions
+from reconciler.errors import DataError, ExitCode, UsageError
+from reconciler.index.layout import find_layout
+from reconciler.render import documents
+from reconciler.render.words import count, size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from reconciler.consume.fetch import Fetched
+    from reconciler.consume.lock_file import LockEntry
+    from reconciler.content.cid import Cid
+    from reconciler.index.layout import Layout
+    from reconciler.index.model import Version
+
+reader_commands = typer.Typer()
+
+LockFile = Annotated[Path, typer.Option("--lock-file", metavar="FILE", help="Path of the lock file.")]
+
+
+@reader_commands.command()
+def resolve(
+    ref: Ref,
+    reverse: Annotated[
+        bool, typer.Option("--reverse", help="Print every version that has the CID given as REF.")
+    ] = False,
+    as_json: Json = False,
+    directory: Directory = None,
+    index: AnyIndex = None,
+    offline: Offline = False,
+    gateway: Gateways = None,
+) -> int:
+    """Print the CID of a version.
+
+    Ranges follow npm's rules. They skip yanked and retired versions, and match a pre-release only when the
+    range itself names one.
+    """
+    layout = ReaderOptions(directory, index, offline, gateway or ()).layout()
+    if reverse:
+        return _show_versions(layout, ref, as_json=as_json)
+    return show_resolution(layout, ref, as_json=as_json)
+
+
+def _show_versions(layout: Layout, ref: str, *, as_json: bool) -> int:
+    """Print every version that has the CID `ref`, in the order of the index."""
+    from reconciler.index.load import load_index
+    from reconciler.index.resolve import parse_ref
+
+    cid = parse_ref(ref).cid
+    if cid is None:
+        raise UsageError(f"{ref!r} is not a CID", hint="--reverse finds the versions of a CID")
+    found = [version for version in load_index(layout.index_file).versions() if version.cid == cid]
+    if as_json:
+        out.result_json(documents.versions_document(cid, found))
+    else:
+        for version in found:
+            out.result(version.ref)
+    if not found:
+        out.say(f"no version in {str(layout.index_file)!r} has {cid}")
+    return ExitCode.OK if found else ExitCode.ERROR
+
+
+# -- fetch ---------------------------------------------------------------------------------------------------
+
+
+@reader_commands.command()
+def fetch(
+    ref: Ref,
+    destination: Annotated[
+        Path, typer.Argument(metavar="DEST", help="Directory to create; an existing one must be empty.")
+    ],
+    kubo: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kubo", metavar="URL", help="RPC address of a Kubo node to fetch from; may be repeated."
+        ),
+    ] = None,
+    store: Annotated[
+        list[Path] | None,
+        typer.Option("--store", metavar="DIR", help="Local store to read from; may be repeated."),
+    ] = None,
+    car: Annotated[
+        list[Path] | None,
+        typer.Option("--car", metavar="FILE", help="CAR file to read from; may be repeated."),
+    ] = None,
+    cache_from: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--cache-from", metavar="DIR", help="Content cache of another machine to read; may be repeated."
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="Fetch only matching files; may be repeated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="GLOB", help="Skip matching files; may be repeated."),
+    ] = None,
+    hf_name: Annotated[
+        str | None,
+        typer.Option(
+            "--hf-name",
+            metavar="[ORG/]NAME",
+            help="Treat DEST as a cache of huggingface_hub and add the version under this repository name.",
+        ),
+    ] = None,
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="Take the CID of REF from the lock file and read no index."),
+    ] = False,
+    lock_file: LockFile = Path("models.lock"),
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither read nor fill the content cache.")
+    ] = False,
+    as_json: Json = False,
+    as_events: Annotated[
+        bool,
+        typer.Option(
+            "--json-events", help="Print progress as one JSON object a line, followed by the result."
+        ),
+    ] = False,
+    directory: Directory = None,
+    index: AnyIndex = None,
+    offline: Offline = False,
+    gateway: Gateways = None,
+) -> int:
+    """Fetch a version, verify every block, and create its directory atomically.
+
+    All sources given as options are used at once. Without any, those of the user's configuration are used, or
+    else the targets of the repository. An interrupted fetch resumes from the blocks it had verified.
+    """
+    from reconciler.api import found
+    from reconciler.consume import hugging_face
+    from reconciler.consume.fetch import fetch as fetch_root
+    from reconciler.consume.open import content_caches
+    from reconciler.index.resolve import parse_ref
+
+    options = ReaderOptions(directory, index, offline, gateway or ())
+    needs_no_index = locked or parse_ref(ref).cid is not None
+    layout = options.layout_if_any() if needs_no_index else options.layout()
+    sources = options.sources(nodes=kubo or (), stores=store or (), cars=car or (), caches=cache_from or ())
+    wanted = str(_locked_cid(lock_file, ref)) if locked else ref
+    with (
+        out.progress(events=as_events) as progress,
+        found(layout, wanted, sources, progress) as (root, version, opened, warnings),
+    ):
+        for warning in warnings:
+            out.warn(warning)
+        repository = hugging_face.repository(destination, hf_name) if hf_name is not None else None
+        done = fetch_root(
+            root,
+            destination if repository is None else hugging_face.snapshot(repository, root),
+            opened,
+            progress,
+            name=version.ref if version else str(root),
+            include=include or (),
+            exclude=exclude or (),
+            caches=content_caches(sources, own=not no_cache),
+        )
+        if repository is not None:
+            hugging_face.write_refs(repository, root, _ref_names(ref, version))
+    if as_json or as_events:
+        out.result_json(documents.fetch_document(done, version), line=as_events)
+    else:
+        _print_fetched(done)
+        out.result(str(destination if repository is None else done.destination))
+    return ExitCode.OK
+
+
+def _locked_cid(lock: Path, ref: str) -> Cid:
+    """Return the CID that the lock file has for `ref`, as it was requested or as `model@version`."""
+    from reconciler.consume.lock_file import read_lock
+
+    entries = read_lock(lock)
+    entry = entries.get(ref) or next(
+        (each for each in entries.values() if ref == f"{each.model}@{each.version}"), None
+    )
+    if entry is None:
+        known = ", ".join(entries) or "no entry"
+        raise UsageError(f"{ref!r} is not in {str(lock)!r}, which has {known}", hint=f"reconcile lock {ref}")
+    return entry.cid
+
+
+def _ref_names(ref: str, version: Version | None) -> list[str]:
+    """Return the names under which readers may look for a version: its number, and the requested channel."""
+    from reconciler.index.resolve import Channel, parse_ref
+
+    selector = parse_ref(ref).selector
+    channel = [selector.name] if isinstance(selector, Channel) else []
+    return [*([version.version] if version else []), *channel]
+
+
+def _print_fetched(done: Fetched) -> None:
+    for source in done.sources:
+        if source.dropped:
+            out.warn(f"{source.name} was dropped: {source.dropped}")
+    amount = f"{count(done.files, 'file')}, {size(done.size)}"
+    if done.already:
+        out.say(f"{amount}: already present, every block verified")
+        return
+    parts = [f"{size(source.bytes)} from {source.name}" for source in done.sources if source.bytes]
+    parts += [f"{size(done.resumed)} from an interrupted fetch"] if done.resumed else []
+    parts += [f"{size(done.cached)} from the cache"] if done.cached else []
+    sums = "; SHA256SUMS matches" if done.sums else ""
+    out.say(f"{amount}: {', '.join(parts)}; every block verified{sums}")
+
+
+@reader_commands.command()
+def get(
+    cid: Annotated[str, typer.Argument(metavar="CID", help="CID that `reconcile put` printed.")],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DEST", help="File or directory to create; must not exist.")
+    ],
+    as_json: Json = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+) -> int:
+    """Fetch a CID from the targets and verify every block."""
+    from reconciler.api import found
+    from reconciler.consume.fetch import fetch as fetch_root
+    from reconciler.consume.open import Sources
+    from reconciler.content import cid as cids
+
+    layout = find_layout(directory, index, targets)
+    try:
+        root = cids.parse(cid)
+    except DataError as error:
+        raise UsageError(
+            error.message, hint=error.hint or "get takes a CID; `reconcile fetch` takes versions"
+        ) from None
+    with (
+        out.progress() as progress,
+        found(layout, str(root), Sources(), progress) as (_, version, opened, warnings),
+    ):
+        for warning in warnings:
+            out.warn(warning)
+        name = version.ref if version else str(root)
+        done = fetch_root(root, destination, opened, progress, name=name)
+    if as_json:
+        out.result_json(documents.fetch_document(done, version))
+    else:
+        _print_fetched(done)
+        out.result(str(destination))
+    return ExitCode.OK
+
+
+# -- lock ----------------------------------------------------------------------------------------------------
+
+
+@reader_commands.command()
+def lock(
+    refs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="REF...", help="References to lock (default: those in the lock file)."),
+    ] = None,
+    lock_file: LockFile = Path("models.lock"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit with 3 when the lock file is stale.")
+    ] = False,
+    as_json: Json = False,
+    directory: Directory = None,
+    index: AnyIndex = None,
+    offline: Offline = False,
+    gateway: Gateways = None,
+) -> int:
+    """Record which version and CID each reference resolves to, for `fetch --locked`.
+
+    Entries of other references are kept.
+    """
+    from reconciler.consume.lock_file import lock_reference, read_lock, write_lock
+    from reconciler.index.load import load_index
+
+    layout = ReaderOptions(directory, index, offline, gateway or ()).layout()
+    known = read_lock(lock_file) if lock_file.exists() or not refs else {}
+    loaded = load_index(layout.index_file)
+    fresh: dict[str, LockEntry] = {}
+    for ref in refs or known:
+        fresh[ref], problem = lock_reference(layout, loaded, ref, offline=offline)
+        if problem:
+            out.warn(problem)
+    # A new commit of the index alone changes nothing: the index moves on with every model.
+    changed = [ref for ref, entry in fresh.items() if ref not in known or known[ref].cid != entry.cid]
+    if not check and (changed or not lock_file.exists()):
+        kept = {ref: entry for ref, entry in known.items() if ref not in changed}
+        write_lock(lock_file, {**fresh, **kept})
+    if as_json:
+        out.result_json(
+            documents.lock_document(
+                lock_file, list(fresh.values()), changed=changed, stale=check and bool(changed)
+            )
+        )
+    else:
+        _print_lock(lock_file, known, fresh, changed, check=check)
+    return ExitCode.PENDING if check and changed else ExitCode.OK
+
+
+def _print_lock(
+    file: Path,
+    known: Mapping[str, LockEntry],
+    fresh: Mapping[str, LockEntry],
+    changed: Sequence[str],
+    *,
+    check: bool,
+) -> None:
+    for ref in changed:
+        before = f"{known[ref].version} -> " if ref in known else ""
+        out.say(f"{ref}: {before}{fresh[ref].version}")
+    if not changed:
+        out.result(f"{file} is up to date")
+    else:
+        out.result(f"{file} is stale; `reconcile lock` updates it" if check else f"{file} written")

@@ -1,0 +1,155 @@
+"""Commands that work without an index entry: serve, import, put."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler.cli import output as out
+from reconciler.cli.options import Directory, Hidden, IndexFile, Json, TargetsFile
+from reconciler.errors import ExitCode, UsageError
+from reconciler.index.layout import find_layout
+from reconciler.render import documents
+from reconciler.render.words import count, plain, size
+
+store_commands = typer.Typer()
+
+STORE = Path(".reconcile/store")
+
+
+@store_commands.command()
+def serve(
+    store: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--store",
+            metavar="DIR",
+            help="Store to serve (default: .reconcile/store); may be repeated, in order of preference.",
+        ),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen", metavar="HOST:PORT", help="Address to listen on; port 0 selects a free port."
+        ),
+    ] = "127.0.0.1:8080",
+    announce: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--announce",
+            metavar="URL",
+            help="Public address of this gateway, for /routing/v1/providers; may be repeated.",
+        ),
+    ] = None,
+) -> int:
+    """Serve stores over HTTP as an IPFS gateway: verifiable blocks and CARs, and plain files.
+
+    Every block is verified before it is sent. SIGTERM stops the server after the responses in progress. Needs
+    the extra `serve`.
+    """
+    from reconciler.gateway.server import parse_listen
+    from reconciler.gateway.server import serve as serve_stores
+
+    address = parse_listen(listen)
+    stores = store or [STORE]
+    for each in stores:
+        if not each.is_dir():
+            raise UsageError(
+                f"no store at {str(each)!r}", hint="`reconcile` or `reconcile import` creates one"
+            )
+    serve_stores(
+        stores,
+        address,
+        announce or [],
+        ready=lambda url: out.result(f"listening on {url}"),
+        log=lambda text: out.say(plain(text)),
+    )
+    return ExitCode.OK
+
+
+@store_commands.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.car", help="CARv1 with one root and all blocks of its DAG.")
+    ],
+    store: Annotated[
+        Path, typer.Option("--store", metavar="DIR", help="Store to import into; created if missing.")
+    ] = STORE,
+    as_json: Json = False,
+) -> int:
+    """Import a CAR made by another program into a store and verify every block."""
+    return import_car(file, store, as_json=as_json)
+
+
+def import_car(file: Path, store: Path, *, as_json: bool) -> int:
+    """Verify the CAR `file` completely and add it to `store`. Raises DataError, PeerError."""
+    from reconciler.content.car_dag import open_car
+    from reconciler.index.model import IMPORT_MARK
+    from reconciler.targets.store import StoreTarget
+
+    with out.progress() as progress, open_car(file, progress) as dag:
+        layout = dag.layout
+        delivery = StoreTarget("store", store).publish(dag, f"{IMPORT_MARK}{layout.root}", progress)
+        extra = dag.extra_blocks
+    if as_json:
+        out.result_json(
+            documents.import_document(
+                layout, file, store, extra_blocks=extra, already_there=delivery.blocks_sent == 0
+            )
+        )
+    else:
+        out.say(f"{count(len(layout), 'block')}, {size(layout.size)}, in {store}")
+        out.result(str(layout.root))
+    return ExitCode.OK
+
+
+@store_commands.command()
+def put(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="File or directory to publish exactly as it is.")
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", metavar="NAME", help="Target to publish to; may be omitted when there is only one."
+        ),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--label", metavar="NAME", help="Pin it as reconciler/put/NAME (default: the name of PATH)."
+        ),
+    ] = None,
+    hidden: Hidden = False,
+    as_json: Json = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+) -> int:
+    """Publish a file or directory without an index entry, and print its CID.
+
+    Use it for artifacts that are not releases: a dataset, the input or output of an inference, a proof. No
+    run removes them.
+    """
+    from reconciler.loop.put import put as put_path
+    from reconciler.targets.interface import State
+
+    layout = find_layout(directory, index, targets)
+    if not path.exists():
+        raise UsageError(f"no such file or directory: {str(path)!r}")
+    layout.make_state()
+    with out.progress() as progress:
+        done = put_path(layout, path, target, label, hidden=hidden, environ=os.environ, progress=progress)
+    if as_json:
+        out.result_json(documents.put_document(done))
+        return ExitCode.OK
+    how = "accepted by" if done.state is State.PENDING else "stored on"
+    label_text = f" as {done.label}" if done.label else ""
+    out.say(f"{count(done.files, 'file')}, {size(done.size)}, {how} {done.target}{label_text}")
+    if done.detail:
+        out.say(f"note: {plain(done.detail)}")
+    out.result(str(done.root))
+    return ExitCode.OK

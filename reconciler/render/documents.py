@@ -1,0 +1,293 @@
+"""The JSON documents of the commands, as `--json` prints them; `schemas/` has one schema for each `kind`.
+
+Plans and reports are built in `loop.saved`, since a saved plan is read back there; `status` has its own
+module. Sizes are in bytes, dates in RFC 3339, CIDs in their canonical text form. Importing this module loads
+nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reconciler.consume.fetch import Fetched
+    from reconciler.consume.lock_file import LockEntry
+    from reconciler.consume.verify import Comparison
+    from reconciler.content.car import CarShard
+    from reconciler.content.cid import Cid
+    from reconciler.content.dag import DagLayout
+    from reconciler.content.directory_dag import BundleIdentity
+    from reconciler.index.history import FrozenCheck, LoggedRelease
+    from reconciler.index.model import Version
+    from reconciler.index.resolve import ResolvedReference
+    from reconciler.loop.adopt import Candidate
+    from reconciler.loop.doctor import DoctorFinding
+    from reconciler.loop.put import Put
+
+SCHEMA = 1
+
+
+def error_document(message: str, *, where: str | None, hint: str | None, exit_code: int) -> dict[str, Any]:
+    """Return the document that takes the place of any other when a command fails."""
+    error = {"message": message, "where": where, "hint": hint, "exit_code": exit_code}
+    return _document("error", error=error)
+
+
+# -- content -------------------------------------------------------------------------------------------------
+
+
+def identity_document(identity: BundleIdentity, *, profile: str, generated: Sequence[str]) -> dict[str, Any]:
+    """Return the identity of a bundle under the CID `profile`; `generated` names the generated files."""
+    return _document(
+        "identity",
+        root=str(identity.root),
+        size=identity.size,
+        blocks=identity.blocks,
+        block_bytes=identity.block_bytes,
+        car_size=identity.car_size,
+        dirhash=identity.dirhash,
+        profile=profile,
+        generated=list(generated),
+        files=[
+            {"path": file.path, "size": file.size, "sha256": file.sha256, "cid": str(file.cid)}
+            for file in identity.files
+        ],
+    )
+
+
+def export_document(layout: DagLayout, file: Path, source: str) -> dict[str, Any]:
+    """Return what `export` wrote to `file`; `source` names where the bytes came from."""
+    return _document("export", cid=str(layout.root), file=str(file), size=layout.car_size, source=source)
+
+
+def pieces_document(shards: Sequence[CarShard]) -> list[dict[str, Any]]:
+    """Return one entry for each CAR: its own CID, its size and its piece CIDs (v2 and v1).
+
+    The list has no `schema` and no `kind`: other programs rely on this shape.
+    """
+    return [
+        {
+            "car": str(shard.cid),
+            "size": shard.size,
+            "piece": str(shard.piece),
+            "piece_v1": str(shard.piece.v1),
+            "padded_size": shard.piece.padded_size,
+        }
+        for shard in shards
+    ]
+
+
+# -- consumers -----------------------------------------------------------------------------------------------
+
+
+def resolution_document(found: ResolvedReference, requested: str) -> dict[str, Any]:
+    """Return the version and CID that the reference `requested` resolves to."""
+    version = found.version
+    return _document(
+        "resolution",
+        **_names(version),
+        cid=str(found.cid),
+        yanked=version.yanked if version else None,
+        retired=version.retired if version else False,
+        requested=requested,
+        format=version.format if version else None,
+        license=version.license if version else None,
+    )
+
+
+def versions_document(cid: Cid, versions: Sequence[Version]) -> dict[str, Any]:
+    """Return every version that has `cid`."""
+    items = [
+        {"model": each.model, "version": each.version, "yanked": each.yanked, "retired": each.retired}
+        for each in versions
+    ]
+    return _document("versions", cid=str(cid), items=items)
+
+
+def fetch_document(done: Fetched, version: Version | None) -> dict[str, Any]:
+    """Return what was fetched and how much each source sent; `version` is None for a bare CID."""
+    return _document(
+        "fetch",
+        **_names(version),
+        cid=str(done.root),
+        destination=str(done.destination),
+        already=done.already,
+        files=done.files,
+        size=done.size,
+        resumed=done.resumed,
+        cached=done.cached,
+        sums=done.sums,
+        sources=[
+            {
+                "name": source.name,
+                "bytes": source.bytes,
+                "blocks": source.blocks,
+                "bad": source.bad,
+                "dropped": source.dropped or None,
+            }
+            for source in done.sources
+        ],
+    )
+
+
+def lock_document(
+    file: Path, entries: Sequence[LockEntry], *, changed: Sequence[str], stale: bool
+) -> dict[str, Any]:
+    """Return the lock entries of a run; `changed` lists the references whose CID differs from the file's."""
+    return _document(
+        "lock",
+        file=str(file),
+        stale=stale,
+        changed=list(changed),
+        models=[asdict(entry) | {"cid": str(entry.cid)} for entry in entries],
+    )
+
+
+def verified_document(
+    version: Version | None, root: Cid, *, blocks: int, size: int, source: str
+) -> dict[str, Any]:
+    """Return a successful verification: every block of `root` was read from `source`."""
+    return _document(
+        "verification", ok=True, **_names(version), cid=str(root), blocks=blocks, bytes=size, source=source
+    )
+
+
+def difference_document(version: Version, found: Cid, path: Path, comparison: Comparison) -> dict[str, Any]:
+    """Return a failed verification: `path` has the root `found`, not that of `version`."""
+    return _document(
+        "verification",
+        ok=False,
+        **_names(version),
+        cid=str(version.cid),
+        found=str(found),
+        compared_by=comparison.compared_by.value,
+        source=str(path),
+        differences=[
+            {"path": each.path, "kind": each.kind.value, "offsets": list(each.offsets)}
+            for each in comparison.differences
+        ],
+    )
+
+
+def cache_document(files: int, damaged: Sequence[str]) -> dict[str, Any]:
+    """Return the result of checking the content cache: `files` checked, `damaged` ones removed."""
+    return _document("cache", ok=not damaged, files=files, damaged=list(damaged))
+
+
+# -- index ---------------------------------------------------------------------------------------------------
+
+
+def added_document(model: str, version: str, *, path: str, created_at: str, index: Path) -> dict[str, Any]:
+    """Return a version that was added to the index."""
+    return _document(
+        "added", model=model, version=version, path=path, created_at=created_at, index=str(index)
+    )
+
+
+def init_document(index_id: str, made: Sequence[Path]) -> dict[str, Any]:
+    """Return the id of a new index and the files that were created."""
+    return _document("init", id=index_id, made=[str(file) for file in made])
+
+
+def check_document(frozen: FrozenCheck, *, versions: int, resolved: int, recorded: int) -> dict[str, Any]:
+    """Return a check that found no problem: how many versions there are, have a CID, and have a record."""
+    return _document(
+        "check",
+        ok=True,
+        versions=versions,
+        resolved=resolved,
+        recorded=recorded,
+        compared_with=frozen.checked,
+        complete=frozen.complete,
+    )
+
+
+def log_document(model: str, releases: Sequence[LoggedRelease]) -> dict[str, Any]:
+    """Return the releases of `model`, newest first."""
+    return _document("log", items=[{"model": model, **asdict(release)} for release in releases])
+
+
+# -- stores and targets --------------------------------------------------------------------------------------
+
+
+def import_document(
+    layout: DagLayout, file: Path, store: Path, *, extra_blocks: int, already_there: bool
+) -> dict[str, Any]:
+    """Return an imported CAR; `extra_blocks` were in the file but not reachable from its root."""
+    return _document(
+        "import",
+        cid=str(layout.root),
+        file=str(file),
+        store=str(store),
+        blocks=len(layout),
+        bytes=layout.size,
+        extra_blocks=extra_blocks,
+        already_there=already_there,
+    )
+
+
+def put_document(done: Put) -> dict[str, Any]:
+    """Return an artifact that was published without an index entry."""
+    return _document(
+        "put",
+        cid=str(done.root),
+        target=done.target,
+        label=done.label or None,
+        state=done.state.value,
+        files=done.files,
+        size=done.size,
+        blocks=done.blocks,
+        bytes_sent=done.bytes_sent,
+        detail=done.detail,
+    )
+
+
+def doctor_document(findings: Sequence[DoctorFinding]) -> dict[str, Any]:
+    """Return the findings of `doctor`; `ok` is false when one of them is a failure."""
+    items = [
+        {
+            "target": finding.target,
+            "subject": finding.diagnosis.subject,
+            "ok": finding.diagnosis.ok,
+            "text": finding.diagnosis.text,
+            "hint": finding.diagnosis.hint,
+        }
+        for finding in findings
+    ]
+    return _document("doctor", ok=all(item["ok"] is not False for item in items), items=items)
+
+
+def adopt_document(
+    results: Mapping[Candidate, str], *, take: bool, foreign: int, matching: int
+) -> dict[str, Any]:
+    """Return foreign pins, each with its problem ("" for none); `take` says that they were to be adopted."""
+    items = [_adopted(candidate, problem, take=take) for candidate, problem in results.items()]
+    return _document("adopt", items=items, summary={"foreign": foreign, "matching": matching})
+
+
+def _adopted(candidate: Candidate, problem: str, *, take: bool) -> dict[str, Any]:
+    model, _, version = candidate.ref.partition("@")
+    taken = take and bool(candidate.ref) and not problem
+    return {
+        "target": candidate.target,
+        "cid": str(candidate.pin.root),
+        "label": candidate.pin.label,
+        "model": model or None,
+        "version": version or None,
+        "state": "adopted" if taken else "failed" if problem else "foreign",
+        "detail": problem,
+    }
+
+
+def _document(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"schema": SCHEMA, "kind": kind, **fields}
+
+
+def _names(version: Version | None) -> dict[str, str | None]:
+    return {
+        "model": version.model if version else None,
+        "version": version.version if version else None,
+    }
