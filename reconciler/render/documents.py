@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reconciler.consume.fetch import Fetched
     from reconciler.consume.lock_file import LockEntry
-    from reconciler.consume.verify import Comparison
+    from reconciler.consume.verify import DirectoryComparison
     from reconciler.content.car import CarShard
     from reconciler.content.cid import Cid
     from reconciler.content.dag import DagLayout
@@ -155,7 +155,9 @@ def verified_document(
     )
 
 
-def difference_document(version: Version, found: Cid, path: Path, comparison: Comparison) -> dict[str, Any]:
+def difference_document(
+    version: Version, found: Cid, path: Path, comparison: DirectoryComparison
+) -> dict[str, Any]:
     """Return a failed verification: `path` has the root `found`, not that of `version`."""
     return _document(
         "verification",
