@@ -31,9 +31,9 @@ def show_access(*, as_json: bool) -> int:
 
     What a forge does not tell without being tried is neither in order nor missing.
     """
-    from reconciler.forges.open import open_to_comment
+    from reconciler.forges.open import open_forge_for_comments
 
-    with out.progress() as progress, closing(open_to_comment(os.environ, progress)) as forge:
+    with out.progress() as progress, closing(open_forge_for_comments(os.environ, progress)) as forge:
         return _show(
             [DoctorFinding(forge.name, each) for each in _diagnoses(forge.access())], as_json=as_json
         )

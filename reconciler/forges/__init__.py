@@ -1,10 +1,9 @@
-"""forges: how a proposal reaches git.
+"""forges: proposals to git, as a local branch or as a pull request on GitHub, GitLab or Gitea.
 
-What it is: `interface.py` holds the protocol and its data types; `branch.py` commits to a branch of the
-repository at hand; `github/`, `gitlab.py` and `gitea.py` open pull requests by API; `git_remote.py` pushes
-with options where there is no API at hand. `ownership.py` tells our commits from a person's.
-May use: `net` for HTTP, GitPython, and the ground floor. Never the index: a forge gets paths and bytes.
-Promises: every call is idempotent; a person's commit is never overwritten; nothing is posted twice; the
-working tree and the index of the repository at hand are never touched; no token in an address, an argument, a
+May use: `net` for HTTP, `git` for commands on repositories, and the ground modules. Never the index: a forge
+receives paths and bytes.
+
+Guarantees: every call is idempotent; a person's commit is never overwritten; nothing is posted twice; the
+work tree and the index of the local repository are never changed; no token appears in a URL, an argument, a
 file or a log.
 """

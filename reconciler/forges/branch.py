@@ -1,9 +1,9 @@
-"""A proposal as a commit on a branch of the repository at hand, for `--propose branch`.
+"""A proposal as a commit on a branch of the local repository, for `--propose branch`.
 
-The work tree, the index, HEAD and every other branch stay as they are, hooks do not run, and the branch moves
-by compare-and-swap. Defined answers: a bare repository, a linked work tree, a detached HEAD and a dirty work
-tree are fine; no repository, no commit yet, no identity, and the branch being checked out are UserErrors with
-advice.
+The work tree, the index, HEAD and every other branch are not changed, hooks do not run, and the branch moves
+by compare-and-swap. A bare repository, a linked work tree, a detached HEAD and a dirty work tree are
+supported. Raises UserError with a hint when there is no repository, no commit or no identity, and when the
+branch is checked out.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def commit_to_branch(
     *,
     identity: CommitIdentity | None = None,
 ) -> BranchResult:
-    """Make `branch` one commit of ours on top of `base` that sets `files` (path below `repo_root` to
-    contents).
+    """Make `branch` one commit of ours on top of `base` that sets `files`.
 
-    UNCHANGED when the branch has this very tree on this very base; EMPTY when the base has it (no branch is
-    made, one that exists is left); HUMAN_EDITED, with nothing changed, when the branch carries a commit that
-    is not ours. Raises UsageError (a path or a branch name that does not hold), UserError, ReconcilerError
-    (git failed).
+    `files` maps paths below `repo_root` to contents. The outcome is UNCHANGED when the branch is one commit
+    with the same tree on the same base; EMPTY when the base has the same tree (no branch is created or
+    changed); HUMAN_EDITED, with nothing changed, when the branch has a commit that is not ours. Raises
+    UsageError for an invalid path or branch name, UserError as described for this module, and ReconcilerError
+    when git fails.
     """
     check_files(files)
     repository = LocalRepository.open(repo_root)
@@ -43,22 +43,22 @@ def commit_to_branch(
     tree = repository.tree_with(parent.sha, files)
     if tree == parent.tree:
         return BranchResult(
-            branch, parent.sha, BranchOutcome.EMPTY, detail="the base holds these files already"
+            branch, parent.sha, BranchOutcome.EMPTY, detail="the base has these files already"
         )
     for _ in range(_ATTEMPTS):
         try:
-            return _place(repository, branch, parent, tree, message, identity)
+            return _commit(repository, branch, parent, tree, message, identity)
         except RefMovedError:
             continue
     raise ReconcilerError(
-        f"the branch {branch!r} kept moving", hint="another run is at work: try again when it is done"
+        f"the branch {branch!r} kept moving", hint="another run is changing it: run again when it has ended"
     )
 
 
 def is_committed(repo_root: Path, files: Mapping[str, bytes], base: str = "HEAD") -> bool:
-    """Whether commit `base` has these very `files` (path below `repo_root` to contents).
+    """Whether commit `base` has `files` (paths below `repo_root` to contents).
 
-    Raises UserError where there is no repository, or no commit in it yet.
+    Raises UserError when there is no repository or no commit in it.
     """
     repository = LocalRepository.open(repo_root)
     commit = repository.commit(base)
@@ -66,26 +66,28 @@ def is_committed(repo_root: Path, files: Mapping[str, bytes], base: str = "HEAD"
 
 
 def is_proposed(repo_root: Path, files: Mapping[str, bytes], branch: str, base: str = "HEAD") -> bool:
-    """Whether `commit_to_branch` would find `branch` UNCHANGED. Raises as that does for the repository."""
+    """Whether `commit_to_branch` would return UNCHANGED. Raises UserError as `is_committed` does."""
     repository = LocalRepository.open(repo_root)
     parent = repository.commit(base)
     old = repository.tip(branch)
     if old is None:
         return False
     beyond = list(repository.commits_beyond(parent.sha, old))
-    return not _describe_foreign(beyond) and _is_this(beyond, repository.tree_with(parent.sha, files), parent)
+    return not _describe_foreign(beyond) and _is_single_commit(
+        beyond, repository.tree_with(parent.sha, files), parent
+    )
 
 
 def _describe_foreign(beyond: Sequence[Commit]) -> str:
     return describe_foreign(beyond, complete=len(beyond) < MOST_COMMITS)
 
 
-def _is_this(beyond: Sequence[Commit], tree: str, parent: Commit) -> bool:
-    """Whether a branch is one commit with this very tree on this very base."""
+def _is_single_commit(beyond: Sequence[Commit], tree: str, parent: Commit) -> bool:
+    """Whether the commits of a branch are a single one with this tree on this base."""
     return len(beyond) == 1 and beyond[0].tree == tree and beyond[0].parents == (parent.sha,)
 
 
-def _place(
+def _commit(
     repository: LocalRepository,
     branch: str,
     parent: Commit,
@@ -96,10 +98,10 @@ def _place(
     old = repository.tip(branch)
     if old is not None:
         beyond = list(repository.commits_beyond(parent.sha, old))
-        theirs = _describe_foreign(beyond)
-        if theirs:
-            return BranchResult(branch, old, BranchOutcome.HUMAN_EDITED, detail=f"{branch!r}: {theirs}")
-        if _is_this(beyond, tree, parent):
+        others = _describe_foreign(beyond)
+        if others:
+            return BranchResult(branch, old, BranchOutcome.HUMAN_EDITED, detail=f"{branch!r}: {others}")
+        if _is_single_commit(beyond, tree, parent):
             return BranchResult(branch, old, BranchOutcome.UNCHANGED)
     place = repository.where_checked_out(branch)
     if place is not None:

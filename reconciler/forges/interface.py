@@ -1,22 +1,16 @@
-"""Which paths a proposal may set: relative, POSIX, inside the repository, never git's own.
+"""The interface of a forge: pull requests with proposed files, and comments on them.
 
-The clock a forge is asked by; tests bring their own.
+A proposal is one branch with one commit of ours on top of the base, and one pull request from it. Both
+`ensure_` methods are level-triggered: they read the current state, do only what is missing, and may be
+called again after any failure. Call `ensure_proposal` also when `ensure_branch` had nothing to do: an earlier
+run may have ended in between.
 
-Hidden markers by which our comments are found again: an HTML comment that Markdown does not show.
+Contract, tested by the suite in tests/conformance/forges.py:
 
-The one small interface behind which every forge stands.
-
-A proposal is one branch with one commit of ours on top of the base, and one pull request of it. Both
-`ensure_` calls are level-triggered: they look at what is there, do only what is missing, and may be called
-again after any failure. `ensure_proposal` is meant to run even when `ensure_branch` had nothing to do, since
-an earlier run may have died in between.
-
-Contract, held by the suite in tests/conformance/forges.py:
-
-- the same call again changes nothing and says UNCHANGED;
-- a commit that is not ours on the branch ends in HUMAN_EDITED, and nothing is pushed over it;
-- a request that may have been carried out is never sent again before its effect was looked for;
-- an error names the permission or the setting that is missing, and where to click.
+- the same call again changes nothing and returns UNCHANGED;
+- with a commit on the branch that is not ours, the outcome is HUMAN_EDITED and nothing is pushed;
+- a request that may have been carried out is not sent again before its effect was checked;
+- an error names the missing permission or setting and where to change it.
 """
 
 from __future__ import annotations
@@ -30,8 +24,7 @@ from typing import Protocol
 
 from reconciler.errors import UsageError
 
-# Names under which git's own directory is reached on some file system (git's
-# `core.protectHFS`/`protectNTFS`).
+# Names that reach git's own directory on some file systems (git's `core.protectHFS` and `core.protectNTFS`).
 _GIT_NAMES = {".git", "git~1"}
 _IGNORED_BY_HFS = dict.fromkeys(
     [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF]
@@ -39,12 +32,15 @@ _IGNORED_BY_HFS = dict.fromkeys(
 
 
 def check_files(files: Mapping[str, bytes]) -> None:
-    """Raise UsageError for a path that could leave the repository or reach git's own directory."""
+    """Raise UsageError for a path that could leave the repository or reach git's own directory.
+
+    Paths are relative to the repository, with `/`.
+    """
     for path in files:
         if not _is_safe(path):
             raise UsageError(
                 f"the path {path!r} cannot be proposed",
-                hint="a path is relative to the repository, without '.', '..' or '.git' in it",
+                hint="use a path relative to the repository, without '.', '..' or '.git' in it",
             )
     for path in files:
         for parent in parents(path):
@@ -53,7 +49,7 @@ def check_files(files: Mapping[str, bytes]) -> None:
 
 
 def parents(path: str) -> Iterable[str]:
-    """The directories above `path`, outermost first: `a/b/c` gives `a`, `a/b`."""
+    """Return the directories above `path`, outermost first: `a`, `a/b` for `a/b/c`."""
     parts = path.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
@@ -75,7 +71,7 @@ def _is_safe_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Seconds: `monotonic` for durations, `now` since 1970 for limits that a forge gives as a date."""
+    """The clock of a forge, in seconds: `monotonic` for durations, `now` since 1970 for rate limits."""
 
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
@@ -86,49 +82,50 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9./-]*")
 
 
 def marked(marker: str, body: str) -> str:
-    """`body` behind its marker. Raises UsageError for a marker that could end the HTML comment it is in."""
+    """Return `body` after a marker that finds our comment again: an HTML comment, which Markdown hides.
+
+    Raises UsageError for a marker that could end the HTML comment.
+    """
     if not _NAME.fullmatch(marker) or "--" in marker:
         raise UsageError(
-            f"{marker!r} is no marker", hint="use lower-case letters, digits, '.', '/' and single '-'"
+            f"invalid marker {marker!r}", hint="use lower-case letters, digits, '.', '/' and single '-'"
         )
     return f"<!-- reconciler:{marker} -->\n{body}"
 
 
-PROPOSAL_BRANCH = (
-    "reconciler/resolve-cids"  #: the one stable branch; a second proposal never exists beside it
-)
+PROPOSAL_BRANCH = "reconciler/resolve-cids"  #: the branch of every proposal; there is only one at a time
 
-BODY_LIMIT = 65_536  #: characters of a proposal's body or a comment; GitHub takes no more
+BODY_LIMIT = 65_536  #: characters of a proposal's body or a comment; GitHub's limit
 
 
 class BranchOutcome(StrEnum):
-    """What `ensure_branch` found or did."""
+    """The outcome of `ensure_branch`."""
 
     CREATED = "created"
-    UPDATED = "updated"  #: other contents, or the same contents on a base that moved
+    UPDATED = "updated"  #: new contents, or the same contents on a base that moved
     UNCHANGED = "unchanged"
-    EMPTY = "empty"  #: the base holds these very files: there is nothing to propose, and no branch was made
-    BASE_MOVED = "base_moved"  #: the base changed these very files meanwhile; run again on the newer commit
-    HUMAN_EDITED = "human_edited"  #: the branch carries a commit that is not ours; left alone
+    EMPTY = "empty"  #: the base has these files already; no branch was created
+    BASE_MOVED = "base_moved"  #: the base changed these files since the plan; run again on its newest commit
+    HUMAN_EDITED = "human_edited"  #: the branch has a commit that is not ours and is left unchanged
 
 
 class ProposalOutcome(StrEnum):
-    """What became of the pull request."""
+    """The outcome of `ensure_proposal` and `close_proposal`."""
 
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     CLOSED = "closed"
-    NONE = "none"  #: there is none, and none was needed
+    NONE = "none"  #: no pull request exists, and none is necessary
 
 
 @dataclass(frozen=True, slots=True)
 class BranchResult:
-    """Where the branch stands afterwards.
+    """The state of the branch after a call.
 
-    `sha` is the commit at the tip of the branch, or of the base when the outcome is EMPTY. `verified` says
-    whether the forge showed the commit's signature as verified; None when it does not say (a local
-    repository). `detail` is worded for a user.
+    `sha` is the commit id at the tip of the branch, or of the base when the outcome is EMPTY. `verified` is
+    whether the forge shows the commit's signature as verified; None when unknown, as in a local repository.
+    `detail` is a message for the user.
     """
 
     branch: str
@@ -140,10 +137,10 @@ class BranchResult:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The pull request that should be there. Title and body are Markdown and taken as they are.
+    """The wanted pull request. `body` is Markdown, sent without changes.
 
-    `labels` and `reviewers` (user names; `team:NAME` for a team) are added, never taken away. `draft` counts
-    when the pull request is created; afterwards people decide.
+    `labels` and `reviewers` (user names; `team:NAME` for a team) are added, never removed. `draft` applies
+    only when the pull request is created.
     """
 
     title: str
@@ -157,9 +154,9 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ProposalResult:
-    """The pull request afterwards: its number and address, None when there is none.
+    """The pull request after a call: its number and URL, None when there is none.
 
-    `detail` is for a user.
+    `detail` is a message for the user.
     """
 
     number: int | None
@@ -169,19 +166,19 @@ class ProposalResult:
 
 
 class CommentOutcome(StrEnum):
-    """What `upsert_comment` did."""
+    """The outcome of `upsert_comment`."""
 
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
-    NONE = "none"  #: there was none, and none was to be made
+    NONE = "none"  #: no comment existed, and none was to be created
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """One thing a proposal needs, and whether the token at hand may do it.
+    """One permission that a proposal requires, and whether the token has it.
 
-    `granted` is None when the forge does not tell without trying. `hint` says where to grant it.
+    `granted` is None when it cannot be determined without using it. `hint` says where to grant it.
     """
 
     name: str
@@ -191,9 +188,9 @@ class Ability:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who the token speaks for and what it may do, for `doctor --forge`.
+    """The account and the permissions of a token, for `doctor --forge`.
 
-    `kind` is its sort, worded for a user.
+    `kind` describes the kind of token for the user, such as "GitLab token".
     """
 
     login: str
@@ -203,13 +200,13 @@ class Access:
 
 
 class Forge(Protocol):
-    """A place that holds the repository and its pull requests. Methods are called from one thread.
+    """A server with the repository and its pull requests. Methods are called from one thread.
 
-    Every method raises PeerError (the forge is down, refuses, or answers nonsense; nothing is left half done
-    that the same call again would not finish).
+    Every method raises PeerError when the forge cannot be reached, denies a request or sends an unexpected
+    response; the same call again completes what was left unfinished.
     """
 
-    name: str  #: as a user knows it: "GitHub", "GitLab", …
+    name: str  #: for the user, such as "GitHub"
 
     def ensure_branch(
         self,
@@ -222,25 +219,28 @@ class Forge(Protocol):
     ) -> BranchResult:
         """Make `branch` one commit of ours on top of `base` that sets `files` (repository path to contents).
 
-        `planned` is the commit of `base` that the files were made from, when it is known: if `base` has
-        changed one of them since, nothing is done (BASE_MOVED), so that a proposal never takes back what
-        others merged. Raises UsageError for a path that could leave the repository, and PeerError.
+        `planned` is the commit id of `base` from which the files were made, None when unknown: if `base`
+        changed one of them since, the outcome is BASE_MOVED and nothing is done, so that a proposal never
+        reverts what others merged. Raises UsageError for a path that could leave the repository, PeerError.
         """
 
     def ensure_proposal(self, proposal: Proposal) -> ProposalResult:
-        """Make one open pull request of `proposal.branch` say what `proposal` says. Raises PeerError."""
+        """Open or update the pull request of `proposal.branch`. Raises PeerError, UsageError."""
 
     def close_proposal(self, comment: str, *, base: str, branch: str = PROPOSAL_BRANCH) -> ProposalResult:
-        """Close the pull request of `branch` with `comment`; delete the branch, unless a person edited it."""
+        """Close the pull request of `branch` with `comment` and delete the branch.
+
+        When a person edited the branch, nothing is done. Raises PeerError.
+        """
 
     def upsert_comment(self, number: int, marker: str, body: str, *, create: bool = True) -> CommentOutcome:
-        """Make exactly one comment of ours on pull request `number` carry `marker` (hidden) and `body`.
+        """Make one comment of ours on pull request `number` consist of the hidden `marker` and `body`.
 
-        Without `create`, only one that is there already is changed.
+        Without `create`, only change an existing comment. Raises PeerError, UsageError for a long body.
         """
 
     def access(self) -> Access:
-        """Find out what the token may do; changes nothing. Raises PeerError when even that is refused."""
+        """Return what the token may do, without changing anything. Raises PeerError."""
 
     def close(self) -> None:
         """Release connections. May be called twice."""

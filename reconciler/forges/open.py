@@ -1,4 +1,4 @@
-"""The forge that a run's environment names: GitHub Actions says it all, elsewhere a few variables do."""
+"""The forge of a run, from the environment of GitHub Actions or from the RECONCILE_FORGE variables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ KINDS = ("github", "gitlab", "gitea")
 
 @dataclass(frozen=True, slots=True)
 class OpenForge:
-    """A forge, the branch that proposals are for, and the commit of it that this run looks at (None:
-    unknown).
-    """
+    """A forge, the base branch of proposals, and the commit id of the base that this run reads, if known."""
 
     forge: Forge
     base: str
@@ -26,12 +24,12 @@ class OpenForge:
 
 
 def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenForge:
-    """The forge that `environ` names; nothing is sent yet.
+    """Return the forge that `environ` configures, without sending anything.
 
     In GitHub Actions: GITHUB_REPOSITORY, GITHUB_API_URL, GITHUB_REF_NAME and GITHUB_SHA. Elsewhere
     RECONCILE_FORGE (github, gitlab, gitea) with RECONCILE_FORGE_REPOSITORY, RECONCILE_FORGE_API,
-    RECONCILE_FORGE_GIT (the address that git pushes to, not for github) and RECONCILE_FORGE_BASE. The token
-    is RECONCILE_FORGE_TOKEN, in GitHub Actions also GITHUB_TOKEN. Raises UsageError, naming the variable.
+    RECONCILE_FORGE_GIT (the URL for git pushes, not for github) and RECONCILE_FORGE_BASE. The token is
+    RECONCILE_FORGE_TOKEN, in GitHub Actions also GITHUB_TOKEN. Raises UsageError that names the variable.
     """
     if _is_actions(environ):
         return _in_actions(environ, progress)
@@ -55,11 +53,14 @@ def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenFo
         from reconciler.forges.gitea import gitea
 
         return OpenForge(gitea(repository, token, git_url=git, api_url=api, progress=progress), base, None)
-    raise UsageError(f"RECONCILE_FORGE is {kind!r}", hint=f"it is one of {', '.join(KINDS)}")
+    raise UsageError(f"unknown RECONCILE_FORGE {kind!r}", hint=f"use one of {', '.join(KINDS)}")
 
 
-def open_to_comment(environ: Mapping[str, str], progress: Progress = QUIET) -> Forge:
-    """The same forge where only its pull requests matter, so that in GitHub Actions any event will do."""
+def open_forge_for_comments(environ: Mapping[str, str], progress: Progress = QUIET) -> Forge:
+    """Return the forge for comments, which needs no base branch: in GitHub Actions any event is accepted.
+
+    Raises UsageError as `open_forge` does.
+    """
     if _is_actions(environ):
         return _github_of_job(environ, progress)
     return open_forge(environ, progress).forge
@@ -72,7 +73,7 @@ def _is_actions(environ: Mapping[str, str]) -> bool:
 def _in_actions(environ: Mapping[str, str], progress: Progress) -> OpenForge:
     if environ.get("GITHUB_REF_TYPE") != "branch" or environ.get("GITHUB_REF", "").startswith("refs/pull/"):
         raise UsageError(
-            f"a proposal is for a branch, and this workflow runs for {environ.get('GITHUB_REF', 'no ref')!r}",
+            f"a proposal requires a branch; the workflow runs for {environ.get('GITHUB_REF', 'no ref')!r}",
             hint="run it on push to a branch, or on a schedule",
         )
     forge = _github_of_job(environ, progress)
@@ -102,7 +103,7 @@ def _token(environ: Mapping[str, str], *names: str) -> Secret:
 def _required(environ: Mapping[str, str], name: str) -> str:
     if not environ.get(name):
         raise UsageError(
-            f"{name} is not set, so there is no forge to propose to",
-            hint="--propose pull-request runs in GitHub Actions, or with the RECONCILE_FORGE variables",
+            f"{name} is not set, so no forge is configured",
+            hint="run --propose pull-request in GitHub Actions, or set the RECONCILE_FORGE variables",
         )
     return environ[name]

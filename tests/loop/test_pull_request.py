@@ -10,7 +10,7 @@ import pytest
 from reconciler.errors import UsageError
 from reconciler.forges.github import github
 from reconciler.forges.interface import PROPOSAL_BRANCH, Clock, ProposalOutcome
-from reconciler.forges.open import OpenForge, open_forge, open_to_comment
+from reconciler.forges.open import OpenForge, open_forge, open_forge_for_comments
 from reconciler.index.layout import Layout
 from reconciler.loop.propose import PullRequests
 from reconciler.loop.run import Run
@@ -179,8 +179,8 @@ def test_a_comment_needs_no_branch_but_a_proposal_does() -> None:
         "GITHUB_API_URL": "https://api.github.com",
         "GITHUB_TOKEN": "canary",
     }
-    forge = open_to_comment(environ)
+    forge = open_forge_for_comments(environ)
     assert forge.name == "GitHub"
     forge.close()
-    with pytest.raises(UsageError, match="a proposal is for a branch"):
+    with pytest.raises(UsageError, match="a proposal requires a branch"):
         open_forge(environ)

@@ -40,12 +40,12 @@ def comment_on_failure(
 def _put(
     body: str, inputs: Inputs, event: Event, environ: Mapping[str, str], *, create: bool
 ) -> list[Annotation]:
-    from reconciler.forges.open import open_to_comment
+    from reconciler.forges.open import open_forge_for_comments
 
     if not inputs.comment or event.pull_request is None or inputs.command is not StepCommand.PLAN:
         return []
     try:
-        forge = open_to_comment(environ, Lines(sys.stderr))
+        forge = open_forge_for_comments(environ, Lines(sys.stderr))
         try:
             forge.upsert_comment(event.pull_request, _marker(inputs), body, create=create)
         finally:

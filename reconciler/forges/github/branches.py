@@ -11,7 +11,7 @@ from reconciler.forges.commits import (
     describe_missing_commit,
     sign,
 )
-from reconciler.forges.github.git_data import Comparison, GitData
+from reconciler.forges.github.git_data import CommitComparison, GitData
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, BranchResult, check_files
 from reconciler.net.errors import ConflictError, NotFoundError, RequestError
 
@@ -127,13 +127,15 @@ class _AgainError(Exception):
         self.cause = cause
 
 
-def _describe_foreign(comparison: Comparison | None) -> str:
+def _describe_foreign(comparison: CommitComparison | None) -> str:
     if comparison is None:
         return "the branch shares no history with its base and is left unchanged"
     return describe_foreign(comparison.commits, complete=comparison.all_commits)
 
 
-def _describe_move(comparison: Comparison | None, files: Mapping[str, bytes], planned: str, base: str) -> str:
+def _describe_move(
+    comparison: CommitComparison | None, files: Mapping[str, bytes], planned: str, base: str
+) -> str:
     if comparison is None:
         return describe_missing_commit(base, planned)
     if not comparison.ahead:

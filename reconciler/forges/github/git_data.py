@@ -17,7 +17,7 @@ _MOVE = "mutation($input: UpdateRefsInput!) { updateRefs(input: $input) { client
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class CommitComparison:
     """The difference between a base and a head: the head's own commits, oldest first, and the changed paths.
 
     `all_commits` and `all_paths` are False when there are more than GitHub lists. `ahead` is True when the
@@ -52,7 +52,7 @@ class GitData:
         found = self._api.read(self._address.path("git", "commits", sha), doing="reading the base commit")
         return _commit(found.text("sha"), found)
 
-    def compare(self, base: str, head: str) -> Comparison | None:
+    def compare(self, base: str, head: str) -> CommitComparison | None:
         """Compare two commits by their ids; None when they share no history."""
         path = self._address.path("compare", f"{base}...{head}")
         found = self._api.find(path, doing="comparing the branch with its base")
@@ -62,7 +62,7 @@ class GitData:
         files = list(found.items_or_none("files"))
         paths = {file.text("filename") for file in files}
         paths |= {file.text_or("", "previous_filename") for file in files} - {""}
-        return Comparison(
+        return CommitComparison(
             base=_listed_commit(found.at("base_commit")),
             commits=commits,
             paths=frozenset(paths),
