@@ -168,18 +168,18 @@ def upward_imports(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
     """Return the imports that do not point to a lower layer of the contract in pyproject.toml."""
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = settings["tool"]["importlinter"]["contracts"][0]
-    rooms = [re.findall(r"reconciler\.[\w.]+", layer) for layer in contract["layers"]]
-    floors = {room: len(rooms) - number for number, layer in enumerate(rooms) for room in layer}
+    layers: list[list[str]] = [re.findall(r"reconciler\.[\w.]+", layer) for layer in contract["layers"]]
+    floors = {room: len(layers) - number for number, layer in enumerate(layers) for room in layer}
+    floors["reconciler"] = 2  # the package itself: above the ground, because it states its version
 
     def room_of(name: str) -> str:
-        return next((room for room in floors if name == room or name.startswith(room + ".")), "")
+        return max((room for room in floors if f"{name}.".startswith(f"{room}.")), key=len)
 
     found = []
     for name, targets in graph.items():
         for target in sorted(targets):
             here, there = room_of(name), room_of(target)
-            floor = floors.get(here, 0)
-            if there and here != there and floors[there] >= floor:
+            if here != there and floors[there] >= floors[here]:
                 found.append((name, target))
     return found
 

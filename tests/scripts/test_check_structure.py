@@ -27,39 +27,45 @@ def test_the_project_follows_its_own_rules(scratch_clone: Path) -> None:
     assert check(scratch_clone) == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "error"),
-    [
-        (
-            "a.py",
-            '"""A."""\n\n\nclass Cid:\n    """C."""\n',
-            "several classes are called Cid: a.py, content/cid.py",
-        ),
-        (
-            "a.py",
-            '"""A."""\n\n\nclass Broken(ValueError):\n    """B."""\n',
-            "the exception Broken does not end",
-        ),
-        ("a.py", '"""A."""\n' + "x = 1\n" * 450, "reconciler/a.py has 451 lines; at most 450 are allowed"),
-        ("a.py", "x = 1\n", "reconciler/a.py has no docstring"),
-        (
-            "content/a.py",
-            '"""A."""\n\nfrom reconciler.loop import plan\n',
-            "reconciler.content.a imports reconciler.loop.plan",
-        ),
-        (
-            "a.py",
-            '"""A."""\n\nimport httpx\n',
-            "reconciler/a.py:3: import httpx (belongs in net/transport.py)",
-        ),
-        ("a.py", '"""A record that does not' + ' hold."""\n', "reconciler/a.py:1: 'does not hold'"),
-    ],
-)
+VIOLATIONS = {
+    "a class name used twice": (
+        "a.py",
+        "class Cid:\n    pass\n",
+        "several classes are called Cid: a.py, content/cid.py",
+    ),
+    "an exception without Error": (
+        "a.py",
+        "class Broken(ValueError):\n    pass\n",
+        "the exception Broken does not end",
+    ),
+    "a long module": ("a.py", "x = 1\n" * 450, "reconciler/a.py has 451 lines; at most 450 are allowed"),
+    "an upward import": (
+        "content/a.py",
+        "from reconciler.loop import plan\n",
+        "reconciler.content.a imports reconciler.loop.plan",
+    ),
+    "a second home": (
+        "a.py",
+        "import httpx\n",
+        "reconciler/a.py:2: import httpx (belongs in net/transport.py)",
+    ),
+    "a banned phrase": ("a.py", "# it does not" + " hold\n", "reconciler/a.py:2: 'does not hold'"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "error"), VIOLATIONS.values(), ids=VIOLATIONS)
 def test_a_violation_is_named(scratch_clone: Path, name: str, text: str, error: str) -> None:
-    write(scratch_clone, name, text)
+    write(scratch_clone, name, '"""A."""\n' + text)
     code, said = check(scratch_clone)
     assert code == 1
     assert error in said
+
+
+def test_a_module_without_a_docstring_is_named(scratch_clone: Path) -> None:
+    write(scratch_clone, "a.py", "x = 1\n")
+    code, said = check(scratch_clone)
+    assert code == 1
+    assert "reconciler/a.py has no docstring" in said
 
 
 def test_a_circle_inside_functions_is_named(scratch_clone: Path) -> None:
