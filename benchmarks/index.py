@@ -46,7 +46,7 @@ def make_index(versions: int) -> str:
                 '    channels: {stable: "1.0.0"}',
                 "    versions:",
             ]
-        cid = cids.of(cids.DAG_PB, str(number).encode())
+        cid = cids.hash_block(cids.DAG_PB, str(number).encode())
         lines += [f'      "{version}":', f"        path: weights/{model}/{version}"]
         lines += ['        created_at: "2026-05-07T00:00:00Z"', f"        cid: {cid}"]
     return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.measure import PROJECT, Figure, Timing, in_turn, main, peak_memory, seconds
 from reconciler.content.bundle import make_bundle
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.content.directory_dag import DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
@@ -128,7 +128,8 @@ def repairing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
 
 def nothing_to_do(node: KuboNode, versions: int) -> Iterator[Figure]:
     """Every version pinned; what an observe at `--check quick` takes, and how many requests it makes."""
-    dags = [MemoryDag(of(RAW, data), {of(RAW, data): data}) for data in (b"%d" % n for n in range(versions))]
+    leaves = {hash_block(RAW, data): data for data in (b"%d" % number for number in range(versions))}
+    dags = [MemoryDag(root, {root: data}) for root, data in leaves.items()]
     with closing(target(node.url)) as kubo:
         for number, dag in enumerate(dags):
             kubo.publish(dag, f"{MARK}model@1.0.{number}", QUIET)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main, peak_memory
 from reconciler.content.bundle import make_bundle
-from reconciler.content.car import Cut
+from reconciler.content.car import Sharding
 from reconciler.content.identify import identify
-from reconciler.content.piece_engines import PieceEngine, StdlibEngine, make_engine
+from reconciler.content.piece_hash import make_engine
+from reconciler.content.piece_tree import PieceEngine, StdlibEngine
 from reconciler.content.pieces import MAX_PIECE, shard_pieces
 from reconciler.content.scan import scan
 from tests.support.npm_packages import PIECES, npm_packages
@@ -65,7 +66,7 @@ def _against(
 
 def _whole(source: Path, engine: Callable[[], PieceEngine]) -> None:
     dag = identify(make_bundle(scan(source, include_hidden=False), model="m", version="1.0.0"), cache=None)
-    shard_pieces(dag, Cut(MAX_PIECE), engine=engine)
+    shard_pieces(dag, Sharding(MAX_PIECE), engine=engine)
 
 
 def _random(root: Path, mebibytes: int) -> None:
@@ -80,14 +81,14 @@ _WHOLE = """
 import sys
 from pathlib import Path
 from reconciler.content.bundle import make_bundle
-from reconciler.content.car import Cut
+from reconciler.content.car import Sharding
 from reconciler.content.identify import identify
 from reconciler.content.pieces import MAX_PIECE, shard_pieces
 from reconciler.content.scan import scan
 
 listing = scan(Path(sys.argv[1]), include_hidden=False)
 dag = identify(make_bundle(listing, model="m", version="1.0.0"), cache=None)
-pieces = shard_pieces(dag, Cut(MAX_PIECE))
+pieces = shard_pieces(dag, Sharding(MAX_PIECE))
 io = Path("/proc/self/io")
 print(io.read_text().split("wchar: ")[1].split()[0] if io.exists() else 0)
 print(f"{len(pieces.shards)} pieces")

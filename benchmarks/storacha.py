@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.loop import git
 from benchmarks.measure import Figure, in_turn, main, seconds
-from reconciler.content.car import CarCid, CarShard, CutShards, overhead
-from reconciler.content.cid import RAW, of
+from reconciler.content.car import CarCid, CarShard, ShardedCar, sharding_overhead
+from reconciler.content.cid import RAW, hash_block
 from reconciler.content.piece_cid import PieceCid, parse
 from reconciler.deals.chain import MAINNET
 from reconciler.index.layout import Layout
@@ -87,11 +87,11 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
 
 def _record(number: int) -> Record:
     shards = tuple(_shard(3 * number + part) for part in range(3))
-    car_size = 3 * _SHARD - overhead(CUT, 3)
+    car_size = 3 * _SHARD - sharding_overhead(CUT, 3)
     return Record(
         model=f"model-{number // 10:03}",
         version=f"1.{number % 10}.0",
-        cid=of(RAW, number.to_bytes(8, "big")),
+        cid=hash_block(RAW, number.to_bytes(8, "big")),
         size=_SHARD,
         files=1,
         blocks=1,
@@ -99,7 +99,7 @@ def _record(number: int) -> Record:
         car_size=car_size,
         dirhash=hashlib.sha256(number.to_bytes(8, "big")).hexdigest(),
         profile="unixfs-v1-2025",
-        pieces=(CutShards(CUT, shards),),
+        pieces=(ShardedCar(CUT, shards),),
     )
 
 

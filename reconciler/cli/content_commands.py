@@ -26,7 +26,7 @@ from reconciler.render.words import count, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reconciler.content.car import CarShard, Cut, CutShards
+    from reconciler.content.car import CarShard, ShardedCar, Sharding
     from reconciler.index.layout import Layout
     from reconciler.index.model import Version
 
@@ -213,11 +213,11 @@ def _version_pieces(
     loaded = load_index(layout.index_file, stamps=None if no_cache else layout.cache)
     version = resolve(loaded, parse_ref(ref)).version
     recorded = _recorded_pieces(layout, version)
-    known = next((each for each in recorded if max_piece in (None, each.cut.max_bytes)), None)
+    known = next((each for each in recorded if max_piece in (None, each.sharding.max_bytes)), None)
     if known is not None and not no_cache:
         return known.shards, "the record"
     with out.progress() as progress, open_version(layout, ref, progress, use_cache=not no_cache) as opened:
-        cut = known.cut if known else _choose_cut(opened.cuts, max_piece)
+        cut = known.sharding if known else _choose_cut(opened.cuts, max_piece)
         computed = shard_pieces(opened.dag, cut, progress)
     if known is not None and computed != known:
         raise DataError(
@@ -227,7 +227,7 @@ def _version_pieces(
     return computed.shards, opened.source
 
 
-def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[CutShards, ...]:
+def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[ShardedCar, ...]:
     from reconciler.index.recorded import records_directory
     from reconciler.index.records import load_record
 
@@ -239,10 +239,10 @@ def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[CutShards
     return record.pieces
 
 
-def _choose_cut(cuts: Sequence[Cut], max_piece: int | None) -> Cut:
+def _choose_cut(cuts: Sequence[Sharding], max_piece: int | None) -> Sharding:
     """Return the first of the targets' cuts with the requested limit, else a cut with that limit."""
-    from reconciler.content.car import Cut
+    from reconciler.content.car import Sharding
     from reconciler.content.pieces import MAX_PIECE
 
     fitting = (cut for cut in cuts if max_piece in (None, cut.max_bytes))
-    return next(fitting, Cut(MAX_PIECE if max_piece is None else max_piece))
+    return next(fitting, Sharding(MAX_PIECE if max_piece is None else max_piece))

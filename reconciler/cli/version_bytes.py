@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reconciler.content.car import Cut
+from reconciler.content.car import Sharding
 from reconciler.content.dag import Dag
 from reconciler.index.layout import Layout
 from reconciler.index.model import Version
@@ -30,7 +30,7 @@ class OpenedVersion:
     version: Version | None
     dag: Dag
     source: str
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[Sharding, ...] = ()
 
 
 @contextmanager

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
-from reconciler.content import cid as cids
-from reconciler.content import dag_cbor, dagpb, varint
+from reconciler.content import dag_cbor, dagpb, multibase, varint
 from reconciler.errors import DataError, ReconcilerError, UsageError
 
 RECORD_LIMIT = 10 << 10  #: maximum size of a record in bytes, by the specification
 
-_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 _KEY_IN_CID = b"\x01\x72\x00\x24"  # CIDv1, libp2p-key, identity hash of 36 bytes
 _ED25519 = b"\x08\x01\x12\x20"  # PublicKey {type: Ed25519, data: 32 bytes}
 _SIGNED = b"ipns-signature:"
@@ -70,8 +68,9 @@ def parse_name(text: str) -> IpnsName:
             hint="use the name of a key (k51…), or an https:// address",
         )
     try:
-        data = _decode_base36(text[1:]) if text.startswith("k") else cids.decode_base32(text)
-    except (DataError, ValueError):
+        decode = multibase.decode_base36 if text.startswith("k") else multibase.decode_base32
+        data = decode(text)
+    except DataError:
         data = b""
     if not data.startswith(_KEY_IN_CID + _ED25519) or len(data) != 40:
         raise UsageError(
@@ -171,10 +170,3 @@ def _byte_fields(data: bytes) -> Iterator[tuple[int, bytes]]:
             yield tag >> 3, value
         else:
             raise DataError("IPNS record that is not the expected protobuf message")
-
-
-def _decode_base36(text: str) -> bytes:
-    if not text or text.strip(_BASE36):
-        raise DataError("not base36")
-    number = int(text, 36)
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")

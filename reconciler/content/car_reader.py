@@ -76,7 +76,7 @@ class CarReader:
         body_start = self.offset
         body = self._exactly(length, f"section at byte {start}")
         try:
-            cid, end = cids.read(body[:_LONGEST_CID], 0)
+            cid, end = cids.decode_at(body[:_LONGEST_CID], 0)
         except DataError as error:
             raise DataError(f"CAR section at byte {start}: {error.message}") from None
         data = body[end:]
@@ -92,7 +92,7 @@ class CarReader:
             if not byte:
                 if not encoded:
                     return None
-                raise DataError(f"CAR is cut off in its {what}")
+                raise DataError(f"CAR is truncated in its {what}")
             encoded += byte
             if len(encoded) > varint.MAX_BYTES:
                 break
@@ -109,7 +109,7 @@ class CarReader:
         while size:
             part = self._read(size)
             if not part:
-                raise DataError(f"CAR is cut off in its {what}")
+                raise DataError(f"CAR is truncated in its {what}")
             parts.append(part)
             size -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

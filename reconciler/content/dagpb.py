@@ -135,8 +135,8 @@ def _decode_link(body: bytes) -> PbLink:
 
 
 def field_bytes(data: bytes, offset: int) -> tuple[bytes, int]:
-    """The length-delimited value at `offset` and the offset behind it; DataError when it is cut off."""
+    """The length-delimited value at `offset` and the offset behind it; DataError when it is truncated."""
     size, start = varint.decode(data, offset)
     if size > len(data) - start:
-        raise DataError("protobuf field is cut off")
+        raise DataError("protobuf field is truncated")
     return data[start : start + size], start + size

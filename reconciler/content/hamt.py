@@ -114,7 +114,7 @@ def _build(entries: list[tuple[bytes, PbLink]], level: int, blocks: dict[Cid, by
             shard = _build(slots[slot], level + 1, blocks)
             links.append(PbLink(prefix, shard.cid, shard.tsize))
     block = dagpb.encode(links, unixfs.hamt_shard(bitfield, profile.HAMT_FANOUT))
-    cid = cids.of(DAG_PB, block)
+    cid = cids.hash_block(DAG_PB, block)
     blocks[cid] = block
     return HamtShard(cid, len(block) + sum(link.tsize for link in links))
 

@@ -86,7 +86,7 @@ def _parent(children: list[_Child], blocks: dict[Cid, bytes]) -> _Child:
     """Add the node over `children` to `blocks`."""
     links = [dagpb.PbLink(b"", child.cid, child.tsize) for child in children]
     block = dagpb.encode(links, unixfs.file([child.size for child in children]))
-    cid = cids.of(DAG_PB, block)
+    cid = cids.hash_block(DAG_PB, block)
     blocks[cid] = block
     return _Child(
         cid, len(block) + sum(child.tsize for child in children), sum(child.size for child in children)
@@ -117,7 +117,7 @@ def directory_tree(entries: Iterable[DirectoryEntry]) -> Tree:
         root = hamt.build(links, blocks)
         return Tree(root.cid, root.tsize, 0, blocks)
     block = dagpb.encode(links, unixfs.DIRECTORY)
-    cid = cids.of(DAG_PB, block)
+    cid = cids.hash_block(DAG_PB, block)
     return Tree(cid, len(block) + below, 0, {cid: block})
 
 

@@ -39,7 +39,7 @@ def layout_to_bytes(layout: DagLayout) -> bytes:
 def layout_from_bytes(data: bytes) -> DagLayout:
     """The layout in `data`. Raises DataError unless `data` is exactly what `layout_to_bytes` makes."""
     if len(data) < _HEAD.size + _TRAILER:
-        raise DataError("block index is cut off")
+        raise DataError("block index is truncated")
     magic, version, count = _HEAD.unpack_from(data)
     if magic != _MAGIC:
         raise DataError("not a block index")

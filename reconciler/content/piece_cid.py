@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler.content import varint
-from reconciler.content.cid import decode_base32, encode_base32
+from reconciler.content.multibase import decode_base32, encode_base32
 from reconciler.errors import DataError
 
 NODE_SIZE = 32  #: bytes of a leaf or an inner node

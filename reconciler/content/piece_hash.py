@@ -1,38 +1,59 @@
-"""The piece CID of a stream of bytes, in any chunking, with memory that does not grow with it.
+"""The piece CID of a stream of bytes, in any chunking, in constant memory.
 
-The stream is cut into stretches, an engine makes a subtree of each, and the roots of these are folded as they
-come; what lacks to a power of two is filled with subtrees of zeros, which are known beforehand. Where the
-engine lets other threads run, two of them hash side by side.
+The stream is split into stretches, an engine computes a subtree of each, and their roots are folded as they
+arrive. The rest up to a power of two is filled with subtrees of zeros, which are precomputed. With an engine
+that releases the interpreter lock, two threads hash side by side.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
 from reconciler.content.piece_cid import MIN_SIZE, PieceCid, capacity, height_for
-from reconciler.content.piece_engines import (
+from reconciler.content.piece_tree import (
     STRETCH,
     STRETCH_HEIGHT,
     PieceEngine,
-    make_engine,
-    node,
+    StdlibEngine,
+    hash_nodes,
     zero_node,
 )
 from reconciler.errors import DataError
 
 _THREADS = 2
-_WAITING = 4  # stretches that may be on their way at once: what bounds the memory
+_WAITING = 4  # stretches that may be in progress at once: this bounds the memory
+
+_SAMPLE = bytes(range(256)) * 9
+
+
+def make_engine() -> PieceEngine:
+    """Return the fastest engine that computes correct roots on this machine."""
+    plain = StdlibEngine()
+    fast = _make_lanes_engine()
+    if fast is None or fast.root(_SAMPLE, 7) != plain.root(_SAMPLE, 7):
+        return plain
+    # A second, different input shows that the engine does not repeat its previous result.
+    return fast if fast.root(_SAMPLE[1:], 7) == plain.root(_SAMPLE[1:], 7) else plain
+
+
+def _make_lanes_engine() -> PieceEngine | None:
+    try:
+        from reconciler.content.piece_lanes import LanesEngine
+
+        return LanesEngine()
+    except (ImportError, AttributeError, TypeError, ValueError):  # not installed, or an incompatible version
+        return None
 
 
 class PieceHasher:
-    """Takes the bytes of one piece after another: `update` as often as need be, then `finish`.
+    """Hashes one piece after another: any number of `update` calls, then `finish`.
 
-    A context manager, because it may hold threads. `engine` makes one engine a thread.
+    A context manager, because it may own threads. `engine` is called once for each thread.
     """
 
     def __init__(self, engine: Callable[[], PieceEngine] = make_engine) -> None:
@@ -49,29 +70,29 @@ class PieceHasher:
         self._size = 0
         self._buffer = bytearray()
         self._running: deque[Future[bytes]] = deque()
-        self._folded: dict[int, bytes] = {}  # by height: the root of a whole subtree that waits for its right
+        self._folded: dict[int, bytes] = {}  # by height: roots that have no right sibling yet
 
     def update(self, data: bytes | memoryview) -> None:
-        """The next bytes of the piece."""
+        """Add the next bytes of the piece."""
         view = memoryview(data)
         self._size += len(view)
         while view:
             taken = STRETCH - len(self._buffer)
             self._buffer += view[:taken]
             view = view[taken:]
-            # A full stretch waits for one more byte: a piece of exactly one is a tree by itself.
+            # Keep a full stretch until one more byte follows: a piece of exactly one is a tree by itself.
             if len(view) and len(self._buffer) == STRETCH:
                 self._flush()
 
     def finish(self) -> PieceCid:
-        """The CID of the piece; the next `update` begins another.
+        """Return the CID of the piece; the next `update` begins another.
 
-        Raises DataError below MIN_SIZE bytes, for which Filecoin has no piece.
+        Raises DataError below MIN_SIZE bytes, for which Filecoin defines no piece.
         """
         size = self._size
         try:
             if size < MIN_SIZE:
-                raise DataError(f"{size} bytes are no piece: the least is {MIN_SIZE}")
+                raise DataError(f"{size} bytes are too few for a piece: the minimum is {MIN_SIZE}")
             height = height_for(size)
             if height <= STRETCH_HEIGHT:
                 root = self._root(self._buffer, height)
@@ -87,7 +108,7 @@ class PieceHasher:
             self._begin()
 
     def _flush(self) -> None:
-        """Hand the stretch in the buffer to an engine."""
+        """Pass the stretch in the buffer to an engine."""
         stretch, self._buffer = self._buffer, bytearray()
         if self._threads is None:
             self._fold(self._root(stretch, STRETCH_HEIGHT))
@@ -104,19 +125,19 @@ class PieceHasher:
             self._idle.put(engine)
 
     def _fold(self, root: bytes) -> None:
-        """Add the next whole stretch to the tree."""
+        """Add the root of the next full stretch to the tree."""
         height = STRETCH_HEIGHT
         while (left := self._folded.pop(height, None)) is not None:
-            root, height = node(left, root), height + 1
+            root, height = hash_nodes(left, root), height + 1
         self._folded[height] = root
 
     def _fill_up(self, height: int) -> bytes:
-        """The root of the tree of `height`, zeros behind what was folded."""
+        """Return the root of the tree of `height`: the folded subtrees, followed by zeros."""
         lowest = min(self._folded)
         root = self._folded.pop(lowest)
         for level in range(lowest, height):
             left = self._folded.pop(level, None)
-            root = node(root, zero_node(level)) if left is None else node(left, root)
+            root = hash_nodes(root, zero_node(level)) if left is None else hash_nodes(left, root)
         return root
 
     def close(self) -> None:
@@ -131,11 +152,3 @@ class PieceHasher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def piece_of(chunks: Iterable[bytes], engine: Callable[[], PieceEngine] = make_engine) -> PieceCid:
-    """The piece CID of the bytes in `chunks`. Raises DataError when they are too few."""
-    with PieceHasher(engine) as hasher:
-        for chunk in chunks:
-            hasher.update(chunk)
-        return hasher.finish()

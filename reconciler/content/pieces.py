@@ -1,7 +1,7 @@
-"""The CARs of a bundle as Filecoin pieces: for each its size, its own CID and its piece CID, in one stream.
+"""The shards of a bundle as Filecoin pieces: for each its size, its own CID and its piece CID, in one pass.
 
-All of it follows from the root CID and how the place cuts CARs, so it may be computed anywhere, kept in a
-record, and compared with what a service says.
+All of it follows from the root CID and the sharding, so it can be computed anywhere, kept in a record, and
+compared with what a service reports.
 """
 
 from __future__ import annotations
@@ -11,96 +11,97 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from reconciler.content import car
-from reconciler.content.car import CarCid, CarShard, Cut, CutShards
+from reconciler.content.car import CarCid, CarShard, ShardedCar, Sharding, ShardSpan
 from reconciler.content.dag import Dag
-from reconciler.content.piece_engines import PieceEngine, make_engine
-from reconciler.content.piece_hash import PieceHasher
+from reconciler.content.piece_hash import PieceHasher, make_engine
+from reconciler.content.piece_tree import PieceEngine
 from reconciler.errors import DataError, UsageError
 from reconciler.progress import QUIET, Progress, Task
 
-MAX_PIECE = 1_065_353_216  #: bytes of the largest piece that Filecoin Onchain Cloud takes: 127/128 of a GiB
+MAX_PIECE = 1_065_353_216  #: bytes of the largest piece that Filecoin Onchain Cloud accepts: 127/128 of a GiB
 
 _READ = 1 << 20
 
 
 def shard_pieces(
-    dag: Dag, cut: Cut, progress: Progress = QUIET, engine: Callable[[], PieceEngine] = make_engine
-) -> CutShards:
-    """The CARs of `dag` as pieces. Reads every block once and writes nothing. `engine` is for PieceHasher.
+    dag: Dag,
+    sharding: Sharding,
+    progress: Progress = QUIET,
+    engine: Callable[[], PieceEngine] = make_engine,
+) -> ShardedCar:
+    """Return the shards of `dag` as pieces. Reads every block once and writes nothing.
 
-    Raises UsageError when a block does not fit a CAR, and what `Dag.read` raises.
+    `engine` is for PieceHasher. Raises UsageError when a block does not fit a shard, and what `Dag.read`
+    raises.
     """
-    shards = _cut(dag, cut)
-    with (
-        PieceHasher(engine) as hasher,
-        progress.task("piece CIDs", sum(shard.size for shard in shards)) as task,
-    ):
-        return CutShards(cut, tuple(_shard(hasher, car.stream_shard(dag, shard), task) for shard in shards))
+    spans = _shard_spans(dag, sharding)
+    with PieceHasher(engine) as hasher, progress.task("piece CIDs", sum(span.size for span in spans)) as task:
+        shards = tuple(_hash_shard(hasher, car.stream_shard(dag, span), task) for span in spans)
+    return ShardedCar(sharding, shards)
 
 
 class HashedCar:
-    """The CAR of `dag` as a stream that hashes the CARs it will be cut into as it goes by.
+    """The CAR of `dag` as a stream that also hashes the shards into which it will be split.
 
-    For a place that takes the one CAR and cuts it by itself: iterated once, each block is read once, and
-    `pieces` are known at its end. Iterating raises what `shard_pieces` does.
+    For a place that receives the one CAR and splits it by itself. Iterate over it once: each block is read
+    once, and `pieces` are complete at the end. Iterating raises what `shard_pieces` does.
     """
 
-    def __init__(self, dag: Dag, cut: Cut, engine: Callable[[], PieceEngine] = make_engine) -> None:
+    def __init__(self, dag: Dag, sharding: Sharding, engine: Callable[[], PieceEngine] = make_engine) -> None:
         self._dag = dag
-        self._cut = cut
+        self._sharding = sharding
         self._engine = engine
         self._shards: list[CarShard] = []
 
     @property
-    def pieces(self) -> CutShards:
-        """What went by, all of it once the stream has ended."""
-        return CutShards(self._cut, tuple(self._shards))
+    def pieces(self) -> ShardedCar:
+        """The shards hashed so far; all of them once the stream has ended."""
+        return ShardedCar(self._sharding, tuple(self._shards))
 
     def __iter__(self) -> Iterator[bytes]:
         yield car.header(self._dag.layout.root)
         with PieceHasher(self._engine) as hasher:
-            for shard in _cut(self._dag, self._cut):
-                one = _ShardHash(hasher)
-                head = car.shard_header_size(shard)
-                for chunk in car.stream_shard(self._dag, shard):
-                    if one.size + len(chunk) > head:
-                        yield chunk[max(0, head - one.size) :]
-                    one.update(chunk)
-                self._shards.append(one.finish())
+            for span in _shard_spans(self._dag, self._sharding):
+                shard = _ShardHash(hasher)
+                for chunk in car.stream_shard(self._dag, span):
+                    if shard.size + len(chunk) > span.header_size:
+                        yield chunk[max(0, span.header_size - shard.size) :]
+                    shard.update(chunk)
+                self._shards.append(shard.finish())
 
 
 def file_piece(path: Path, progress: Progress = QUIET) -> CarShard:
-    """The file at `path` as one piece, exactly as it is.
+    """Return the file at `path` as one piece, exactly as it is.
 
-    Raises DataError when it cannot be read, or is too short to be a piece.
+    Raises DataError when the file cannot be read, or is too short to be a piece.
     """
     try:
         with path.open("rb") as file, PieceHasher() as hasher:
             size = path.stat().st_size
             with progress.task("piece CID", size) as task:
-                return _shard(hasher, iter(lambda: file.read(_READ), b""), task)
+                return _hash_shard(hasher, iter(lambda: file.read(_READ), b""), task)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"cannot read {str(path)!r}: {reason}") from None
 
 
-def _cut(dag: Dag, cut: Cut) -> tuple[car.ShardSpan, ...]:
+def _shard_spans(dag: Dag, sharding: Sharding) -> tuple[ShardSpan, ...]:
     try:
-        return car.shards(dag.layout, cut)
+        return car.shard_spans(dag.layout, sharding)
     except ValueError as error:
         raise UsageError(str(error), hint="blocks have up to 1 MiB; allow larger CARs") from None
 
 
-def _shard(hasher: PieceHasher, chunks: Iterable[bytes], task: Task) -> CarShard:
-    one = _ShardHash(hasher)
+def _hash_shard(hasher: PieceHasher, chunks: Iterable[bytes], task: Task) -> CarShard:
+    shard = _ShardHash(hasher)
     for chunk in chunks:
-        one.update(chunk)
+        shard.update(chunk)
         task.advance(len(chunk))
-    return one.finish()
+    return shard.finish()
 
 
 class _ShardHash:
-    """CID, size and piece of one CAR, as its bytes go by; `hasher` serves one CAR after another."""
+    """CID, size and piece of one CAR, fed in chunks; `hasher` serves one CAR after another."""
 
     def __init__(self, hasher: PieceHasher) -> None:
         self.size = 0
@@ -108,9 +109,11 @@ class _ShardHash:
         self._digest = hashlib.sha256()
 
     def update(self, chunk: bytes) -> None:
+        """Add the next bytes of the CAR."""
         self._hasher.update(chunk)
         self._digest.update(chunk)
         self.size += len(chunk)
 
     def finish(self) -> CarShard:
+        """Return what the CAR hashed to, after its last byte."""
         return CarShard(CarCid(self._digest.digest()), self.size, self._hasher.finish())

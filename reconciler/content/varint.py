@@ -30,12 +30,12 @@ def size(value: int) -> int:
 def decode(data: bytes | memoryview, offset: int = 0) -> tuple[int, int]:
     """The value at `offset` and the offset behind it.
 
-    Raises DataError when it is cut off, longer than nine bytes, or padded.
+    Raises DataError when it is truncated, longer than nine bytes, or padded.
     """
     value = 0
     for count in range(MAX_BYTES):
         if offset + count >= len(data):
-            raise DataError("varint is cut off")
+            raise DataError("varint is truncated")
         byte = data[offset + count]
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:

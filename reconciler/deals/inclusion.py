@@ -11,7 +11,7 @@ import hashlib
 import struct
 
 from reconciler.content.piece_cid import NODE_SIZE, check_node
-from reconciler.content.piece_engines import node
+from reconciler.content.piece_tree import hash_nodes
 from reconciler.deals.interface import InclusionProof, MerklePath
 from reconciler.errors import DataError
 
@@ -29,7 +29,7 @@ def verify(proof: InclusionProof) -> None:
     if proof.index.at * _ENTRY_SIZE < aggregate.padded_size - _index_size(aggregate.padded_size):
         raise DataError("inclusion proof: its entry lies outside the aggregate's index")
     entry = _entry(piece.root, proof.subtree.at * piece.padded_size, piece.padded_size)
-    if _root(node(entry[:NODE_SIZE], entry[NODE_SIZE:]), proof.index) != aggregate.root:
+    if _root(hash_nodes(entry[:NODE_SIZE], entry[NODE_SIZE:]), proof.index) != aggregate.root:
         raise DataError("inclusion proof: the aggregate's index does not name the piece at its place")
 
 
@@ -45,7 +45,7 @@ def _check_path(name: str, path: MerklePath, length: int) -> None:
 def _root(lowest: bytes, path: MerklePath) -> bytes:
     at = path.at
     for sibling in path.siblings:
-        lowest = node(sibling, lowest) if at & 1 else node(lowest, sibling)
+        lowest = hash_nodes(sibling, lowest) if at & 1 else hash_nodes(lowest, sibling)
         at >>= 1
     return lowest
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.content import unixfs, varint
+from reconciler.content import car, unixfs
 from reconciler.content.cid import RAW
 from reconciler.content.profile import LIMITS
 from reconciler.content.unixfs import UnixFsType
@@ -18,24 +18,16 @@ from reconciler.gateway.providers import Linked, links
 from reconciler.gateway.request import CarTerms, DagScope, Span
 
 
-def header(root: bytes) -> bytes:
-    """The CARv1 header that names `root`, a binary CID of any length below 256 bytes."""
-    tag = b"\x58" + bytes((len(root) + 1,)) if len(root) > 22 else bytes((0x40 | len(root) + 1,))
-    body = b"\xa2\x65roots\x81\xd8\x2a" + tag + b"\0" + root + b"\x67version\x01"
-    return varint.encode(len(body)) + body
-
-
 def car_stream(resolved: Resolved, terms: CarTerms, read: ReadBlock) -> Iterator[bytes]:
     """The bytes of the CAR. Raises what `read` raises where a block cannot be had.
 
     Between two pieces no leaf is in memory: many bodies may wait for their clients.
     """
-    yield header(bytes(resolved.roots[0]))
+    yield car.header(bytes(resolved.roots[0]))
     for address, inner in _blocks(resolved, terms, read):
         held = [read(address.cid) if inner is None else inner]
         del inner
-        cid = bytes(address)
-        yield varint.encode(len(cid) + len(held[0])) + cid
+        yield car.section_prefix(bytes(address), len(held[0]))
         yield held.pop()
 
 

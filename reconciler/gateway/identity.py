@@ -10,8 +10,8 @@ import base64
 import binascii
 from dataclasses import dataclass
 
+from reconciler.content import car
 from reconciler.content.cid import IDENTITY, RAW
-from reconciler.gateway import dag
 from reconciler.gateway.request import CAR_TYPE, PREFIX, RAW_TYPE, Format, RequestRefusedError
 from reconciler.gateway.responses import IMMUTABLE, GatewayResponse, disposition, media_type
 
@@ -59,7 +59,7 @@ def answer(identity: IdentityBlock, wanted: Format, *, dups: bool) -> GatewayRes
         "Etag": etag,
     }
     if wanted is Format.CAR:
-        body = dag.header(identity.cid)
+        body = car.header(identity.cid)
         headers |= {
             "Content-Type": f"{CAR_TYPE}; version=1; order=dfs; dups={'y' if dups else 'n'}",
             "Content-Disposition": disposition("attachment", f"{identity.text}.car"),

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from reconciler.content import cid as cids
 from reconciler.content import dagpb
 from reconciler.content.cid import Cid
-
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+from reconciler.content.multibase import encode_base58
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Linked:
         return b"\x12\x20" + self.cid.digest if self.v0 else bytes(self.cid)
 
     def __str__(self) -> str:
-        return base58(bytes(self)) if self.v0 else str(self.cid)
+        return encode_base58(bytes(self)) if self.v0 else str(self.cid)
 
 
 def parse(text: str) -> Linked:
@@ -51,15 +50,6 @@ def links(block: bytes) -> list[tuple[dagpb.PbLink, Linked]]:
     ]
 
 
-def base58(data: bytes) -> str:
-    """`data` in the alphabet of base58btc."""
-    number, text = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        text = _BASE58[digit] + text
-    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
-
-
 PROTOCOL = "transport-ipfs-gateway-http"
 
 
@@ -72,7 +62,7 @@ def record(addresses: Sequence[str]) -> dict[str, object]:
     digest = hashlib.sha256("\n".join(addresses).encode()).digest()
     return {
         "Schema": "peer",
-        "ID": base58(b"\x12\x20" + digest),
+        "ID": encode_base58(b"\x12\x20" + digest),
         "Addrs": list(addresses),
         "Protocols": [PROTOCOL],
     }

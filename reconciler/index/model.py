@@ -12,7 +12,7 @@ from reconciler.content.cid import Cid
 from reconciler.errors import Where
 
 if TYPE_CHECKING:
-    from reconciler.content.car import CutShards
+    from reconciler.content.car import ShardedCar
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +128,4 @@ class Record:
     car_size: int
     dirhash: str
     profile: str
-    pieces: tuple[CutShards, ...] = ()
+    pieces: tuple[ShardedCar, ...] = ()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.content.car import CutShards
+from reconciler.content.car import ShardedCar
 from reconciler.index.model import Index, Version
 from reconciler.index.records import check_record, load_record
 from reconciler.index.schemas import is_stamped, write_stamp
@@ -42,7 +42,7 @@ def check_records(index: Index, stamps: Path | None) -> frozenset[str]:
     return refs
 
 
-def recorded_pieces(index: Index, versions: Iterable[Version]) -> dict[str, tuple[CutShards, ...]]:
+def recorded_pieces(index: Index, versions: Iterable[Version]) -> dict[str, tuple[ShardedCar, ...]]:
     """The pieces that the records of `versions` have, by `model@version`. Raises InvalidIndex."""
     directory = records_directory(index.file)
     found = {v.ref: load_record(directory, v.model, v.version) for v in versions}

@@ -21,7 +21,14 @@ from typing import Any
 
 from reconciler.content import cid as cids
 from reconciler.content import piece_cid
-from reconciler.content.car import CarShard, Cut, CutShards, Naming, overhead, parse_car_cid
+from reconciler.content.car import (
+    CarShard,
+    RootNaming,
+    ShardedCar,
+    Sharding,
+    parse_car_cid,
+    sharding_overhead,
+)
 from reconciler.errors import DataError, InvalidIndexError, Where
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Record, Version
@@ -29,15 +36,15 @@ from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version
 
 _MAX_PIECES = 2**53 - 1
-_NAMINGS = tuple(naming.value for naming in Naming)
+_NAMINGS = tuple(naming.value for naming in RootNaming)
 
 
-def render_pieces(pieces: tuple[CutShards, ...]) -> list[dict[str, object]]:
+def render_pieces(pieces: tuple[ShardedCar, ...]) -> list[dict[str, object]]:
     """The JSON value of `pieces`, in an order of their own."""
     return [
         {
-            "max_bytes": each.cut.max_bytes,
-            "roots": each.cut.naming.value,
+            "max_bytes": each.sharding.max_bytes,
+            "roots": each.sharding.naming.value,
             "shards": [
                 {"car": str(shard.cid), "size": shard.size, "piece": str(shard.piece)}
                 for shard in each.shards
@@ -47,15 +54,15 @@ def render_pieces(pieces: tuple[CutShards, ...]) -> list[dict[str, object]]:
     ]
 
 
-def in_order(pieces: tuple[CutShards, ...]) -> tuple[CutShards, ...]:
+def in_order(pieces: tuple[ShardedCar, ...]) -> tuple[ShardedCar, ...]:
     """`pieces` as a record keeps them."""
-    return tuple(sorted(pieces, key=lambda each: (each.cut.max_bytes, each.cut.naming.value)))
+    return tuple(sorted(pieces, key=lambda each: (each.sharding.max_bytes, each.sharding.naming.value)))
 
 
-def piece_difference(old: CutShards, new: CutShards) -> str:
+def piece_difference(old: ShardedCar, new: ShardedCar) -> str:
     """What the first difference of two lists of CARs of one cut is: `old`'s value, not `new`'s."""
     if len(old.shards) != len(new.shards):
-        return f"{len(old.shards)} CARs of at most {old.cut.max_bytes} bytes, not {len(new.shards)}"
+        return f"{len(old.shards)} CARs of at most {old.sharding.max_bytes} bytes, not {len(new.shards)}"
     number, was, found = next(
         (n, a, b) for n, (a, b) in enumerate(zip(old.shards, new.shards, strict=True), 1) if a != b
     )
@@ -64,35 +71,35 @@ def piece_difference(old: CutShards, new: CutShards) -> str:
     return f"CAR {number} of {len(old.shards)} is {was.cid}, not {found.cid}"
 
 
-def parse_pieces(value: object, car_size: int, where: Where) -> tuple[CutShards, ...]:
+def parse_pieces(value: object, car_size: int, where: Where) -> tuple[ShardedCar, ...]:
     """The pieces that the JSON `value` says of a bundle whose one CAR has `car_size` bytes.
 
     Raises InvalidIndexError, pointing at `where`.
     """
     pieces = tuple(_entry(entry, where) for entry in _list(value, "'pieces'", where))
-    if len({each.cut for each in pieces}) != len(pieces):
+    if len({each.sharding for each in pieces}) != len(pieces):
         raise InvalidIndexError("'pieces' has one way of cutting twice", where=where)
     for each in pieces:
         size = sum(shard.size for shard in each.shards)
-        if size != car_size + overhead(each.cut, len(each.shards)):
+        if size != car_size + sharding_overhead(each.sharding, len(each.shards)):
             raise InvalidIndexError(
-                f"{len(each.shards)} CARs of at most {each.cut.max_bytes} bytes are {size} bytes together; "
-                f"a CAR of {car_size} bytes is never cut like that",
+                f"{len(each.shards)} CARs of at most {each.sharding.max_bytes} bytes are {size} bytes "
+                f"together; a CAR of {car_size} bytes is never cut like that",
                 where=where,
             )
     return pieces
 
 
-def _entry(value: object, where: Where) -> CutShards:
+def _entry(value: object, where: Where) -> ShardedCar:
     entry = _object(value, ("max_bytes", "roots", "shards"), where)
     if entry["roots"] not in _NAMINGS:
         raise InvalidIndexError(f"'roots' must be one of {', '.join(_NAMINGS)}", where=where)
-    cut = Cut(_count(entry["max_bytes"], "max_bytes", where), Naming(entry["roots"]))
+    cut = Sharding(_count(entry["max_bytes"], "max_bytes", where), RootNaming(entry["roots"]))
     shards = tuple(_shard(shard, cut, where) for shard in _list(entry["shards"], "'shards'", where))
-    return CutShards(cut, shards)
+    return ShardedCar(cut, shards)
 
 
-def _shard(value: object, cut: Cut, where: Where) -> CarShard:
+def _shard(value: object, cut: Sharding, where: Where) -> CarShard:
     fields = _object(value, ("car", "size", "piece"), where)
     size = _count(fields["size"], "size", where)
     try:
@@ -255,10 +262,10 @@ def joined(there: Record, found: Record, name: str) -> Record:
     Raises InvalidIndexError, naming both values, where the two say different things; the error calls it
     `name`.
     """
-    known = {each.cut: each for each in there.pieces}
+    known = {each.sharding: each for each in there.pieces}
     for each in found.pieces:
-        if known.setdefault(each.cut, each) != each:
-            raise _contradiction(there, piece_difference(known[each.cut], each), name)
+        if known.setdefault(each.sharding, each) != each:
+            raise _contradiction(there, piece_difference(known[each.sharding], each), name)
     if replace(there, pieces=()) != replace(found, pieces=()):
         raise _contradiction(there, _difference(there, found), name)
     return replace(there, pieces=in_order(tuple(known.values())))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reconciler.content.car import Cut
+from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
 from reconciler.index.model import Version
 
@@ -122,7 +122,7 @@ class WriteRecord(WriteBack):
     kind: ClassVar[str] = "write-record"
     path: str
     size: int
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[Sharding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
-from reconciler.content.car import Cut, CutShards
+from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.cid import Cid
 from reconciler.errors import ReconcilerError
 from reconciler.index.load import RENEW_BEFORE
@@ -31,7 +31,7 @@ class Expectations:
 
     selection: Selection
     capabilities: Mapping[str, Capabilities]
-    recorded: Mapping[str, tuple[CutShards, ...]]
+    recorded: Mapping[str, tuple[ShardedCar, ...]]
     all_deals: bool = False
 
     def of(self, roots: Mapping[str, Cid], sources: SourceDirectories) -> dict[str, list[Expected]]:
@@ -50,8 +50,8 @@ class Expectations:
     ) -> Expected:
         label = self.selection.index.label(version)
         dag = sources.dag(version)
-        cut = self.capabilities[target].cut
-        recorded = (each for each in self.recorded.get(version.ref, ()) if each.cut == cut)
+        cut = self.capabilities[target].sharding
+        recorded = (each for each in self.recorded.get(version.ref, ()) if each.sharding == cut)
         pieces = next(recorded, None) or (known.pieces if known else None)
         if pieces is None and cut is not None:
             pieces = sources.known_pieces(version.ref, cut)
@@ -72,19 +72,19 @@ class Expectations:
             return version.deals.min
         return 1 if self.all_deals else 0
 
-    def uncut(self) -> dict[str, tuple[Cut, ...]]:
+    def uncut(self) -> dict[str, tuple[Sharding, ...]]:
         """By `model@version`: the ways in which its targets cut it and that its record does not have."""
         found = {}
         for version in self.selection.kept:
-            known = {each.cut for each in self.recorded.get(version.ref, ())}
+            known = {each.sharding for each in self.recorded.get(version.ref, ())}
             if missing := tuple(cut for cut in cuts(version, self.capabilities) if cut not in known):
                 found[version.ref] = missing
         return found
 
 
-def cuts(version: Version, capabilities: Mapping[str, Capabilities]) -> tuple[Cut, ...]:
+def cuts(version: Version, capabilities: Mapping[str, Capabilities]) -> tuple[Sharding, ...]:
     """How the targets of `version`, as far as they are in `capabilities`, cut it into pieces."""
-    able = (capabilities[name].cut for name in version.targets if name in capabilities)
+    able = (capabilities[name].sharding for name in version.targets if name in capabilities)
     return tuple(dict.fromkeys(cut for cut in able if cut is not None))
 
 

@@ -33,7 +33,7 @@ from reconciler.targets.interface import Capabilities, Inventory, Observation, P
 
 def decision_of(version: Version, seen: Observation, able: Capabilities) -> Decision | None:
     """What the policy says of the deals on a target that holds the version; None where there is none."""
-    if version.deals is None or able.cut is None or seen.state is not State.HELD:
+    if version.deals is None or able.sharding is None or seen.state is not State.HELD:
         return None
     place = DealAbility(writes=able.takes_bytes, renews=able.renews_deals)
     return decide(version.deals, by_piece(seen.pieces, seen.deals), place)
@@ -77,7 +77,8 @@ def nowhere(version: Version, selection: Selection, world: World) -> Blocked | N
     if version.deals is None or not names.issuperset(version.targets):
         return None
     for target in version.targets:
-        if world.capabilities[target].cut is not None or isinstance(world.inventories[target], Unreachable):
+        able = world.capabilities[target]
+        if able.sharding is not None or isinstance(world.inventories[target], Unreachable):
             return None
     return blocked(
         version,
@@ -92,7 +93,7 @@ def unconfirmed(selection: Selection, world: World) -> Iterator[str]:
     for spec in selection.targets:
         able = world.capabilities[spec.name]
         count = 0
-        for version in selection.kept if able.cut is not None else ():
+        for version in selection.kept if able.sharding is not None else ():
             root = world.root(version)
             seen = world.observation(spec.name, root) if root is not None else None
             if seen is not None and spec.name in version.targets:

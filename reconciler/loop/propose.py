@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.content import profile
-from reconciler.content.car import CutShards
+from reconciler.content.car import ShardedCar
 from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import BundleIdentity
 from reconciler.errors import ReconcilerError, UsageError
@@ -38,7 +38,8 @@ def unrecorded(selection: Selection, world: World) -> Iterator[Version]:
         root = world.root(version)
         for target in version.targets if root is not None and version.ref in world.uncut else ():
             seen = world.observation(target, root) if root is not None else None
-            if seen is not None and seen.state is State.HELD and world.capabilities[target].cut is not None:
+            sharding = world.capabilities[target].sharding
+            if seen is not None and seen.state is State.HELD and sharding is not None:
                 yield version
                 break
 
@@ -74,7 +75,7 @@ def write_back(version: Version, root: Cid, world: World, *, held: bool) -> Iter
 
 
 def make_record(
-    model: str, version: str, identity: BundleIdentity, pieces: tuple[CutShards, ...] = ()
+    model: str, version: str, identity: BundleIdentity, pieces: tuple[ShardedCar, ...] = ()
 ) -> Record:
     """The record of a version as it was identified, with its `pieces` where a target needs them."""
     return Record(
@@ -115,7 +116,7 @@ class Proposer:
         text: bytes,
         identities: Callable[[], Mapping[str, BundleIdentity]],
         pull_requests: PullRequests | None = None,
-        pieces: Callable[[WriteRecord], tuple[CutShards, ...]] = lambda _change: (),
+        pieces: Callable[[WriteRecord], tuple[ShardedCar, ...]] = lambda _change: (),
     ) -> None:
         self._settings = settings
         self._text = text

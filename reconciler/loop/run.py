@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from reconciler.content.car import Cut, CutShards
+from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.errors import ReconcilerError, SafetyError
@@ -212,10 +212,10 @@ class Run:
             self.settings, self._index_text, self.sources.identities, self._pull_requests, self._pieces_for
         )
 
-    def _pieces_for(self, change: WriteRecord) -> tuple[CutShards, ...]:
+    def _pieces_for(self, change: WriteRecord) -> tuple[ShardedCar, ...]:
         return tuple(self.sources.pieces(change.ref, cut) for cut in change.cuts)
 
-    def cuts(self, version: Version) -> tuple[Cut, ...]:
+    def cuts(self, version: Version) -> tuple[Sharding, ...]:
         """How the targets of `version` cut it into pieces; those that could not be opened left out."""
         return cuts(version, {name: target.capabilities for name, target in self._targets.items()})
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.content.bundle import make_bundle
-from reconciler.content.car import Cut, CutShards
+from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.car_bundle import CarBundle, identify_car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
@@ -38,7 +38,7 @@ class PieceCache:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def get(self, layout: DagLayout, cut: Cut) -> CutShards | None:
+    def get(self, layout: DagLayout, cut: Sharding) -> ShardedCar | None:
         """The pieces of the bundle with `layout`, or None."""
         path = self._entry(layout, cut)
         try:
@@ -48,17 +48,17 @@ class PieceCache:
             (pieces,) = parse_pieces(json.loads(body), layout.car_size, Where(str(path)))
         except (OSError, ValueError, InvalidIndexError):
             return None
-        return pieces if pieces.cut == cut else None
+        return pieces if pieces.sharding == cut else None
 
-    def put(self, layout: DagLayout, pieces: CutShards) -> None:
+    def put(self, layout: DagLayout, pieces: ShardedCar) -> None:
         """Remember the pieces of the bundle with `layout`. A cache that cannot be written is no error."""
         body = json.dumps(render_pieces((pieces,))).encode()
         with contextlib.suppress(OSError, LockedError):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             entry = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-            replace_file(self._entry(layout, pieces.cut), entry, 0o600)
+            replace_file(self._entry(layout, pieces.sharding), entry, 0o600)
 
-    def _entry(self, layout: DagLayout, cut: Cut) -> Path:
+    def _entry(self, layout: DagLayout, cut: Sharding) -> Path:
         return self._directory / f"{layout.root}-{cut.max_bytes}-{cut.naming.value}"
 
 
@@ -78,7 +78,7 @@ class SourceDirectories:
         self._progress = progress
         self._dags: dict[str, DirectoryDag | CarBundle] = {}
         self._problems: dict[str, SourceProblem] = {}
-        self._pieces: dict[tuple[Cid, Cut], CutShards] = {}
+        self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
 
     def place(self, version: Version) -> Path:
         """The directory, or the CAR file, where the version's bytes are, whether or not anything is there.
@@ -144,13 +144,13 @@ class SourceDirectories:
         """What was identified in this run, or None."""
         return self._dags.get(version.ref)
 
-    def keep_pieces(self, root: Cid, pieces: CutShards, *, computed: bool = False) -> None:
+    def keep_pieces(self, root: Cid, pieces: ShardedCar, *, computed: bool = False) -> None:
         """Note the pieces of `root` that a record names, or that went to a target (`computed` from the bytes
         on their way).
 
         Raises DataError, naming both, when others are known already.
         """
-        known = self._pieces.setdefault((root, pieces.cut), pieces)
+        known = self._pieces.setdefault((root, pieces.sharding), pieces)
         if known != pieces:
             raise DataError(
                 f"{root}: {piece_difference(known, pieces)}",
@@ -162,7 +162,7 @@ class SourceDirectories:
                     self._piece_cache.put(dag.layout, pieces)
                     break
 
-    def known_pieces(self, ref: str, cut: Cut) -> CutShards | None:
+    def known_pieces(self, ref: str, cut: Sharding) -> ShardedCar | None:
         """The pieces of a version, as far as they can be told without reading its bytes."""
         dag = self._dags.get(ref)
         if dag is None:
@@ -170,7 +170,7 @@ class SourceDirectories:
         known = self._pieces.get((dag.layout.root, cut))
         return known or (self._piece_cache.get(dag.layout, cut) if self._piece_cache else None)
 
-    def pieces(self, ref: str, cut: Cut) -> CutShards:
+    def pieces(self, ref: str, cut: Sharding) -> ShardedCar:
         """The pieces of a version that was identified; its bytes are read unless they are known.
 
         Raises SourceChanged, and UsageError when the version cannot be cut like that.
@@ -182,7 +182,7 @@ class SourceDirectories:
             self._pieces[key] = known or self._compute_pieces(dag, cut)
         return self._pieces[key]
 
-    def _compute_pieces(self, dag: DirectoryDag | CarBundle, cut: Cut) -> CutShards:
+    def _compute_pieces(self, dag: DirectoryDag | CarBundle, cut: Sharding) -> ShardedCar:
         from reconciler.content.pieces import shard_pieces
 
         found = shard_pieces(dag, cut, self._progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.content.car import Cut
+from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
 from reconciler.index.model import Version
 from reconciler.targets.interface import Capabilities, Inventory, Observation, State
@@ -52,7 +52,7 @@ class World:
     facts: Mapping[str, Facts] = field(default_factory=dict)
     problems: Mapping[str, SourceProblem] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
-    uncut: Mapping[str, tuple[Cut, ...]] = field(default_factory=dict)
+    uncut: Mapping[str, tuple[Sharding, ...]] = field(default_factory=dict)
     donors: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:

@@ -28,7 +28,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from reconciler.content.car import Cut, CutShards
+from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.piece_cid import PieceCid
@@ -89,7 +89,7 @@ class Expected:
     blocks: int | None = None
     size: int | None = None
     layout: DagLayout | None = None
-    pieces: CutShards | None = None
+    pieces: ShardedCar | None = None
     renew_before: timedelta = timedelta(days=30)
     min_deals: int = 1
     min_providers: int = 1
@@ -150,7 +150,7 @@ class Delivery:
     bytes_sent: int = 0
     blocks_sent: int = 0
     detail: str = ""
-    pieces: CutShards | None = None
+    pieces: ShardedCar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Capabilities:
     serves_blocks: bool = True  #: `dag` works, so it can heal others
     keeps_labels: bool = True  #: roots there carry labels; without them none is known as ours, or removed
     one_label: bool = False  #: a root carries a single label there, and a second one replaces the first
-    cut: Cut | None = None  #: it keeps CARs as Filecoin pieces, cut like this; None: it keeps blocks
+    sharding: Sharding | None = None  #: how CARs become Filecoin pieces; None: it keeps blocks
     renews_deals: bool = False  #: sending it what it has already leads to new deals
 
 

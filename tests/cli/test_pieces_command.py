@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.content.piece_hash import piece_of
 from tests.support.command_line import CommandLine
+from tests.support.pieces import piece_of
 from tests.support.releases import assert_document
 
 RECORD = "releases/records/llm/1.0.0.json"
@@ -105,7 +105,7 @@ def _shape(size: int) -> tuple[int, int]:
         (["llm@9.0.0"], 2, "9.0.0"),
         (["llm@1.0.0", "--max-piece", "127"], 2, "127"),
         (["llm@1.0.0", "--max-piece", "200"], 2, "does not fit a CAR of 200"),
-        (["small"], 1, "64 bytes are no piece"),
+        (["small"], 1, "64 bytes are too few for a piece"),
         (["releases/index.yaml", "--max-piece", "128"], 2, "more than --max-piece allows"),
     ],
 )

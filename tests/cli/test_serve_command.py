@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from tests.support.command_line import CommandLine
 from tests.support.dags import Blocks, car_bytes, memory_dag, write_car
 
@@ -41,7 +41,7 @@ def _cars() -> dict[str, bytes]:
         "cut in a block": whole[:-1],
         "cut between blocks": car_bytes(root, items[:-1]),
         "a bit flipped": whole[:-1] + bytes((whole[-1] ^ 1,)),
-        "no root block": car_bytes(of(RAW, b"elsewhere"), items),
+        "no root block": car_bytes(hash_block(RAW, b"elsewhere"), items),
         "a block under another's CID": car_bytes(root, [*items, (leaf, b"else")]),
         "zeros at the end": whole + bytes(8),
         "two roots": b"\x61"
@@ -60,9 +60,9 @@ def _climbing() -> tuple[object, list[tuple[object, bytes]]]:
     from reconciler.content import dagpb, unixfs
     from reconciler.content.cid import DAG_PB
 
-    leaf = of(RAW, b"x")
+    leaf = hash_block(RAW, b"x")
     block = dagpb.encode([dagpb.PbLink(b"../x", leaf, 1)], unixfs.DIRECTORY)
-    return of(DAG_PB, block), [(of(DAG_PB, block), block), (leaf, b"x")]
+    return hash_block(DAG_PB, block), [(hash_block(DAG_PB, block), block), (leaf, b"x")]
 
 
 @pytest.mark.parametrize("name", list(_cars()))

@@ -255,14 +255,14 @@ def test_concurrent_fetches_to_one_destination_are_locked_out(dag: MemoryDag, tm
 def test_a_tree_that_declares_a_wrong_leaf_size_is_an_error(tmp_path: Path) -> None:
     """A correct block whose length differs from the one in the tree: the DAG itself is invalid."""
     from reconciler.content import dagpb, unixfs
-    from reconciler.content.cid import DAG_PB, of
+    from reconciler.content.cid import DAG_PB, hash_block
     from reconciler.errors import DataError
 
     leaf_a, leaf_b = b"a" * 10, b"b" * 10
-    links = [dagpb.PbLink(b"", of(RAW, leaf), 10) for leaf in (leaf_a, leaf_b)]
+    links = [dagpb.PbLink(b"", hash_block(RAW, leaf), 10) for leaf in (leaf_a, leaf_b)]
     block = dagpb.encode(links, unixfs.file([10, 9]))
-    root = of(DAG_PB, block)
-    blocks = {root: block, of(RAW, leaf_a): leaf_a, of(RAW, leaf_b): leaf_b}
+    root = hash_block(DAG_PB, block)
+    blocks = {root: block, hash_block(RAW, leaf_a): leaf_a, hash_block(RAW, leaf_b): leaf_b}
 
     class Source(NamedSource):
         def __init__(self) -> None:

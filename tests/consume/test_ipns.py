@@ -18,7 +18,7 @@ from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.ipns import RECORD_LIMIT, IpnsName, IpnsRecord, parse_name, verify_record
 from reconciler.consume.remote_index import open_remote
 from reconciler.content import varint
-from reconciler.content.cid import RAW, Cid, of
+from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.errors import DataError, SafetyError, UsageError
 from reconciler.net.retry import NO_RETRY
 from tests.support.http_peer import Asked, Said, http_peer
@@ -91,7 +91,7 @@ def test_a_record_signed_by_the_owner_is_read() -> None:
     ("data", "wording"),
     [
         (sealed(signed_data(), OTHER), "was not signed by the owner"),
-        (sealed(signed_data())[:-1], "cut off"),
+        (sealed(signed_data())[:-1], "truncated"),
         (b"", "without a signature"),
         (b"<html>", "not the expected protobuf"),
         (bytes(RECORD_LIMIT + 1), "the limit is"),
@@ -171,7 +171,7 @@ class Host:
     def publish(self, sequence: int, *cids: str) -> Cid:
         lines = [f'      "{number}.0.0": {{cid: {cid}}}\n' for number, cid in enumerate(cids, 1)]
         index = ("schema: 1\nid: acme\nmodels:\n  llm:\n    versions:\n" + "".join(lines)).encode()
-        root = of(RAW, index)
+        root = hash_block(RAW, index)
         self.blocks[str(root)] = index
         until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
         self.record = sealed(signed_data(Value=f"/ipfs/{root}".encode(), Sequence=sequence, Validity=until))

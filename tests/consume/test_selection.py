@@ -12,7 +12,7 @@ from reconciler.consume.fetch import fetch
 from reconciler.consume.local_sources import NamedSource
 from reconciler.consume.selection import FileSpan, file_spans, select
 from reconciler.content import dagpb, unixfs
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.content.profile import LIMITS
 from reconciler.content.walk import DagMap, walk
 from reconciler.errors import DataError
@@ -29,11 +29,11 @@ def map_of(dag: MemoryDag) -> DagMap:
 def bomb(levels: int, links: int) -> MemoryDag:
     """A file that claims `links` to the power of `levels` leaves of one byte, with one block per level."""
     build = Builder("bomb")
-    cid, size = of(RAW, b"x"), 1
+    cid, size = hash_block(RAW, b"x"), 1
     build.blocks[cid] = b"x"
     for _ in range(levels):
         block = dagpb.encode([dagpb.PbLink(b"", cid, size)] * links, unixfs.file([size] * links))
-        cid, size = of(0x70, block), size * links
+        cid, size = hash_block(0x70, block), size * links
         build.blocks[cid] = block
     return MemoryDag(cid, build.blocks)
 

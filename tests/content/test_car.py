@@ -118,8 +118,8 @@ def pieces(make: Callable[[], Iterator[bytes]]) -> list[int]:
 def test_pieces_are_neither_empty_nor_long_nor_many(dag: Dag) -> None:
     sizes = pieces(lambda: car.stream(dag))
     assert min(sizes) > 0
-    assert max(sizes) <= car.PIECE
-    assert len(sizes) <= 2 * dag.layout.car_size // car.PIECE + 2
+    assert max(sizes) <= car.CHUNK_SIZE
+    assert len(sizes) <= 2 * dag.layout.car_size // car.CHUNK_SIZE + 2
 
 
 def test_blocks_above_a_piece_are_cut(tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_blocks_above_a_piece_are_cut(tmp_path: Path) -> None:
         def close(self) -> None:
             pass
 
-    assert pieces(lambda: car.stream(Large()))[-2:] == [car.PIECE, car.PIECE]
+    assert pieces(lambda: car.stream(Large()))[-2:] == [car.CHUNK_SIZE, car.CHUNK_SIZE]
 
 
 @settings(relaxed, max_examples=100)
 @given(data=st.data())
 def test_a_partial_car_has_exactly_the_blocks_wanted(dag: Dag, data: st.DataObject) -> None:
     positions = data.draw(st.lists(st.integers(0, len(dag.layout) - 1), unique=True))
-    made = b"".join(car.partial(dag, positions))
+    made = b"".join(car.stream_partial(dag, positions))
     assert len(made) == car.partial_size(dag.layout, positions)
     reader = CarReader(io.BytesIO(made))
     assert reader.root == dag.layout.root
@@ -156,7 +156,7 @@ def test_a_partial_car_has_exactly_the_blocks_wanted(dag: Dag, data: st.DataObje
 def test_shards_are_cars_of_the_same_root_that_hold_every_block_once(
     dag: Dag, whole: bytes, limit: int
 ) -> None:
-    cut = car.shards(dag.layout, car.Cut(limit))
+    cut = car.shard_spans(dag.layout, car.Sharding(limit))
     bodies = []
     for shard in cut:
         made = b"".join(car.stream_shard(dag, shard))
@@ -195,7 +195,7 @@ def test_shards_with_the_root_in_the_last_are_cut_as_storacha_cuts(
     edges = {sum(sections[a:b]) + extra for a in range(3) for b in range(4, 9) for extra in (17, 18, 58, 59)}
     limit = data.draw(st.integers(MIB + 100, 6 * MIB) | st.sampled_from(sorted(edges)))
     assume(limit >= max(sections) + 59)
-    cut = car.shards(layout, car.Cut(limit, car.Naming.LAST))
+    cut = car.shard_spans(layout, car.Sharding(limit, car.RootNaming.LAST))
     assert [sections[s.first : s.last] for s in cut] == _as_storacha_cuts(sections, limit)
     made = [b"".join(car.stream_shard(dag, shard)) for shard in cut]
     assert [len(each) for each in made] == [shard.size for shard in cut]
@@ -206,14 +206,14 @@ def test_shards_with_the_root_in_the_last_are_cut_as_storacha_cuts(
 
 
 def test_a_car_that_fits_is_one_shard(dag: Dag) -> None:
-    assert car.shards(dag.layout, car.Cut(dag.layout.car_size)) == (
+    assert car.shard_spans(dag.layout, car.Sharding(dag.layout.car_size)) == (
         car.ShardSpan(0, len(dag.layout), dag.layout.car_size),
     )
 
 
 def test_a_limit_below_one_block_is_refused(dag: Dag) -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        car.shards(dag.layout, car.Cut(MIB))
+        car.shard_spans(dag.layout, car.Sharding(MIB))
 
 
 @relaxed

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from reconciler.content.car_dag import open_car
-from reconciler.content.cid import DAG_PB, RAW, of
+from reconciler.content.cid import DAG_PB, RAW, hash_block
 from reconciler.content.profile import CHUNK_SIZE
 from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.progress import QUIET, Quiet
@@ -46,7 +46,7 @@ def test_a_car_in_any_order_is_a_dag_in_car_order(tmp_path):
 def test_extra_and_repeated_blocks_are_tolerated_and_reported(tmp_path, packed):
     root, blocks = packed
     extra = b"nobody needs me"
-    car = car_bytes(root, [*blocks.items(), *blocks.items(), (of(RAW, extra), extra)])
+    car = car_bytes(root, [*blocks.items(), *blocks.items(), (hash_block(RAW, extra), extra)])
     (tmp_path / "x.car").write_bytes(car)
     progress = Notes()
 
@@ -68,7 +68,7 @@ def test_every_missing_block_is_noticed(tmp_path, packed):
 
 def test_a_missing_leaf_is_named_by_file_and_byte(tmp_path, packed):
     root, blocks = packed
-    del blocks[of(RAW, b"a" * 7)]
+    del blocks[hash_block(RAW, b"a" * 7)]
     (tmp_path / "m.car").write_bytes(car_bytes(root, blocks.items()))
 
     with pytest.raises(BlockUnavailableError, match=rf"'weights/a\.bin' at byte {3 * CHUNK_SIZE}"):
@@ -82,7 +82,7 @@ def test_a_leaf_of_another_size_than_its_parent_says_is_refused(tmp_path):
 
     node = dagpb.decode(forged.blocks.pop(tree.cid))
     lying = dagpb.encode(node.links, unixfs.file([CHUNK_SIZE, 2]))
-    root = of(DAG_PB, lying)
+    root = hash_block(DAG_PB, lying)
     (tmp_path / "l.car").write_bytes(car_bytes(root, [(root, lying), *forged.blocks.items()]))
 
     with pytest.raises(DataError, match="has 1 bytes, but the node above it says 2"):
@@ -107,7 +107,7 @@ def test_a_file_changed_after_opening_is_noticed_when_read(tmp_path, packed):
         with path.open("r+b") as file:
             file.seek(place)
             file.write(b"[]")
-        position = dag.layout.find(of(RAW, b"{}"))
+        position = dag.layout.find(hash_block(RAW, b"{}"))
         with pytest.raises(BlockUnavailableError, match=r"config\.json"):
             dag.read(position)
         os.truncate(path, 100)

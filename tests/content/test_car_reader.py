@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from reconciler.content import varint
 from reconciler.content.car_reader import CarReader
-from reconciler.content.cid import DAG_PB, RAW, of
+from reconciler.content.cid import DAG_PB, RAW, hash_block
 from reconciler.errors import DataError
 from tests.support.dags import Blocks, car_bytes
 
 DATA = b"hello"
-CID = of(RAW, DATA)
+CID = hash_block(RAW, DATA)
 CAR = car_bytes(CID, [(CID, DATA)])
 CAR_V2_PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
 
@@ -55,12 +55,12 @@ def test_a_car_without_blocks_is_read():
 
 def test_cid_v0_in_header_and_section_is_the_dag_pb_block():
     block = b"\x0a\x02\x08\x01"
-    v0 = b"\x12\x20" + of(DAG_PB, block).digest
+    v0 = b"\x12\x20" + hash_block(DAG_PB, block).digest
     car = headed(b"\xa2\x65roots\x81\xd8\x2a\x58\x23\x00" + v0 + VERSION_1) + section(v0 + block)
 
     root, sections = read_all(car)
 
-    assert root == of(DAG_PB, block)
+    assert root == hash_block(DAG_PB, block)
     assert [(one.cid, one.data) for one in sections] == [(root, block)]
 
 
@@ -126,7 +126,7 @@ def test_any_bytes_are_read_or_a_data_error(data):
         (HEADER + b"\x80\x00", "minimal"),
         (HEADER + section(b"\x01\x55\x00\x02ab"), "hash 0x0"),
         (HEADER + section(b"\x01\x71\x12\x20" + bytes(32)), "dag-cbor"),
-        (HEADER + section(b"\x01\x55\x12\x20" + bytes(10)), "cut off"),
+        (HEADER + section(b"\x01\x55\x12\x20" + bytes(10)), "truncated"),
         (HEADER + section(bytes(CID) + b"hellO"), "not those of block"),
         (HEADER + section(bytes(CID)), "not those of block"),
     ],

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.content import dagpb, hamt, unixfs
-from reconciler.content.cid import RAW, Cid, of
+from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dagpb import PbLink
 from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.errors import DataError
@@ -30,7 +30,7 @@ def slots(node):
 @settings(max_examples=25, deadline=None)
 @given(st.sets(st.binary(min_size=1, max_size=40), max_size=600))
 def test_reading_a_built_hamt_gives_back_every_entry(names):
-    expected = {name: of(RAW, name) for name in names}
+    expected = {name: hash_block(RAW, name) for name in names}
     blocks = {}
     root = hamt.build([PbLink(name, cid, 1) for name, cid in expected.items()], blocks)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from reconciler.content import car
-from reconciler.content.car import Cut, Naming
+from reconciler.content.car import RootNaming, Sharding
 from reconciler.content.pieces import HashedCar, shard_pieces
 from tests.support.shapes import SHAPES, Failing, large_file
 
 
-@pytest.mark.parametrize("naming", Naming)
+@pytest.mark.parametrize("naming", RootNaming)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("limit", [53_000, 60_000, 1 << 27])
-def test_one_pass_gives_the_car_and_its_pieces(shape: str, naming: Naming, limit: int) -> None:
+def test_one_pass_gives_the_car_and_its_pieces(shape: str, naming: RootNaming, limit: int) -> None:
     dag = SHAPES[shape]("hashed")
-    cut = Cut(limit, naming)
+    cut = Sharding(limit, naming)
     stream = HashedCar(dag, cut)
     assert b"".join(stream) == b"".join(car.stream(dag))
     assert stream.pieces == shard_pieces(dag, cut)
@@ -23,7 +23,7 @@ def test_one_pass_gives_the_car_and_its_pieces(shape: str, naming: Naming, limit
 
 def test_each_block_is_read_once() -> None:
     dag = large_file("read once")
-    cut = Cut(60_000, Naming.LAST)
+    cut = Sharding(60_000, RootNaming.LAST)
     stream = HashedCar(Failing(dag, len(dag.layout)), cut)
     assert sum(map(len, stream)) == dag.layout.car_size
     assert len(stream.pieces.shards) == 3

@@ -66,7 +66,7 @@ def test_any_truncation_is_noticed(some, data):
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        (b"", "cut off"),
+        (b"", "truncated"),
         (resealed(b"RDLAYOUX" + HEAD[8:] + (1).to_bytes(4, "big") + ENTRY), "not a block index"),
         (resealed(b"RDLAYOUT" + (2).to_bytes(4, "big") + (1).to_bytes(4, "big") + ENTRY), "version 2"),
         (resealed(HEAD + (0).to_bytes(4, "big")), "number of blocks"),

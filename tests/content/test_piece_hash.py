@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.content import piece_engines
 from reconciler.content.piece_cid import PieceCid, capacity
-from reconciler.content.piece_engines import (
+from reconciler.content.piece_hash import PieceHasher, make_engine
+from reconciler.content.piece_lanes import LanesEngine
+from reconciler.content.piece_tree import (
     STRETCH,
-    LanesEngine,
+    STRETCH_HEIGHT,
     PieceEngine,
     StdlibEngine,
-    make_engine,
-    node,
+    hash_nodes,
     zero_node,
 )
-from reconciler.content.piece_hash import PieceHasher, piece_of
 from reconciler.errors import DataError
+from tests.support.pieces import piece_of
 
 ENGINES = [StdlibEngine, LanesEngine]
 
@@ -95,15 +95,12 @@ def _fold_by_hand(data: bytes) -> PieceCid:
     while capacity(height) < len(data):
         height += 1
     engine = LanesEngine()
-    if height <= piece_engines.STRETCH_HEIGHT:
+    if height <= STRETCH_HEIGHT:
         return PieceCid(engine.root(data, height), height, capacity(height) - len(data))
     padded = data + bytes(capacity(height) - len(data))
-    level = [
-        engine.root(padded[i : i + STRETCH], piece_engines.STRETCH_HEIGHT)
-        for i in range(0, len(padded), STRETCH)
-    ]
+    level = [engine.root(padded[i : i + STRETCH], STRETCH_HEIGHT) for i in range(0, len(padded), STRETCH)]
     while len(level) > 1:
-        level = [node(level[i], level[i + 1]) for i in range(0, len(level), 2)]
+        level = [hash_nodes(level[i], level[i + 1]) for i in range(0, len(level), 2)]
     return PieceCid(level[0], height, len(padded) - len(data))
 
 
@@ -131,7 +128,7 @@ def test_one_hasher_makes_one_piece_after_another(engine: type[PieceEngine]) -> 
 def test_too_few_bytes_are_no_piece(size: int) -> None:
     with PieceHasher() as hasher:
         hasher.update(bytes(size))
-        with pytest.raises(DataError, match="no piece"):
+        with pytest.raises(DataError, match="too few for a piece"):
             hasher.finish()
         hasher.update(bytes(65))
         assert hasher.finish().size == 65
@@ -169,7 +166,7 @@ def _missing() -> PieceEngine:
 def test_an_engine_that_is_missing_or_wrong_is_not_used(
     monkeypatch: pytest.MonkeyPatch, broken: Callable[[], PieceEngine]
 ) -> None:
-    monkeypatch.setattr("reconciler.content.piece_engines.LanesEngine", broken)
+    monkeypatch.setattr("reconciler.content.piece_lanes.LanesEngine", broken)
     assert make_engine().name == "hashlib"
 
 

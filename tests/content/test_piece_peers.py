@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.content import piece_cid
-from reconciler.content.piece_engines import LanesEngine, StdlibEngine
-from reconciler.content.piece_hash import piece_of
+from reconciler.content.piece_lanes import LanesEngine
+from reconciler.content.piece_tree import StdlibEngine
 from tests.support.npm_packages import PIECES, npm_packages
+from tests.support.pieces import piece_of
 
 MIB = 1 << 20
 SCRIPT = Path(__file__).parents[1] / "support" / "hash_pieces.mjs"

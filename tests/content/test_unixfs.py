@@ -63,7 +63,7 @@ def test_mode_and_mtime_are_read_over():
         ("080142004200", "twice"),
         ("08024801", "unknown field"),
         ("080222010a", "unknown field"),
-        ("08021205aa", "cut off"),
+        ("08021205aa", "truncated"),
         ("0802188000", "minimal"),
     ],
 )

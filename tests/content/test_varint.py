@@ -35,8 +35,8 @@ def test_the_specifications_examples(value, encoded):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        ("", "cut off"),
-        ("80", "cut off"),
+        ("", "truncated"),
+        ("80", "truncated"),
         ("8000", "minimal"),
         ("ff00", "minimal"),
         ("ff" * 9 + "01", "nine bytes"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.content import dagpb, unixfs
-from reconciler.content.cid import DAG_PB, RAW, Cid, of
+from reconciler.content.cid import DAG_PB, RAW, Cid, hash_block
 from reconciler.content.dagpb import PbLink
 from reconciler.content.profile import CHUNK_SIZE, LIMITS
 from reconciler.content.unixfs import UnixFs, UnixFsType
@@ -17,7 +17,7 @@ from reconciler.content.walk import NodeKind, leaf_bytes, walk
 from reconciler.errors import BlockUnavailableError, DataError
 from tests.support.dags import Blocks, Source
 
-LEAF = of(RAW, b"x")
+LEAF = hash_block(RAW, b"x")
 
 
 class Forge:
@@ -29,8 +29,8 @@ class Forge:
 
     def node(self, links, data: bytes) -> Cid:
         block = dagpb.encode(links, data)
-        self.blocks[of(DAG_PB, block)] = block
-        return of(DAG_PB, block)
+        self.blocks[hash_block(DAG_PB, block)] = block
+        return hash_block(DAG_PB, block)
 
     def directory(self, *entries: tuple[bytes, Cid]) -> Cid:
         return self.node([PbLink(name, cid, 1) for name, cid in entries], unixfs.DIRECTORY)
@@ -122,7 +122,7 @@ def test_a_sharded_directory_is_listed_whole_and_in_car_order():
 
 @pytest.mark.parametrize("data", [b"", b"hello"])
 def test_a_raw_root_is_a_single_file_whose_size_must_be_given(data):
-    cid = of(RAW, data)
+    cid = hash_block(RAW, data)
 
     dag_map = walk(cid, {}.__getitem__, raw_size=len(data))
 
@@ -149,8 +149,8 @@ def test_an_error_can_name_the_file_and_the_byte_of_a_block():
     def place(cid: Cid) -> str:
         return dag_map.locate(dag_map.layout.find(cid))
 
-    assert place(of(RAW, b"c")) == f"file 'sub/big' at byte {2 * CHUNK_SIZE}"
-    assert place(of(RAW, b"s")) == "file 'sub/small'"
+    assert place(hash_block(RAW, b"c")) == f"file 'sub/big' at byte {2 * CHUNK_SIZE}"
+    assert place(hash_block(RAW, b"s")) == "file 'sub/small'"
     assert place(root) == "the directory structure"
 
 
@@ -178,7 +178,7 @@ def test_an_unavailable_block_is_said_to_be_so():
         raise BlockUnavailableError("not here")
 
     with pytest.raises(BlockUnavailableError, match="not here"):
-        walk(of(DAG_PB, b""), read)
+        walk(hash_block(DAG_PB, b""), read)
 
 
 def chain(forge: Forge, length: int) -> Cid:
@@ -303,7 +303,7 @@ def broken_dags():
         "inline size": (forge.file(inline=b"abc", size=2), "do not add up"),
         "part size": (forge.file((small, 4)), "said to have 4"),
         "two sizes": (forge.directory((b"a", forge.file((LEAF, 1), (LEAF, 2)))), "two sizes"),
-        "empty part": (forge.file((of(RAW, b""), 0), (LEAF, 1)), "is empty"),
+        "empty part": (forge.file((hash_block(RAW, b""), 0), (LEAF, 1)), "is empty"),
         "named part": (forge.file((LEAF, 1), name=b"n"), "has the name"),
         "bytes and links": (forge.file((LEAF, 1), inline=b"x"), "both bytes and links"),
         "no block sizes": (
@@ -348,7 +348,7 @@ def test_a_block_too_large_is_refused():
     )
 
     with pytest.raises(DataError, match="larger than"):
-        walk(of(DAG_PB, block), {of(DAG_PB, block): block}.__getitem__)
+        walk(hash_block(DAG_PB, block), {hash_block(DAG_PB, block): block}.__getitem__)
 
 
 @settings(max_examples=200, deadline=None)

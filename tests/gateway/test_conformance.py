@@ -113,6 +113,6 @@ def _sections(data: bytes) -> Iterator[tuple[Cid, bytes]]:
     offset += length
     while offset < len(data):
         length, offset = varint.decode(data, offset)
-        cid, start = cids.read(data, offset)
+        cid, start = cids.decode_at(data, offset)
         offset += length
         yield cid, data[start:offset]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.content import dagpb, unixfs
 from reconciler.content.car_reader import CarReader
-from reconciler.content.cid import DAG_PB, RAW, Cid, of
+from reconciler.content.cid import DAG_PB, RAW, Cid, hash_block
 from reconciler.gateway.dag import car_stream, file_bytes
 from reconciler.gateway.paths import MissingPathError, resolve
 from reconciler.gateway.providers import Linked, parse
@@ -86,18 +86,18 @@ def test_duplicates_are_sent_once_or_each_time() -> None:
     once = sent(dag.blocks, dag.layout.root, (), CarTerms())
     assert once == [block.cid for block in dag.layout]
     often = sent(dag.blocks, dag.layout.root, (), CarTerms(dups=True))
-    assert often.count(of(RAW, b"same")) == 3
+    assert often.count(hash_block(RAW, b"same")) == 3
 
 
 def test_a_dag_that_repeats_itself_without_end_is_sent_once() -> None:
     """2^50 paths over fifty blocks: without duplicates every block goes out once, also for a range."""
     blocks: dict[Cid, bytes] = {}
-    leaf = of(RAW, b"x" * 8)
+    leaf = hash_block(RAW, b"x" * 8)
     blocks[leaf] = b"x" * 8
     below, size = leaf, 8
     for _ in range(50):
         block = dagpb.encode([dagpb.PbLink(b"", below, size)] * 2, unixfs.file([size, size]))
-        below, size = of(DAG_PB, block), 2 * size
+        below, size = hash_block(DAG_PB, block), 2 * size
         blocks[below] = block
     assert len(sent(blocks, below, (), CarTerms())) == 51
     terms = CarTerms(DagScope.ENTITY, entity_bytes("1:-2"))
@@ -109,7 +109,7 @@ def test_a_path_through_a_sharded_directory_has_the_shards_on_the_way() -> None:
     dag = memory_dag(names)
     cids = sent(dag.blocks, dag.layout.root, (b"04711.txt",), CarTerms(DagScope.BLOCK))
     assert cids[0] == dag.layout.root
-    assert cids[-1] == of(RAW, b"4711")
+    assert cids[-1] == hash_block(RAW, b"4711")
     assert 2 <= len(cids) <= 5
     with pytest.raises(RequestRefusedError, match="no such path"):
         sent(dag.blocks, dag.layout.root, (b"04711.tx",), CarTerms())
@@ -133,10 +133,10 @@ def test_cids_keep_the_form_in_which_they_are_written() -> None:
     assert (str(linked), len(bytes(linked))) == (text, 34)
     empty = unixfs.DIRECTORY
     block = b"\x0a\x02" + empty
-    child = of(DAG_PB, block)
+    child = hash_block(DAG_PB, block)
     link = b"\x0a\x22\x12\x20" + child.digest + b"\x12\x01a\x18\x04"
     parent = b"\x12" + bytes((len(link),)) + link + b"\x0a\x02" + empty
-    root = of(DAG_PB, parent)
+    root = hash_block(DAG_PB, parent)
     read = reader({child: block, root: parent})
     data = b"".join(car_stream(resolve(Linked(root), (), read), CarTerms(), read))
     assert data.endswith(bytes((34 + len(block),)) + b"\x12\x20" + child.digest + block)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.gateway import identity
 from reconciler.gateway.request import DagScope, Format, RequestRefusedError, negotiate, read_request
 from reconciler.gateway.responses import disposition
 
-CID = str(of(RAW, b"x"))
+CID = str(hash_block(RAW, b"x"))
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60)
 VALUES = st.one_of(
     VISIBLE, st.sampled_from(["raw", "car", "tar", "y", "n", "1", "dfs", "all", "entity", "0:*", "-5:9"])

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.content import car
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.command_line import RUN
@@ -135,7 +135,7 @@ def test_what_a_client_has_is_not_sent_again(gateway: Served, dag: MemoryDag) ->
         assert gateway.get(url, If_None_Match='"other"').status == 200
 
 
-ABSENT = of(RAW, b"nobody has this")
+ABSENT = hash_block(RAW, b"nobody has this")
 
 
 @pytest.mark.parametrize(

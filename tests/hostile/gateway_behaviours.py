@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from reconciler.content import varint
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from tests.support.scripted_gateway import Answer, Behaviour, drip, head_of, honest, reply, send
 
 MIB = 1 << 20
@@ -154,7 +154,7 @@ RAW_ONLY: dict[str, Behaviour] = {
 
 
 def _section(data: bytes, cid: bytes | None = None) -> bytes:
-    body = (bytes(of(RAW, data)) if cid is None else cid) + data
+    body = (bytes(hash_block(RAW, data)) if cid is None else cid) + data
     return varint.encode(len(body)) + body
 
 
@@ -191,7 +191,7 @@ def _last_section(car: bytes) -> int:
 
 _IDENTITY = b"\x01\x55\x00"
 _SHA512 = b"\x01\x55\x13\x40" + hashlib.sha512(b"data").digest()
-_LINK = b"\xd8\x2a\x58\x25\x00" + bytes(of(RAW, b"x"))
+_LINK = b"\xd8\x2a\x58\x25\x00" + bytes(hash_block(RAW, b"x"))
 
 #: on a CAR only
 CAR_ONLY: dict[str, Behaviour] = {
@@ -210,7 +210,7 @@ CAR_ONLY: dict[str, Behaviour] = {
     "an identity CID too long": _after_header(_section(b"", _IDENTITY + b"\xff\x7f" + bytes(16383))),
     "a sha2-512 CID": _after_header(_section(b"data", _SHA512)),
     "a CIDv0": _after_header(_section(b"data", b"\x12\x20" + hashlib.sha256(b"data").digest())),
-    "wrong bytes under a right CID": _after_header(_section(b"wrong", bytes(of(RAW, b"right")))),
+    "wrong bytes under a right CID": _after_header(_section(b"wrong", bytes(hash_block(RAW, b"right")))),
     "a hundred stray blocks": _after_header(b"".join(_section(bytes([n])) for n in range(100))),
     "a thousand times the same stray block": _after_header(_section(b"again") * 1000),
     "the last block missing": lambda c, a: reply(c, a, a.body[: _last_section(a.body)]),

@@ -13,7 +13,7 @@ from reconciler.index.model import Index
 
 
 def some_cid(seed: str) -> Cid:
-    return cids.of(cids.DAG_PB, seed.encode())
+    return cids.hash_block(cids.DAG_PB, seed.encode())
 
 
 SAMPLE = f"""\

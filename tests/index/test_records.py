@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.content.car import CarCid, CarShard, Cut, CutShards, Naming
+from reconciler.content.car import CarCid, CarShard, RootNaming, ShardedCar, Sharding
 from reconciler.content.piece_cid import PieceCid, capacity, height_for
 from reconciler.errors import InvalidIndexError
 from reconciler.index.model import Record
@@ -138,7 +138,7 @@ def test_the_check_by_hand_and_the_schema_say_the_same(key: str, value: object, 
 
 # -- pieces --------------------------------------------------------------------------------------------------
 
-EVERY, LAST = Cut(3_000_000), Cut(4_000_000, Naming.LAST)
+EVERY, LAST = Sharding(3_000_000), Sharding(4_000_000, RootNaming.LAST)
 
 
 def _shard(number: int, size: int) -> CarShard:
@@ -148,8 +148,8 @@ def _shard(number: int, size: int) -> CarShard:
     )
 
 
-BY_EVERY = CutShards(EVERY, (_shard(1, 3_000_000), _shard(2, 2_000_959)))
-BY_LAST = CutShards(LAST, (_shard(3, 4_000_000), _shard(4, 1_000_918)))
+BY_EVERY = ShardedCar(EVERY, (_shard(1, 3_000_000), _shard(2, 2_000_959)))
+BY_LAST = ShardedCar(LAST, (_shard(3, 4_000_000), _shard(4, 1_000_918)))
 WITH_PIECES = replace(RECORD, pieces=(BY_EVERY, BY_LAST))
 
 
@@ -187,7 +187,7 @@ def test_pieces_are_added_to_a_record_and_never_taken_away(tmp_path: Path) -> No
         ),
     ],
 )
-def test_other_pieces_are_refused_naming_both(tmp_path: Path, other: CutShards, said: str) -> None:
+def test_other_pieces_are_refused_naming_both(tmp_path: Path, other: ShardedCar, said: str) -> None:
     write_record(tmp_path, WITH_PIECES)
     before = record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes()
     with pytest.raises(InvalidIndexError) as caught:

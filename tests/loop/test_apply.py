@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import PeerError
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.changes import Outcome, Plan, Report, Unpin
@@ -125,7 +125,8 @@ def test_a_stopped_progress_ends_every_task_at_its_next_step() -> None:
 
 def test_a_repeated_unpin_of_what_is_gone_is_no_failure(tmp_path: Path) -> None:
     target = MemoryTarget("a")
-    change = Unpin(model="m", version="1.0.0", target="a", root=of(RAW, b""), label="reconciler/acme/m@1.0.0")
+    root = hash_block(RAW, b"")
+    change = Unpin(model="m", version="1.0.0", target="a", root=root, label="reconciler/acme/m@1.0.0")
     plan = Plan("acme", "", "", "quick", (change,))
 
     def refuse(_: object) -> str:

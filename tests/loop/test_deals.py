@@ -33,7 +33,7 @@ class DealTarget(MemoryTarget):
     """
 
     def __init__(self, name: str = "filecoin", *, renews: bool = True, writes: bool = True) -> None:
-        super().__init__(name, Capabilities(cut=CUT, renews_deals=renews, takes_bytes=writes))
+        super().__init__(name, Capabilities(sharding=CUT, renews_deals=renews, takes_bytes=writes))
         self.states: list[DealState] = []
         self.renewed: list[DealState] | None = None
         self.renew_before: list[timedelta] = []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.content import pieces as content_pieces
-from reconciler.content.car import Cut, CutShards, Naming
+from reconciler.content.car import RootNaming, ShardedCar, Sharding
 from reconciler.content.dag import Dag
 from reconciler.index.recorded import records_directory
 from reconciler.index.records import load_record
@@ -22,7 +22,7 @@ from tests.loop.test_propose import in_repository
 from tests.support.memory_target import MemoryTarget
 from tests.support.releases import Releases, kinds, states, with_memory
 
-CUT = Cut(2_000_000, Naming.LAST)
+CUT = Sharding(2_000_000, RootNaming.LAST)
 FILES = {"a.bin": b"a" * 1_500_000, "b.bin": bytes(range(256)) * 8000}
 RECORD = "releases/records/m/1.0.0.json"
 
@@ -31,8 +31,8 @@ class PieceTarget(MemoryTarget):
     """A memory target that wants pieces. `seen` is what it was told; `reports`: it names those it got."""
 
     def __init__(self, name: str, *, reports: bool = False) -> None:
-        super().__init__(name, Capabilities(cut=CUT))
-        self.seen: list[CutShards | None] = []
+        super().__init__(name, Capabilities(sharding=CUT))
+        self.seen: list[ShardedCar | None] = []
         self.reports = reports
 
     def observe(self, expected: Any, check: Check, mark: str, progress: Progress) -> Inventory:
@@ -47,12 +47,12 @@ class PieceTarget(MemoryTarget):
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Cut]]:
+def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sharding]]:
     """The cuts whose pieces were computed, in order."""
-    calls: list[Cut] = []
+    calls: list[Sharding] = []
     real = content_pieces.shard_pieces
 
-    def counted(dag: Dag, cut: Cut, *rest: Any) -> CutShards:
+    def counted(dag: Dag, cut: Sharding, *rest: Any) -> ShardedCar:
         calls.append(cut)
         return real(dag, cut, *rest)
 
@@ -67,7 +67,7 @@ def _releases(root: Path, target: PieceTarget, *others: str) -> Releases:
     return releases
 
 
-def _recorded(releases: Releases) -> tuple[CutShards, ...]:
+def _recorded(releases: Releases) -> tuple[ShardedCar, ...]:
     record = load_record(records_directory(releases.index_file), "m", "1.0.0")
     assert record is not None
     return record.pieces
@@ -75,13 +75,13 @@ def _recorded(releases: Releases) -> tuple[CutShards, ...]:
 
 @pytest.mark.parametrize("reports", [True, False])
 def test_pieces_are_computed_once_and_recorded_with_the_proposal(
-    tmp_path: Path, computed: list[Cut], reports: bool
+    tmp_path: Path, computed: list[Sharding], reports: bool
 ) -> None:
     target = PieceTarget("filecoin", reports=reports)
     releases = _releases(tmp_path, target)
     assert {state for *_, state in states(releases.apply())} == {"applied"}
     (pieces,) = _recorded(releases)
-    assert pieces.cut == CUT
+    assert pieces.sharding == CUT
     assert len(pieces.shards) == 3
     assert all(shard.size == shard.piece.size <= CUT.max_bytes for shard in pieces.shards)
     assert kinds(releases.plan()) == []
@@ -89,7 +89,9 @@ def test_pieces_are_computed_once_and_recorded_with_the_proposal(
     assert computed == [CUT]
 
 
-def test_without_a_target_that_needs_pieces_none_are_computed(tmp_path: Path, computed: list[Cut]) -> None:
+def test_without_a_target_that_needs_pieces_none_are_computed(
+    tmp_path: Path, computed: list[Sharding]
+) -> None:
     releases = with_memory(tmp_path, "a", "b")
     releases.add("m@1.0.0", FILES)
     releases.apply()
@@ -98,7 +100,7 @@ def test_without_a_target_that_needs_pieces_none_are_computed(tmp_path: Path, co
 
 
 def test_a_record_without_pieces_gains_them_when_a_target_needs_them(
-    tmp_path: Path, computed: list[Cut]
+    tmp_path: Path, computed: list[Sharding]
 ) -> None:
     releases = with_memory(tmp_path, "a")
     releases.add("m@1.0.0", FILES)
@@ -157,7 +159,7 @@ def test_pieces_other_than_recorded_are_an_error_that_names_both(tmp_path: Path)
 
 @pytest.mark.parametrize("reports", [True, False])
 def test_a_proposal_that_waits_on_its_branch_costs_no_second_computing(
-    tmp_path: Path, computed: list[Cut], reports: bool
+    tmp_path: Path, computed: list[Sharding], reports: bool
 ) -> None:
     releases = in_repository(tmp_path, tmp_path)
     releases.add("m@1.0.0", FILES)

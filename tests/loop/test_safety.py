@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.content.cid import RAW, Cid, of
+from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.errors import Where
 from reconciler.index.history import Violation
 from reconciler.index.model import Index, Model, Version
@@ -16,7 +16,7 @@ from reconciler.loop.world import Unreachable
 from reconciler.targets.interface import Inventory, Pin
 
 WHERE = Where("releases/index.yaml", 7)
-ROOT = of(RAW, b"root")
+ROOT = hash_block(RAW, b"root")
 
 
 def an_index(*versions: Version) -> Index:
@@ -29,7 +29,7 @@ def version(number: str, *, retired: bool = False, protect: bool = False) -> Ver
 
 
 def root(number: int) -> Cid:
-    return of(RAW, str(number).encode())
+    return hash_block(RAW, str(number).encode())
 
 
 def removing(count: int, target: str = "node") -> list[Unpin]:

@@ -32,7 +32,7 @@ HOLDING = Holding(
     "llm",
     "1.0.0",
     "filecoin",
-    cids.of(cids.RAW, b"x"),
+    cids.hash_block(cids.RAW, b"x"),
     State.HELD,
     pieces=(FIRST, SECOND),
     deals=(

@@ -18,7 +18,7 @@ from reconciler.render.workflow import (
     report_summary_page,
 )
 
-ROOT = cid.of(cid.RAW, b"x")
+ROOT = cid.hash_block(cid.RAW, b"x")
 PAGE = "https://github.com/o/r/pull/1/checks"
 
 

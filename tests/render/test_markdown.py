@@ -10,12 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.loop.changes import Blocked, Outcome, Plan, Publish, Refusal, Report, Unpin
 from reconciler.render.markdown import MAX_CHARACTERS, code, escape, plan_markdown, report_markdown
 from reconciler.render.words import plain
 
-ROOT = of(RAW, b"root")
+ROOT = hash_block(RAW, b"root")
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 HOSTILE = [

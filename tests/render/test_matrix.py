@@ -8,7 +8,7 @@ from reconciler.content import cid
 from reconciler.loop.changes import Blocked, Change, PinRoot, Plan, Publish, Repair
 from reconciler.render.workflow import MAX_JOBS, matrix_document
 
-ROOT = cid.of(cid.RAW, b"x")
+ROOT = cid.hash_block(cid.RAW, b"x")
 
 
 def plan(*changes: Change) -> Plan:

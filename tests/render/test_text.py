@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.loop.changes import (
     Blocked,
     Change,
@@ -30,7 +30,7 @@ from reconciler.render.text import colour, plan_text, report_text
 from reconciler.targets.interface import State
 from tests.support.releases import assert_document
 
-ROOT = of(RAW, b"root")
+ROOT = hash_block(RAW, b"root")
 LABEL = "reconciler/acme/llm@1.0.0"
 AT = {"model": "llm", "version": "1.0.0", "root": ROOT}
 ON = {**AT, "target": "node", "label": LABEL}

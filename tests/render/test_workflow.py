@@ -17,7 +17,7 @@ from reconciler.render.workflow import (
     write_outputs,
 )
 
-ROOT = cid.of(cid.RAW, b"x")
+ROOT = cid.hash_block(cid.RAW, b"x")
 PLACES = {"m@1.0.0": Where("releases/index.yaml", 12)}
 
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 
 from reconciler.content.piece_cid import PieceCid
-from reconciler.content.piece_engines import node, zero_node
+from reconciler.content.piece_tree import hash_nodes, zero_node
 from reconciler.deals.interface import InclusionProof, MerklePath
 
 
@@ -33,7 +33,7 @@ class Aggregate:
             plain = piece.root + struct.pack("<QQ", at * size, size)
             check = bytearray(hashlib.sha256(plain + bytes(16)).digest()[:16])
             check[-1] &= 0x3F
-            self._set(1, self._index_start + number, node(plain[:32], plain[32:] + bytes(check)))
+            self._set(1, self._index_start + number, hash_nodes(plain[:32], plain[32:] + bytes(check)))
         self.cid = PieceCid(self._get(height, 0), height, 0)
 
     def proof(self, number: int) -> InclusionProof:
@@ -57,4 +57,4 @@ class Aggregate:
         self._nodes[level, at] = value
         for up in range(level + 1, self.height + 1):
             at >>= 1
-            self._nodes[up, at] = node(self._get(up - 1, 2 * at), self._get(up - 1, 2 * at + 1))
+            self._nodes[up, at] = hash_nodes(self._get(up - 1, 2 * at), self._get(up - 1, 2 * at + 1))

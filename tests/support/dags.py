@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from reconciler.content import varint
-from reconciler.content.cid import RAW, Cid, of
+from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import DagLayout
 from reconciler.content.layout import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.content.profile import CHUNK_SIZE
@@ -30,7 +30,7 @@ class Blocks:
         if isinstance(source, bytes):
             chunks = [source[i : i + CHUNK_SIZE] for i in range(0, len(source), CHUNK_SIZE)] or [b""]
             tree = file_tree(len(source), b"".join(hashlib.sha256(chunk).digest() for chunk in chunks))
-            self.blocks.update({of(RAW, chunk): chunk for chunk in chunks})
+            self.blocks.update({hash_block(RAW, chunk): chunk for chunk in chunks})
         else:
             packed = {name: self.pack(child) for name, child in source.items()}
             tree = directory_tree(

@@ -184,7 +184,7 @@ class MemoryTarget:
 
     def _good(self, held: Held, cid: Cid) -> bool:
         data = held.blocks.get(cid)
-        return data is not None and cids.of(cid.codec, data) == cid
+        return data is not None and cids.hash_block(cid.codec, data) == cid
 
     def _deliver(self, dag: Dag, label: str, progress: Progress) -> Delivery:
         root = dag.layout.root
@@ -228,7 +228,7 @@ class Served:
     def read(self, position: int) -> bytes:
         cid = self.layout.cid(position)
         data = self._held.blocks.get(cid)
-        if data is None or cids.of(cid.codec, data) != cid:
+        if data is None or cids.hash_block(cid.codec, data) != cid:
             raise BlockUnavailableError(f"block {cid} is bad")
         return data
 

@@ -170,7 +170,7 @@ def _answer(dag: Dag, map_: DagMap, target: str, span: str) -> Answer | None:
         return Answer(cid, body, "application/octet-stream", "file", span)
     tree = [position for position in _above(dag, map_, cid) if position is not None]
     positions = [*tree, *(leaf.position for leaf in leaves if leaf.position not in tree)]
-    body = b"".join(car.partial(dag, positions))
+    body = b"".join(car.stream_partial(dag, positions))
     return Answer(cid, body, _CAR, "car")
 
 
@@ -183,7 +183,7 @@ def _below(dag: Dag, map_: DagMap, root: Cid) -> Iterator[bytes]:
         if cid in map_.tree:
             stack += [link.cid for link in dagpb.decode(map_.tree[cid]).links]
     positions = [position for position in range(len(dag.layout)) if position in below]
-    return car.partial(dag, positions)
+    return car.stream_partial(dag, positions)
 
 
 def _above(dag: Dag, map_: DagMap, cid: Cid) -> Iterator[int | None]:

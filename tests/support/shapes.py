@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reconciler.content import dagpb, unixfs
-from reconciler.content.cid import DAG_PB, RAW, Cid, of
+from reconciler.content.cid import DAG_PB, RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.layout import DirectoryEntry, directory_tree
 from reconciler.errors import BlockUnavailableError, SourceChangedError
@@ -50,14 +50,14 @@ class Builder:
     def _leaf(self, name: str, number: int, size: int) -> tuple[Cid, int, int]:
         seed = hashlib.sha256(f"{self.salt}|{name}|{number}".encode()).digest()
         data = (seed * (size // len(seed) + 1))[:size]
-        cid = of(RAW, data)
+        cid = hash_block(RAW, data)
         self.blocks[cid] = data
         return cid, size, size
 
     def _parent(self, children: list[tuple[Cid, int, int]]) -> tuple[Cid, int, int]:
         links = [dagpb.PbLink(b"", cid, tsize) for cid, tsize, _ in children]
         block = dagpb.encode(links, unixfs.file([size for _, _, size in children]))
-        cid = of(DAG_PB, block)
+        cid = hash_block(DAG_PB, block)
         self.blocks[cid] = block
         return cid, len(block) + sum(child[1] for child in children), sum(child[2] for child in children)
 

@@ -122,10 +122,10 @@ def test_targets_that_have_nothing_are_named(tmp_path: Path) -> None:
 
 def test_nodes_that_make_no_dag_are_an_error() -> None:
     """A dag-pb root that is no UnixFS node."""
-    from reconciler.content.cid import DAG_PB, of
+    from reconciler.content.cid import DAG_PB, hash_block
 
     data = b"\x0a\x02\x08\x09"
-    root = of(DAG_PB, data)
+    root = hash_block(DAG_PB, data)
 
     class One:
         def read_block(self, cid: Cid) -> bytes:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.content import car, varint
-from reconciler.content.cid import BINARY_SIZE, RAW, Cid, of
+from reconciler.content import car
+from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import PeerError, SafetyError
 from reconciler.net.errors import UnexpectedResponseError
@@ -19,7 +19,7 @@ from reconciler.targets.ipfs_cluster.nodes import Healed, Nodes
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
 from reconciler.targets.ipfs_cluster.wire import ClusterPin
 
-_EMPTY = of(RAW, b"")
+_EMPTY = hash_block(RAW, b"")
 _FOREIGN = "held under a pin that is not ours, which is not touched"
 
 
@@ -199,8 +199,7 @@ class Deliverer:
         """
         if layout.find(_EMPTY) is None:
             return
-        section = varint.encode(BINARY_SIZE) + bytes(_EMPTY)
-        body = car.header(_EMPTY) + section
+        body = car.header(_EMPTY) + car.section_prefix(_EMPTY, 0)
         try:
             self._rest.spread(UploadBody(len(body), lambda: iter((body,))))
         except PeerError as error:
@@ -257,7 +256,7 @@ def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) 
 
     def pieces() -> Iterator[bytes]:
         with progress.task(title, size) as task:
-            for piece in car.partial(dag, positions):
+            for piece in car.stream_partial(dag, positions):
                 yield piece
                 task.advance(len(piece))
 

@@ -108,7 +108,7 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
     def pieces() -> Iterator[bytes]:
         nonlocal counted
         sent = 0
-        for piece in car.partial(dag, positions, read=read):
+        for piece in car.stream_partial(dag, positions, read=read):
             if stop.is_set():
                 raise _SendStoppedError
             yield piece

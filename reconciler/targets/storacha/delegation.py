@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 
 from reconciler.content import dag_cbor, varint
 from reconciler.content.dag_cbor import CborLink, Value
+from reconciler.content.multibase import encode_base58
 from reconciler.errors import DataError
 
 _CAR, _IDENTITY, _SHA256 = 0x0202, 0x00, 0x12
 _ED25519 = b"\xed\x01"
 _ED25519_KEY = b"\x80\x26"
 _OTHER_DID = b"\x9d\x1a"
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _CHAIN = 64  # delegations that one may rest on; it is three or four
 
 
@@ -116,11 +116,7 @@ def did(data: bytes) -> str:
         return f"did:{data[len(_OTHER_DID) :].decode('utf-8', 'replace')}"
     if not data.startswith(_ED25519) and len(data) > 64:
         raise DataError("not the binary form of a DID")
-    number, text = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        text = _BASE58[digit] + text
-    return f"did:key:z{text}"
+    return f"did:key:z{encode_base58(data)}"
 
 
 def _covers(granted: str, can: str) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from reconciler.content.car import CutShards
+from reconciler.content.car import ShardedCar
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.chain import ChainAccess, Inquiry
@@ -215,7 +215,7 @@ def observation(one: Expected, uploads: Mapping[Cid, SpaceUpload]) -> Observatio
     )
 
 
-def covered(upload: SpaceUpload | None, pieces: CutShards) -> bool:
+def covered(upload: SpaceUpload | None, pieces: ShardedCar) -> bool:
     """Whether an upload has every CAR of `pieces`; one whose CARs are not named has."""
     if upload is None:
         return False

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler.content.car import Cut, Naming
+from reconciler.content.car import RootNaming, Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.pieces import HashedCar, shard_pieces
@@ -44,7 +44,9 @@ from reconciler.targets.storacha.observe import (
 from reconciler.targets.storacha.options import StorachaOptions
 from reconciler.targets.storacha.wire import SpaceUpload
 
-CUT = Cut(133_169_152, Naming.LAST)  #: how the official client cuts (SHARD_SIZE of its upload-client)
+CUT = Sharding(
+    133_169_152, RootNaming.LAST
+)  #: how the official client cuts (SHARD_SIZE of its upload-client)
 
 _ATTEMPTS = 3  # of one upload whose connection breaks; the service keeps the CARs it has
 _PAUSE = 2.0  # seconds
@@ -62,13 +64,13 @@ class StorachaTarget:
         environ: Mapping[str, str],
         *,
         root: Path,
-        cut: Cut = CUT,
+        cut: Sharding = CUT,
         sleep: Callable[[float], None] = time.sleep,
         terms: RunTerms = RunTerms(),
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
-            takes_bytes=options.agent is not None, serves_blocks=False, keeps_labels=False, cut=cut
+            takes_bytes=options.agent is not None, serves_blocks=False, keeps_labels=False, sharding=cut
         )
         self._options = options
         self._cut = cut

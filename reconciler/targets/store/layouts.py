@@ -10,16 +10,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from reconciler.content import cid as cids
-from reconciler.content import layout_file, varint
-from reconciler.content.cid import BINARY_SIZE, Cid
+from reconciler.content import car, layout_file
+from reconciler.content.cid import Cid
 from reconciler.content.dag import HEADER_SIZE, DagLayout
 from reconciler.content.profile import MAX_BLOCK
 from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.targets.healing import prove_layout
 from reconciler.targets.store.staging import read_all
-
-_MAX_PREFIX = varint.MAX_BYTES + BINARY_SIZE
 
 
 def load_index(path: Path, root: Cid) -> DagLayout:
@@ -78,14 +75,12 @@ class SectionBlocks:
         self._fd: int | None = fd
         self._places: dict[Cid, tuple[int, int]] = {}
         offset = HEADER_SIZE
-        while prefix := read_all(fd, _MAX_PREFIX, offset):
+        while prefix := read_all(fd, car.MAX_SECTION_PREFIX, offset):
             try:
-                length, start = varint.decode(prefix)
-                cid, start = cids.read(prefix, start)
+                cid, start, size = car.decode_section_prefix(prefix)
             except DataError:
                 break
-            size = length - BINARY_SIZE
-            if not 0 <= size <= MAX_BLOCK:
+            if size > MAX_BLOCK:
                 break
             self._places.setdefault(cid, (offset + start, size))
             offset += start + size

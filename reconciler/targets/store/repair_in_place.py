@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from reconciler.content import car, varint
-from reconciler.content.cid import BINARY_SIZE, Cid
+from reconciler.content import car
+from reconciler.content.cid import Cid
 from reconciler.content.dag import HEADER_SIZE, Dag, DagLayout
 from reconciler.errors import BlockUnavailableError
 from reconciler.progress import Progress, Task
@@ -34,7 +34,7 @@ def header_holds(fd: int, layout: DagLayout) -> bool:
 def section_holds(layout: DagLayout, position: int, section: bytes | memoryview) -> bool:
     """Whether `section` is the whole section of the block at `position`: frame, CID and matching bytes."""
     cid, size = layout.cid(position), layout.block_size(position)
-    prefix = varint.encode(BINARY_SIZE + size) + bytes(cid)
+    prefix = car.section_prefix(cid, size)
     return (
         len(section) == len(prefix) + size
         and section[: len(prefix)] == prefix

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.targets.interface import State
 from reconciler.targets.ipfs_cluster.judge import ReplicationVerdict, Rules, judge
 from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, ClusterPin, PeerStatus, PinStatus
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-ROOT = of(RAW, b"root")
+ROOT = hash_block(RAW, b"root")
 ENTRY = ClusterPin(ROOT, "reconciler/i/m@1.0.0", True, EVERYWHERE, EVERYWHERE, None, (), ())
 TWO_OF_THREE = replace(ENTRY, factor_min=2, factor_max=2, allocations=("id-a", "id-b"))
 

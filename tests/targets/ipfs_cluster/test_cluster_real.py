@@ -83,7 +83,7 @@ def add_by_hand(peer: ClusterPeer, body: bytes, query: str) -> None:
 def test_a_pin_over_an_incomplete_dag_hangs_and_is_freed(one_peer: ClusterPeer) -> None:
     """The cluster takes a CAR that lacks a block, and then waits for the block for ever."""
     dag = bundle(f"stuck {os.getpid()}")
-    short = b"".join(car.partial(dag, range(len(dag.layout) - 1)))
+    short = b"".join(car.stream_partial(dag, range(len(dag.layout) - 1)))
     add_by_hand(one_peer, short, f"name={LABEL}&meta-reconciler=1&meta-label={LABEL}")
     with closing(cluster_target(one_peer.rest)) as patient:
         assert state(patient, dag.layout.root) is State.PENDING

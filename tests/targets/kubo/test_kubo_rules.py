@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.content import car
 from reconciler.content.bundle import bare_bundle
-from reconciler.content.cid import RAW, Cid, of
+from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.identify import identify
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError, SourceChangedError, UsageError
@@ -392,7 +392,7 @@ def test_ten_thousand_foreign_pins_stay_as_they_are(salt: str, tmp_path: Path) -
 
 def _among_ten_thousand(node: KuboNode, salt: str, stranger: Path) -> None:
     blocks = [f"{salt}{number}".encode() for number in range(10_000)]
-    cids = [of(RAW, block) for block in blocks]
+    cids = [hash_block(RAW, block) for block in blocks]
     with stranger.open("wb") as out:
         for start in range(0, len(cids), 500):  # roots of one header
             chunk = list(zip(cids, blocks, strict=True))[start : start + 500]
@@ -494,7 +494,7 @@ def test_a_wedged_node_is_recognised_before_anything_is_sent(
         threads = []
         gone = bundle(salt + "gone")
         car_file = tmp_path / "gone.car"
-        car_file.write_bytes(b"".join(car.partial(gone, gone.layout.tree_positions())))
+        car_file.write_bytes(b"".join(car.stream_partial(gone, gone.layout.tree_positions())))
         node.run("dag", "import", "--pin-roots=false", str(car_file))
         for command in (f"pin/add?arg={gone.layout.root}", "repo/gc"):
             thread = threading.Thread(target=_ignore_errors, args=(node, command), daemon=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import PeerError
 from reconciler.net.client import Timeouts
 from reconciler.progress import QUIET
@@ -20,7 +20,7 @@ from tests.targets.pinning_service.targets import service_target
 
 MARK = "reconciler/i/"
 LABEL = f"{MARK}m@1.0.0"
-ROOT = of(RAW, b"root")
+ROOT = hash_block(RAW, b"root")
 ATTEMPTS = 3
 
 

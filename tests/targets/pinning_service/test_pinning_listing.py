@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.content.cid import RAW, Cid, of
+from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, State
 from reconciler.targets.pinning_service.target import PinningServiceTarget
@@ -16,7 +16,7 @@ MARK = "reconciler/i/"
 
 
 def root(number: int) -> Cid:
-    return of(RAW, f"root {number}".encode())
+    return hash_block(RAW, f"root {number}".encode())
 
 
 def fill(fake: FakePinningService, pins: int) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import PeerError, UsageError
 from reconciler.net.errors import AccessDeniedError
 from reconciler.progress import QUIET
@@ -18,7 +18,7 @@ from tests.targets.pinning_service.targets import service_target
 
 MARK = "reconciler/i/"
 LABEL, OTHER = f"{MARK}m@1.0.0", f"{MARK}m@1.0.1"
-ROOT = of(RAW, b"root")
+ROOT = hash_block(RAW, b"root")
 CID = str(ROOT)
 ORIGIN = "/ip4/203.0.113.9/tcp/4001/p2p/12D3KooWOurs"
 

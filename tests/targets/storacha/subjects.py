@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.content.car import Cut
+from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import Where
@@ -28,7 +28,7 @@ def opened(
     upload: Delegation | None = None,
     bridge: bool = True,
     reads: tuple[str, ...] = READS,
-    cut: Cut = CUT,
+    cut: Sharding = CUT,
     **options: object,
 ) -> Iterator[StorachaTarget]:
     """The space of `service`; `upload` and `reads` replace the delegations, `options` the entry's keys."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.content.car import CarCid, CarShard, CutShards
-from reconciler.content.cid import RAW, of
+from reconciler.content.car import CarCid, CarShard, ShardedCar
+from reconciler.content.cid import RAW, hash_block
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.chain import MAINNET
 from reconciler.deals.claim_memory import LASTS, ClaimMemory, Remembered
@@ -59,7 +59,7 @@ def shard(number: int) -> CarShard:
 
 def version(number: int) -> Expected:
     shards = tuple(shard(3 * number + part) for part in range(3))
-    return Expected(of(RAW, number.to_bytes(8, "big")), ("label",), pieces=CutShards(CUT, shards))
+    return Expected(hash_block(RAW, number.to_bytes(8, "big")), ("label",), pieces=ShardedCar(CUT, shards))
 
 
 def upload(one: Expected) -> dict[str, Any]:

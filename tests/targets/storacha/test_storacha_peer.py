@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.content import car
-from reconciler.content.car import Cut, Naming
-from reconciler.content.cid import RAW, of
+from reconciler.content.car import RootNaming, Sharding
+from reconciler.content.cid import RAW, hash_block
 from reconciler.content.pieces import shard_pieces
 from tests.support.dags import Blocks, MemoryDag
 from tests.support.shapes import SHAPES, large_file
@@ -53,7 +53,7 @@ def uploaded(service: StorachaService, home: Path, path: Path, *options: str) ->
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def predicted(dag: MemoryDag, cut: Cut) -> list[dict[str, object]]:
+def predicted(dag: MemoryDag, cut: Sharding) -> list[dict[str, object]]:
     shards = [
         {"piece": {"/": str(each.piece)}, "shard": {"/": str(each.cid)}, "size": each.size}
         for each in shard_pieces(dag, cut).shards
@@ -67,7 +67,7 @@ def test_one_car_is_stored_as_it_is(service: StorachaService, home: Path, tmp_pa
     dag = SHAPES[shape]("peer")
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
     said = uploaded(service, home, tmp_path / "one.car")
-    cut = Cut(133_169_152, Naming.LAST)
+    cut = Sharding(133_169_152, RootNaming.LAST)
     assert said == predicted(dag, cut)
     assert service.blob(shard_pieces(dag, cut).shards[0].cid) == (tmp_path / "one.car").read_bytes()
 
@@ -77,7 +77,7 @@ def test_several_cars_are_cut_where_we_cut(service: StorachaService, home: Path,
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
     said = uploaded(service, home, tmp_path / "one.car", "--shard-size", "60000")
     assert len(said) == 4
-    assert said == predicted(dag, Cut(60_000, Naming.LAST))
+    assert said == predicted(dag, Sharding(60_000, RootNaming.LAST))
 
 
 def test_a_car_that_breaks_off_within_a_block_is_not_stored(
@@ -98,7 +98,7 @@ def leaf(size: int) -> MemoryDag:
     """One raw block whose CAR has `size` bytes: a header of 59, the CID of 36, and the length before it."""
     for data in (size - 59 - 36 - length for length in (1, 2, 3, 4)):
         block = (bytes(range(251)) * (data // 251 + 1))[:data]
-        dag = MemoryDag(of(RAW, block), {of(RAW, block): block})
+        dag = MemoryDag(hash_block(RAW, block), {hash_block(RAW, block): block})
         if dag.layout.car_size == size:
             return dag
     raise AssertionError(f"no CAR of {size} bytes")
@@ -127,4 +127,6 @@ def test_around_every_edge_of_the_padding(
 ) -> None:
     dag = leaf(size) if size < 1 << 20 else file(size)
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
-    assert uploaded(service, home, tmp_path / "one.car") == predicted(dag, Cut(133_169_152, Naming.LAST))
+    assert uploaded(service, home, tmp_path / "one.car") == predicted(
+        dag, Sharding(133_169_152, RootNaming.LAST)
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.content.bundle import bare_bundle
-from reconciler.content.car import Cut, CutShards, Naming
+from reconciler.content.car import RootNaming, ShardedCar, Sharding
 from reconciler.content.dag import Dag
 from reconciler.content.identify import identify
 from reconciler.content.pieces import shard_pieces
@@ -32,10 +32,10 @@ from tests.targets.storacha.subjects import opened
 
 pytestmark = pytest.mark.storacha
 
-SMALL = Cut(60_000, Naming.LAST)  # large_file makes three CARs of this
+SMALL = Sharding(60_000, RootNaming.LAST)  # large_file makes three CARs of this
 
 
-def seen(target: StorachaTarget, *dags: Dag, pieces: bool = True, cut: Cut = CUT) -> Inventory:
+def seen(target: StorachaTarget, *dags: Dag, pieces: bool = True, cut: Sharding = CUT) -> Inventory:
     expected = [
         Expected(
             dag.layout.root,
@@ -141,7 +141,7 @@ def test_a_car_that_the_space_lacks_makes_it_partial(service: StorachaService) -
         target.publish(dag, "", QUIET)
         pieces = shard_pieces(dag, SMALL)
         more = (*pieces.shards, shard_pieces(bundle("never sent"), SMALL).shards[0])
-        expected = Expected(dag.layout.root, ("",), pieces=CutShards(SMALL, more))
+        expected = Expected(dag.layout.root, ("",), pieces=ShardedCar(SMALL, more))
         found = target.observe([expected], Check.QUICK, "", QUIET).observations[dag.layout.root]
         assert (found.state, found.detail) == (State.PARTIAL, "1 CAR of 4 missing")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.content.cid import RAW, of
+from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import BlockUnavailableError, PeerError
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget, stored_blocks
@@ -45,7 +45,7 @@ def test_every_block_is_found_and_no_other(blocks: StoredBlocks, dag: MemoryDag)
     for block in dag.layout:
         assert blocks.read(block.cid) == dag.blocks[block.cid]
         assert blocks.has(block.cid)
-    other = of(RAW, b"other")
+    other = hash_block(RAW, b"other")
     assert blocks.read(other) is None
     assert not blocks.has(other)
 
@@ -62,13 +62,13 @@ def test_two_digests_that_begin_alike_are_kept_apart(
 
 
 def test_a_damaged_block_is_never_handed_out(blocks: StoredBlocks, dag: MemoryDag, tmp_path: Path) -> None:
-    cid = of(RAW, b"second")
+    cid = hash_block(RAW, b"second")
     position = dag.layout.find(cid)
     assert position is not None
     harm(car_path(tmp_path, dag), dag.layout.data_start(position), b"S")
     with pytest.raises(BlockUnavailableError, match="damaged"):
         blocks.read(cid)
-    assert blocks.read(of(RAW, b"first")) == b"first"
+    assert blocks.read(hash_block(RAW, b"first")) == b"first"
 
 
 @only_linux
@@ -77,7 +77,7 @@ def test_a_hashed_block_counts_as_verified_only_while_its_file_is_unchanged(
 ) -> None:
     StoreTarget("store", tmp_path).publish(dag, LABEL, QUIET)
     path = car_path(tmp_path, dag)
-    cid = of(RAW, b"second")
+    cid = hash_block(RAW, b"second")
     position = dag.layout.find(cid)
     assert position is not None
     blocks = StoredBlocks(tmp_path)
@@ -110,7 +110,7 @@ def test_a_block_is_hashed_again_after_some_minutes(
 ) -> None:
     """Damage that the disk did by itself changes no time stamp."""
     monkeypatch.setattr(stored_blocks, "_RACY_SECONDS", 0.0)
-    cid, path = of(RAW, b"second"), car_path(tmp_path, dag)
+    cid, path = hash_block(RAW, b"second"), car_path(tmp_path, dag)
     position = dag.layout.find(cid)
     assert position is not None
     blocks.read(cid)
@@ -132,7 +132,7 @@ def test_a_lost_or_damaged_index_is_made_up_for_by_the_car(
     (tmp_path / "cars" / f"{dag.layout.root}.idx").unlink()
     again = StoredBlocks(tmp_path)
     again.refresh()
-    assert again.read(of(RAW, b"second")) == b"second"
+    assert again.read(hash_block(RAW, b"second")) == b"second"
 
 
 def test_only_what_the_store_vouches_for_is_offered(dag: MemoryDag, tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ def test_the_table_follows_the_store(blocks: StoredBlocks, dag: MemoryDag, tmp_p
     more = memory_dag({"d": b"third"})
     target.publish(more, "reconciler/acme/model@2.0.0", QUIET)
     look_again(blocks)
-    assert blocks.read(of(RAW, b"third")) == b"third"
+    assert blocks.read(hash_block(RAW, b"third")) == b"third"
     target.unpin(dag.layout.root, LABEL)
     look_again(blocks)
-    assert blocks.read(of(RAW, b"second")) is None
+    assert blocks.read(hash_block(RAW, b"second")) is None
 
 
 def test_a_directory_that_is_no_store_is_refused_and_an_empty_one_is_empty(tmp_path: Path) -> None:
