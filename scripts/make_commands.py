@@ -2,13 +2,14 @@
 
     python scripts/make_commands.py            rewrite the texts
     python scripts/make_commands.py --check    exit 1 when one is out of date, or a command is missing
+    python scripts/make_commands.py --count    print the number of flag places
 
-A text stands between `<!-- help: COMMAND -->` and `<!-- end -->`; the command `reconcile` itself is `loop`.
+The markers of a text are `<!-- help: COMMAND -->` and `<!-- end -->`; `loop` is `reconcile` itself. A flag place
+is one option of one command; `--help` does not count.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -17,11 +18,15 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-# read when the command line is imported: the program beside this script, 100 characters wide, whoever asks
+# the program beside this script, with help texts 100 characters wide in every environment
 sys.path.insert(0, str(PROJECT))
 os.environ |= {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 
+import typer.main  # noqa: E402
+from generated_page import update, wants_check  # noqa: E402
+
 from reconciler.cli import main as reconcile  # noqa: E402
+from reconciler.cli.app import app  # noqa: E402
 
 PAGE = PROJECT / "docs" / "commands.md"
 TEXT = re.compile(r"(<!-- help: (?P<command>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -30,44 +35,49 @@ ITSELF = "loop"
 
 
 def help_text(command: str) -> str:
-    """What `reconcile COMMAND --help` prints, 100 characters wide."""
+    """Return what `reconcile COMMAND --help` prints, 100 characters wide."""
     arguments = ["--help"] if command == ITSELF else [command, "--help"]
     sys.argv = ["reconcile", *arguments]
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         try:
             reconcile()
         except SystemExit as end:
             if end.code:
                 raise
-    return said.getvalue().strip("\n") + "\n"
+    return printed.getvalue().strip("\n") + "\n"
 
 
 def commands() -> set[str]:
-    """Every command that `reconcile --help` lists, and the one without a name."""
+    """Return every command that `reconcile --help` lists, and ITSELF."""
     listing = help_text(ITSELF).partition("\nCommands:\n")[2]
     return {ITSELF, *LISTED.findall(listing)}
 
 
+def flag_places() -> int:
+    """Return the number of flag places: options, counted once for each command that declares them."""
+    group = typer.main.get_command(app)
+    commands = [group, *getattr(group, "commands", {}).values()]
+    return sum(each.param_type_name == "option" for command in commands for each in command.params)
+
+
 def main() -> int:
     """Rewrite the page, or compare it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    text = PAGE.read_text(encoding="utf-8")
-    missing = commands() - {found["command"] for found in TEXT.finditer(text)}
+    if "--count" in sys.argv[1:]:
+        print(flag_places())
+        return 0
+    check = wants_check(__doc__ or "")
+    missing = commands() - {found["command"] for found in TEXT.finditer(PAGE.read_text(encoding="utf-8"))}
     if missing:
         print(f"error: {PAGE.relative_to(PROJECT)} lacks {', '.join(sorted(missing))}", file=sys.stderr)
         print("hint: give each a heading and the two markers, then run this script", file=sys.stderr)
         return 1
-    wanted = TEXT.sub(lambda found: f"{found[1]}```text\n{help_text(found['command'])}```\n{found[3]}", text)
-    if wanted == text:
-        return 0
-    if check:
-        print(f"error: {PAGE.relative_to(PROJECT)} differs from the program", file=sys.stderr)
-        print("hint: python scripts/make_commands.py rewrites it", file=sys.stderr)
-        return 1
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
+    return update(
+        PAGE,
+        TEXT,
+        lambda found: f"{found[1]}```text\n{help_text(found['command'])}```\n{found[3]}",
+        source="program",
+        check=check,
+    )
 
 
 if __name__ == "__main__":

@@ -3,26 +3,25 @@
     python scripts/make_reference.py            rewrite the tables
     python scripts/make_reference.py --check    exit 1 when a table is out of date
 
-A table stands between `<!-- table: SCHEMA POINTER -->` and `<!-- end -->`; POINTER leads to an object of the
+The markers of a table are `<!-- table: SCHEMA POINTER -->` and `<!-- end -->`; POINTER names an object of the
 schema.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parent.parent
+from generated_page import PROJECT, update, wants_check
+
 PAGE = PROJECT / "docs" / "index-reference.md"
 TABLE = re.compile(r"(<!-- table: (?P<schema>\w+) (?P<pointer>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str, pointer: str) -> str:
-    """The keys of one object: name, whether it must be there, what it takes, what it means."""
+    """Render the keys of one object: name, whether it is required, its values and its meaning."""
     schema: Any = json.loads((PROJECT / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
     node = schema
     for step in pointer.strip("/").split("/"):
@@ -30,7 +29,7 @@ def table(name: str, pointer: str) -> str:
     rows = ["| key | takes | meaning |", "|---|---|---|"]
     for key, given in node["properties"].items():
         if key == "kind" and "const" in given:
-            continue  # each section already says its kind
+            continue  # the heading of the section names the kind
         definition = resolved(given, schema)
         needed = " (required)" if key in node.get("required", []) else ""
         rows.append(
@@ -40,7 +39,7 @@ def table(name: str, pointer: str) -> str:
 
 
 def resolved(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """`node` with its `$ref` followed; what stands beside the reference wins."""
+    """Return `node` with its `$ref` resolved; keys beside the reference take precedence."""
     if "$ref" not in node:
         return node
     target: dict[str, Any] = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
@@ -48,7 +47,7 @@ def resolved(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def takes(node: dict[str, Any], schema: dict[str, Any]) -> str:
-    """In words, what values a key takes."""
+    """Describe the values that a key takes."""
     if "const" in node:
         return f"`{node['const']}`"
     if "enum" in node:
@@ -65,19 +64,13 @@ def takes(node: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def main() -> int:
     """Rewrite the page, or compare it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    text = PAGE.read_text(encoding="utf-8")
-    wanted = TABLE.sub(lambda found: found[1] + table(found["schema"], found["pointer"]) + found[4], text)
-    if wanted == text:
-        return 0
-    if check:
-        print(f"error: {PAGE.relative_to(PROJECT)} differs from the schemas", file=sys.stderr)
-        print("hint: python scripts/make_reference.py rewrites it", file=sys.stderr)
-        return 1
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
+    return update(
+        PAGE,
+        TABLE,
+        lambda found: found[1] + table(found["schema"], found["pointer"]) + found[4],
+        source="schemas",
+        check=wants_check(__doc__ or ""),
+    )
 
 
 if __name__ == "__main__":

@@ -316,6 +316,7 @@ def adopt(
     as_json: Json = False,
     only: Only = None,
     exclude: Exclude = None,
+    check: CheckDepth = Check.QUICK,
     directory: Directory = None,
     index: IndexFile = None,
     targets: TargetsFile = None,
@@ -324,7 +325,7 @@ def adopt(
     from reconciler.cli.adopt_command import adopt_pins
 
     layout = find_layout(directory, index, targets)
-    settings = Settings(layout, only=tuple(only or ()), exclude=tuple(exclude or ()))
+    settings = Settings(layout, only=tuple(only or ()), exclude=tuple(exclude or ()), check=check)
     return adopt_pins(settings, take=take, every=every, as_json=as_json)
 
 
