@@ -4,8 +4,8 @@
     python scripts/make_commands.py --check    exit 1 when one is out of date, or a command is missing
     python scripts/make_commands.py --count    print the number of flag places
 
-The markers of a text are `<!-- help: COMMAND -->` and `<!-- end -->`; `loop` is `reconcile` itself. A flag place
-is one option of one command; `--help` does not count.
+The markers of a text are `<!-- help: COMMAND -->` and `<!-- end -->`; `loop` is `reconcile` itself. A flag
+place is one option of one command; `--help` does not count.
 """
 
 from __future__ import annotations
