@@ -87,7 +87,7 @@ def import_(
 def import_car(file: Path, store: Path, *, as_json: bool) -> int:
     """Verify the CAR `file` completely and add it to `store`. Raises DataError, PeerError."""
     from reconciler.content.car_dag import open_car
-    from reconciler.index.model import IMPORT_MARK
+    from reconciler.index.label import IMPORT_MARK
     from reconciler.targets.store import StoreTarget
 
     with out.progress() as progress, open_car(file, progress) as dag:

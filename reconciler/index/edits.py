@@ -19,10 +19,10 @@ import yaml
 
 from reconciler.content.cid import Cid
 from reconciler.errors import InvalidIndexError, Where
+from reconciler.fs import replace_file
 from reconciler.index import guarded_yaml
 from reconciler.index.guarded_yaml import YamlScalar, implicit_type, shown
 from reconciler.index.load import parse_index
-from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version, newest_first
 
 Fields = list[tuple[str, "str | Fields"]]  #: keys and values as they are written; nested for a mapping
@@ -278,7 +278,8 @@ def write_edit(path: Path, old_text: str, new_text: str) -> None:
     """Replace the file by `new_text`, if it is still `old_text`; its mode is kept, and no reader sees half
     of it.
 
-    Raises InvalidIndexError when the file changed meanwhile or is no regular file.
+    Raises FileChangedError when the file changed meanwhile, InvalidIndexError when it is not a regular
+    file.
     """
     where = Where(str(path))
     if path.is_symlink():
@@ -287,7 +288,7 @@ def write_edit(path: Path, old_text: str, new_text: str) -> None:
         )
     guarded_yaml.read(path)  # a regular file of a sane size
     mode = stat.S_IMODE(path.stat().st_mode)
-    replace_file(path, new_text.encode(), mode, instead_of=old_text.encode())
+    replace_file(path, new_text.encode(), mode=mode, expected=old_text.encode())
 
 
 def _place(texts: list[str], version: str) -> int:

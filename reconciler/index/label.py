@@ -10,6 +10,16 @@ from __future__ import annotations
 from typing import Self
 
 _PREFIX = "reconciler/"
+_PUT, _IMPORT = "put", "import"  # owners of roots that no index lists
+RESERVED_IDS = frozenset((_PUT, _IMPORT))  #: ids that no index may have
+
+
+def mark_of(owner: str) -> str:
+    """Return `reconciler/<owner>/`, the prefix of all labels of this owner."""
+    return f"{_PREFIX}{owner}/"
+
+
+PUT_MARK, IMPORT_MARK = mark_of(_PUT), mark_of(_IMPORT)
 
 
 class Label(str):
@@ -26,8 +36,8 @@ class Label(str):
 
     @classmethod
     def of(cls, owner: str, name: str) -> Self:
-        """The label of `name` among the roots of `owner`."""
-        return cls(f"{_PREFIX}{owner}/{name}")
+        """Return the label of `name` among the roots of `owner`."""
+        return cls(mark_of(owner) + name)
 
     @property
     def owner(self) -> str:
@@ -37,7 +47,7 @@ class Label(str):
     @property
     def mark(self) -> str:
         """`reconciler/<owner>/`, the prefix of all labels of the same owner."""
-        return f"{_PREFIX}{self.owner}/"
+        return mark_of(self.owner)
 
     @property
     def name(self) -> str:

@@ -14,14 +14,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
-from reconciler.errors import DataError, InvalidIndexError, UsageError, Where
+from reconciler.errors import DataError, UsageError, Where
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.guarded_yaml import (
     IndexProblem,
@@ -32,7 +31,8 @@ from reconciler.index.guarded_yaml import (
     raise_for,
     shown,
 )
-from reconciler.index.model import RESERVED_IDS, DealPolicy, Index, Model, Version
+from reconciler.index.label import RESERVED_IDS
+from reconciler.index.model import DealPolicy, Index, Model, Version
 from reconciler.index.versions import is_version, parse_range
 
 _DULL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+=@-]*)*")
@@ -157,12 +157,6 @@ def parse_index(
     if stamp_directory is not None and not stamped:
         schemas.write_stamp(stamp_directory, "index", key)
     return index
-
-
-def unknown_target(target: str, known: Iterable[str], where: Where) -> InvalidIndexError:
-    """The error for a target name in the index that releases/targets.yaml does not have."""
-    hint = schemas.suggestion(target, known) or "add it to releases/targets.yaml"
-    return InvalidIndexError(f"unknown target {shown(target)}", hint=hint, where=where)
 
 
 class _Builder:

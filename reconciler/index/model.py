@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.content.cid import Cid
 from reconciler.errors import Where
+from reconciler.index.label import Label, mark_of
 
 if TYPE_CHECKING:
     from reconciler.content.car import ShardedCar
@@ -24,11 +25,6 @@ class DealPolicy:
     min: int
     providers: int
     renew_before: timedelta
-
-
-#: labels of what is kept without an index entry, and the index ids that would take it for their own
-PUT_MARK, IMPORT_MARK = "reconciler/put/", "reconciler/import/"
-RESERVED_IDS = frozenset(("put", "import"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +79,12 @@ class Index:
 
     @property
     def mark(self) -> str:
-        """The prefix of every label of ours: `reconciler/<index id>/`."""
-        return f"reconciler/{self.id}/"
+        """The prefix of the labels of this index: `reconciler/<index id>/`."""
+        return mark_of(self.id)
 
-    def label(self, version: Version) -> str:
-        """The label under which targets keep this version."""
-        return f"{self.mark}{version.ref}"
+    def label(self, version: Version) -> Label:
+        """Return the label under which targets keep this version."""
+        return Label.of(self.id, version.ref)
 
     def versions(self) -> Iterator[Version]:
         """Every version of every model, in the order of the file."""

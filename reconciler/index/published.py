@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
 from reconciler.content import cid as cids
-from reconciler.errors import DataError, InvalidIndexError
+from reconciler.errors import DataError, InvalidIndexError, LockedError
+from reconciler.fs import replace_file
 from reconciler.git.file_history import FileHistory
 from reconciler.index import guarded_yaml
 from reconciler.index.guarded_yaml import YamlMapping, YamlNode, YamlScalar
 from reconciler.index.load import DEFAULT_TARGETS
+from reconciler.json_fields import JsonFields, load_json
 
 _FORMAT = 1
 _MAX_CACHE = 256 << 20
@@ -96,32 +96,28 @@ def load_published(file: Path) -> Published | None:
     try:
         if file.stat().st_size > _MAX_CACHE:
             return None
-        fields = json.loads(file.read_bytes())
-        if fields["format"] != _FORMAT:
+        fields = JsonFields(load_json(file.read_bytes()), ValueError)
+        if fields.number("format") != _FORMAT:
             return None
-        last = {
-            str(ref): LastState(
-                str(state["commit"]), state["protected"] is True, tuple(map(str, state["targets"]))
-            )
-            for ref, state in fields["last"].items()
-        }
-        cids = {
-            str(ref): {str(cid): str(commit) for cid, commit in each.items()}
-            for ref, each in fields["cids"].items()
-        }
-        return Published(cids, last, [str(oid) for oid in fields["oids"]], int(fields["unreadable"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        last = {ref: _last_state(fields.at("last", ref)) for ref in fields.mapping("last")}
+        cids = {ref: fields.at("cids", ref).words() for ref in fields.mapping("cids")}
+        oids = [item.text() for item in fields.items("oids")]
+        return Published(cids, last, oids, fields.number("unreadable"))
+    except (OSError, ValueError):
         return None
+
+
+def _last_state(fields: JsonFields) -> LastState:
+    targets = tuple(item.text() for item in fields.items("targets"))
+    return LastState(fields.text("commit"), fields.flag("protected"), targets)
 
 
 def save_published(file: Path, published: Published) -> None:
     """Keep `published` for later runs. A cache that cannot be written is no error."""
-    with contextlib.suppress(OSError):
+    data = json.dumps({"format": _FORMAT, **asdict(published)}).encode()
+    with contextlib.suppress(OSError, LockedError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".published-")
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump({"format": _FORMAT, **asdict(published)}, out)
-        Path(temporary).replace(file)
+        replace_file(file, data, mode=0o600, sync=False)
 
 
 def _is_cid(text: str) -> bool:

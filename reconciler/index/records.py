@@ -30,10 +30,11 @@ from reconciler.content.car import (
     sharding_overhead,
 )
 from reconciler.errors import DataError, InvalidIndexError, Where
+from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Record, Version
-from reconciler.index.replace_file import replace_file
 from reconciler.index.versions import is_version
+from reconciler.json_fields import load_json
 
 _MAX_PIECES = 2**53 - 1
 _NAMINGS = tuple(naming.value for naming in RootNaming)
@@ -200,10 +201,10 @@ def parse_record(data: bytes, name: str) -> Record:
     if len(data) > MAX_RECORD_BYTES:
         raise InvalidIndexError(f"a record larger than {MAX_RECORD_BYTES >> 20} MiB", where=where)
     try:
-        fields = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates)
+        fields = load_json(data.decode("utf-8"))
     except json.JSONDecodeError as error:
         raise InvalidIndexError(f"not JSON: {error.msg}", where=Where(name, error.lineno)) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidIndexError(f"not a record: {str(error)[:200]}", where=where) from None
     if not isinstance(fields, dict):
         raise InvalidIndexError("not a record: a JSON object should stand here", where=where)
@@ -252,7 +253,7 @@ def write_record(records: Path, record: Record) -> bool:
                 "is a symbolic link and is not written through", hint=hint, where=Where(str(place))
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, render_record(record).encode(), 0o644)
+    replace_file(path, render_record(record).encode(), mode=0o644)
     return True
 
 
@@ -293,10 +294,3 @@ def _difference(old: Record, new: Record) -> str:
     names = ("cid", *(name for name in (*_COUNTS, *_TEXTS) if name != "cid"))
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
     return ", ".join(f"{name} {getattr(old, name)}, not {getattr(new, name)}" for name in changed)
-
-
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key stands twice")
-    return fields

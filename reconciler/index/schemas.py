@@ -17,14 +17,14 @@ import contextlib
 import difflib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconciler.errors import LockedError
+from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, implicit_type, shown
 from reconciler.version import __version__
 
@@ -50,12 +50,9 @@ def is_stamped(stamps: Path, schema: str, key: str) -> bool:
 
 def write_stamp(stamps: Path, schema: str, key: str) -> None:
     """Remember `key`. A cache that cannot be written is no error."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, LockedError):
         stamps.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=stamps, prefix=".stamp-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(key.encode())
-        Path(temporary).replace(_file(stamps, schema))
+        replace_file(_file(stamps, schema), key.encode(), mode=0o600, sync=False)
 
 
 def _file(stamps: Path, schema: str) -> Path:

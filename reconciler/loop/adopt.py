@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler.errors import ReconcilerError
-from reconciler.index.model import IMPORT_MARK, PUT_MARK
+from reconciler.index.label import IMPORT_MARK, PUT_MARK
 from reconciler.loop.run import Run
 from reconciler.loop.world import World
 from reconciler.targets.interface import Inventory, Pin, State

@@ -16,8 +16,9 @@ from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.identify import identify
 from reconciler.errors import PeerError, UsageError
+from reconciler.index.label import PUT_MARK
 from reconciler.index.layout import Layout
-from reconciler.index.model import PUT_MARK, TargetSpec
+from reconciler.index.model import TargetSpec
 from reconciler.index.targets_file import load_targets
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, RunTerms, State, Target

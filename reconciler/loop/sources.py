@@ -25,9 +25,9 @@ from reconciler.content.identity_cache import IdentityCache
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.scan import scan
 from reconciler.errors import BundleError, DataError, InvalidIndexError, LockedError, ReconcilerError, Where
+from reconciler.fs import replace_file
 from reconciler.index.model import Version
 from reconciler.index.records import parse_pieces, piece_difference, render_pieces
-from reconciler.index.replace_file import replace_file
 from reconciler.loop.world import Facts, SourceProblem
 from reconciler.progress import Progress
 
@@ -56,7 +56,7 @@ class PieceCache:
         with contextlib.suppress(OSError, LockedError):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             entry = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-            replace_file(self._entry(layout, pieces.sharding), entry, 0o600)
+            replace_file(self._entry(layout, pieces.sharding), entry, mode=0o600)
 
     def _entry(self, layout: DagLayout, cut: Sharding) -> Path:
         return self._directory / f"{layout.root}-{cut.max_bytes}-{cut.naming.value}"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.errors import InvalidIndexError
+from reconciler.errors import FileChangedError, InvalidIndexError
 from reconciler.index.edits import add_version, set_cids, write_edit
 from reconciler.index.versions import newest_first
 from tests.index.samples import SAMPLE, index_of, index_texts, some_cid, version_texts
@@ -193,7 +193,7 @@ def test_write_edit_keeps_the_mode_and_leaves_no_other_file(tmp_path: Path) -> N
 def test_write_edit_refuses_a_file_that_changed_meanwhile(tmp_path: Path) -> None:
     file = tmp_path / "index.yaml"
     file.write_text("theirs\n")
-    with pytest.raises(InvalidIndexError, match="changed meanwhile"):
+    with pytest.raises(FileChangedError, match="changed meanwhile"):
         write_edit(file, "old\n", "new\n")
     assert file.read_text() == "theirs\n"
     assert os.listdir(tmp_path) == ["index.yaml"]
