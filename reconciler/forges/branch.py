@@ -14,7 +14,7 @@ from pathlib import Path
 from reconciler.errors import ReconcilerError, UserError
 from reconciler.forges.commits import Commit, describe_foreign, sign
 from reconciler.forges.interface import BranchOutcome, BranchResult, check_files
-from reconciler.forges.plumbing import MOST_COMMITS, CommitIdentity, LocalRepository, RefMovedError
+from reconciler.forges.local_repository import MAX_COMMITS, CommitIdentity, LocalRepository, RefMovedError
 
 _ATTEMPTS = 3
 
@@ -79,7 +79,7 @@ def is_proposed(repo_root: Path, files: Mapping[str, bytes], branch: str, base: 
 
 
 def _describe_foreign(beyond: Sequence[Commit]) -> str:
-    return describe_foreign(beyond, complete=len(beyond) < MOST_COMMITS)
+    return describe_foreign(beyond, complete=len(beyond) < MAX_COMMITS)
 
 
 def _is_single_commit(beyond: Sequence[Commit], tree: str, parent: Commit) -> bool:

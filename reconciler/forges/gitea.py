@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reconciler.forges.git_branches import GitBranches
 from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.hosted import HostedForge, PullRequest
 from reconciler.forges.interface import Ability, Access, Clock, Proposal
-from reconciler.forges.plumbing import CommitIdentity
+from reconciler.forges.local_repository import CommitIdentity
 from reconciler.forges.rest import ErrorClassifier, RestApi
 from reconciler.forges.rest_host import PullsHost
 from reconciler.json_fields import JsonFields
@@ -97,4 +96,4 @@ def gitea(
         GiteaHost.name, api_url, token, classify, clock=clock, transport=transport, progress=progress
     )
     remote = GitRemote(GiteaHost.name, git_url, token, identity=identity)
-    return HostedForge(GiteaHost(api, f"repos/{repository}", repository), GitBranches(remote))
+    return HostedForge(GiteaHost(api, f"repos/{repository}", repository), remote)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from reconciler.forges.git_branches import GitBranches
 from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.hosted import HostedForge, PullRequest
 from reconciler.forges.interface import Ability, Access, Clock, Proposal
-from reconciler.forges.plumbing import CommitIdentity
+from reconciler.forges.local_repository import CommitIdentity
 from reconciler.forges.rest import ErrorClassifier, RestApi
 from reconciler.forges.rest_host import RestHost
 from reconciler.json_fields import JsonFields
@@ -133,7 +132,7 @@ def gitlab(
         GitLabHost.name, api_url, token, classify, clock=clock, transport=transport, progress=progress
     )
     remote = GitRemote(GitLabHost.name, git_url, token, identity=identity)
-    return HostedForge(GitLabHost(api, f"projects/{quote(project, safe='')}"), GitBranches(remote))
+    return HostedForge(GitLabHost(api, f"projects/{quote(project, safe='')}"), remote)
 
 
 def _parse_merge_request(fields: JsonFields) -> PullRequest:

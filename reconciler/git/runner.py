@@ -98,7 +98,6 @@ class GitFailure(Enum):
     DENIED = auto()  #: authentication or authorization failed
     NOT_FOUND = auto()  #: no such repository, ref or commit
     STALE = auto()  #: a ref is not where the command expected it
-    NO_PUSH_OPTIONS = auto()  #: the server does not accept push options
     REJECTED = auto()  #: the server refused the push
     TIMED_OUT = auto()  #: the time limit ended the command
     TRANSIENT = auto()  #: a network command failed otherwise, and may succeed when repeated
@@ -115,7 +114,6 @@ _SIGNS = (
         ("authentication failed", "could not read username", "denied", "error: 401", "error: 403"),
     ),
     (GitFailure.NOT_FOUND, ("not found", "does not exist", "does not appear to be", "not our ref")),
-    (GitFailure.NO_PUSH_OPTIONS, ("push options",)),
     (GitFailure.REJECTED, ("rejected",)),
 )
 

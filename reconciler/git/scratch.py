@@ -60,15 +60,13 @@ class ScratchRepository:
         """Fetch what `refspecs` name: object ids, or `+SOURCE:DESTINATION`."""
         self.runner.run("fetch", *_FETCH_FLAGS, *flags, "origin", *refspecs)
 
-    def push(self, new: str, ref: str, old: str, options: Iterable[str] = ()) -> str:
-        """Move `ref` on the server from `old` ("": missing) to `new` ("": delete it); return git's output.
+    def push(self, new: str, ref: str, old: str) -> None:
+        """Move `ref` on the server from `old` ("": missing) to `new` ("": delete it).
 
-        `options` are push options. The server refuses when the ref is not at `old` (GitFailure.STALE).
+        The server refuses when the ref is not at `old` (GitFailure.STALE).
         """
-        flags = ["--porcelain", "--no-verify", f"--force-with-lease={ref}:{old}"]
-        flags += [f"--push-option={option}" for option in options]
-        output = self.runner.run("push", *flags, "origin", f"{new}:{ref}")
-        return f"{output.text}\n{output.stderr}"
+        flags = ("--porcelain", "--no-verify", f"--force-with-lease={ref}:{old}")
+        self.runner.run("push", *flags, "origin", f"{new}:{ref}")
 
 
 def _protocols(url: str) -> tuple[str, ...]:

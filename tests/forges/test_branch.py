@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import ReconcilerError, UsageError, UserError
-from reconciler.forges import plumbing
+from reconciler.forges import local_repository
 from reconciler.forges.branch import commit_to_branch
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome
 
@@ -244,7 +244,7 @@ def test_an_unknown_base_is_one_error(root):
 @pytest.mark.parametrize("setting", ["user.name", "user.email"])
 def test_a_missing_identity_is_one_error_and_no_branch(root, setting):
     git(root, "config", "--unset", setting)
-    with pytest.raises(UserError, match="no author name and email") as caught:
+    with pytest.raises(UserError, match="git has no author name and email") as caught:
         propose(root)
     assert "git config user.name" in (caught.value.hint or "")
     assert git(root, "branch", "--list", PROPOSAL_BRANCH) == ""
@@ -362,7 +362,7 @@ def test_a_path_that_is_both_file_and_directory_is_refused(root):
 
 @pytest.mark.parametrize("branch", ["", "-d", "a..b", "a b", "refs//x", "x.lock", "@{-1}", "HEAD~"])
 def test_a_name_that_is_no_branch_name_is_refused(root, branch):
-    with pytest.raises(UsageError, match="no branch name"):
+    with pytest.raises(UsageError, match="invalid branch name"):
         commit_to_branch(root, FILES, branch, "message")
 
 
@@ -380,7 +380,7 @@ def test_names_of_every_kind_are_kept(root):
 
 
 def test_a_branch_that_moves_between_reading_and_writing_is_read_again(root, monkeypatch):
-    move = plumbing.LocalRepository.move_branch
+    move = local_repository.LocalRepository.move_branch
     moves = []
 
     def interrupted(repository, branch, new, old, reason):
@@ -392,13 +392,13 @@ def test_a_branch_that_moves_between_reading_and_writing_is_read_again(root, mon
         git(root, "branch", PROPOSAL_BRANCH)
         return person_commits(root)
 
-    monkeypatch.setattr(plumbing.LocalRepository, "move_branch", interrupted)
+    monkeypatch.setattr(local_repository.LocalRepository, "move_branch", interrupted)
     assert propose(root).outcome is BranchOutcome.HUMAN_EDITED
     assert git(root, "rev-parse", PROPOSAL_BRANCH) == moves[0]
 
 
 def test_a_branch_that_keeps_moving_ends_in_one_error(root, monkeypatch):
-    move = plumbing.LocalRepository.move_branch
+    move = local_repository.LocalRepository.move_branch
 
     def interrupted(repository, branch, new, old, reason):
         sha = repository.commit_tree(
@@ -411,6 +411,6 @@ def test_a_branch_that_keeps_moving_ends_in_one_error(root, monkeypatch):
             git(root, "update-ref", "-d", f"refs/heads/{branch}")
         move(repository, branch, new, old, reason)
 
-    monkeypatch.setattr(plumbing.LocalRepository, "move_branch", interrupted)
+    monkeypatch.setattr(local_repository.LocalRepository, "move_branch", interrupted)
     with pytest.raises(ReconcilerError, match="kept moving"):
         propose(root)

@@ -15,7 +15,7 @@ from reconciler.errors import PeerError, UsageError, UserError
 from reconciler.forges import git_remote as git_module
 from reconciler.forges.git_remote import GitRemote
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome
-from reconciler.forges.plumbing import CommitIdentity
+from reconciler.forges.local_repository import CommitIdentity
 from reconciler.net.auth import Secret
 from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, TransientError
 from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES
@@ -37,7 +37,7 @@ def served(bare):
 
 
 def place(remote, files=FILES, **options):
-    return remote.ensure_branch(files, MESSAGE, base="main", **options)[0]
+    return remote.ensure_branch(files, MESSAGE, base="main", **options)
 
 
 def test_a_push_arrives_and_a_clone_reads_it_back(bare, served, tmp_path):
@@ -105,7 +105,7 @@ def test_a_stale_lease_is_refused_by_the_server(bare, served):
     with remote._scratch() as scratch:
         remote._fetch(scratch, "main")
         with pytest.raises(git_module._StaleError):
-            remote._push(scratch, bare.tip("main"), PROPOSAL_BRANCH, old, ())
+            remote._push(scratch, bare.tip("main"), PROPOSAL_BRANCH, old)
     assert bare.tip(PROPOSAL_BRANCH) == theirs
 
 
@@ -139,34 +139,12 @@ def test_a_branch_is_deleted_only_where_it_was_seen(bare, served):
     remote, _ = served
     old = place(remote).sha
     theirs = bare.push(PROPOSAL_BRANCH, {"notes.txt": b"by hand"})
-    with pytest.raises(PeerError, match="moved meanwhile"):
+    with pytest.raises(PeerError, match="has moved and is kept"):
         remote.delete_branch(PROPOSAL_BRANCH, old)
     assert bare.tip(PROPOSAL_BRANCH) == theirs
     remote.delete_branch(PROPOSAL_BRANCH, theirs)
     assert bare.tip(PROPOSAL_BRANCH) is None
     remote.delete_branch(PROPOSAL_BRANCH, theirs)
-
-
-def test_push_options_arrive(bare):
-    bare.run("config", "receive.advertisePushOptions", "true")
-    hook = bare.path / "hooks" / "post-receive"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text('#!/bin/sh\nenv | grep GIT_PUSH_OPTION > "$PWD/options"\necho "see http://forge/1" >&2\n')
-    hook.chmod(0o755)
-    remote = GitRemote("Git", f"file://{bare.path}", identity=BOT)
-    options = ("merge_request.create", 'merge_request.title=It\'s $HOME; "quoted"')
-    _, said = remote.ensure_branch(FILES, MESSAGE, base="main", options=options)
-    seen = (bare.path / "options").read_text()
-    assert "GIT_PUSH_OPTION_COUNT=2" in seen
-    assert 'GIT_PUSH_OPTION_1=merge_request.title=It\'s $HOME; "quoted"' in seen
-    assert "see http://forge/1" in said
-
-
-def test_a_server_without_push_options_says_so(bare):
-    bare.run("config", "receive.advertisePushOptions", "false")
-    remote = GitRemote("Git", f"file://{bare.path}", identity=BOT)
-    with pytest.raises(PeerError, match="takes no push options"):
-        remote.ensure_branch(FILES, MESSAGE, base="main", options=("a=b",))
 
 
 def test_a_hook_that_refuses_is_one_error_with_its_words(bare):

@@ -12,7 +12,7 @@ import pytest
 from reconciler.errors import PeerError
 from reconciler.forges.gitea import gitea
 from reconciler.forges.interface import PROPOSAL_BRANCH
-from reconciler.forges.plumbing import CommitIdentity
+from reconciler.forges.local_repository import CommitIdentity
 from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, ForgeSuite, Seen
 from tests.forges.git_server import BareRepository

@@ -9,7 +9,7 @@ from reconciler.errors import PeerError
 from reconciler.forges.gitea import gitea
 from reconciler.forges.gitlab import gitlab
 from reconciler.forges.interface import PROPOSAL_BRANCH, Proposal, ProposalOutcome
-from reconciler.forges.plumbing import CommitIdentity
+from reconciler.forges.local_repository import CommitIdentity
 from reconciler.forges.propose import propose
 from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, PROPOSAL, ForgeSuite, Seen

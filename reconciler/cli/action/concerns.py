@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from reconciler.cli.action.event import Event
 from reconciler.errors import ReconcilerError
-from reconciler.forges.plumbing import LocalRepository
+from reconciler.forges.local_repository import LocalRepository
 from reconciler.index.layout import Layout
 from reconciler.index.model import Index
 from reconciler.index.recorded import records_directory

@@ -18,22 +18,22 @@ from reconciler.git.repository import locate_repository
 from reconciler.git.runner import GitError, GitOutput, GitRunner
 
 _REGULAR = {"100644", "100755"}
-MOST_COMMITS = 100  #: how many commits of a branch are looked at
+MAX_COMMITS = 100  #: the most commits of a branch that are read
 
 
 class RefMovedError(ReconcilerError):
-    """A branch moved between reading and writing it: someone else was quicker."""
+    """A branch moved between reading and writing it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitIdentity:
-    """Whom a commit names as its author and committer."""
+    """The author and committer of a commit."""
 
     name: str
     email: str
 
     def environment(self) -> dict[str, str]:
-        """The same, as git reads it from its environment."""
+        """Return the environment variables from which git reads the identity."""
         return {
             f"GIT_{role}_{what}": value
             for role in ("AUTHOR", "COMMITTER")
@@ -43,14 +43,14 @@ class CommitIdentity:
 
 @dataclass(frozen=True, slots=True)
 class LocalRepository:
-    """A repository on this machine. `prefix` is where the caller's directory lies in it ("" at its top)."""
+    """A repository on this machine. `prefix` is the path of the caller's directory in it ("" at its root)."""
 
     git_dir: Path
     prefix: PurePosixPath = field(default_factory=PurePosixPath)
 
     @classmethod
     def open(cls, directory: Path) -> LocalRepository:
-        """The repository that `directory` lies in (a bare one: that it is).
+        """Open the repository that contains `directory`, or the bare repository that it is.
 
         Raises UserError when there is none.
         """
@@ -58,16 +58,16 @@ class LocalRepository:
         if found is None:
             raise UserError(
                 f"{str(directory)!r} is not in a git repository",
-                hint="make one with `git init`, or write the proposal to the files with --propose write",
+                hint="create one with `git init`, or write the proposal to the files with --propose write",
             )
         if found.top is None and not found.is_bare:
             raise UserError(f"{str(directory)!r} is not in the work tree of its repository")
         return cls(found.git_dir, found.prefix)
 
     def commit(self, revision: str) -> Commit:
-        """The commit that `revision` names.
+        """Return the commit of a revision such as `HEAD`.
 
-        Raises UserError when it names none, or nothing is committed yet.
+        Raises UserError when there is none, also in a repository without commits.
         """
         sha = self._try("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         if sha is None:
@@ -76,37 +76,37 @@ class LocalRepository:
                     "the repository has no commit yet",
                     hint="commit once, or write the proposal to the files with --propose write",
                 )
-            raise UserError(f"git knows no commit {revision!r}")
+            raise UserError(f"no commit {revision!r} in the repository")
         return next(self._log("-n", "1", sha))
 
     def tip(self, branch: str) -> str | None:
-        """The commit id at the tip of a branch, or None when there is no such branch."""
+        """Return the commit id at the tip of a branch; None when the branch does not exist."""
         return self._try("rev-parse", "--verify", "--quiet", "--end-of-options", f"{_ref(branch)}^{{commit}}")
 
     def commits_beyond(self, base: str, tip: str) -> Iterator[Commit]:
-        """The newest commits that `tip` has and `base` has not, at most a hundred."""
-        return self._log("-n", str(MOST_COMMITS), tip, f"^{base}")
+        """Iterate over the commits of `tip` that are not in `base`, newest first, at most MAX_COMMITS."""
+        return self._log("-n", str(MAX_COMMITS), tip, f"^{base}")
 
     def check_branch_name(self, branch: str) -> None:
-        """Raise UsageError for a name that git does not take."""
+        """Raise UsageError for an invalid name of a branch."""
         if self._try("check-ref-format", _ref(branch)) is None or branch.startswith("-"):
-            raise UsageError(f"{branch!r} is no branch name", hint="see `git help check-ref-format`")
+            raise UsageError(f"invalid branch name {branch!r}", hint="see `git help check-ref-format`")
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        """Whether commit `older` is in the history of `newer`; False too when it is not here at all."""
+        """Whether commit `older` is in the history of `newer`; False when the repository does not have it."""
         return self._try("merge-base", "--is-ancestor", older, newer) is not None
 
     def fork_point(self, one: str, other: str) -> str | None:
-        """The newest commit that both have in their history, or None when there is none here."""
+        """Return the newest common ancestor of two commits; None when the repository has none."""
         return self._try("merge-base", one, other)
 
     def changed_paths(self, older: str, newer: str) -> frozenset[str]:
-        """Every path in which the trees of two commits differ."""
+        """Return the paths in which the trees of two commits differ."""
         listed = self._run("diff-tree", "-r", "-z", "--no-renames", "--name-only", older, newer)
         return frozenset(listed.split("\0")) - {""}
 
     def where_checked_out(self, branch: str) -> str | None:
-        """The work tree that has `branch` checked out, or None."""
+        """Return the path of the work tree in which `branch` is checked out, or None."""
         tree = None
         for line in self._run("worktree", "list", "--porcelain").splitlines():
             key, _, value = line.partition(" ")
@@ -117,9 +117,10 @@ class LocalRepository:
         return None
 
     def tree_with(self, base: str, files: Mapping[str, bytes]) -> str:
-        """Write the tree of commit `base` with `files` set, as `git add` would store them; give its id.
+        """Write the tree of commit `base` with `files` set, as `git add` would store them, and return its id.
 
-        Existing modes stay. Raises UserError where a symlink, a submodule or a directory is in the way.
+        Modes of existing files are kept. Raises UserError when a symbolic link, a submodule or a directory is
+        at a path of `files`, or a file at a directory of one.
         """
         files = {str(self.prefix / path): data for path, data in files.items()}
         modes = self._modes(base, files)
@@ -139,16 +140,16 @@ class LocalRepository:
     def commit_tree(
         self, tree: str, parent: str, message: str, identity: CommitIdentity | None = None
     ) -> str:
-        """Make a commit in this identity or the configured one, signed when git is told to sign.
+        """Create a commit and return its id; it is signed when git is configured to sign commits.
 
-        Raises UserError when there is none.
+        Without `identity`, git's configuration provides it. Raises UserError when it does not.
         """
         env = {} if identity is None else identity.environment()
         for role in ("author", "committer"):
             known = self._try("-c", "user.useConfigOnly=true", "var", f"GIT_{role.upper()}_IDENT", env=env)
             if known is None:
                 raise UserError(
-                    f"git knows no {role} name and email",
+                    f"git has no {role} name and email",
                     hint="git config user.name 'Your Name' && git config user.email you@example.org",
                 )
         signing = ["-S"] if self._try("config", "--type=bool", "commit.gpgSign") == "true" else []
@@ -156,16 +157,16 @@ class LocalRepository:
         return self._git(*command, env=env, stdin=message.encode(), is_interactive=bool(signing)).text
 
     def move_branch(self, branch: str, new: str, old: str | None, reason: str) -> None:
-        """Point `branch` at `new` if it still is at `old` (None: if it does not exist).
+        """Move `branch` from commit `old` (None: it must not exist) to commit `new`.
 
-        Raises RefMovedError.
+        Raises RefMovedError when it is not at `old`. `reason` is written to the reflog.
         """
         expected = old or "0" * len(new)
         try:
             self._run("update-ref", "--no-deref", "-m", reason, _ref(branch), new, expected)
         except GitError:
             if self.tip(branch) != old:
-                raise RefMovedError(f"the branch {branch!r} moved meanwhile") from None
+                raise RefMovedError(f"the branch {branch!r} has moved") from None
             raise
 
     def _modes(self, base: str, files: Mapping[str, bytes]) -> dict[str, str]:
