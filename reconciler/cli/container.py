@@ -1,9 +1,8 @@
 """The entry point of a container image: `reconcile-container URI DEST`, as KServe calls it.
 
-URI is `model://REF` or `ipfs://CID`; DEST is a directory, mostly a volume that is mounted empty. The index
-and the gateways come from the environment (RECONCILE_INDEX, RECONCILE_GATEWAYS) or the user's configuration,
-since nothing but the two arguments is passed. The same image serves as an init container and with
-`docker run`.
+URI is `model://REF` or `ipfs://CID`; DEST is a directory, usually the mount point of an empty volume. KServe
+passes only these two arguments, so the index and the gateways come from the environment (RECONCILE_INDEX,
+RECONCILE_GATEWAYS) or the user's configuration. The image works as an init container and with `docker run`.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ _SCHEMES = ("model://", "ipfs://")
 
 
 def main() -> None:
-    """Entry point of the command `reconcile-container`."""
+    """Run the command `reconcile-container` and exit."""
     from reconciler.cli import guarded
 
     sys.exit(guarded(lambda: run(sys.argv[1:])))
 
 
 def run(arguments: list[str]) -> int:
-    """Fetch what the URI names into the directory. Raises UsageError, and what a fetch raises."""
+    """Fetch the version or CID of the URI into the directory. Raises UsageError, and what a fetch raises."""
     if len(arguments) != 2 or not arguments[0].startswith(_SCHEMES):
         raise UsageError(
-            "it takes a URI and a directory", hint="reconcile-container model://my-llm@^1.2 /models"
+            "expected a URI (model:// or ipfs://) and a directory",
+            hint="reconcile-container model://my-llm@^1.2 /models",
         )
     from reconciler.api import fetch
     from reconciler.cli import output as out

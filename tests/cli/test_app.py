@@ -1,4 +1,4 @@
-"""What holds for every command: help, options, places, failures, and an output that fits its stream."""
+"""Properties of all commands: help, options, paths, failures, and output on terminals and pipes."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class TestPlaces:
         assert list(empty.root.iterdir()) == []
 
     @pytest.mark.parametrize("option", ["-C", "--index", "--targets", "--source-root"])
-    def test_a_place_that_is_not_there_is_told(self, reconcile: CommandLine, option: str) -> None:
+    def test_a_missing_path_is_a_usage_error(self, reconcile: CommandLine, option: str) -> None:
         done = reconcile("plan", option, "nowhere")
         assert (done.code, done.out) == (2, "")
         assert "nowhere" in done.err
@@ -186,7 +186,7 @@ def test_hostile_names_reach_neither_the_terminal_nor_the_runner(empty: CommandL
         assert not re.search(r"^\s*::", done.out + done.err, re.MULTILINE)
 
 
-def test_a_bug_is_told_as_one(reconcile: CommandLine) -> None:
+def test_an_unexpected_exception_is_reported_as_a_bug(reconcile: CommandLine) -> None:
     broken = (
         "import reconciler.cli.quick as c\n"
         "c.show_resolution = lambda *a, **k: 1 / 0\n"

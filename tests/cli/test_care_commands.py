@@ -1,4 +1,4 @@
-"""`doctor` and `adopt`: what they say, and that looking changes nothing."""
+"""`doctor` and `adopt`: their output, and that neither changes anything without --take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_doctor_is_content_with_a_store_and_not_with_something_in_its_way(reconc
     assert reconcile("doctor", "--json").document["ok"] is False
 
 
-def test_adopt_lists_and_takes_over_only_when_told(reconcile: CommandLine) -> None:
+def test_adopt_lists_pins_and_relabels_only_with_take(reconcile: CommandLine) -> None:
     reconcile()
     labels = reconcile.root / ".reconcile/store/labels"
     for file in labels.iterdir():

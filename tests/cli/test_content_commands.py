@@ -79,7 +79,7 @@ def test_identify_bare_adds_nothing_and_hidden_takes_dot_files(reconcile: Comman
         (["fifo", "--bare"], 1, "'pipe'"),
     ],
 )
-def test_what_cannot_be_identified_is_told(
+def test_identify_names_what_it_cannot_read(
     reconcile: CommandLine, arguments: list[str], code: int, message: str
 ) -> None:
     (reconcile.root / "none").mkdir()
@@ -140,7 +140,7 @@ def test_resolve_warns_about_what_was_yanked_on_stderr(reconcile: CommandLine) -
         ("llm@\x1b[31m", "\\x1b", ""),
     ],
 )
-def test_what_cannot_be_resolved_is_told(reconcile: CommandLine, ref: str, message: str, hint: str) -> None:
+def test_resolve_names_what_it_cannot_find(reconcile: CommandLine, ref: str, message: str, hint: str) -> None:
     done = reconcile("resolve", ref)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
@@ -237,7 +237,7 @@ def test_export_overwrites_nothing_and_leaves_nothing_half(reconcile: CommandLin
     assert reconcile.files() == before
 
 
-def test_export_into_a_directory_that_is_not_there_is_told(reconcile: CommandLine) -> None:
+def test_export_into_a_missing_directory_fails(reconcile: CommandLine) -> None:
     reconcile()
     done = reconcile("export", "llm", "nowhere/llm.car")
     assert done.code in (1, 2)

@@ -1,4 +1,4 @@
-"""`doctor --forge`: what the token may do, in words and as JSON, and nothing is changed by asking."""
+"""`doctor --forge`: what the token may do, as text and as JSON, without changing anything."""
 
 from __future__ import annotations
 

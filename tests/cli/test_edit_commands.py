@@ -1,4 +1,4 @@
-"""`init` and `add`: they make what a person would make, and change nothing else."""
+"""`init` and `add`: they make the edits that a person would make, and change nothing else."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_add_takes_a_path_as_seen_from_where_one_is(reconcile: CommandLine) -> N
         (["new", "1.2.0", "weights/new", "--license", "a\u202eb"], 2, "has the control character '\\u202e'"),
     ],
 )
-def test_what_cannot_be_added_is_told_and_the_index_stays(
+def test_add_rejects_bad_input_and_leaves_the_index(
     reconcile: CommandLine, arguments: list[str], code: int, message: str
 ) -> None:
     reconcile.write("weights/new/model.safetensors", "new")

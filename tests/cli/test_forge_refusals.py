@@ -1,4 +1,4 @@
-"""What a forge refuses, as the user of the command meets it: an exit code, one message, and what to click."""
+"""Refusals of a forge as the command reports them: an exit code, one message, and what to change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPENING = 7  #: the call that opens the pull request, when nothing was there
 PERMISSION = "hint: grant contents: write, pull-requests: write"
 NEW_TOKEN = "hint: the token is wrong, expired or revoked: make a new one and set it again"
 READY = "https://github.com/o/r/compare/main...reconciler/resolve-cids?expand=1"
-#: by row: what is said, and what to do about it, where anything can be done
+#: by row: the message, and the hint where there is one
 SAID = {
     "401": ("rejected the token", NEW_TOKEN),
     "403 permission": ("the token lacks a permission", PERMISSION),

@@ -1,4 +1,4 @@
-"""`check` and `log`: exit codes, words, and JSON; no target is asked and nothing is written."""
+"""`check` and `log`: exit codes, text and JSON, without contacting a target or writing anything."""
 
 from __future__ import annotations
 

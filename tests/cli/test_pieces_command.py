@@ -1,4 +1,4 @@
-"""`pieces`: of a file as it is, of a version from its bytes or its record, and what is refused."""
+"""`pieces`: of a file, of a version from its bytes or its record, and usage errors."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _shape(size: int) -> tuple[int, int]:
         (["releases/index.yaml", "--max-piece", "128"], 2, "more than --max-piece allows"),
     ],
 )
-def test_what_has_no_pieces_is_told(
+def test_pieces_names_what_has_none(
     reconcile: CommandLine, arguments: list[str], code: int, said: str
 ) -> None:
     (reconcile.root / "small").write_bytes(bytes(64))

@@ -45,7 +45,7 @@ def _multiaddr(url: str) -> str:
     return f"/ip4/127.0.0.1/tcp/{url.rpartition(':')[2]}/http" if url else "/ip4/1.2.3.4/udp/4001/quic-v1"
 
 
-def test_a_router_that_is_down_is_told_for_the_version(reconcile: CommandLine) -> None:
+def test_a_router_that_is_down_is_reported_for_the_version(reconcile: CommandLine) -> None:
     assert reconcile("--only", "llm@1.0.0").code == 0
     with http_peer(lambda _: Said(500)) as router:
         done = reconcile("status", "--only", "llm@1.0.0", "--probe", "--router", router.url)

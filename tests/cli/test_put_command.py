@@ -1,4 +1,4 @@
-"""`reconcile put` and `reconcile get`: the same laws without an index entry."""
+"""`reconcile put` and `reconcile get`: the same guarantees without an index entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick way answers as the ordinary way does, and takes nothing it does not understand."""
+"""A plain `resolve` prints the same with and without the command-line library, and loads nothing heavy."""
 
 from __future__ import annotations
 

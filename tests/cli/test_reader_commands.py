@@ -1,4 +1,4 @@
-"""`fetch`, `lock`, `resolve` from elsewhere, the layout of huggingface_hub, and the Python interface."""
+"""`fetch`, `lock`, `resolve` with a remote index, the cache layout of huggingface_hub, the Python API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A secret appears nowhere: all credentials hold a canary, all peers send it back, everything is searched."""
+"""No secret is ever printed: all credentials contain a canary, all peers echo it, all output is searched."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ COMMANDS = (
     ("--propose", "pull-request"),
 )
 
-#: a released version whose bytes are nowhere here, so that whoever wants it asks the targets
+#: a released version whose bytes are not on this machine, so that commands ask the targets for it
 ELSEWHERE = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
 READERS = (
     ("apply", "plan.json"),
@@ -160,7 +160,7 @@ def found_in(root: Path) -> dict[str, list[str]]:
 
 
 def run(released: CommandLine, command: tuple[str, ...], environ: Mapping[str, str]) -> str:
-    """Run it in this process; all it said."""
+    """Run it in this process; return everything it printed."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environ.items():
             patch.setenv(name, value)
@@ -211,7 +211,7 @@ def _names_one(option: object) -> bool:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize(("status", "kind"), [(401, "json"), (200, "text")])
-def test_what_a_peer_echoes_is_said_nowhere(
+def test_an_echoed_secret_is_never_printed(
     released: CommandLine, arguments: Path, command: tuple[str, ...], status: int, kind: str
 ) -> None:
     check(released, arguments, command, status, kind, "github")

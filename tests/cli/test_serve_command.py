@@ -76,7 +76,7 @@ def test_a_car_that_does_not_hold_changes_nothing(empty: CommandLine, name: str)
     assert empty.files() == before
 
 
-def test_a_file_that_is_not_there_is_said(empty: CommandLine) -> None:
+def test_import_of_a_missing_file_fails(empty: CommandLine) -> None:
     done = empty("import", "nothing.car", "--store", "store")
     assert done.code == 1
     assert done.err.startswith("error: cannot open 'nothing.car'")

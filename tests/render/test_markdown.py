@@ -1,4 +1,4 @@
-"""Markdown for pull requests, read by a Markdown parser: hostile names come out as the text they are."""
+"""Markdown for pull requests, read by a Markdown parser: hostile names are rendered as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal that leave nothing behind, notes elsewhere."""
+"""Progress: bars on a terminal, which are removed at the end, and notes elsewhere."""
 
 from __future__ import annotations
 

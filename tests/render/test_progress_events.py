@@ -1,4 +1,4 @@
-"""Progress as JSON lines: every line holds to the schema, few of them, in an order that can be relied on."""
+"""Progress as JSON lines: every line is valid against the schema, they are few, and their order is fixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A team's own words around ours."""
+"""Templates for the title and body of a pull request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes, counts, and text that stays text."""
+"""Sizes, counts, and untrusted text."""
 
 from __future__ import annotations
 

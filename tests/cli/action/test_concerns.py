@@ -1,4 +1,4 @@
-"""Which pull requests concern the model weights, as the clone at hand tells."""
+"""Which pull requests concern the model weights, judged from the local clone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every workflow to copy, and our own, does what its page says: run by `act` as it is printed."""
+"""Every example workflow, and our own, does what its page describes when `act` runs it unchanged."""
 
 from __future__ import annotations
 

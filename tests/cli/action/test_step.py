@@ -1,4 +1,4 @@
-"""A step in the environment of a job: outputs, summary, annotations, the comment, and what it refuses."""
+"""A step in the environment of a job: outputs, summary, annotations, comment and refusals."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_nothing_to_do_makes_no_comment(jobs: Jobs) -> None:
     assert jobs.comments() == []
 
 
-def test_an_index_that_does_not_hold_is_annotated_on_its_line_and_told_in_an_older_comment(
+def test_an_invalid_index_is_annotated_on_its_line_and_updates_an_older_comment(
     jobs: Jobs,
 ) -> None:
     jobs("pull_request", PULL)
@@ -187,7 +187,7 @@ def test_globs_come_one_a_line(jobs: Jobs) -> None:
 @pytest.mark.parametrize(
     "event", ["pull_request", "pull_request_target", "merge_group", "pull_request_review"]
 )
-def test_apply_refuses_what_nobody_accepted_yet_and_says_why(jobs: Jobs, event: str) -> None:
+def test_apply_refuses_unaccepted_contents_and_gives_the_reason(jobs: Jobs, event: str) -> None:
     before = jobs.reconcile.files()
     step = jobs(event, PULL, command="apply")
     assert step.code is ExitCode.REFUSED
@@ -245,7 +245,7 @@ def test_a_pull_request_needs_the_top_of_a_repository(jobs: Jobs) -> None:
 # -- drift ---------------------------------------------------------------------------------------------------
 
 
-def test_drift_reports_what_was_published_and_nothing_else_and_repairs_it_when_told(jobs: Jobs) -> None:
+def test_drift_reports_only_published_versions_and_repairs_them_on_request(jobs: Jobs) -> None:
     jobs.reconcile()
     clean = jobs("schedule", command="drift")
     assert (clean.code, clean.outputs["changed"]) == (ExitCode.OK, "false")
@@ -332,7 +332,7 @@ def test_outside_of_a_job_it_says_so(jobs: Jobs, capsys: pytest.CaptureFixture[s
     assert "this is no job of GitHub Actions" in capsys.readouterr().err
 
 
-def test_the_token_appears_nowhere(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_token_is_never_printed(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
     """Not when it works, not when it is refused, not when the forge is down."""
     steps = [jobs("pull_request", PULL)]
     steps.append(jobs("pull_request", PULL, TOKEN="ghs_wrong+canary/="))
