@@ -19,6 +19,7 @@ from reconciler.content.directory_dag import DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
 from reconciler.errors import Where
+from reconciler.index.label import Label
 from reconciler.index.model import TargetSpec
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
@@ -30,7 +31,7 @@ from tests.support.kubo_node import KuboNode, kubo_node
 
 MIB = 1 << 20
 MARK = "reconciler/benchmark/"
-LABEL = f"{MARK}model@1.0.0"
+LABEL = Label(f"{MARK}model@1.0.0")
 PUBLISH = """
 import sys
 from contextlib import closing
@@ -132,7 +133,7 @@ def nothing_to_do(node: KuboNode, versions: int) -> Iterator[Figure]:
     dags = [MemoryDag(root, {root: data}) for root, data in leaves.items()]
     with closing(target(node.url)) as kubo:
         for number, dag in enumerate(dags):
-            kubo.publish(dag, f"{MARK}model@1.0.{number}", QUIET)
+            kubo.publish(dag, Label(f"{MARK}model@1.0.{number}"), QUIET)
     expected = [Expected(dag.layout.root, (LABEL,)) for dag in dags]
     with FaultProxy("127.0.0.1", node.port) as proxy, closing(target(proxy.url)) as kubo:
 

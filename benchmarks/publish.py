@@ -11,11 +11,12 @@ from pathlib import Path
 from benchmarks.measure import Figure, in_turn, main
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.identify import identify
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 
 MIB = 1 << 20
-LABEL = "reconciler/benchmark/model@1.0.0"
+LABEL = Label("reconciler/benchmark/model@1.0.0")
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.measure import Figure, in_turn, main, seconds
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.identify import identify
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.gateway import Served, served
@@ -33,7 +34,7 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
             file.write(os.urandom(MIB))
     dag = identify(bare_bundle(source), cache=None)
     root, store = dag.layout.root, scratch / "store"
-    StoreTarget("store", store).publish(dag, "reconciler/benchmark/model@1.0.0", QUIET)
+    StoreTarget("store", store).publish(dag, Label("reconciler/benchmark/model@1.0.0"), QUIET)
     dag.close()
     source.unlink()
     stored = store / "cars" / f"{root}.car"

@@ -87,12 +87,12 @@ def import_(
 def import_car(file: Path, store: Path, *, as_json: bool) -> int:
     """Verify the CAR `file` completely and add it to `store`. Raises DataError, PeerError."""
     from reconciler.content.car_dag import open_car
-    from reconciler.index.label import IMPORT_MARK
+    from reconciler.index.label import IMPORT_MARK, Label
     from reconciler.targets.store import StoreTarget
 
     with out.progress() as progress, open_car(file, progress) as dag:
         layout = dag.layout
-        delivery = StoreTarget("store", store).publish(dag, f"{IMPORT_MARK}{layout.root}", progress)
+        delivery = StoreTarget("store", store).publish(dag, Label(f"{IMPORT_MARK}{layout.root}"), progress)
         extra = dag.extra_blocks
     if as_json:
         out.result_json(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler.errors import ReconcilerError
-from reconciler.index.label import IMPORT_MARK, PUT_MARK
+from reconciler.index.label import IMPORT_MARK, PUT_MARK, Label
 from reconciler.loop.run import Run
 from reconciler.loop.world import World
 from reconciler.targets.interface import Inventory, Pin, State
@@ -22,7 +22,7 @@ class Candidate:
     target: str
     pin: Pin
     ref: str = ""
-    label: str = ""
+    label: Label | None = None
     ready: bool = False
 
 
@@ -46,7 +46,7 @@ def candidates(run: Run, world: World) -> Iterator[Candidate]:
 def take_over(run: Run, wanted: Sequence[Candidate]) -> Iterator[tuple[Candidate, str]]:
     """Put our label on each ready candidate; yields it with what went wrong ("" when nothing did)."""
     for candidate in wanted:
-        if not candidate.ready:
+        if not candidate.ready or candidate.label is None:
             yield candidate, "not taken over: it is not whole there, or not kept there by the index"
             continue
         try:

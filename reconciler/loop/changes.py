@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
+from reconciler.index.label import Label
 from reconciler.index.model import Version
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
@@ -43,7 +44,7 @@ class OnTarget(Change):
 
     target: str
     root: Cid
-    label: str
+    label: Label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +215,7 @@ def publish(
     root: Cid,
     reason: str,
     *,
-    label: str,
+    label: Label,
     sources: tuple[str, ...],
     size: int | None,
 ) -> Publish:

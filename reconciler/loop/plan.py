@@ -11,6 +11,7 @@ from collections.abc import Iterator, Set
 
 from reconciler.content.cid import Cid
 from reconciler.deals.policy import DealAbility, DealVerdict, Decision, by_piece, decide
+from reconciler.index.label import Label
 from reconciler.index.model import Index, Version
 from reconciler.loop.changes import (
     DIRECTORY,
@@ -51,7 +52,7 @@ def deal_change(
     root: Cid,
     decision: Decision,
     *,
-    label: str,
+    label: Label,
     sources: tuple[str, ...],
     size: int | None,
 ) -> Change | None:
@@ -117,7 +118,10 @@ def removals(selection: Selection, world: World, planned: Set[tuple[str, Cid]]) 
         if not isinstance(inventory, Inventory):
             continue
         for pin in inventory.owned:
-            model, _, number = pin.label.removeprefix(index.mark).partition("@")
+            if pin.label == index.mark:
+                continue  # names no version: another program wrote it
+            label = Label(pin.label)
+            model, number = label.version
             if not selection.covers(model, number):
                 continue
             version = index.models[model].versions.get(number) if model in index.models else None
@@ -127,7 +131,12 @@ def removals(selection: Selection, world: World, planned: Set[tuple[str, Cid]]) 
             if not _kept_without(pin, spec.name, wanting.get(pin.root, {}), world, planned):
                 continue
             yield Unpin(
-                model=model, version=number, target=spec.name, root=pin.root, label=pin.label, reason=reason
+                model=model,
+                version=number,
+                target=spec.name,
+                root=pin.root,
+                label=label,
+                reason=reason,
             )
 
 

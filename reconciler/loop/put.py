@@ -16,7 +16,7 @@ from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.identify import identify
 from reconciler.errors import PeerError, UsageError
-from reconciler.index.label import PUT_MARK
+from reconciler.index.label import PUT_MARK, Label
 from reconciler.index.layout import Layout
 from reconciler.index.model import TargetSpec
 from reconciler.index.targets_file import load_targets
@@ -56,7 +56,7 @@ def put(
 
     Raises UsageError, BundleError for a path that cannot be packed, PeerError of the target.
     """
-    label = PUT_MARK + _name(path, name)
+    label = Label(PUT_MARK + _name(path, name))
     spec = _choose(load_targets(layout.targets_file), target)
     with (
         closing(
@@ -91,7 +91,7 @@ def put(
         )
 
 
-def _kept(place: Target, expected: Expected, label: str, progress: Progress) -> str | None:
+def _kept(place: Target, expected: Expected, label: Label, progress: Progress) -> str | None:
     """Under which other label the target keeps all of it already, where one root has one label; else None."""
     if not place.capabilities.one_label:
         return None

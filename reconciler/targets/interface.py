@@ -33,6 +33,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
+from reconciler.index.label import Label
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.check import Check as Check  # noqa: PLC0414 - a word of this interface
 
@@ -43,21 +44,19 @@ _MARK_KEY = "reconciler"
 _MARK_VALUE = "1"
 
 
-def mark_of(label: str) -> str:
-    """The mark `reconciler/<index id>/` of the label `reconciler/<index id>/<model>@<version>`."""
-    return label[: label.rfind("/") + 1]
+def pin_metadata(label: Label) -> dict[str, str]:
+    """Return the metadata that identifies a pin as ours and repeats its label.
+
+    IPFS Cluster and the Pinning Service API keep a name and free metadata with a pin. Services exist that
+    drop or truncate one of the two, so the label is written to both.
+    """
+    return {_MARK_KEY: _MARK_VALUE, "index": label.owner, "label": label}
 
 
-def metadata(label: str) -> dict[str, str]:
-    """The metadata that says a pin is ours, and under which label."""
-    index = mark_of(label).rstrip("/").rpartition("/")[2]
-    return {_MARK_KEY: _MARK_VALUE, "index": index, "label": label}
-
-
-def label_of(name: str, meta: Mapping[str, str]) -> str:
-    """The label of a pin with this name and metadata, ours or foreign; "" when it has none."""
-    if meta.get(_MARK_KEY) == _MARK_VALUE and meta.get("label"):
-        return meta["label"]
+def pin_label(name: str, metadata: Mapping[str, str]) -> str:
+    """Return the label of a pin with this name and metadata, ours or foreign; "" when it has none."""
+    if metadata.get(_MARK_KEY) == _MARK_VALUE and metadata.get("label"):
+        return metadata["label"]
     return name
 
 
@@ -85,7 +84,7 @@ class Expected:
     """
 
     root: Cid
-    labels: tuple[str, ...]
+    labels: tuple[Label, ...]
     blocks: int | None = None
     size: int | None = None
     layout: DagLayout | None = None
@@ -195,32 +194,32 @@ class Target(Protocol):
         Raises PeerError when the target cannot be looked at at all.
         """
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """Make the target hold `dag` under `label`, sending only blocks it does not have.
 
         Raises PeerError (nothing wrong is left behind; call again), SourceChanged, BlockUnavailable.
         """
 
-    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
         """Put back what `observe` found missing or wrong, sending only that. Raises as `publish` does."""
 
-    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
+    def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:
         """Ask the target to fetch and keep `root`; `origins` are addresses that have it.
 
         Only where capabilities.pins_by_cid. Returns PENDING until the target says that it has everything.
         """
 
-    def relabel(self, root: Cid, label: str) -> None:
+    def relabel(self, root: Cid, label: Label) -> None:
         """Put our `label` on a root that is held under another label of ours, or in our store under none."""
 
-    def adopt(self, pin: Pin, label: str) -> None:
+    def adopt(self, pin: Pin, label: Label) -> None:
         """Make a foreign pin ours by putting `label` on it; only ever called on the user's word.
 
         Where a root carries one label the foreign one is replaced, elsewhere it stays. Raises PeerError when
         the pin is not as `pin` says any more.
         """
 
-    def unpin(self, root: Cid, label: str) -> None:
+    def unpin(self, root: Cid, label: Label) -> None:
         """Take our `label` off `root`; the root goes when nothing else keeps it. No error when it is not
         there.
         """

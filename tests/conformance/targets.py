@@ -18,6 +18,7 @@ import pytest
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, SourceChangedError
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.interface import (
     Check,
@@ -33,9 +34,9 @@ from tests.support.dags import MemoryDag
 from tests.support.shapes import SHAPES, Failing, Without, bundle, large_file, single_leaf, twins
 
 MARK = "reconciler/suite/"
-LABEL = f"{MARK}model@1.0.0"
-OTHER_LABEL = f"{MARK}model@1.0.1"
-FOREIGN_LABEL = "reconciler/someone-else/model@1.0.0"  # another index in the same target
+LABEL = Label(f"{MARK}model@1.0.0")
+OTHER_LABEL = Label(f"{MARK}model@1.0.1")
+FOREIGN_LABEL = Label("reconciler/someone-else/model@1.0.0")  # another index in the same target
 STRANGER_LABEL = "backups 2019"  # no reconciler at all
 
 
@@ -207,7 +208,7 @@ class TargetSuite:
         held = [bundle(f"{salt}{number}") for number in range(3)]
         absent = large_file(salt)
         for number, dag in enumerate(held):
-            self.deliver(subject, dag, f"{MARK}model@2.0.{number}")
+            self.deliver(subject, dag, Label(f"{MARK}model@2.0.{number}"))
         expected = [Expected(dag.layout.root, (LABEL,)) for dag in (*held, absent)]
         inventory = subject.target.observe(expected, Check.QUICK, MARK, QUIET)
         states = {root: seen.state for root, seen in inventory.observations.items()}

@@ -15,6 +15,7 @@ from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.local_sources import kubo_source
 from reconciler.consume.sources import Source
+from reconciler.index.label import Label
 from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET, Progress, Task
@@ -178,7 +179,7 @@ def test_our_own_store_served_and_read_directly_agree(
     """What is read from the node goes into a new store, and out of that again."""
     run(peers, tmp_path / "d", kubo_source(peers.node.url))
     target = StoreTarget("again", tmp_path / "store")
-    target.publish(memory_dag(_nested(files(tmp_path / "d"))), "reconciler/acme/model@1.0.0", QUIET)
+    target.publish(memory_dag(_nested(files(tmp_path / "d"))), Label("reconciler/acme/model@1.0.0"), QUIET)
     with served(tmp_path, tmp_path / "store") as again:
         run(peers, tmp_path / "e", GatewaySource(again.url))
     assert files(tmp_path / "e") == expected

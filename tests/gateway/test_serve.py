@@ -19,6 +19,7 @@ import pytest
 
 from reconciler.content import car
 from reconciler.content.cid import RAW, hash_block
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.command_line import RUN
@@ -296,9 +297,9 @@ def test_what_is_published_while_it_runs_is_served_and_what_is_unpinned_is_not(t
         url = f"/ipfs/{second.layout.root}/a"
         assert gateway.get(url).status == 404
         store = StoreTarget("store", tmp_path / "store")
-        store.publish(second, "reconciler/acme/new@1.0.0", QUIET)
+        store.publish(second, Label("reconciler/acme/new@1.0.0"), QUIET)
         wait_until("the new root is served", lambda: gateway.get(url).body == b"second")
-        store.unpin(second.layout.root, "reconciler/acme/new@1.0.0")
+        store.unpin(second.layout.root, Label("reconciler/acme/new@1.0.0"))
         wait_until("the root is gone", lambda: gateway.get(url).status == 404)
         assert gateway.get(f"/ipfs/{first.layout.root}/a").body == b"first"
 

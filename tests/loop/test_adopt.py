@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.index.label import Label
 from reconciler.loop.adopt import Candidate, candidates, take_over
 from reconciler.loop.doctor import examine
 from reconciler.targets.interface import Capabilities
 from tests.support.memory_target import MemoryTarget, down
 from tests.support.releases import Releases, kinds, with_memory
 
-LABEL = "reconciler/acme/m@1.0.0"
+LABEL = Label("reconciler/acme/m@1.0.0")
 
 
 @pytest.fixture(params=[False, True], ids=["many labels", "one label"])

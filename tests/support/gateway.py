@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.content.dag import Dag
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.command_line import RUN
@@ -103,7 +104,7 @@ def keep(store: Path, *dags: Dag) -> None:
     """Put `dags` into the store at `store`."""
     target = StoreTarget("store", store)
     for number, dag in enumerate(dags):
-        target.publish(dag, f"reconciler/acme/model@1.0.{number}", QUIET)
+        target.publish(dag, Label(f"reconciler/acme/model@1.0.{number}"), QUIET)
 
 
 def wait_until(what: str, condition: object, seconds: float = 10.0) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.conformance.targets import Damage
@@ -36,7 +37,9 @@ class StoreSubject:
         path.write_bytes(data)
 
     def pin_as_stranger(self, dag: Dag, label: str) -> None:
-        StoreTarget("theirs", self.directory).publish(dag, label, QUIET)
+        StoreTarget("theirs", self.directory).publish(dag, Label("reconciler/theirs/any"), QUIET)
+        path = self.directory / "labels" / f"{dag.layout.root}.json"
+        path.write_text(path.read_text().replace("reconciler/theirs/any", label))
 
     def serve(self, dag: Dag) -> Sequence[str]:
         raise AssertionError("a store pins nothing by CID")

@@ -10,10 +10,11 @@ from reconciler.content import car
 from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import PeerError, SafetyError
+from reconciler.index.label import Label
 from reconciler.net.errors import UnexpectedResponseError
 from reconciler.net.response import UploadBody
 from reconciler.progress import Progress
-from reconciler.targets.interface import Delivery, Pin, State, mark_of
+from reconciler.targets.interface import Delivery, Pin, State
 from reconciler.targets.ipfs_cluster.judge import ReplicationVerdict, Rules, judge
 from reconciler.targets.ipfs_cluster.nodes import Healed, Nodes
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
@@ -54,7 +55,7 @@ class Deliverer:
         self._sleep = sleep
         self._clock = clock
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """Make the cluster hold `dag` under `label`."""
         root = dag.layout.root
         entry = self._rest.entry(root)
@@ -68,13 +69,13 @@ class Deliverer:
         self.relabel(root, label)
         return self._settle(root, label)
 
-    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
         """Heal the nodes, free a stuck pin, make lost pins again, replace peers that are gone."""
         root = dag.layout.root
         entry = self._rest.entry(root)
         if entry is None:
             return self._send(dag, label, progress)
-        healed = self._nodes.heal(dag, damaged, label, mark_of(label), progress)
+        healed = self._nodes.heal(dag, damaged, label, label.mark, progress)
         if not _ours(entry, label):
             return _with(self._beside(entry, dag, progress), healed)
         verdict = self._verdict(entry, ours=True)
@@ -95,7 +96,7 @@ class Deliverer:
         self.relabel(root, label)
         return _with(self._settle(root, label), healed)
 
-    def fetch(self, root: Cid, label: str, origins: tuple[str, ...]) -> Delivery:
+    def fetch(self, root: Cid, label: Label, origins: tuple[str, ...]) -> Delivery:
         """Have the cluster get `root` by itself: from `origins`, or from those of its peers that have it.
 
         Raises PeerError when there is nobody to get it from: such a pin would hang, and with it the garbage
@@ -120,7 +121,7 @@ class Deliverer:
         self.relabel(root, label)
         return self._settle(root, label)
 
-    def adopt(self, pin: Pin, label: str) -> None:
+    def adopt(self, pin: Pin, label: Label) -> None:
         """Put `label` on somebody else's pin. Raises PeerError when it is not as `pin` says any more."""
         entry = self._rest.entry(pin.root)
         if entry is None or entry.label != pin.label:
@@ -129,7 +130,7 @@ class Deliverer:
             )
         self._rest.pin(pin.root, self._options(label, entry))
 
-    def relabel(self, root: Cid, label: str) -> None:
+    def relabel(self, root: Cid, label: Label) -> None:
         """Put `label` on a root of ours. Raises PeerError when it is absent, SafetyError when not ours."""
         entry = self._rest.entry(root)
         if entry is None:
@@ -141,7 +142,7 @@ class Deliverer:
         if entry.label != label:
             self._rest.pin(root, self._options(label, entry))
 
-    def unpin(self, root: Cid, label: str) -> None:
+    def unpin(self, root: Cid, label: Label) -> None:
         """Take `root` out of the pinset when it carries `label`."""
         entry = self._rest.entry(root)
         if entry is not None and entry.label == label:
@@ -151,7 +152,7 @@ class Deliverer:
     def _name(self) -> str:
         return self._rest.http.name
 
-    def _send(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def _send(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """Send what is lacking and pin it, through a peer that is then one of its holders."""
         positions = self._lacking(dag.layout, progress)
         self._spread_empty(dag.layout, progress)
@@ -215,7 +216,7 @@ class Deliverer:
         words = "; ".join(part for part in (_FOREIGN, verdict.detail) if part)
         return _with(Delivery(verdict.state, detail=words), sent)
 
-    def _options(self, label: str, entry: ClusterPin | None, origins: tuple[str, ...] = ()) -> PinOptions:
+    def _options(self, label: Label, entry: ClusterPin | None, origins: tuple[str, ...] = ()) -> PinOptions:
         """Our rules, or the entry's: a pin that is set again without factors falls back to the default."""
         low, high = self._rules.factor_min, self._rules.factor_max
         if not low and entry is not None:
@@ -226,11 +227,11 @@ class Deliverer:
         status, now = self._rest.status(entry.cid)
         return judge(entry, status, now, self._rules, ours=ours, names={})
 
-    def _settle(self, root: Cid, label: str) -> Delivery:
+    def _settle(self, root: Cid, label: Label) -> Delivery:
         verdict = self._wait(root, label)
         return Delivery(verdict.state, detail=verdict.detail)
 
-    def _wait(self, root: Cid, label: str) -> ReplicationVerdict:
+    def _wait(self, root: Cid, label: Label) -> ReplicationVerdict:
         """The verdict when it is good, or has been bad or pending for long enough."""
         begin = self._clock()
         while True:
@@ -247,8 +248,8 @@ class Deliverer:
             self._sleep(self._patience.pause)
 
 
-def _ours(entry: ClusterPin, label: str) -> bool:
-    return entry.label.startswith(mark_of(label))
+def _ours(entry: ClusterPin, label: Label) -> bool:
+    return entry.label.startswith(label.mark)
 
 
 def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) -> UploadBody:

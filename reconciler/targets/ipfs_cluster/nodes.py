@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.progress import Progress
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Check, Expected, Observation, State, Target
@@ -85,7 +86,7 @@ class Nodes:
                 found[root].append((node.name, seen))
         return NodesReport({root: tuple(seen) for root, seen in found.items()}, tuple(notes))
 
-    def heal(self, dag: Dag, damaged: Sequence[Cid], label: str, mark: str, progress: Progress) -> Healed:
+    def heal(self, dag: Dag, damaged: Sequence[Cid], label: Label, mark: str, progress: Progress) -> Healed:
         """Put back on each node what is missing or wrong there. A node without the pin is left alone.
 
         Raises what reading `dag` raises; a node's own fault is a complaint.

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from reconciler.content.cid import Cid
+from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import NotFoundError, RejectedError
 from reconciler.net.response import Response, UploadBody, multipart_file
 from reconciler.targets import fields
-from reconciler.targets.interface import metadata
+from reconciler.targets.interface import pin_metadata
 from reconciler.targets.ipfs_cluster import wire
 
 _TOO_FEW = "not enough peers to allocate"
@@ -31,7 +32,7 @@ class PinOptions:
     stays.
     """
 
-    label: str
+    label: Label
     factor_min: int = 0
     factor_max: int = 0
     expire_in: str = ""
@@ -40,7 +41,7 @@ class PinOptions:
     def params(self) -> list[tuple[str, str]]:
         """As query parameters."""
         pairs = [("name", self.label), ("mode", "recursive")]
-        pairs += [(f"meta-{key}", value) for key, value in metadata(self.label).items()]
+        pairs += [(f"meta-{key}", value) for key, value in pin_metadata(self.label).items()]
         if self.factor_min:
             pairs.append(("replication-min", str(self.factor_min)))
         if self.factor_max:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
+from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.multiaddr import names_peer
 from reconciler.progress import Progress
@@ -62,27 +63,27 @@ class ClusterTarget:
             world, expected, check, mark, rules=self._rules, nodes=self._nodes, progress=progress
         )
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """See Deliverer.publish."""
         return self._deliverer.publish(dag, label, progress)
 
-    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
         """See Deliverer.repair."""
         return self._deliverer.repair(dag, damaged, label, progress)
 
-    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
+    def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:
         """See Deliverer.fetch. It also renews a pin, and replaces peers that are gone, without any bytes."""
         return self._deliverer.fetch(root, label, tuple(origins))
 
-    def relabel(self, root: Cid, label: str) -> None:
+    def relabel(self, root: Cid, label: Label) -> None:
         """See Deliverer.relabel."""
         self._deliverer.relabel(root, label)
 
-    def adopt(self, pin: Pin, label: str) -> None:
+    def adopt(self, pin: Pin, label: Label) -> None:
         """See Deliverer.adopt."""
         self._deliverer.adopt(pin, label)
 
-    def unpin(self, root: Cid, label: str) -> None:
+    def unpin(self, root: Cid, label: Label) -> None:
         """See Deliverer.unpin."""
         self._deliverer.unpin(root, label)
 

@@ -14,7 +14,7 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
 from reconciler.targets import fields
-from reconciler.targets.interface import label_of
+from reconciler.targets.interface import pin_label
 
 EVERYWHERE = -1  #: as a replication factor: every peer
 
@@ -104,7 +104,7 @@ def read_entry(peer: str, value: object) -> ClusterPin | None:
         return None
     return ClusterPin(
         cid=root,
-        label=label_of(fields.text(peer, pin, "name"), fields.words(pin, "metadata")),
+        label=pin_label(fields.text(peer, pin, "name"), fields.words(pin, "metadata")),
         recursive=fields.text(peer, pin, "mode") in ("", "recursive"),
         factor_min=fields.number(peer, pin, "replication_factor_min"),
         factor_max=fields.number(peer, pin, "replication_factor_max"),

@@ -18,9 +18,9 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import DataError, ReconcilerError, SafetyError
+from reconciler.index.label import Label
 from reconciler.net.errors import UnexpectedResponseError, sanitize
 from reconciler.progress import Progress
-from reconciler.targets.interface import mark_of
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.rpc import KuboRpc
 from reconciler.targets.kubo.send import Sent, send
@@ -49,7 +49,7 @@ class Healer:
     pin_seconds: int
     owns: Owns = named_so
 
-    def replace(self, dag: Dag, wrong: Collection[int], label: str, progress: Progress) -> Sent:
+    def replace(self, dag: Dag, wrong: Collection[int], label: Label, progress: Progress) -> Sent:
         """Remove the blocks at the positions `wrong`, send them anew, and read them back.
 
         Raises SafetyError when pins of ours would have to go and may not, UnexpectedResponseError when pins
@@ -61,7 +61,7 @@ class Healer:
         away: dict[Cid, str] = {}
         try:
             self._remove(dag, positions, label, away)
-            title = label.rpartition("/")[2]
+            title = label.name
             self.prober.sizes(dag.layout, positions, progress, title)  # so that the node knows they are gone
             sent = send(self.rpc, dag, positions, progress, title)
             if self.prober.contents(dag.layout, positions, progress, title):
@@ -74,7 +74,7 @@ class Healer:
             self._pin_again(away)
         return sent
 
-    def _remove(self, dag: Dag, positions: Sequence[int], label: str, away: dict[Cid, str]) -> None:
+    def _remove(self, dag: Dag, positions: Sequence[int], label: Label, away: dict[Cid, str]) -> None:
         """Remove the blocks; `away` collects the pins of ours that were taken away for it."""
         wanted = [dag.layout.cid(position) for position in positions]
         for start in range(0, len(wanted), _AT_ONCE):
@@ -103,9 +103,9 @@ class Healer:
         except DataError:
             raise self._not_ours(via[1]) from None
 
-    def _unpin(self, keeper: Cid, label: str, away: dict[Cid, str], damaged: int) -> None:
+    def _unpin(self, keeper: Cid, label: Label, away: dict[Cid, str], damaged: int) -> None:
         name = self.rpc.pin_name(keeper)
-        if name is None or not self.owns(keeper, name, mark_of(label)):
+        if name is None or not self.owns(keeper, name, label.mark):
             raise self._not_ours(str(keeper))
         if not self.may_unpin:
             pin = repr(name) if name else keeper

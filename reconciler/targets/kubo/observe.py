@@ -92,7 +92,7 @@ def _one(look: _KuboObserver, item: Expected, name: str | None) -> Observation:
         return Observation(item.root, State.PARTIAL, labels, (error.cid,), "inner nodes", detail, needs)
     except DataError as error:
         return Observation(item.root, State.PARTIAL, labels, (), "inner nodes", error.message)
-    title = item.labels[0].rpartition("/")[2] if item.labels else str(item.root)
+    title = item.labels[0].name if item.labels else str(item.root)
     findings, checked = (
         _full(look, layout, title) if look.check is Check.FULL else _sample(look, layout, title)
     )

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import UsageError
+from reconciler.index.label import Label
 from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError
 from reconciler.progress import Progress
-from reconciler.targets.interface import Delivery, State, mark_of
+from reconciler.targets.interface import Delivery, State
 from reconciler.targets.kubo.answers import DagStat
 from reconciler.targets.kubo.heal import Healer
 from reconciler.targets.kubo.probe import Findings, Prober, refuse_if_stuck
@@ -39,7 +40,7 @@ _SAMPLES = 32  # blocks that tell whether anything of a DAG is there at all
 _NO_MAXIMUM = 1 << 63  # a StorageMax from here on means none
 
 
-def check_label(label: str) -> None:
+def check_label(label: Label) -> None:
     """Raises UsageError for a label that no pin can carry; Kubo counts bytes, and says so only at the end."""
     size = len(label.encode())
     if size > _LONGEST_NAME:
@@ -58,11 +59,11 @@ class Publisher:
     healer: Healer
     pin_seconds: int
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """As Target.publish says."""
         check_label(label)
         refuse_if_stuck(self.rpc)
-        title = short(label)
+        title = label.name
         found = self.look(dag.layout, progress, title)
         self.warn_if_full(dag.layout, found, progress)
         return self.settle(dag, found, label, progress)
@@ -78,9 +79,9 @@ class Publisher:
             return Findings(missing=frozenset(everything))
         return self.prober.sizes(layout, everything, progress, title)
 
-    def settle(self, dag: Dag, found: Findings, label: str, progress: Progress) -> Delivery:
+    def settle(self, dag: Dag, found: Findings, label: Label, progress: Progress) -> Delivery:
         """Send what `found` lacks, prove the whole, and pin it."""
-        layout, title, sent = dag.layout, short(label), Sent()
+        layout, title, sent = dag.layout, label.name, Sent()
         for _ in range(_ROUNDS):
             if found.missing:
                 sent += send(self.rpc, dag, sorted(found.missing), progress, title)
@@ -92,7 +93,7 @@ class Publisher:
             name = self.rpc.pin_name(layout.root)
             if name == label:
                 return Delivery(State.HELD, sent.size, sent.blocks)
-            if name is not None and not name.startswith(mark_of(label)):
+            if name is not None and not name.startswith(label.mark):
                 return Delivery(State.HELD, sent.size, sent.blocks, foreign(name))
             pinned = self.rpc.pin_add(layout.root, label, self.pin_seconds)
             if pinned and self.rpc.pin_name(layout.root) == label:
@@ -129,18 +130,13 @@ def foreign(name: str) -> str:
     return f"held under a pin that is not ours ({said}), which was left as it is"
 
 
-def short(label: str) -> str:
-    """`model@version` of a label."""
-    return label.rpartition("/")[2]
-
-
 def repair(
-    publisher: Publisher, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress
+    publisher: Publisher, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress
 ) -> Delivery:
     """As Target.repair says. Blocks of `damaged` are read and hashed, all others asked for their size."""
     check_label(label)
     refuse_if_stuck(publisher.rpc)
-    layout, title = dag.layout, short(label)
+    layout, title = dag.layout, label.name
     suspects = [position for cid in damaged if (position := layout.find(cid)) is not None]
     found = publisher.prober.sizes(layout, range(len(layout)), progress, title)
     found |= publisher.prober.contents(

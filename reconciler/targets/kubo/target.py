@@ -8,6 +8,7 @@ from random import Random
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
+from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.multiaddr import names_peer
 from reconciler.progress import Progress
@@ -21,7 +22,6 @@ from reconciler.targets.interface import (
     Inventory,
     Pin,
     UnsupportedError,
-    mark_of,
 )
 from reconciler.targets.kubo import diagnose
 from reconciler.targets.kubo.dag import KuboBlocks, KuboDag
@@ -77,22 +77,22 @@ class KuboTarget:
             progress=progress,
         )
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """As the interface says.
 
         A pin that is not ours stays as it is, and the blocks under it are completed.
         """
         return self._publisher.publish(dag, label, progress)
 
-    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
         """As the interface says. Raises SafetyError when it needs `allow_unpin_repair` and has it not."""
         return repair(self._publisher, dag, damaged, label, progress)
 
-    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
+    def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Not offered: a pin whose blocks never come hangs, and with it garbage collection."""
         raise UnsupportedError("a Kubo node is given bytes, not CIDs")
 
-    def relabel(self, root: Cid, label: str) -> None:
+    def relabel(self, root: Cid, label: Label) -> None:
         """As the interface says, after every block was found: naming a pin again drops it before it walks.
 
         Raises BlockUnavailableError when `root` is not pinned or not complete, SafetyError when the pin is
@@ -102,13 +102,13 @@ class KuboTarget:
         name = self._rpc.pin_name(root)
         if name == label:
             return
-        if name is not None and not name.startswith(mark_of(label)):
+        if name is not None and not name.startswith(label.mark):
             raise SafetyError(
                 f"{self.name}: {root} is {foreign(name)}", hint="`reconcile adopt` takes it over"
             )
         self._name_again(root, name, label)
 
-    def adopt(self, pin: Pin, label: str) -> None:
+    def adopt(self, pin: Pin, label: Label) -> None:
         """As the interface says. Raises BlockUnavailableError as `relabel` does."""
         check_label(label)
         name = self._rpc.pin_name(pin.root)
@@ -119,7 +119,7 @@ class KuboTarget:
             raise PeerError(f"{self.name}: {pin.root} is {said} now", hint="look again: `reconcile adopt`")
         self._name_again(pin.root, name, label)
 
-    def unpin(self, root: Cid, label: str) -> None:
+    def unpin(self, root: Cid, label: Label) -> None:
         """As the interface says: only a pin that carries exactly `label` goes."""
         if self._rpc.pin_name(root) == label:
             self._rpc.pin_rm(root)
@@ -154,7 +154,7 @@ class KuboTarget:
         """Close all connections."""
         self._http.close()
 
-    def _name_again(self, root: Cid, name: str | None, label: str) -> None:
+    def _name_again(self, root: Cid, name: str | None, label: Label) -> None:
         if name is None:
             raise BlockUnavailableError(f"{root} is not pinned on {self.name}", hint="publish it first")
         layout = KuboDag(self._rpc, root).layout

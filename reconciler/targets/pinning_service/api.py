@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 from reconciler.content.cid import Cid
+from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import AccessDeniedError, ConflictError, NotFoundError
 from reconciler.net.response import Response
@@ -46,12 +47,12 @@ class PinningApi:
             params.append(("cid", ",".join(str(cid) for cid in cids)))
         return wire.read_page(self.name, self._ask("GET", "pins", repeatable=True, params=params).json())
 
-    def add(self, root: Cid, label: str, origins: tuple[str, ...]) -> wire.RemotePin:
+    def add(self, root: Cid, label: Label, origins: tuple[str, ...]) -> wire.RemotePin:
         """Ask for a new pin. Not repeated by itself: each time it may make one more request."""
         body = wire.pin_body(root, label, origins)
         return wire.read_pin(self.name, self._ask("POST", "pins", repeatable=False, json=body).json())
 
-    def replace(self, request: str, root: Cid, label: str, origins: tuple[str, ...]) -> wire.RemotePin:
+    def replace(self, request: str, root: Cid, label: Label, origins: tuple[str, ...]) -> wire.RemotePin:
         """Put another pin in the place of `request`.
 
         Never use it for the same CID where a request's id is its CID: ipfs-cluster pins the new one, then

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from reconciler.content.cid import Cid
 from reconciler.errors import PeerError, UsageError
+from reconciler.index.label import Label
 from reconciler.net.errors import TransientError, sanitize
-from reconciler.targets.interface import Delivery, Pin, State, mark_of
+from reconciler.targets.interface import Delivery, Pin, State
 from reconciler.targets.pinning_service import wire
 from reconciler.targets.pinning_service.api import PinningApi
 from reconciler.targets.pinning_service.observe import best_of, state_of
@@ -35,11 +36,11 @@ class Pinning:
         self._sleep = sleep
         self._clock = clock
 
-    def pin(self, root: Cid, label: str, origins: tuple[str, ...]) -> Delivery:
+    def pin(self, root: Cid, label: Label, origins: tuple[str, ...]) -> Delivery:
         """Have `root` pinned under `label`. Raises PeerError when the service gives up on it."""
         self._check(label)
         pins = wire.of(self._api, (root,))
-        ours = [pin for pin in pins if pin.label.startswith(mark_of(label))]
+        ours = [pin for pin in pins if pin.label.startswith(label.mark)]
         going = [pin for pin in ours if pin.status != "failed"]
         if going:
             best = best_of([pin for pin in going if pin.label == label] or going)
@@ -63,7 +64,7 @@ class Pinning:
             return Delivery(delivery.state, detail=detail)
         return delivery
 
-    def relabel(self, root: Cid, label: str) -> None:
+    def relabel(self, root: Cid, label: Label) -> None:
         """Put `label` on a pin of ours. Raises PeerError when there is none, or the old name stays."""
         self._check(label)
         ours = self._ours(root, label)
@@ -75,7 +76,7 @@ class Pinning:
             return
         self._rename(best_of(ours), root, label)
 
-    def adopt(self, pin: Pin, label: str) -> None:
+    def adopt(self, pin: Pin, label: Label) -> None:
         """Take somebody else's pin over. Raises PeerError when it is not as `pin` says any more."""
         self._check(label)
         theirs = [one for one in wire.of(self._api, (pin.root,)) if one.label == pin.label]
@@ -86,13 +87,13 @@ class Pinning:
             )
         self._rename(best_of(theirs), pin.root, label)
 
-    def unpin(self, root: Cid, label: str) -> None:
+    def unpin(self, root: Cid, label: Label) -> None:
         """Take away every request for `root` that carries `label`; one CID may have several."""
         for pin in self._ours(root, label):
             if pin.label == label:
                 self._api.remove(pin.request)
 
-    def _rename(self, old: RemotePin, root: Cid, label: str) -> None:
+    def _rename(self, old: RemotePin, root: Cid, label: Label) -> None:
         """Pin under `label`, and take `old` away once that is pinned: blocks go with their last pin."""
         made = self._add(root, label, old.origins)
         if made.label != label and made.request == old.request and not old.by_cid:
@@ -102,21 +103,21 @@ class Pinning:
         if made.request != old.request and self._waited(made).status == "pinned":
             self._api.remove(old.request)
 
-    def _check(self, label: str) -> None:
+    def _check(self, label: Label) -> None:
         if len(label) > _LONGEST_LABEL:
             raise UsageError(
                 f"label {label!r} has {len(label)} characters; a pinning service takes {_LONGEST_LABEL}",
                 hint="shorten the index id, the model name or the version",
             )
 
-    def _ours(self, root: Cid, label: str) -> Sequence[RemotePin]:
-        return [pin for pin in wire.of(self._api, (root,)) if pin.label.startswith(mark_of(label))]
+    def _ours(self, root: Cid, label: Label) -> Sequence[RemotePin]:
+        return [pin for pin in wire.of(self._api, (root,)) if pin.label.startswith(label.mark)]
 
-    def _mine(self, root: Cid, label: str) -> RemotePin | None:
+    def _mine(self, root: Cid, label: Label) -> RemotePin | None:
         pins = [pin for pin in self._ours(root, label) if pin.label == label]
         return best_of(pins) if pins else None
 
-    def _add(self, root: Cid, label: str, origins: tuple[str, ...]) -> RemotePin:
+    def _add(self, root: Cid, label: Label, origins: tuple[str, ...]) -> RemotePin:
         """A new pin request; one whose answer was lost on the way is looked for before giving up."""
         try:
             return self._api.add(root, label, origins)

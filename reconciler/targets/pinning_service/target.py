@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.progress import Progress
 from reconciler.targets.interface import (
@@ -52,27 +53,27 @@ class PinningServiceTarget:
         """One listing of the account, whatever `check` asks for: a service shows no blocks."""
         return observe.look(self._api, expected, mark)
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:  # noqa: ARG002
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
         """Not offered."""
         raise UnsupportedError("a pinning service takes CIDs, not bytes")
 
-    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:  # noqa: ARG002
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
         """Not offered."""
         raise UnsupportedError("a pinning service takes CIDs, not bytes")
 
-    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:
+    def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:
         """See Pinning.pin; the configured origins come first, and then `origins`."""
         return self._pinning.pin(root, label, self._origins(origins))
 
-    def relabel(self, root: Cid, label: str) -> None:
+    def relabel(self, root: Cid, label: Label) -> None:
         """See Pinning.relabel."""
         self._pinning.relabel(root, label)
 
-    def adopt(self, pin: Pin, label: str) -> None:
+    def adopt(self, pin: Pin, label: Label) -> None:
         """See Pinning.adopt."""
         self._pinning.adopt(pin, label)
 
-    def unpin(self, root: Cid, label: str) -> None:
+    def unpin(self, root: Cid, label: Label) -> None:
         """See Pinning.unpin."""
         self._pinning.unpin(root, label)
 

@@ -19,9 +19,10 @@ from datetime import datetime, timedelta
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
+from reconciler.index.label import Label
 from reconciler.net.errors import RejectedError, UnexpectedResponseError, sanitize
 from reconciler.targets import fields
-from reconciler.targets.interface import label_of, metadata
+from reconciler.targets.interface import pin_label, pin_metadata
 from reconciler.targets.pinning_service.api import CIDS, PAGE, PinningApi
 
 STATUSES = ("queued", "pinning", "pinned", "failed")
@@ -74,7 +75,7 @@ def read_pin(peer: str, value: object) -> RemotePin:
         when=fields.moment(status, "created"),
         cid=_cid(text),
         by_cid=request == text,
-        label=label_of(fields.text(peer, pin, "name"), fields.words(pin, "meta")),
+        label=pin_label(fields.text(peer, pin, "name"), fields.words(pin, "meta")),
         origins=fields.texts(peer, pin, "origins"),
         delegates=fields.texts(peer, status, "delegates"),
         details=sanitize(info.get("status_details", "")),
@@ -95,9 +96,9 @@ def read_page(peer: str, value: object) -> Page:
     return Page(fields.number(peer, page, "count"), pins)
 
 
-def pin_body(root: Cid, label: str, origins: tuple[str, ...]) -> dict[str, object]:
+def pin_body(root: Cid, label: Label, origins: tuple[str, ...]) -> dict[str, object]:
     """A Pin, to be sent: the label as its name and in its meta, since services drop or cut either one."""
-    body: dict[str, object] = {"cid": str(root), "name": label[:_NAME_LIMIT], "meta": metadata(label)}
+    body: dict[str, object] = {"cid": str(root), "name": label[:_NAME_LIMIT], "meta": pin_metadata(label)}
     if origins:
         body["origins"] = list(origins)
     return body

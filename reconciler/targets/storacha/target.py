@@ -15,6 +15,7 @@ from reconciler.content.dag import Dag
 from reconciler.content.pieces import HashedCar, shard_pieces
 from reconciler.deals.claim_memory import ClaimMemory
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import TransientError
 from reconciler.progress import Progress, Task
@@ -119,30 +120,30 @@ class StorachaTarget:
         foreign = tuple(Pin(root, "") for root in uploads if root not in seen)
         return Inventory(seen, foreign=foreign, notes=notes)
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:  # noqa: ARG002
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
         """SpaceUpload the CAR of `dag`, unless the space lists it with all its CARs; then nothing is sent."""
         return self._deliver(dag, progress)
 
-    def repair(self, dag: Dag, damaged: Sequence[Cid], label: str, progress: Progress) -> Delivery:  # noqa: ARG002
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
         """The same: the client sends whole CARs, and the service skips those that it has."""
         return self._deliver(dag, progress)
 
-    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
+    def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Not offered."""
         raise UnsupportedError("Storacha takes bytes and fetches nothing")
 
-    def relabel(self, root: Cid, label: str) -> None:  # noqa: ARG002
+    def relabel(self, root: Cid, label: Label) -> None:  # noqa: ARG002
         """Not offered."""
         raise UnsupportedError("uploads to Storacha have no names")
 
-    def adopt(self, pin: Pin, label: str) -> None:  # noqa: ARG002
+    def adopt(self, pin: Pin, label: Label) -> None:  # noqa: ARG002
         """Not offered."""
         raise PeerError(
             f"{self.name}: uploads to Storacha have no names, so there is nothing to take over",
             hint="an upload whose root the index has counts as held",
         )
 
-    def unpin(self, root: Cid, label: str) -> None:  # noqa: ARG002
+    def unpin(self, root: Cid, label: Label) -> None:  # noqa: ARG002
         """Not offered: nothing says which uploads are ours."""
         raise UnsupportedError("uploads to Storacha have no names, so none is removed")
 

@@ -234,7 +234,7 @@ def _read(
     if not repair_in_place.header_holds(fd, layout):
         findings.problems.append("the CAR header is damaged")
     if look.check is Check.FULL:
-        name = expected.labels[0].rpartition("/")[2] if expected.labels else str(expected.root)
+        name = expected.labels[0].name if expected.labels else str(expected.root)
         with look.progress.task(f"checking {name}", layout.car_size) as task:
             bad = repair_in_place.all_bad_positions(fd, layout, task)
         findings.checked = "every byte"

@@ -15,6 +15,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.write_car import write_car
 from reconciler.errors import BlockUnavailableError, DataError, LockedError, PeerError
+from reconciler.index.label import Label
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource, DagBlocks
 from reconciler.targets.interface import (
@@ -66,7 +67,7 @@ class StoreTarget:
         """As the interface says. QUICK reads no CAR; a damaged root costs its block index as well."""
         return observe(self._place, expected, check, mark, random=self._random, progress=progress)
 
-    def publish(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """As the interface says. A CAR that is there without its label is checked whole first."""
         root = dag.layout.root
         with self._writing(root):
@@ -79,7 +80,7 @@ class StoreTarget:
         self,
         dag: Dag,
         damaged: Sequence[Cid],  # noqa: ARG002 - the CAR is read anyway
-        label: str,
+        label: Label,
         progress: Progress,
     ) -> Delivery:
         """As the interface says. A CAR that was found damaged is read whole once: only what is bad is
@@ -93,11 +94,11 @@ class StoreTarget:
                 return self._mend(dag, label, progress)
         return self._write_whole(dag, label, progress)
 
-    def pin(self, root: Cid, label: str, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
+    def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """A store fetches nothing by itself."""
         raise UnsupportedError("a store takes bytes, it does not fetch them")
 
-    def relabel(self, root: Cid, label: str) -> None:
+    def relabel(self, root: Cid, label: Label) -> None:
         """As the interface says. A CAR without a label file is checked whole before it gets one.
 
         Raises BlockUnavailableError when there is no CAR, or such a CAR does not hold.
@@ -114,7 +115,7 @@ class StoreTarget:
                         raise BlockUnavailableError(f"the CAR of {root} is damaged", hint="repair it first")
             self._promises.make(layout, label)
 
-    def adopt(self, pin: Pin, label: str) -> None:
+    def adopt(self, pin: Pin, label: Label) -> None:
         """As the interface says: our label beside the one that is there. Raises PeerError when it is not."""
         with self._writing(pin.root):
             entry = self._promises.entry(pin.root)
@@ -125,7 +126,7 @@ class StoreTarget:
                 )
             self._promises.add_label(pin.root, label)
 
-    def unpin(self, root: Cid, label: str) -> None:
+    def unpin(self, root: Cid, label: Label) -> None:
         """As the interface says. Raises DataError when the label file does not tell whose the root is."""
         if not self._place.exists():
             return
@@ -235,13 +236,13 @@ class StoreTarget:
                 hint="free some space, or move the store to a larger disk",
             )
 
-    def _write_whole(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def _write_whole(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         layout = dag.layout
         with self._writing(layout.root):
             self._require_space(layout.car_size)
             staged = staging.stage(self._place.tmp, str(layout.root))
         with self._storing(), staging.released(staged):
-            with progress.task(f"storing {_short(label)}", layout.car_size) as task:
+            with progress.task(f"storing {label.name}", layout.car_size) as task:
                 write_car(staged.fd, dag, task)
             with self._writing(layout.root):
                 staged.path.replace(self._place.car(layout.root))
@@ -249,7 +250,7 @@ class StoreTarget:
                 self._promises.make(layout, label)
         return Delivery(State.HELD, layout.size, len(layout))
 
-    def _mend(self, dag: Dag, label: str, progress: Progress) -> Delivery:
+    def _mend(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """Mend the CAR that is there; call while writing."""
         layout = dag.layout
         entry = self._promises.entry(layout.root)
@@ -260,14 +261,9 @@ class StoreTarget:
                 self._promises.write(replace(entry, repairing=True))
 
         with self._place.opened_car(layout.root, os.O_RDWR) as fd:
-            mended = mend(fd, dag, begin, _short(label), progress)
+            mended = mend(fd, dag, begin, label.name, progress)
         if mended.missing:
             detail = f"{len(mended.missing)} damaged blocks could not be had"
             return Delivery(State.PARTIAL, mended.bytes, mended.blocks, detail)
         self._promises.make(layout, label)
         return Delivery(State.HELD, mended.bytes, mended.blocks)
-
-
-def _short(label: str) -> str:
-    """`model@version` of a label."""
-    return label.rpartition("/")[2]

@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
+from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
@@ -37,7 +38,7 @@ class ClusterSubject:
 
     def pin_as_stranger(self, dag: Dag, label: str) -> None:
         theirs = cluster_target(self.url)
-        theirs.publish(dag, "reconciler/stranger/a@1.0.0", QUIET)
+        theirs.publish(dag, Label("reconciler/stranger/a@1.0.0"), QUIET)
         # One pin for a CID, replaced whole: so it carries nothing of ours any more.
         status, _ = call(f"{self.url}/pins/{dag.layout.root}?name={label.replace(' ', '%20')}", method="POST")
         assert status == 200
@@ -166,6 +167,6 @@ def test_the_fake_can_be_broken(behind_proxy: FaultProxy) -> None:
         dag = bundle("broken")
         target = cluster_target(fake.url)
         with pytest.raises(Exception, match="took in"):
-            target.publish(dag, "reconciler/suite/m@1.0.0", QUIET)
+            target.publish(dag, Label("reconciler/suite/m@1.0.0"), QUIET)
         target.close()
         assert fake.entries == {}

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.content.dag import Dag
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.net.client import Timeouts
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
@@ -21,7 +22,7 @@ from tests.support.shapes import bundle
 from tests.targets.ipfs_cluster.targets import cluster_target
 
 MARK = "reconciler/i/"
-LABEL = f"{MARK}m@1.0.0"
+LABEL = Label(f"{MARK}m@1.0.0")
 ATTEMPTS = 3
 
 

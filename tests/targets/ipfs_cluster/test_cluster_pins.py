@@ -10,6 +10,7 @@ import pytest
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import PeerError, SafetyError
+from reconciler.index.label import Label
 from reconciler.net.errors import RejectedError, UnexpectedResponseError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
@@ -21,7 +22,7 @@ from tests.support.shapes import bundle, large_file
 from tests.targets.ipfs_cluster.targets import cluster_target
 
 MARK = "reconciler/i/"
-LABEL = f"{MARK}m@1.0.0"
+LABEL = Label(f"{MARK}m@1.0.0")
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -52,7 +53,7 @@ def published(target: ClusterTarget, salt: str = "") -> Dag:
 class TestObserving:
     def test_four_calls_whatever_the_number_of_roots(self, fake: FakeCluster, target: ClusterTarget) -> None:
         for number in range(5):
-            target.publish(bundle(str(number)), f"{MARK}m@1.0.{number}", QUIET)
+            target.publish(bundle(str(number)), Label(f"{MARK}m@1.0.{number}"), QUIET)
         fake.asked.clear()
         expected = [Expected(bundle(str(number)).layout.root, (LABEL,)) for number in range(9)]
         for check in Check:
@@ -152,7 +153,7 @@ class TestOwnership:
         dag = published(target)
         target.close()
         plain = cluster_target(fake.url)  # this one's targets.yaml says nothing about copies
-        plain.relabel(dag.layout.root, f"{MARK}m@1.0.1")
+        plain.relabel(dag.layout.root, Label(f"{MARK}m@1.0.1"))
         plain.close()
         entry = fake.entries[str(dag.layout.root)]
         assert (entry["replication_factor_min"], entry["replication_factor_max"]) == (2, 2)

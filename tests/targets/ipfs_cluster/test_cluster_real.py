@@ -18,6 +18,7 @@ from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import BlockUnavailableError, SafetyError, Where
+from reconciler.index.label import Label
 from reconciler.index.model import TargetSpec
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import AccessDeniedError
@@ -36,7 +37,7 @@ from tests.targets.ipfs_cluster.targets import cluster_target
 pytestmark = pytest.mark.ipfs_cluster
 
 MARK = "reconciler/real/"
-LABEL = f"{MARK}m@1.0.0"
+LABEL = Label(f"{MARK}m@1.0.0")
 
 
 def node_of(peer: ClusterPeer) -> KuboTarget:

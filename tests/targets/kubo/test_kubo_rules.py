@@ -19,6 +19,7 @@ from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.identify import identify
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError, SourceChangedError, UsageError
+from reconciler.index.label import Label
 from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError
@@ -146,6 +147,15 @@ def test_a_label_is_not_changed_over_a_lost_block(subject: KuboSubject, salt: st
         subject.target.relabel(bundle(salt + "other").layout.root, LABEL)
 
 
+def test_a_pin_of_a_model_with_a_slash_in_its_name_is_ours(subject: KuboSubject, salt: str) -> None:
+    dag, slashed = bundle(salt), Label(f"{MARK}org/Name@1.0.0")
+    subject.target.publish(dag, slashed, QUIET)
+    assert Pin(dag.layout.root, slashed) in subject.target.observe([], Check.QUICK, MARK, QUIET).owned
+    assert subject.target.publish(dag, LABEL, QUIET).detail == ""
+    subject.target.relabel(dag.layout.root, slashed)
+    assert look(subject.target, dag).labels == (slashed,)
+
+
 def test_a_damaged_block_is_not_replaced_without_the_users_word(subject: KuboSubject, salt: str) -> None:
     cautious = make_target(subject.node.url)
     dag = bundle(salt)
@@ -213,11 +223,11 @@ def test_a_donor_that_lacks_the_good_bytes_costs_no_pin(subject: KuboSubject, sa
 
 def test_a_name_has_255_bytes_and_not_one_more(subject: KuboSubject, salt: str) -> None:
     dag = bundle(salt)
-    longest = MARK + "m" * (255 - len(MARK.encode()) - 2) + "é"
+    longest = Label(MARK + "m" * (255 - len(MARK.encode()) - 2) + "é")
     assert len(longest.encode()) == 255
     for call in (subject.target.publish, lambda d, label, p: subject.target.repair(d, (), label, p)):
         with pytest.raises(UsageError, match="256 bytes"):
-            call(dag, longest + "x", QUIET)
+            call(dag, Label(f"{longest}x"), QUIET)
     assert str(dag.layout.root) not in subject.node.pins()
     subject.target.publish(dag, longest, QUIET)
     assert subject.node.pins()[str(dag.layout.root)] == longest
@@ -360,7 +370,7 @@ def test_a_quick_observe_makes_two_requests_however_many_versions_there_are(
 ) -> None:
     dags = [bundle(f"{salt}{number}") for number in range(20)]
     for number, dag in enumerate(dags):
-        subject.target.publish(dag, f"{MARK}m@1.0.{number}", QUIET)
+        subject.target.publish(dag, Label(f"{MARK}m@1.0.{number}"), QUIET)
     with FaultProxy("127.0.0.1", subject.node.port) as proxy:
         target = make_target(proxy.url)
         for count in (1, 20):

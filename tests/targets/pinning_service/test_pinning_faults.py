@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.net.client import Timeouts
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
@@ -19,7 +20,7 @@ from tests.support.fault_proxy import FAULTS, SLOW, FaultProxy
 from tests.targets.pinning_service.targets import service_target
 
 MARK = "reconciler/i/"
-LABEL = f"{MARK}m@1.0.0"
+LABEL = Label(f"{MARK}m@1.0.0")
 ROOT = hash_block(RAW, b"root")
 ATTEMPTS = 3
 

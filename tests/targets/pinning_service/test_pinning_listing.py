@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.content.cid import RAW, Cid, hash_block
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, State
 from reconciler.targets.pinning_service.target import PinningServiceTarget
@@ -25,7 +26,7 @@ def fill(fake: FakePinningService, pins: int) -> None:
 
 
 def look(target: PinningServiceTarget, *numbers: int) -> Inventory:
-    expected = [Expected(root(number), (f"{MARK}m@1.0.{number}",)) for number in numbers]
+    expected = [Expected(root(number), (Label(f"{MARK}m@1.0.{number}"),)) for number in numbers]
     return target.observe(expected, Check.QUICK, MARK, QUIET)
 
 
@@ -97,7 +98,7 @@ def test_a_service_that_ignores_the_cid_filter_does_not_make_strangers_ours(
     fake.ignores_cid_filter = True
     fill(fake, 5)
     before = dict(fake.pins)
-    target.unpin(root(77), f"{MARK}m@1.0.1")
+    target.unpin(root(77), Label(f"{MARK}m@1.0.1"))
     assert fake.pins == before
 
 

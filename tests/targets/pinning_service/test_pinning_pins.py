@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import PeerError, UsageError
+from reconciler.index.label import Label
 from reconciler.net.errors import AccessDeniedError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Observation, Pin, State
@@ -17,7 +18,7 @@ from tests.support.http_peer import Said
 from tests.targets.pinning_service.targets import service_target
 
 MARK = "reconciler/i/"
-LABEL, OTHER = f"{MARK}m@1.0.0", f"{MARK}m@1.0.1"
+LABEL, OTHER = Label(f"{MARK}m@1.0.0"), Label(f"{MARK}m@1.0.1")
 ROOT = hash_block(RAW, b"root")
 CID = str(ROOT)
 ORIGIN = "/ip4/203.0.113.9/tcp/4001/p2p/12D3KooWOurs"
@@ -105,7 +106,7 @@ class TestPinning:
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         with pytest.raises(UsageError, match="255"):
-            target.pin(ROOT, f"{MARK}{'m' * 250}@1.0.0", ())
+            target.pin(ROOT, Label(f"{MARK}{'m' * 250}@1.0.0"), ())
         assert fake.asked == []
 
     def test_another_label_of_ours_is_renamed(

@@ -16,6 +16,7 @@ from pathlib import Path
 import filelock  # noqa: F401 - once here, not in every child
 
 from reconciler.content.dag import Dag
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.store import StoreTarget
@@ -191,7 +192,7 @@ def unpin(directory: Path, seed: str) -> int:
         scene.assert_truthful()
         unpinned = scene.state(Check.QUICK) is not State.HELD
         if unpinned:  # begun: any change to this store ends it
-            scene.target().unpin(scene.sibling.layout.root, "reconciler/suite/nobody@1.0.0")
+            scene.target().unpin(scene.sibling.layout.root, Label("reconciler/suite/nobody@1.0.0"))
         else:
             scene.target().unpin(scene.dag.layout.root, LABEL)
         assert contents(scene.directory) == without

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from reconciler.content.layout_file import layout_to_bytes
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
 from reconciler.targets.store import StoreTarget
@@ -203,12 +204,12 @@ def test_a_quick_check_of_a_thousand_versions_opens_no_car(
     target = StoreTarget("store", tmp_path / "store")
     dags = [single_leaf(str(number)) for number in range(1000)]
     for number, dag in enumerate(dags):
-        target.publish(dag, f"{MARK}m@{number}.0.0", QUIET)
+        target.publish(dag, Label(f"{MARK}m@{number}.0.0"), QUIET)
     listings = []
     scan = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listings.append(path) or scan(path))
     monkeypatch.setattr(StoreDirectory, "open_car", None)
-    expected = [Expected(dag.layout.root, (f"{MARK}m@{n}.0.0",)) for n, dag in enumerate(dags)]
+    expected = [Expected(dag.layout.root, (Label(f"{MARK}m@{n}.0.0"),)) for n, dag in enumerate(dags)]
     inventory = target.observe(expected, Check.QUICK, MARK, QUIET)
     assert {seen.state for seen in inventory.observations.values()} == {State.HELD}
     assert len(inventory.owned) == 1000
@@ -240,7 +241,7 @@ def test_pins_are_sorted_into_ours_and_others(kept: Kept) -> None:
     """Two indexes and a stranger share one store; one root has labels of two of them."""
     other = single_leaf("other")
     kept.target.publish(kept.dag, FOREIGN_LABEL, QUIET)
-    kept.target.publish(other, "reconciler/suite-2/model@1.0.0", QUIET)
+    kept.target.publish(other, Label("reconciler/suite-2/model@1.0.0"), QUIET)
     inventory = kept.inventory()
     assert inventory.owned == (Pin(kept.root, LABEL),)
     assert inventory.foreign == (

@@ -10,13 +10,14 @@ import pytest
 
 from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import BlockUnavailableError, PeerError
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget, stored_blocks
 from reconciler.targets.store.stored_blocks import StoredBlocks
 from tests.support.dags import MemoryDag, memory_dag
 from tests.support.store_files import car_path, harm
 
-LABEL = "reconciler/acme/model@1.0.0"
+LABEL = Label("reconciler/acme/model@1.0.0")
 
 only_linux = pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="every block is hashed every time here")
 
@@ -146,7 +147,7 @@ def test_only_what_the_store_vouches_for_is_offered(dag: MemoryDag, tmp_path: Pa
 def test_the_table_follows_the_store(blocks: StoredBlocks, dag: MemoryDag, tmp_path: Path) -> None:
     target = StoreTarget("store", tmp_path)
     more = memory_dag({"d": b"third"})
-    target.publish(more, "reconciler/acme/model@2.0.0", QUIET)
+    target.publish(more, Label("reconciler/acme/model@2.0.0"), QUIET)
     look_again(blocks)
     assert blocks.read(hash_block(RAW, b"third")) == b"third"
     target.unpin(dag.layout.root, LABEL)

@@ -15,6 +15,7 @@ import filelock
 import pytest
 
 from reconciler.errors import BlockUnavailableError, DataError, LockedError, PeerError, SourceChangedError
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.store import StoreTarget, staging
@@ -259,15 +260,16 @@ def test_a_really_full_disk_leaves_nothing(tmp_path: Path) -> None:
 import os, shutil, sys
 from pathlib import Path
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.dags import memory_dag
 directory = Path(sys.argv[1])
 shutil.disk_usage = lambda path: shutil._ntuple_diskusage(1 << 40, 0, 1 << 40)
 store = StoreTarget("store", directory / "store")
-store.publish(memory_dag(b"small"), "reconciler/suite/small@1.0.0", QUIET)
+store.publish(memory_dag(b"small"), Label("reconciler/suite/small@1.0.0"), QUIET)
 try:
-    store.publish(memory_dag(os.urandom(6 << 20)), "reconciler/suite/large@1.0.0", QUIET)
+    store.publish(memory_dag(os.urandom(6 << 20)), Label("reconciler/suite/large@1.0.0"), QUIET)
 except PeerError as error:
     print(error.message.split(" for ")[0], len(list((directory / "store" / "tmp").iterdir())))
 """
@@ -311,7 +313,7 @@ def test_writers_of_the_same_and_of_different_roots_get_along(directory: Path, r
     dags = [bundle(f"{round_}{number % 3}") for number in range(6)]
     works = [
         lambda number=number, dag=dag: StoreTarget("store", directory).publish(
-            dag, f"{MARK}m@{number}.0.0", QUIET
+            dag, Label(f"{MARK}m@{number}.0.0"), QUIET
         )
         for number, dag in enumerate(dags)
     ]
