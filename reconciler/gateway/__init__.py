@@ -1,11 +1,10 @@
-"""gateway: an HTTP gateway over stores, for IPFS clients and for plain HTTP ones.
+"""gateway: an HTTP gateway that serves stores to IPFS clients and to plain HTTP clients.
 
-A request is read (`request.py`, `accept.py`, `ranges.py`), its path is followed through UnixFS (`paths.py`),
-and what it asks for becomes a plan of blocks (`dag.py`, `files.py`); all of that is pure but for one function
-that reads a block. `answers.py` adds status and headers, `app.py` and `stream.py` send it, and `server.py`
-listens.
+A request is parsed, its path is resolved through UnixFS, and the response is an iterator over blocks. All of
+that is pure, except for one function that reads a block. Sending and listening are separate.
 
-May use `content` and `targets/store`; starlette and uvicorn (extra `serve`) only in `app.py`, `stream.py` and
-`server.py`. Promises: no byte leaves that does not hash to its CID, and an answer that cannot be finished is
-cut off, never ended cleanly. Source: the IPFS specifications of the trustless and the path gateway.
+May use `content`, `net/multiaddr` and `targets/store`; starlette and uvicorn (extra `serve`) only in the
+modules that send and listen. Guarantees: no byte is sent that was not verified against its CID, and a
+response that cannot be completed is cut off, never ended cleanly. Source: the IPFS specifications of the
+Trustless Gateway and the Path Gateway.
 """

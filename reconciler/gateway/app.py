@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: routes, limits, and what is said when something fails."""
+"""The gateway as an ASGI application: routes, admission of requests, and error responses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.content import cid as cids
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
-from reconciler.gateway import identity, providers
-from reconciler.gateway import stream as exposition
-from reconciler.gateway.paths import MissingPathError
+from reconciler.gateway.load import METRICS_TYPE, Admission, Metrics, ServeLimits
+from reconciler.gateway.providers import providers_body
 from reconciler.gateway.request import (
     PREFIX,
     ContentRequest,
@@ -25,11 +24,12 @@ from reconciler.gateway.request import (
     RequestRefusedError,
     car_terms,
     negotiate,
-    read_request,
+    parse_request,
 )
-from reconciler.gateway.responses import GatewayResponse, respond
-from reconciler.gateway.stores import Admission, ServeLimits, Stores
-from reconciler.gateway.stream import Connection, Metrics, Sender
+from reconciler.gateway.responses import GatewayResponse, respond, respond_identity
+from reconciler.gateway.stores import MissingBlockError, Stores
+from reconciler.gateway.stream import AsgiRequest, Sender
+from reconciler.gateway.written_cid import IdentityCid, parse_identity
 
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -44,7 +44,10 @@ _MAX_FIELDS = 32
 
 
 class GatewayApp:
-    """What the handlers share. `addresses` are the multiaddrs announced; `log` gets one line an event."""
+    """The handlers and their shared state.
+
+    `addresses` are the announced multiaddrs; `log` is called with one line per event.
+    """
 
     def __init__(
         self, stores: Stores, addresses: Sequence[str], *, limits: ServeLimits, log: Callable[[str], None]
@@ -59,31 +62,34 @@ class GatewayApp:
         self._sender = Sender(self._threads, self.metrics, limits)
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._sender.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def content(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """`/ipfs/…`."""
+        """Respond to `/ipfs/…`."""
         request = Request(scope)
         client = scope["client"][0] if scope.get("client") else ""
         kind = "other"
         try:
             with self.admission.admitted(client):
                 self.metrics.active = self.admission.active
-                found, kind = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._answer, _raw_path(scope), dict(request.headers), _query(scope)
+                response, kind = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._respond, _raw_path(scope), dict(request.headers), _query(scope)
                 )
-                await self._sender.send(found, Connection(scope, receive, send), _CORS, self._cut_off)
-                self.metrics.answered(kind, found.status)
+                await self._sender.send(response, AsgiRequest(scope, receive, send), _CORS, self._cut_off)
+                self.metrics.count_response(kind, response.status)
         except RequestRefusedError as refusal:
-            self.metrics.answered(kind, refusal.status)
-            await _refused(refusal, scope, receive, send)
+            self.metrics.count_response(kind, refusal.status)
+            await _send_refusal(refusal, scope, receive, send)
         finally:
             self.metrics.active = self.admission.active
 
-    def _answer(self, path: str, headers: Mapping[str, str], query: str) -> tuple[GatewayResponse, str]:
-        """The respond and its kind. Runs in a thread, since it reads blocks. Raises RequestRefusedError."""
+    def _respond(self, path: str, headers: Mapping[str, str], query: str) -> tuple[GatewayResponse, str]:
+        """Return the response and its kind. Runs in a thread, since it reads blocks.
+
+        Raises RequestRefusedError.
+        """
         try:
             self.stores.refresh()
             pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
@@ -92,30 +98,31 @@ class GatewayApp:
             raise RequestRefusedError(503, "a store cannot be read", {"Retry-After": "10"}) from None
         except ValueError:
             raise RequestRefusedError(400, "the query has too many fields") from None
-        itself = identity.parse(path.removeprefix(PREFIX).rstrip("/"))
-        if itself is not None:
-            return _identity(itself, dict(pairs), headers)
-        asked = read_request(path, query, pairs, headers)
         try:
-            return respond(asked, self.stores.read), _kind(asked)
-        except MissingPathError as error:
-            raise RequestRefusedError(404, f"not in this gateway's stores: {error.message}") from None
+            identity = parse_identity(path.removeprefix(PREFIX).rstrip("/"))
+        except DataError as error:
+            raise RequestRefusedError(400, error.message) from None
+        if identity is not None:
+            return _respond_identity(identity, dict(pairs), headers)
+        request = parse_request(path, query, pairs, headers)
+        try:
+            return respond(request, self.stores.read), _kind(request)
+        except MissingBlockError as error:
+            raise RequestRefusedError(404, f"not in the stores of this gateway: {error.message}") from None
         except BlockUnavailableError as error:
             self.log(f"{path}: {error.message}")
             raise RequestRefusedError(
-                500, "a block of this content is damaged here; another provider may have it"
+                500, "a block of this content is damaged; another provider may have it"
             ) from None
         except DataError as error:
-            raise RequestRefusedError(
-                422, f"the content is not as UnixFS wants it: {error.message}"
-            ) from None
+            raise RequestRefusedError(422, f"the content is not valid UnixFS: {error.message}") from None
 
     def _cut_off(self, path: str, reason: str) -> None:
-        self.metrics.cut_off()
+        self.metrics.count_cut_off()
         self.log(f"{path}: cut off: {reason}")
 
     async def providers(self, request: Request) -> Response:
-        """`/routing/v1/providers/{cid}`."""
+        """Respond to `/routing/v1/providers/{cid}`."""
         try:
             cid = cids.parse(request.path_params["cid"])
         except DataError as error:
@@ -125,17 +132,17 @@ class GatewayApp:
         except PeerError as error:
             self.log(f"/routing/v1: {error.message}")
             return PlainTextResponse("a store cannot be read\n", 503, _CORS | {"Retry-After": "10"})
-        lines = "application/x-ndjson" in request.headers.get("accept", "")
-        held = self.stores.has(cid)
-        body, kind = providers.providers(
-            self.addresses, held=held, query=dict(request.query_params), lines=lines
+        ndjson = "application/x-ndjson" in request.headers.get("accept", "")
+        has_block = self.stores.has(cid)
+        body, kind = providers_body(
+            self.addresses, has_block=has_block, query=dict(request.query_params), ndjson=ndjson
         )
-        age = 300 if held else 15
+        age = 300 if has_block else 15
         headers = _CORS | {"Cache-Control": f"public, max-age={age}", "Vary": "Accept"}
         return Response(body, 200, headers, media_type=kind)
 
     async def health(self, _: Request) -> Response:
-        """`/health`: 200 when the stores can be read."""
+        """Respond to `/health`: 200 when the stores can be read, otherwise 503."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, self.stores.refresh)
         except PeerError as error:
@@ -143,27 +150,27 @@ class GatewayApp:
             return PlainTextResponse("a store cannot be read\n", 503)
         return PlainTextResponse(f"ok: {self.stores.roots} roots\n", headers={"Cache-Control": "no-store"})
 
-    async def exposition(self, _: Request) -> Response:
-        """`/metrics`."""
+    async def metrics_page(self, _: Request) -> Response:
+        """Respond to `/metrics`."""
         text = self.metrics.text(roots=self.stores.roots, blocks=self.stores.blocks)
-        return Response(text, media_type=exposition.CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+        return Response(text, media_type=METRICS_TYPE, headers={"Cache-Control": "no-store"})
 
 
 def application(gateway: GatewayApp) -> ASGIApp:
-    """The routes. Every other path is a 404, every other method a 405."""
-    content = _Content(gateway)
+    """Return the ASGI application. Every unknown path is a 404, every other method a 405."""
+    content = _ContentApp(gateway)
     return Starlette(
         routes=[
             Route(f"{PREFIX}{{rest:path}}", content),
             Route("/routing/v1/providers/{cid}", gateway.providers, methods=["GET"]),
             Route("/health", gateway.health, methods=["GET"]),
-            Route("/metrics", gateway.exposition, methods=["GET"]),
+            Route("/metrics", gateway.metrics_page, methods=["GET"]),
         ]
     )
 
 
-class _Content:
-    """`/ipfs/…` as an application of its own, since a body that fails must not be ended."""
+class _ContentApp:
+    """The ASGI application for `/ipfs/…`. A handler of starlette would end a body that fails."""
 
     def __init__(self, gateway: GatewayApp) -> None:
         self._gateway = gateway
@@ -173,12 +180,14 @@ class _Content:
             await Response(status_code=204, headers=_CORS)(scope, receive, send)
         elif scope["method"] not in _METHODS:
             headers = _CORS | {"Allow": ", ".join(_METHODS)}
-            await PlainTextResponse("only GET, HEAD and OPTIONS\n", 405, headers)(scope, receive, send)
+            await PlainTextResponse("only GET, HEAD and OPTIONS are allowed\n", 405, headers)(
+                scope, receive, send
+            )
         else:
             await self._gateway.content(scope, receive, send)
 
 
-async def _refused(refusal: RequestRefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_refusal(refusal: RequestRefusedError, scope: Scope, receive: Receive, send: Send) -> None:
     headers = _CORS | {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} | refusal.headers
     await PlainTextResponse(refusal.message + "\n", refusal.status, headers)(scope, receive, send)
 
@@ -195,13 +204,13 @@ def _query(scope: Scope) -> str:
     return query.decode("ascii", "replace")
 
 
-def _identity(
-    itself: identity.IdentityBlock, values: Mapping[str, str], headers: Mapping[str, str]
+def _respond_identity(
+    identity: IdentityCid, values: Mapping[str, str], headers: Mapping[str, str]
 ) -> tuple[GatewayResponse, str]:
-    wanted = negotiate(values.get("format"), headers.get("accept", ""))
-    dups = wanted.format is Format.CAR and car_terms(values, wanted).dups
-    return identity.answer(itself, wanted.format, dups=dups), wanted.format.value or "content"
+    requested = negotiate(values.get("format"), headers.get("accept", ""))
+    dups = requested.format is Format.CAR and car_terms(values, requested).dups
+    return respond_identity(identity, requested.format, dups=dups), requested.format.value or "content"
 
 
-def _kind(asked: ContentRequest) -> str:
-    return "content" if asked.wanted.format is Format.CONTENT else asked.wanted.format.value
+def _kind(request: ContentRequest) -> str:
+    return "content" if request.requested.format is Format.CONTENT else request.requested.format.value

@@ -1,42 +1,35 @@
-"""Following a path through UnixFS directories, block by block. Source: ipfs/specs, `src/unixfs.md`."""
+"""Resolution of paths through UnixFS directories, block by block. Source: ipfs/specs, `src/unixfs.md`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.content import dagpb, hamt, unixfs
-from reconciler.content.cid import RAW, Cid
+from reconciler.content.cid import RAW
 from reconciler.content.unixfs import UnixFs, UnixFsType
-from reconciler.errors import BlockUnavailableError, DataError
-from reconciler.gateway.providers import Linked, links
+from reconciler.errors import DataError
 from reconciler.gateway.request import RequestRefusedError
-
-ReadBlock = Callable[
-    [Cid], bytes
-]  #: verified bytes; raises MissingPathError, or BlockUnavailableError for damage
-
-
-class MissingPathError(BlockUnavailableError):
-    """No store here has the block."""
+from reconciler.gateway.stores import ReadBlock
+from reconciler.gateway.written_cid import WrittenCid, written_links
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedNode:
-    """One block that is understood: `message` is None for a raw block, and for dag-pb that is no UnixFS."""
+    """A decoded block. `message` is None for a raw block, and for dag-pb that is not UnixFS."""
 
-    address: Linked
+    address: WrittenCid
     block: bytes
     message: UnixFs | None
 
     @property
     def is_directory(self) -> bool:
-        """Whether it has named entries."""
+        """Whether the block is a directory or a shard of one."""
         return self.message is not None and self.message.kind in (UnixFsType.DIRECTORY, UnixFsType.HAMT_SHARD)
 
     @property
     def file_size(self) -> int | None:
-        """Bytes of the file it is the root of; None when it is no file. Raises DataError."""
+        """The size in bytes of the file under this block; None when it is not a file. Raises DataError."""
         if self.address.cid.codec == RAW:
             return len(self.block)
         if self.message is None:
@@ -50,15 +43,17 @@ class ResolvedNode:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Where a path ends. `path_blocks` are the blocks above `end`, in order; `roots` one CID a segment."""
+    """The end of a path. `path_blocks` are the blocks above `end`, in order; `roots` is one CID per
+    segment.
+    """
 
     end: ResolvedNode
-    path_blocks: tuple[tuple[Linked, bytes], ...]
-    roots: tuple[Linked, ...]
+    path_blocks: tuple[tuple[WrittenCid, bytes], ...]
+    roots: tuple[WrittenCid, ...]
 
 
-def open_node(address: Linked, read: ReadBlock) -> ResolvedNode:
-    """The block at `address`, decoded. Raises what `read` raises; DataError for dag-pb that is none."""
+def open_node(address: WrittenCid, read: ReadBlock) -> ResolvedNode:
+    """Read and decode the block at `address`. Raises what `read` raises; DataError for malformed dag-pb."""
     block = read(address.cid)
     if address.cid.codec == RAW:
         return ResolvedNode(address, block, None)
@@ -70,20 +65,19 @@ def open_node(address: Linked, read: ReadBlock) -> ResolvedNode:
     return ResolvedNode(address, block, message)
 
 
-def resolve(root: Linked, segments: tuple[bytes, ...], read: ReadBlock) -> Resolved:
+def resolve(root: WrittenCid, segments: tuple[bytes, ...], read: ReadBlock) -> Resolved:
     """Follow `segments` down from `root`.
 
-    Raises RequestRefusedError (404) for a name that is not there, MissingPathError and BlockUnavailableError
-    of `read`, DataError.
+    Raises RequestRefusedError (404) for a name that does not exist, what `read` raises, and DataError.
     """
     node = open_node(root, read)
-    above: list[tuple[Linked, bytes]] = []
+    above: list[tuple[WrittenCid, bytes]] = []
     roots = [root]
     for number, name in enumerate(segments):
         if not node.is_directory:
             raise _not_found(segments[: number + 1])
         above.append((node.address, node.block))
-        child: Linked | None = None
+        child: WrittenCid | None = None
         for step in _search(node, name, read):
             if isinstance(step, ResolvedNode):
                 above.append((step.address, step.block))
@@ -96,22 +90,22 @@ def resolve(root: Linked, segments: tuple[bytes, ...], read: ReadBlock) -> Resol
     return Resolved(node, tuple(above), tuple(roots))
 
 
-def find(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Linked | None:
-    """The entry `name` of a directory, or None."""
-    found: Linked | None = None
+def find(directory: ResolvedNode, name: bytes, read: ReadBlock) -> WrittenCid | None:
+    """Return the CID of the entry `name` of a directory; None when there is none."""
+    found: WrittenCid | None = None
     for step in _search(directory, name, read):
         if not isinstance(step, ResolvedNode):
             found = step
     return found
 
 
-def entries(directory: ResolvedNode, read: ReadBlock) -> Iterator[tuple[dagpb.PbLink, bytes, Linked]]:
-    """Every entry of a directory, sharded or not: its link, its name, its CID as written."""
+def entries(directory: ResolvedNode, read: ReadBlock) -> Iterator[tuple[dagpb.PbLink, bytes, WrittenCid]]:
+    """Iterate over the entries of a directory, sharded or not: link, name, CID as written."""
     stack = [(directory, b"")]
     while stack:
         node, path = stack.pop()
         if node.message is not None and node.message.kind is UnixFsType.DIRECTORY:
-            for link, address in links(node.block):
+            for link, address in written_links(node.block):
                 yield link, link.name, address
             continue
         below: list[tuple[ResolvedNode, bytes]] = []
@@ -123,10 +117,10 @@ def entries(directory: ResolvedNode, read: ReadBlock) -> Iterator[tuple[dagpb.Pb
         stack += reversed(below)
 
 
-def _search(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Iterator[ResolvedNode | Linked]:
-    """The shards on the way to `name`, then its address; nothing more when it is not there."""
+def _search(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Iterator[ResolvedNode | WrittenCid]:
+    """Yield the shards on the path to the entry `name`, then its CID if it exists."""
     if directory.message is None or directory.message.kind is UnixFsType.DIRECTORY:
-        yield from [address for link, address in links(directory.block) if link.name == name][:1]
+        yield from [address for link, address in written_links(directory.block) if link.name == name][:1]
         return
     key, node, path = hamt.key(name), directory, b""
     while True:
@@ -143,19 +137,21 @@ def _search(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Iterator[R
         yield node
 
 
-def _slots(node: ResolvedNode, path: bytes) -> list[tuple[bytes, dagpb.PbLink, Linked]]:
+def _slots(node: ResolvedNode, path: bytes) -> list[tuple[bytes, dagpb.PbLink, WrittenCid]]:
+    """Return name, link and CID of every slot of a shard; the name is empty for a sub-shard."""
     if node.message is None:
-        raise DataError(f"block {node.address} is no part of a directory")
+        raise DataError(f"block {node.address} is not part of a directory")
     slots = hamt.read(dagpb.decode(node.block), node.message, path)
     return [
-        (name, link, address) for (name, link), (_, address) in zip(slots, links(node.block), strict=True)
+        (name, link, address)
+        for (name, link), (_, address) in zip(slots, written_links(node.block), strict=True)
     ]
 
 
-def _shard(address: Linked, read: ReadBlock) -> ResolvedNode:
+def _shard(address: WrittenCid, read: ReadBlock) -> ResolvedNode:
     node = open_node(address, read)
     if node.message is None or node.message.kind is not UnixFsType.HAMT_SHARD:
-        raise DataError(f"block {address} stands in the place of a shard")
+        raise DataError(f"block {address} is not a shard of the directory")
     return node
 
 

@@ -1,12 +1,8 @@
-"""Why a request gets no content: an HTTP status and one line for whoever reads it.
+"""A request for content: parsed and checked, before any block is read.
 
-Which response format a client wants: `?format=` first, then the Accept header.
-
-Source: the trustless gateway specification, IPIP-412 (order and dups of a CAR), IPIP-523 (the URL wins).
-
-Byte ranges: the Range header (RFC 9110, section 14) and `entity-bytes` (IPIP-402).
-
-One request, read and checked: what it asks for, with nothing looked up yet.
+The response format is `?format=`, otherwise the Accept header decides. Byte ranges are those of the Range
+header (RFC 9110, section 14) and of `entity-bytes` (IPIP-402). Source: the Trustless Gateway specification,
+IPIP-412 (order and dups of a CAR), IPIP-523 (the URL overrides the header).
 """
 
 from __future__ import annotations
@@ -18,12 +14,24 @@ from enum import StrEnum
 from urllib.parse import unquote_to_bytes
 
 from reconciler.errors import DataError
-from reconciler.gateway import providers
-from reconciler.gateway.providers import Linked
+from reconciler.gateway.written_cid import WrittenCid, parse_written_cid
+
+PREFIX = "/ipfs/"
+RAW_TYPE = "application/vnd.ipld.raw"
+CAR_TYPE = "application/vnd.ipld.car"
+
+_MAX_ACCEPT = 4096  # characters
+_MAX_PATH = 8192  # characters, percent signs included
+_MAX_SEGMENTS = 64
+_MAX_RANGES = 16  # of one request; more are a known way to exhaust a server
+_RANGE = re.compile(r"(\d{0,18})-(\d{0,18})")
+_ENTITY = re.compile(r"(-?\d{1,18}):(-?\d{1,18}|\*)")
 
 
 class RequestRefusedError(Exception):
-    """An answer without content. `message` is shown to the client, so it names nothing of this machine."""
+    """A response without content. `message` is shown to the client and contains nothing about this
+    machine.
+    """
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -32,35 +40,33 @@ class RequestRefusedError(Exception):
         self.headers = dict(headers or {})
 
 
-_MAX_ACCEPT = 4096
+# --- the response format
 
 
 class Format(StrEnum):
-    """What is sent; the value is the word of `?format=`, "" for the content itself."""
+    """A response format; the value is the one of `?format=`, "" for the content itself."""
 
     CONTENT = ""
     RAW = "raw"
     CAR = "car"
 
 
-RAW_TYPE = "application/vnd.ipld.raw"
-CAR_TYPE = "application/vnd.ipld.car"
 _TYPES = {RAW_TYPE: Format.RAW, CAR_TYPE: Format.CAR}
 
-#: formats of the path gateway that would convert content, or that name what a store never holds
-_UNKNOWN = {
+#: formats of the path gateway that need a conversion, or that are for content that no store contains
+_UNSUPPORTED_TYPES = {
     "application/x-tar": "tar",
     "application/vnd.ipld.dag-json": "dag-json",
     "application/vnd.ipld.dag-cbor": "dag-cbor",
     "application/cbor": "cbor",
     "application/vnd.ipfs.ipns-record": "ipns-record",
 }
-_UNKNOWN_WORDS = frozenset((*_UNKNOWN.values(), "json"))
+_UNSUPPORTED_FORMATS = frozenset((*_UNSUPPORTED_TYPES.values(), "json"))
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedFormat:
-    """The format, and whether it was named by the Accept header alone (then Content-Location is due).
+    """The format, and whether only the Accept header requested it; then the response has a Content-Location.
 
     `parameters` are those of the CAR media type, such as {"order": "dfs", "dups": "y"}.
     """
@@ -71,40 +77,40 @@ class RequestedFormat:
 
 
 def negotiate(query: str | None, accept: str) -> RequestedFormat:
-    """What `?format=` (None: absent) and the Accept header ask for together.
+    """Return the format that `?format=` (None: absent) and the Accept header request together.
 
     Raises RequestRefusedError (400, 406).
     """
     if len(accept) > _MAX_ACCEPT:
         raise RequestRefusedError(400, "the Accept header is too long")
-    ranges = _parse(accept)
+    ranges = _parse_accept(accept)
     if query is not None:
-        if query in _UNKNOWN_WORDS:
-            raise RequestRefusedError(
-                406, f"format {query} is not served here; ask for raw or car and convert it yourself"
-            )
+        if query in _UNSUPPORTED_FORMATS:
+            raise _unsupported(query)
         if query not in (Format.RAW, Format.CAR):
             raise RequestRefusedError(400, "unknown format; this gateway serves raw and car")
-        wanted = Format(query)
-        parameters = next((p for kind, p in ranges if _TYPES.get(kind) is wanted), {})
-        return RequestedFormat(wanted, parameters=parameters)
-    unknown = ""
+        requested = Format(query)
+        parameters = next((p for kind, p in ranges if _TYPES.get(kind) is requested), {})
+        return RequestedFormat(requested, parameters=parameters)
+    unsupported = ""
     for kind, parameters in ranges:
         if kind in _TYPES:
             return RequestedFormat(_TYPES[kind], by_header=True, parameters=parameters)
-        if kind in _UNKNOWN:
-            unknown = unknown or kind
-        else:  # anything else can be answered with the content itself, as browsers and curl want it
+        if kind in _UNSUPPORTED_TYPES:
+            unsupported = unsupported or kind
+        else:  # for every other type the content itself is sent, as browsers and curl expect
             return RequestedFormat(Format.CONTENT)
-    if unknown:
-        raise RequestRefusedError(
-            406, f"{_UNKNOWN[unknown]} is not served here; ask for raw or car and convert it yourself"
-        )
+    if unsupported:
+        raise _unsupported(_UNSUPPORTED_TYPES[unsupported])
     return RequestedFormat(Format.CONTENT)
 
 
-def _parse(accept: str) -> list[tuple[str, dict[str, str]]]:
-    """The media ranges of an Accept header, the preferred ones first; those with q=0 are left out."""
+def _unsupported(name: str) -> RequestRefusedError:
+    return RequestRefusedError(406, f"format {name} is not served; request raw or car and convert it locally")
+
+
+def _parse_accept(accept: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the media ranges of an Accept header by preference, without those of q=0."""
     found: list[tuple[float, str, dict[str, str]]] = []
     for item in accept.split(","):
         kind, *rest = (part.strip() for part in item.split(";"))
@@ -124,29 +130,27 @@ def _parse(accept: str) -> list[tuple[str, dict[str, str]]]:
     return [(kind, parameters) for _, kind, parameters in found]
 
 
-_MAX_RANGES = 16  #: of one request; more of them is how servers are made to work hard
-_RANGE = re.compile(r"(\d{0,18})-(\d{0,18})")
-_ENTITY = re.compile(r"(-?\d{1,18}):(-?\d{1,18}|\*)")
+# --- byte ranges
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes `start` to `stop` (exclusive)."""
+    """The bytes from `start` to `stop` (exclusive)."""
 
     start: int
     stop: int
 
     @property
     def size(self) -> int:
-        """How many bytes."""
+        """The number of bytes."""
         return self.stop - self.start
 
 
 def http_ranges(header: str | None, size: int) -> tuple[Span, ...]:
-    """The spans that a Range header asks for of `size` bytes; () when all of them are to be sent.
+    """Return the spans that a Range header requests of `size` bytes; () for all bytes.
 
-    A header that does not hold, or has too many ranges, is ignored, as RFC 9110 wants. Raises
-    RequestRefusedError (416) when no range lies within the content.
+    A malformed header, or one with too many ranges, is ignored, as RFC 9110 requires. Raises
+    RequestRefusedError (416) when no range overlaps the content.
     """
     if header is None:
         return ()
@@ -169,8 +173,8 @@ def http_ranges(header: str | None, size: int) -> tuple[Span, ...]:
         if start < stop:
             spans.append(Span(start, stop))
     if not spans:
-        raise RequestRefusedError(416, "no such range", {"Content-Range": f"bytes */{size}"})
-    if sum(span.size for span in spans) > size:  # overlapping ranges would send more than there is
+        raise RequestRefusedError(416, "range not satisfiable", {"Content-Range": f"bytes */{size}"})
+    if sum(span.size for span in spans) > size:  # overlapping ranges would send more than the content
         return ()
     return tuple(spans)
 
@@ -184,7 +188,7 @@ class EntityBytes:
     text: str
 
     def span(self, size: int) -> Span | None:
-        """The bytes of an entity of `size` bytes that are meant; None when there are none."""
+        """Return the requested bytes of an entity of `size` bytes; None when there are none."""
         start = self.first if self.first >= 0 else max(0, size + self.first)
         if self.last is None:
             stop = size
@@ -193,12 +197,12 @@ class EntityBytes:
         return Span(start, stop) if start < stop else None
 
     def lies_outside(self, size: int) -> bool:
-        """Whether the range begins behind the end."""
+        """Return whether the range begins after the end."""
         return self.first >= 0 and self.first >= max(size, 1)
 
 
 def entity_bytes(text: str | None) -> EntityBytes | None:
-    """The value of `entity-bytes`. Raises RequestRefusedError (400) when it does not hold."""
+    """Parse the value of `entity-bytes`. Raises RequestRefusedError (400) when it is malformed."""
     if text is None:
         return None
     match = _ENTITY.fullmatch(text)
@@ -210,13 +214,11 @@ def entity_bytes(text: str | None) -> EntityBytes | None:
     return EntityBytes(first, last, text)
 
 
-PREFIX = "/ipfs/"
-_MAX_PATH = 8192  # characters, percent signs included
-_MAX_SEGMENTS = 64
+# --- the request
 
 
 class DagScope(StrEnum):
-    """`dag-scope`: how much below the end of the path a CAR holds."""
+    """`dag-scope`: how much below the end of the path a CAR contains."""
 
     BLOCK = "block"
     ENTITY = "entity"
@@ -225,7 +227,7 @@ class DagScope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CarTerms:
-    """What a CAR is to hold. `dups`: blocks are sent again each time they occur."""
+    """The requested content of a CAR. With `dups`, a block is sent again each time it occurs."""
 
     scope: DagScope = DagScope.ALL
     entity: EntityBytes | None = None
@@ -234,13 +236,15 @@ class CarTerms:
 
 @dataclass(frozen=True, slots=True)
 class ContentRequest:
-    """A request for content. `path` is as it came, percent-encoded; `segments` are the names in it."""
+    """A request for content. `path` is percent-encoded, as it was received; `segments` are the names in
+    it.
+    """
 
-    root: Linked
+    root: WrittenCid
     path: str
     segments: tuple[bytes, ...]
     trailing_slash: bool
-    wanted: RequestedFormat
+    requested: RequestedFormat
     car: CarTerms
     range: str | None
     if_range: str | None
@@ -251,24 +255,27 @@ class ContentRequest:
     query: str
 
 
-def read_request(
+def parse_request(
     raw_path: str, query: str, pairs: Sequence[tuple[str, str]], headers: Mapping[str, str]
 ) -> ContentRequest:
-    """The request for `raw_path` (not decoded). Header names are lower case. Raises RequestRefusedError."""
+    """Parse the request for `raw_path` (percent-encoded). Header names are lower case.
+
+    Raises RequestRefusedError.
+    """
     if len(raw_path) > _MAX_PATH:
         raise RequestRefusedError(414, "the path is too long")
     first, slash, rest = raw_path.removeprefix(PREFIX).partition("/")
     if headers.get("service-worker", "").lower() == "script" and not rest:
-        raise RequestRefusedError(400, "a service worker may not be registered for a whole content root")
-    values = _single(pairs)
-    wanted = negotiate(values.get("format"), headers.get("accept", ""))
+        raise RequestRefusedError(400, "a service worker must not be registered for a whole content root")
+    values = _first_values(pairs)
+    requested = negotiate(values.get("format"), headers.get("accept", ""))
     return ContentRequest(
-        root=_root(first),
+        root=_parse_root(first),
         path=raw_path,
-        segments=_segments(rest),
+        segments=_parse_segments(rest),
         trailing_slash=bool(slash) and raw_path.endswith("/"),
-        wanted=wanted,
-        car=car_terms(values, wanted) if wanted.format is Format.CAR else CarTerms(),
+        requested=requested,
+        car=car_terms(values, requested) if requested.format is Format.CAR else CarTerms(),
         range=headers.get("range"),
         if_range=headers.get("if-range"),
         if_none_match=headers.get("if-none-match"),
@@ -279,43 +286,18 @@ def read_request(
     )
 
 
-def _root(text: str) -> Linked:
-    try:
-        return providers.parse(text)
-    except DataError as error:
-        raise RequestRefusedError(
-            400, f"{error.message}; {error.hint}" if error.hint else error.message
-        ) from None
-
-
-def _segments(text: str) -> tuple[bytes, ...]:
-    names = tuple(unquote_to_bytes(part) for part in text.split("/") if part)
-    if len(names) > _MAX_SEGMENTS:
-        raise RequestRefusedError(400, "the path has too many segments")
-    if any(name in (b".", b"..") or b"\0" in name or b"/" in name for name in names):
-        raise RequestRefusedError(400, "the path has a segment that is no name")
-    return names
-
-
-def _single(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in pairs:
-        values.setdefault(name, value)
-    return values
-
-
-def car_terms(values: Mapping[str, str], wanted: RequestedFormat) -> CarTerms:
-    """The terms of a CAR in the query and, after it, in the Accept header.
+def car_terms(values: Mapping[str, str], requested: RequestedFormat) -> CarTerms:
+    """Return the terms of a CAR from the query and, where it has none, from the Accept header.
 
     Raises RequestRefusedError (400, 406).
     """
-    version = values.get("car-version", wanted.parameters.get("version", "1"))
+    version = values.get("car-version", requested.parameters.get("version", "1"))
     if version != "1":
-        raise RequestRefusedError(406, "only CAR version 1 is served here")
-    order = values.get("car-order", wanted.parameters.get("order", "dfs"))
+        raise RequestRefusedError(406, "only CAR version 1 is served")
+    order = values.get("car-order", requested.parameters.get("order", "dfs"))
     if order not in ("dfs", "unk"):
-        raise RequestRefusedError(406, "the order of a CAR is dfs here")
-    dups = values.get("car-dups", wanted.parameters.get("dups", "n"))
+        raise RequestRefusedError(406, "only CARs in the order dfs are served")
+    dups = values.get("car-dups", requested.parameters.get("dups", "n"))
     if dups not in ("y", "n"):
         raise RequestRefusedError(400, "dups must be y or n")
     entity = entity_bytes(values.get("entity-bytes"))
@@ -323,5 +305,30 @@ def car_terms(values: Mapping[str, str], wanted: RequestedFormat) -> CarTerms:
     if scope not in tuple(DagScope):
         raise RequestRefusedError(400, "dag-scope must be block, entity or all")
     if entity is not None and scope != DagScope.ENTITY:
-        raise RequestRefusedError(400, "entity-bytes goes with dag-scope=entity only")
+        raise RequestRefusedError(400, "entity-bytes is allowed with dag-scope=entity only")
     return CarTerms(DagScope(scope), entity, dups == "y")
+
+
+def _parse_root(text: str) -> WrittenCid:
+    try:
+        return parse_written_cid(text)
+    except DataError as error:
+        message = f"{error.message}; {error.hint}" if error.hint else error.message
+        raise RequestRefusedError(400, message) from None
+
+
+def _parse_segments(text: str) -> tuple[bytes, ...]:
+    names = tuple(unquote_to_bytes(part) for part in text.split("/") if part)
+    if len(names) > _MAX_SEGMENTS:
+        raise RequestRefusedError(400, "the path has too many segments")
+    if any(name in (b".", b"..") or b"\0" in name or b"/" in name for name in names):
+        raise RequestRefusedError(400, "the path has an invalid segment")
+    return names
+
+
+def _first_values(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the first value of each name in the query."""
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        values.setdefault(name, value)
+    return values

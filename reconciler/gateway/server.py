@@ -1,4 +1,4 @@
-"""Listening: uvicorn on a socket of ours, told to stop by SIGTERM or SIGINT."""
+"""The server process: uvicorn on a socket of ours, stopped by SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.gateway.stores import ServeLimits, Stores
+from reconciler.gateway.load import ServeLimits
+from reconciler.gateway.stores import Stores
 from reconciler.net.multiaddr import multiaddr_of_url
 
-_GRACE_SECONDS = 10  # for answers under way when the process is told to stop
+_GRACE_SECONDS = 10  # for responses in progress when the process is stopped
 _BACKLOG = 1024
 _FILES = 65_536
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, an IPv6 host in brackets; port 0 takes a free one. Raises UsageError."""
+    """Parse `HOST:PORT`, with an IPv6 host in brackets; port 0 selects a free port. Raises UsageError."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"{text!r} is no HOST:PORT", hint="such as 127.0.0.1:8080, or [::1]:8080")
+        raise UsageError(f"{text!r} is not HOST:PORT", hint="write it like 127.0.0.1:8080 or [::1]:8080")
     return host, int(port)
 
 
@@ -38,10 +39,11 @@ def serve(
     log: Callable[[str], None],
     limits: ServeLimits | None = None,
 ) -> None:
-    """Serve the stores at `directories` until told to stop; `ready` gets the URL when requests are answered.
+    """Serve the stores at `directories` until a signal stops the process; call `ready` with the URL at the
+    start.
 
-    `announce` are the URLs named as providers, the own one when empty. Raises ReconcilerError when starlette
-    or uvicorn is missing or the address cannot be had, UsageError, PeerError.
+    `announce` are the URLs in provider records, by default the own URL. Raises ReconcilerError when starlette
+    or uvicorn is missing or the address cannot be bound, UsageError, PeerError.
     """
     try:
         import starlette  # noqa: F401
@@ -56,12 +58,12 @@ def serve(
     bounds = limits or ServeLimits()
 
     class Protocol(DirectProtocol):
-        """With the bound that was asked for; uvicorn makes one a connection."""
+        """The protocol with our limit; uvicorn creates one for each connection."""
 
         head_seconds = bounds.head_seconds
 
     class Server(uvicorn.Server):
-        """uvicorn that leaves signals to us and says when it is ready."""
+        """A uvicorn server with our signal handling, which reports when it is ready."""
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -75,7 +77,7 @@ def serve(
                     loop.remove_signal_handler(number)
 
         def _stop(self) -> None:
-            self.force_exit = self.should_exit  # told twice: now
+            self.force_exit = self.should_exit  # the second signal stops at once
             self.should_exit = True
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,7 +93,7 @@ def serve(
 
         async def run() -> None:
             gateway = GatewayApp(stores, addresses, limits=bounds, log=log)
-            errors = _Errors(log)
+            errors = _ErrorHandler(log)
             logging.getLogger("uvicorn.error").addHandler(errors)
             config = uvicorn.Config(
                 application(gateway),
@@ -116,34 +118,34 @@ def serve(
 
 
 def _allow_connections() -> None:
-    """Each connection is an open file, of which most systems allow a thousand unless asked for more."""
+    """Raise the limit of open files: each connection is one, and the default of most systems is 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # a system that promises more than it gives
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        with suppress(OSError, ValueError):  # a system that refuses its own hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-class _Errors(logging.Handler):
-    """Says what went wrong inside, in one line; what uvicorn says of answers cut off on purpose, we said."""
+class _ErrorHandler(logging.Handler):
+    """Logs exceptions as one line. uvicorn's messages about responses cut off on purpose are dropped."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand on the exception of a record."""
+        """Log the exception of a record, if it has one."""
         if record.exc_info and record.exc_info[1] is not None:
             self._log(f"internal error: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
 
 
 @contextmanager
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket on the address, which other programs cannot take any more."""
+    """Yield a socket that is bound to the address."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # asyncio sends without delay only where the socket says that it is TCP; else an answer of two writes
-        # waits 40 ms for the acknowledgement of the first.
+        # asyncio disables Nagle's algorithm only for a socket whose protocol is TCP; otherwise a response of
+        # two writes waits 40 ms for the acknowledgement of the first.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise UsageError(f"cannot listen on {host!r}: {error.strerror}") from None
@@ -154,7 +156,7 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise ReconcilerError(
                 f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}",
-                hint="another program may have this port; choose another one",
+                hint="another program may use this port; choose another one",
             ) from None
         yield listener
 

@@ -1,9 +1,7 @@
-"""Counters in the text format of Prometheus. Source: its exposition format, version 0.0.4.
+"""Sending of responses. A long body is written to the socket by a thread, while another one reads ahead.
 
-Sending an answer. A long body is written to the socket by a thread, while another one reads ahead.
-
-A body that fails is not ended: without its last chunk, or short of its Content-Length, every HTTP client sees
-that it is incomplete.
+A body that fails is not ended: without its last chunk, or shorter than its Content-Length, every HTTP client
+recognizes it as incomplete.
 """
 
 from __future__ import annotations
@@ -11,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,74 +16,21 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Scope, Send
 
 from reconciler.errors import DataError, ReconcilerError
-from reconciler.gateway.protocol import direct
+from reconciler.gateway.load import Metrics, ServeLimits
+from reconciler.gateway.protocol import direct_connection
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.responses import GatewayResponse
-from reconciler.gateway.stores import ServeLimits
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_PREFIX = "reconciler_gateway"
-
-
-class Metrics:
-    """What happened since the start. Usable from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests: Counter[tuple[str, int]] = Counter()
-        self._sent = 0
-        self._cut_off = 0
-        self.active = 0
-
-    def answered(self, kind: str, status: int) -> None:
-        """One answer began; `kind` is content, raw, car or other."""
-        with self._lock:
-            self._requests[kind, status] += 1
-
-    def sent(self, size: int) -> None:
-        """`size` bytes of a body went out."""
-        with self._lock:
-            self._sent += size
-
-    def cut_off(self) -> None:
-        """An answer could not be finished."""
-        with self._lock:
-            self._cut_off += 1
-
-    def text(self, *, roots: int, blocks: int) -> str:
-        """The page at /metrics."""
-        with self._lock:
-            return "\n".join((*self._lines(roots, blocks), ""))
-
-    def _lines(self, roots: int, blocks: int) -> Iterator[str]:
-        yield from _head("requests_total", "counter", "Requests answered, by kind and status.")
-        for (kind, status), number in sorted(self._requests.items()):
-            yield f'{_PREFIX}_requests_total{{kind="{kind}",status="{status}"}} {number}'
-        for name, kind, text, value in (
-            ("sent_bytes_total", "counter", "Bytes of bodies sent.", self._sent),
-            ("cut_off_total", "counter", "Answers cut off: a block missing or damaged.", self._cut_off),
-            ("requests_active", "gauge", "Requests being answered now.", self.active),
-            ("roots", "gauge", "Roots that the stores vouch for.", roots),
-            ("blocks", "gauge", "Blocks in the stores.", blocks),
-        ):
-            yield from _head(name, kind, text)
-            yield f"{_PREFIX}_{name} {value}"
-
-
-def _head(name: str, kind: str, text: str) -> tuple[str, str]:
-    return f"# HELP {_PREFIX}_{name} {text}", f"# TYPE {_PREFIX}_{name} {kind}"
-
-
-_SHORT = 64 << 10  # bytes of a body that is sent with its head
-_TURN = 16  # pieces that one body sends before others that wait get their turn
+_SHORT = 64 << 10  # bytes up to which a body is sent together with the head
+_TURN = 16  # pieces that one body sends before waiting ones get their turn
 _GATHER = 512 << 10  # small pieces are sent together, up to about this
-_MANY = 8  # a system takes about a thousand buffers at once, and few are sent quicker
-_PATIENCE = 1000  # milliseconds that a thread waits for a client; for one that was slow the event loop waits
+_MANY = 8  # buffers from which joining is faster; sendmsg(2) accepts about a thousand
+_PATIENCE = 1000  # milliseconds that a thread waits for a client; after that, the event loop waits
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """One request as ASGI hands it over."""
+class AsgiRequest:
+    """The arguments of an ASGI application for one request."""
 
     scope: Scope
     receive: Receive
@@ -95,12 +38,11 @@ class Connection:
 
 
 @dataclass(slots=True)
-class _Body:
-    """A body on its way.
+class _SendingBody:
+    """A body that is being sent.
 
-    `rest` is what the client did not take yet of the piece that is being sent, `ahead` the piece after it; of
-    a client that was seen to be slow nothing is read ahead. `left` is what the announced length still lacks,
-    None for a body in chunks.
+    `rest` is the unsent part of the current piece, `ahead` the next piece, which is not read ahead for a slow
+    client. `left` is the number of bytes that are missing to the declared length, None for a chunked body.
     """
 
     pieces: Iterator[bytes | memoryview]
@@ -113,7 +55,7 @@ class _Body:
 
 
 class Sender:
-    """Sends answers of one gateway."""
+    """Sends the responses of one gateway."""
 
     def __init__(self, readers: Executor, metrics: Metrics, limits: ServeLimits) -> None:
         self._readers = readers
@@ -123,44 +65,44 @@ class Sender:
         self._writers = ThreadPoolExecutor(limits.bodies, thread_name_prefix="gateway-body")
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._writers.shutdown(wait=False, cancel_futures=True)
 
     async def send(
         self,
-        answer: GatewayResponse,
-        connection: Connection,
+        response: GatewayResponse,
+        request: AsgiRequest,
         extra: Mapping[str, str],
         cut_off: Callable[[str, str], None],
     ) -> None:
-        """Send `answer`; when its body fails, tell `cut_off` (path, reason) and leave it unfinished.
+        """Send `response`; when its body fails, call `cut_off` (path, reason) and leave it incomplete.
 
         Raises RequestRefusedError when a short body fails, before anything was sent.
         """
-        path = connection.scope["path"]
-        empty = connection.scope["method"] == "HEAD" or answer.status == 304
+        path = request.scope["path"]
+        empty = request.scope["method"] == "HEAD" or response.status == 304
         short = b""
-        if not empty and answer.size is not None and answer.size <= _SHORT:
+        if not empty and response.size is not None and response.size <= _SHORT:
             loop = asyncio.get_running_loop()
             try:
-                short = await loop.run_in_executor(self._readers, b"".join, answer.body)
+                short = await loop.run_in_executor(self._readers, b"".join, response.body)
             except ReconcilerError as error:
                 cut_off(path, error.message)
-                raise RequestRefusedError(500, "a block of this content is missing or damaged here") from None
-        headers = dict(answer.headers) | dict(extra)
-        if answer.size is not None and answer.status != 304:
-            headers["Content-Length"] = str(answer.size)
+                raise RequestRefusedError(500, "a block of this content is missing or damaged") from None
+        headers = dict(response.headers) | dict(extra)
+        if response.size is not None and response.status != 304:
+            headers["Content-Length"] = str(response.size)
         fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-        start = {"type": "http.response.start", "status": answer.status, "headers": fields}
-        await connection.send(start)
-        if not empty and not short and answer.size != 0:
+        start = {"type": "http.response.start", "status": response.status, "headers": fields}
+        await request.send(start)
+        if not empty and not short and response.size != 0:
             try:
-                if not await self._long(answer, connection.scope):
+                if not await self._send_long(response, request.scope):
                     return
-            except ConnectionError:  # the client has hung up
+            except ConnectionError:  # the client has disconnected
                 return
             except _ClientStalledError:
-                cut_off(path, f"the client took nothing for {self._stall:g} seconds")
+                cut_off(path, f"the client accepted no data for {self._stall:g} seconds")
                 return
             except ReconcilerError as error:
                 cut_off(path, error.message)
@@ -168,64 +110,64 @@ class Sender:
             except OSError as error:
                 cut_off(path, (error.strerror or str(error)).lower())
                 return
-        self._metrics.sent(len(short))
-        await connection.send({"type": "http.response.body", "body": short})
+        self._metrics.count_sent(len(short))
+        await request.send({"type": "http.response.body", "body": short})
 
-    async def _long(self, answer: GatewayResponse, scope: Scope) -> bool:
-        """Send a long body past the event loop; False when there is nobody to send it to."""
-        below = direct(scope)
+    async def _send_long(self, response: GatewayResponse, scope: Scope) -> bool:
+        """Send a long body directly through the socket; False when the client has disconnected."""
+        connection = direct_connection(scope)
         try:
-            duplicate = await asyncio.wait_for(below.socket(), self._stall)
+            duplicate = await asyncio.wait_for(connection.socket(), self._stall)
         except TimeoutError:
             raise _ClientStalledError from None
         if duplicate is None:
             return False
         loop = asyncio.get_running_loop()
         with duplicate:
-            body = _Body(answer.body, answer.size, duplicate)
+            body = _SendingBody(response.body, response.size, duplicate)
             while not body.ended:
                 async with self._turns:
-                    await loop.run_in_executor(self._writers, self._turn, body)
+                    await loop.run_in_executor(self._writers, self._send_turn, body)
                 if body.rest:
-                    await self._writable(duplicate)
-        return answer.size is None or below.count(answer.size)
+                    await self._wait_writable(duplicate)
+        return response.size is None or connection.count(response.size)
 
-    def _turn(self, body: _Body) -> None:
-        """Send some pieces, in a thread; back when they are sent, or the client takes nothing for a moment.
+    def _send_turn(self, body: _SendingBody) -> None:
+        """Send some pieces, in a thread. Returns when they are sent, or when the client is slow.
 
-        Raises OSError when the client has hung up, and what the body raises.
+        Raises OSError when the client has disconnected, and what the body raises.
         """
         if not _write(body):
             return
         for number in range(_TURN):
-            pieces = body.ahead.result() if body.ahead else _next(body.pieces)
+            pieces = body.ahead.result() if body.ahead else _next_pieces(body.pieces)
             last = number == _TURN - 1 or body.slow or not pieces
-            body.ahead = None if last else self._readers.submit(_next, body.pieces)
+            body.ahead = None if last else self._readers.submit(_next_pieces, body.pieces)
             size = sum(map(len, pieces))
             if body.left is not None:
                 body.left -= size
                 if body.left < 0 or (body.left and not pieces):
-                    raise DataError("the content has another length than the nodes above it say")
+                    raise DataError("the content has another length than its parent nodes declare")
             if not pieces:
                 body.ended = True
                 return
             body.rest = [memoryview(piece) for piece in pieces if len(piece)]
             if body.left is None:
                 body.rest = [memoryview(b"%x\r\n" % size), *body.rest, memoryview(b"\r\n")]
-            self._metrics.sent(size)
+            self._metrics.count_sent(size)
             if not _write(body):
                 return
 
-    async def _writable(self, duplicate: socket.socket) -> None:
-        """Wait until a slow client takes more. Raises _ClientStalledError."""
+    async def _wait_writable(self, duplicate: socket.socket) -> None:
+        """Wait until a slow client accepts more. Raises _ClientStalledError."""
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
 
-        def tell() -> None:
+        def notify() -> None:
             if not ready.done():
                 ready.set_result(None)
 
-        loop.add_writer(duplicate.fileno(), tell)
+        loop.add_writer(duplicate.fileno(), notify)
         try:
             await asyncio.wait_for(ready, self._stall)
         except TimeoutError:
@@ -235,11 +177,11 @@ class Sender:
 
 
 class _ClientStalledError(Exception):
-    """The client takes nothing."""
+    """The client accepts no data."""
 
 
-def _write(body: _Body) -> bool:
-    """Send what is left of a piece; False when the client does not take all of it soon. Raises OSError."""
+def _write(body: _SendingBody) -> bool:
+    """Send the rest of a piece; False when the client does not accept all of it soon. Raises OSError."""
     poll = select.poll()
     poll.register(body.socket, select.POLLOUT)
     while body.rest:
@@ -257,8 +199,8 @@ def _write(body: _Body) -> bool:
     return True
 
 
-def _next(body: Iterator[bytes | memoryview]) -> list[bytes | memoryview]:
-    """The next pieces, about _GATHER bytes together; none at the end. Many small ones become one."""
+def _next_pieces(body: Iterator[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return the next pieces, about _GATHER bytes together; [] at the end. Many small ones are joined."""
     pieces: list[bytes | memoryview] = []
     size = 0
     for piece in body:

@@ -42,7 +42,7 @@ def gateway(dag: MemoryDag, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def packages() -> Path:
     found = npm_packages(READERS)
     if found is None:
-        pytest.skip("npm cannot bring the clients")
+        pytest.skip("npm cannot install the clients")
     return found
 
 
@@ -74,7 +74,7 @@ def test_helia_gets_an_error_for_a_damaged_block(packages: Path, tmp_path: Path)
     harm(car_path(tmp_path / "store", dag), dag.layout.data_start(position), b"S")
     with served(tmp_path, tmp_path / "store") as gateway:
         assert helia(packages, gateway, f"{dag.layout.root}/a.txt").stdout == b"sound"
-        # Helia goes on asking until it is told to stop.
+        # Helia retries until it is stopped.
         done = helia(packages, gateway, f"{dag.layout.root}/b.txt", seconds=2)
         assert (done.returncode, done.stdout) == (1, b"")
 

@@ -22,7 +22,7 @@ from tests.support.gateway import Served, served
 
 pytestmark = [pytest.mark.gateway_conformance, pytest.mark.timeout(600)]
 
-#: specification: the least number of tests that must pass
+#: specification: the minimum number of tests that must pass
 SPECS = {
     "trustless-block-gateway": 38,
     "trustless-car-gateway": 340,
@@ -31,11 +31,11 @@ SPECS = {
     "path-raw-gateway": 31,
 }
 
-#: tests of these groups that are about what a store cannot hold; docs/gateway.md gives the reasons
+#: tests of these groups for content that a store cannot contain; docs/gateway.md gives the reasons
 LEFT_OUT = "TestTrustlessCar.*/.*DAG-CBOR"
 
-#: fixtures that are no UnixFS DAG with sha2-256, or have names that leave their directory; the one called
-#: "fixtures" is that of the subdomain gateway
+#: fixtures that are not UnixFS with sha2-256, or have names that leave their directory; the one called
+#: "fixtures" belongs to the subdomain gateway
 REFUSED = {
     "dag-cbor-traversal", "dag-json-traversal", "plain-cbor", "plain-cbor-that-can-be-dag-cbor",
     "plain-cbor-that-can-be-dag-json", "plain-json", "dir-with-dag-cbor-with-links", "inside-root",
@@ -86,7 +86,7 @@ def test_the_conformance_tests_pass(gateway: Served, tmp_path: Path, specs: str)
 
 
 def keep_damaged(directory: Path, file: Path) -> None:
-    """Put a CAR that lacks a block into a store, as one looks whose block went bad: zeros in its place."""
+    """Write a CAR that lacks a block to a store, with zeros in its place, like a damaged CAR."""
     blocks = dict(_sections(file.read_bytes()))
     root = next(iter(blocks))
     links = dagpb.decode(blocks[root]).links

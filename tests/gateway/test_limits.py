@@ -1,4 +1,4 @@
-"""What clients may cost: too many at once are told when to come back, slow ones are dropped."""
+"""Limits on clients: too many requests get a Retry-After, slow clients are dropped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.gateway.load import Admission, ServeLimits
 from reconciler.gateway.request import RequestRefusedError
-from reconciler.gateway.stores import Admission, ServeLimits
 from tests.support.dags import Blocks, MemoryDag
 from tests.support.gateway import Served, keep, wait_until
 
@@ -23,7 +23,7 @@ MIB = 1 << 20
 LIMITED = """
 import sys
 from pathlib import Path
-from reconciler.gateway.stores import ServeLimits
+from reconciler.gateway.load import ServeLimits
 from reconciler.gateway.server import serve
 limits = eval(sys.argv[2])
 serve([Path(sys.argv[1])], ("127.0.0.1", 0), [], limits=limits,
@@ -33,7 +33,7 @@ serve([Path(sys.argv[1])], ("127.0.0.1", 0), [], limits=limits,
 
 @contextmanager
 def limited(home: Path, limits: str) -> Iterator[Served]:
-    """A gateway over `home/store` with other limits."""
+    """Run a gateway over `home/store` with the given limits."""
     log = home / "serve.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -59,39 +59,39 @@ def path(tmp_path: Path) -> str:
 
 
 def lazy(gateway: Served, path: str) -> socket.socket:
-    """A client that asks and then reads nothing."""
+    """Return a client that sent a request and reads nothing."""
     client = socket.create_connection(("127.0.0.1", gateway.port))
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     return client
 
 
-def test_more_requests_than_are_allowed_are_told_to_come_back(tmp_path: Path, path: str) -> None:
+def test_requests_above_the_limit_get_a_retry_after(tmp_path: Path, path: str) -> None:
     for limits, status in (("ServeLimits(requests=2)", 503), ("ServeLimits(requests_a_client=2)", 429)):
         with limited(tmp_path, limits) as gateway, lazy(gateway, path), lazy(gateway, path):
             wait_until(
-                "both are answered",
+                "both requests are active",
                 lambda gateway=gateway: b"requests_active 2\n" in gateway.get("/metrics").body,
             )
             got = gateway.get(path)
             assert (got.status, got.headers["retry-after"]) == (status, "2")
 
 
-def test_a_client_that_takes_nothing_is_dropped_and_keeps_nobody_waiting(tmp_path: Path, path: str) -> None:
+def test_a_client_that_reads_nothing_is_dropped_and_blocks_no_other(tmp_path: Path, path: str) -> None:
     with limited(tmp_path, "ServeLimits(bodies=1, stall_seconds=2)") as gateway:
         with lazy(gateway, path):
             time.sleep(0.2)
-            got = gateway.get(path)  # though the one place for a body was taken
+            got = gateway.get(path)  # although the only body slot was in use
             assert (got.whole, len(got.body)) == (True, 24 * MIB)
             wait_until(
                 "the lazy client is dropped",
                 lambda: b"requests_active 0\n" in gateway.get("/metrics").body,
             )
-        assert "the client took nothing for 2 seconds" in gateway.log.read_text()
+        assert "the client accepted no data for 2 seconds" in gateway.log.read_text()
 
 
-def test_a_client_that_does_not_come_to_the_end_of_its_request_is_dropped(tmp_path: Path, path: str) -> None:
-    """Byte by byte, so that it never seems idle; also as a second request on a good connection."""
+def test_a_client_that_does_not_finish_its_request_is_dropped(tmp_path: Path, path: str) -> None:
+    """It sends byte by byte, so it is never idle; also as the second request of a connection."""
     good = f"GET {path}?format=raw HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     with limited(tmp_path, "ServeLimits(head_seconds=1)") as gateway:
         for first in (b"", good):
@@ -112,7 +112,7 @@ def test_a_client_that_does_not_come_to_the_end_of_its_request_is_dropped(tmp_pa
                 assert bool(received) == bool(first)
 
 
-def test_an_answer_that_takes_longer_than_a_request_may_is_not_cut_off(tmp_path: Path, path: str) -> None:
+def test_a_response_that_takes_longer_than_head_seconds_is_not_cut_off(tmp_path: Path, path: str) -> None:
     with (
         limited(tmp_path, "ServeLimits(head_seconds=0.5)") as gateway,
         socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as client,
@@ -126,7 +126,7 @@ def test_an_answer_that_takes_longer_than_a_request_may_is_not_cut_off(tmp_path:
             received += len(piece)
 
 
-def test_places_are_given_back() -> None:
+def test_admission_ends_with_the_request() -> None:
     admission = Admission(ServeLimits(requests=2, requests_a_client=1))
     with admission.admitted("a"):
         with pytest.raises(RequestRefusedError, match="from this address") as caught, admission.admitted("a"):
@@ -134,7 +134,7 @@ def test_places_are_given_back() -> None:
         assert caught.value.status == 429
         with (
             admission.admitted("b"),
-            pytest.raises(RequestRefusedError, match="too many requests at once") as caught,
+            pytest.raises(RequestRefusedError, match="too many concurrent requests") as caught,
             admission.admitted("c"),
         ):
             pass

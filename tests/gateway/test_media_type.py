@@ -1,10 +1,10 @@
-"""Media types are told by names, else by the first bytes, and are the same on every machine."""
+"""Media types by extension or first bytes, the same on every machine."""
 
 from __future__ import annotations
 
 import pytest
 
-from reconciler.gateway.responses import media_type
+from reconciler.gateway.representation import media_type
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-from reconciler.gateway.stream import Metrics
+from reconciler.gateway.load import Metrics
 
 LINE = re.compile(r'[a-z_]+(\{[a-z]+="[a-z0-9]+"(,[a-z]+="[a-z0-9]+")*\})? \d+')
 
 
-def test_every_line_is_a_comment_or_a_sample_with_its_help_and_type_before_it() -> None:
+def test_every_sample_has_help_and_type_before_it() -> None:
     metrics = Metrics()
-    metrics.answered("car", 200)
-    metrics.answered("car", 200)
-    metrics.answered("raw", 404)
-    metrics.sent(5)
-    metrics.cut_off()
+    metrics.count_response("car", 200)
+    metrics.count_response("car", 200)
+    metrics.count_response("raw", 404)
+    metrics.count_sent(5)
+    metrics.count_cut_off()
     text = metrics.text(roots=2, blocks=30)
     assert text.endswith("\n")
     known = set()

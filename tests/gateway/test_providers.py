@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.gateway.providers import providers, record
+from reconciler.gateway.providers import peer_record, providers_body
 from reconciler.net.multiaddr import multiaddr_of_url
 
 
@@ -20,7 +20,7 @@ from reconciler.net.multiaddr import multiaddr_of_url
         ("http://weights.example.org", "/dns/weights.example.org/tcp/80/http"),
     ],
 )
-def test_addresses_are_announced_as_clients_read_them(url: str, address: str) -> None:
+def test_a_url_is_announced_as_a_multiaddr(url: str, address: str) -> None:
     assert str(multiaddr_of_url(url)) == address
     assert multiaddr_of_url(url).http_url is not None
 
@@ -28,15 +28,15 @@ def test_addresses_are_announced_as_clients_read_them(url: str, address: str) ->
 @pytest.mark.parametrize(
     "url", ["", "ftp://x", "http://", "http://x:0", "http://x:99999", "http://x/path", "x:80"]
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(UsageError):
         multiaddr_of_url(url)
 
 
-def test_two_gateways_are_two_providers_and_one_is_always_the_same() -> None:
-    one, other = record(["/ip4/1.2.3.4/tcp/1/http"]), record(["/ip4/1.2.3.4/tcp/2/http"])
+def test_the_peer_id_identifies_a_gateway_by_its_addresses() -> None:
+    one, other = peer_record(["/ip4/1.2.3.4/tcp/1/http"]), peer_record(["/ip4/1.2.3.4/tcp/2/http"])
     assert one["ID"] != other["ID"]
-    assert record(["/ip4/1.2.3.4/tcp/1/http"]) == one
+    assert peer_record(["/ip4/1.2.3.4/tcp/1/http"]) == one
     assert str(one["ID"]).startswith("Qm")
 
 
@@ -52,8 +52,8 @@ def test_two_gateways_are_two_providers_and_one_is_always_the_same() -> None:
         ({"filter-protocols": "unknown,transport-ipfs-gateway-http"}, True),
     ],
 )
-def test_filters_of_the_client_are_kept(query: dict[str, str], named: bool) -> None:
-    body, _ = providers(["/ip4/1.2.3.4/tcp/1/http"], held=True, query=query, lines=False)
+def test_filters_of_the_client_are_applied(query: dict[str, str], named: bool) -> None:
+    body, _ = providers_body(["/ip4/1.2.3.4/tcp/1/http"], has_block=True, query=query, ndjson=False)
     assert bool(json.loads(body)["Providers"]) is named
-    lines, kind = providers(["/ip4/1.2.3.4/tcp/1/http"], held=True, query=query, lines=True)
+    lines, kind = providers_body(["/ip4/1.2.3.4/tcp/1/http"], has_block=True, query=query, ndjson=True)
     assert (bool(lines), kind) == (named, "application/x-ndjson")

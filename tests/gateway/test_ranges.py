@@ -12,10 +12,10 @@ DATA = bytes(range(100))
 
 
 @given(st.integers(0, 120), st.integers(0, 120))
-def test_one_range_is_what_a_slice_gives(first: int, last: int) -> None:
+def test_one_range_is_a_slice(first: int, last: int) -> None:
     header = f"bytes={first}-{last}"
     if last < first:
-        assert http_ranges(header, 100) == ()  # no range at all: the header is ignored
+        assert http_ranges(header, 100) == ()  # malformed: the header is ignored
     elif first >= 100:
         with pytest.raises(RequestRefusedError) as caught:
             http_ranges(header, 100)
@@ -38,9 +38,9 @@ def test_entity_bytes_are_both_inclusive_and_count_from_either_end(first: int, l
     positions = range(100)
     low = first if first >= 0 else 100 + first
     high = 99 if last is None else last if last >= 0 else 100 + last
-    wanted = [position for position in positions if low <= position <= high]
+    expected = [position for position in positions if low <= position <= high]
     span = entity.span(100)
-    assert (list(range(span.start, span.stop)) if span else []) == wanted
+    assert (list(range(span.start, span.stop)) if span else []) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_entity_bytes_are_both_inclusive_and_count_from_either_end(first: int, l
     [None, "bytes=", "bytes=-", "bytes=a-b", "bytes=1-2,", "lines=1-2", "bytes=1-2,x", "bytes=--1",
      "bytes=" + ",".join(["0-0"] * 100), "bytes=0-60,0-60", "bytes=" + "9" * 30 + "-"],
 )  # fmt: skip
-def test_a_header_that_does_not_hold_is_ignored(header: str | None) -> None:
+def test_a_malformed_header_is_ignored(header: str | None) -> None:
     assert http_ranges(header, 100) == ()
 
 
@@ -61,7 +61,7 @@ def test_a_suffix_and_several_ranges() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ":", "1", "1:", ":1", "*:1", "1:2:3", "0x1:2", " 1:2", "5:4", "-3:-9"])
-def test_entity_bytes_that_do_not_hold_are_refused(text: str) -> None:
+def test_malformed_entity_bytes_are_refused(text: str) -> None:
     with pytest.raises(RequestRefusedError) as caught:
         entity_bytes(text)
     assert caught.value.status == 400

@@ -1,4 +1,4 @@
-"""Requests are read without looking anything up, and whatever is wrong with one has a status."""
+"""Parsing of requests; every invalid request has a status."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler.content.cid import RAW, hash_block
-from reconciler.gateway import identity
-from reconciler.gateway.request import DagScope, Format, RequestRefusedError, negotiate, read_request
-from reconciler.gateway.responses import disposition
+from reconciler.errors import DataError
+from reconciler.gateway.representation import disposition
+from reconciler.gateway.request import DagScope, Format, RequestRefusedError, negotiate, parse_request
+from reconciler.gateway.written_cid import parse_identity
 
 CID = str(hash_block(RAW, b"x"))
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60)
@@ -34,22 +35,22 @@ NAMES = (
 @example("%", [], "", True)
 @example("%ff/%00", [("format", "car")], ";;;q=;", True)
 @example("a/b//c/./..", [("entity-bytes", "1:0")], "application/vnd.ipld.car;q=x", True)
-def test_no_request_is_anything_but_read_or_refused(
+def test_every_request_is_parsed_or_refused(
     path: str, pairs: list[tuple[str, str]], accept: str, good_root: bool
 ) -> None:
     raw = f"/ipfs/{CID}/{path}" if good_root else f"/ipfs/{path}"
     query = "&".join(f"{name}={quote(value)}" for name, value in pairs)
     try:
-        asked = read_request(raw, query, parse_qsl(query), {"accept": accept, "range": accept})
+        request = parse_request(raw, query, parse_qsl(query), {"accept": accept, "range": accept})
     except RequestRefusedError as refusal:
         assert refusal.status in (400, 406, 414)
     else:
-        assert not set(asked.segments) & {b"", b".", b".."}
-        assert all(b"/" not in name and b"\0" not in name for name in asked.segments)
+        assert not set(request.segments) & {b"", b".", b".."}
+        assert all(b"/" not in name and b"\0" not in name for name in request.segments)
 
 
 @given(st.text(max_size=80))
-def test_a_file_name_never_breaks_out_of_its_header(name: str) -> None:
+def test_a_file_name_cannot_inject_into_its_header(name: str) -> None:
     header = disposition("inline", name.encode("utf-8", "replace").decode())
     assert header.isascii()
     assert header.isprintable()
@@ -57,7 +58,7 @@ def test_a_file_name_never_breaks_out_of_its_header(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "accept", "wanted"),
+    ("query", "accept", "expected"),
     [
         (None, "", Format.CONTENT),
         (None, "*/*", Format.CONTENT),
@@ -71,8 +72,8 @@ def test_a_file_name_never_breaks_out_of_its_header(name: str) -> None:
         ("car", "text/html", Format.CAR),
     ],
 )
-def test_the_url_wins_over_the_header(query: str | None, accept: str, wanted: Format) -> None:
-    assert negotiate(query, accept).format is wanted
+def test_the_url_overrides_the_header(query: str | None, accept: str, expected: Format) -> None:
+    assert negotiate(query, accept).format is expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_the_url_wins_over_the_header(query: str | None, accept: str, wanted: Fo
         (None, "application/cbor"),
     ],
 )
-def test_formats_that_would_be_conversions_are_not_acceptable(query: str | None, accept: str) -> None:
+def test_formats_that_need_a_conversion_are_not_acceptable(query: str | None, accept: str) -> None:
     with pytest.raises(RequestRefusedError) as caught:
         negotiate(query, accept)
     assert caught.value.status == 406
@@ -93,8 +94,8 @@ def test_formats_that_would_be_conversions_are_not_acceptable(query: str | None,
 
 def test_the_terms_of_a_car_come_from_the_url_and_then_from_the_header() -> None:
     def terms(query: str, accept: str = "") -> tuple[DagScope, bool]:
-        asked = read_request(f"/ipfs/{CID}", query, parse_qsl(query), {"accept": accept})
-        return asked.car.scope, asked.car.dups
+        request = parse_request(f"/ipfs/{CID}", query, parse_qsl(query), {"accept": accept})
+        return request.car.scope, request.car.dups
 
     assert terms("format=car") == (DagScope.ALL, False)
     assert terms("format=car&dag-scope=block") == (DagScope.BLOCK, False)
@@ -109,15 +110,14 @@ def test_the_terms_of_a_car_come_from_the_url_and_then_from_the_header() -> None
 @pytest.mark.parametrize(
     ("text", "data"), [("bafkqaaa", b""), ("bafkqabtimvwgy3yk", b"hello\n"), (CID, None), ("Qm", None)]
 )
-def test_identity_cids_hold_their_bytes(text: str, data: bytes | None) -> None:
-    found = identity.parse(text)
+def test_identity_cids_contain_their_data(text: str, data: bytes | None) -> None:
+    found = parse_identity(text)
     assert (found.data if found else None) == data
 
 
 @pytest.mark.parametrize(
     "text", ["bafkqa", "bafkqab", "bafkqabt", "bafkqaaaaa", "bafkqa!", "bafkqa" + "a" * 999]
 )
-def test_identity_cids_that_do_not_hold_are_refused(text: str) -> None:
-    with pytest.raises(RequestRefusedError) as caught:
-        identity.parse(text)
-    assert caught.value.status == 400
+def test_malformed_identity_cids_are_refused(text: str) -> None:
+    with pytest.raises(DataError):
+        parse_identity(text)

@@ -1,4 +1,4 @@
-"""`reconcile serve` as a process, spoken to over HTTP."""
+"""`reconcile serve` as a process, tested over HTTP."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def gateway(dag: MemoryDag, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-def test_every_block_comes_back_as_it_is(gateway: Served, dag: MemoryDag) -> None:
+def test_every_block_is_served(gateway: Served, dag: MemoryDag) -> None:
     for block in dag.layout:
         got = gateway.get(f"/ipfs/{block.cid}?format=raw")
         assert (got.status, got.body) == (200, dag.blocks[block.cid])
@@ -62,7 +62,7 @@ def test_every_block_comes_back_as_it_is(gateway: Served, dag: MemoryDag) -> Non
         assert got.headers["cache-control"] == "public, max-age=29030400, immutable"
 
 
-def test_the_car_of_a_root_is_the_very_car_of_the_store(gateway: Served, dag: MemoryDag) -> None:
+def test_the_car_of_a_root_is_the_one_in_the_store(gateway: Served, dag: MemoryDag) -> None:
     got = gateway.get(f"/ipfs/{dag.layout.root}", Accept="application/vnd.ipld.car")
     assert got.whole
     assert got.body == b"".join(car.stream(dag))
@@ -71,7 +71,7 @@ def test_the_car_of_a_root_is_the_very_car_of_the_store(gateway: Served, dag: Me
     assert got.headers["accept-ranges"] == "none"
 
 
-def test_files_come_whole_and_in_ranges(gateway: Served, dag: MemoryDag) -> None:
+def test_files_are_served_whole_and_in_ranges(gateway: Served, dag: MemoryDag) -> None:
     path = f"/ipfs/{dag.layout.root}/weights.bin"
     assert gateway.get(path).body == BIG
     assert gateway.get(path).headers["content-length"] == str(len(BIG))
@@ -97,7 +97,7 @@ def test_files_come_whole_and_in_ranges(gateway: Served, dag: MemoryDag) -> None
     assert (got.status, got.headers["content-range"]) == (416, f"bytes */{len(BIG)}")
 
 
-def test_names_and_types_are_those_of_the_path(gateway: Served, dag: MemoryDag) -> None:
+def test_names_and_types_come_from_the_path(gateway: Served, dag: MemoryDag) -> None:
     root = f"/ipfs/{dag.layout.root}"
     assert gateway.get(f"{root}/config.json").headers["content-type"] == "application/json"
     got = gateway.get(f"{root}/notes/read%20me.txt")
@@ -115,7 +115,7 @@ def test_names_and_types_are_those_of_the_path(gateway: Served, dag: MemoryDag) 
     )
 
 
-def test_head_says_the_same_without_a_body(gateway: Served, dag: MemoryDag) -> None:
+def test_head_has_the_same_headers_without_a_body(gateway: Served, dag: MemoryDag) -> None:
     for path in ("/weights.bin", "/notes/", "?format=car", "/config.json?format=raw"):
         url = f"/ipfs/{dag.layout.root}{path}"
         head, get = gateway.get(url, method="HEAD"), gateway.get(url)
@@ -126,7 +126,7 @@ def test_head_says_the_same_without_a_body(gateway: Served, dag: MemoryDag) -> N
         }
 
 
-def test_what_a_client_has_is_not_sent_again(gateway: Served, dag: MemoryDag) -> None:
+def test_unmodified_content_is_not_sent_again(gateway: Served, dag: MemoryDag) -> None:
     for path in ("/weights.bin", "/notes/", "/site/", "?format=car", "/config.json?format=raw"):
         url = f"/ipfs/{dag.layout.root}{path}"
         etag = gateway.get(url).headers["etag"]
@@ -136,7 +136,7 @@ def test_what_a_client_has_is_not_sent_again(gateway: Served, dag: MemoryDag) ->
         assert gateway.get(url, If_None_Match='"other"').status == 200
 
 
-ABSENT = hash_block(RAW, b"nobody has this")
+ABSENT = hash_block(RAW, b"in no store")
 
 
 @pytest.mark.parametrize(
@@ -165,21 +165,19 @@ ABSENT = hash_block(RAW, b"nobody has this")
         ("/elsewhere", 404),
     ],
 )
-def test_what_cannot_be_answered_has_its_status(
-    gateway: Served, dag: MemoryDag, path: str, status: int
-) -> None:
+def test_invalid_requests_have_a_status(gateway: Served, dag: MemoryDag, path: str, status: int) -> None:
     got = gateway.get(path.replace("ROOT", str(dag.layout.root)))
     assert got.status == status
     assert "immutable" not in got.headers.get("cache-control", "")
 
 
-def test_only_if_cached_tells_what_is_here(gateway: Served, dag: MemoryDag) -> None:
+def test_only_if_cached_reports_whether_a_block_is_stored(gateway: Served, dag: MemoryDag) -> None:
     cached = {"Cache_Control": "only-if-cached"}
     assert gateway.get(f"/ipfs/{ABSENT}?format=raw", method="HEAD", **cached).status == 412
     assert gateway.get(f"/ipfs/{dag.layout.root}?format=raw", method="HEAD", **cached).status == 200
 
 
-def test_other_methods_are_refused_and_options_says_which_there_are(gateway: Served, dag: MemoryDag) -> None:
+def test_other_methods_are_refused(gateway: Served, dag: MemoryDag) -> None:
     got = gateway.get(f"/ipfs/{dag.layout.root}", method="POST")
     assert (got.status, got.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert gateway.get(f"/ipfs/{dag.layout.root}", method="OPTIONS").status == 204
@@ -189,14 +187,14 @@ def test_a_service_worker_is_not_registered_for_a_root(gateway: Served, dag: Mem
     assert gateway.get(f"/ipfs/{dag.layout.root}", Service_Worker="script").status == 400
 
 
-def test_the_probe_of_a_trustless_gateway_is_answered(gateway: Served) -> None:
+def test_the_probe_paths_of_a_trustless_gateway_are_served(gateway: Served) -> None:
     assert gateway.get("/ipfs/bafkqaaa?format=raw").body == b""
     body = gateway.get("/ipfs/bafkqaaa?format=car").body
     assert body == b"\x19\xa2eroots\x81\xd8\x2a\x45\0\x01\x55\0\0gversion\x01"
     assert gateway.get("/ipfs/bafkqabtimvwgy3yk").body == b"hello\n"
 
 
-def test_delegated_routing_names_this_gateway_for_what_it_holds(gateway: Served, dag: MemoryDag) -> None:
+def test_delegated_routing_lists_this_gateway_for_stored_blocks(gateway: Served, dag: MemoryDag) -> None:
     leaf = next(block.cid for block in dag.layout if block.cid.codec == RAW)
     address = f"/ip4/127.0.0.1/tcp/{gateway.port}/http"
     for cid in (dag.layout.root, leaf):
@@ -234,11 +232,11 @@ def test_many_requests_on_one_connection_do_not_wait_for_each_other(gateway: Ser
     assert sorted(taken)[3] < 0.03
 
 
-def test_two_hundred_clients_at_once_all_get_the_bytes(gateway: Served, dag: MemoryDag) -> None:
+def test_two_hundred_concurrent_clients_get_the_bytes(gateway: Served, dag: MemoryDag) -> None:
     path = f"/ipfs/{dag.layout.root}/weights.bin"
     with ThreadPoolExecutor(200) as pool:
-        answers = list(pool.map(lambda _: gateway.get(path), range(200)))
-    assert all(got.status == 200 and got.body == BIG for got in answers)
+        responses = list(pool.map(lambda _: gateway.get(path), range(200)))
+    assert all(got.status == 200 and got.body == BIG for got in responses)
     text = gateway.get("/metrics").body.decode()
     assert "reconciler_gateway_requests_active 0\n" in text
 
@@ -290,7 +288,7 @@ def test_a_block_damaged_in_one_store_comes_from_the_other(tmp_path: Path) -> No
         assert gateway.get(f"/ipfs/{dag.layout.root}/a.bin").body == BIG
 
 
-def test_what_is_published_while_it_runs_is_served_and_what_is_unpinned_is_not(tmp_path: Path) -> None:
+def test_publishing_and_unpinning_take_effect_while_it_runs(tmp_path: Path) -> None:
     first, second = memory_dag({"a": b"first"}), memory_dag({"a": b"second"})
     keep(tmp_path / "store", first)
     with served(tmp_path, tmp_path / "store") as gateway:
@@ -307,7 +305,7 @@ def test_what_is_published_while_it_runs_is_served_and_what_is_unpinned_is_not(t
 # --- the process
 
 
-def test_it_stops_when_told_and_finishes_what_it_was_sending(tmp_path: Path) -> None:
+def test_sigterm_lets_responses_in_progress_finish(tmp_path: Path) -> None:
     blocks = Blocks()
     data = os.urandom(24 * MIB)
     root = blocks.pack(data).cid
@@ -315,10 +313,10 @@ def test_it_stops_when_told_and_finishes_what_it_was_sending(tmp_path: Path) -> 
     with served(tmp_path, tmp_path / "store") as gateway:
         connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
         connection.request("GET", f"/ipfs/{root}")
-        answer = connection.getresponse()
-        head = answer.read(MIB)
+        response = connection.getresponse()
+        head = response.read(MIB)
         gateway.process.send_signal(signal.SIGTERM)
-        assert head + answer.read() == data
+        assert head + response.read() == data
         connection.close()
         assert gateway.process.wait(20) == 0
         assert gateway.log.read_text() == ""
@@ -326,7 +324,7 @@ def test_it_stops_when_told_and_finishes_what_it_was_sending(tmp_path: Path) -> 
             socket.create_connection(("127.0.0.1", gateway.port), timeout=1)
 
 
-def test_a_client_that_hangs_up_costs_nothing_more(tmp_path: Path) -> None:
+def test_a_disconnected_client_uses_no_more_resources(tmp_path: Path) -> None:
     blocks = Blocks()
     root = blocks.pack(os.urandom(64 * MIB)).cid
     keep(tmp_path / "store", MemoryDag(root, blocks.blocks))
@@ -345,7 +343,7 @@ def test_a_client_that_hangs_up_costs_nothing_more(tmp_path: Path) -> None:
         assert sent < 60 * MIB  # of 192 MiB
 
 
-def test_without_the_extra_there_is_one_clear_error(tmp_path: Path) -> None:
+def test_the_error_names_the_missing_extra(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     code = "import sys; sys.modules['uvicorn'] = None; from reconciler.cli import main; main()"
     done = subprocess.run(
@@ -362,8 +360,8 @@ def test_without_the_extra_there_is_one_clear_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--listen", "8080"], "'8080' is no HOST:PORT"),
-        (["--listen", "127.0.0.1:99999"], "'127.0.0.1:99999' is no HOST:PORT"),
+        (["--listen", "8080"], "'8080' is not HOST:PORT"),
+        (["--listen", "127.0.0.1:99999"], "'127.0.0.1:99999' is not HOST:PORT"),
         (["--store", "nowhere"], "no store at 'nowhere'"),
         (["--announce", "ftp://x"], "'ftp://x' is not the address of a gateway"),
     ],
@@ -380,7 +378,7 @@ def test_wrong_usage_is_one_error(tmp_path: Path, arguments: list[str], reason: 
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

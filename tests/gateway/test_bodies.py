@@ -1,4 +1,4 @@
-"""Which blocks a CAR answer has: enough to verify what was asked for, in order, and nothing else."""
+"""The bodies of responses: a CAR has exactly the blocks that verify the requested content, in order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from reconciler.content import dagpb, unixfs
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import DAG_PB, RAW, Cid, hash_block
-from reconciler.gateway.dag import car_stream, file_bytes
-from reconciler.gateway.paths import MissingPathError, resolve
-from reconciler.gateway.providers import Linked, parse
+from reconciler.gateway.bodies import car_stream, file_bytes
+from reconciler.gateway.paths import resolve
 from reconciler.gateway.request import CarTerms, DagScope, RequestRefusedError, Span, entity_bytes
+from reconciler.gateway.stores import MissingBlockError
+from reconciler.gateway.written_cid import WrittenCid, parse_written_cid
 from tests.support.dags import memory_dag
 from tests.support.shapes import Builder
 
@@ -27,16 +28,16 @@ def reader(blocks: dict[Cid, bytes], asked: list[Cid] | None = None):
         if asked is not None:
             asked.append(cid)
         if cid not in blocks:
-            raise MissingPathError(f"no block {cid}")
+            raise MissingBlockError(f"no block {cid}")
         return blocks[cid]
 
     return read
 
 
 def sent(blocks: dict[Cid, bytes], root: Cid, path: tuple[bytes, ...], terms: CarTerms) -> list[Cid]:
-    """The blocks of the CAR, each checked against its CID."""
+    """Return the CIDs of the blocks in the CAR; the reader verifies each block."""
     read = reader(blocks)
-    data = b"".join(car_stream(resolve(Linked(root), path, read), terms, read))
+    data = b"".join(car_stream(resolve(WrittenCid(root), path, read), terms, read))
     return [section.cid for section in CarReader(io.BytesIO(data))]
 
 
@@ -60,23 +61,23 @@ BLOCKS, BIG, CONTENT = big_file()
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, len(CONTENT) - 1), st.integers(0, 5000))
-def test_a_range_has_exactly_the_blocks_that_it_needs(first: int, length: int) -> None:
+def test_a_range_has_exactly_the_needed_blocks(first: int, length: int) -> None:
     last = min(first + length, len(CONTENT) - 1)
     terms = CarTerms(DagScope.ENTITY, entity_bytes(f"{first}:{last}"))
     cids = sent(BLOCKS, BIG, (), terms)
     assert len(set(cids)) == len(cids)
     had = {cid: BLOCKS[cid] for cid in cids}
-    root = resolve(Linked(BIG), (), reader(had)).end
+    root = resolve(WrittenCid(BIG), (), reader(had)).end
     asked: list[Cid] = []
     span = Span(first, last + 1)
     assert b"".join(file_bytes(root, span, reader(had, asked))) == CONTENT[first : last + 1]
-    assert {BIG, *asked} == set(cids)  # none is missing, none is too many
+    assert {BIG, *asked} == set(cids)  # no block is missing, and none is superfluous
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)))
 def test_spans_of_a_file_are_slices_of_its_bytes(start: int, stop: int) -> None:
-    node = resolve(Linked(BIG), (), reader(BLOCKS)).end
+    node = resolve(WrittenCid(BIG), (), reader(BLOCKS)).end
     span = Span(min(start, stop), max(start, stop))
     assert b"".join(file_bytes(node, span, reader(BLOCKS))) == CONTENT[span.start : span.stop]
 
@@ -89,7 +90,7 @@ def test_duplicates_are_sent_once_or_each_time() -> None:
     assert often.count(hash_block(RAW, b"same")) == 3
 
 
-def test_a_dag_that_repeats_itself_without_end_is_sent_once() -> None:
+def test_a_dag_with_exponentially_many_paths_is_sent_once() -> None:
     """2^50 paths over fifty blocks: without duplicates every block goes out once, also for a range."""
     blocks: dict[Cid, bytes] = {}
     leaf = hash_block(RAW, b"x" * 8)
@@ -104,7 +105,7 @@ def test_a_dag_that_repeats_itself_without_end_is_sent_once() -> None:
     assert len(sent(blocks, below, (), terms)) == 51
 
 
-def test_a_path_through_a_sharded_directory_has_the_shards_on_the_way() -> None:
+def test_a_path_through_a_sharded_directory_includes_its_shards() -> None:
     names = {f"{number:05}.txt": b"%d" % number for number in range(6000)}
     dag = memory_dag(names)
     cids = sent(dag.blocks, dag.layout.root, (b"04711.txt",), CarTerms(DagScope.BLOCK))
@@ -115,22 +116,22 @@ def test_a_path_through_a_sharded_directory_has_the_shards_on_the_way() -> None:
         sent(dag.blocks, dag.layout.root, (b"04711.tx",), CarTerms())
 
 
-def test_a_missing_leaf_ends_the_stream_after_what_was_good() -> None:
+def test_a_missing_leaf_ends_the_stream_after_the_blocks_before_it() -> None:
     dag = memory_dag({"a": b"first", "b": b"second", "c": b"third"})
     blocks = {cid: data for cid, data in dag.blocks.items() if data != b"second"}
     read = reader(blocks)
-    stream = car_stream(resolve(Linked(dag.layout.root), (), read), CarTerms(), read)
+    stream = car_stream(resolve(WrittenCid(dag.layout.root), (), read), CarTerms(), read)
     pieces: list[bytes] = []
-    with pytest.raises(MissingPathError):
+    with pytest.raises(MissingBlockError):
         pieces.extend(stream)
     assert b"first" in pieces
     assert b"third" not in pieces
 
 
-def test_cids_keep_the_form_in_which_they_are_written() -> None:
+def test_cids_keep_their_version() -> None:
     text = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn"
-    linked = parse(text)
-    assert (str(linked), len(bytes(linked))) == (text, 34)
+    written = parse_written_cid(text)
+    assert (str(written), len(bytes(written))) == (text, 34)
     empty = unixfs.DIRECTORY
     block = b"\x0a\x02" + empty
     child = hash_block(DAG_PB, block)
@@ -138,5 +139,5 @@ def test_cids_keep_the_form_in_which_they_are_written() -> None:
     parent = b"\x12" + bytes((len(link),)) + link + b"\x0a\x02" + empty
     root = hash_block(DAG_PB, parent)
     read = reader({child: block, root: parent})
-    data = b"".join(car_stream(resolve(Linked(root), (), read), CarTerms(), read))
+    data = b"".join(car_stream(resolve(WrittenCid(root), (), read), CarTerms(), read))
     assert data.endswith(bytes((34 + len(block),)) + b"\x12\x20" + child.digest + block)
