@@ -1,4 +1,4 @@
-"""Every JSON document that is printed has a schema of its name, and every schema is one that holds."""
+"""Every JSON document that is printed has a schema of its kind, and every schema is valid."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WITHOUT_KIND = {"config", "index", "targets", "record", "pieces"}
 
 
 def kinds(source: str) -> Iterator[str]:
-    """The kinds of the documents that a module makes: of dictionaries with `schema` and `kind`, and of such a
-    dictionary made into another by `update(kind=…)`.
+    """Yield the kinds of the documents that a module makes: of dictionaries with `schema` and `kind`, of
+    calls of `_document(kind, …)` in render.documents, and of dictionaries changed by `update(kind=…)`.
     """
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -27,6 +27,8 @@ def kinds(source: str) -> Iterator[str]:
                 entries = dict(zip(map(_constant, node.keys), map(_constant, node.values), strict=True))
                 if "schema" in entries and entries.get("kind"):
                     yield str(entries["kind"])
+            case ast.Call(func=ast.Name(id="_document"), args=[kind]):
+                yield str(_constant(kind))
             case ast.Call(func=ast.Attribute(attr="update")):
                 yield from (str(_constant(given.value)) for given in node.keywords if given.arg == "kind")
 
