@@ -1,4 +1,4 @@
-"""What every forge must do, as a library.
+"""The contract of a forge as a suite of tests.
 
 A test of a forge subclasses `ForgeSuite`, gives a `subject` fixture, and sets the fields in which it differs.
 """
@@ -32,7 +32,7 @@ MARKER = "plan"
 
 @dataclass(frozen=True)
 class Seen:
-    """A pull request as the forge shows it."""
+    """A pull request on the forge."""
 
     number: int
     open: bool
@@ -43,49 +43,49 @@ class Seen:
 
 
 class Subject(Protocol):
-    """One repository whose `main` holds INDEX, and hands on it that are not the code under test."""
+    """A repository whose branch `main` has INDEX, with actions of people that bypass the code under test."""
 
     forge: Forge
 
     def another_job(self) -> Forge:
-        """The same forge as another process would open it."""
+        """Open the same forge like another process."""
 
     def push(self, branch: str, files: Mapping[str, bytes], *, onto: str | None = None) -> str:
-        """A person commits to `branch` (`onto`: on top of that commit, by force); the commit's id."""
+        """Commit to `branch` as a person, by force on top of `onto` if given; return the commit id."""
 
     def delete_branch(self, branch: str) -> None:
-        """A person deletes a branch."""
+        """Delete a branch as a person."""
 
     def tip(self, branch: str) -> str | None:
-        """Where a branch is."""
+        """Return the commit id at the tip of a branch; None when it does not exist."""
 
     def parents(self, commit: str) -> tuple[str, ...]:
-        """The parents of a commit."""
+        """Return the parents of a commit."""
 
     def files(self, branch: str) -> Mapping[str, bytes]:
-        """All that a branch holds."""
+        """Return all files of a branch by path."""
 
     def proposals(self) -> list[Seen]:
-        """Every pull request there ever was."""
+        """Return all pull requests, open and closed."""
 
     def merge(self, number: int, *, squash: bool) -> None:
-        """A person merges a pull request and leaves its branch."""
+        """Merge a pull request as a person and keep its branch."""
 
     def close(self, number: int) -> None:
-        """A person closes a pull request."""
+        """Close a pull request as a person."""
 
     def comments(self, number: int) -> list[str]:
-        """The comments on a pull request, oldest first."""
+        """Return the comments on a pull request, oldest first."""
 
     def stranger_comments(self, number: int, body: str) -> None:
-        """Someone else comments."""
+        """Comment on a pull request from another account."""
 
     def make_unreachable(self) -> None:
-        """Stop the forge; nothing follows but calls that must fail."""
+        """Stop the forge, so that all further calls must fail."""
 
 
 def snapshot(subject: Subject) -> object:
-    """All that a second run must leave alone."""
+    """Return everything that a second run must not change."""
     branches = {name: subject.tip(name) for name in ("main", PROPOSAL_BRANCH)}
     proposals = subject.proposals()
     return branches, proposals, [subject.comments(one.number) for one in proposals]
@@ -96,7 +96,7 @@ class ForgeSuite:
 
     #: whether commits of ours are shown as verified
     verified: ClassVar[bool | None] = None
-    #: whether the forge has labels that a pull request can be given by name
+    #: whether the forge accepts labels by name
     has_labels: ClassVar[bool] = True
 
     def place(

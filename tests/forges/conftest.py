@@ -1,4 +1,4 @@
-"""What tests of forges share: a clock that does not wait, and GitHub's description of its API."""
+"""Fixtures for tests of forges: a clock that does not wait, and GitHub's description of its API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.forges.github_description import GitHubDescription
 
 @dataclass
 class TestClock:
-    """Time that passes only when someone sleeps."""
+    """A clock that advances only in `sleep`."""
 
     __test__ = False
     passed: float = 0.0
@@ -36,7 +36,7 @@ def ticking() -> TestClock:
 
 @pytest.fixture(scope="session")
 def description() -> GitHubDescription:
-    """Skips where npm cannot bring it."""
+    """Load the description. Skips the test when npm cannot download it."""
     file = github_description.bring(
         github_description.PACKAGE, github_description.VERSION, github_description.MEMBER
     )
@@ -45,7 +45,7 @@ def description() -> GitHubDescription:
 
 @pytest.fixture(scope="session")
 def description_if_there(request: pytest.FixtureRequest) -> GitHubDescription | None:
-    """None where npm cannot bring it; a test marked `node` says so at the end of the run."""
+    """Load the description; None when npm cannot download it, which tests marked `node` report."""
     try:
         found: GitHubDescription = request.getfixturevalue("description")
     except pytest.skip.Exception:

@@ -1,9 +1,9 @@
-"""A GitHub in process: one repository with refs, trees, commits, pull requests and comments.
+"""A fake GitHub in this process: one repository with refs, trees, commits, pull requests and comments.
 
-It behaves as GitHub does where that matters to a proposal: duplicates and empty pull requests are refused, a
-branch only moves by compare-and-swap when asked so, a pull request whose branch goes or equals its base is
-closed, commits of bots are verified unless they name an author. It can be broken on purpose at any call,
-before or after the call was carried out, and let people act between any two calls.
+It behaves like GitHub in what a proposal depends on: it rejects duplicate and empty pull requests, moves a
+branch by compare-and-swap when requested, closes a pull request whose branch is deleted or equals its base,
+and verifies commits of bots unless they name an author. A test can make any call fail, before or after it is
+carried out, and let people act between any two calls.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DOCS = "https://docs.github.com/rest"
 
 @dataclass
 class Refusal(Exception):
-    """An answer other than success."""
+    """A response that is not a success."""
 
     status: int
     message: str
@@ -51,7 +51,7 @@ class Refusal(Exception):
 
 @dataclass
 class Break:
-    """What goes wrong at one call: a refusal, or a fault before or after it was carried out."""
+    """The failure of call number `at`: a refusal, or a fault before or after the call is carried out."""
 
     at: int
     refusal: Refusal | None = None
@@ -61,7 +61,7 @@ class Break:
 
 @dataclass
 class Exchange:
-    """One call as it was answered."""
+    """One call and the status of its response."""
 
     method: str
     path: str
@@ -76,7 +76,7 @@ class Exchange:
 
 
 class FakeGitHub:
-    """The repository o/r, reached by `transport`; `token` is the only one it knows."""
+    """The repository o/r, reached through `transport`; only `token` is valid."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class FakeGitHub:
         onto: str | None = None,
         sha: str | None = None,
     ) -> str:
-        """A person commits `files` on top of `branch` (or of the commit `onto`, by force).
+        """Commit `files` as a person on top of `branch`, or by force on top of the commit `onto`.
 
         `sha` is the commit's id where a real clone has it too.
         """
@@ -146,14 +146,14 @@ class FakeGitHub:
         return sha or made
 
     def open_pull(self, branch: str) -> int:
-        """A person pushes `branch` with a change and opens a pull request of it; its number."""
+        """Push `branch` with a change as a person, open a pull request, and return its number."""
         self.push(branch, {"x": b"y"}, "Change")
         request = {"title": "t", "body": "b", "head": branch, "base": "main", "draft": False}
         number: int = self._make_pull(request)["number"]
         return number
 
     def merge(self, number: int, *, squash: bool = False) -> None:
-        """A person merges a pull request, three ways, and leaves its branch."""
+        """Merge a pull request as a person, by a three-way merge, and keep its branch."""
         pull = self._pull(number)
         head, base = self.refs[pull["head"]], self.refs[pull["base"]]
         fork = self._fork(base, head)
@@ -339,7 +339,7 @@ class FakeGitHub:
         return sha
 
     def _point(self, branch: str, sha: str | None) -> None:
-        """Move or delete a branch; pull requests that it leaves without a difference are closed."""
+        """Move or delete a branch, and close pull requests without a difference to their base."""
         if sha is None:
             del self.refs[branch]
         else:
@@ -537,7 +537,7 @@ class FakeGitHub:
 
 
 def raw(status: int, content: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
-    """An answer whose body is still to be read, as a connection would give it."""
+    """Make a response whose body is a stream, like that of a connection."""
     return httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))
 
 

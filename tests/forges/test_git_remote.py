@@ -1,4 +1,4 @@
-"""Real pushes over HTTP with a password: what arrives, what is refused, and where the token is not."""
+"""Real pushes over HTTP with a password: what arrives, what is refused, and where no token appears."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_branch_that_a_person_makes_just_before_ours_is_not_overwritten(bare, 
 
 
 def test_a_stale_lease_is_refused_by_the_server(bare, served):
-    """The push itself, without the look at the branch before it."""
+    """The push alone, without reading the branch before it."""
     remote, _ = served
     old = place(remote).sha
     theirs = bare.push(PROPOSAL_BRANCH, {"notes.txt": b"by hand"})
@@ -233,7 +233,7 @@ def test_an_address_that_could_run_or_tell_something_is_refused(url):
 
 
 def test_the_token_is_nowhere_but_in_the_request(bare, served, tmp_path, monkeypatch, caplog):
-    """Not in the arguments of any process, a file, a log, git's own trace, or an object."""
+    """It is in no argument of a process, no file, no log, no trace of git, and no object."""
     caplog.set_level(logging.DEBUG)
     remote, _ = served
     arguments = tmp_path / "arguments"

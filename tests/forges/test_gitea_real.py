@@ -1,4 +1,4 @@
-"""A real Gitea passes the suite of all forges, and is a git server that wants a password."""
+"""The suite of all forges against a real Gitea, which is also a git server that requires a password."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def server(tmp_path_factory) -> GiteaServer:
 
 
 def wait(done: Callable[[], object]) -> None:
-    """Gitea takes notice of pushes, and finds out about conflicts, in the background."""
+    """Wait for Gitea, which processes pushes and checks for conflicts in the background."""
     for _ in range(1200):
         if done():
             return
@@ -39,7 +39,7 @@ def wait(done: Callable[[], object]) -> None:
 
 
 class RealSubject:
-    """The suite's hands on a repository of the server: pushes over HTTP, and the API, as other people."""
+    """A repository of the server, changed by other people through pushes over HTTP and the API."""
 
     def __init__(self, server: GiteaServer, folder: Path, clock) -> None:
         self.server = server
@@ -147,7 +147,7 @@ def subject(server, tmp_path, ticking) -> Iterator[RealSubject]:
 
 
 class TestRealGitea(ForgeSuite):
-    """The suite, as the fake passes it."""
+    """The suite against a real server."""
 
 
 def test_what_was_pushed_is_read_back_by_a_clone(subject, tmp_path):

@@ -1,4 +1,4 @@
-"""GitHub: the suite of all forges, the sequence of calls, and its figures."""
+"""GitHub: the suite of all forges, the sequence of calls, and their number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASE = "main"
 
 
 class GitHubSubject:
-    """The suite's hands on the fake."""
+    """The repository of the fake, changed by people."""
 
     def __init__(self, fake: FakeGitHub, clock) -> None:
         self.fake = fake
@@ -89,7 +89,7 @@ def subject(fake, ticking) -> GitHubSubject:
 
 
 class TestGitHub(ForgeSuite):
-    """The suite, against the fake."""
+    """The suite against the fake."""
 
     verified = True
 
@@ -101,7 +101,7 @@ def run(subject, files=FILES, proposal=PROPOSAL, planned=None):
 
 @pytest.mark.node
 def test_every_exchange_of_a_whole_life_is_as_github_describes_it(description, ticking):
-    """The fake checks each request and its own answers; without npm it cannot, and this test says so."""
+    """The fake checks each request and response against the description; skipped without npm."""
     subject = GitHubSubject(FakeGitHub(description, login="github-actions[bot]"), ticking.clock)
     dressed = Proposal("T", "B", base=BASE, labels=("l",), reviewers=("person", "team:crew"), draft=True)
     run(subject, {**FILES, "binary": b"\xff"}, dressed, subject.tip(BASE))

@@ -1,4 +1,4 @@
-"""What a GitHub token may do, as `doctor --forge` tells it; nothing is changed by asking."""
+"""The permissions of a GitHub token in `doctor --forge`, which changes nothing."""
 
 from __future__ import annotations
 

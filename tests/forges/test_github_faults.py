@@ -1,7 +1,6 @@
-"""GitHub: everything that can be answered at every call of the sequence, and everything people do in between.
+"""GitHub: every error at every call of the sequence, and actions of people between any two calls.
 
-Whatever happens, the run after it must end with one branch, one pull request and every person's commit still
-there.
+The run after it must always end with one branch, one pull request, and all commits of people.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ NEWER = Proposal("T2", "B2", base=BASE, labels=("models", "cids"))
 
 @dataclass
 class Scene:
-    """A state of the repository, and what a run of ours does in it."""
+    """A state of the repository, and a run that starts from it."""
 
     name: str
-    calls: int  #: how many calls the run makes when nothing goes wrong
+    calls: int  #: the number of calls of a run without errors
 
     def prepare(self, fake: FakeGitHub, forge: Forge) -> None:
         if self.name in ("changed", "unchanged", "close", "comment"):
@@ -54,7 +53,7 @@ class Scene:
                 forge.upsert_comment(1, "plan", "new")
 
     def check(self, fake: FakeGitHub) -> None:
-        """What holds after the run after the fault."""
+        """Check the state after the run that follows the failed one."""
         if self.name == "close":
             assert fake.open_pulls() == []
             assert sum("nothing is left" in one["body"] for one in fake.comments) == 1
@@ -136,7 +135,7 @@ def test_any_answer_at_any_call_is_one_clear_error_or_none_and_the_next_run_fini
 
 
 def raised_by(fake, ticking, at, what) -> PeerError:
-    """The error of a first proposal when call number `at` is answered so."""
+    """Return the error of a first proposal when call number `at` fails with `what`."""
     fake.breaks = [Break(fake.calls + at, what)]
     with pytest.raises(PeerError) as caught:
         go(connect(fake, ticking), FILES, PROPOSAL)
@@ -268,7 +267,7 @@ PEOPLE = {
 
 
 def by_hand(fake: FakeGitHub) -> list[str]:
-    """Commits that a person put on the proposal's branch."""
+    """Return the commits that a person added to the proposal's branch."""
     return [sha for sha, commit in fake.commits.items() if commit["message"] == "by hand"]
 
 

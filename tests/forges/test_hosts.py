@@ -30,7 +30,7 @@ def connect(fake: FakeHost, clock):
 
 
 class HostSubject:
-    """The suite's hands on a fake."""
+    """The repository of a fake, changed by people."""
 
     def __init__(self, fake: FakeHost, clock) -> None:
         self.fake = fake
@@ -93,7 +93,7 @@ def template(tmp_path_factory) -> BareRepository:
 
 @pytest.fixture(scope="module")
 def tip_to_propose(template) -> str:
-    """A commit in every copy that a branch can be set to, where how it got there does not matter."""
+    """Return a commit that is in every copy, to which a test can set a branch."""
     tip = template.push("elsewhere", FILES, onto=template.tip("main"))
     template.delete("elsewhere")
     return tip
@@ -115,7 +115,7 @@ def subject(fake, ticking) -> HostSubject:
 
 
 class TestHosts(ForgeSuite):
-    """The suite, against both fakes and real git."""
+    """The suite against both fakes and real git."""
 
 
 def test_a_draft_is_opened_as_one_and_stays_what_people_make_it(subject, fake):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PUBLIC_API = "https://api.github.com"
 
 _HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
-_WRITE_GAP = 1.0  # seconds; GitHub asks for it, and limits clients that ignore it
+_WRITE_GAP = 1.0  # seconds; GitHub recommends it, and limits clients that ignore it
 _WHO = "query { viewer { login } }"
 
 
