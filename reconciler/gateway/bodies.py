@@ -101,19 +101,19 @@ def _below(node: ResolvedNode, span: Span | None, scope: DagScope) -> list[_Pend
         return [_PendingBlock(address, None) for _, address in found]
     if node.message is None:
         return []
-    if (
-        node.message.kind is UnixFsType.HAMT_SHARD
-    ):  # the name of a sub-shard is only the two digits of its slot
+    if node.message.kind is UnixFsType.HAMT_SHARD:
+        # the name of a sub-shard is only the two digits of its slot
         return [_PendingBlock(address, None) for link, address in found if len(link.name) == 2]
     if node.message.kind not in (UnixFsType.FILE, UnixFsType.RAW):
         return []
-    return [_PendingBlock(part.address, part.span) for part in parts(node, span)]
+    return [_PendingBlock(part.address, part.span) for part in file_parts(node, span)]
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A child of a file node: the number of file bytes under it, and the requested span of them (None:
-    all).
+    """A child of a file node.
+
+    `size` is the number of file bytes under it, `span` the requested part of them, None for all.
     """
 
     address: WrittenCid
@@ -121,7 +121,7 @@ class FilePart:
     span: Span | None
 
 
-def parts(node: ResolvedNode, span: Span | None) -> list[FilePart]:
+def file_parts(node: ResolvedNode, span: Span | None) -> list[FilePart]:
     """Return the children of a file node that contain bytes of `span` (None: all children)."""
     message = node.message or unixfs.UnixFs(UnixFsType.FILE)
     found: list[FilePart] = []
@@ -160,7 +160,7 @@ def _bytes(node: ResolvedNode, span: Span, read: ReadBlock, depth: int) -> Itera
     inline = node.message.data[span.start : span.stop]
     if inline:
         yield inline
-    for part in parts(node, span):
+    for part in file_parts(node, span):
         requested = part.span or Span(0, part.size)
         if part.address.cid.codec == RAW:
             yield _leaf(part, requested, read)

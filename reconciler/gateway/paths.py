@@ -43,8 +43,9 @@ class ResolvedNode:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The end of a path. `path_blocks` are the blocks above `end`, in order; `roots` is one CID per
-    segment.
+    """The end of a path.
+
+    `path_blocks` are the blocks above `end`, in order; `roots` is the root and one CID for each segment.
     """
 
     end: ResolvedNode
@@ -124,8 +125,8 @@ def _search(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Iterator[R
         return
     key, node, path = hamt.key(name), directory, b""
     while True:
-        wanted = b"%02X" % key[len(path)]
-        step = next((slot for slot in _slots(node, path) if slot[1].name.startswith(wanted)), None)
+        slot_name = b"%02X" % key[len(path)]
+        step = next((slot for slot in _slots(node, path) if slot[1].name.startswith(slot_name)), None)
         if step is None or (step[0] and step[0] != name):
             return
         found, _, address = step

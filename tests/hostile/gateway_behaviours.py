@@ -1,4 +1,4 @@
-"""What a gateway may do wrong, by name: each gets the connection and the right answer."""
+"""Misbehaviours of a gateway by name: functions of the connection and the right answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.scripted_gateway import Answer, Behaviour, drip, head_of, hon
 MIB = 1 << 20
 
 
-_BOMB = gzip.compress(bytes(64 * MIB))  # twice what a fetch may use
+_BOMB = gzip.compress(bytes(64 * MIB))  # twice the memory limit of the test
 
 
 def _status(status: str, body: bytes = b"no") -> Behaviour:
@@ -92,7 +92,7 @@ def _closed(connection: BinaryIO, _: Answer) -> None:
     connection.close()
 
 
-#: on one block and on a CAR alike
+#: for single blocks, CARs and bytes of a file
 ANY: dict[str, Behaviour] = {
     "other bytes": lambda c, a: reply(c, a, bytes(len(a.body))),
     "one bit at the start": _flipped(0),
@@ -142,7 +142,7 @@ ANY: dict[str, Behaviour] = {
     "gateway timeout": _status("504 Gateway Timeout"),
 }
 
-#: on one block only
+#: for single blocks only
 RAW_ONLY: dict[str, Behaviour] = {
     "one byte too many": lambda c, a: reply(c, a, a.body + b"x"),
     "another good block": lambda c, a: reply(c, a, b"a good block of another request"),
@@ -180,7 +180,7 @@ def _with_header(header: bytes) -> Behaviour:
 
 
 def _last_section(car: bytes) -> int:
-    """Where the last section begins."""
+    """Return the offset of the last section."""
     at = end = _header_end(car)
     while end < len(car):
         at = end
@@ -193,7 +193,7 @@ _IDENTITY = b"\x01\x55\x00"
 _SHA512 = b"\x01\x55\x13\x40" + hashlib.sha512(b"data").digest()
 _LINK = b"\xd8\x2a\x58\x25\x00" + bytes(hash_block(RAW, b"x"))
 
-#: on a CAR only
+#: for CARs only
 CAR_ONLY: dict[str, Behaviour] = {
     "a CARv2": _with_header(b"\xa1\x67version\x02"),
     "no roots": _with_header(b"\xa2\x65roots\x80\x67version\x01"),
@@ -238,7 +238,7 @@ def _moved(span: str, by: int) -> str:
     return f"bytes {first}-{last}/{size}"
 
 
-#: on bytes of a file only
+#: for bytes of a file only
 FILE_ONLY: dict[str, Behaviour] = {
     "one byte too many": lambda c, a: reply(c, a, a.body + b"x"),
     "twice": lambda c, a: reply(c, a, a.body * 2),

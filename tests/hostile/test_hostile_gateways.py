@@ -1,4 +1,4 @@
-"""A gateway does what it likes: no wrong byte at the destination, nothing outside it, an end, a name."""
+"""Misbehaving gateways: no wrong byte is written, the fetch ends in time, and the error names the gateway."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.scripted_gateway import Answer, Behaviour, Form, scripted_gat
 from tests.support.shapes import Builder
 
 HASTY = Timeouts(connect=2.0, silence=0.3, total=0.8)
-LONGEST = 20.0  # seconds, for two sources, two strikes and a busy machine
+LONGEST = 20.0  # seconds, for two sources, two failures each, and a busy machine
 MEMORY = 32 << 20  # bytes
 
 RAW_CASES = [("leaf", name, behaviour) for name, behaviour in (ANY | RAW_ONLY).items()]
@@ -59,8 +59,8 @@ def run(dag: MemoryDag, destination: Path, *urls: str) -> Fetched:
     return fetch(dag.layout.root, destination, [source(url) for url in urls], QUIET, name="it")
 
 
-def nothing_wrong_is_kept(dag: MemoryDag, directory: Path) -> None:
-    """What lies staged has no byte that is neither a hole nor right, and there is nothing else."""
+def assert_no_wrong_byte_is_staged(dag: MemoryDag, directory: Path) -> None:
+    """Every staged byte is correct or part of a hole, and there are no other files."""
     right = content(dag)
     for path, data in files(directory).items():
         assert path.startswith(".d.fetch-")
@@ -69,7 +69,7 @@ def nothing_wrong_is_kept(dag: MemoryDag, directory: Path) -> None:
         assert all(byte in (0, good) for byte, good in zip(data, right[name], strict=True))
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_220_cases() -> None:
     assert len(CASES) >= 220
 
 
@@ -77,7 +77,7 @@ def test_there_are_enough_of_them() -> None:
     ("where", "behaviour"),
     [pytest.param(where, case, id=f"{where}-{name}") for where, name, case in CASES],
 )
-def test_alone_it_ends_in_a_clear_error_or_in_the_right_bytes(
+def test_a_single_gateway_ends_in_an_error_or_in_the_right_bytes(
     dag: MemoryDag, tmp_path: Path, where: str, behaviour: Behaviour
 ) -> None:
     started = time.monotonic()
@@ -85,11 +85,11 @@ def test_alone_it_ends_in_a_clear_error_or_in_the_right_bytes(
         try:
             run(dag, tmp_path / "d", gateway.url)
         except BlockUnavailableError as error:
-            assert gateway.url in str(error.hint), "the source is named"
+            assert gateway.url in str(error.hint), "the error names the source"
             assert not (tmp_path / "d").exists()
-            nothing_wrong_is_kept(dag, tmp_path)
+            assert_no_wrong_byte_is_staged(dag, tmp_path)
         else:
-            assert FORMS[where], "in another form it still served well"
+            assert FORMS[where], "other forms of the content were correct"
             assert files(tmp_path / "d") == content(dag)
     assert time.monotonic() - started < LONGEST
 
@@ -99,7 +99,7 @@ def test_alone_it_ends_in_a_clear_error_or_in_the_right_bytes(
     [pytest.param(where, case, id=f"{where}-{name}") for where, name, case in CASES],
 )
 @pytest.mark.slow
-def test_beside_a_good_one_it_does_no_harm(
+def test_a_good_gateway_completes_the_fetch(
     dag: MemoryDag, tmp_path: Path, where: str, behaviour: Behaviour
 ) -> None:
     with (
@@ -112,7 +112,7 @@ def test_beside_a_good_one_it_does_no_harm(
 
 @pytest.mark.parametrize("name", ["endless", "endless chunks", "endless head", "gzip bomb", "a huge length"])
 @pytest.mark.parametrize("where", ["leaf", "car", "file"])
-def test_it_cannot_fill_the_memory(dag: MemoryDag, tmp_path: Path, where: str, name: str) -> None:
+def test_memory_stays_bounded(dag: MemoryDag, tmp_path: Path, where: str, name: str) -> None:
     with scripted_gateway(dag, ANY[name], spoils=SPOILS[where], forms=FORMS[where]) as gateway:
         tracemalloc.start()
         try:
