@@ -16,8 +16,9 @@ from pathlib import Path
 from benchmarks.loop import git, repository
 from benchmarks.measure import PROJECT, Figure, main, seconds
 from reconciler.index.layout import Layout
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
+from reconciler.loop.run import apply, make_plan
+from reconciler.loop.settings import RunOptions, Scope
+from reconciler.loop.workspace import load
 from reconciler.progress import QUIET
 from tests.forges.fake_github import FakeGitHub
 from tests.support.github_server import serving
@@ -130,8 +131,8 @@ class _Job:
 
 
 def _publish(layout: Layout) -> None:
-    with Run(Settings(layout), os.environ, QUIET) as first:
-        report = first.apply(first.plan())
+    with load(Scope(layout), os.environ, QUIET) as workspace:
+        report = apply(make_plan(workspace, RunOptions()), workspace)
     if report.failed:
         raise RuntimeError("the first run failed")
     _commit(layout.root)

@@ -11,8 +11,9 @@ from pathlib import Path
 from benchmarks.measure import Figure, in_turn, main
 from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
+from reconciler.loop.run import apply, make_plan
+from reconciler.loop.settings import RunOptions, Scope
+from reconciler.loop.workspace import load
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected
 from reconciler.targets.store import StoreTarget
@@ -22,9 +23,9 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Publish small bundles once, commit, then time a run that finds everything in order."""
     versions = 100 if quick else 1000
     layout = repository(directory, versions)
-    settings = Settings(layout)
-    with Run(settings, os.environ, QUIET) as first:
-        report = first.apply(first.plan())
+    scope = Scope(layout)
+    with load(scope, os.environ, QUIET) as workspace:
+        report = apply(make_plan(workspace, RunOptions()), workspace)
     if report.failed:
         raise RuntimeError("the first run failed")
     git(directory, "add", "--all")
@@ -34,11 +35,11 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     store = StoreTarget("store", layout.state / "store")
 
     def nothing_to_do() -> None:
-        with Run(settings, os.environ, QUIET) as again:
-            plan = again.plan()
+        with load(scope, os.environ, QUIET) as again:
+            plan = make_plan(again, RunOptions())
             if plan.pending or plan.in_sync != versions:
                 raise RuntimeError("there was something to do")
-            again.apply(plan)
+            apply(plan, again)
 
     def allowed() -> None:
         load_index(layout.index_file, stamps=layout.cache)

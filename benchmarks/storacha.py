@@ -19,8 +19,9 @@ from reconciler.deals.chain import MAINNET
 from reconciler.index.layout import Layout
 from reconciler.index.model import Record
 from reconciler.index.records import write_record
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
+from reconciler.loop.run import make_plan
+from reconciler.loop.settings import RunOptions, Scope
+from reconciler.loop.workspace import load
 from reconciler.progress import QUIET
 from reconciler.targets.storacha.bridge import BATCH
 from reconciler.targets.storacha.target import CUT
@@ -54,8 +55,8 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
             content = _repository(directory / "without", *place, policy=None)
 
             def plan(layout: Layout, *, remembers: bool) -> None:
-                with Run(Settings(layout, use_cache=remembers), environ, QUIET) as one:
-                    found = one.plan()
+                with load(Scope(layout, use_cache=remembers), environ, QUIET) as workspace:
+                    found = make_plan(workspace, RunOptions())
                     if found.in_sync != len(records) or found.notes:
                         raise RuntimeError(f"not all is in order: {found.notes or found.changes[:1]}")
 

@@ -7,22 +7,18 @@ always with a default. Everything else in the package may change in any release.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.consume.open import Sources, content_caches, open_sources, target_sources
+from reconciler.consume.open import Sources, content_caches, open_ref
 from reconciler.errors import UsageError
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
     from reconciler.consume.fetch import Fetched
-    from reconciler.consume.sources import Source
-    from reconciler.content.cid import Cid
     from reconciler.index.layout import Layout
-    from reconciler.index.model import Version
 
 __all__ = ["Resolution", "Sources", "fetch", "resolve"]
 
@@ -85,50 +81,17 @@ def fetch(
     from reconciler.index.resolve import parse_ref
 
     layout = _layout(index, optional=parse_ref(ref).cid is not None)
-    with found(layout, ref, sources, progress) as (root, version, opened, _):
+    with open_ref(layout, ref, sources, progress) as found:
         return fetch_root(
-            root,
+            found.root,
             Path(destination),
-            opened,
+            found.sources,
             progress,
-            name=version.ref if version else str(root),
+            name=found.name,
             include=include,
             exclude=exclude,
             caches=content_caches(sources, own=cache),
         )
-
-
-@contextmanager
-def found(
-    layout: Layout | None, ref: str, sources: Sources, progress: Progress
-) -> Iterator[tuple[Cid, Version | None, list[Source], tuple[str, ...]]]:
-    """Root, version, sources and warnings of `ref` while the block runs; `layout` is None without an index.
-
-    Raises as `fetch` does.
-    """
-    from reconciler.index.resolve import parse_ref
-    from reconciler.index.resolve import resolve as resolve_ref
-    from reconciler.loop.run import Run
-    from reconciler.loop.settings import Settings
-
-    wanted = parse_ref(ref)
-    if layout is None:
-        if wanted.cid is None:
-            raise UsageError(f"{ref!r} needs an index, and there is none here", hint="name one with --index")
-        yield wanted.cid, None, open_sources(sources, wanted.cid, progress), ()
-        return
-    with suppress(OSError) if sources else nullcontext():  # an index may be mounted read-only
-        layout.make_state()
-    if sources:
-        from reconciler.index.load import load_index
-
-        known = resolve_ref(load_index(layout.index_file, stamps=layout.cache), wanted)
-        yield known.cid, known.version, open_sources(sources, known.cid, progress), known.warnings
-        return
-    with Run(Settings(layout), os.environ, progress) as run:
-        known = resolve_ref(run.index, wanted)
-        names = known.version.targets if known.version else run.targets
-        yield known.cid, known.version, target_sources(run.targets, names, known.cid), known.warnings
 
 
 def _layout(index: str | os.PathLike[str] | None, *, optional: bool) -> Layout | None:

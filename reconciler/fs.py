@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -214,11 +214,11 @@ def lock_directory(directory: Path) -> int | None:
 
 
 @contextmanager
-def locked(file: Path, message: str, *, hint: str, timeout: float = 0) -> Iterator[None]:
+def locked(file: Path, message: str | Callable[[], str], *, hint: str, timeout: float = 0) -> Iterator[None]:
     """Hold the lock file `file` while the body runs; wait for it up to `timeout` seconds.
 
     The operating system releases the lock when the process ends, however it ends. Raises LockedError with
-    `message` and `hint` when another process holds it.
+    `message` and `hint` when another process holds it; a function makes the message at that moment.
     """
     from filelock import FileLock, Timeout
 
@@ -226,7 +226,7 @@ def locked(file: Path, message: str, *, hint: str, timeout: float = 0) -> Iterat
     try:
         lock.acquire()
     except Timeout:
-        raise LockedError(message, hint=hint) from None
+        raise LockedError(message() if callable(message) else message, hint=hint) from None
     try:
         yield
     finally:

@@ -6,25 +6,27 @@ import os
 
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
-from reconciler.loop.adopt import Candidate, candidates, take_over
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings, run_lock
+from reconciler.loop.inspection import ForeignPin, adopt_pins, foreign_pins
+from reconciler.loop.observe import observe
+from reconciler.loop.settings import Scope
+from reconciler.loop.workspace import load, run_lock
 from reconciler.render.words import count, plain
+from reconciler.targets.check import Check
 
 
-def adopt_pins(settings: Settings, *, take: bool, every: bool, as_json: bool) -> int:
+def show_foreign_pins(scope: Scope, check: Check, *, take: bool, every: bool, as_json: bool) -> int:
     """List foreign pins that match versions, or `every` one; with `take`, put our labels on the matching."""
-    settings.layout.make_state()
+    scope.layout.make_state()
     with (
-        run_lock(settings.layout.state, "reconcile adopt"),
+        run_lock(scope.layout.state, "reconcile adopt"),
         out.progress() as progress,
-        Run(settings, os.environ, progress) as run,
+        load(scope, os.environ, progress) as workspace,
     ):
-        found = list(candidates(run, run.observe()))
+        found = list(foreign_pins(workspace, observe(workspace, check)))
         matching = [candidate for candidate in found if candidate.ref]
         results = dict.fromkeys(found, "")
         if take:
-            results.update(take_over(run, matching))
+            results.update(adopt_pins(workspace, matching))
     shown = found if every else matching
     if as_json:
         items = [_item(candidate, results[candidate], take=take) for candidate in shown]
@@ -45,14 +47,14 @@ def adopt_pins(settings: Settings, *, take: bool, every: bool, as_json: bool) ->
     return ExitCode.PARTIAL if any(results.values()) else ExitCode.OK
 
 
-def _line(candidate: Candidate, problem: str, *, take: bool) -> str:
+def _line(candidate: ForeignPin, problem: str, *, take: bool) -> str:
     what = candidate.ref or "no version of the index"
     name = f" named {candidate.pin.label!r}" if candidate.pin.label else ""
     state = f": {problem}" if problem else ": taken over" if take and candidate.ref else ""
     return plain(f"{candidate.target}: {candidate.pin.root}{name}: {what}{state}")
 
 
-def _item(candidate: Candidate, problem: str, *, take: bool) -> dict[str, object]:
+def _item(candidate: ForeignPin, problem: str, *, take: bool) -> dict[str, object]:
     model, _, version = candidate.ref.partition("@")
     taken = take and bool(candidate.ref) and not problem
     return {

@@ -31,7 +31,7 @@ from reconciler.cli.store_commands import store_commands
 from reconciler.cli.verify_command import verify_command
 from reconciler.errors import UsageError
 from reconciler.index.layout import find_layout
-from reconciler.loop.settings import Drift, ProposeMode, Settings
+from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.targets.check import Check
 
 
@@ -105,27 +105,17 @@ def reconcile(
         return 0
     from reconciler.cli.loop_commands import run_loop, show_plan
 
-    settings = Settings(
-        layout=find_layout(directory, index, targets, source_root),
-        only=tuple(only or ()),
-        exclude=tuple(exclude or ()),
-        check=check,
-        drift=drift,
-        propose=propose,
-        prune=prune,
-        allow_removals=allow_removals,
-        allow_unpin_repair=allow_unpin_repair,
-        base=base,
-        use_cache=not no_cache,
-    )
+    layout = find_layout(directory, index, targets, source_root)
+    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
+    options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
     if dry_run:
-        return show_plan(settings, as_json=as_json, exit_code=exit_code)
+        return show_plan(scope, options, as_json=as_json, exit_code=exit_code)
     if exit_code:
         raise UsageError(
             "--exit-code reports pending changes, which a run applies",
             hint="use it with --dry-run, or with `reconcile plan`",
         )
-    return run_loop(settings, as_json=as_json)
+    return run_loop(scope, options, as_json=as_json)
 
 
 def _refuse_misplaced(context: typer.Context, command: str) -> None:
@@ -175,21 +165,17 @@ def plan(
     """
     from reconciler.cli.loop_commands import show_plan
 
-    settings = Settings(
-        layout=find_layout(directory, index, targets, source_root),
-        only=tuple(only or ()),
-        exclude=tuple(exclude or ()),
-        check=check,
-        drift=drift,
-        propose=propose,
-        prune=prune,
-        allow_removals=allow_removals,
-        allow_unpin_repair=allow_unpin_repair,
-        base=base,
-        use_cache=not no_cache,
-    )
+    layout = find_layout(directory, index, targets, source_root)
+    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
+    options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
     return show_plan(
-        settings, as_json=as_json, output=output, exit_code=exit_code, markdown=markdown, matrix=matrix
+        scope,
+        options,
+        as_json=as_json,
+        output=output,
+        exit_code=exit_code,
+        markdown=markdown,
+        matrix=matrix,
     )
 
 
@@ -199,43 +185,23 @@ def apply(
         Path, typer.Argument(metavar="PLAN", help="File written by `reconcile plan -o FILE`.")
     ],
     as_json: Json = False,
-    only: Only = None,
-    exclude: Exclude = None,
-    check: CheckDepth = Check.QUICK,
-    drift: DriftAction = Drift.REPAIR,
-    propose: Propose = ProposeMode.WRITE,
-    prune: Prune = False,
-    allow_removals: AllowRemovals = None,
-    allow_unpin_repair: AllowUnpinRepair = False,
-    base: Base = None,
     no_cache: NoCache = False,
     directory: Directory = None,
     index: IndexFile = None,
     targets: TargetsFile = None,
     source_root: SourceRoot = None,
 ) -> int:
-    """Carry out exactly a saved plan, or refuse.
+    """Carry out exactly a saved plan, with the options it was made with, or refuse.
 
-    Exits with 4 when the index, the targets or what they hold changed since the plan was made. Give the same
-    options as for the plan.
+    Exits with 4 when the index, the targets or what they hold changed since the plan was made.
     """
     from reconciler.cli.loop_commands import run_loop
     from reconciler.loop.saved import read_saved
 
-    settings = Settings(
-        layout=find_layout(directory, index, targets, source_root),
-        only=tuple(only or ()),
-        exclude=tuple(exclude or ()),
-        check=check,
-        drift=drift,
-        propose=propose,
-        prune=prune,
-        allow_removals=allow_removals,
-        allow_unpin_repair=allow_unpin_repair,
-        base=base,
-        use_cache=not no_cache,
-    )
-    return run_loop(settings, as_json=as_json, saved=read_saved(plan_file))
+    layout = find_layout(directory, index, targets, source_root)
+    saved = read_saved(plan_file)
+    scope = saved.scope(layout, use_cache=not no_cache)
+    return run_loop(scope, saved.options, as_json=as_json, saved=saved)
 
 
 @app.command()
@@ -271,15 +237,10 @@ def status(
 
     if not probe and (router is not None or allow_private):
         raise UsageError("--router and --allow-private require --probe")
-    settings = Settings(
-        layout=find_layout(directory, index, targets, source_root),
-        only=tuple(only or ()),
-        exclude=tuple(exclude or ()),
-        check=check,
-        use_cache=not no_cache,
-    )
+    layout = find_layout(directory, index, targets, source_root)
+    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
     probing = Probing(router, allow_private) if probe else None
-    return show_status(settings, deals=deals, probing=probing, as_json=as_json, exit_code=exit_code)
+    return show_status(scope, check, deals=deals, probing=probing, as_json=as_json, exit_code=exit_code)
 
 
 @app.command()
@@ -301,8 +262,7 @@ def doctor(
     layout = find_layout(directory, index, targets)
     if forge:
         return show_access(as_json=as_json)
-    settings = Settings(layout, only=tuple(only or ()), exclude=tuple(exclude or ()))
-    return show_findings(settings, as_json=as_json)
+    return show_findings(Scope(layout, tuple(only or ()), tuple(exclude or ())), as_json=as_json)
 
 
 @app.command()
@@ -322,11 +282,11 @@ def adopt(
     targets: TargetsFile = None,
 ) -> int:
     """List pins of versions in the index that the reconciler did not make, and adopt them with --take."""
-    from reconciler.cli.adopt_command import adopt_pins
+    from reconciler.cli.adopt_command import show_foreign_pins
 
     layout = find_layout(directory, index, targets)
-    settings = Settings(layout, only=tuple(only or ()), exclude=tuple(exclude or ()), check=check)
-    return adopt_pins(settings, take=take, every=every, as_json=as_json)
+    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()))
+    return show_foreign_pins(scope, check, take=take, every=every, as_json=as_json)
 
 
 for commands in (reader_commands, verify_command, content_commands, index_commands, store_commands):

@@ -9,9 +9,9 @@ from contextlib import closing
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
 from reconciler.forges.interface import Access
-from reconciler.loop.doctor import DoctorFinding, examine
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
+from reconciler.loop.inspection import DoctorFinding, diagnose_targets
+from reconciler.loop.settings import Scope
+from reconciler.loop.workspace import load
 from reconciler.render.words import plain
 from reconciler.targets.interface import Diagnosis
 
@@ -19,11 +19,11 @@ _WORDS = {True: "allowed", False: "not allowed", None: "only trying would tell"}
 _SIGNS = {True: ("ok", "ok"), False: ("!!", "!"), None: ("??", "~")}
 
 
-def show_findings(settings: Settings, *, as_json: bool) -> int:
+def show_findings(scope: Scope, *, as_json: bool) -> int:
     """Examine every target; exit 1 when something is not in order."""
-    settings.layout.make_state()
-    with out.progress() as progress, Run(settings, os.environ, progress) as run:
-        return _show(list(examine(run)), as_json=as_json)
+    scope.layout.make_state()
+    with out.progress() as progress, load(scope, os.environ, progress) as workspace:
+        return _show(list(diagnose_targets(workspace)), as_json=as_json)
 
 
 def show_access(*, as_json: bool) -> int:

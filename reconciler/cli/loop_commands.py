@@ -7,22 +7,23 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from reconciler.cli import output as out
 from reconciler.cli.output import show_failure
 from reconciler.errors import ExitCode, ReconcilerError, UsageError
 from reconciler.loop.changes import Plan, Report
 from reconciler.loop.propose import PullRequests
-from reconciler.loop.run import Run
-from reconciler.loop.saved import plan_document, report_document, require_same
-from reconciler.loop.settings import ProposeMode, Settings, run_lock
+from reconciler.loop.run import apply, make_plan
+from reconciler.loop.saved import SavedPlan, plan_document, report_document, require_same
+from reconciler.loop.settings import ProposeMode, RunOptions, Scope
+from reconciler.loop.workspace import load, run_lock
 from reconciler.render.text import plan_text, report_text
 from reconciler.render.words import plain
 
 
 def show_plan(
-    settings: Settings,
+    scope: Scope,
+    options: RunOptions,
     *,
     as_json: bool,
     output: Path | None = None,
@@ -37,9 +38,12 @@ def show_plan(
         )
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in a directory that exists")
-    settings.layout.make_state()
-    with out.progress() as progress, Run(settings, os.environ, progress) as run:
-        plan = run.plan()
+    scope.layout.make_state()
+    with (
+        out.progress() as progress,
+        load(scope, os.environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
+    ):
+        plan = make_plan(workspace, options)
     if output is not None:
         _save(output, plan)
     if matrix:
@@ -55,32 +59,35 @@ def show_plan(
     return ExitCode.PENDING if exit_code and plan.pending else ExitCode.OK
 
 
-def run_loop(settings: Settings, *, as_json: bool, saved: dict[str, Any] | None = None) -> int:
+def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPlan | None = None) -> int:
     """Plan and carry it out; with `saved`, only if the plan is exactly that one."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings.layout.make_state()
-    with run_lock(settings.layout.state, "reconcile" if saved is None else "reconcile apply"):
-        requests = pull_requests(settings, os.environ)
-        with out.progress() as progress, Run(settings, os.environ, progress, requests) as run:
-            plan = run.plan()
+    scope.layout.make_state()
+    with run_lock(scope.layout.state, "reconcile" if saved is None else "reconcile apply"):
+        requests = pull_requests(options.propose, os.environ)
+        with (
+            out.progress() as progress,
+            load(scope, os.environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
+        ):
+            plan = make_plan(workspace, options)
             if saved is not None:
                 require_same(saved, plan)
             if plan.refusals:
                 _print_plan(plan, as_json=as_json)
                 return _show_refusal(plan)
-            report = run.apply(plan)
+            report = apply(plan, workspace, requests)
         _print_report(report, as_json=as_json)
     if report.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.PARTIAL if report.failed else ExitCode.OK
 
 
-def pull_requests(settings: Settings, environ: Mapping[str, str]) -> PullRequests | None:
+def pull_requests(mode: ProposeMode, environ: Mapping[str, str]) -> PullRequests | None:
     """Where the pull requests of a run go and what they carry, or None when it opens none.
 
     The RECONCILE_PROPOSAL variables say what a team wants of them: docs/forges.md. Raises UsageError.
     """
-    if settings.propose is not ProposeMode.PULL_REQUEST:
+    if mode is not ProposeMode.PULL_REQUEST:
         return None
     from reconciler.forges.open import open_forge
     from reconciler.render.markdown import templated

@@ -151,10 +151,9 @@ def fetch(
     All sources given as options are used at once. Without any, those of the user's configuration are used, or
     else the targets of the repository. An interrupted fetch resumes from the blocks it had verified.
     """
-    from reconciler.api import found
     from reconciler.consume import hugging_face
     from reconciler.consume.fetch import fetch as fetch_root
-    from reconciler.consume.open import content_caches
+    from reconciler.consume.open import content_caches, open_ref
     from reconciler.index.resolve import parse_ref
 
     options = ReaderOptions(directory, index, offline, gateway or ())
@@ -164,25 +163,25 @@ def fetch(
     wanted = str(_locked_cid(lock_file, ref)) if locked else ref
     with (
         out.progress(events=as_events) as progress,
-        found(layout, wanted, sources, progress) as (root, version, opened, warnings),
+        open_ref(layout, wanted, sources, progress) as opened,
     ):
-        for warning in warnings:
+        for warning in opened.warnings:
             out.warn(warning)
         repository = hugging_face.repository(destination, hf_name) if hf_name is not None else None
         done = fetch_root(
-            root,
-            destination if repository is None else hugging_face.snapshot(repository, root),
-            opened,
+            opened.root,
+            destination if repository is None else hugging_face.snapshot(repository, opened.root),
+            opened.sources,
             progress,
-            name=version.ref if version else str(root),
+            name=opened.name,
             include=include or (),
             exclude=exclude or (),
             caches=content_caches(sources, own=not no_cache),
         )
         if repository is not None:
-            hugging_face.write_refs(repository, root, _ref_names(ref, version))
+            hugging_face.write_refs(repository, opened.root, _ref_names(ref, opened.version))
     if as_json or as_events:
-        out.result_json(documents.fetch_document(done, version), line=as_events)
+        out.result_json(documents.fetch_document(done, opened.version), line=as_events)
     else:
         _print_fetched(done)
         out.result(str(destination if repository is None else done.destination))
@@ -239,9 +238,8 @@ def get(
     targets: TargetsFile = None,
 ) -> int:
     """Fetch a CID from the targets and verify every block."""
-    from reconciler.api import found
     from reconciler.consume.fetch import fetch as fetch_root
-    from reconciler.consume.open import Sources
+    from reconciler.consume.open import Sources, open_ref
     from reconciler.content import cid as cids
 
     layout = find_layout(directory, index, targets)
@@ -253,14 +251,13 @@ def get(
         ) from None
     with (
         out.progress() as progress,
-        found(layout, str(root), Sources(), progress) as (_, version, opened, warnings),
+        open_ref(layout, str(root), Sources(), progress) as opened,
     ):
-        for warning in warnings:
+        for warning in opened.warnings:
             out.warn(warning)
-        name = version.ref if version else str(root)
-        done = fetch_root(root, destination, opened, progress, name=name)
+        done = fetch_root(root, destination, opened.sources, progress, name=opened.name)
     if as_json:
-        out.result_json(documents.fetch_document(done, version))
+        out.result_json(documents.fetch_document(done, opened.version))
     else:
         _print_fetched(done)
         out.result(str(destination))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from reconciler.cli import output as out
 from reconciler.errors import ExitCode
-from reconciler.loop.probing import Probed
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
-from reconciler.loop.status import ReleaseStatus, look
+from reconciler.loop.settings import Scope
+from reconciler.loop.status import Probed, observe_status, probe_versions
+from reconciler.loop.workspace import Workspace, load
 from reconciler.render.status import probes_document, probes_text, status_document, status_text
+from reconciler.targets.check import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,19 @@ class Probing:
 
 
 def show_status(
-    settings: Settings, *, deals: bool, probing: Probing | None, as_json: bool, exit_code: bool
+    scope: Scope,
+    check: Check,
+    *,
+    deals: bool,
+    probing: Probing | None,
+    as_json: bool,
+    exit_code: bool,
 ) -> int:
     """Observe, and show every version on every target, in order or not; then probe, if that is asked for."""
-    settings.layout.make_state()
-    with out.progress() as progress, Run(settings, os.environ, progress) as run:
-        status: ReleaseStatus = look(run)
-        probed = None if probing is None else _probe(run, probing)
+    scope.layout.make_state()
+    with out.progress() as progress, load(scope, os.environ, progress) as workspace:
+        status = observe_status(workspace, check)
+        probed = None if probing is None else _probe(workspace, probing)
     if as_json:
         document = status_document(status)
         if probed is not None:
@@ -45,12 +51,11 @@ def show_status(
     return ExitCode.PENDING if exit_code and not status.in_sync else ExitCode.OK
 
 
-def _probe(run: Run, probing: Probing) -> tuple[Probed, ...]:
+def _probe(workspace: Workspace, probing: Probing) -> tuple[Probed, ...]:
     from random import Random
 
-    from reconciler.loop.probing import probe_versions
     from reconciler.probes import DEFAULT_ROUTER, ProbeTerms, Router
 
     terms = ProbeTerms(allow_private=probing.allow_private)
     with closing(Router(probing.router or DEFAULT_ROUTER)) as router:
-        return probe_versions(run, router, terms, Random())  # noqa: S311 - a sample, not a secret
+        return probe_versions(workspace, router, terms, Random())  # noqa: S311 - a sample, not a secret

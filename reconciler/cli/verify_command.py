@@ -127,12 +127,12 @@ def _print_comparison(layout: Layout, version: Version, root: Cid, path: Path, *
     """Print how the directory `path`, whose root is `root`, differs from `version`."""
     from reconciler.consume.verify import compare_directory, tree_from_stores
     from reconciler.index.recorded import records_directory
-    from reconciler.loop.run import Run
-    from reconciler.loop.settings import Settings
+    from reconciler.loop.settings import Scope
+    from reconciler.loop.workspace import load
 
     with out.progress() as progress:
-        with Run(Settings(layout), os.environ, progress) as run:
-            tree = tree_from_stores(run.targets.values(), version.cid) if version.cid else None
+        with load(Scope(layout), os.environ, progress) as workspace:
+            tree = tree_from_stores(workspace.targets.values(), version.cid) if version.cid else None
         found = compare_directory(path, version, tree, records_directory(layout.index_file), progress)
     if as_json:
         out.result_json(documents.difference_document(version, root, path, found))

@@ -12,8 +12,8 @@ from reconciler.content.dag import Dag
 from reconciler.index.layout import Layout
 from reconciler.index.model import Version
 from reconciler.index.resolve import parse_ref, resolve
-from reconciler.loop.run import Run
-from reconciler.loop.settings import Settings
+from reconciler.loop.settings import Scope
+from reconciler.loop.workspace import load
 from reconciler.progress import Progress
 from reconciler.targets.healing import gather
 
@@ -42,18 +42,19 @@ def open_version(layout: Layout, ref: str, progress: Progress, *, use_cache: boo
     """
     wanted = parse_ref(ref)
     layout.make_state()
-    with Run(Settings(layout, use_cache=use_cache), os.environ, progress) as run:
-        found = resolve(run.index, wanted)
+    with load(Scope(layout, use_cache=use_cache), os.environ, progress) as workspace:
+        found = resolve(workspace.index, wanted)
         version = found.version
-        if version is not None and run.sources.present([version]):
-            dag = run.sources.identify(version)
-            yield OpenedVersion(version.ref, version, dag, str(version.path), run.cuts(version))
+        if version is not None and workspace.sources.present([version]):
+            dag = workspace.sources.identify(version)
+            yield OpenedVersion(version.ref, version, dag, str(version.path), workspace.cuts(version))
             return
-        names = [name for name in (version.targets if version else run.targets) if name in run.targets]
-        donors = gather(found.cid, [run.targets[name] for name in names])
+        wanted_targets = version.targets if version else tuple(workspace.targets)
+        names = [name for name in wanted_targets if name in workspace.targets]
+        donors = gather(found.cid, [workspace.targets[name] for name in names])
         try:
             name = version.ref if version else str(found.cid)
-            cuts = run.cuts(version) if version else ()
+            cuts = workspace.cuts(version) if version else ()
             yield OpenedVersion(name, version, donors, ", ".join(names), cuts)
         finally:
             donors.close()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.errors import BlockUnavailableError, ReconcilerError
+from reconciler.errors import BlockUnavailableError, ReconcilerError, UsageError
 from reconciler.progress import Progress
 
 if TYPE_CHECKING:
     from reconciler.consume.content_cache import ContentCache
     from reconciler.consume.sources import Source
     from reconciler.content.cid import Cid
+    from reconciler.index.layout import Layout
+    from reconciler.index.model import Index, Version
     from reconciler.targets.interface import Target
 
 _NAME_ONE = "name a source: --gateway, --kubo, --store or --car"
@@ -93,3 +96,70 @@ def target_sources(targets: Mapping[str, Target], names: Iterable[str], root: Ci
             f"no target of this repository can serve {root}", hint="; ".join(reasons) or _NAME_ONE
         )
     return opened
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRef:
+    """A reference ready to be fetched: its root, the sources to request blocks from, and warnings for people.
+
+    `version` is None for a CID that the index does not have.
+    """
+
+    root: Cid
+    version: Version | None
+    sources: Sequence[Source]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`model@version`, or the CID."""
+        return self.version.ref if self.version else str(self.root)
+
+
+@contextmanager
+def open_ref(layout: Layout | None, ref: str, sources: Sources, progress: Progress) -> Iterator[OpenedRef]:
+    """Resolve `ref`, and open `sources` for it; without any, the targets of the repository.
+
+    `layout` is None without an index. Raises UsageError when `ref` needs one, InvalidIndexError, what
+    resolving raises, and BlockUnavailableError when no source has the root.
+    """
+    from reconciler.index.load import load_index
+    from reconciler.index.resolve import parse_ref, resolve
+
+    wanted = parse_ref(ref)
+    if layout is None:
+        if wanted.cid is None:
+            raise UsageError(f"{ref!r} needs an index, and there is none here", hint="name one with --index")
+        yield OpenedRef(wanted.cid, None, open_sources(sources, wanted.cid, progress))
+        return
+    if sources:
+        with suppress(OSError):  # an index may be mounted read-only
+            layout.make_state()
+        found = resolve(load_index(layout.index_file, stamps=layout.cache), wanted)
+        opened = open_sources(sources, found.cid, progress)
+        yield OpenedRef(found.cid, found.version, opened, found.warnings)
+        return
+    layout.make_state()
+    index = load_index(layout.index_file, stamps=layout.cache)
+    with _repository_targets(index, layout, progress) as targets:
+        found = resolve(index, wanted)
+        names = found.version.targets if found.version else targets
+        opened = target_sources(targets, names, found.cid)
+        yield OpenedRef(found.cid, found.version, opened, found.warnings)
+
+
+@contextmanager
+def _repository_targets(index: Index, layout: Layout, progress: Progress) -> Iterator[Mapping[str, Target]]:
+    """Open the targets of a repository whose index, targets file and records agree with each other."""
+    from reconciler.index.recorded import check_records
+    from reconciler.index.targets_file import check_target_names, load_targets
+    from reconciler.net.retry import RetryBudget
+    from reconciler.targets.interface import RunTerms
+    from reconciler.targets.open import open_targets
+
+    specs = load_targets(layout.targets_file, stamp_directory=layout.cache)
+    check_records(index, layout.cache)
+    check_target_names(index, specs)
+    terms = RunTerms(retries=RetryBudget(), cache=layout.cache, progress=progress)
+    with open_targets(specs, root=layout.root, environ=os.environ, terms=terms) as opened:
+        yield opened.targets

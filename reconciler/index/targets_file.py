@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from reconciler.errors import Where
+from reconciler.errors import InvalidIndexError, Where
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, YamlSequence, raise_for, shown
-from reconciler.index.model import TargetSpec
+from reconciler.index.model import Index, TargetSpec
 from reconciler.index.target_kinds import target_kinds
 
 DEFAULT_STORE = ".reconcile/store"
@@ -26,14 +26,21 @@ RESERVED_KINDS = ("filecoin-pin",)  #: known words, not implemented by this vers
 def load_targets(
     path: Path | None, *, stamp_directory: Path | None = None, name: str | None = None
 ) -> tuple[TargetSpec, ...]:
-    """The targets in the file `path`, in its order; without the file (or with None) one store in
-    DEFAULT_STORE.
+    """Return the targets in the file `path`, in its order.
 
-    Raises InvalidIndex with `file:line`; errors call the file `name` and never show what may be a secret.
+    Without the file (or with None), return one store in DEFAULT_STORE. Raises InvalidIndexError with
+    `file:line`; errors call the file `name` and never show what may be a secret.
     """
+    return read_targets(path, stamp_directory=stamp_directory, name=name)[0]
+
+
+def read_targets(
+    path: Path | None, *, stamp_directory: Path | None = None, name: str | None = None
+) -> tuple[tuple[TargetSpec, ...], bytes]:
+    """Return what `load_targets` returns, and the bytes that were parsed; b"" without the file."""
     if path is None or not path.exists():
         where = Where(name or str(path or "releases/targets.yaml"))
-        return (TargetSpec("store", "store", {"path": DEFAULT_STORE}, where),)
+        return (TargetSpec("store", "store", {"path": DEFAULT_STORE}, where),), b""
     name = name or str(path)
     data = guarded_yaml.read(path, name)
     tree = guarded_yaml.parse(guarded_yaml.decode(data, name), name)
@@ -47,10 +54,24 @@ def load_targets(
     raise_for(list(_problems(tree)), name)
     if stamp_directory is not None and not stamped:
         schemas.write_stamp(stamp_directory, "targets", key)
-    return tuple(
+    specs = tuple(
         TargetSpec(str(target), str(entry["kind"]), _options(entry), Where(name, line))
         for target, line, entry in _entries(tree)
     )
+    return specs, data
+
+
+def check_target_names(index: Index, specs: Collection[TargetSpec]) -> None:
+    """Raise InvalidIndexError when a version names a target that `specs` does not define."""
+    names = [spec.name for spec in specs]
+    for version in index.versions():
+        for target in version.targets:
+            if target not in names:
+                raise InvalidIndexError(
+                    f"{version.ref} names the target {target!r}, which releases/targets.yaml does not define",
+                    hint=schemas.suggestion(target, names),
+                    where=version.where,
+                )
 
 
 def _entries(tree: YamlNode) -> Iterator[tuple[str, int, dict[str, YamlNode]]]:

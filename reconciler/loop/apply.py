@@ -1,7 +1,7 @@
-"""The changes carried out: each target in a lane of its own, the report in the plan's order.
+"""The execution of a plan: each target in a thread of its own, the outcomes in the plan's order.
 
-Bytes go first, then pins that fetch them from where they went, then the proposal, and removals last. One
-item's failure never stops the others, but nothing is removed from a target on which something failed.
+Bytes are sent first, then pins that fetch those bytes, then the proposal; removals come last. The failure of
+one change never stops the others, but nothing is removed from a target on which something failed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from reconciler.loop.changes import (
     Deliver,
     OnTarget,
     Outcome,
+    OutcomeState,
     PinRoot,
     Plan,
     Publish,
@@ -30,6 +31,7 @@ from reconciler.loop.changes import (
     Wait,
     WriteBack,
 )
+from reconciler.loop.settings import Drift
 from reconciler.loop.sources import SourceDirectories
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.targets.healing import gather
@@ -38,7 +40,7 @@ from reconciler.targets.interface import Delivery, State, Target
 C = TypeVar("C", bound=OnTarget)
 
 Propose = Callable[[Sequence[WriteBack]], str]
-"""Writes back CIDs and records in one go and says in words what it did. Raises ReconcilerError."""
+"""Writes CIDs and records, all or none, and returns in words where. Raises ReconcilerError or OSError."""
 
 
 def apply_plan(
@@ -49,22 +51,21 @@ def apply_plan(
     sources: SourceDirectories,
     propose: Propose,
     progress: Stoppable,
-    report_only: Callable[[Change], bool] = lambda _change: False,
 ) -> Report:
     """Carry out `plan`. `versions` are the index's, by `model@version`.
 
-    `report_only` says which changes are shown but not made (--drift report). Never raises for an item's
-    failure; on KeyboardInterrupt it stops all lanes and returns a report that says so.
+    Never raises for the failure of a change. On KeyboardInterrupt, stops all threads and returns a report
+    with `interrupted`.
     """
     outcomes: dict[int, Outcome] = {}
     for number, change in enumerate(plan.changes):
-        settled = _settled(change, report_only)
+        settled = _settled(change, plan.options.drift)
         if settled is not None:
             outcomes[number] = settled
     lanes = _Lanes(plan, outcomes, progress)
 
     def deliver(change: Deliver) -> Outcome:
-        dag = _open(change, targets, versions, sources)
+        dag = _open_bytes(change, targets, versions, sources)
         target = targets[change.target]
         try:
             if isinstance(change, Repair):
@@ -80,7 +81,7 @@ def apply_plan(
 
     def relabel(change: Relabel) -> Outcome:
         targets[change.target].relabel(change.root, change.label)
-        return Outcome(change, "applied")
+        return Outcome(change, OutcomeState.APPLIED)
 
     def pin(change: PinRoot) -> Outcome:
         origins = [address for name in change.sources for address in targets[name].origins()]
@@ -91,7 +92,7 @@ def apply_plan(
         if kept is not None:
             return kept
         targets[change.target].unpin(change.root, change.label)
-        return Outcome(change, "applied")
+        return Outcome(change, OutcomeState.APPLIED)
 
     lanes.run((Publish, Repair), deliver)
     lanes.run((Relabel,), relabel)
@@ -99,7 +100,7 @@ def apply_plan(
     _propose(plan, outcomes, propose, progress)
     lanes.run((Unpin,), unpin)
     for number, change in enumerate(plan.changes):
-        outcomes.setdefault(number, Outcome(change, "skipped", "interrupted"))
+        outcomes.setdefault(number, Outcome(change, OutcomeState.SKIPPED, "interrupted"))
     return Report(plan, tuple(outcomes[number] for number in range(len(plan.changes))), progress.stopped)
 
 
@@ -132,64 +133,71 @@ class _Lanes:
                 self._progress.stop()
 
 
-def _settled(change: Change, report_only: Callable[[Change], bool]) -> Outcome | None:
-    """The outcome of a change on which nothing is done."""
+def _settled(change: Change, drift: Drift) -> Outcome | None:
+    """Return the outcome of a change for which nothing is done, or None."""
     if isinstance(change, Blocked):
-        return Outcome(change, "unknown" if change.unknown else "blocked", change.reason, change.hint)
+        state = OutcomeState.UNKNOWN if change.unknown else OutcomeState.BLOCKED
+        return Outcome(change, state, change.reason, change.hint)
     if isinstance(change, Wait):
-        return Outcome(change, "waiting", change.reason)
-    if report_only(change):
-        return Outcome(change, "reported", "drift is only reported in this run")
+        return Outcome(change, OutcomeState.WAITING, change.reason)
+    if drift is Drift.REPORT and change.drift:
+        return Outcome(change, OutcomeState.REPORTED, "drift is only reported in this run")
     return None
 
 
 def _guarded(change: C, act: Callable[[C], Outcome], progress: Stoppable) -> Outcome:
-    """Act on one change; whatever goes wrong stays its own."""
+    """Act on one change; turn every exception into its outcome."""
     try:
         progress.check()
         return act(change)
     except RunInterruptedError:
-        return Outcome(change, "skipped", "interrupted")
+        return Outcome(change, OutcomeState.SKIPPED, "interrupted")
     except ReconcilerError as error:
-        return Outcome(change, "failed", str(error), error.hint or "")
+        return Outcome(change, OutcomeState.FAILED, str(error), error.hint or "")
     except OSError as error:
-        return Outcome(change, "failed", f"{error.filename or change.target}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 - a bug met on one item must not stop the others
+        detail = f"{error.filename or change.target}: {error.strerror or error}"
+        return Outcome(change, OutcomeState.FAILED, detail)
+    except Exception as error:  # noqa: BLE001 - a bug in one change must not stop the others
         return Outcome(
             change,
-            "failed",
+            OutcomeState.FAILED,
             f"unexpected {type(error).__name__}: {error}",
             "this is a bug of the reconciler: report it",
         )
 
 
 def _why_kept(change: Unpin, outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The outcome of a removal that must not be made after what became of the other changes, or None.
+    """Return the outcome of a removal that must not be made after the other outcomes, or None.
 
-    Where the same root was to be brought into order, here or on another target, that must have come about:
-    this pin may keep the last copy.
+    This pin may keep the last copy: where the root was to be completed, here or on another target, that must
+    have succeeded.
     """
-    if any(o.state == "failed" and o.change.target == change.target for o in outcomes):
-        return Outcome(change, "skipped", f"something failed on {change.target} in this run")
+    if any(o.state is OutcomeState.FAILED and o.change.target == change.target for o in outcomes):
+        detail = f"something failed on {change.target} in this run"
+        return Outcome(change, OutcomeState.SKIPPED, detail)
     for other in outcomes:
         where = other.change.target
         if where is None or other.change.root != change.root or isinstance(other.change, Unpin):
             continue
-        if other.state == "waiting":
-            return Outcome(change, "waiting", f"kept until {where} holds {other.change.ref}")
-        if other.state != "applied":
-            state = "reported" if other.state == "reported" else "skipped"
-            return Outcome(change, state, f"kept: {other.change.ref} is not in order on {where}")
+        if other.state is OutcomeState.WAITING:
+            return Outcome(change, OutcomeState.WAITING, f"kept until {where} holds {other.change.ref}")
+        if other.state is not OutcomeState.APPLIED:
+            reported = other.state is OutcomeState.REPORTED
+            return Outcome(
+                change,
+                OutcomeState.REPORTED if reported else OutcomeState.SKIPPED,
+                f"kept: {other.change.ref} is not in order on {where}",
+            )
     return None
 
 
-def _open(
+def _open_bytes(
     change: Deliver,
     targets: Mapping[str, Target],
     versions: Mapping[str, Version],
     sources: SourceDirectories,
 ) -> Dag:
-    """The DAG a change delivers: the version's own directory, or what other targets hold of it."""
+    """Open the DAG that a change sends: the version's own directory, or the blocks that targets hold."""
     if change.sources == (DIRECTORY,):
         dag = sources.identify(versions[change.ref])
         if dag.layout.root != change.root:
@@ -198,19 +206,24 @@ def _open(
     return gather(change.root, [targets[name] for name in change.sources])
 
 
+_DELIVERED = {State.HELD: OutcomeState.APPLIED, State.PENDING: OutcomeState.WAITING}
+
+
 def _delivered(change: Change, delivery: Delivery) -> Outcome:
-    """What a delivery means: held is applied, pending is waiting, everything else failed."""
-    state = {State.HELD: "applied", State.PENDING: "waiting"}.get(delivery.state, "failed")
+    """Return the outcome of a delivery: held is applied, pending is waiting, every other state failed."""
+    state = _DELIVERED.get(delivery.state, OutcomeState.FAILED)
     detail = delivery.detail
-    if state == "failed" and not detail:
+    if state is OutcomeState.FAILED and not detail:
         detail = f"{change.target} reports {delivery.state.value} afterwards"
     return Outcome(change, state, detail, bytes_sent=delivery.bytes_sent, blocks_sent=delivery.blocks_sent)
 
 
 def _propose(plan: Plan, outcomes: dict[int, Outcome], propose: Propose, progress: Stoppable) -> None:
-    """Write back what at least one target now holds, in one edit: all of it fails or succeeds together."""
+    """Write back what at least one target now holds, in one edit that fails or succeeds as a whole."""
     applied = {
-        o.change.root for o in outcomes.values() if o.state == "applied" and o.change.target is not None
+        o.change.root
+        for o in outcomes.values()
+        if o.state is OutcomeState.APPLIED and o.change.target is not None
     }
     ready: list[tuple[int, WriteBack]] = []
     for number, change in enumerate(plan.changes):
@@ -219,17 +232,15 @@ def _propose(plan: Plan, outcomes: dict[int, Outcome], propose: Propose, progres
         if change.held or change.root in applied:
             ready.append((number, change))
         elif not progress.stopped:
-            outcomes[number] = Outcome(change, "skipped", "no target holds it yet")
+            outcomes[number] = Outcome(change, OutcomeState.SKIPPED, "no target holds it yet")
     if not ready or progress.stopped:
         return
+    state, detail, hint = OutcomeState.APPLIED, "", ""
     try:
         detail = propose([change for _, change in ready])
     except ReconcilerError as error:
-        for number, change in ready:
-            outcomes[number] = Outcome(change, "failed", str(error), error.hint or "")
+        state, detail, hint = OutcomeState.FAILED, str(error), error.hint or ""
     except OSError as error:
-        for number, change in ready:
-            outcomes[number] = Outcome(change, "failed", f"{error.filename}: {error.strerror or error}")
-    else:
-        for number, change in ready:
-            outcomes[number] = Outcome(change, "applied", detail)
+        state, detail = OutcomeState.FAILED, f"{error.filename}: {error.strerror or error}"
+    for number, change in ready:
+        outcomes[number] = Outcome(change, state, detail, hint)

@@ -1,17 +1,21 @@
-"""The differences a run can close. Each is a frozen dataclass; a plan is a tuple of them, in order.
+"""The values of plan and report: changes, plans, outcomes, refusals. All are frozen dataclasses.
 
-The changes that the comparison makes in more than one place, filled in from the version they are about.
+A plan is a tuple of changes in order. Changes are made by the functions at the end of this module and by
+`ChangeBuilder`, which fill in what follows from the version.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, TypedDict
 
 from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
+from reconciler.forges.interface import ProposalResult
 from reconciler.index.label import Label
 from reconciler.index.model import Version
+from reconciler.loop.settings import RunOptions
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
 
@@ -20,8 +24,8 @@ DIRECTORY = "directory"  #: the `source` of bytes that come from the version's o
 class Change:
     """One difference to close. `target` is None for changes to the repository itself.
 
-    `reason` says in words why, for people. `drift` tells a version that was published before (the index had
-    its CID) from one that is new.
+    `reason` is an explanation for people. `drift` is true for a version that was published before (the index
+    had its CID), and false for a new one.
     """
 
     kind: ClassVar[str]
@@ -40,7 +44,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnTarget(Change):
-    """A change that is made on one target, to one root, under one label of ours."""
+    """A change of one root on one target, under one label of ours."""
 
     target: str
     root: Cid
@@ -49,8 +53,9 @@ class OnTarget(Change):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver(OnTarget):
-    """Blocks go to the target. `sources` say where from: DIRECTORY, or the names of targets that hold the
-    root.
+    """A change that sends blocks to the target.
+
+    `sources` are where the blocks are read from: DIRECTORY, or the names of targets that hold the root.
     """
 
     sources: tuple[str, ...]
@@ -58,7 +63,7 @@ class Deliver(OnTarget):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish(Deliver):
-    """The target lacks the bundle. `size` is bytes of the CAR, None when only a donor knows."""
+    """The whole bundle is sent. `size` is bytes of the CAR, None when only another target has it."""
 
     kind: ClassVar[str] = "publish"
     size: int | None = None
@@ -66,7 +71,7 @@ class Publish(Deliver):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinRoot(OnTarget):
-    """The target can fetch the root itself; `sources` are the targets whose addresses it is given."""
+    """The target fetches the root itself; `sources` are the targets whose addresses it receives."""
 
     kind: ClassVar[str] = "pin"
     sources: tuple[str, ...] = ()
@@ -74,7 +79,7 @@ class PinRoot(OnTarget):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair(Deliver):
-    """Blocks are missing or damaged. `damaged` are the known ones; empty when only the target can tell."""
+    """Missing or damaged blocks are sent. `damaged` are the known ones; empty when only the target knows."""
 
     kind: ClassVar[str] = "repair"
     damaged: tuple[Cid, ...] = ()
@@ -82,8 +87,9 @@ class Repair(Deliver):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relabel(OnTarget):
-    """The root is held under a label that no version of this index asks for; where a root carries several
-    labels, the old one may stay beside ours.
+    """Our label is put on a root that is held under `old`, which no version of this index has there.
+
+    Where a root carries several labels, the old one may stay beside ours.
     """
 
     kind: ClassVar[str] = "relabel"
@@ -92,16 +98,14 @@ class Relabel(OnTarget):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpin(OnTarget):
-    """The index no longer wants what carries our mark."""
+    """A pin that carries our mark and that the index no longer wants is removed."""
 
     kind: ClassVar[str] = "unpin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteBack(Change):
-    """A change to the repository. `held`: a target held the root already, so nothing needs to be applied
-    first.
-    """
+    """A change of the repository. `held`: a target holds the root already, so nothing is sent first."""
 
     root: Cid
     held: bool = False
@@ -109,15 +113,16 @@ class WriteBack(Change):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveCid(WriteBack):
-    """The version's CID was found out; the proposal writes it into the index."""
+    """The version's CID, found by identifying its bytes, is written into the index."""
 
     kind: ClassVar[str] = "resolve-cid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteRecord(WriteBack):
-    """The facts found at publishing are written beside the index. `size` is bytes of all files, `cuts` are
-    the ways of cutting whose pieces the record is to have besides those it has.
+    """The version's record is written. `size` is bytes of all files.
+
+    `cuts` are the ways of cutting whose pieces the record receives besides those it has.
     """
 
     kind: ClassVar[str] = "write-record"
@@ -128,16 +133,16 @@ class WriteRecord(WriteBack):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Change):
-    """Something is on its way; no failure, and nothing to do."""
+    """The target is still working on the root; no failure, and nothing to do."""
 
     kind: ClassVar[str] = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked(Change):
-    """Nothing can be done; `reason` says why and `hint` what would help.
+    """Nothing can be done; `reason` says why, and `hint` what would help.
 
-    `unknown` marks a target that could not be looked at, so that nobody reads it as absent.
+    `unknown` marks a target that could not be observed, which is not the same as an absent root.
     """
 
     kind: ClassVar[str] = "blocked"
@@ -147,7 +152,7 @@ class Blocked(Change):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One safety rule that stops the run, and the exact way round it ("" when there is none)."""
+    """One safety rule that stops the run, and the exact override ("" when there is none)."""
 
     rule: str
     message: str
@@ -156,21 +161,23 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All differences of one run. The digests say which index and targets file it was made from (sha256,
-    hex).
+    """All differences of one run.
 
-    `in_sync` counts the version-on-target pairs that need nothing. `refusals` stop the run after the plan is
-    shown.
+    The digests identify the index and the targets file it was made from (SHA-256 in hex). `options`, `only`
+    and `exclude` are what it was made with. `in_sync` counts the pairs of version and target that need no
+    change. `refusals` stop the run after the plan is shown.
     """
 
     index_id: str
     index_digest: str
     targets_digest: str
-    check: str
+    options: RunOptions
     changes: tuple[Change, ...]
     in_sync: int = 0
     notes: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     @property
     def pending(self) -> bool:
@@ -179,16 +186,36 @@ class Plan:
 
     @property
     def blocked(self) -> bool:
-        """Whether something cannot be done."""
+        """Whether at least one change is blocked."""
         return any(isinstance(change, Blocked) for change in self.changes)
+
+
+class OutcomeState(StrEnum):
+    """The result of one change."""
+
+    APPLIED = "applied"
+    WAITING = "waiting"  #: accepted by the target, which is still working on it
+    FAILED = "failed"
+    SKIPPED = "skipped"  #: not attempted, because something else failed or the run was interrupted
+    BLOCKED = "blocked"  #: nothing could be done
+    UNKNOWN = "unknown"  #: the target could not be observed
+    REPORTED = "reported"  #: drift, which `--drift report` only shows
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a run with this outcome has failed."""
+        return self in _FAILURES
+
+
+_FAILURES = frozenset({OutcomeState.FAILED, OutcomeState.SKIPPED, OutcomeState.BLOCKED, OutcomeState.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one change: `state` is applied, waiting, failed, skipped, blocked or unknown."""
+    """The result of one change; `detail` and `hint` are for people."""
 
     change: Change
-    state: str
+    state: OutcomeState
     detail: str = ""
     hint: str = ""
     bytes_sent: int = 0
@@ -197,45 +224,74 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A plan and what became of each change, in the plan's order. `interrupted`: stopped by a signal."""
+    """A plan and the outcome of each change, in the plan's order.
+
+    `interrupted`: a signal stopped the run. `proposal` is the pull request that the run made or found.
+    """
 
     plan: Plan
     outcomes: tuple[Outcome, ...]
     interrupted: bool = False
+    proposal: ProposalResult | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether anything failed, was skipped or could not be done."""
-        return any(outcome.state in {"failed", "skipped", "blocked", "unknown"} for outcome in self.outcomes)
+        """Whether at least one change failed, was skipped or was blocked."""
+        return any(outcome.state.is_failure for outcome in self.outcomes)
 
 
-def publish(
-    version: Version,
-    target: str,
-    root: Cid,
-    reason: str,
-    *,
-    label: Label,
-    sources: tuple[str, ...],
-    size: int | None,
-) -> Publish:
-    """The whole bundle goes to `target`; `size` is bytes of its CAR, None when only a donor knows."""
-    return Publish(
-        model=version.model,
-        version=version.version,
-        target=target,
-        root=root,
-        reason=reason,
-        drift=version.cid is not None,
-        label=label,
-        sources=sources,
-        size=size,
-    )
+class _Common(TypedDict):
+    model: str
+    version: str
+    target: str
+    root: Cid
+    reason: str
+    drift: bool
 
 
-def wait(version: Version, target: str, root: Cid, reason: str) -> Wait:
-    """Something is on its way to `target`."""
-    return Wait(model=version.model, version=version.version, target=target, root=root, reason=reason)
+@dataclass(frozen=True, slots=True)
+class ChangeBuilder:
+    """The changes of one version on one target: `root` under `label`."""
+
+    version: Version
+    target: str
+    root: Cid
+    label: Label
+
+    def publish(self, reason: str, sources: tuple[str, ...], size: int | None) -> Publish:
+        """Return a Publish; `size` is bytes of the CAR or None."""
+        return Publish(**self._common(reason), label=self.label, sources=sources, size=size)
+
+    def repair(self, reason: str, sources: tuple[str, ...], damaged: tuple[Cid, ...]) -> Repair:
+        """Return a Repair."""
+        return Repair(**self._common(reason), label=self.label, sources=sources, damaged=damaged)
+
+    def pin(self, reason: str, sources: tuple[str, ...]) -> PinRoot:
+        """Return a PinRoot."""
+        return PinRoot(**self._common(reason), label=self.label, sources=sources)
+
+    def relabel(self, old: str) -> Relabel:
+        """Return a Relabel, which is not drift: the bytes are complete."""
+        common = self._common(f"held under {old}", drift=False)
+        return Relabel(**common, label=self.label, old=old)
+
+    def wait(self, reason: str) -> Wait:
+        """Return a Wait, which is not drift."""
+        return Wait(**self._common(reason, drift=False))
+
+    def blocked(self, reason: str, hint: str = "", *, unknown: bool = False) -> Blocked:
+        """Return a Blocked; with `unknown` it is not drift."""
+        return blocked(self.version, reason, hint, target=self.target, root=self.root, unknown=unknown)
+
+    def _common(self, reason: str, *, drift: bool | None = None) -> _Common:
+        return {
+            "model": self.version.model,
+            "version": self.version.version,
+            "target": self.target,
+            "root": self.root,
+            "reason": reason,
+            "drift": self.version.cid is not None if drift is None else drift,
+        }
 
 
 def blocked(
@@ -247,7 +303,7 @@ def blocked(
     root: Cid | None = None,
     unknown: bool = False,
 ) -> Blocked:
-    """Nothing can be done. What could not be looked at (`unknown`) is not called drift."""
+    """Return a Blocked for a version, on all its targets or on one; with `unknown` it is not drift."""
     return Blocked(
         model=version.model,
         version=version.version,
@@ -257,4 +313,34 @@ def blocked(
         hint=hint,
         unknown=unknown,
         drift=version.cid is not None and not unknown,
+    )
+
+
+def unpin(label: Label, target: str, root: Cid, reason: str) -> Unpin:
+    """Return an Unpin; the label names model and version, which may no longer be in the index."""
+    model, version = label.version
+    return Unpin(model=model, version=version, target=target, root=root, label=label, reason=reason)
+
+
+def resolve_cid(version: Version, root: Cid, *, held: bool) -> ResolveCid:
+    """Return a ResolveCid."""
+    return ResolveCid(
+        model=version.model, version=version.version, root=root, held=held, reason="not in the index yet"
+    )
+
+
+def write_record(
+    version: Version, root: Cid, size: int, cuts: tuple[Sharding, ...], *, recorded: bool, held: bool
+) -> WriteRecord:
+    """Return a WriteRecord; `recorded` tells that a record exists, which only lacks the pieces of `cuts`."""
+    return WriteRecord(
+        model=version.model,
+        version=version.version,
+        root=root,
+        held=held,
+        drift=version.cid is not None and not held,
+        reason="its pieces are not recorded yet" if recorded else "",
+        path=f"records/{version.model}/{version.version}.json",
+        size=size,
+        cuts=cuts,
     )

@@ -1,32 +1,117 @@
-"""What each target should hold, with everything that is known of it without asking anyone.
+"""The observation of a run: every target observed once, side by side, for the roots it should hold.
 
-Every target looked at once, side by side. One that cannot be looked at is unknown, never absent.
+A target that cannot be observed is unknown, never absent. Weights are read only when a version has no CID
+yet, or when the plan needs its bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.cid import Cid
-from reconciler.errors import ReconcilerError
+from reconciler.errors import Reason, ReconcilerError
 from reconciler.index.load import RENEW_BEFORE
 from reconciler.index.model import Version
+from reconciler.loop.plan import versions_needing_bytes, versions_needing_records
 from reconciler.loop.select import Selection
 from reconciler.loop.sources import SourceDirectories
 from reconciler.loop.stopping import Stoppable
-from reconciler.loop.world import Unreachable
-from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, Target
+from reconciler.loop.workspace import Workspace, target_cuts
+from reconciler.loop.world import World
+from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, State, Target
+
+
+def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> World:
+    """Observe everything the plan needs.
+
+    With `all_deals`, also the deals that no policy requires.
+    """
+    selection, sources = workspace.selection, workspace.sources
+    present = _identify(sources, (version for version in selection.kept if version.cid is None))
+    roots = _known_roots(workspace)
+    for ref, recorded in workspace.pieces.items():
+        for pieces in recorded if ref in roots else ():
+            sources.keep_pieces(roots[ref], pieces)
+    expectations = Expectations(selection, workspace.capabilities, workspace.pieces, all_deals)
+    inventories = observe_targets(
+        list(workspace.targets.values()),
+        expectations.by_target(roots, sources),
+        check,
+        workspace.index.mark,
+        workspace.progress,
+    )
+    world = World(
+        inventories={**workspace.unopened, **inventories},
+        capabilities={
+            **{spec.name: Capabilities() for spec in selection.targets},
+            **workspace.capabilities,
+        },
+        facts=sources.facts(),
+        problems=sources.problems(),
+        recorded=workspace.recorded,
+        missing_shardings=expectations.missing_shardings(),
+    )
+    needed = {version.ref: version for version, _ in versions_needing_bytes(selection, world)}
+    needed |= {version.ref: version for version in versions_needing_records(selection, world)}
+    present |= _identify(sources, needed.values())
+    world = replace(world, present=present, facts=sources.facts(), problems=sources.problems())
+    orphans = _without_bytes(world, needed.values())
+    return replace(world, unlisted_holders=_unlisted_holders(workspace, orphans)) if orphans else world
+
+
+def _identify(sources: SourceDirectories, versions: Iterable[Version]) -> frozenset[str]:
+    """Identify the versions whose directory is on this machine; return those, as `model@version`."""
+    wanted = {version.ref: version for version in versions}
+    present = sources.present(wanted.values())
+    for ref, version in wanted.items():
+        if ref in present and sources.dag(version) is None:
+            sources.try_identify(version)
+    return present
+
+
+def _known_roots(workspace: Workspace) -> dict[str, Cid]:
+    """Return the root of each version that has a CID or was identified, by `model@version`."""
+    facts = workspace.sources.facts()
+    return {
+        version.ref: version.cid or facts[version.ref].root
+        for version in workspace.selection.kept
+        if version.cid or version.ref in facts
+    }
+
+
+def _without_bytes(world: World, versions: Iterable[Version]) -> set[Cid]:
+    """Return the roots of `versions` that no directory here and no target of the version has."""
+    return {
+        root
+        for version in versions
+        if (root := world.root(version)) is not None
+        and version.ref not in world.facts
+        and not any(world.holders(root, states=frozenset({State.HELD})))
+    }
+
+
+def _unlisted_holders(workspace: Workspace, roots: set[Cid]) -> dict[str, frozenset[Cid]]:
+    """Return which targets hold `roots` although no version lists them as its target, by target name."""
+    able = [target for target in workspace.targets.values() if target.capabilities.serves_blocks]
+    expected = {target.name: [Expected(root, ()) for root in roots] for target in able}
+    seen = observe_targets(able, expected, Check.QUICK, workspace.index.mark, workspace.progress)
+    return {
+        name: frozenset(root for root, o in inventory.observations.items() if o.state is State.HELD)
+        for name, inventory in seen.items()
+        if isinstance(inventory, Inventory)
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """The versions of one run before the targets of `capabilities`; `recorded` are the pieces that records
-    name, by `model@version`. With `all_deals` those of every version are looked at, else only where a policy
-    asks for some.
+    """The roots that each target should hold, with everything known about them on this machine.
+
+    `capabilities` are those of the open targets, `recorded` the pieces that records name, by `model@version`.
+    With `all_deals` the deals of every version are observed, else only those that a policy requires.
     """
 
     selection: Selection
@@ -34,20 +119,21 @@ class Expectations:
     recorded: Mapping[str, tuple[ShardedCar, ...]]
     all_deals: bool = False
 
-    def of(self, roots: Mapping[str, Cid], sources: SourceDirectories) -> dict[str, list[Expected]]:
-        """What to expect of each target, one entry a root; `roots` by `model@version`."""
+    def by_target(self, roots: Mapping[str, Cid], sources: SourceDirectories) -> dict[str, list[Expected]]:
+        """Return what to expect of each target, one entry for each root; `roots` by `model@version`."""
         expected: dict[str, dict[Cid, Expected]] = {name: {} for name in self.capabilities}
         for version in self.selection.kept:
             root = roots.get(version.ref)
             for target in version.targets if root is not None else ():
                 if target in expected and root is not None:
                     known = expected[target].get(root)
-                    expected[target][root] = self._one(version, target, root, known, sources)
+                    expected[target][root] = self._merged(version, target, root, known, sources)
         return {name: list(by_root.values()) for name, by_root in expected.items()}
 
-    def _one(
+    def _merged(
         self, version: Version, target: str, root: Cid, known: Expected | None, sources: SourceDirectories
     ) -> Expected:
+        """Add the expectation of `version` to `known`, that of other versions with the same root."""
         label = self.selection.index.label(version)
         dag = sources.dag(version)
         cut = self.capabilities[target].sharding
@@ -60,7 +146,7 @@ class Expectations:
             labels=(*known.labels, label) if known else (label,),
             layout=dag.layout if dag else known.layout if known else None,
             pieces=pieces,
-            renew_before=max(renew_before(version), known.renew_before if known else timedelta(0)),
+            renew_before=max(_renew_before(version), known.renew_before if known else timedelta(0)),
             min_deals=max(self._min_deals(version), known.min_deals if known else 0),
             min_providers=max(
                 version.deals.providers if version.deals else 1, known.min_providers if known else 1
@@ -72,51 +158,45 @@ class Expectations:
             return version.deals.min
         return 1 if self.all_deals else 0
 
-    def uncut(self) -> dict[str, tuple[Sharding, ...]]:
-        """By `model@version`: the ways in which its targets cut it and that its record does not have."""
+    def missing_shardings(self) -> dict[str, tuple[Sharding, ...]]:
+        """Return the ways in which targets cut a version that its record lacks, by `model@version`."""
         found = {}
         for version in self.selection.kept:
             known = {each.sharding for each in self.recorded.get(version.ref, ())}
-            if missing := tuple(cut for cut in cuts(version, self.capabilities) if cut not in known):
+            if missing := tuple(cut for cut in target_cuts(version, self.capabilities) if cut not in known):
                 found[version.ref] = missing
         return found
 
 
-def cuts(version: Version, capabilities: Mapping[str, Capabilities]) -> tuple[Sharding, ...]:
-    """How the targets of `version`, as far as they are in `capabilities`, cut it into pieces."""
-    able = (capabilities[name].sharding for name in version.targets if name in capabilities)
-    return tuple(dict.fromkeys(cut for cut in able if cut is not None))
-
-
-def renew_before(version: Version) -> timedelta:
-    """How long before its end a deal of `version` counts as expiring."""
+def _renew_before(version: Version) -> timedelta:
+    """Return how long before its end a deal of `version` counts as expiring."""
     return version.deals.renew_before if version.deals is not None else RENEW_BEFORE
 
 
-def observe(
+def observe_targets(
     targets: Sequence[Target],
     expected: Mapping[str, Sequence[Expected]],
     check: Check,
     mark: str,
     progress: Stoppable,
-) -> dict[str, Inventory | Unreachable]:
-    """Observe each target for the roots `expected` of it (by target name). Never raises for a sick target.
+) -> dict[str, Inventory | Reason]:
+    """Observe each target, in a thread of its own, for the roots `expected` of it (by target name).
 
-    On KeyboardInterrupt the other lanes are stopped as well.
+    The error of a target becomes its Reason. On KeyboardInterrupt the other threads are stopped too.
     """
 
-    def look(target: Target) -> Inventory | Unreachable:
+    def observe_one(target: Target) -> Inventory | Reason:
         try:
             return target.observe(expected.get(target.name, ()), check, mark, progress)
         except ReconcilerError as error:
-            return Unreachable(str(error), error.hint or "")
+            return Reason.from_error(error)
         except OSError as error:
-            return Unreachable(f"{error.filename or target.name}: {error.strerror or error}")
+            return Reason(f"{error.filename or target.name}: {error.strerror or error}")
 
     if len(targets) == 1:
-        return {targets[0].name: look(targets[0])}
+        return {targets[0].name: observe_one(targets[0])}
     with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
-        futures = {target.name: pool.submit(look, target) for target in targets}
+        futures = {target.name: pool.submit(observe_one, target) for target in targets}
         try:
             return {name: future.result() for name, future in futures.items()}
         except KeyboardInterrupt:

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from reconciler.errors import Reason
 from reconciler.index.history import Violation
 from reconciler.index.model import Index
 from reconciler.loop.changes import Change, Refusal, Unpin
-from reconciler.loop.world import Unreachable
 from reconciler.targets.interface import Inventory
 
 MAX_REMOVALS = 10  #: more than this many removals on one target need an explicit number
@@ -33,7 +33,7 @@ class SafetyLimits:
 def refusals(
     index: Index,
     changes: Sequence[Change],
-    inventories: Mapping[str, Inventory | Unreachable],
+    inventories: Mapping[str, Inventory | Reason],
     violations: Sequence[Violation],
     limits: SafetyLimits,
 ) -> tuple[Refusal, ...]:
@@ -61,7 +61,7 @@ def _protected(index: Index, removals: Sequence[Unpin]) -> Iterator[Refusal]:
 def _too_many(
     index: Index,
     removals: Sequence[Unpin],
-    inventories: Mapping[str, Inventory | Unreachable],
+    inventories: Mapping[str, Inventory | Reason],
     limits: SafetyLimits,
 ) -> Iterator[Refusal]:
     emptied = not any(not version.retired for version in index.versions())

@@ -1,8 +1,8 @@
-"""Plan and report as one versioned JSON shape (schemas/plan.schema.json, schemas/report.schema.json).
+"""Plan and report as versioned JSON documents, and plans saved for `reconcile apply`.
 
-The digest of a plan covers everything in it but the notes, so two plans with one digest do the same.
-
-A plan saved by `plan -o` and carried out by `apply`: exactly that, or nothing.
+The documents follow schemas/plan.schema.json and schemas/report.schema.json. The digest of a plan covers
+everything in it except the notes, so two plans with one digest do the same. A saved plan carries the options
+it was made with; it is carried out exactly, or refused.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ import hashlib
 import json
 import stat
 from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.errors import SafetyError, UsageError, Where
+from reconciler.index.layout import Layout
+from reconciler.json_fields import JsonFields, load_json
 from reconciler.loop.changes import (
     Blocked,
     Change,
     Outcome,
+    OutcomeState,
     PinRoot,
     Plan,
     Publish,
@@ -29,18 +34,31 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
+from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
+from reconciler.targets.check import Check
+
+E = TypeVar("E", bound=StrEnum)
 
 SCHEMA = 1
+KINDS = ("publish", "pin", "repair", "relabel", "unpin", "resolve-cid", "write-record", "wait", "blocked")
+
+_MAX_BYTES = 64 << 20
+_MAX_NAME = 200
+_PLAN_AGAIN = "make and review a new plan with `reconcile plan -o FILE`"
+
+
+# --- documents
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """The JSON object of a plan, its digest included."""
+    """Return the JSON object of a plan, its digest included."""
     body: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": "plan",
         "index": {"id": plan.index_id, "digest": plan.index_digest},
         "targets_digest": plan.targets_digest,
-        "check": plan.check,
+        "check": plan.options.check.value,
+        "options": _options_document(plan),
         "items": [_item(change, _planned_state(change)) for change in plan.changes],
         "summary": {**_counts(plan.changes), "in_sync": plan.in_sync},
         "refusals": [
@@ -52,15 +70,16 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def report_document(report: Report) -> dict[str, Any]:
-    """The JSON object of a report: its plan's, with what became of each item."""
+    """Return the JSON object of a report: its plan's, with the outcome of each item."""
     document = plan_document(report.plan)
+    del document["options"]
     states = Counter(outcome.state for outcome in report.outcomes)
     document.update(
         kind="report",
         items=[_outcome_item(outcome) for outcome in report.outcomes],
         summary={
             **document["summary"],
-            **{state: states.get(state, 0) for state in OUTCOME_STATES},
+            **{state.value: states.get(state, 0) for state in OutcomeState},
             "bytes_sent": sum(outcome.bytes_sent for outcome in report.outcomes),
         },
         interrupted=report.interrupted,
@@ -68,9 +87,19 @@ def report_document(report: Report) -> dict[str, Any]:
     return document
 
 
-OUTCOME_STATES = ("applied", "waiting", "failed", "skipped", "blocked", "unknown", "reported")
-
-KINDS = ("publish", "pin", "repair", "relabel", "unpin", "resolve-cid", "write-record", "wait", "blocked")
+def _options_document(plan: Plan) -> dict[str, Any]:
+    options = plan.options
+    return {
+        "only": list(plan.only),
+        "exclude": list(plan.exclude),
+        "check": options.check.value,
+        "drift": options.drift.value,
+        "propose": options.propose.value,
+        "prune": options.prune,
+        "allow_removals": options.allow_removals,
+        "allow_unpin_repair": options.allow_unpin_repair,
+        "base": options.base,
+    }
 
 
 def _counts(changes: tuple[Change, ...]) -> dict[str, int]:
@@ -80,8 +109,8 @@ def _counts(changes: tuple[Change, ...]) -> dict[str, int]:
 
 def _planned_state(change: Change) -> str:
     if isinstance(change, Blocked):
-        return "unknown" if change.unknown else "blocked"
-    return "waiting" if isinstance(change, Wait) else "planned"
+        return (OutcomeState.UNKNOWN if change.unknown else OutcomeState.BLOCKED).value
+    return OutcomeState.WAITING.value if isinstance(change, Wait) else "planned"
 
 
 def _item(change: Change, state: str) -> dict[str, Any]:
@@ -117,7 +146,7 @@ def _item(change: Change, state: str) -> dict[str, Any]:
 
 def _outcome_item(outcome: Outcome) -> dict[str, Any]:
     return {
-        **_item(outcome.change, outcome.state),
+        **_item(outcome.change, outcome.state.value),
         "detail": outcome.detail,
         "hint": outcome.hint,
         "bytes_sent": outcome.bytes_sent,
@@ -131,12 +160,31 @@ def _digest(body: dict[str, Any]) -> str:
     )
 
 
-_MAX_BYTES = 64 << 20
-_MAX_NAME = 200
+# --- saved plans
 
 
-def read_saved(path: Path) -> dict[str, Any]:
-    """The document that `plan -o` wrote to `path`. Raises UsageError when it is something else."""
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A plan read from a file: what it was made from, the options it was made with, and its items."""
+
+    digest: str
+    index: dict[str, Any]
+    targets_digest: str
+    items: tuple[dict[str, Any], ...]
+    options: RunOptions
+    only: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    def scope(self, layout: Layout, *, use_cache: bool = True) -> Scope:
+        """Return the scope in which the plan has to be made again."""
+        return Scope(layout, self.only, self.exclude, use_cache)
+
+
+def read_saved(path: Path) -> SavedPlan:
+    """Read a plan that `plan -o` wrote to `path`.
+
+    Raises UsageError when the file is something else, or when an earlier version saved it without options.
+    """
     where = Where(str(path))
     try:
         found = path.stat()
@@ -144,43 +192,73 @@ def read_saved(path: Path) -> dict[str, Any]:
             raise UsageError("not a regular file", where=where)
         if found.st_size > _MAX_BYTES:
             raise UsageError("too large for a saved plan", where=where)
-        document = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=where) from None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or document.get("kind") != "plan":
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or value.get("kind") != "plan":
         raise UsageError("not a saved plan", hint="make one with `reconcile plan -o FILE`", where=where)
-    if document.get("schema") != SCHEMA:
+    if value.get("schema") != SCHEMA:
         raise UsageError(
-            f"a plan of schema {document.get('schema')!r}, this version knows {SCHEMA}", where=where
+            f"a plan of schema {value.get('schema')!r}, this version knows {SCHEMA}", where=where
         )
-    return document
+    if "options" not in value:
+        raise UsageError(
+            "the plan was saved by an earlier version, without its options", hint=_PLAN_AGAIN, where=where
+        )
+    return _saved_plan(
+        JsonFields(
+            value, lambda text: UsageError(f"not a valid saved plan: {text}", hint=_PLAN_AGAIN, where=where)
+        )
+    )
 
 
-def require_same(saved: dict[str, Any], plan: Plan) -> None:
-    """Raise SafetyError, saying what moved, unless `plan` is exactly the saved one."""
+def _saved_plan(plan: JsonFields) -> SavedPlan:
+    options = plan.at("options")
+    return SavedPlan(
+        digest=plan.text("digest"),
+        index=plan.mapping("index"),
+        targets_digest=plan.text("targets_digest"),
+        items=tuple(item.mapping() for item in plan.items("items")),
+        options=RunOptions(
+            check=_choice(options, "check", Check),
+            drift=_choice(options, "drift", Drift),
+            propose=_choice(options, "propose", ProposeMode),
+            prune=options.flag("prune"),
+            allow_removals=options.number("allow_removals") if options.has("allow_removals") else None,
+            allow_unpin_repair=options.flag("allow_unpin_repair"),
+            base=options.text("base") if options.has("base") else None,
+        ),
+        only=tuple(glob.text() for glob in options.items("only")),
+        exclude=tuple(glob.text() for glob in options.items("exclude")),
+    )
+
+
+def _choice(options: JsonFields, name: str, kind: type[E]) -> E:
+    text = options.text(name)
+    if text not in list(kind):
+        raise options.error(f"one of {', '.join(kind)}", name)
+    return kind(text)
+
+
+def require_same(saved: SavedPlan, plan: Plan) -> None:
+    """Raise SafetyError, naming what changed, unless `plan` is exactly the saved one."""
     fresh = plan_document(plan)
-    if saved.get("digest") == fresh["digest"] and saved.get("items") == fresh["items"]:
+    if saved.digest == fresh["digest"] and list(saved.items) == fresh["items"]:
         return
-    again = "make and review a new plan with `reconcile plan -o FILE`"
-    if saved.get("index") != fresh["index"]:
-        raise SafetyError("the index changed since the plan was saved", hint=again)
-    if saved.get("targets_digest") != fresh["targets_digest"]:
-        raise SafetyError("the targets changed since the plan was saved", hint=again)
-    before = {json.dumps(item, sort_keys=True) for item in _items(saved)}
+    if saved.index != fresh["index"]:
+        raise SafetyError("the index changed since the plan was saved", hint=_PLAN_AGAIN)
+    if saved.targets_digest != fresh["targets_digest"]:
+        raise SafetyError("the targets changed since the plan was saved", hint=_PLAN_AGAIN)
+    before = {json.dumps(item, sort_keys=True) for item in saved.items}
     after = {json.dumps(item, sort_keys=True) for item in fresh["items"]}
-    moved = [json.loads(text) for text in sorted(before ^ after)]
-    named = ", ".join(dict.fromkeys(_named(item) for item in moved))
-    what = f": {named}" if named else " (other options were given, or the file was edited)"
-    raise SafetyError(f"the world changed since the plan was saved{what}", hint=again)
+    changed = [json.loads(text) for text in sorted(before ^ after)]
+    named = ", ".join(dict.fromkeys(_item_name(item) for item in changed))
+    what = f": {named}" if named else " (or the file was edited)"
+    raise SafetyError(f"the world changed since the plan was saved{what}", hint=_PLAN_AGAIN)
 
 
-def _items(document: dict[str, Any]) -> list[Any]:
-    items = document.get("items")
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _named(item: dict[str, Any]) -> str:
+def _item_name(item: dict[str, Any]) -> str:
     name = f"{item.get('model')}@{item.get('version')} on {item.get('target') or 'the index'}"
     return name if name.isprintable() and len(name) <= _MAX_NAME else repr(name[:_MAX_NAME])

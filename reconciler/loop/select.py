@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from reconciler.errors import InvalidIndexError, UsageError
+from reconciler.errors import UsageError
 from reconciler.index.model import Index, TargetSpec, Version
+from reconciler.index.targets_file import check_target_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,7 @@ def select(
     """
     versions = tuple(index.versions())
     names = [spec.name for spec in targets]
-    for version in versions:
-        for target in version.targets:
-            if target not in names:
-                raise InvalidIndexError(
-                    f"{version.ref} names the target {target!r}, which releases/targets.yaml does not define",
-                    hint=suggestion(target, names) or f"targets there: {', '.join(names)}",
-                    where=version.where,
-                )
+    check_target_names(index, targets)
     if not only and not exclude:
         return Selection(index, versions, tuple(targets))
     version_names = list(dict.fromkeys(name for v in versions for name in (v.model, v.ref)))

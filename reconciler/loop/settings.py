@@ -1,97 +1,59 @@
-"""One run at a time in a repository. Plans and other readers take no lock.
-
-What one run was asked for. The command line makes these; nothing else reads flags.
-"""
+"""The options of a run. The command line and the action make these values; nothing else reads flags."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import socket
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from reconciler.errors import LockedError
 from reconciler.index.layout import Layout
 from reconciler.targets.check import Check
 
 
-@contextlib.contextmanager
-def run_lock(state: Path, command: str) -> Iterator[None]:
-    """Hold the lock in `state` (the .reconcile directory) while the block runs.
-
-    The operating system lets go of it when the process ends, however it ends. Raises LockedError, saying who
-    holds it.
-    """
-    lock = FileLock(state / "run.lock")
-    holder = state / "run.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise LockedError(
-            f"another run holds the lock: {_holder(holder)}", hint="wait for it, or stop it"
-        ) from None
-    try:
-        who = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": command,
-        }
-        holder.unlink(missing_ok=True)  # of a run that was killed; or a link that a repository brought along
-        with holder.open("x", encoding="utf-8") as file:
-            json.dump(who, file)
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder(path: Path) -> str:
-    try:
-        who = json.loads(path.read_text(encoding="utf-8"))
-        return f"{who['command']!r}, process {who['pid']} on {who['host']}, since {who['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it did not say who it is"
-
-
 class ProposeMode(StrEnum):
-    """Where resolved CIDs and records go."""
+    """The place where resolved CIDs and records are written."""
 
-    WRITE = "write"  #: into the working tree
-    BRANCH = "branch"  #: a commit on PROPOSAL_BRANCH; working tree and git index stay as they are
+    WRITE = "write"  #: the working tree
+    BRANCH = "branch"  #: a commit on PROPOSAL_BRANCH; working tree and git index stay unchanged
     PULL_REQUEST = "pull-request"  #: one pull request on the forge that the environment names
-    NONE = "none"  #: nowhere
+    NONE = "none"  #: they are not written
 
 
 class Drift(StrEnum):
-    """What is done about a version that was published before and is not whole any more."""
+    """The handling of a version that was published before and is no longer complete."""
 
     REPAIR = "repair"
-    REPORT = "report"  #: shown, not touched
-    IGNORE = "ignore"  #: not even shown
-
-
-PROPOSAL_BRANCH = "reconciler/resolve-cids"
+    REPORT = "report"  #: shown, not changed
+    IGNORE = "ignore"  #: left out of the plan
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything a run was asked for. `base` is a git ref for the frozen-CID rule, None for the whole
-    history.
+class Scope:
+    """The part of a repository that a command works on.
 
-    `allow_removals` is the number of removals allowed on one target, None for the built-in thresholds.
+    `only` and `exclude` are globs of models, versions (`model@version`) and targets. Without `use_cache`
+    nothing is read from caches or written to them.
     """
 
     layout: Layout
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    use_cache: bool = True
+
+    @property
+    def cache(self) -> Path | None:
+        """The cache directory, or None when caches are off."""
+        return self.layout.cache if self.use_cache else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The options of a plan, which a saved plan carries.
+
+    `base` is a git ref for the frozen-CID rule, None for the whole history. `allow_removals` is the number of
+    removals allowed on one target, None for the built-in thresholds.
+    """
+
     check: Check = Check.QUICK
     drift: Drift = Drift.REPAIR
     propose: ProposeMode = ProposeMode.WRITE
@@ -99,4 +61,3 @@ class Settings:
     allow_removals: int | None = None
     allow_unpin_repair: bool = False
     base: str | None = None
-    use_cache: bool = True

@@ -1,9 +1,8 @@
-"""The pieces of bundles as computed before, so that a proposal nobody merged yet costs no second reading.
+"""The bytes on this machine: the versions' own directories, identified once in a run, only when needed.
 
-They follow from the root and the way of cutting, so an entry can never be out of date, only damaged: it
-carries its own checksum, and one that does not hold counts as not there.
-
-Which bytes this machine has: the versions' own directories, identified once a run, only when needed.
+The pieces of bundles are cached, so that a proposal that is not merged yet needs no second reading. They
+follow from the root and the way of cutting, so a cache entry is never out of date, only damaged: it starts
+with its own checksum, and a damaged entry counts as missing.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from reconciler import fs
 from reconciler.content.bundle import make_bundle
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.car_bundle import CarBundle, identify_car
@@ -24,22 +24,29 @@ from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.scan import scan
-from reconciler.errors import BundleError, DataError, InvalidIndexError, LockedError, ReconcilerError, Where
-from reconciler.fs import replace_file
+from reconciler.errors import (
+    BundleError,
+    DataError,
+    InvalidIndexError,
+    LockedError,
+    Reason,
+    ReconcilerError,
+    Where,
+)
 from reconciler.index.model import Version
 from reconciler.index.records import parse_pieces, piece_difference, render_pieces
-from reconciler.loop.world import Facts, SourceProblem
+from reconciler.loop.world import Facts
 from reconciler.progress import Progress
 
 
 class PieceCache:
-    """Entries under `directory`, which is made when the first one is stored, and may be deleted any time."""
+    """A cache of pieces below `directory`, which is created when needed and may be deleted at any time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def get(self, layout: DagLayout, cut: Sharding) -> ShardedCar | None:
-        """The pieces of the bundle with `layout`, or None."""
+        """Return the pieces of the bundle with `layout`, or None."""
         path = self._entry(layout, cut)
         try:
             checksum, _, body = path.read_bytes().partition(b"\n")
@@ -51,19 +58,19 @@ class PieceCache:
         return pieces if pieces.sharding == cut else None
 
     def put(self, layout: DagLayout, pieces: ShardedCar) -> None:
-        """Remember the pieces of the bundle with `layout`. A cache that cannot be written is no error."""
+        """Store the pieces of the bundle with `layout`. A cache that cannot be written is no error."""
         body = json.dumps(render_pieces((pieces,))).encode()
         with contextlib.suppress(OSError, LockedError):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             entry = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-            replace_file(self._entry(layout, pieces.sharding), entry, mode=0o600)
+            fs.replace_file(self._entry(layout, pieces.sharding), entry, mode=0o600, sync=False)
 
     def _entry(self, layout: DagLayout, cut: Sharding) -> Path:
         return self._directory / f"{layout.root}-{cut.max_bytes}-{cut.naming.value}"
 
 
 class SourceDirectories:
-    """The version directories below `root`. Keeps what it identified, and why something could not be."""
+    """The version directories below `root`; remembers what it identified, and why something failed."""
 
     def __init__(
         self,
@@ -77,14 +84,14 @@ class SourceDirectories:
         self._piece_cache = piece_cache
         self._progress = progress
         self._dags: dict[str, DirectoryDag | CarBundle] = {}
-        self._problems: dict[str, SourceProblem] = {}
+        self._problems: dict[str, Reason] = {}
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
 
-    def place(self, version: Version) -> Path:
-        """The directory, or the CAR file, where the version's bytes are, whether or not anything is there.
+    def path(self, version: Version) -> Path:
+        """Return the path of the version's directory or CAR file, which may not exist.
 
         Raises BundleError when the index names no path, or the path leaves the source root through a link: an
-        index from a fork must not make us publish what lies elsewhere on this machine.
+        index from a fork must not make us publish other files of this machine.
         """
         if version.path is None:
             raise BundleError(f"the index names no path for {version.ref}", where=version.where)
@@ -98,16 +105,16 @@ class SourceDirectories:
         return path
 
     def present(self, versions: Iterable[Version]) -> frozenset[str]:
-        """Those versions (as `model@version`) whose path exists on this machine."""
+        """Return the versions (as `model@version`) whose path exists on this machine."""
         return frozenset(v.ref for v in versions if v.path is not None and (self._root / v.path).exists())
 
     def identify(self, version: Version) -> DirectoryDag | CarBundle:
-        """The version's own DAG. Reads its bytes the first time, unless the cache knows them.
+        """Return the version's own DAG. Reads its bytes the first time, unless they are in the cache.
 
-        Raises BundleError or DataError, also when the bytes no longer give the CID the index has.
+        Raises BundleError or DataError, also when the bytes no longer give the CID in the index.
         """
         if version.ref not in self._dags:
-            self._dags[version.ref] = self._identify(version, self.place(version))
+            self._dags[version.ref] = self._identify(version, self.path(version))
         dag = self._dags[version.ref]
         if version.cid is not None and dag.layout.root != version.cid:
             raise BundleError(
@@ -132,23 +139,22 @@ class SourceDirectories:
         return identify(bundle, cache=self._cache, progress=self._progress)
 
     def try_identify(self, version: Version) -> None:
-        """Identify, and keep the reason when that fails instead of raising it."""
+        """Identify a version; keep the reason of a failure instead of raising it."""
         try:
             self.identify(version)
         except ReconcilerError as error:
-            self._problems[version.ref] = SourceProblem(str(error), error.hint or "")
+            self._problems[version.ref] = Reason.from_error(error)
         except OSError as error:
-            self._problems[version.ref] = SourceProblem(f"{version.path}: {error.strerror or error}")
+            self._problems[version.ref] = Reason(f"{version.path}: {error.strerror or error}")
 
     def dag(self, version: Version) -> DirectoryDag | CarBundle | None:
-        """What was identified in this run, or None."""
+        """Return the DAG of a version that was identified in this run, or None."""
         return self._dags.get(version.ref)
 
     def keep_pieces(self, root: Cid, pieces: ShardedCar, *, computed: bool = False) -> None:
-        """Note the pieces of `root` that a record names, or that went to a target (`computed` from the bytes
-        on their way).
+        """Remember the pieces of `root` that a record names, or that were computed while sending its bytes.
 
-        Raises DataError, naming both, when others are known already.
+        Raises DataError, naming both, when different pieces are known already.
         """
         known = self._pieces.setdefault((root, pieces.sharding), pieces)
         if known != pieces:
@@ -163,7 +169,7 @@ class SourceDirectories:
                     break
 
     def known_pieces(self, ref: str, cut: Sharding) -> ShardedCar | None:
-        """The pieces of a version, as far as they can be told without reading its bytes."""
+        """Return the pieces of a version when they are known without reading its bytes."""
         dag = self._dags.get(ref)
         if dag is None:
             return None
@@ -171,9 +177,9 @@ class SourceDirectories:
         return known or (self._piece_cache.get(dag.layout, cut) if self._piece_cache else None)
 
     def pieces(self, ref: str, cut: Sharding) -> ShardedCar:
-        """The pieces of a version that was identified; its bytes are read unless they are known.
+        """Return the pieces of an identified version; read its bytes unless they are known.
 
-        Raises SourceChanged, and UsageError when the version cannot be cut like that.
+        Raises SourceChangedError, and UsageError when the version cannot be cut like that.
         """
         dag = self._dags[ref]
         key = (dag.layout.root, cut)
@@ -191,22 +197,22 @@ class SourceDirectories:
         return found
 
     def identities(self) -> dict[str, BundleIdentity]:
-        """What identifying found, whole, by `model@version`."""
+        """Return the identity of each identified version, by `model@version`."""
         return {ref: dag.identity for ref, dag in self._dags.items()}
 
     def facts(self) -> dict[str, Facts]:
-        """What identifying found, by `model@version`; directories with a problem left out."""
+        """Return the facts of each identified version without a problem, by `model@version`."""
         return {
             ref: Facts(dag.identity.root, dag.identity.size, dag.identity.car_size)
             for ref, dag in self._dags.items()
             if ref not in self._problems
         }
 
-    def problems(self) -> dict[str, SourceProblem]:
-        """Why directories cannot be used, by `model@version`."""
+    def problems(self) -> dict[str, Reason]:
+        """Return the reasons why directories cannot be used, by `model@version`."""
         return dict(self._problems)
 
     def close(self) -> None:
-        """ReleaseInfo open files."""
+        """Close open files."""
         for dag in self._dags.values():
             dag.close()

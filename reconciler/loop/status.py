@@ -1,27 +1,35 @@
-"""What every target holds of every version, in order or not: the view behind `reconcile status`."""
+"""The state of every version on every target (`status`), and of its providers (`status --probe`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 
 from reconciler.content.cid import Cid
+from reconciler.content.dag import DagLayout
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
 from reconciler.deals.policy import DealVerdict, Decision
+from reconciler.errors import BlockUnavailableError, Reason, ReconcilerError
 from reconciler.index.model import Version
-from reconciler.loop.plan import decision_of, nowhere, unconfirmed
-from reconciler.loop.run import Run
+from reconciler.loop.deal_rules import blocked_by_unsatisfiable_policy, deal_decision, unconfirmed_deals
+from reconciler.loop.observe import observe
 from reconciler.loop.select import Selection
-from reconciler.loop.world import Unreachable, World
-from reconciler.targets.interface import State
+from reconciler.loop.workspace import Workspace
+from reconciler.loop.world import World
+from reconciler.probes import ProbeResult, ProbeTerms, Router, probe
+from reconciler.targets.interface import Check, State
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One version on one target. `root` is None while the version has no CID; `decision` is what its policy
-    says of the deals there, None where it has none.
+    """One version on one target.
+
+    `root` is None while the version has no CID. `decision` is what its policy requires of the deals there,
+    None without a policy.
     """
 
     model: str
@@ -39,46 +47,46 @@ class Holding:
 
     @property
     def in_sync(self) -> bool:
-        """Whether it is whole there and has the deals it should have."""
+        """Whether it is complete there and has the required deals."""
         satisfied = self.decision is None or self.decision.verdict is DealVerdict.SATISFIED
         return self.state is State.HELD and self.root is not None and satisfied
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseStatus:
-    """All holdings, as the index lists the versions.
+    """All holdings, in the order of the index.
 
-    `unmet` are policies that no target of a version can meet, `notes` what else a user should know, both in
-    words.
+    `unmet` are policies that no target of a version can meet, `notes` further notes; both are for people.
     """
 
     index_id: str
-    check: str
+    check: Check
     holdings: tuple[Holding, ...]
     unmet: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def in_sync(self) -> bool:
-        """Whether every version is whole wherever it should be, with the deals it should have."""
+        """Whether every version is complete on each of its targets, with the required deals."""
         return not self.unmet and all(holding.in_sync for holding in self.holdings)
 
     @property
     def unknown(self) -> bool:
-        """Whether a target could not be looked at."""
+        """Whether a target could not be observed."""
         return any(holding.state is State.UNKNOWN for holding in self.holdings)
 
 
-def look(run: Run) -> ReleaseStatus:
-    """Observe everything `run` selects."""
-    world = run.observe(all_deals=True)
-    missing = {version.ref: nowhere(version, run.selection, world) for version in run.selection.kept}
+def observe_status(workspace: Workspace, check: Check) -> ReleaseStatus:
+    """Observe every selected version on every target, all deals included."""
+    selection = workspace.selection
+    world = observe(workspace, check, all_deals=True)
+    blocked = (blocked_by_unsatisfiable_policy(version, selection, world) for version in selection.kept)
     return ReleaseStatus(
-        run.index.id,
-        run.settings.check.value,
-        tuple(_holdings(run.selection, world)),
-        unmet=tuple(f"{ref}: {blocked.reason}" for ref, blocked in missing.items() if blocked),
-        notes=tuple(unconfirmed(run.selection, world)),
+        workspace.index.id,
+        check,
+        tuple(_holdings(selection, world)),
+        unmet=tuple(f"{change.ref}: {change.reason}" for change in blocked if change is not None),
+        notes=tuple(unconfirmed_deals(selection, world)),
     )
 
 
@@ -93,16 +101,16 @@ def _holdings(selection: Selection, world: World) -> Iterator[Holding]:
 def _holding(version: Version, target: str, world: World) -> Holding:
     root = world.root(version)
     inventory = world.inventories[target]
-    plain = partial(Holding, version.model, version.version, target, root)
-    if isinstance(inventory, Unreachable):
-        return plain(State.UNKNOWN, detail=inventory.reason)
+    holding = partial(Holding, version.model, version.version, target, root)
+    if isinstance(inventory, Reason):
+        return holding(State.UNKNOWN, detail=inventory.text)
     if root is None:
         problem = world.problems.get(version.ref)
-        return plain(
-            State.ABSENT, detail=problem.reason if problem else "no CID yet, and its directory is not here"
+        return holding(
+            State.ABSENT, detail=problem.text if problem else "no CID yet, and its directory is not here"
         )
     seen = inventory.observations[root]
-    return plain(
+    return holding(
         seen.state,
         labels=seen.labels,
         damaged=len(seen.damaged),
@@ -110,5 +118,65 @@ def _holding(version: Version, target: str, world: World) -> Holding:
         detail=seen.detail,
         pieces=seen.pieces,
         deals=seen.deals,
-        decision=decision_of(version, seen, world.capabilities[target]),
+        decision=deal_decision(version, seen, world.capabilities[target]),
     )
+
+
+# --- probing of providers
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The findings about one version; `problem` tells why there are none, or is ""."""
+
+    model: str
+    version: str
+    root: Cid
+    findings: tuple[ProbeResult, ...] = ()
+    problem: str = ""
+
+
+def probe_versions(
+    workspace: Workspace, router: Router, terms: ProbeTerms, random: Random
+) -> tuple[Probed, ...]:
+    """Probe every selected version that has a CID; a root of several versions once."""
+    return tuple(_probed_versions(workspace, router, terms, random))
+
+
+def _probed_versions(
+    workspace: Workspace, router: Router, terms: ProbeTerms, random: Random
+) -> Iterator[Probed]:
+    known: dict[Cid, Probed] = {}
+    versions = [(version, version.cid) for version in workspace.selection.kept if version.cid is not None]
+    with workspace.progress.task("probing providers (versions)", len(versions)) as task:
+        for version, root in versions:
+            if root not in known:
+                known[root] = _probed(workspace, version, root, router, terms, random)
+            task.advance(1)
+            found = known[root]
+            yield Probed(version.model, version.version, root, found.findings, found.problem)
+
+
+def _probed(
+    workspace: Workspace, version: Version, root: Cid, router: Router, terms: ProbeTerms, random: Random
+) -> Probed:
+    try:
+        layout = _dag_layout(workspace, version, root)
+        findings = probe(layout, router.providers(root), terms, random)
+    except ReconcilerError as error:
+        return Probed(version.model, version.version, root, problem=error.message)
+    return Probed(version.model, version.version, root, findings)
+
+
+def _dag_layout(workspace: Workspace, version: Version, root: Cid) -> DagLayout:
+    """Return the blocks of `root` from a target, or from the version's own directory."""
+    for target in workspace.targets.values():
+        if target.capabilities.serves_blocks:
+            try:
+                with closing(target.dag(root)) as dag:
+                    return dag.layout
+            except ReconcilerError:
+                continue
+    if workspace.sources.present([version]):
+        return workspace.sources.identify(version).layout
+    raise BlockUnavailableError("its leaves are not known here: no target and no directory has it")

@@ -1,4 +1,4 @@
-"""The world as one run saw it: everything a plan is made from, in one frozen value."""
+"""The observations of one run: everything a plan is made from, in one frozen value."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ from dataclasses import dataclass, field
 
 from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
+from reconciler.errors import Reason
 from reconciler.index.model import Version
 from reconciler.targets.interface import Capabilities, Inventory, Observation, State
 
 
 @dataclass(frozen=True, slots=True)
-class Unreachable:
-    """A target that could not be looked at, and what to do about it."""
-
-    reason: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
-    """What identifying a version's directory found: `size` bytes of files, `car_size` bytes of the CAR."""
+    """The result of identifying a version's directory: `size` bytes of files, `car_size` bytes of the CAR."""
 
     root: Cid
     size: int
@@ -29,49 +22,51 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceProblem:
-    """Why a version's own bytes cannot be used."""
-
-    reason: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class World:
-    """Everything a plan is made from, by `model@version` or by target name.
+    """Everything a plan is made from; the mappings are by `model@version` or by target name.
 
-    `present` are the versions whose directory is on this machine; `facts` those identified in this run;
-    `problems` why a directory cannot be used; `recorded` the versions that have a record, `uncut` the ways in
-    which a target cuts a version into pieces that its record does not have. `donors` are roots seen on
-    targets that were not asked to keep them, by target name.
+    `inventories` has a Reason for a target that could not be observed. `present` are the versions whose
+    directory is on this machine, `facts` those identified in this run, `problems` the reasons why a directory
+    cannot be used. `recorded` are the versions that have a record, `missing_shardings` the ways in which a
+    target cuts a version into pieces that its record lacks. `unlisted_holders` are roots found on targets
+    that no version lists for them, by target name.
     """
 
-    inventories: Mapping[str, Inventory | Unreachable]
+    inventories: Mapping[str, Inventory | Reason]
     capabilities: Mapping[str, Capabilities]
     present: frozenset[str] = frozenset()
     facts: Mapping[str, Facts] = field(default_factory=dict)
-    problems: Mapping[str, SourceProblem] = field(default_factory=dict)
+    problems: Mapping[str, Reason] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
-    uncut: Mapping[str, tuple[Sharding, ...]] = field(default_factory=dict)
-    donors: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
+    missing_shardings: Mapping[str, tuple[Sharding, ...]] = field(default_factory=dict)
+    unlisted_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:
-        """The version's root: as the index has it, or as identified."""
+        """Return the version's root: the CID in the index, or the identified one; None when unknown."""
         if version.cid is not None:
             return version.cid
         facts = self.facts.get(version.ref)
         return facts.root if facts else None
 
     def observation(self, target: str, root: Cid) -> Observation | None:
-        """What `target` was seen to hold of `root`; None when it could not be looked at."""
+        """Return what `target` holds of `root`; None when the target could not be observed."""
         inventory = self.inventories.get(target)
         return inventory.observations.get(root) if isinstance(inventory, Inventory) else None
 
+    def is_held(self, target: str, root: Cid) -> bool:
+        """Return whether `target` holds all of `root`."""
+        seen = self.observation(target, root)
+        return seen is not None and seen.state is State.HELD
+
+    def has_bytes(self, version: Version) -> bool:
+        """Return whether the version's own bytes were identified and can be used."""
+        return version.ref in self.facts and version.ref not in self.problems
+
     def holders(self, root: Cid, *, states: frozenset[State]) -> Iterator[str]:
-        """Targets that can serve blocks of `root` and were seen to hold it in one of `states`."""
+        """Yield the targets that can serve blocks of `root` and hold it in one of `states`."""
         for name, inventory in self.inventories.items():
             if not self.capabilities[name].serves_blocks or not isinstance(inventory, Inventory):
                 continue
             seen = inventory.observations.get(root)
-            if (seen is not None and seen.state in states) or root in self.donors.get(name, ()):
+            if (seen is not None and seen.state in states) or root in self.unlisted_holders.get(name, ()):
                 yield name

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from reconciler.index.history import FrozenCheck, LoggedRelease
     from reconciler.index.model import Version
     from reconciler.index.resolve import ResolvedReference
-    from reconciler.loop.adopt import Candidate
-    from reconciler.loop.doctor import DoctorFinding
+    from reconciler.loop.inspection import DoctorFinding, ForeignPin
     from reconciler.loop.put import Put
 
 SCHEMA = 1
@@ -263,14 +262,14 @@ def doctor_document(findings: Sequence[DoctorFinding]) -> dict[str, Any]:
 
 
 def adopt_document(
-    results: Mapping[Candidate, str], *, take: bool, foreign: int, matching: int
+    results: Mapping[ForeignPin, str], *, take: bool, foreign: int, matching: int
 ) -> dict[str, Any]:
     """Return foreign pins, each with its problem ("" for none); `take` says that they were to be adopted."""
     items = [_adopted(candidate, problem, take=take) for candidate, problem in results.items()]
     return _document("adopt", items=items, summary={"foreign": foreign, "matching": matching})
 
 
-def _adopted(candidate: Candidate, problem: str, *, take: bool) -> dict[str, Any]:
+def _adopted(candidate: ForeignPin, problem: str, *, take: bool) -> dict[str, Any]:
     model, _, version = candidate.ref.partition("@")
     taken = take and bool(candidate.ref) and not problem
     return {

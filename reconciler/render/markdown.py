@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from reconciler.index.model import Record
-from reconciler.loop.changes import Blocked, Change, Outcome, Plan, Report
+from reconciler.loop.changes import Blocked, Change, Outcome, OutcomeState, Plan, Report
 from reconciler.render.text import action, mark, plan_summary, report_summary
 from reconciler.render.words import count, plain, size
 
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 MAX_CHARACTERS = 60_000  #: below GitHub's limit of 65,536, so that a caller can add a title
 FOLD_FROM = 25  #: rows from which a table is collapsed, where the caller wants that
+_EMPHASIZED = frozenset({OutcomeState.FAILED, OutcomeState.BLOCKED, OutcomeState.UNKNOWN})
 _RESERVE = 2_000  #: characters for refusals, notes and the line that says what was left out
 _BREAK = "&#8203;"  #: a zero-width space: backslashes do not keep a forge from linking names
 _LINKED = re.compile(r"@|#|!(?=[0-9])|\bGH\\-(?=[0-9])", re.IGNORECASE)
@@ -97,7 +98,7 @@ def _plan_row(change: Change) -> str:
 
 
 def _report_row(outcome: Outcome) -> str:
-    result = f"**{outcome.state}**" if outcome.state in {"failed", "blocked", "unknown"} else outcome.state
+    result = f"**{outcome.state}**" if outcome.state in _EMPHASIZED else outcome.state
     told = "; ".join(escape(text) for text in (outcome.detail, outcome.hint) if text)
     return _row(outcome.change, f"{result}: {told}" if told else result)
 

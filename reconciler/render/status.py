@@ -9,8 +9,7 @@ from typing import Any
 
 from reconciler.deals.interface import CheckedDeal, DealState
 from reconciler.deals.policy import by_piece
-from reconciler.loop.probing import Probed
-from reconciler.loop.status import Holding, ReleaseStatus
+from reconciler.loop.status import Holding, Probed, ReleaseStatus
 from reconciler.probes import ProbeResult, ProbeVerdict
 from reconciler.render.text import Paint, no_colour
 from reconciler.render.words import count, plain
@@ -160,7 +159,7 @@ def status_document(status: ReleaseStatus) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "status",
         "index": {"id": status.index_id},
-        "check": status.check,
+        "check": status.check.value,
         "items": [
             {
                 "model": holding.model,

@@ -14,6 +14,7 @@ from reconciler.loop.changes import (
     Blocked,
     Change,
     Outcome,
+    OutcomeState,
     PinRoot,
     Plan,
     Publish,
@@ -31,6 +32,16 @@ Paint = Callable[[str, str], str]
 """`paint(text, style)` colours `text` with a style of `STYLES`, or returns it as it is."""
 
 STYLES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "…": "36", "ok": "32", "dim": "2", "bold": "1"}
+
+_SUMMARY = (  # the order of the states in a summary
+    OutcomeState.APPLIED,
+    OutcomeState.WAITING,
+    OutcomeState.REPORTED,
+    OutcomeState.FAILED,
+    OutcomeState.SKIPPED,
+    OutcomeState.BLOCKED,
+    OutcomeState.UNKNOWN,
+)
 
 
 def colour(text: str, style: str) -> str:
@@ -65,7 +76,7 @@ def report_text(report: Report, *, paint: Paint = no_colour) -> str:
     def line(change: Change) -> Line:
         outcome = by_change[id(change)]
         reason = (outcome.detail, outcome.hint)
-        if outcome.state != "failed" or reason not in told:
+        if outcome.state is not OutcomeState.FAILED or reason not in told:
             told.add(reason)
             return _outcome_line(outcome)
         return _outcome_line(replace(outcome, detail="for the same reason", hint=""))
@@ -99,8 +110,7 @@ def plan_summary(plan: Plan) -> str:
 
 def report_summary(report: Report) -> str:
     """One line: how many changes ended in each way, and the bytes sent."""
-    states = ("applied", "waiting", "reported", "failed", "skipped", "blocked", "unknown")
-    numbers = {state: sum(o.state == state for o in report.outcomes) for state in states}
+    numbers = {state: sum(o.state is state for o in report.outcomes) for state in _SUMMARY}
     told = [f"{number:,} {state}" for state, number in numbers.items() if number]
     sent = sum(o.bytes_sent for o in report.outcomes)
     text = ", ".join(told) or "nothing to do"
@@ -189,11 +199,11 @@ def _line(change: Change) -> Line:
 
 def _outcome_line(outcome: Outcome) -> Line:
     change = outcome.change
-    bad = outcome.state not in {"applied", "waiting", "reported"}
+    bad = outcome.state.is_failure
     sign = "!" if bad else mark(change)
     text = f"{where(change):<18} {plain(action(change))}"
     text += "" if isinstance(change, Blocked) else f": {outcome.state}"
-    if outcome.detail and (bad or outcome.state != "applied" or not change.target):
+    if outcome.detail and (bad or outcome.state is not OutcomeState.APPLIED or not change.target):
         text += f": {plain(outcome.detail)}"
     if outcome.bytes_sent and not bad:
         text += f", {size(outcome.bytes_sent)} sent"

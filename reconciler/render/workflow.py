@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from reconciler.errors import Where
-from reconciler.loop.changes import Blocked, Change, Deliver, Outcome, Plan, Refusal, Report
+from reconciler.loop.changes import Blocked, Change, Deliver, Outcome, OutcomeState, Plan, Refusal, Report
 from reconciler.render.markdown import MAX_CHARACTERS, escape, plan_markdown, report_markdown
 from reconciler.render.text import action, plan_summary
 
@@ -164,14 +164,21 @@ def plan_annotations(plan: Plan, places: Mapping[str, Where]) -> list[Annotation
     return _first(found, plan_summary(plan))
 
 
+_LEVELS = {  # the annotation level of each failure, most important first
+    OutcomeState.FAILED: "error",
+    OutcomeState.BLOCKED: "error",
+    OutcomeState.SKIPPED: "warning",
+    OutcomeState.UNKNOWN: "warning",
+}
+
+
 def report_annotations(report: Report, places: Mapping[str, Where]) -> list[Annotation]:
     """The ten most important things a report says: what failed, then what could not be done."""
-    ranks = {"failed": "error", "blocked": "error", "skipped": "warning", "unknown": "warning"}
     bad = sorted(
-        (outcome for outcome in report.outcomes if outcome.state in ranks),
-        key=lambda outcome: list(ranks).index(outcome.state),
+        (outcome for outcome in report.outcomes if outcome.state in _LEVELS),
+        key=lambda outcome: list(_LEVELS).index(outcome.state),
     )
-    found = [_on(o.change, ranks[o.state], _outcome_text(o), places) for o in bad]
+    found = [_on(o.change, _LEVELS[o.state], _outcome_text(o), places) for o in bad]
     return _first(found, "see the step summary for the rest")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from reconciler.errors import InvalidIndexError
+from reconciler.errors import InvalidIndexError, Reason, ReconcilerError
 from reconciler.index.model import TargetSpec
 from reconciler.index.target_kinds import target_kinds
 from reconciler.targets.interface import RunTerms, Target
@@ -31,3 +33,32 @@ def open_target(
         )
     module = import_module(kinds[spec.kind].module)
     return cast(Target, module.open_target(spec, root=root, environ=environ, terms=terms))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTargets:
+    """The targets of one command, by name: those that are open, and why the others are not."""
+
+    targets: Mapping[str, Target]
+    failed: Mapping[str, Reason]
+
+
+@contextmanager
+def open_targets(
+    specs: Iterable[TargetSpec], *, root: Path, environ: Mapping[str, str], terms: RunTerms = RunTerms()
+) -> Iterator[OpenedTargets]:
+    """Open the targets of `specs` as `open_target` does, and close them when the block ends.
+
+    A target that cannot be opened does not stop the others; `failed` has the reason.
+    """
+    targets: dict[str, Target] = {}
+    failed: dict[str, Reason] = {}
+    with ExitStack() as stack:
+        for spec in specs:
+            try:
+                targets[spec.name] = open_target(spec, root=root, environ=environ, terms=terms)
+            except ReconcilerError as error:
+                failed[spec.name] = Reason.from_error(error)
+            else:
+                stack.callback(targets[spec.name].close)
+        yield OpenedTargets(targets, failed)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.loop.settings import run_lock
+from reconciler.loop.workspace import run_lock
 from tests.support.command_line import INDEX, RUN, CommandLine
 from tests.support.store_files import harm
 

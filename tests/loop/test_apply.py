@@ -10,8 +10,10 @@ import pytest
 
 from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import PeerError
+from reconciler.index.label import Label
 from reconciler.loop.apply import apply_plan
-from reconciler.loop.changes import Outcome, Plan, Report, Unpin
+from reconciler.loop.changes import Outcome, OutcomeState, Plan, Report, Unpin
+from reconciler.loop.settings import RunOptions
 from reconciler.loop.sources import SourceDirectories
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.progress import QUIET
@@ -94,7 +96,7 @@ def interrupted(releases: Releases, at: str) -> Report:
     with releases.running() as run:
         plan = run.plan()
         root = next(c.root for c in plan.changes if c.ref == at)
-        releases.memory["a"].faults["publish", root] = run.progress.stop
+        releases.memory["a"].faults["publish", root] = run.workspace.progress.stop
         return run.apply(plan)
 
 
@@ -126,8 +128,9 @@ def test_a_stopped_progress_ends_every_task_at_its_next_step() -> None:
 def test_a_repeated_unpin_of_what_is_gone_is_no_failure(tmp_path: Path) -> None:
     target = MemoryTarget("a")
     root = hash_block(RAW, b"")
-    change = Unpin(model="m", version="1.0.0", target="a", root=root, label="reconciler/acme/m@1.0.0")
-    plan = Plan("acme", "", "", "quick", (change,))
+    label = Label("reconciler/acme/m@1.0.0")
+    change = Unpin(model="m", version="1.0.0", target="a", root=root, label=label)
+    plan = Plan("acme", "", "", RunOptions(), (change,))
 
     def refuse(_: object) -> str:
         raise AssertionError("nothing to propose")
@@ -140,7 +143,7 @@ def test_a_repeated_unpin_of_what_is_gone_is_no_failure(tmp_path: Path) -> None:
         propose=refuse,
         progress=Stoppable(QUIET),
     )
-    assert report.outcomes == (Outcome(change, "applied"),)
+    assert report.outcomes == (Outcome(change, OutcomeState.APPLIED),)
 
 
 def test_a_directory_that_changes_between_plan_and_apply_is_not_published(many: Releases) -> None:

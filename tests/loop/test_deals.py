@@ -97,8 +97,8 @@ def test_a_plan_asks_about_deals_where_a_policy_does_and_a_status_always(tmp_pat
     releases.status()
     assert target.wanted == [(1, 1)]
     releases.policy = TWO
-    for look in (releases.plan, releases.status):
-        look()
+    for observed in (releases.plan, releases.status):
+        observed()
         assert target.wanted == [(2, 2)]
 
 
@@ -205,8 +205,8 @@ def test_a_proposal_that_is_not_merged_yet_is_waited_for(tmp_path: Path, use_cac
     assert states(report) == ([] if use_cache else [("wait", "m@1.0.0", "filecoin", "waiting")])
     if not use_cache:
         assert "before its pieces are recorded" in report.plan.changes[0].reason
-        nowhere = releases.apply(propose=ProposeMode.NONE, use_cache=False)
-        assert states(nowhere) == [("blocked", "m@1.0.0", "filecoin", "blocked")]
+        unproposed = releases.apply(propose=ProposeMode.NONE, use_cache=False)
+        assert states(unproposed) == [("blocked", "m@1.0.0", "filecoin", "blocked")]
 
 
 def test_a_policy_that_no_target_can_keep_blocks_the_plan(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_status_is_in_sync_only_with_the_deals_that_should_be_there(tmp_path: 
 def test_a_status_tells_a_policy_that_no_target_can_meet(tmp_path: Path) -> None:
     status = released(tmp_path, MemoryTarget("a"), TWO).status()
     assert not status.in_sync
-    assert status.unmet == ("m@1.0.0: the policy asks for 2 deals, and none of its targets makes any",)
+    assert status.unmet == ("m@1.0.0: the policy requires 2 deals, and none of its targets makes any",)
 
 
 def test_a_target_that_cannot_be_looked_at_is_unknown_and_nothing_is_published(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import LockedError
-from reconciler.loop.settings import run_lock
+from reconciler.loop.workspace import run_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from reconciler.loop.settings import run_lock
+from reconciler.loop.workspace import run_lock
 with run_lock(Path(sys.argv[1]), "reconcile --prune"):
     print("held", flush=True)
     time.sleep(60)

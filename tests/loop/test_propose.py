@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import UserError
-from reconciler.loop.settings import PROPOSAL_BRANCH, ProposeMode
+from reconciler.forges.interface import PROPOSAL_BRANCH
+from reconciler.loop.settings import ProposeMode
 from tests.support.releases import Releases, kinds, states, tree, with_memory
 
 BRANCH = {"propose": ProposeMode.BRANCH}

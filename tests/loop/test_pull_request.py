@@ -13,8 +13,9 @@ from reconciler.forges.interface import PROPOSAL_BRANCH, Clock, ProposalOutcome
 from reconciler.forges.open import OpenForge, open_forge, open_forge_for_comments
 from reconciler.index.layout import Layout
 from reconciler.loop.propose import PullRequests
-from reconciler.loop.run import Run
-from reconciler.loop.settings import ProposeMode, Settings
+from reconciler.loop.run import apply, make_plan
+from reconciler.loop.settings import ProposeMode, RunOptions, Scope
+from reconciler.loop.workspace import load
 from reconciler.net.auth import Secret
 from reconciler.progress import QUIET
 from reconciler.render.markdown import describe
@@ -50,16 +51,16 @@ class Job:
         forge = github("o/r", Secret(self.fake.token), clock=clock, transport=self.fake.transport)
         return OpenForge(forge, "main", self.fake.refs["main"])
 
-    def run(self, **options):
+    def run(self, only=(), **options):
         self.check_out()
         root = self.releases.root
         layout = Layout(root, self.index, self.index.with_name("targets.yaml"), root)
-        settings = Settings(layout, propose=ProposeMode.PULL_REQUEST, **options)
-        settings.layout.make_state()
+        layout.make_state()
         requests = PullRequests(self.open_forge, describe)
-        with Run(settings, {}, QUIET, requests) as run:
-            report = run.apply(run.plan())
-            return report, run.proposal
+        with load(Scope(layout, only), {}, QUIET) as workspace:
+            plan = make_plan(workspace, RunOptions(propose=ProposeMode.PULL_REQUEST, **options))
+            report = apply(plan, workspace, requests)
+            return report, report.proposal
 
 
 @pytest.fixture

@@ -233,7 +233,8 @@ def test_what_is_lost_everywhere_is_blocked_and_says_what_would_help(two: Releas
     plan = two.plan()
     assert kinds(plan) == [("blocked", "m@1.0.0", "a"), ("blocked", "m@1.0.0", "b")]
     assert all(
-        isinstance(c, Blocked) and "nowhere" in c.reason and "--source-root" in c.hint for c in plan.changes
+        isinstance(c, Blocked) and "missing everywhere" in c.reason and "--source-root" in c.hint
+        for c in plan.changes
     )
 
 
@@ -491,7 +492,7 @@ class TestMove:
     def test_without_prune_it_stays_and_a_note_says_so(self, moved: Releases) -> None:
         plan = moved.plan()
         assert kinds(plan) == [("publish", "m@1.0.0", "b")]
-        assert "1 pins of ours are no longer asked for; --prune would remove them" in plan.notes
+        assert "1 pins of ours are no longer wanted; --prune would remove them" in plan.notes
 
 
 def test_a_retired_version_is_kept_until_prune(two: Releases) -> None:

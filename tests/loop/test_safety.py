@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.content.cid import RAW, Cid, hash_block
-from reconciler.errors import Where
+from reconciler.errors import Reason, Where
 from reconciler.index.history import Violation
 from reconciler.index.model import Index, Model, Version
 from reconciler.loop.changes import Unpin
 from reconciler.loop.safety import SafetyLimits, refusals
-from reconciler.loop.world import Unreachable
 from reconciler.targets.interface import Inventory, Pin
 
 WHERE = Where("releases/index.yaml", 7)
@@ -110,5 +109,5 @@ def test_a_protected_version_is_removed_by_no_number() -> None:
 
 def test_what_git_history_froze_is_refused_whatever_the_changes_are() -> None:
     violation = Violation("m@1.0.0", WHERE, "m@1.0.0 was A and is B now", "restore it")
-    (refusal,) = refusals(an_index(), (), {"node": Unreachable("down")}, (violation,), SafetyLimits(100))
+    (refusal,) = refusals(an_index(), (), {"node": Reason("down")}, (violation,), SafetyLimits(100))
     assert (refusal.rule, refusal.message, refusal.override) == ("frozen", violation.message, "restore it")

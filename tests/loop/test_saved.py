@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.errors import SafetyError, UsageError
-from reconciler.loop.saved import plan_document, read_saved, require_same
+from reconciler.loop.saved import SavedPlan, plan_document, read_saved, require_same
+from reconciler.loop.settings import Drift, ProposeMode, RunOptions
 from reconciler.targets.interface import Check
 from tests.support.memory_target import down
-from tests.support.releases import Releases, with_memory
+from tests.support.releases import Releases, assert_document, with_memory
 
 
 @pytest.fixture
@@ -24,10 +26,18 @@ def releases(tmp_path: Path) -> Releases:
     return releases
 
 
-def save(releases: Releases) -> dict[str, Any]:
+def save(releases: Releases, **options: Any) -> SavedPlan:
     path = releases.root / "plan.json"
-    path.write_text(json.dumps(plan_document(releases.plan())))
+    path.write_text(json.dumps(plan_document(releases.plan(**options))))
     return read_saved(path)
+
+
+def edited(releases: Releases, **fields: Any) -> Path:
+    """Save a plan, and change fields of its file."""
+    save(releases)
+    path = releases.root / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return path
 
 
 def test_the_same_plan_is_the_same(releases: Releases) -> None:
@@ -75,7 +85,7 @@ def test_another_targets_file_is_named(releases: Releases) -> None:
 
 def test_other_options_are_another_plan(releases: Releases) -> None:
     saved = save(releases)
-    with pytest.raises(SafetyError, match="other options were given"):
+    with pytest.raises(SafetyError, match="or the file was edited"):
         require_same(saved, releases.plan(check=Check.FULL))
     with pytest.raises(SafetyError, match=r"n@1\.0\.0"):
         require_same(saved, releases.plan(only=("m",)))
@@ -83,12 +93,58 @@ def test_other_options_are_another_plan(releases: Releases) -> None:
 
 def test_a_plan_edited_by_hand_is_refused(releases: Releases) -> None:
     saved = save(releases)
-    saved["items"] = saved["items"][1:]
     with pytest.raises(SafetyError, match=r"m@1\.0\.0 on a"):
-        require_same(saved, releases.plan())
-    saved["items"] = "nonsense"
-    with pytest.raises(SafetyError):
-        require_same(saved, releases.plan())
+        require_same(replace(saved, items=saved.items[1:]), releases.plan())
+    options = plan_document(releases.plan())["options"]
+    saved = read_saved(edited(releases, options=options | {"prune": True}))
+    with pytest.raises(SafetyError, match="or the file was edited"):
+        require_same(saved, releases.plan(prune=True))
+
+
+def test_a_saved_plan_carries_its_options(releases: Releases) -> None:
+    options = {
+        "check": Check.FULL,
+        "drift": Drift.REPORT,
+        "propose": ProposeMode.NONE,
+        "prune": True,
+        "allow_removals": 3,
+        "allow_unpin_repair": True,
+    }
+    narrowing = {"only": ("m", "a"), "exclude": ("b",)}
+    saved = save(releases, **options, **narrowing)
+    assert saved.options == RunOptions(**options)
+    scope = saved.scope(releases.layout(), use_cache=False)
+    assert (scope.only, scope.exclude, scope.use_cache) == (("m", "a"), ("b",), False)
+    require_same(saved, releases.plan(**options, **narrowing))
+    assert save(releases).options == RunOptions()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"items": "nonsense"}, "'items' is not a list"),
+        ({"items": ["nonsense"]}, "'items[0]' is not an object"),
+        ({"digest": None}, "'digest' is not a string"),
+        ({"options": []}, "'options.check' is not a string"),
+        ({"options": {"check": "deep"}}, "'options.check' is not one of quick, sample, full"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named(releases: Releases, fields: dict[str, Any], message: str) -> None:
+    path = edited(releases, **fields)
+    with pytest.raises(UsageError) as caught:
+        read_saved(path)
+    assert caught.value.message == f"not a valid saved plan: {message}"
+
+
+def test_a_plan_of_an_earlier_version_without_options_is_refused(releases: Releases) -> None:
+    document = plan_document(releases.plan())
+    del document["options"]
+    assert_document("plan", document)  # the schema still accepts it
+    path = releases.root / "plan.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="saved by an earlier version, without its options") as caught:
+        read_saved(path)
+    assert "reconcile plan -o" in (caught.value.hint or "")
 
 
 def test_a_note_does_not_make_it_another_plan(releases: Releases) -> None:

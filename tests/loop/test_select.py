@@ -77,7 +77,13 @@ def test_a_version_that_names_an_undefined_target_is_told_with_its_line(index: I
         InvalidIndexError, match=r"index.yaml:\d+: llm@1.0.0 names the target 'node'"
     ) as caught:
         select(index, SPECS[1:])
-    assert caught.value.hint == "targets there: pinata"
+    assert caught.value.hint == "known: pinata"
+
+
+def test_an_undefined_target_gets_a_suggestion(index: Index) -> None:
+    with pytest.raises(InvalidIndexError) as caught:
+        select(index, [TargetSpec("nodes", "store", {}, Where("targets.yaml"))])
+    assert caught.value.hint == "did you mean 'nodes'?"
 
 
 def test_retired_versions_are_selected_and_not_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from reconciler.deals.interface import CheckedBy, CheckedDeal, DealState
 from reconciler.deals.policy import DealVerdict, Decision
 from reconciler.loop.status import Holding, ReleaseStatus
 from reconciler.render.status import deals_line, status_document, status_text
+from reconciler.targets.check import Check
 from reconciler.targets.interface import State
 from tests.support.releases import assert_document
 
@@ -55,7 +56,7 @@ def test_one_line_has_every_state_and_the_first_end() -> None:
 
 
 def test_a_status_shows_deals_in_one_line_and_all_of_them_when_asked() -> None:
-    status = ReleaseStatus("acme", "quick", (HOLDING,))
+    status = ReleaseStatus("acme", Check.QUICK, (HOLDING,))
     assert not status.in_sync
     short = status_text(status)
     assert "2 deals active until 2027-05-02" in short
@@ -67,19 +68,19 @@ def test_a_status_shows_deals_in_one_line_and_all_of_them_when_asked() -> None:
     )
     slashed = next(line for line in long if "slashed  " in line)
     assert slashed.endswith("(chain, 2026-11-21 04:05 UTC): slashed at epoch 9")
-    bare = status_text(ReleaseStatus("acme", "quick", (replace(HOLDING, deals=()),)), deals=True)
+    bare = status_text(ReleaseStatus("acme", Check.QUICK, (replace(HOLDING, deals=()),)), deals=True)
     assert bare.count("no deals\n") == 2
 
 
 def test_a_hostile_detail_stays_on_its_line() -> None:
     hostile = replace(HOLDING, deals=(deal(FIRST, DealState.LOST, detail="a\n::error::b\x1b[31m"),))
-    text = status_text(ReleaseStatus("acme", "quick", (hostile,)), deals=True)
+    text = status_text(ReleaseStatus("acme", Check.QUICK, (hostile,)), deals=True)
     assert "\x1b" not in text
     assert not any(line.lstrip().startswith("::") for line in text.splitlines())
 
 
 def test_the_document_has_epochs_and_dates() -> None:
-    document = status_document(ReleaseStatus("acme", "quick", (HOLDING,)))
+    document = status_document(ReleaseStatus("acme", Check.QUICK, (HOLDING,)))
     assert_document("status", document)
     (item,) = document["items"]
     assert item["policy"] == {"verdict": "blocked", "reason": "1 of 2 pieces: 1 of 2 deals"}
@@ -93,7 +94,7 @@ def test_the_document_has_epochs_and_dates() -> None:
 
 
 def test_without_deals_the_document_says_so() -> None:
-    plain = ReleaseStatus("acme", "quick", (replace(HOLDING, pieces=(), deals=(), decision=None),))
+    plain = ReleaseStatus("acme", Check.QUICK, (replace(HOLDING, pieces=(), deals=(), decision=None),))
     assert plain.in_sync
     (item,) = status_document(plain)["items"]
     assert (item["pieces"], item["policy"]) == ([], None)

@@ -6,7 +6,8 @@ import pytest
 
 from reconciler.content import cid
 from reconciler.forges.interface import BODY_LIMIT
-from reconciler.loop.changes import Blocked, Outcome, Plan, Publish, Refusal, Report
+from reconciler.loop.changes import Blocked, Outcome, OutcomeState, Plan, Publish, Refusal, Report
+from reconciler.loop.settings import RunOptions
 from reconciler.render.workflow import (
     SUMMARY_LIMIT,
     failure_comment,
@@ -23,7 +24,7 @@ PAGE = "https://github.com/o/r/pull/1/checks"
 
 
 def plan(*changes, refusals=()):
-    return Plan("id", "0" * 64, "0" * 64, "quick", tuple(changes), refusals=tuple(refusals))
+    return Plan("id", "0" * 64, "0" * 64, RunOptions(), tuple(changes), refusals=tuple(refusals))
 
 
 def publish(number: int, reason: str = "not there yet"):
@@ -55,7 +56,7 @@ def test_a_summary_stays_below_what_drops_it_whole(reason: str) -> None:
     changes = [publish(number, reason) for number in range(5000)]
     page = plan_summary_page(plan(*changes), note("the end"))
     assert len(page.encode()) <= SUMMARY_LIMIT
-    report = Report(plan(*changes), tuple(Outcome(change, "failed", reason) for change in changes))
+    report = Report(plan(*changes), tuple(Outcome(change, OutcomeState.FAILED, reason) for change in changes))
     assert len(report_summary_page(report).encode()) <= SUMMARY_LIMIT
     if reason == "x":
         assert page.endswith("> the end\n")

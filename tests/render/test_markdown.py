@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from reconciler.content.cid import RAW, hash_block
-from reconciler.loop.changes import Blocked, Outcome, Plan, Publish, Refusal, Report, Unpin
+from reconciler.loop.changes import Blocked, Outcome, OutcomeState, Plan, Publish, Refusal, Report, Unpin
+from reconciler.loop.settings import RunOptions
 from reconciler.render.markdown import MAX_CHARACTERS, code, escape, plan_markdown, report_markdown
 from reconciler.render.words import plain
 
@@ -59,7 +60,7 @@ def blocked(text: str) -> Blocked:
 
 
 def a_plan(*changes: Blocked | Publish | Unpin, **rest: tuple[str, ...] | tuple[Refusal, ...]) -> Plan:
-    return Plan("acme", "0" * 64, "0" * 64, "quick", changes, **rest)  # type: ignore[arg-type]
+    return Plan("acme", "0" * 64, "0" * 64, RunOptions(), changes, **rest)  # type: ignore[arg-type]
 
 
 def seen(text: str) -> str:
@@ -81,7 +82,7 @@ def test_a_hostile_name_stays_in_its_cell_as_text(hostile: str) -> None:
 
 
 def report(change: Blocked, detail: str) -> Report:
-    return Report(a_plan(change), (Outcome(change, "failed", detail, detail),))
+    return Report(a_plan(change), (Outcome(change, OutcomeState.FAILED, detail, detail),))
 
 
 @given(st.text(max_size=60))
@@ -124,9 +125,10 @@ def test_refusals_and_notes_are_text_too() -> None:
 @pytest.mark.parametrize("length", [1, 200, 5_000, 70_000])
 def test_a_long_plan_is_cut_below_the_limit_and_says_so(length: int) -> None:
     changes = [blocked(f"{number}" + "|" * length) for number in range(2_000)]
+    outcomes = tuple(Outcome(c, OutcomeState.BLOCKED, c.reason) for c in changes)
     for markdown in (
         plan_markdown(a_plan(*changes)),
-        report_markdown(Report(a_plan(*changes), tuple(Outcome(c, "blocked", c.reason) for c in changes))),
+        report_markdown(Report(a_plan(*changes), outcomes)),
     ):
         assert len(markdown) <= MAX_CHARACTERS < 65_536
         left_out = re.search(r"…and ([\d,]+) more, left out to fit\.", markdown)

@@ -6,13 +6,14 @@ import pytest
 
 from reconciler.content import cid
 from reconciler.loop.changes import Blocked, Change, PinRoot, Plan, Publish, Repair
+from reconciler.loop.settings import RunOptions
 from reconciler.render.workflow import MAX_JOBS, matrix_document
 
 ROOT = cid.hash_block(cid.RAW, b"x")
 
 
 def plan(*changes: Change) -> Plan:
-    return Plan("id", "0" * 64, "0" * 64, "quick", changes)
+    return Plan("id", "0" * 64, "0" * 64, RunOptions(), changes)
 
 
 def publish(version: str, target: str = "store", size: int | None = 10) -> Publish:

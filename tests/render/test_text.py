@@ -11,6 +11,7 @@ from reconciler.loop.changes import (
     Blocked,
     Change,
     Outcome,
+    OutcomeState,
     PinRoot,
     Plan,
     Publish,
@@ -23,10 +24,12 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
-from reconciler.loop.saved import KINDS, OUTCOME_STATES, plan_document, report_document
+from reconciler.loop.saved import KINDS, plan_document, report_document
+from reconciler.loop.settings import RunOptions
 from reconciler.loop.status import Holding, ReleaseStatus
 from reconciler.render.status import status_document, status_text
 from reconciler.render.text import colour, plan_text, report_text
+from reconciler.targets.check import Check
 from reconciler.targets.interface import State
 from tests.support.releases import assert_document
 
@@ -52,7 +55,7 @@ CHANGES: tuple[Change, ...] = (
 
 
 def a_plan(*changes: Change) -> Plan:
-    return Plan("acme", "0" * 64, "0" * 64, "quick", changes, in_sync=1234)
+    return Plan("acme", "0" * 64, "0" * 64, RunOptions(), changes, in_sync=1234)
 
 
 def test_a_plan_shows_every_kind_of_change() -> None:
@@ -83,7 +86,7 @@ def test_a_plan_shows_every_kind_of_change() -> None:
 def test_documents_of_every_kind_and_state_hold_to_their_schemas() -> None:
     plan = a_plan(*CHANGES)
     assert_document("plan", plan_document(plan))
-    for state in OUTCOME_STATES:
+    for state in OutcomeState:
         outcomes = tuple(Outcome(change, state, "detail", "hint", 1, 1) for change in CHANGES)
         document = report_document(Report(plan, outcomes, interrupted=True))
         assert_document("report", document)
@@ -93,10 +96,10 @@ def test_documents_of_every_kind_and_state_hold_to_their_schemas() -> None:
 def test_the_digest_covers_everything_but_the_notes() -> None:
     plan = a_plan(*CHANGES)
     digest = plan_document(plan)["digest"]
-    noted = Plan("acme", "0" * 64, "0" * 64, "quick", CHANGES, in_sync=1234, notes=("a note",))
+    noted = Plan("acme", "0" * 64, "0" * 64, RunOptions(), CHANGES, in_sync=1234, notes=("a note",))
     assert plan_document(noted)["digest"] == digest
     refused = Plan(
-        "acme", "0" * 64, "0" * 64, "quick", CHANGES, in_sync=1234, refusals=(Refusal("frozen", "x"),)
+        "acme", "0" * 64, "0" * 64, RunOptions(), CHANGES, in_sync=1234, refusals=(Refusal("frozen", "x"),)
     )
     for other in (a_plan(*CHANGES[1:]), a_plan(*CHANGES[::-1]), refused):
         assert plan_document(other)["digest"] != digest
@@ -108,18 +111,18 @@ def test_an_empty_plan_and_report_say_so() -> None:
 
 
 def test_refusals_come_last_with_the_way_round() -> None:
-    plan = Plan("a", "", "", "quick", (), refusals=(Refusal("removals", "too many", "say so"),))
+    plan = Plan("a", "", "", RunOptions(), (), refusals=(Refusal("removals", "too many", "say so"),))
     assert plan_text(plan).endswith("refused: too many\n  hint: say so\n")
 
 
 def test_a_report_says_what_became_of_each_change() -> None:
     publish, *_, resolve = CHANGES[:7]
     outcomes = (
-        Outcome(publish, "applied", bytes_sent=3 << 20),
-        Outcome(CHANGES[1], "failed", "no space left", "free some"),
-        Outcome(resolve, "applied", "written to the working tree"),
-        Outcome(CHANGES[8], "waiting", "queued"),
-        Outcome(CHANGES[11], "skipped", "interrupted"),
+        Outcome(publish, OutcomeState.APPLIED, bytes_sent=3 << 20),
+        Outcome(CHANGES[1], OutcomeState.FAILED, "no space left", "free some"),
+        Outcome(resolve, OutcomeState.APPLIED, "written to the working tree"),
+        Outcome(CHANGES[8], OutcomeState.WAITING, "queued"),
+        Outcome(CHANGES[11], OutcomeState.SKIPPED, "interrupted"),
     )
     assert report_text(Report(a_plan(), outcomes, interrupted=True)).splitlines() == [
         "llm",
@@ -143,11 +146,23 @@ def test_hostile_text_reaches_no_line_of_its_own(paint: object) -> None:
     change = Unpin(model=HOSTILE, version=HOSTILE, target=HOSTILE, root=ROOT, label=HOSTILE, reason=HOSTILE)
     blocked = Blocked(model=HOSTILE, version=HOSTILE, target=HOSTILE, reason=HOSTILE, hint=HOSTILE)
     plan = Plan(
-        "a", "", "", "quick", (change, blocked), notes=(HOSTILE,), refusals=(Refusal("r", HOSTILE, HOSTILE),)
+        "a",
+        "",
+        "",
+        RunOptions(),
+        (change, blocked),
+        notes=(HOSTILE,),
+        refusals=(Refusal("r", HOSTILE, HOSTILE),),
     )
-    report = Report(plan, (Outcome(change, "failed", HOSTILE, HOSTILE), Outcome(blocked, "blocked", HOSTILE)))
+    report = Report(
+        plan,
+        (
+            Outcome(change, OutcomeState.FAILED, HOSTILE, HOSTILE),
+            Outcome(blocked, OutcomeState.BLOCKED, HOSTILE),
+        ),
+    )
     holding = Holding(HOSTILE, HOSTILE, HOSTILE, ROOT, State.PARTIAL, (HOSTILE,), 1, HOSTILE, HOSTILE)
-    status = ReleaseStatus("a", "quick", (holding,))
+    status = ReleaseStatus("a", Check.QUICK, (holding,))
     for text in (
         plan_text(plan, paint=paint),
         report_text(report, paint=paint),
@@ -161,7 +176,9 @@ def test_hostile_text_reaches_no_line_of_its_own(paint: object) -> None:
 
 def test_a_status_shows_every_state() -> None:
     holdings = tuple(Holding("llm", f"1.0.{n}", "node", ROOT, state) for n, state in enumerate(State))
-    status = ReleaseStatus("acme", "quick", (*holdings, Holding("new", "1.0.0", "node", None, State.ABSENT)))
+    status = ReleaseStatus(
+        "acme", Check.QUICK, (*holdings, Holding("new", "1.0.0", "node", None, State.ABSENT))
+    )
     document = status_document(status)
     assert_document("status", document)
     assert document["summary"] == {state.value: 1 + (state is State.ABSENT) for state in State}
@@ -169,4 +186,4 @@ def test_a_status_shows_every_state() -> None:
     assert f"  1.0.0 → node           held     {ROOT}\n" in text
     assert "  1.0.0 → node           absent   no CID yet\n" in text
     assert text.endswith("Status: 2 absent, 1 failed, 1 held, 1 partial, 1 pending, 1 unknown.\n")
-    assert status_text(ReleaseStatus("acme", "quick", ())) == "Status: nothing to keep.\n"
+    assert status_text(ReleaseStatus("acme", Check.QUICK, ())) == "Status: nothing to keep.\n"

@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.content import cid
 from reconciler.errors import Where
-from reconciler.loop.changes import Blocked, Outcome, Plan, Publish, Refusal, Report
+from reconciler.loop.changes import Blocked, Outcome, OutcomeState, Plan, Publish, Refusal, Report
+from reconciler.loop.settings import RunOptions
 from reconciler.render.workflow import (
     MAX_ANNOTATIONS,
     Annotation,
@@ -22,7 +23,7 @@ PLACES = {"m@1.0.0": Where("releases/index.yaml", 12)}
 
 
 def plan(*changes, refusals=()):
-    return Plan("id", "0" * 64, "0" * 64, "quick", tuple(changes), refusals=tuple(refusals))
+    return Plan("id", "0" * 64, "0" * 64, RunOptions(), tuple(changes), refusals=tuple(refusals))
 
 
 def blocked(version="1.0.0", **kwargs):
@@ -73,9 +74,9 @@ def test_ten_are_shown_the_most_important_first_and_the_last_counts_the_rest():
 
 def test_a_report_names_failures_before_skipped_items():
     outcomes = (
-        Outcome(publish(drift=False), "skipped", "interrupted"),
-        Outcome(publish(drift=False), "applied"),
-        Outcome(publish(drift=False), "failed", "disk full", "free some space"),
+        Outcome(publish(drift=False), OutcomeState.SKIPPED, "interrupted"),
+        Outcome(publish(drift=False), OutcomeState.APPLIED),
+        Outcome(publish(drift=False), OutcomeState.FAILED, "disk full", "free some space"),
     )
     found = report_annotations(Report(plan(*(o.change for o in outcomes)), outcomes), PLACES)
     assert [a.level for a in found] == ["error", "warning"]

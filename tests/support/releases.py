@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,33 @@ from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
 from reconciler.index.model import Index, TargetSpec
 from reconciler.index.schemas import schema_text
-from reconciler.loop import run as run_module
 from reconciler.loop.changes import Plan, Report
-from reconciler.loop.run import Run
+from reconciler.loop.run import apply, make_plan
 from reconciler.loop.saved import plan_document, report_document
-from reconciler.loop.settings import Settings
-from reconciler.loop.status import ReleaseStatus, look
+from reconciler.loop.settings import RunOptions, Scope
+from reconciler.loop.status import ReleaseStatus, observe_status
+from reconciler.loop.workspace import Workspace, load
 from reconciler.progress import QUIET, Progress
 from reconciler.render.status import status_document
+from reconciler.targets import open as targets_module
 from reconciler.targets.interface import Target
 from tests.support.memory_target import MemoryTarget
 
 CREATED = "2026-05-07T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A workspace and the options of its run."""
+
+    workspace: Workspace
+    options: RunOptions
+
+    def plan(self) -> Plan:
+        return make_plan(self.workspace, self.options)
+
+    def apply(self, plan: Plan) -> Report:
+        return apply(plan, self.workspace)
 
 
 class Releases:
@@ -122,12 +138,24 @@ class Releases:
         return Layout(self.root, self.index_file, targets, self.root)
 
     @contextmanager
-    def running(self, progress: Progress = QUIET, **settings: Any) -> Iterator[Run]:
-        """A run over the files as they are, with the memory targets in place."""
+    def running(self, progress: Progress = QUIET, **settings: Any) -> Iterator[Running]:
+        """Load the files as they are, with the memory targets in place.
+
+        `settings` are fields of Scope and of RunOptions.
+        """
+        narrowing = {
+            name: settings.pop(name) for name in ("only", "exclude", "use_cache") if name in settings
+        }
+        options = RunOptions(**settings)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run_module, "open_target", self._opener(run_module.open_target))
-            with Run(Settings(self.layout(), **settings), {}, progress) as run:
-                yield run
+            patch.setattr(targets_module, "open_target", self._opener(targets_module.open_target))
+            with load(
+                Scope(self.layout(), **narrowing),
+                {},
+                progress,
+                allow_unpin_repair=options.allow_unpin_repair,
+            ) as workspace:
+                yield Running(workspace, options)
 
     def plan(self, **settings: Any) -> Plan:
         """Write, and plan. The plan's document holds to its schema."""
@@ -147,10 +175,10 @@ class Releases:
         return report
 
     def status(self, **settings: Any) -> ReleaseStatus:
-        """Write, and look."""
+        """Write, and observe."""
         self.write()
         with self.running(**settings) as run:
-            status = look(run)
+            status = observe_status(run.workspace, run.options.check)
         assert_document("status", status_document(status))
         return status
 

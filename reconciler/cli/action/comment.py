@@ -24,7 +24,7 @@ def comment_on_plan(done: Done, inputs: Inputs, event: Event, environ: Mapping[s
     Never raises for a forge that refuses or is down: the annotations say what stood in the way.
     """
     says = bool(done.plan.changes or done.plan.refusals)
-    if says and concerns(event, inputs.settings.layout, done.index):
+    if says and concerns(event, inputs.scope.layout, done.index):
         return _put(plan_comment(done.plan, event.page), inputs, event, environ, create=True)
     return _put(nothing_comment(), inputs, event, environ, create=False)
 
@@ -60,6 +60,6 @@ def _put(
 
 def _marker(inputs: Inputs) -> str:
     """One comment for each selection of an index, so that two steps with two of them do not fight."""
-    settings, layout = inputs.settings, inputs.settings.layout
-    parts = (layout.index_file.as_posix(), layout.targets_file.as_posix(), settings.only, settings.exclude)
+    scope, layout = inputs.scope, inputs.scope.layout
+    parts = (layout.index_file.as_posix(), layout.targets_file.as_posix(), scope.only, scope.exclude)
     return f"plan/{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from reconciler.errors import UsageError
 from reconciler.index.layout import find_layout
-from reconciler.loop.settings import Drift, ProposeMode, Settings
+from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.targets.check import Check
 
 E = TypeVar("E", bound=StrEnum)
@@ -41,7 +41,8 @@ class Inputs:
     """Every input, checked. `plan` is a saved plan to carry out exactly."""
 
     command: StepCommand
-    settings: Settings
+    scope: Scope
+    options: RunOptions
     fail_on: FailOn
     comment: bool
     summary: bool
@@ -51,7 +52,7 @@ class Inputs:
     def acts(self) -> bool:
         """Whether the step changes anything but what a run only reads."""
         return self.command is StepCommand.APPLY or (
-            self.command is StepCommand.DRIFT and self.settings.drift is Drift.REPAIR
+            self.command is StepCommand.DRIFT and self.options.drift is Drift.REPAIR
         )
 
 
@@ -69,10 +70,7 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
     _require(plan is None or command is StepCommand.APPLY, "plan", "is a saved plan for the command apply")
     layout = find_layout(Path(), given.path("index"), given.path("targets"), given.path("source-root"))
     propose = given.choice("propose", ProposeMode, ProposeMode.PULL_REQUEST)
-    settings = Settings(
-        layout=layout,
-        only=given.lines("only"),
-        exclude=given.lines("exclude"),
+    options = RunOptions(
         check=given.choice("check", Check, Check.SAMPLE if drifting else Check.QUICK),
         drift=drift,
         propose=ProposeMode.NONE if drifting else propose,
@@ -83,7 +81,8 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
     )
     return Inputs(
         command=command,
-        settings=settings,
+        scope=Scope(layout, given.lines("only"), given.lines("exclude")),
+        options=options,
         fail_on=given.choice("fail-on", FailOn, FailOn.DRIFT if drifting else FailOn.FAILURE),
         comment=given.boolean("comment", default=True),
         summary=given.boolean("summary", default=True),

@@ -12,11 +12,13 @@ from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand
 from reconciler.cli.loop_commands import pull_requests
 from reconciler.errors import ExitCode, UsageError
 from reconciler.forges.interface import ProposalResult
+from reconciler.index.layout import Layout
 from reconciler.index.model import Index
-from reconciler.loop.changes import Blocked, Change, Plan, Report
-from reconciler.loop.run import Run
+from reconciler.loop.changes import Blocked, Change, OutcomeState, Plan, Report
+from reconciler.loop.run import apply, make_plan
 from reconciler.loop.saved import read_saved, require_same
-from reconciler.loop.settings import ProposeMode, Settings, run_lock
+from reconciler.loop.settings import ProposeMode
+from reconciler.loop.workspace import load, run_lock
 from reconciler.render.progress import Lines
 
 
@@ -27,31 +29,40 @@ class Done:
     index: Index
     plan: Plan
     report: Report | None = None
-    proposal: ProposalResult | None = None
+
+    @property
+    def proposal(self) -> ProposalResult | None:
+        """The pull request that the step made or found."""
+        return self.report.proposal if self.report is not None else None
 
 
 def do_job(inputs: Inputs, environ: Mapping[str, str]) -> Done:
-    """Plan, and carry it out unless the step only looks or a safety rule refuses. Raises ReconcilerError."""
-    settings = inputs.settings
-    if inputs.acts:
-        _check_repository(settings)
+    """Plan, and carry it out unless the step only looks or a safety rule refuses. Raises ReconcilerError.
+
+    A saved plan is made again with the options it carries; the inputs for them are not used.
+    """
     saved = None if inputs.plan is None else read_saved(inputs.plan)
-    settings.layout.make_state()
+    scope = inputs.scope if saved is None else saved.scope(inputs.scope.layout)
+    options = inputs.options if saved is None else saved.options
+    if inputs.acts:
+        _check_repository(scope.layout, options.propose)
+    scope.layout.make_state()
     progress = Lines(sys.stderr)  # a log, also where a runner gives the step a terminal
     if not inputs.acts:
-        with Run(settings, environ, progress) as run:
-            return Done(run.index, _asked_for(run.plan(), inputs))
+        with load(scope, environ, progress) as workspace:
+            return Done(workspace.index, _asked_for(make_plan(workspace, options), inputs))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    requests = pull_requests(options.propose, environ)
     with (
-        run_lock(settings.layout.state, f"the action, {inputs.command.value}"),
-        Run(settings, environ, progress, pull_requests(settings, environ)) as run,
+        run_lock(scope.layout.state, f"the action, {inputs.command.value}"),
+        load(scope, environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
     ):
-        plan = _asked_for(run.plan(), inputs)
+        plan = _asked_for(make_plan(workspace, options), inputs)
         if saved is not None:
             require_same(saved, plan)
         if plan.refusals:
-            return Done(run.index, plan)
-        return Done(run.index, plan, run.apply(plan), run.proposal)
+            return Done(workspace.index, plan)
+        return Done(workspace.index, plan, apply(plan, workspace, requests))
 
 
 def verdict(done: Done, fail_on: FailOn) -> ExitCode:
@@ -75,7 +86,7 @@ def changes_left(done: Done) -> list[Change]:
     """The changes that are still to be made; what is on its way is none of them."""
     if done.report is None:
         return [change for change in done.plan.changes if change.kind != "wait"]
-    settled = ("applied", "waiting")
+    settled = (OutcomeState.APPLIED, OutcomeState.WAITING)
     return [outcome.change for outcome in done.report.outcomes if outcome.state not in settled]
 
 
@@ -91,9 +102,9 @@ def _is_drift(change: Change) -> bool:
     return change.drift or (isinstance(change, Blocked) and change.unknown)
 
 
-def _check_repository(settings: Settings) -> None:
+def _check_repository(layout: Layout, propose: ProposeMode) -> None:
     """Raise UsageError where a proposal would name its files as seen from a folder of the repository."""
-    if settings.propose is ProposeMode.PULL_REQUEST and not (settings.layout.root / ".git").exists():
+    if propose is ProposeMode.PULL_REQUEST and not (layout.root / ".git").exists():
         raise UsageError(
             f"{os.getcwd()!r} is not the top of a git repository",  # noqa: PTH109 - as the user knows it
             hint="check out with actions/checkout first; the input working-directory says where to",

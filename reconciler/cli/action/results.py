@@ -11,12 +11,11 @@ from typing import Any
 
 from reconciler.cli.action.job import Done
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.loop.changes import Blocked, Change, ResolveCid
+from reconciler.loop.changes import Blocked, Change, OutcomeState, ResolveCid
 from reconciler.loop.saved import plan_document, report_document
 from reconciler.render.workflow import matrix_document, write_outputs
 
-_BAD = ("failed", "skipped", "blocked", "unknown")
-_TO_COME = ("waiting", "reported")
+_TO_COME = (OutcomeState.WAITING, OutcomeState.REPORTED)
 
 NOTHING = {
     "changed": "false",
@@ -40,7 +39,8 @@ def outputs(done: Done) -> dict[str, str]:
         pending = len(plan.changes) - failed
     else:
         states = [outcome.state for outcome in report.outcomes]
-        applied, failed = states.count("applied"), sum(map(states.count, _BAD))
+        applied = states.count(OutcomeState.APPLIED)
+        failed = sum(state.is_failure for state in states)
         pending = sum(map(states.count, _TO_COME))
     return NOTHING | {
         "changed": str(plan.pending if report is None else applied > 0).lower(),
@@ -99,5 +99,5 @@ def _resolved(done: Done) -> list[Change]:
     return [
         outcome.change
         for outcome in done.report.outcomes
-        if isinstance(outcome.change, ResolveCid) and outcome.state == "applied"
+        if isinstance(outcome.change, ResolveCid) and outcome.state is OutcomeState.APPLIED
     ]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.index.label import Label
-from reconciler.loop.adopt import Candidate, candidates, take_over
-from reconciler.loop.doctor import examine
-from reconciler.targets.interface import Capabilities
+from reconciler.loop.inspection import ForeignPin, adopt_pins, diagnose_targets, foreign_pins
+from reconciler.loop.observe import observe
+from reconciler.targets.interface import Capabilities, Check
 from tests.support.memory_target import MemoryTarget, down
 from tests.support.releases import Releases, kinds, with_memory
 
@@ -27,19 +27,20 @@ def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
     return releases
 
 
-def found(releases: Releases) -> list[Candidate]:
+def found(releases: Releases) -> list[ForeignPin]:
     with releases.running() as run:
-        return list(candidates(run, run.observe()))
+        return list(foreign_pins(run.workspace, observe(run.workspace, Check.QUICK)))
 
 
 def taken(releases: Releases) -> list[str]:
     with releases.running() as run:
-        return [problem for _, problem in take_over(run, list(candidates(run, run.observe())))]
+        pins = list(foreign_pins(run.workspace, observe(run.workspace, Check.QUICK)))
+        return [problem for _, problem in adopt_pins(run.workspace, pins)]
 
 
 def test_looking_changes_nothing(releases: Releases) -> None:
     (candidate,) = found(releases)
-    assert (candidate.ref, candidate.label, candidate.ready) == ("m@1.0.0", LABEL, True)
+    assert (candidate.ref, candidate.label, candidate.adoptable) == ("m@1.0.0", LABEL, True)
     assert releases.memory["a"].calls["adopt"] == 0
 
 
@@ -61,7 +62,7 @@ def test_a_pin_that_is_no_version_is_listed_only(releases: Releases) -> None:
     releases.remove("m@1.0.0")
     releases.add("n@1.0.0")
     releases.write()
-    assert [(c.ref, c.ready) for c in found(releases)] == [("", False)]
+    assert [(c.ref, c.adoptable) for c in found(releases)] == [("", False)]
 
 
 def test_one_that_fails_is_told(releases: Releases) -> None:
@@ -71,9 +72,9 @@ def test_one_that_fails_is_told(releases: Releases) -> None:
 
 def test_doctor_says_what_can_be_reached(releases: Releases) -> None:
     with releases.running() as run:
-        (finding,) = examine(run)
+        (finding,) = diagnose_targets(run.workspace)
     assert (finding.diagnosis.ok, finding.diagnosis.text) == (True, "0 of ours, 1 foreign")
     releases.memory["a"].faults["observe"] = down("a")
     with releases.running() as run:
-        (finding,) = examine(run)
+        (finding,) = diagnose_targets(run.workspace)
     assert (finding.diagnosis.ok, finding.diagnosis.hint) == (False, "is it running?")

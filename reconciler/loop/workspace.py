@@ -1,0 +1,166 @@
+"""The inputs of a run: index, targets, records and source directories, each read once.
+
+`load` is the first step of the chain in `run.py`; commands that only inspect targets start with it too.
+`run_lock` allows one run at a time in a repository; plans and other readers take no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import fs
+from reconciler.content.car import ShardedCar, Sharding
+from reconciler.content.identity_cache import IdentityCache
+from reconciler.errors import Reason
+from reconciler.index import guarded_yaml
+from reconciler.index.layout import Layout
+from reconciler.index.load import parse_index
+from reconciler.index.model import Index, Version
+from reconciler.index.recorded import check_records, recorded_pieces
+from reconciler.index.targets_file import read_targets
+from reconciler.loop.select import Selection, select
+from reconciler.loop.settings import Scope
+from reconciler.loop.sources import PieceCache, SourceDirectories
+from reconciler.loop.stopping import Stoppable
+from reconciler.net.retry import RetryBudget
+from reconciler.progress import Progress
+from reconciler.targets.interface import Capabilities, RunTerms, Target
+from reconciler.targets.open import open_targets
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The inputs of one run, as read by `load`.
+
+    `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex. `recorded`
+    are the versions that have a record, `pieces` the pieces that records name, both by `model@version`.
+    `targets` are open; `unopened` tells why the others could not be opened.
+    """
+
+    scope: Scope
+    index: Index
+    index_bytes: bytes
+    targets_digest: str
+    selection: Selection
+    recorded: frozenset[str]
+    pieces: Mapping[str, tuple[ShardedCar, ...]]
+    sources: SourceDirectories
+    targets: Mapping[str, Target]
+    unopened: Mapping[str, Reason]
+    progress: Stoppable
+
+    @property
+    def layout(self) -> Layout:
+        """The paths of the repository."""
+        return self.scope.layout
+
+    @property
+    def capabilities(self) -> dict[str, Capabilities]:
+        """The capabilities of the open targets, by name."""
+        return {name: target.capabilities for name, target in self.targets.items()}
+
+    def cuts(self, version: Version) -> tuple[Sharding, ...]:
+        """Return how the open targets of `version` cut it into pieces."""
+        return target_cuts(version, self.capabilities)
+
+
+@contextmanager
+def load(
+    scope: Scope,
+    environ: Mapping[str, str],
+    progress: Progress,
+    *,
+    allow_unpin_repair: bool = False,
+) -> Iterator[Workspace]:
+    """Read the inputs of a run and open its targets; close targets and files when the block ends.
+
+    A target that cannot be opened is no error; `unopened` has the reason. Raises InvalidIndexError for an
+    invalid index, record or targets file, and UsageError for a glob that matches nothing.
+    """
+    layout, cache = scope.layout, scope.cache
+    name = str(layout.index_file)
+    index_bytes = guarded_yaml.read(layout.index_file, name)
+    index = parse_index(guarded_yaml.decode(index_bytes, name), layout.index_file, stamp_directory=cache)
+    specs, targets_bytes = read_targets(layout.targets_file, stamp_directory=cache)
+    recorded = check_records(index, cache)
+    selection = select(index, specs, scope.only, scope.exclude)
+    stoppable = Stoppable(progress)
+    sources = SourceDirectories(
+        layout.source_root,
+        IdentityCache(cache / "identities") if cache else None,
+        stoppable,
+        PieceCache(cache / "pieces") if cache else None,
+    )
+    terms = RunTerms(allow_unpin_repair, RetryBudget(), cache, stoppable)
+    with (
+        open_targets(selection.targets, root=layout.root, environ=environ, terms=terms) as opened,
+        closing(sources),
+    ):
+        capabilities = {name: target.capabilities for name, target in opened.targets.items()}
+        yield Workspace(
+            scope=scope,
+            index=index,
+            index_bytes=index_bytes,
+            targets_digest=hashlib.sha256(targets_bytes).hexdigest(),
+            selection=selection,
+            recorded=recorded,
+            pieces=recorded_pieces(index, (v for v in selection.kept if target_cuts(v, capabilities))),
+            sources=sources,
+            targets=opened.targets,
+            unopened=opened.failed,
+            progress=stoppable,
+        )
+
+
+def target_cuts(version: Version, capabilities: Mapping[str, Capabilities]) -> tuple[Sharding, ...]:
+    """Return how the targets of `version` cut it into pieces; targets not in `capabilities` are left out."""
+    able = (capabilities[name].sharding for name in version.targets if name in capabilities)
+    return tuple(dict.fromkeys(cut for cut in able if cut is not None))
+
+
+@contextmanager
+def run_lock(state: Path, command: str) -> Iterator[None]:
+    """Hold the lock in `state` (the .reconcile directory) while the block runs.
+
+    The operating system releases the lock when the process ends, however it ends. Raises LockedError, naming
+    the holder, when another run holds it.
+    """
+    holder = state / "run.json"
+    with fs.locked(
+        state / "run.lock",
+        lambda: f"another run holds the lock: {_holder(holder)}",
+        hint="wait for it, or stop it",
+    ):
+        try:
+            # left by a run that was killed, or a link that the repository contains
+            holder.unlink(missing_ok=True)
+            with holder.open("x", encoding="utf-8") as file:
+                json.dump(_this_process(command), file)
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+
+
+def _this_process(command: str) -> dict[str, object]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": command,
+    }
+
+
+def _holder(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"{holder['command']!r}, process {holder['pid']} on {holder['host']}, since {holder['since']}"
+    return "it did not say who it is"
