@@ -49,8 +49,8 @@ def _reachability(workspace: Workspace, target: Target) -> Diagnosis:
 class ForeignPin:
     """A pin that others made. `ref` is the version of the index with its root ("" when there is none).
 
-    `label` is our label for that version, or None. `adoptable`: the index wants the version on this target, and the
-    target holds all of it.
+    `label` is our label for that version, or None. `adoptable`: the index wants the version on this target,
+    and the target holds all of it.
     """
 
     target: str
