@@ -247,7 +247,7 @@ class ErrorClassifier:
         value = error_document(response)
         message = value.get("message") or value.get("error") or value.get("error_description") or ""
         if not value:
-            return response.words
+            return response.message
         return sanitize(message if isinstance(message, str) else json.dumps(message), response.secrets)
 
     def is_rate_limit(self, response: Response) -> bool:

@@ -1,7 +1,4 @@
-"""Secrets as a type that never prints.
-
-How a secret goes into the Authorization header of each request, and nowhere else.
-"""
+"""Secrets: a type that never prints its value, and the Authorization header made from one."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from urllib.parse import quote, quote_plus
 from reconciler.errors import UsageError
 
 _HIDDEN = "[secret]"
-_SHORTEST_HIDDEN = 4  # redacting shorter values would eat ordinary words and tell what the value is
+_SHORTEST_HIDDEN = 4  # redacting shorter values would remove ordinary words and thereby disclose the value
 
 
 class Secret:
-    """A value that `repr`, `str`, `format` and pickling do not give away; only `reveal` does."""
+    """A value that `repr`, `str`, `format` and pickling do not disclose; only `reveal` returns it."""
 
     __slots__ = ("_value",)
 
@@ -28,18 +25,18 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself. Put it in a header and nowhere else."""
+        """Return the value. Use it in a header or in a child's environment only."""
         return self._value
 
     def redact(self, text: str) -> str:
-        """`text` without this secret, also where a peer echoes it encoded (base64, URL, JSON) or in part."""
+        """Remove this secret from `text`, also where it is encoded (base64, URL, JSON) or occurs in part."""
         for form in self._forms():
             text = text.replace(form, _HIDDEN)
         return text
 
     def _forms(self) -> list[str]:
         value = self._value
-        parts = {value, *value.split(":")}  # user:password is also sent, and echoed, in its halves
+        parts = {value, *value.split(":")}  # both halves of user:password may be echoed
         forms = set()
         for part in parts:
             encoded = base64.b64encode(part.encode()).decode("ascii")
@@ -68,9 +65,10 @@ class Secret:
 
 
 def from_env(name: str, environ: Mapping[str, str]) -> Secret:
-    """The secret in the environment variable `name`, without surrounding white space.
+    """Return the secret in the environment variable `name`, without surrounding white space.
 
-    Raises UsageError, naming the variable and never its value, when it is missing, empty, or fits no header.
+    Raises UsageError when it is missing, empty, or contains characters that are invalid in a header; the
+    message names the variable and never its value.
     """
     value = environ.get(name, "").strip()
     if not value:
@@ -81,14 +79,14 @@ def from_env(name: str, environ: Mapping[str, str]) -> Secret:
         )
     if not value.isascii() or not value.isprintable():
         raise UsageError(
-            f"the environment variable {name!r} holds characters that no HTTP header can carry",
-            hint="set it again from its source; line breaks inside are a usual mistake",
+            f"the environment variable {name!r} contains characters that are invalid in an HTTP header",
+            hint="set it again from its source, without line breaks",
         )
     return Secret(value)
 
 
 class Scheme(StrEnum):
-    """The schemes our peers know."""
+    """The authentication schemes that peers use."""
 
     BEARER = "bearer"
     BASIC = "basic"  #: the secret is `user:password`
@@ -96,17 +94,17 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """A secret and the scheme it is shown under. Raises UsageError for a basic secret without a colon."""
+    """A secret and its authentication scheme. Raises UsageError for a basic secret without a colon."""
 
     scheme: Scheme
     secret: Secret = field(repr=False)
 
     def __post_init__(self) -> None:
         if self.scheme is Scheme.BASIC and ":" not in self.secret.reveal():
-            raise UsageError("a basic secret has no colon", hint="it is written user:password")
+            raise UsageError("a basic secret has no colon", hint="write it as user:password")
 
     def header(self) -> str:
-        """The value of the Authorization header."""
+        """Return the value of the Authorization header."""
         value = self.secret.reveal()
         if self.scheme is Scheme.BEARER:
             return f"Bearer {value}"

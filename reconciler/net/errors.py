@@ -1,16 +1,16 @@
-"""How a call to a peer can end badly, typed by what the caller may do next.
+"""Errors of requests to peers, classified by what the caller may do next.
 
     PeerError
     └── RequestError
-        ├── TransientError   may work when asked again: refused, reset, timed out, 5xx
-        ├── RetryLaterError     the peer asks to be left alone for `retry_after` seconds
-        ├── UnexpectedResponseError     it will not get better by itself: a person has to look at the peer
-        ├── AccessDeniedError      the peer knows us not, or not for this
-        ├── NotFoundError    it has no such thing
-        ├── ConflictError    it has something else in this place
-        └── RejectedError    it read the request and said no
+        ├── TransientError             may succeed when retried: refused, reset, timed out, 5xx
+        ├── RetryLaterError            the peer asks for a pause of `retry_after` seconds
+        ├── UnexpectedResponseError    the peer broke the protocol; retrying will not help
+        ├── AccessDeniedError          authentication or authorization failed
+        ├── NotFoundError              the peer does not have the resource
+        ├── ConflictError              the peer has another resource in this place
+        └── RejectedError              the peer understood the request and refused or failed to execute it
 
-What peers say is shown shortened, without control characters and without our secrets.
+Texts from peers are shown shortened, without control characters and without our secrets.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import ClassVar
 from reconciler.errors import PeerError
 from reconciler.net.auth import Secret
 
-_SHOWN = 300  # characters of a peer's own words that a person gets to read
+_SHOWN = 300  # characters of a peer's text in a message
 
 
 class RequestError(PeerError):
-    """Base of all.
+    """Base of all errors of requests.
 
-    `peer` is its name for the user; `status` the HTTP status, None when there was no answer.
+    `peer` is the peer's name for the user; `status` the HTTP status, None when there was no response.
     """
 
-    #: whether the same call may succeed later without anyone doing anything
+    #: whether the same call may succeed later without any other change
     may_retry: ClassVar[bool] = False
 
     def __init__(
@@ -42,10 +42,10 @@ class RequestError(PeerError):
 
 
 class TransientError(RequestError):
-    """It may work when asked again.
+    """The request may succeed when retried.
 
-    `reached` is False when certainly nothing of the request got there, `timed_out` is True when a time limit
-    ended it.
+    `reached` is False when certainly nothing of the request reached the peer; `timed_out` is True when a time
+    limit ended it.
     """
 
     may_retry = True
@@ -66,7 +66,7 @@ class TransientError(RequestError):
 
 
 class RetryLaterError(RequestError):
-    """The peer asks for a pause: `retry_after` seconds, None when it does not say how long."""
+    """The peer asks for a pause of `retry_after` seconds; None when it does not give a time."""
 
     may_retry = True
 
@@ -84,7 +84,7 @@ class RetryLaterError(RequestError):
 
 
 class UnexpectedResponseError(RequestError):
-    """It will not get better by itself; the hint says what to look at."""
+    """The peer broke the protocol; retrying will not help. The hint says what to check."""
 
 
 class ResponseTooLargeError(UnexpectedResponseError):
@@ -92,19 +92,19 @@ class ResponseTooLargeError(UnexpectedResponseError):
 
 
 class AccessDeniedError(RequestError):
-    """The peer knows us not, or not for this."""
+    """Authentication or authorization failed."""
 
 
 class NotFoundError(RequestError):
-    """The peer has no such thing."""
+    """The peer does not have the resource."""
 
 
 class ConflictError(RequestError):
-    """The peer has something else in this place."""
+    """The peer has another resource in this place."""
 
 
 class RejectedError(RequestError):
-    """The peer read the request and said no. `reason` is its own wording, cleaned."""
+    """The peer understood the request and refused it, or failed; `reason` is its text, sanitized."""
 
     def __init__(
         self, peer: str, message: str, *, reason: str = "", hint: str | None = None, status: int | None = None
@@ -114,7 +114,7 @@ class RejectedError(RequestError):
 
 
 def sanitize(text: str, secrets: Iterable[Secret] = (), limit: int = _SHOWN) -> str:
-    """A peer's words, fit for a person: at most `limit` characters, one line, printable, no secret."""
+    """Sanitize a peer's text for display: one printable line, at most `limit` characters, no secret."""
     for secret in secrets:
         text = secret.redact(text)
     text = " ".join("".join(character if character.isprintable() else " " for character in text).split())

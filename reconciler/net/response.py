@@ -1,9 +1,4 @@
-"""A peer's whole answer, and how it is read as JSON without believing that it is.
-
-The error that an unexpected HTTP status stands for.
-
-Streamed request bodies: a known length, pieces on demand, and a multipart file part around them.
-"""
+"""Responses and request bodies: reading JSON, the error that a status stands for, uploads of known length."""
 
 from __future__ import annotations
 
@@ -32,7 +27,7 @@ _PROXY_HINT = "is this the address of the API, and not of a proxy or a login pag
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer. Header names are lower case; `body` is all of it, within the caller's limit."""
+    """A response, read to its end. Header names are lower case; `body` is within the caller's limit."""
 
     peer: str
     status: int
@@ -42,25 +37,26 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text, whatever it is."""
+        """The body as text; bytes that are not UTF-8 are replaced."""
         return self.body.decode("utf-8", "replace")
 
     @property
-    def words(self) -> str:
-        """The body, or the reason in its JSON, fit for a person: one short line without secrets."""
+    def message(self) -> str:
+        """The reason in the JSON of an error, or the whole body, sanitized; "" for a web page."""
         return sanitize(
             _reason(self.body) or ("" if is_html(self.headers, self.body) else self.text), self.secrets
         )
 
     def json(self, hook: Callable[[dict[str, object]], object] | None = None) -> object:
-        """The body as one JSON value; `hook` replaces each object as it is read, as in `json.loads`.
+        """Parse the body as one JSON value; `hook` replaces each object as it is read, as in `json.loads`.
 
-        Raises UnexpectedResponseError for a web page, TransientError when it is cut off or no JSON.
+        Raises UnexpectedResponseError for a web page, TransientError for anything else that is not JSON,
+        because it may have been cut off.
         """
         return parse_json(self.peer, self.headers, self.body, hook)
 
     def json_lines(self) -> Iterator[object]:
-        """The body as JSON values, one a line (NDJSON); an empty body has none. Raises as `json` does."""
+        """Iterate over the JSON values of the body, one per line (NDJSON). Raises as `json` does."""
         for line in self.body.splitlines():
             if line.strip():
                 yield parse_json(self.peer, self.headers, line)
@@ -68,10 +64,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer that is being read; its connection ends with the context manager that gave it.
+    """A response whose body is being read; it is closed by the context manager that returned it.
 
-    `pieces` gives the body as it comes, once, up to the bytes it is called with. It raises TransientError
-    when the body breaks off, UnexpectedResponseError when it is longer.
+    `pieces(limit)` iterates over the body as it arrives, once. It raises TransientError when the body breaks
+    off, UnexpectedResponseError when it is longer than `limit` bytes.
     """
 
     status: int
@@ -85,10 +81,7 @@ def parse_json(
     body: bytes,
     hook: Callable[[dict[str, object]], object] | None = None,
 ) -> object:
-    """`body` as JSON.
-
-    Raises UnexpectedResponseError for a web page, TransientError when it is cut off or no JSON at all.
-    """
+    """Parse the body of a response as JSON. Raises as `Response.json` does."""
     if is_html(headers, body):
         raise UnexpectedResponseError(
             peer, "answered with a web page where JSON was expected", hint=_PROXY_HINT
@@ -103,12 +96,12 @@ def parse_json(
 
 
 def is_html(headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether an answer is a web page, by its type or its first bytes."""
+    """Return whether a response is a web page, by its type or its first bytes."""
     return headers.get("content-type", "").lower().startswith("text/html") or body[:64].lstrip()[:1] == b"<"
 
 
 def _reason(body: bytes) -> str:
-    """The wording in the JSON error shapes of the peers we know (Kubo, cluster, pinning services), or ""."""
+    """Return the message in the JSON errors of Kubo, IPFS Cluster and pinning services; "" without one."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -127,60 +120,62 @@ def _dig(value: object, keys: Iterable[str]) -> object:
 
 
 def error_for_status(answer: Response, *, is_command_error: bool = False) -> RequestError:
-    """Return the error for an answer with a status that its caller does not expect.
+    """Return the error for a response whose status its caller does not expect.
 
-    `is_command_error`: the peer executed the command and it failed, so it must not be sent again.
+    With `is_command_error` the peer executed the command and it failed, so it must not be sent again.
     """
-    peer, status, words = answer.peer, answer.status, answer.words
-    said = f": {words}" if words else ""
+    peer, status, message = answer.peer, answer.status, answer.message
+    detail = f": {message}" if message else ""
     pause = retry_after(answer.headers.get("retry-after"))
     if is_command_error:
-        return RejectedError(peer, words or f"said no (HTTP {status})", reason=words, status=status)
+        return RejectedError(peer, message or f"failed (HTTP {status})", reason=message, status=status)
     if 300 <= status < 400:
-        target = sanitize(answer.headers.get("location", "nowhere"), answer.secrets)
-        hint = "set the address at which it wants to be asked"
+        target = sanitize(answer.headers.get("location", ""), answer.secrets)
+        hint = "configure the address that it redirects to"
         return UnexpectedResponseError(
             peer, f"redirects to {target!r}, which is not followed", status=status, hint=hint
         )
     if status == 429 or (status == 503 and pause is not None):
         return RetryLaterError(
-            peer, f"asks for a pause (HTTP {status}){said}", retry_after=pause, status=status
+            peer, f"asks for a pause (HTTP {status}){detail}", retry_after=pause, status=status
         )
     if status in (401, 403, 407):
         hint = (
-            "check the secret and what it permits" if answer.secrets else "it wants a secret: set token_env"
+            "check the secret and its permissions"
+            if answer.secrets
+            else "it requires a secret: set token_env"
         )
-        return AccessDeniedError(peer, f"denies access (HTTP {status}){said}", status=status, hint=hint)
+        return AccessDeniedError(peer, f"denies access (HTTP {status}){detail}", status=status, hint=hint)
     if status == 404:
-        return NotFoundError(peer, f"has no such thing (HTTP 404){said}", status=status)
+        return NotFoundError(peer, f"has no such thing (HTTP 404){detail}", status=status)
     if status == 409:
-        return ConflictError(peer, f"is in conflict with this (HTTP 409){said}", status=status)
+        return ConflictError(peer, f"is in conflict with this (HTTP 409){detail}", status=status)
     if status >= 500 or status in (408, 425):
-        return TransientError(peer, f"failed (HTTP {status}){said}", status=status)
+        return TransientError(peer, f"failed (HTTP {status}){detail}", status=status)
     too_large = "a proxy in front of it limits request bodies; in nginx, set client_max_body_size 0"
     return RejectedError(
         peer,
-        f"did not accept the request (HTTP {status}){said}",
+        f"did not accept the request (HTTP {status}){detail}",
         status=status,
-        reason=words,
+        reason=message,
         hint=too_large if status == 413 else None,
     )
 
 
-PIECE = 1 << 20  #: bytes; larger pieces make httpx slow, because it slices each one again and again
+PIECE = 1 << 20  #: bytes of one piece of an upload; httpx is slow with larger ones
 
 
 @dataclass(frozen=True, slots=True)
 class UploadBody:
-    """A body of exactly `size` bytes; `pieces` makes it anew each time, so that it can be sent again."""
+    """A request body of exactly `size` bytes; `pieces` makes it again for each attempt."""
 
     size: int
     pieces: Callable[[], Iterator[bytes]]
     content_type: str = "application/octet-stream"
 
 
-class Counted:
-    """An upload on its way, which knows whether all of it went out."""
+class CountedUpload:
+    """An upload in progress: the pieces of an UploadBody, counted as they are sent."""
 
     def __init__(self, upload: UploadBody) -> None:
         self._upload = upload
@@ -188,7 +183,7 @@ class Counted:
 
     @property
     def complete(self) -> bool:
-        """Whether every byte was handed to the connection."""
+        """Whether every byte was passed to the connection."""
         return self._sent == self._upload.size
 
     def __iter__(self) -> Iterator[bytes]:
@@ -199,7 +194,7 @@ class Counted:
 
 
 def multipart_file(filename: str, upload: UploadBody, *, field: str = "file") -> UploadBody:
-    """`upload` as the only part of a multipart/form-data body (RFC 7578), still of known length."""
+    """Return `upload` as the only part of a multipart/form-data body (RFC 7578), still of known length."""
     boundary = secrets.token_hex(16)
     head = (
         f"--{boundary}\r\n"

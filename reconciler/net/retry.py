@@ -1,4 +1,4 @@
-"""When to ask again: jittered exponential backoff, a peer's `Retry-After`, and a budget for the run."""
+"""Retries: jittered exponential backoff, the `Retry-After` header, and a budget for one run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST_PAUSE = 300.0  #: seconds; a peer that asks for more is left for the next run
+LONGEST_PAUSE = 300.0  #: seconds; a call to a peer that asks for more fails in this run
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`attempts` tries altogether, pausing about `base` seconds after the first, doubling up to `ceiling`."""
+    """Up to `attempts` attempts; a pause of `base` seconds after the first, doubling up to `ceiling`."""
 
     attempts: int = 4
     base: float = 0.5
     ceiling: float = 30.0
 
     def pause(self, attempt: int, rand: Callable[[], float] = random.random) -> float:
-        """Seconds to wait after failed try number `attempt` (from 1): between half and all of the step."""
+        """Return the seconds to wait after failed attempt number `attempt` (from 1).
+
+        Between half and all of the step, by `rand` in [0, 1).
+        """
         step = min(self.ceiling, self.base * 2.0 ** (attempt - 1))
         return step * (0.5 + rand() / 2)
 
@@ -30,9 +33,9 @@ NO_RETRY = RetryPolicy(attempts=1)
 
 
 class RetryBudget:
-    """How often, and for how many seconds together, one run may ask again; shared by all clients of the run.
+    """The number of retries, and the seconds of pauses, left in one run; shared by all clients of the run.
 
-    Without it every item against a dead peer would pay the full backoff.
+    Without it every request to a dead peer would take the full backoff.
     """
 
     def __init__(self, retries: int = 40, seconds: float = 900.0) -> None:
@@ -41,7 +44,7 @@ class RetryBudget:
         self._seconds = seconds
 
     def take(self, pause: float) -> bool:
-        """Take one retry after `pause` seconds; False, taking nothing, when it is not left."""
+        """Take one retry with a pause of `pause` seconds; return False, taking nothing, when none is left."""
         with self._lock:
             if self._retries < 1 or self._seconds < pause:
                 return False
@@ -51,7 +54,7 @@ class RetryBudget:
 
 
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds a `Retry-After` header asks for (RFC 9110, 10.2.3), or None when it cannot be read."""
+    """Return the seconds that a `Retry-After` header requests (RFC 9110, 10.2.3); None for an invalid one."""
     if value is None:
         return None
     value = value.strip()

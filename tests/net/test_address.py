@@ -1,11 +1,11 @@
-"""What may be a peer's base URL."""
+"""Base URLs of peers, and the proxy that the environment names for each."""
 
 from __future__ import annotations
 
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.net.address import parse_address
+from reconciler.net.address import environment_proxy, parse_address
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from reconciler.net.address import parse_address
         ("http://10.0.0.7", False),
     ],
 )
-def test_http_and_https_with_a_path_prefix_hold(url: str, loopback: bool) -> None:
+def test_http_and_https_with_a_path_prefix_are_valid(url: str, loopback: bool) -> None:
     address = parse_address(url)
     assert address.loopback is loopback
     assert address.join("/api/v0/id") == url.rstrip("/") + "/api/v0/id"
@@ -59,3 +59,49 @@ def test_user_information_is_refused_without_being_shown() -> None:
     with pytest.raises(UsageError) as caught:
         parse_address("http://me:hunter22@node.example:x y")
     assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "proxied"),
+    [
+        ("", "http://node.example", True),
+        ("*", "http://node.example", False),
+        ("other.example,node.example", "http://node.example", False),
+        (" NODE.example ", "http://node.example", False),
+        ("example", "http://node.example", False),
+        ("ode.example", "http://node.example", True),
+        (".example", "http://node.example", False),
+        (".node.example", "http://node.example", True),
+        ("*.example", "http://node.example", False),
+        ("*node.example", "http://node.example", False),
+        ("node.example:5001", "http://node.example:5001", False),
+        ("node.example:5001", "http://node.example:5002", True),
+        ("node.example:80", "http://node.example", False),
+        ("https://node.example", "http://node.example", True),
+        ("all://node.example", "http://node.example", False),
+        ("10.0.0.7", "http://10.0.0.7:5001", False),
+        ("10.0.0.0/8", "http://10.0.0.7:5001", False),
+        ("10.0.0.8", "http://10.0.0.7:5001", True),
+        ("2001:db8::1", "http://[2001:db8::1]:5001", False),
+        ("[2001:db8::1]:5001", "http://[2001:db8::1]:5001", False),
+        ("node.example:x,[::1", "http://node.example", True),
+    ],
+)
+def test_no_proxy_covers_hosts_networks_and_domains(
+    no_proxy: str, url: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    found = environment_proxy(parse_address(url))
+    assert found == ("http://proxy.example:3128" if proxied else None)
+
+
+def test_the_proxy_is_chosen_by_the_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert environment_proxy(parse_address("https://node.example")) is None
+    monkeypatch.setenv("ALL_PROXY", "socks5://a.example:1080")
+    monkeypatch.setenv("HTTPS_PROXY", "http://s.example:3128")
+    assert environment_proxy(parse_address("https://node.example")) == "http://s.example:3128"
+    assert environment_proxy(parse_address("http://node.example")) == "socks5://a.example:1080"

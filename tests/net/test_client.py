@@ -1,4 +1,4 @@
-"""Requests end in time, are sent twice only when they may be, and every failure is a typed outcome."""
+"""Requests end in time, are retried only when they may be, and every failure is a typed RequestError."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -79,7 +79,10 @@ def proxy(peer: HttpPeer) -> Iterator[FaultProxy]:
 
 @contextmanager
 def raw_peer(said: bytes, *, hold: float = 0.0) -> Iterator[str]:
-    """A server that says these very bytes to whoever connects, reads nothing, and holds the line."""
+    """A server that sends these bytes on each connection, reads nothing, and closes it after `hold` seconds.
+
+    The client may close the connection before it has read all of them.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         done = threading.Event()
 
@@ -89,7 +92,7 @@ def raw_peer(said: bytes, *, hold: float = 0.0) -> Iterator[str]:
                     line, _ = server.accept()
                 except OSError:
                     return
-                with line:
+                with line, suppress(ConnectionError):
                     line.sendall(said)
                     done.wait(hold)
 
@@ -144,7 +147,7 @@ def test_what_an_upload_raises_comes_out_as_it_is(peer: HttpPeer) -> None:
         client(peer.url).request("POST", "/up", content=UploadBody(5 << 20, pieces), repeatable=True)
 
 
-def test_another_peers_outcome_inside_an_upload_is_not_tried_again_here(peer: HttpPeer) -> None:
+def test_another_peers_error_inside_an_upload_is_not_retried_here(peer: HttpPeer) -> None:
     made = []
 
     def pieces() -> Iterator[bytes]:
@@ -176,14 +179,14 @@ def test_a_200_before_all_was_sent_is_no_success() -> None:
         client(url).request("POST", "/up", content=upload, repeatable=True)
 
 
-def test_a_peer_that_takes_no_more_bytes_is_stalled() -> None:
+def test_a_peer_that_takes_no_more_bytes_is_an_unexpected_response() -> None:
     upload = UploadBody(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
     with raw_peer(b"", hold=5) as url, pytest.raises(UnexpectedResponseError, match="takes no more bytes"):
         client(url).request("POST", "/up", content=upload, repeatable=True)
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])
-def test_a_dripping_peer_is_left_when_the_whole_took_too_long(part: str, proxy: FaultProxy) -> None:
+def test_a_request_to_a_dripping_peer_ends_at_its_deadline(part: str, proxy: FaultProxy) -> None:
     """Each byte arrives long before the silence limit, so only the deadline on the whole can end this."""
     delay = 0.05 if part == "headers" else 0.006
     proxy.arm(Drip(delay))
@@ -231,7 +234,7 @@ def test_a_compressed_answer_is_refused_unread() -> None:
         (Said(307, b"", {"Location": "http://192.0.2.1/x"}), UnexpectedResponseError, "redirects to"),
     ],
 )
-def test_each_status_has_its_outcome(said: Said, kind: type[RequestError], wording: str) -> None:
+def test_each_status_has_its_error(said: Said, kind: type[RequestError], wording: str) -> None:
     with http_peer(lambda asked: said) as peer, pytest.raises(kind, match=wording) as caught:
         client(peer.url, auth=Auth(Scheme.BEARER, TOKEN)).request("GET", "/", repeatable=True)
     assert type(caught.value) is kind
@@ -256,20 +259,22 @@ def test_a_web_page_is_not_json(peer: HttpPeer, proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[" * 100_000, b"\xff"])
-def test_json_that_is_none_and_json_bombs_are_transient(body: bytes) -> None:
+def test_malformed_json_and_json_bombs_are_transient(body: bytes) -> None:
     with http_peer(lambda asked: Said(200, body)) as peer, pytest.raises(TransientError, match="not JSON"):
         client(peer.url).request("GET", "/", repeatable=True).json()
 
 
-def test_json_lines_are_read_one_by_one_and_may_be_none() -> None:
+def test_json_lines_are_read_one_by_one_and_may_be_empty() -> None:
     with http_peer(lambda asked: Said(200, b'{"a":1}\n\n{"a":2}\n')) as peer:
         answer = client(peer.url).request("GET", "/", repeatable=True)
     assert list(answer.json_lines()) == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_every_fault_is_an_outcome_and_a_repeatable_call_recovers(proxy: FaultProxy, fault: Fault) -> None:
-    """Broken once: a repeatable call then works, or says at once that asking again is of no use."""
+def test_every_fault_is_a_request_error_and_a_repeatable_call_recovers(
+    proxy: FaultProxy, fault: Fault
+) -> None:
+    """Broken once: a repeatable call then succeeds, or fails at once where retrying cannot help."""
     proxy.arm(fault, times=1)
     http = client(proxy.url, retry=RetryPolicy(attempts=3))
     try:
@@ -293,14 +298,16 @@ def test_a_call_that_may_not_be_repeated_is_sent_once(proxy: FaultProxy, fault: 
     assert len(proxy.paths) == 1
 
 
-def test_a_call_that_may_not_be_repeated_is_sent_again_when_nothing_got_there(proxy: FaultProxy) -> None:
+def test_a_call_that_may_not_be_repeated_is_sent_again_when_nothing_reached_the_peer(
+    proxy: FaultProxy,
+) -> None:
     proxy.down()
     http = client(proxy.url, retry=RetryPolicy(attempts=3), sleep=lambda seconds: proxy.up())
     assert http.request("POST", "/", content=b"x", repeatable=False).json() == {"length": 1}
     assert len(proxy.paths) == 1
 
 
-def test_retry_after_is_waited_for_and_told() -> None:
+def test_retry_after_is_waited_for_and_reported() -> None:
     said = iter([Said(429, b"", {"Retry-After": "17"}), Said(200)])
     slept: list[float] = []
     notes: list[str] = []
@@ -309,7 +316,7 @@ def test_retry_after_is_waited_for_and_told() -> None:
         http.request("POST", "/", repeatable=False)
     assert slept == [17.0]
     assert len(notes) == 1
-    assert "asking again in 17.0 s" in notes[0]
+    assert "retrying in 17.0 s" in notes[0]
 
 
 def test_a_pause_beyond_five_minutes_is_left_for_the_next_run(peer: HttpPeer, proxy: FaultProxy) -> None:
@@ -337,7 +344,7 @@ def test_a_refused_connection_names_the_address(proxy: FaultProxy) -> None:
     assert proxy.url in (caught.value.hint or "")
 
 
-def test_a_stream_that_breaks_off_is_told(proxy: FaultProxy) -> None:
+def test_a_stream_that_breaks_off_raises(proxy: FaultProxy) -> None:
     proxy.arm(Cut(1.0))
     stream = client(proxy.url).stream("POST", "/", repeatable=True)
     with stream as answer, pytest.raises(TransientError, match="broke"):
@@ -346,7 +353,7 @@ def test_a_stream_that_breaks_off_is_told(proxy: FaultProxy) -> None:
 
 @pytest.mark.parametrize("with_head", [0, 1, 5 << 20, 6 << 20])
 def test_a_long_body_is_whole_however_much_of_it_comes_with_its_head(with_head: int) -> None:
-    """Beyond what httpx holds already it is read past httpx."""
+    """What httpcore has not buffered is read from the connection directly."""
     body = os.urandom(6 << 20)
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -363,7 +370,7 @@ def test_a_long_body_is_whole_however_much_of_it_comes_with_its_head(with_head: 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         http = client(f"http://127.0.0.1:{server.getsockname()[1]}")
-        for _ in range(2):  # the connection is not used again
+        for _ in range(2):  # the server closes its connection after each response
             with http.stream("GET", "/", repeatable=True) as answer:
                 assert b"".join(answer.pieces(len(body))) == body
         thread.join(5)
@@ -384,7 +391,7 @@ def test_a_long_body_ends_as_a_short_one_does() -> None:
     ):
         list(answer.pieces(6 << 20))
     with (
-        raw_peer(head + bytes(6 << 20), hold=3) as url,  # whoever hangs up with a request unread resets
+        raw_peer(head + bytes(6 << 20), hold=3) as url,  # hanging up with an unread request would reset
         client(url).stream("GET", "/", repeatable=True) as answer,
         pytest.raises(UnexpectedResponseError, match="more than 5242880 bytes"),
     ):

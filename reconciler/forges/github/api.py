@@ -93,7 +93,7 @@ class GitHubErrors(ErrorClassifier):
         """Return the message and the messages of its details, which are more specific."""
         document = error_document(response)
         if not document:
-            return response.words
+            return response.message
         details = document.get("errors")
         texts = [document.get("message")]
         for detail in details if isinstance(details, list) else [details]:

@@ -181,7 +181,7 @@ class ClusterRest:
 
 def is_command_error(answer: Response) -> bool:
     """Whether a 500 says that it will not work the next time either. A cluster says 500 for everything."""
-    return _TOO_FEW in answer.words
+    return _TOO_FEW in answer.message
 
 
 def _clock(answer: Response) -> datetime:

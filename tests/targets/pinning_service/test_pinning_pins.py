@@ -250,5 +250,5 @@ class TestDoctor:
     def test_a_wrong_secret(self, fake: FakePinningService) -> None:
         target = service_target(fake.url, secret="another")
         (finding,) = target.diagnose()
-        assert (finding.ok, finding.hint) == (False, "check the secret and what it permits")
+        assert (finding.ok, finding.hint) == (False, "check the secret and its permissions")
         target.close()

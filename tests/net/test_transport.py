@@ -1,0 +1,220 @@
+"""Connections are kept, go through proxies, verify certificates, and end when another thread closes them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import UsageError
+from reconciler.net.client import HttpClient, Timeouts
+from reconciler.net.errors import RequestError, TransientError
+from reconciler.net.retry import NO_RETRY
+from tests.support.http_peer import Said, http_peer
+
+MIB = 1 << 20
+LONG = 6 * MIB
+
+
+def client(url: str, **options: object) -> HttpClient:
+    options.setdefault("timeouts", Timeouts(connect=5, silence=5, total=20))
+    return HttpClient(url, name="node", retry=NO_RETRY, **options)  # type: ignore[arg-type]
+
+
+@contextmanager
+def server(
+    *bodies: bytes, context: ssl.SSLContext | None = None, announced: int | None = None
+) -> Iterator[tuple[str, list[int]]]:
+    """A server that answers the requests with `bodies` in turn; its URL, and the requests per connection.
+
+    `announced` replaces the length in the header; the rest of the body then never arrives.
+    """
+    left = list(bodies)
+    counts: list[int] = []
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer(line: socket.socket) -> None:
+            number = len(counts)
+            counts.append(0)
+            with (
+                suppress(OSError),
+                line if context is None else context.wrap_socket(line, server_side=True) as peer,
+            ):
+                while left and peer.recv(65536):
+                    counts[number] += 1
+                    body = left.pop(0)
+                    size = len(body) if announced is None else announced
+                    peer.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + body)
+                if announced is not None:
+                    done.wait(30)
+
+        def serve() -> None:
+            while True:
+                try:
+                    line, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer, args=(line,), daemon=True).start()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        scheme = "http" if context is None else "https"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", counts
+        done.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node")])
+    now = dt.datetime.now(dt.UTC)
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "node.pem"
+    pem = serialization.Encoding.PEM
+    file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + built.public_bytes(pem)
+    )
+    return file
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_a_connection_is_used_again_after_a_body_that_was_read_to_its_end() -> None:
+    with server(b"one", b"two", b"three") as (url, counts):
+        http = client(url)
+        assert [http.request("GET", "/", repeatable=True).body for _ in range(3)] == [
+            b"one",
+            b"two",
+            b"three",
+        ]
+        http.close()
+    assert counts == [3]
+
+
+def test_a_connection_is_closed_after_a_body_that_was_not_read_to_its_end() -> None:
+    with server(bytes(LONG), bytes(LONG), b"end") as (url, counts):
+        http = client(url)
+        for _ in range(2):
+            with http.stream("GET", "/", repeatable=True) as answer:
+                next(answer.pieces(LONG))
+        assert http.request("GET", "/", repeatable=True).body == b"end"
+        http.close()
+    assert counts == [1, 1, 1]
+
+
+@pytest.mark.parametrize("size", [10, LONG], ids=["short", "long"])
+def test_closing_a_client_ends_the_reading_of_another_thread(size: int) -> None:
+    with server(bytes(size // 2), announced=size) as (url, _):
+        http = client(url)
+        threading.Timer(0.3, http.close).start()
+        started = time.monotonic()
+        with http.stream("GET", "/", repeatable=True) as answer, pytest.raises(TransientError, match="broke"):
+            list(answer.pieces(LONG))
+        assert time.monotonic() - started < 4
+
+
+def test_long_and_short_bodies_arrive_whole_over_tls(
+    tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    bodies = [b"short", os.urandom(LONG), b"end"]
+    with server(*bodies, context=tls) as (url, counts):
+        http = client(url)
+        assert [http.request("GET", "/", repeatable=True).body for _ in range(3)] == bodies
+        http.close()
+    assert counts == [2, 1]
+
+
+def test_a_long_body_over_tls_that_stops_is_silence(
+    tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with server(bytes(5 * MIB), context=tls, announced=LONG) as (url, _):
+        http = client(url, timeouts=Timeouts(silence=0.3, total=9))
+        with pytest.raises(TransientError, match="silent for too long"):
+            http.request("GET", "/", repeatable=True)
+        http.close()
+
+
+def test_an_unknown_certificate_is_refused(tls: ssl.SSLContext) -> None:
+    with (
+        server(b"secret", context=tls) as (url, _),
+        pytest.raises(TransientError, match="certificate") as caught,
+    ):
+        client(url).request("GET", "/", repeatable=True)
+    assert not caught.value.reached
+
+
+def test_certificates_that_cannot_be_read_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
+    with pytest.raises(UsageError, match="the certificates cannot be read"):
+        client("https://127.0.0.1:1")
+
+
+def test_a_request_goes_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http_peer(lambda asked: Said(200, b"by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//user:pass%40@"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        http = client("http://node.example:5001")
+        assert http.request("GET", "/api", repeatable=True).body == b"by proxy"
+        http.close()
+    assert proxy.asked[0].target == "http://node.example:5001/api"
+    assert proxy.asked[0].headers["proxy-authorization"] == "Basic dXNlcjpwYXNzQA=="
+
+
+def test_a_proxy_that_refuses_the_tunnel_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http_peer(lambda asked: Said(407)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with pytest.raises(RequestError, match="the connection broke"):
+            client("https://node.example").request("GET", "/", repeatable=True)
+
+
+@pytest.mark.parametrize("proxy", ["ftp://proxy.example", "http://proxy.example:port", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_a_usage_error(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(UsageError, match="the proxy of the environment cannot be used"):
+        client("http://node.example")
+
+
+def test_a_client_for_public_addresses_does_not_dial_this_machine() -> None:
+    with (
+        server(b"private") as (url, counts),
+        pytest.raises(TransientError, match="not a public one") as caught,
+    ):
+        client(url, public_only=True).request("GET", "/", repeatable=True)
+    assert not caught.value.reached
+    assert counts == []
