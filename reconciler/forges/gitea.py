@@ -20,7 +20,7 @@ from reconciler.net.auth import Secret
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
-    import httpx
+    from reconciler.net.transport import Transport
 
 _PERMISSIONS = "the token needs write access to repository and issue, and its owner to this repository"
 _PAGE = ("limit", 50)  # the longest page of a default configuration
@@ -87,7 +87,7 @@ def gitea(
     api_url: str,
     identity: CommitIdentity | None = None,
     clock: Clock = Clock(),  # noqa: B008 - frozen
-    transport: httpx.BaseTransport | None = None,
+    transport: Transport | None = None,
     progress: Progress = QUIET,
 ) -> HostedForge:
     """Return the forge of the repository `owner/name`; `api_url` ends in /api/v1. Raises UsageError."""

@@ -18,7 +18,7 @@ from reconciler.net.errors import NotFoundError
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
-    import httpx
+    from reconciler.net.transport import Transport
 
 PUBLIC_API = "https://gitlab.com/api/v4"
 
@@ -123,7 +123,7 @@ def gitlab(
     api_url: str = PUBLIC_API,
     identity: CommitIdentity | None = None,
     clock: Clock = Clock(),  # noqa: B008 - frozen
-    transport: httpx.BaseTransport | None = None,
+    transport: Transport | None = None,
     progress: Progress = QUIET,
 ) -> HostedForge:
     """Return the forge of the project `group/name`; git pushes to `git_url`. Raises UsageError."""

@@ -30,10 +30,9 @@ from reconciler.net.retry import LONGEST_PAUSE, NO_RETRY, RetryPolicy, retry_aft
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
-    import httpx
-
     from reconciler.net.client import Params
     from reconciler.net.response import Response
+    from reconciler.net.transport import Transport
 
 Classify = Callable[["Response", str], RequestError]  #: makes the error for a response and a description
 
@@ -60,7 +59,7 @@ class RestApi:
         headers: Mapping[str, str] = {},
         clock: Clock = Clock(),  # noqa: B008 - frozen
         write_gap: float = 0.0,
-        transport: httpx.BaseTransport | None = None,
+        transport: Transport | None = None,
         progress: Progress = QUIET,
     ) -> None:
         from reconciler.net.client import HttpClient

@@ -119,7 +119,7 @@ def environment_proxy(address: Address) -> str | None:
 
 
 def _covers(entry: str, address: Address) -> bool:
-    """Return whether an entry of NO_PROXY covers a peer, as curl and httpx read it.
+    """Return whether an entry of NO_PROXY covers a peer, as curl reads it.
 
     `*`, an IP address or network, or a name with its subdomains (with a leading dot, without the name
     itself), each with an optional scheme and port.

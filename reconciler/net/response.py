@@ -162,7 +162,7 @@ def error_for_status(answer: Response, *, is_command_error: bool = False) -> Req
     )
 
 
-PIECE = 1 << 20  #: bytes of one piece of an upload; httpx is slow with larger ones
+PIECE = 1 << 20  #: bytes of one piece of an upload; larger ones are sliced again and again, which is slow
 
 
 @dataclass(frozen=True, slots=True)

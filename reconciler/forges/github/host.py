@@ -17,7 +17,7 @@ from reconciler.net.errors import AccessDeniedError, ConflictError, RejectedErro
 from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
-    import httpx
+    from reconciler.net.transport import Transport
 
 PUBLIC_API = "https://api.github.com"
 
@@ -95,7 +95,7 @@ def github(
     *,
     api_url: str = PUBLIC_API,
     clock: Clock = Clock(),  # noqa: B008 - frozen
-    transport: httpx.BaseTransport | None = None,
+    transport: Transport | None = None,
     progress: Progress = QUIET,
 ) -> HostedForge:
     """Return the forge of the repository `owner/name` on GitHub or GitHub Enterprise.
