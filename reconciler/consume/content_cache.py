@@ -107,7 +107,7 @@ class ContentCache:
         """
         files = list(self)
         damaged: list[Path] = []
-        with progress.task("verify the cache", None) as task:
+        with progress.task("verifying the cache", None) as task:
             for cid, path in files:
                 root = identify(bare_bundle(path), cache=None).identity.root
                 task.advance(path.stat().st_size)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.consume.content_cache import ContentCache
-from reconciler.consume.selection import FileSpans, SelectedFiles, file_spans, is_empty_leaf, select
+from reconciler.consume.selection import FileSpans, SelectedFiles, file_spans, is_empty_leaf, select_files
 from reconciler.consume.sources import Parts, Source, SourcePool, SourceReport, TrackedSource
 from reconciler.consume.staging import (
     Staging,
@@ -120,7 +120,7 @@ def fetch(
         raise UsageError(f"destination {str(destination)!r} does not end in a file or directory name")
     peers = SourcePool([TrackedSource(source) for source in sources])
     try:
-        selected = select(read_tree(root, peers), include, exclude)
+        selected = select_files(read_tree(root, peers), include, exclude)
         spans = file_spans(selected)
         if _is_complete(selected, spans, destination, progress, name):
             if is_mount_point(destination):
@@ -166,7 +166,7 @@ class _Fetch:
         sums = SumsCheck(self._selected, self._staging.path)
         sums.start(set(self._spans) - set(missing))
         try:
-            with self._progress.task(f"fetch {self._name}", missing_size) as task:
+            with self._progress.task(f"fetching {self._name}", missing_size) as task:
                 self._transfer(missing, sums, task)
             checked = sums.finish()
         finally:
@@ -258,7 +258,7 @@ def _is_complete(
         if listed != {node.path for node in selected.files} | set(selected.directories):
             return False
         paths = [destination / node.path for node in selected.files]
-    with progress.task(f"check {name}", selected.size) as task:
+    with progress.task(f"checking {name}", selected.size) as task:
         found = count_present_blocks(selected, paths, task)
     return all(
         found.get(position, 0) == len(each) or is_empty_leaf(selected, position)

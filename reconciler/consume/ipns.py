@@ -58,7 +58,7 @@ class IpnsSource(Protocol):
         """Return the record of `name`, unverified. Raises PeerError."""
 
 
-def parse_name(text: str) -> IpnsName:
+def parse_ipns_name(text: str) -> IpnsName:
     """Parse a name in base 36 (`k51…`) or base 32 (`bafz…`). Raises UsageError for a domain name or a key of
     another type.
     """

@@ -157,7 +157,7 @@ def _read_blocks(place: str, sources: Sequence[Source]) -> bytes:
 def _resolve_name(place: str, tag: str, sources: Sequence[Source]) -> _Download | None:
     """Read the file that an IPNS name resolves to; None when it still resolves to the value in `tag`."""
     text, _, path = place.removeprefix("ipns://").partition("/")
-    name = ipns.parse_name(text)
+    name = ipns.parse_ipns_name(text)
     record = ipns.newest_record(
         name, [each for each in sources if isinstance(each, ipns.IpnsSource)], datetime.now(UTC)
     )

@@ -58,7 +58,7 @@ class SelectedFiles:
         return SelectedFiles(self.map, files, (), sum(node.size for node in files), whole=False)
 
 
-def select(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> SelectedFiles:
+def select_files(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> SelectedFiles:
     """Select the files that match a glob in `include` (all files when it is empty) and none in `exclude`.
 
     A glob without a slash also matches the name of a file in any directory. Raises DataError for a symlink,

@@ -17,8 +17,8 @@ from reconciler.content.cid import RAW, Cid
 from reconciler.errors import BlockUnavailableError, PeerError, ReconcilerError
 
 SECTION_OVERHEAD = 64  #: upper bound of the bytes that a CAR adds to each block
-LANES = 8  #: maximum number of concurrent calls to one source
-STRIKES = 2  #: failures after which a source is no longer used
+MAX_CALLS = 8  #: maximum number of concurrent calls to one source
+MAX_FAILURES = 2  #: failures after which a source is no longer used
 
 
 # --- one source
@@ -59,7 +59,7 @@ class Source(Protocol):
     """A place that may have blocks. Methods are called from several threads.
 
     `width` is the number of concurrent streams that are worthwhile; it may change while the source is used.
-    Up to LANES single blocks are requested at once.
+    Up to MAX_CALLS single blocks are requested at once.
     """
 
     name: str
@@ -126,13 +126,13 @@ class TrackedSource:
     bytes: int = 0
     blocks: int = 0
     bad: int = 0
-    strikes: int = 0
+    failures: int = 0
     reason: str = ""
 
     @property
-    def alive(self) -> bool:
+    def usable(self) -> bool:
         """Whether the source is still in use."""
-        return self.strikes < STRIKES
+        return self.failures < MAX_FAILURES
 
 
 @dataclass
@@ -142,21 +142,16 @@ class SourcePool:
     all: Sequence[TrackedSource]
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def alive(self) -> list[TrackedSource]:
-        """The sources that are still in use."""
-        return [peer for peer in self.all if peer.alive]
-
-    def credit(self, peer: TrackedSource, size: int) -> None:
+    def count_block(self, peer: TrackedSource, size: int) -> None:
         """Count a verified block of `size` bytes from `peer`."""
         with self._lock:
             peer.bytes += size
             peer.blocks += 1
 
-    def strike(self, peer: TrackedSource, error: ReconcilerError) -> None:
+    def count_failure(self, peer: TrackedSource, error: ReconcilerError) -> None:
         """Count a failure of `peer`; the second one drops it."""
         with self._lock:
-            peer.strikes += 1
+            peer.failures += 1
             peer.bad += isinstance(error, BadBlockError)
             peer.reason = error.message
 
@@ -171,16 +166,16 @@ class SourcePool:
         Raises BlockUnavailableError when none does.
         """
         for peer in self.all:
-            while peer.alive:
+            while peer.usable:
                 try:
                     data = peer.source.read_block(cid, size)
                 except BlockUnavailableError as error:
                     self.note_missing(peer, error)
                     break
                 except ReconcilerError as error:
-                    self.strike(peer, error)
+                    self.count_failure(peer, error)
                 else:
-                    self.credit(peer, len(data))
+                    self.count_block(peer, len(data))
                     return data
         raise self.unavailable(f"block {cid}")
 
@@ -194,7 +189,7 @@ class SourcePool:
         """Return the counters of every source."""
         return tuple(
             SourceReport(
-                peer.source.name, peer.bytes, peer.blocks, peer.bad, "" if peer.alive else peer.reason
+                peer.source.name, peer.bytes, peer.blocks, peer.bad, "" if peer.usable else peer.reason
             )
             for peer in self.all
         )

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from reconciler.consume.jobs import SHORTEST_RUN, Job, make_jobs
 from reconciler.consume.selection import SelectedFiles
 from reconciler.consume.sources import (
-    LANES,
+    MAX_CALLS,
     BadBlockError,
     BlockRange,
     Parts,
@@ -75,9 +75,9 @@ class Transfer:
     def run(self) -> None:
         """Fetch everything, or raise. Closes the sources at the end, which aborts calls in progress."""
         threads = [
-            threading.Thread(target=self._work, args=(number, peer, lane), daemon=True, name=peer.source.name)
+            threading.Thread(target=self._work, args=(number, peer, slot), daemon=True, name=peer.source.name)
             for number, peer in enumerate(self._peers.all)
-            for lane in range(LANES)
+            for slot in range(MAX_CALLS)
         ]
         self._check_sources()
         try:
@@ -104,9 +104,9 @@ class Transfer:
             self._peers.close()
         self._pool.shutdown(cancel_futures=True)
 
-    def _work(self, number: int, peer: TrackedSource, lane: int) -> None:
+    def _work(self, number: int, peer: TrackedSource, slot: int) -> None:
         """Work on jobs until there are none left for this source. Runs in a thread."""
-        while (job := self._next_job(number, peer, lane)) is not None:
+        while (job := self._next_job(number, peer, slot)) is not None:
             try:
                 self._fetch(peer, job)
             except _TransferStoppedError:
@@ -116,7 +116,7 @@ class Transfer:
                 job.tried.add(number)
             except ReconcilerError as error:
                 if not self._stopped:
-                    self._peers.strike(peer, error)
+                    self._peers.count_failure(peer, error)
             except BaseException as error:  # noqa: BLE001  a bug, or a connection closed during a call
                 self._fail(error)
             finally:
@@ -129,14 +129,14 @@ class Transfer:
                     self._changed.notify_all()
             self._check_sources()
 
-    def _next_job(self, number: int, peer: TrackedSource, lane: int) -> Job | None:
+    def _next_job(self, number: int, peer: TrackedSource, slot: int) -> Job | None:
         """Return the next job for a source, waiting until one is available; None when there will be none."""
         with self._changed:
-            while not self._stopped and self._failure is None and peer.alive:
+            while not self._stopped and self._failure is None and peer.usable:
                 suitable = [job for job in self._jobs if number not in job.tried]
                 if not suitable:
                     return None
-                if lane >= peer.source.width:
+                if slot >= peer.source.width:
                     # A stream uses the full bandwidth; single blocks are small, each waits for a response.
                     suitable = [job for job in suitable if job.run is None]
                 job = next((job for job in suitable if not job.running), None)
@@ -222,7 +222,7 @@ class Transfer:
             if position not in self._missing:
                 return
             self._missing.discard(position)
-        self._peers.credit(peer, sum(map(len, block)))
+        self._peers.count_block(peer, sum(map(len, block)))
         try:
             self._keep(position, block)
         except Exception as error:  # noqa: BLE001  raised by `run`
@@ -235,9 +235,9 @@ class Transfer:
     def _check_sources(self) -> None:
         """Fail the transfer when a job has no source left."""
         with self._changed:
-            alive = {number for number, peer in enumerate(self._peers.all) if peer.alive}
+            usable = {number for number, peer in enumerate(self._peers.all) if peer.usable}
             for job in self._jobs:
-                if not job.running and not alive - job.tried:
+                if not job.running and not usable - job.tried:
                     position = next((each for each in job.positions if each in self._missing), None)
                     if position is not None and self._failure is None and not self._stopped:
                         location = self._selected.map.locate(position)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reconciler.consume.fetch import read_tree
 from reconciler.consume.local_sources import target_source
-from reconciler.consume.selection import select
+from reconciler.consume.selection import select_files
 from reconciler.consume.sources import SourcePool, TrackedSource
 from reconciler.consume.staging import check_leaves
 from reconciler.content import checksums, manifest
@@ -139,7 +139,7 @@ def tree_from_stores(targets: Iterable[Target], root: Cid) -> DagMap | None:
 
 def _compare_leaves(tree: DagMap, directory: Path, progress: Progress) -> tuple[Difference, ...]:
     """Compare every leaf of every file."""
-    nodes = {node.path: node for node in select(tree).files}
+    nodes = {node.path: node for node in select_files(tree).files}
     listing = scan(directory, include_hidden=True)
     sizes = {file.path: file.stamp.size for file in listing.files}
     differences = list(_missing_and_extra(set(nodes), set(sizes)))

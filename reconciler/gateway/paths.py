@@ -66,7 +66,7 @@ def open_node(address: WrittenCid, read: ReadBlock) -> ResolvedNode:
     return ResolvedNode(address, block, message)
 
 
-def resolve(root: WrittenCid, segments: tuple[bytes, ...], read: ReadBlock) -> Resolved:
+def resolve_path(root: WrittenCid, segments: tuple[bytes, ...], read: ReadBlock) -> Resolved:
     """Follow `segments` down from `root`.
 
     Raises RequestRefusedError (404) for a name that does not exist, what `read` raises, and DataError.
@@ -91,7 +91,7 @@ def resolve(root: WrittenCid, segments: tuple[bytes, ...], read: ReadBlock) -> R
     return Resolved(node, tuple(above), tuple(roots))
 
 
-def find(directory: ResolvedNode, name: bytes, read: ReadBlock) -> WrittenCid | None:
+def find_entry(directory: ResolvedNode, name: bytes, read: ReadBlock) -> WrittenCid | None:
     """Return the CID of the entry `name` of a directory; None when there is none."""
     found: WrittenCid | None = None
     for step in _search(directory, name, read):
@@ -100,7 +100,9 @@ def find(directory: ResolvedNode, name: bytes, read: ReadBlock) -> WrittenCid | 
     return found
 
 
-def entries(directory: ResolvedNode, read: ReadBlock) -> Iterator[tuple[dagpb.PbLink, bytes, WrittenCid]]:
+def directory_entries(
+    directory: ResolvedNode, read: ReadBlock
+) -> Iterator[tuple[dagpb.PbLink, bytes, WrittenCid]]:
     """Iterate over the entries of a directory, sharded or not: link, name, CID as written."""
     stack = [(directory, b"")]
     while stack:

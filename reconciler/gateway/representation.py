@@ -7,7 +7,7 @@ from collections.abc import Callable
 from html import escape
 from urllib.parse import quote
 
-from reconciler.gateway.paths import Resolved, entries
+from reconciler.gateway.paths import Resolved, directory_entries
 from reconciler.gateway.request import PREFIX, ContentRequest, RequestRefusedError
 from reconciler.gateway.stores import ReadBlock
 
@@ -60,11 +60,11 @@ def disposition(kind: str, filename: str) -> str:
 def listing_page(request: ContentRequest, resolved: Resolved, read: ReadBlock) -> str:
     """Return the HTML page of the directory at the end of a path: names, sizes, CIDs and links, no scripts.
 
-    Raises RequestRefusedError (501) when it has too many entries, and what `read` raises.
+    Raises RequestRefusedError (501) when it has too many directory_entries, and what `read` raises.
     """
     here = request.path.rstrip("/")
     rows = [f'<tr><td><a href="{escape(here)}/..">..</a></td></tr>'] if request.segments else []
-    for link, name, address in entries(resolved.end, read):
+    for link, name, address in directory_entries(resolved.end, read):
         if len(rows) > MAX_ENTRIES:
             raise RequestRefusedError(
                 501, f"directories of more than {MAX_ENTRIES} entries are not listed; request a CAR"

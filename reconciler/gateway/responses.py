@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from reconciler.content import car
 from reconciler.errors import BlockUnavailableError
 from reconciler.gateway.bodies import car_stream, file_bytes
-from reconciler.gateway.paths import Resolved, ResolvedNode, find, open_node, resolve
+from reconciler.gateway.paths import Resolved, ResolvedNode, find_entry, open_node, resolve_path
 from reconciler.gateway.representation import (
     LISTING_POLICY,
     LISTING_VERSION,
@@ -63,7 +63,7 @@ def respond(request: ContentRequest, read: ReadBlock) -> GatewayResponse:
     Raises RequestRefusedError, MissingBlockError, BlockUnavailableError, DataError.
     """
     try:
-        resolved = resolve(request.root, request.segments, read)
+        resolved = resolve_path(request.root, request.segments, read)
     except MissingBlockError:
         if request.only_if_cached:
             raise RequestRefusedError(412, "not in the stores of this gateway") from None
@@ -170,7 +170,7 @@ def _content(request: ContentRequest, resolved: Resolved, read: ReadBlock) -> Ga
             query = f"?{request.query}" if request.query else ""
             location = f"{request.path}/{query}"
             return GatewayResponse(301, {"Location": location, "Cache-Control": _IMMUTABLE})
-        index = find(end, _INDEX, read)
+        index = find_entry(end, _INDEX, read)
         if index is None:
             return _listing(request, resolved, read)
         return _file(request, resolved, open_node(index, read), _INDEX, read)

@@ -16,7 +16,7 @@ from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.local_sources import NamedSource
-from reconciler.consume.sources import LANES, Source
+from reconciler.consume.sources import MAX_CALLS, Source
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import BlockUnavailableError, LockedError, UsageError
@@ -181,7 +181,7 @@ def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
         done = run(dag, tmp_path / "d", hasty(liar.url), hasty(good.url))
     assert files(tmp_path / "d") == content(dag)
     first, second = done.sources
-    assert 2 <= first.bad <= 1 + LANES  # requests in progress at the second bad block
+    assert 2 <= first.bad <= 1 + MAX_CALLS  # requests in progress at the second bad block
     assert (second.bad, second.dropped) == (0, "")
     assert first.dropped.startswith(f"{liar.url}: sent ")
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.consume.gateway_source import GatewaySource
-from reconciler.consume.ipns import RECORD_LIMIT, IpnsName, IpnsRecord, parse_name, verify_record
+from reconciler.consume.ipns import RECORD_LIMIT, IpnsName, IpnsRecord, parse_ipns_name, verify_record
 from reconciler.consume.remote_index import open_remote
 from reconciler.content import varint
 from reconciler.content.cid import RAW, Cid, hash_block
@@ -41,7 +41,7 @@ def name_of(key: Ed25519PrivateKey) -> str:
     return f"k{digits}"
 
 
-NAME = parse_name(name_of(KEY))
+NAME = parse_ipns_name(name_of(KEY))
 
 
 def cbor(value: object) -> bytes:
@@ -143,7 +143,7 @@ def test_random_bytes_are_a_data_error(data: bytes) -> None:
 )
 def test_other_names_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        parse_name(text)
+        parse_ipns_name(text)
 
 
 def test_the_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

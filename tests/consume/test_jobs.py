@@ -10,7 +10,7 @@ import pytest
 from reconciler.consume.fetch import fetch
 from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.jobs import Job, make_jobs
-from reconciler.consume.selection import file_spans, is_empty_leaf, select
+from reconciler.consume.selection import file_spans, is_empty_leaf, select_files
 from reconciler.content.walk import walk
 from reconciler.progress import QUIET
 from tests.consume.conftest import content, files
@@ -40,7 +40,7 @@ def jobs(
     dag: MemoryDag, *, include: tuple[str, ...] = (), there: float = 0.0, longest: int = 32
 ) -> list[Job]:
     """Return the jobs of `dag` when the share `there` of its leaves is present already."""
-    selected = select(walk(dag.layout.root, dag.blocks.__getitem__), include)
+    selected = select_files(walk(dag.layout.root, dag.blocks.__getitem__), include)
     every = [position for position in file_spans(selected) if not is_empty_leaf(selected, position)]
     missing = dict.fromkeys(every[int(len(every) * there) :], 1)
     found = make_jobs(selected, missing, 32)

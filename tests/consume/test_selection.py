@@ -10,7 +10,7 @@ import pytest
 from reconciler.consume import selection
 from reconciler.consume.fetch import fetch
 from reconciler.consume.local_sources import NamedSource
-from reconciler.consume.selection import FileSpan, file_spans, select
+from reconciler.consume.selection import FileSpan, file_spans, select_files
 from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import RAW, hash_block
 from reconciler.content.profile import LIMITS
@@ -39,8 +39,8 @@ def bomb(levels: int, links: int) -> MemoryDag:
 
 
 def test_a_block_has_all_its_spans(dag: MemoryDag) -> None:
-    found = file_spans(select(map_of(dag)))
-    names = [node.path for node in select(map_of(dag)).files]
+    found = file_spans(select_files(map_of(dag)))
+    names = [node.path for node in select_files(map_of(dag)).files]
     twice = [spans for spans in found.values() if len(spans) == 2]
     assert len(twice) == 6
     assert {names[span.file] for span in twice[0]} == {"twice.bin", "sub/twice.bin"}
@@ -64,7 +64,7 @@ def test_a_file_with_too_many_leaves_is_refused_before_anything_is_written(
 
 
 def test_a_span_needs_at_most_sixty_bytes_of_memory() -> None:
-    every = select(map_of(bomb(2, 200)))
+    every = select_files(map_of(bomb(2, 200)))
     tracemalloc.start()
     found = file_spans(every)
     size, _ = tracemalloc.get_traced_memory()

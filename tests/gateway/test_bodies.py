@@ -13,7 +13,7 @@ from reconciler.content import dagpb, unixfs
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import DAG_PB, RAW, Cid, hash_block
 from reconciler.gateway.bodies import car_stream, file_bytes
-from reconciler.gateway.paths import resolve
+from reconciler.gateway.paths import resolve_path
 from reconciler.gateway.request import CarTerms, DagScope, RequestRefusedError, Span, entity_bytes
 from reconciler.gateway.stores import MissingBlockError
 from reconciler.gateway.written_cid import WrittenCid, parse_written_cid
@@ -37,7 +37,7 @@ def reader(blocks: dict[Cid, bytes], asked: list[Cid] | None = None):
 def sent(blocks: dict[Cid, bytes], root: Cid, path: tuple[bytes, ...], terms: CarTerms) -> list[Cid]:
     """Return the CIDs of the blocks in the CAR; the reader verifies each block."""
     read = reader(blocks)
-    data = b"".join(car_stream(resolve(WrittenCid(root), path, read), terms, read))
+    data = b"".join(car_stream(resolve_path(WrittenCid(root), path, read), terms, read))
     return [section.cid for section in CarReader(io.BytesIO(data))]
 
 
@@ -67,7 +67,7 @@ def test_a_range_has_exactly_the_needed_blocks(first: int, length: int) -> None:
     cids = sent(BLOCKS, BIG, (), terms)
     assert len(set(cids)) == len(cids)
     had = {cid: BLOCKS[cid] for cid in cids}
-    root = resolve(WrittenCid(BIG), (), reader(had)).end
+    root = resolve_path(WrittenCid(BIG), (), reader(had)).end
     asked: list[Cid] = []
     span = Span(first, last + 1)
     assert b"".join(file_bytes(root, span, reader(had, asked))) == CONTENT[first : last + 1]
@@ -77,7 +77,7 @@ def test_a_range_has_exactly_the_needed_blocks(first: int, length: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, len(CONTENT)), st.integers(0, len(CONTENT)))
 def test_spans_of_a_file_are_slices_of_its_bytes(start: int, stop: int) -> None:
-    node = resolve(WrittenCid(BIG), (), reader(BLOCKS)).end
+    node = resolve_path(WrittenCid(BIG), (), reader(BLOCKS)).end
     span = Span(min(start, stop), max(start, stop))
     assert b"".join(file_bytes(node, span, reader(BLOCKS))) == CONTENT[span.start : span.stop]
 
@@ -120,7 +120,7 @@ def test_a_missing_leaf_ends_the_stream_after_the_blocks_before_it() -> None:
     dag = memory_dag({"a": b"first", "b": b"second", "c": b"third"})
     blocks = {cid: data for cid, data in dag.blocks.items() if data != b"second"}
     read = reader(blocks)
-    stream = car_stream(resolve(WrittenCid(dag.layout.root), (), read), CarTerms(), read)
+    stream = car_stream(resolve_path(WrittenCid(dag.layout.root), (), read), CarTerms(), read)
     pieces: list[bytes] = []
     with pytest.raises(MissingBlockError):
         pieces.extend(stream)
@@ -139,5 +139,5 @@ def test_cids_keep_their_version() -> None:
     parent = b"\x12" + bytes((len(link),)) + link + b"\x0a\x02" + empty
     root = hash_block(DAG_PB, parent)
     read = reader({child: block, root: parent})
-    data = b"".join(car_stream(resolve(WrittenCid(root), (), read), CarTerms(), read))
+    data = b"".join(car_stream(resolve_path(WrittenCid(root), (), read), CarTerms(), read))
     assert data.endswith(bytes((34 + len(block),)) + b"\x12\x20" + child.digest + block)
