@@ -132,7 +132,8 @@ class JsonFields:
 
     def error(self, expected: str, *names: str) -> Exception:
         """Make the error for a value that is not `expected`, such as "a string"."""
-        return self.fail(f"{self._path(names) or 'the document'!r} is not {expected}")
+        path = self._path(names)
+        return self.fail(f"{repr(path) if path else 'the document'} is not {expected}")
 
     def _dig(self, names: tuple[str, ...]) -> object:
         value = self.value

@@ -26,7 +26,7 @@ from reconciler.fs import locked, replace_file
 from reconciler.index.guarded_yaml import MAX_BYTES
 from reconciler.index.load import load_index
 from reconciler.index.model import Version
-from reconciler.index.records import MAX_RECORD_BYTES, check_record, record_of, record_path
+from reconciler.index.records import MAX_RECORD_BYTES, check_record, parse_record_of, record_path
 from reconciler.json_fields import JsonFields, load_json
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import NotFoundError
@@ -249,7 +249,7 @@ def fetch_record(place: str, commit: str | None, records: Path, version: Version
         return
     if data is None:
         return
-    check_record(version, record_of(data, f"{path} beside {place}", version.model, version.version))
+    check_record(version, parse_record_of(version.model, version.version, data, f"{path} beside {place}"))
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, data, mode=0o644)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reconciler.errors import UserError, Where
 from reconciler.git.repository import OBJECT_ID, git_directory, locate_repository
-from reconciler.git.runner import GitError, GitOutput, GitRunner
+from reconciler.git.runner import GitError, GitFailure, GitOutput, GitRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,15 @@ class FileHistory:
         directory = file.parent.resolve()
         if git_directory(directory) is None:
             return None
-        where = Where(str(directory))
+        where, reason = Where(str(directory)), ""
         try:
             found = locate_repository(directory)
         except GitError as error:
-            raise UserError(error.message, hint=error.hint, where=where) from error
+            if error.failure is not GitFailure.OTHER:
+                raise UserError(error.message, hint=error.hint, where=where) from error
+            found, reason = None, f": {error.message}"
         if found is None:
-            raise UserError("the git repository around this directory cannot be read", where=where)
+            raise UserError(f"the git repository around this directory cannot be read{reason}", where=where)
         if found.top is None:
             raise UserError("the git repository keeps its files elsewhere (core.worktree)", where=where)
         return cls(found.top, directory / file.name)

@@ -1,8 +1,6 @@
-"""index: what git wants.
+"""The desired state in git: the index, records, targets.yaml, and the rules for them.
 
-What it is: the guarded YAML reader, the model of the index, versions and ranges, edits that keep every
-comment, records, targets.yaml, and the frozen-CID rule checked against git history.
-May use: `content` for CIDs, and the ground floor. Never a target, never the network.
-Promises: an index that loads holds; one that does not is told in one line, `file:line: what`, with advice;
-a file is replaced only by one that was read back and compared.
+The room may use `content` for CIDs, `git` for the history of the index, and the ground floor; never a target
+or the network. It guarantees that an index which loads is valid, that an invalid one is reported as
+`file:line: message` with a hint, and that a file is replaced only by text that was read back and compared.
 """

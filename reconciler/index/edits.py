@@ -1,9 +1,8 @@
-"""Where a new entry goes in a YAML text, and how it is written: block or flow, as its neighbours are.
+"""Edits of `releases/index.yaml` that keep every comment, quote and line end of the rest.
 
-Edits of `releases/index.yaml` that keep every comment, quote and line end of the rest. Pure text to text.
-
-An edit is an insertion at a place that the YAML parser's marks give. Nothing is believed: the new text is
-read again, must differ from the old one in exactly the intended fields, and must be an index that holds.
+An edit is an insertion at a position that the YAML parser's marks give, in block or flow style as its
+neighbours are. No edit is trusted: the new text is read again, must differ from the old one in exactly the
+intended fields, and must be a valid index. Text to text, but for `write_edit`.
 """
 
 from __future__ import annotations
@@ -27,23 +26,24 @@ from reconciler.index.versions import is_version, newest_first
 
 Fields = list[tuple[str, "str | Fields"]]  #: keys and values as they are written; nested for a mapping
 
+NAME = "releases/index.yaml"  #: the name of the file in errors, by default
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+=@-]*")
 
 
 def quoted(value: str) -> str:
-    """`value` in double quotes, as YAML reads it."""
+    """Return `value` as a double-quoted YAML scalar."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def text_value(value: str) -> str:
-    """`value` as a YAML scalar that every reader takes for text: without quotes where that is safe."""
+    """Return `value` as a YAML scalar that every reader takes for text, without quotes where that is safe."""
     scalar = YamlScalar(value)
     scalar.plain = True
     return value if _PLAIN.fullmatch(value) and implicit_type(scalar) is None else quoted(value)
 
 
-class Document:
-    """A guarded YAML text with the places of its nodes. Edits are gathered, and applied by `edited`."""
+class YamlDocument:
+    """A guarded YAML text with the positions of its nodes. Edits are collected, and applied by `edited`."""
 
     def __init__(self, text: str, name: str) -> None:
         self._text = text
@@ -52,20 +52,20 @@ class Document:
         self._root: Any = yaml.compose(text, Loader=loader)
         self._newline = "\r\n" if "\r\n" in text else "\n"
         self._pairs: dict[int, dict[str, tuple[Any, Any]]] = {}  # of mapping nodes already searched
-        self._edits: list[tuple[int, int, str]] = []  # start, end, what stands there instead
+        self._edits: list[tuple[int, int, str]] = []  # start, end, replacement
 
     def find(self, *path: str) -> Any:
-        """The YAML node under the keys `path`, or None."""
+        """Return the YAML node under the keys `path`, or None."""
         pair = self._pair(path)
         return None if pair is None else pair[1]
 
     def line_of(self, *path: str) -> int | None:
-        """The line of the last key of `path`, from 1, or None."""
+        """Return the line of the last key of `path`, from 1, or None."""
         pair = self._pair(path)
         return None if pair is None else pair[0].start_mark.line + 1
 
     def append(self, mapping: Any, key: str, value: str) -> None:
-        """Put `key: value` at the end of a mapping that is not empty."""
+        """Add `key: value` at the end of a mapping that is not empty."""
         last_key, last_value = mapping.value[-1]
         if mapping.flow_style:
             if all(each.style == '"' for each, _ in mapping.value):
@@ -76,7 +76,10 @@ class Document:
             self._insert(self._line_end(_end(last_value)), f"{self._newline}{indent}{key}: {value}")
 
     def insert(self, path: tuple[str, ...], key: str, fields: Fields, *, after: int) -> None:
-        """Put `key` with `fields` into the mapping at `path`, behind its first `after` entries."""
+        """Insert `key` with `fields` into the mapping at `path`, after its first `after` entries.
+
+        Raises InvalidIndexError when `path` is not a mapping.
+        """
         pair = self._pair(path)
         if pair is None or not isinstance(pair[1], yaml.MappingNode):
             raise InvalidIndexError(f"{'.'.join(path)} is not a mapping", where=Where(self._name))
@@ -94,7 +97,7 @@ class Document:
             self._insert_block(parent, entries, key, fields, after)
 
     def edited(self) -> str:
-        """The text with all edits."""
+        """Return the text with all edits."""
         parts, position = [], 0
         for start, end, replacement in sorted(self._edits, key=lambda edit: edit[:2]):
             parts += [self._text[position:start], replacement]
@@ -110,7 +113,7 @@ class Document:
             lines = [" " * column + f"{key}: {_flow(fields)}"]
         else:
             lines = self._block(key, fields, column, self._step())
-        # At the top it goes right under the parent's key: comments stay with the entries they stand above.
+        # The first entry goes right below the parent's key, so that comments stay above their entries.
         before = parent.end_mark.index if after == 0 else _end(neighbour)
         self._insert(self._line_end(before), "".join(self._newline + line for line in lines))
 
@@ -135,7 +138,7 @@ class Document:
         return lines
 
     def _step(self) -> int:
-        """How far this file indents: as its first nested block mapping does, else 2."""
+        """Return the indentation of the first nested block mapping, else 2."""
         for key, value in self._root.value:
             if isinstance(value, yaml.MappingNode) and value.value and not value.flow_style:
                 step: int = value.value[0][0].start_mark.column - key.start_mark.column
@@ -165,7 +168,7 @@ class Document:
         self._edits.append((position, position, what))
 
     def _line_end(self, position: int) -> int:
-        """Where the line of `position` ends, before its line break."""
+        """Return the end of the line of `position`, before its line break."""
         end = self._text.find("\n", position)
         if end < 0:
             return len(self._text)
@@ -179,24 +182,21 @@ def _flow(fields: str | Fields) -> str:
 
 
 def _end(node: Any) -> int:
-    """Where the text of `node` really ends; a block's own end mark lies behind the comments after it."""
+    """Return the end of the text of `node`; the end mark of a block is after the comments that follow it."""
     while not isinstance(node, yaml.ScalarNode) and not node.flow_style and node.value:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last
     return int(node.end_mark.index)
 
 
-NAME = "releases/index.yaml"  #: what errors call the file when the caller gives no name
-
-
 def set_cids(text: str, wanted: Mapping[tuple[str, str], Cid], *, name: str = NAME) -> str:
-    """`text` with a `cid` for each (model, version) of `wanted`, one line or one flow entry each.
+    """Return `text` with a `cid` for each (model, version) of `wanted`, one line or one flow entry each.
 
-    A version that has this CID already is left alone. Raises InvalidIndexError, with the line, when a version
-    is not there or has another CID.
+    A version that already has this CID is unchanged. Raises InvalidIndexError, with the line, when a version
+    is missing or has another CID.
     """
     tree = _plain(guarded_yaml.parse(text, name))
-    document = Document(text, name)
+    document = YamlDocument(text, name)
     for (model, version), cid in wanted.items():
         node = document.find("models", model, "versions", version)
         if node is None:
@@ -227,17 +227,17 @@ def add_version(
     license: str | None = None,  # noqa: A002
     name: str = NAME,
 ) -> str:
-    """`text` with one more version, and with the model when it is new.
+    """Return `text` with one more version, and with the model when it is new.
 
-    The version takes its place in the order of its neighbours; newest first where there is no order yet.
-    `kind`, `format` and `license` describe a new model. Raises InvalidIndexError when the version is there
-    already, when the model is and says otherwise, or when the result would not hold.
+    The version is inserted in the order of its neighbours; newest first where there is no order yet. `kind`,
+    `format` and `license` describe a new model. Raises InvalidIndexError when the version exists, when the
+    model exists with another description, or when the result is not a valid index.
     """
     if not is_version(version):
         hint = 'versions look like "1.2.0" or "2.0.0-rc.1"'
         raise InvalidIndexError(f"{shown(version)} is not a SemVer 2.0 version", hint=hint)
     tree = _plain(guarded_yaml.parse(text, name))
-    document = Document(text, name)
+    document = YamlDocument(text, name)
     about = {"kind": kind, "format": format, "license": license}
     _check_characters({"model": model, "path": path, "created_at": created_at, **about})
     description = {key: value for key, value in about.items() if value is not None}
@@ -253,30 +253,29 @@ def add_version(
         if value
     ]
     entry = {key: value for key, value in body.items() if value}
-    there = tree["models"].get(model)
-    if there is None:
+    existing = tree["models"].get(model)
+    if existing is None:
         whole: Fields = [(key, text_value(value)) for key, value in description.items()]
         whole.append(("versions", [(quoted(version), fields)]))
         document.insert(("models",), model, whole, after=len(tree["models"]))
         tree["models"][model] = {**description, "versions": {version: entry}}
         return _checked(document.edited(), tree, name)
-    _check_description(there, model, description, Where(name, document.line_of("models", model)))
-    if version in there["versions"]:
+    _check_description(existing, model, description, Where(name, document.line_of("models", model)))
+    if version in existing["versions"]:
         line = document.line_of("models", model, "versions", version)
         raise InvalidIndexError(
-            f"{model}@{version} is in the index already",
+            f"{model}@{version} is already in the index",
             hint="choose the next version",
             where=Where(name, line),
         )
-    after = _place(list(there["versions"]), version)
+    after = _position(list(existing["versions"]), version)
     document.insert(("models", model, "versions"), quoted(version), fields, after=after)
-    there["versions"][version] = entry
+    existing["versions"][version] = entry
     return _checked(document.edited(), tree, name)
 
 
 def write_edit(path: Path, old_text: str, new_text: str) -> None:
-    """Replace the file by `new_text`, if it is still `old_text`; its mode is kept, and no reader sees half
-    of it.
+    """Replace the file by `new_text` atomically if it still is `old_text`; keep its mode.
 
     Raises FileChangedError when the file changed meanwhile, InvalidIndexError when it is not a regular
     file.
@@ -284,15 +283,15 @@ def write_edit(path: Path, old_text: str, new_text: str) -> None:
     where = Where(str(path))
     if path.is_symlink():
         raise InvalidIndexError(
-            "is a symbolic link and is not edited", hint="edit the file it leads to", where=where
+            "is a symbolic link, and links are not edited", hint="edit the file it points to", where=where
         )
     guarded_yaml.read(path)  # a regular file of a sane size
     mode = stat.S_IMODE(path.stat().st_mode)
     replace_file(path, new_text.encode(), mode=mode, expected=old_text.encode())
 
 
-def _place(texts: list[str], version: str) -> int:
-    """How many of the versions `texts` come before `version`."""
+def _position(texts: list[str], version: str) -> int:
+    """Return how many of the versions `texts` come before `version`."""
     ascending = newest_first(texts)[::-1]
     order = newest_first([*texts, version])
     if len(texts) > 1 and texts == ascending:
@@ -303,7 +302,7 @@ def _place(texts: list[str], version: str) -> int:
 
 
 def _check_characters(values: Mapping[str, str | None]) -> None:
-    """Told of the value itself: written into the index first, it would be the index that does not hold."""
+    """Raise InvalidIndexError for a forbidden character, naming the value instead of the edited index."""
     for key, value in values.items():
         if value is not None and (found := guarded_yaml.forbidden(value)) is not None:
             raise InvalidIndexError(
@@ -322,12 +321,12 @@ def _check_description(there: dict[str, Any], model: str, description: dict[str,
 
 
 def _checked(new_text: str, expected: dict[str, Any], name: str) -> str:
-    """`new_text` when it says exactly `expected` and holds."""
+    """Return `new_text` if it is a valid index with exactly the content `expected`; else raise."""
     try:
-        said = _plain(guarded_yaml.parse(new_text, name))
+        content = _plain(guarded_yaml.parse(new_text, name))
     except InvalidIndexError:
-        said = None
-    if said != expected:
+        content = None
+    if content != expected:
         raise InvalidIndexError(
             "the index is written in a way that cannot be edited safely",
             hint="make this edit by hand",

@@ -1,12 +1,11 @@
-"""Problems found in one file, gathered and told in one error.
-
-The guarded YAML reader: the plain part of YAML, with a line on every node, in linear time.
+"""The guarded YAML reader: a plain subset of YAML, with a line on every node, in linear time.
 
 Refused: anchors, aliases, tags, merge keys, duplicate keys, directives, several documents, block scalars,
 tabs, control characters, a byte order mark. Every scalar stays the text that was written (`on`, `1.10` and
-dates too); `YamlScalar.plain` says that it stood there without quotes, for schemas that ask for booleans or
-numbers. Source: YAML 1.2; the limits are ours. Events come from libyaml where PyYAML has it, else from its
-Python parser.
+dates too); `YamlScalar.plain` marks unquoted ones, for schemas that require booleans or numbers. Source: YAML
+1.2; the limits are ours. Events come from libyaml where PyYAML has it, else from its Python parser.
+
+Checks of a file collect `IndexProblem`s, and `raise_for` reports them in one error.
 """
 
 from __future__ import annotations
@@ -21,12 +20,22 @@ import yaml
 
 from reconciler.errors import InvalidIndexError, Where
 
-MAX_TOLD = 10
-_MAX_SHOWN = 100
+MAX_BYTES = 32 << 20  #: of a whole file
+MAX_DEPTH = 16  #: of nested collections
+MAX_SCALAR = 4096  #: characters of one scalar
+
+# Besides control characters: line breaks that only YAML knows (editors would count other lines), and marks
+# that reorder text.
+_FORBIDDEN = re.compile(
+    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
+)
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+MAX_REPORTED = 10  #: problems in one error
+_MAX_SHOWN = 100  # characters of a value in a message
 
 
 class IndexProblem(NamedTuple):
-    """One thing that does not hold: its line (from 1), what it is, and what to do."""
+    """One violation in a file: its line (from 1), a message, and a hint."""
 
     line: int
     message: str
@@ -34,38 +43,26 @@ class IndexProblem(NamedTuple):
 
 
 def shown(value: str) -> str:
-    """A value from a file in a message: quoted, escaped, and cut at 100 characters."""
+    """Return a value from a file for a message: quoted, escaped, and cut at 100 characters."""
     text = str(value)
     return repr(text) if len(text) <= _MAX_SHOWN else repr(text[:_MAX_SHOWN]) + "..."
 
 
 def raise_for(problems: Sequence[IndexProblem], file: str) -> None:
-    """Raise InvalidIndexError when there are problems: the first is the message, the others follow."""
+    """Raise InvalidIndexError when there are problems: the first one, then the others, one a line."""
     if not problems:
         return
     first, *others = sorted(problems, key=lambda problem: problem.line)
-    told = [f"{Where(file, other.line)}: {other.message}" for other in others[: MAX_TOLD - 1]]
-    if len(others) >= MAX_TOLD:
-        told.append(f"and {len(others) - MAX_TOLD + 1} more")
-    raise InvalidIndexError("\n".join([first.message, *told]), hint=first.hint, where=Where(file, first.line))
-
-
-MAX_BYTES = 32 << 20  #: of a whole file
-MAX_DEPTH = 16  #: of nested collections
-MAX_SCALAR = 4096  #: characters of one scalar
-
-# Besides controls: the line breaks only YAML knows (editors would count other lines), and the marks that
-# reorder text.
-_FORBIDDEN = re.compile(
-    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|\r(?!\n)"
-)
-
-
-_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+    reported = [f"{Where(file, other.line)}: {other.message}" for other in others[: MAX_REPORTED - 1]]
+    if len(others) >= MAX_REPORTED:
+        reported.append(f"and {len(others) - MAX_REPORTED + 1} more")
+    raise InvalidIndexError(
+        "\n".join([first.message, *reported]), hint=first.hint, where=Where(file, first.line)
+    )
 
 
 class YamlScalar(str):
-    """A scalar as written, escapes resolved. `line` counts from 1; `plain`: it stood without quotes."""
+    """A scalar as written, escapes resolved. `line` counts from 1; `plain` is True for an unquoted one."""
 
     __slots__ = ("line", "plain")
     line: int
@@ -86,7 +83,7 @@ class YamlMapping(dict[YamlScalar, "YamlNode"]):
     line: int
 
     def value(self, key: str) -> YamlNode | None:
-        """The value under `key`, None when there is none."""
+        """Return the value under `key`, None when it is missing."""
         return self.get(key)  # type: ignore[call-overload,no-any-return]
 
 
@@ -94,9 +91,9 @@ YamlNode = YamlScalar | YamlSequence | YamlMapping
 
 
 def read(path: Path, name: str | None = None) -> bytes:
-    """The bytes of the regular file `path`, at most MAX_BYTES.
+    """Return the bytes of the regular file `path`, at most MAX_BYTES; errors call it `name`.
 
-    Raises InvalidIndexError, which calls it `name`.
+    Raises InvalidIndexError.
     """
     name = name or str(path)
     try:
@@ -105,7 +102,7 @@ def read(path: Path, name: str | None = None) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InvalidIndexError("there is no such file", where=Where(name)) from None
+        raise InvalidIndexError("no such file", where=Where(name)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidIndexError(f"cannot be read: {reason.lower()}", where=Where(name)) from None
@@ -115,9 +112,9 @@ def read(path: Path, name: str | None = None) -> bytes:
 
 
 def decode(data: bytes, name: str) -> str:
-    """`data` as text, line ends as they are.
+    """Decode `data` as UTF-8, line ends unchanged.
 
-    Raises InvalidIndexError with the line of what is not plain text.
+    Raises InvalidIndexError with the line of the first byte or character that is not allowed.
     """
     if len(data) > MAX_BYTES:
         raise InvalidIndexError(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
@@ -149,8 +146,9 @@ def _check_characters(text: str, name: str) -> None:
 
 
 def forbidden(value: str) -> str | None:
-    """The first character of `value` that no scalar may hold: a control, a line break, a mark that reorders
-    text.
+    """Return the first character of `value` that no scalar may contain, None without one.
+
+    These are control characters, line breaks, and marks that reorder text.
     """
     if value.isprintable():
         return None
@@ -159,7 +157,10 @@ def forbidden(value: str) -> str | None:
 
 
 def parse(text: str, name: str) -> YamlNode:
-    """The one document in `text`; errors call the file `name`. Raises InvalidIndexError with `file:line`."""
+    """Parse the one document in `text`; errors call the file `name`.
+
+    Raises InvalidIndexError with `file:line`.
+    """
     if len(text) > MAX_BYTES:
         raise InvalidIndexError(f"larger than {MAX_BYTES >> 20} MiB", where=Where(name))
     _check_characters(text, name)
@@ -189,12 +190,12 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _build(events: Iterator[Any], name: str) -> YamlNode:
-    """The tree of one document, without recursion."""
+    """Build the tree of one document, without recursion."""
     documents = 0
     root: YamlNode | None = None
     stack: list[YamlMapping | YamlSequence] = []
     top: YamlMapping | YamlSequence | None = None
-    key: YamlScalar | None = None  # of the mapping on top: the key that waits for its value
+    key: YamlScalar | None = None  # of the mapping on top, until its value arrives
     node: YamlNode
     for event in events:
         kind = type(event)
@@ -280,7 +281,7 @@ def _key(node: YamlNode, mapping: YamlMapping, name: str) -> YamlScalar:
 
 
 def _document(event: Any, documents: int, name: str) -> int:
-    """How many documents `event` begins; refuses directives, aliases and a second document."""
+    """Return how many documents `event` begins (0 or 1); refuse directives, aliases and a second document."""
     where = Where(name, event.start_mark.line + 1)
     if isinstance(event, yaml.AliasEvent):
         raise InvalidIndexError(f"alias (*{event.anchor})", hint="write the value out", where=where)
@@ -307,9 +308,10 @@ def _refuse_properties(event: Any, name: str) -> None:
         )
 
 
-# What an unquoted scalar would be to other readers: YAML 1.2 core schema and YAML 1.1 as PyYAML reads it.
+# The types that other readers guess for an unquoted scalar, by YAML 1.2 (core schema) and by YAML 1.1 as
+# PyYAML implements it.
 _IMPLICIT = (
-    ("nothing", re.compile(r"(?:~|null|Null|NULL|)\Z")),
+    ("null", re.compile(r"(?:~|null|Null|NULL|)\Z")),
     (
         "a boolean",
         re.compile(r"(?:true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)\Z"),
@@ -328,7 +330,7 @@ _MAY_BE_IMPLICIT = frozenset("0123456789+-.~=nNtTfFyYoO")
 
 
 def implicit_type(scalar: YamlScalar) -> str | None:
-    """What an unquoted `scalar` is to YAML readers that guess types ("a number"); None when it is text."""
+    """Return the type that other YAML readers guess for an unquoted `scalar` ("a number"); None for text."""
     if not scalar.plain or (scalar and scalar[0] not in _MAY_BE_IMPLICIT):
         return None
     for name, pattern in _IMPLICIT:

@@ -1,18 +1,16 @@
-"""Frozen CIDs: what git history says was published must still be what the index says.
+"""What the git history of an index proves: frozen CIDs, and who released what and when.
 
-Compared is every content the index file had in the history of HEAD (or, with a base, in that one commit).
-Refused are: a version whose CID was another one, a version that had a CID and has none, and a protected
-version that was removed, retired, or taken from a target. Removing a version that is not protected is a
-matter for prune. Taking protect away is allowed in a commit of its own.
+Frozen CIDs: the index is compared with every content that its file had in the history of HEAD (or, with a
+base, in that one commit). Violations are a version whose CID changed, a version that lost its CID, and a
+protected version that was removed, retired, or removed from a target. Removing an unprotected version is a
+matter for prune. A commit of its own may remove the protection.
 
-The history of a long-lived index is read once: what was found is kept in the cache directory. That file is
-ignored when the repository itself tracks it, and the stamp of the last check names the commit of HEAD,
-which no commit can contain; so nobody can commit their way around the check.
+The history of a long-lived index is read once: the result is kept in the cache directory. That file is
+ignored when the repository itself tracks it, and the stamp of the last check names the commit of HEAD, which
+no commit can contain; so a commit cannot bypass the check.
 
-Who released what and when, from the git history of the index.
-
-A version is released by the oldest commit in which it has its CID; the proposal is the pull request that this
-commit, as forges word their merges, came with.
+The release log: a version is released by the oldest commit in which it has its CID. The proposal is the pull
+request of this commit, as forges word their merge commits.
 """
 
 from __future__ import annotations
@@ -31,14 +29,19 @@ from reconciler.index.published import Published, load_published, save_published
 from reconciler.index.schemas import is_stamped, write_stamp
 from reconciler.version import __version__
 
-MAX_COMMITS = 5000  #: commits touching the index that are looked at
+MAX_COMMITS = 5000  #: commits touching the index that are read
 
 _STAMP = "frozen"
+_MAX_COMMIT = 1 << 20  # bytes of one commit object
+_AUTHOR = re.compile(r"^author (?P<name>.*?) ?<[^>]*> (?P<seconds>\d{1,12}) [+-]\d{4}$", re.MULTILINE)
+_PROPOSAL = re.compile(
+    r"\(#(\d+)\)\s*$|^Merge pull request #(\d+) |^See merge request \S*!(\d+)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One frozen thing that moved: `ref` (model@version), where it is or was, what happened, what to do."""
+    """One version that violates the rules: `ref` (model@version), its line, a message and a hint."""
 
     ref: str
     where: Where
@@ -48,7 +51,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class FrozenCheck:
-    """What was found, and what was looked at: `checked` in words; `complete` when nothing was left out."""
+    """The violations, what the index was compared with (`checked`), and whether all history was read."""
 
     violations: tuple[Violation, ...]
     checked: str
@@ -58,9 +61,9 @@ class FrozenCheck:
 def check_frozen(index: Index, *, base: str | None = None, cache: Path | None = None) -> FrozenCheck:
     """Compare `index` with the git history of its file.
 
-    `base` is a commit to compare with instead of the whole history of HEAD, `cache` a directory that may
-    be deleted at any time. Raises UsageError when `base` names no commit, UserError when git cannot read
-    the repository.
+    `base` is a commit to compare with instead of the whole history of HEAD, `cache` a directory that may be
+    deleted at any time. Raises UsageError when `base` names no commit, UserError when git cannot read the
+    repository.
     """
     file = index.file
     key = None
@@ -71,7 +74,7 @@ def check_frozen(index: Index, *, base: str | None = None, cache: Path | None = 
     history = FileHistory.open(file)
     if history is None:
         if base is not None:
-            raise UsageError(f"there is no git repository, so no {base!r} to compare with")
+            raise UsageError(f"cannot compare with {base!r}: no git repository")
         return FrozenCheck((), "nothing: there is no git repository")
     if base is not None:
         return _check_base(history, index, base)
@@ -82,7 +85,7 @@ def check_frozen(index: Index, *, base: str | None = None, cache: Path | None = 
 
 
 def _key(file: Path, index: Index, head: str | None) -> str | None:
-    """What the stamp of a check says; None when HEAD is not known."""
+    """Return the stamp of a successful check; None when HEAD is not known."""
     if head is None:
         return None
     parts = (__version__, head, str(file.resolve()), index.digest)
@@ -93,7 +96,7 @@ def _check_base(history: FileHistory, index: Index, base: str) -> FrozenCheck:
     commit = history.commit(base)
     if commit is None:
         hint = "fetch it first (actions/checkout: fetch-depth: 0)"
-        raise UsageError(f"{base!r} names no commit here", hint=hint)
+        raise UsageError(f"{base!r} is not a commit of this repository", hint=hint)
     oid = history.blob(commit)
     if oid is None:
         return FrozenCheck((), f"nothing: {base} ({commit[:12]}) has no {history.path}")
@@ -114,11 +117,11 @@ def _check_head(history: FileHistory, index: Index, cache: Path | None) -> Froze
     elif not is_all:
         incomplete = f"only the {MAX_COMMITS} newest commits that touched it were read"
     published = _published(history, contents, cache)
-    return _result(index, published, f"{len(contents)} contents in the history of HEAD", incomplete)
+    return _result(index, published, f"{len(contents)} revisions in the history of HEAD", incomplete)
 
 
 def _published(history: FileHistory, contents: list[tuple[str, str]], cache: Path | None) -> Published:
-    """What `contents` published; what the cache knows of the older ones is not read again."""
+    """Return what `contents` published; older contents that the cache knows are not read again."""
     if cache is None:
         return Published.of(history, contents)
     file = cache / "published.json"
@@ -152,18 +155,18 @@ def _violations(index: Index, published: Published) -> list[Violation]:
     for ref, state in published.last.items():
         if state.protected and ref not in present:
             message = f"{ref} is protected (commit {state.commit[:12]}) and was removed"
-            hint = "put it back; to give it up, first take protect away in a commit of its own"
+            hint = "restore it; to remove it, first remove protect in a commit of its own"
             found.append(Violation(ref, Where(file), message, hint))
     return found
 
 
 def _moved(version: Version, published: Published) -> list[Violation]:
-    """What happened to one version that is still in the index."""
+    """Return the violations of one version that is still in the index."""
     ref, now = version.ref, None if version.cid is None else str(version.cid)
     for cid, commit in published.cids.get(ref, {}).items():
         if now is None:
             message = f"{ref} had the CID {cid} in commit {commit[:12]} and has none now"
-            return [Violation(ref, version.where, message, f"put it back: cid: {cid}")]
+            return [Violation(ref, version.where, message, f"restore it: cid: {cid}")]
         if cid != now:
             message = f"{ref} was {cid} in commit {commit[:12]} and is {now} now"
             hint = "published is immutable: restore the CID and release the changed content as a new version"
@@ -171,7 +174,7 @@ def _moved(version: Version, published: Published) -> list[Violation]:
     state = published.last.get(ref)
     if state is None or not state.protected:
         return []
-    hint = "undo that; to give it up, first take protect away in a commit of its own"
+    hint = "undo that; to do it, first remove protect in a commit of its own"
     if version.retired:
         return [
             Violation(
@@ -179,21 +182,17 @@ def _moved(version: Version, published: Published) -> list[Violation]:
             )
         ]
     if lost := [target for target in state.targets if target not in version.targets]:
-        message = f"{ref} is protected (commit {state.commit[:12]}) and was taken from {', '.join(lost)}"
+        message = f"{ref} is protected (commit {state.commit[:12]}) and was removed from {', '.join(lost)}"
         return [Violation(ref, version.where, message, hint)]
     return []
 
 
-_MAX_COMMIT = 1 << 20
-_AUTHOR = re.compile(r"^author (?P<name>.*?) ?<[^>]*> (?P<seconds>\d{1,12}) [+-]\d{4}$", re.MULTILINE)
-_PROPOSAL = re.compile(
-    r"\(#(\d+)\)\s*$|^Merge pull request #(\d+) |^See merge request \S*!(\d+)$", re.MULTILINE
-)
+# --- the release log
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRelease:
-    """One version as first published. `when` is UTC, RFC 3339; `proposal` a number, "" when unknown."""
+    """One version as first published. `when` is UTC, RFC 3339; `proposal` is a number, "" when unknown."""
 
     version: str
     cid: str
@@ -205,13 +204,13 @@ class LoggedRelease:
 
 
 def release_log(index_file: Path, model: str) -> tuple[LoggedRelease, ...]:
-    """The releases of `model` in the history of HEAD, newest first.
+    """Return the releases of `model` in the history of HEAD, newest first.
 
     Raises UserError when there is no repository, or git cannot read it.
     """
     history = FileHistory.open(index_file)
     if history is None:
-        raise UserError("there is no git repository, so no history", where=Where(str(index_file)))
+        raise UserError("no git repository, so no history", where=Where(str(index_file)))
     found: dict[tuple[str, str], LoggedRelease] = {}
     if history.head() is None:
         return ()

@@ -23,7 +23,10 @@ PUT_MARK, IMPORT_MARK = mark_of(_PUT), mark_of(_IMPORT)
 
 
 class Label(str):
-    """A label of ours; a string, so that targets store it as it is. Raises ValueError for any other text."""
+    """A label of the reconciler; a string, so that targets store it unchanged.
+
+    Raises ValueError for any other text.
+    """
 
     __slots__ = ()
 
@@ -51,7 +54,7 @@ class Label(str):
 
     @property
     def name(self) -> str:
-        """What the label names: `model@version` for a version of an index."""
+        """The last part: `model@version` for a version of an index, else free text."""
         return self.split("/", 2)[2]
 
     @property

@@ -57,15 +57,15 @@ class Layout:
         for place in (self.state, self.cache):
             if place.is_symlink():
                 raise UserError(
-                    "is a symbolic link, and state is kept in the repository",
-                    hint="delete it; `path` of a store in targets.yaml says where bytes lie instead",
+                    "is a symbolic link, and local state is kept in the repository",
+                    hint="delete it; to keep a store elsewhere, set its `path` in targets.yaml",
                     where=Where(str(place)),
                 )
         try:
             self.state.mkdir(exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(
-                errno.ENOTDIR, "in the way of the directory that keeps state", str(self.state)
+                errno.ENOTDIR, "blocks the directory for local state", str(self.state)
             ) from None
         with contextlib.suppress(FileExistsError), (self.state / ".gitignore").open("x") as ignore:
             ignore.write("*\n")

@@ -1,12 +1,8 @@
-"""Which `path` of a version is safe: relative, inside, and dull to every shell, workflow and file system.
-
-What the index asks of deals: `policy: {deals: {min: 2, providers: 2, renew_before: 30d}}`.
-
-`releases/index.yaml`: from text to an Index that holds.
+"""`releases/index.yaml`: from text to a valid Index.
 
 Three steps: the guarded reader, the JSON Schema (skipped when a stamp says that this very text passed it),
-and the rules no schema can say: names, SemVer, canonical CIDs, safe paths, channels that lead somewhere.
-The last step trusts neither of the others, so a forged stamp lets nothing through.
+and the rules that no schema expresses: names, SemVer, canonical CIDs, safe paths, deal policies, channels
+that name a version. The last step trusts neither of the others, so a forged stamp lets nothing through.
 """
 
 from __future__ import annotations
@@ -35,107 +31,24 @@ from reconciler.index.label import RESERVED_IDS
 from reconciler.index.model import DealPolicy, Index, Model, Version
 from reconciler.index.versions import is_version, parse_range
 
-_DULL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+=@-]*)*")
-_DRIVE = re.compile(r"[A-Za-z]:")
-_ACTIVE = re.compile(r"[$`\"'<>|;&*?!{}]")
-
-
-def path_problem(path: str) -> tuple[str, str] | None:
-    """What is wrong with `path` and what to do, or None when it holds."""
-    if _DULL.fullmatch(path):
-        return None
-    if path.startswith("/") or _DRIVE.match(path):
-        return "is absolute", "write it relative to the repository, or use --source-root"
-    if "\\" in path:
-        return "has a backslash", "separate names with '/'"
-    if path.startswith("~"):
-        return "begins with '~'", "write it relative to the repository, or use --source-root"
-    if not all(character.isprintable() for character in path):
-        return "has a control character", "rename the directory"
-    if found := _ACTIVE.search(path):
-        return (
-            f"has the character {found.group()!r}, which shells or workflows act on",
-            "rename the directory",
-        )
-    if unicodedata.normalize("NFC", path) != path:
-        return "is not in Unicode form NFC", "rename the directory in its composed form"
-    for name in path.split("/"):
-        if name == "..":
-            return "leads out of the repository ('..')", "write it without '..', or use --source-root"
-        if name in ("", "."):
-            return "has an empty or '.' part", "write it like weights/my-llm/1.2.0"
-        if len(name.encode()) > 255:
-            return "has a name longer than 255 bytes", "rename the directory"
-    return None
-
-
-MOST = 100  #: deals of one piece
-RENEW_BEFORE = timedelta(days=30)  #: where the index says nothing
-_PERIOD = re.compile(r"([1-9][0-9]{0,3})d")
-
-
-def read_deal_policy(
-    node: YamlMapping, inherited: DealPolicy | None, problems: list[IndexProblem]
-) -> DealPolicy | None:
-    """The policy that `node` has, else `inherited`; what does not hold in it goes to `problems`."""
-    policy = node.value("policy")
-    if policy is None:
-        return inherited
-    deals = policy.value("deals") if isinstance(policy, YamlMapping) else None
-    if not isinstance(deals, YamlMapping):
-        problems.append(IndexProblem(_line(policy), "'policy' needs a mapping 'deals'", "deals: {min: 2}"))
-        return inherited
-    least = _count(deals, "min", None, problems)
-    providers = _count(deals, "providers", 1, problems)
-    if providers > least:
-        problems.append(
-            IndexProblem(
-                _line(deals.value("providers")),
-                f"{providers} providers cannot have {least} deals",
-                "ask for at least as many deals as providers",
-            )
-        )
-    return DealPolicy(least, providers, _period(deals.value("renew_before"), problems))
-
-
-def _count(deals: YamlMapping, key: str, otherwise: int | None, problems: list[IndexProblem]) -> int:
-    value = deals.value(key)
-    if value is None and otherwise is not None:
-        return otherwise
-    count = schemas.as_integer(value) if isinstance(value, YamlScalar) else None
-    if count is None or not 1 <= count <= MOST:
-        node = deals if value is None else value
-        problems.append(IndexProblem(_line(node), f"{key!r} must be a whole number from 1 to {MOST}", None))
-        return 1
-    return count
-
-
-def _period(value: YamlNode | None, problems: list[IndexProblem]) -> timedelta:
-    if value is None:
-        return RENEW_BEFORE
-    match = _PERIOD.fullmatch(value) if isinstance(value, YamlScalar) else None
-    if match is None:
-        text = shown(str(value)) if isinstance(value, YamlScalar) else "what stands here"
-        problems.append(IndexProblem(_line(value), f"{text} is not a number of days", "write it like 30d"))
-        return RENEW_BEFORE
-    return timedelta(days=int(match[1]))
-
-
-def _line(node: YamlNode | None) -> int:
-    return getattr(node, "line", 1)
-
-
-DEFAULT_TARGETS = ("store",)  #: where nothing names a target
+DEFAULT_TARGETS = ("store",)  #: when nothing names a target
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CHANNEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+=@-]*)*")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_METACHARACTER = re.compile(r"[$`\"'<>|;&*?!{}]")
+MAX_DEALS = 100  #: of one piece
+RENEW_BEFORE = timedelta(days=30)  #: the default
+_PERIOD = re.compile(r"([1-9][0-9]{0,3})d")
 
 
 def load_index(path: Path, *, stamps: Path | None = None, name: str | None = None) -> Index:
-    """The index in the file `path`. Raises InvalidIndexError with `file:line`; errors call the file `name`.
+    """Return the index in the file `path`; errors call the file `name`.
 
     `stamps` is a cache directory that remembers which text passed the schema; it may be deleted at any time.
+    Raises InvalidIndexError with `file:line`.
     """
     name = name or str(path)
     data = guarded_yaml.read(path, name)
@@ -145,7 +58,7 @@ def load_index(path: Path, *, stamps: Path | None = None, name: str | None = Non
 def parse_index(
     text: str, path: Path, *, stamp_directory: Path | None = None, name: str | None = None
 ) -> Index:
-    """The index that `text`, the content of `path`, says. Raises as `load_index` does."""
+    """Return the index in `text`, the content of `path`. Raises as `load_index` does."""
     name = name or str(path)
     digest = hashlib.sha256(text.encode()).hexdigest()
     tree = guarded_yaml.parse(text, name)
@@ -153,14 +66,14 @@ def parse_index(
     stamped = stamp_directory is not None and schemas.is_stamped(stamp_directory, "index", key)
     if not stamped:
         raise_for(schemas.problems("index", tree), name)
-    index = _Builder(name, path, digest).index(tree)
+    index = _IndexBuilder(name, path, digest).index(tree)
     if stamp_directory is not None and not stamped:
         schemas.write_stamp(stamp_directory, "index", key)
     return index
 
 
-class _Builder:
-    """Makes one Index out of a tree; gathers problems, so that one run tells them all."""
+class _IndexBuilder:
+    """Builds one Index from a tree; collects all problems, so that one run reports them together."""
 
     def __init__(self, name: str, path: Path, digest: str) -> None:
         self.name = name
@@ -170,13 +83,15 @@ class _Builder:
         self.paths: dict[str, tuple[int, str]] = {}
 
     def index(self, tree: YamlNode) -> Index:
-        """The whole index. Raises InvalidIndexError."""
+        """Return the whole index. Raises InvalidIndexError."""
         root = self._mapping(tree)
         if self._text(root, "schema", "'schema' is missing") != "1":
             self._problem(root, "'schema' must be 1")
         mark = self._text(root, "id", "'id' is missing")
         if self._check(_NAME, mark, "is not a name") and mark in RESERVED_IDS:
-            self._problem(mark, f"'id' may not be {shown(mark)}: it marks what is kept without an index")
+            self._problem(
+                mark, f"'id' must not be {shown(mark)}: it is reserved for content without an index"
+            )
         defaults = self._targets(self._mapping(root.value("defaults")), DEFAULT_TARGETS)
         deals = read_deal_policy(root, None, self.problems)
         models = {}
@@ -237,11 +152,13 @@ class _Builder:
             self._problem(
                 fields["retired"],
                 f"{ref} is both retired and protected",
-                "first take protect away, in a commit of its own",
+                "first remove protect, in a commit of its own",
             )
         yanked = fields.get("yanked")
         if yanked is not None and not yanked.strip():
-            self._problem(yanked, f"{ref} is yanked without a reason", 'say why: yanked: "wrong tokenizer"')
+            self._problem(
+                yanked, f"{ref} is yanked without a reason", 'give the reason: yanked: "wrong tokenizer"'
+            )
         return Version(
             model=model,
             version=str(key),
@@ -270,7 +187,9 @@ class _Builder:
         line, other = self.paths.setdefault(path, (path.line, ref))
         if other != ref:
             self._problem(
-                path, f"{ref} and {other} (line {line}) have one path {shown(path)}", "give each its own"
+                path,
+                f"{ref} and {other} (line {line}) have the same path {shown(path)}",
+                "give each version its own path",
             )
 
     def _check_time(self, text: YamlScalar) -> None:
@@ -290,7 +209,7 @@ class _Builder:
         except UsageError:
             return
         self._problem(
-            channel, f"channel {shown(channel)} reads as a version range", "choose a name such as stable"
+            channel, f"channel {shown(channel)} is also a version range", "choose a name such as stable"
         )
 
     def _targets(self, node: YamlMapping, inherited: tuple[str, ...]) -> tuple[str, ...]:
@@ -321,7 +240,7 @@ class _Builder:
         if isinstance(node, YamlMapping):
             return node
         if node is not None:
-            self._problem(node, "a mapping should stand here")
+            self._problem(node, "expected a mapping")
         return YamlMapping()
 
     def _optional(self, node: YamlMapping, field: str) -> str | None:
@@ -339,3 +258,98 @@ class _Builder:
 
     def _problem(self, node: YamlNode, message: str, hint: str | None = None) -> None:
         self.problems.append(IndexProblem(getattr(node, "line", 1), message, hint))
+
+
+# --- the path of a version
+
+
+def path_problem(path: str) -> tuple[str, str] | None:
+    """Return what is wrong with the `path` of a version and a hint, None when it is safe.
+
+    A safe path is relative, stays in the repository, and has no character that a shell, a workflow or a file
+    system interprets.
+    """
+    if _PLAIN_PATH.fullmatch(path):
+        return None
+    if path.startswith("/") or _DRIVE.match(path):
+        return "is absolute", "write it relative to the repository, or use --source-root"
+    if "\\" in path:
+        return "has a backslash", "separate names with '/'"
+    if path.startswith("~"):
+        return "begins with '~'", "write it relative to the repository, or use --source-root"
+    if not all(character.isprintable() for character in path):
+        return "has a control character", "rename the directory"
+    if found := _METACHARACTER.search(path):
+        return (
+            f"has the character {found.group()!r}, which shells or workflows interpret",
+            "rename the directory",
+        )
+    if unicodedata.normalize("NFC", path) != path:
+        return "is not in Unicode form NFC", "rename the directory in its composed form"
+    for name in path.split("/"):
+        if name == "..":
+            return "leaves the repository ('..')", "write it without '..', or use --source-root"
+        if name in ("", "."):
+            return "has an empty or '.' part", "write it like weights/my-llm/1.2.0"
+        if len(name.encode()) > 255:
+            return "has a name longer than 255 bytes", "rename the directory"
+    return None
+
+
+# --- what the index requires of deals
+
+
+def read_deal_policy(
+    node: YamlMapping, inherited: DealPolicy | None, problems: list[IndexProblem]
+) -> DealPolicy | None:
+    """Return the policy of `node`, else `inherited`; add what is invalid in it to `problems`.
+
+    Format: `policy: {deals: {min: 2, providers: 2, renew_before: 30d}}`.
+    """
+    policy = node.value("policy")
+    if policy is None:
+        return inherited
+    deals = policy.value("deals") if isinstance(policy, YamlMapping) else None
+    if not isinstance(deals, YamlMapping):
+        problems.append(IndexProblem(_line(policy), "'policy' needs a mapping 'deals'", "deals: {min: 2}"))
+        return inherited
+    least = _count(deals, "min", None, problems)
+    providers = _count(deals, "providers", 1, problems)
+    if providers > least:
+        problems.append(
+            IndexProblem(
+                _line(deals.value("providers")),
+                f"{providers} providers cannot have {least} deals",
+                "require at least as many deals as providers",
+            )
+        )
+    return DealPolicy(least, providers, _period(deals.value("renew_before"), problems))
+
+
+def _count(deals: YamlMapping, key: str, otherwise: int | None, problems: list[IndexProblem]) -> int:
+    value = deals.value(key)
+    if value is None and otherwise is not None:
+        return otherwise
+    count = schemas.as_integer(value) if isinstance(value, YamlScalar) else None
+    if count is None or not 1 <= count <= MAX_DEALS:
+        node = deals if value is None else value
+        problems.append(
+            IndexProblem(_line(node), f"{key!r} must be a whole number from 1 to {MAX_DEALS}", None)
+        )
+        return 1
+    return count
+
+
+def _period(value: YamlNode | None, problems: list[IndexProblem]) -> timedelta:
+    if value is None:
+        return RENEW_BEFORE
+    match = _PERIOD.fullmatch(value) if isinstance(value, YamlScalar) else None
+    if match is None:
+        text = shown(str(value)) if isinstance(value, YamlScalar) else "the value"
+        problems.append(IndexProblem(_line(value), f"{text} is not a number of days", "write it like 30d"))
+        return RENEW_BEFORE
+    return timedelta(days=int(match[1]))
+
+
+def _line(node: YamlNode | None) -> int:
+    return getattr(node, "line", 1)

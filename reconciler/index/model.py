@@ -1,4 +1,4 @@
-"""What the index says, as frozen dataclasses. No parsing and no files here; `load.py` makes these."""
+"""The content of an index as frozen dataclasses; `load.py` builds them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DealPolicy:
-    """What the index asks for: at least `min` deals for every piece, with at least `providers` different
-    providers, and a deal counts until `renew_before` its end.
+    """The deals that the index requires: at least `min` for every piece, with at least `providers` different
+    providers. A deal counts until `renew_before` its end.
     """
 
     min: int
@@ -31,9 +31,9 @@ class DealPolicy:
 class Version:
     """One version of one model. `version` is SemVer 2.0 text; `where` points at its line in the index.
 
-    `path` is relative to the repository (or --source-root), None when the index names none. `cid` is None
-    until resolved. `targets` are names, the index's defaults already applied. `yanked` is the reason, or
-    None. `deals` is the policy for its deals, None where the index has none.
+    `path` is relative to the repository (or --source-root), None when the index has none. `cid` is None until
+    resolved. `targets` are names, with the defaults of the index applied. `yanked` is the reason, or None.
+    `deals` is the policy for its deals, None without one.
     """
 
     model: str
@@ -70,7 +70,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A whole index that holds. `id` is the mark's second part; `digest` the sha256 of the file, hex."""
+    """A valid index. `id` is the owner in its labels; `digest` is the sha256 of the file, hex."""
 
     id: str
     file: Path
@@ -87,14 +87,14 @@ class Index:
         return Label.of(self.id, version.ref)
 
     def versions(self) -> Iterator[Version]:
-        """Every version of every model, in the order of the file."""
+        """Iterate over every version of every model, in the order of the file."""
         for model in self.models.values():
             yield from model.versions.values()
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """One entry of releases/targets.yaml, validated by its schema: `options` are the keys of its kind.
+    """One entry of releases/targets.yaml, validated by the schema: `options` are the keys of its kind.
 
     Option values are str, bool, int, or nested lists and mappings of them, exactly as the schema types them.
     """
@@ -109,9 +109,9 @@ class TargetSpec:
 class Record:
     """Immutable facts found at publishing: releases/records/<model>/<version>.json.
 
-    `size` is bytes of all files, `blocks` the number of unique blocks, `block_bytes` their bytes together,
-    `car_size` bytes of the CARv1; `dirhash` is the hex sha256 of SHA256SUMS. `pieces` are the CARs and piece
-    CIDs for each way a target of the version cuts it, none where no target needs them.
+    `size` is the bytes of all files, `blocks` the number of unique blocks, `block_bytes` their bytes,
+    `car_size` the bytes of the CARv1, `dirhash` the hex sha256 of SHA256SUMS. `pieces` are the CARs and piece
+    CIDs for each sharding that a target of the version uses; empty when no target needs them.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""What an index published in git history: gathered newest first, kept in a cache between runs."""
+"""What an index published in its git history: collected newest first, cached between runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_CACHE = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class LastState:
-    """A version as the newest commit that had it says: protection, and the targets of a protected one."""
+    """A version in the newest commit that has it: its protection, and the targets of a protected one."""
 
     commit: str
     protected: bool
@@ -33,11 +33,11 @@ class LastState:
 
 @dataclass(slots=True)
 class Published:
-    """Facts of a series of contents. Keys are `model@version`.
+    """Facts from a series of contents of the index. Keys are `model@version`.
 
-    `cids` has every CID a version ever had, each with the newest commit that says so, newest first; `last`
-    the newest state of a version; `oids` the contents read, newest first; `unreadable` how many of them
-    were no index.
+    `cids` has every CID that a version ever had, with the newest commit that has it, newest first; `last` the
+    newest state of a version; `oids` the object ids of the contents read, newest first; `unreadable` how many
+    of them were not a readable index.
     """
 
     cids: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class Published:
 
     @classmethod
     def of(cls, history: FileHistory, contents: Iterable[tuple[str, str]]) -> Self:
-        """The facts of `contents`: (commit, object id), newest first."""
+        """Read the facts of `contents`: (commit, object id), newest first."""
         published = cls()
         published.add_older(history, contents)
         return published
 
     def add_older(self, history: FileHistory, contents: Iterable[tuple[str, str]]) -> None:
-        """Add contents that are older than all that were added before."""
+        """Add contents that are older than all those added before."""
         for commit, oid in contents:
             self.oids.append(oid)
             data = history.read(oid, guarded_yaml.MAX_BYTES)
@@ -68,9 +68,9 @@ class Published:
 
     def extend(self, older: Published) -> None:
         """Add the facts of contents that are all older."""
-        for ref, said in older.cids.items():
+        for ref, known in older.cids.items():
             mine = self.cids.setdefault(ref, {})
-            for cid, commit in said.items():
+            for cid, commit in known.items():
                 mine.setdefault(cid, commit)
         for ref, state in older.last.items():
             self.last.setdefault(ref, state)
@@ -92,7 +92,7 @@ class Published:
 
 
 def load_published(file: Path) -> Published | None:
-    """What an earlier run kept in `file`; None when it is missing or damaged."""
+    """Load what an earlier run saved in `file`; None when it is missing or damaged."""
     try:
         if file.stat().st_size > _MAX_CACHE:
             return None
@@ -113,7 +113,7 @@ def _last_state(fields: JsonFields) -> LastState:
 
 
 def save_published(file: Path, published: Published) -> None:
-    """Keep `published` for later runs. A cache that cannot be written is no error."""
+    """Save `published` for later runs. A cache that cannot be written is not an error."""
     data = json.dumps({"format": _FORMAT, **asdict(published)}).encode()
     with contextlib.suppress(OSError, LockedError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def save_published(file: Path, published: Published) -> None:
 
 
 def _is_cid(text: str) -> bool:
-    """A placeholder someone once committed was never published."""
+    """Return whether `text` is a CID; a placeholder that was once committed was never published."""
     try:
         cids.parse_canonical(text)
     except DataError:

@@ -1,4 +1,4 @@
-"""Which versions have a record, and that no record contradicts the index."""
+"""The versions that have a record, and the check that no record contradicts the index."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _STAMP = "record"
 
 
 def records_directory(index_file: Path) -> Path:
-    """Where the records of an index are kept: beside it."""
+    """Return the directory with the records of an index, beside it."""
     return index_file.with_name("records")
 
 
 def check_records(index: Index, stamps: Path | None) -> frozenset[str]:
-    """The versions of `index` (as `model@version`) that have a record.
+    """Return the versions of `index` (as `model@version`) that have a record.
 
-    Raises InvalidIndex for a record that does not hold or names another CID. With `stamps`, records that were
-    found right before and were not touched since are not read again.
+    Raises InvalidIndexError for a record that is invalid or has another CID. With `stamps`, records that were
+    valid before and are unchanged since are not read again.
     """
     directory = records_directory(index.file)
     there = _listing(directory)
@@ -43,14 +43,14 @@ def check_records(index: Index, stamps: Path | None) -> frozenset[str]:
 
 
 def recorded_pieces(index: Index, versions: Iterable[Version]) -> dict[str, tuple[ShardedCar, ...]]:
-    """The pieces that the records of `versions` have, by `model@version`. Raises InvalidIndex."""
+    """Return the pieces in the records of `versions`, by `model@version`. Raises InvalidIndexError."""
     directory = records_directory(index.file)
     found = {v.ref: load_record(directory, v.model, v.version) for v in versions}
     return {ref: record.pieces for ref, record in found.items() if record is not None}
 
 
 def _listing(directory: Path) -> dict[str, tuple[int, int, int]]:
-    """Each record below `directory` as `model@version`, with what tells that a file was touched."""
+    """Return each record below `directory` as `model@version`, with size, mtime and inode of its file."""
     found: dict[str, tuple[int, int, int]] = {}
     try:
         models = [entry for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]

@@ -1,12 +1,9 @@
-"""The pieces of a record: from JSON to values and back.
+"""Records: the immutable facts found at publishing, in `releases/records/<model>/<version>.json`.
 
-One entry for each way the bundle was cut into CARs; of these, everything a record says must fit together.
-
-`releases/records/<model>/<version>.json`: the immutable facts found at publishing.
-
-The file is schemas/record.schema.json in canonical JSON: keys sorted, two spaces, UTF-8, one newline at
-the end. It is checked here by hand, because a run reads one record a version and should not load a schema
-library for that; a test holds the two to the same answers.
+The file follows schemas/record.schema.json in canonical JSON: keys sorted, two spaces, UTF-8, one newline at
+the end. It is validated here without the schema library, because a run reads one record a version; a test
+compares the two. `pieces` has one entry for each way in which the bundle is sharded into CARs; the facts of
+an entry must be consistent with each other and with the size of the bundle.
 """
 
 from __future__ import annotations
@@ -14,10 +11,9 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from reconciler.content import cid as cids
 from reconciler.content import piece_cid
@@ -34,108 +30,7 @@ from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Record, Version
 from reconciler.index.versions import is_version
-from reconciler.json_fields import load_json
-
-_MAX_PIECES = 2**53 - 1
-_NAMINGS = tuple(naming.value for naming in RootNaming)
-
-
-def render_pieces(pieces: tuple[ShardedCar, ...]) -> list[dict[str, object]]:
-    """The JSON value of `pieces`, in an order of their own."""
-    return [
-        {
-            "max_bytes": each.sharding.max_bytes,
-            "roots": each.sharding.naming.value,
-            "shards": [
-                {"car": str(shard.cid), "size": shard.size, "piece": str(shard.piece)}
-                for shard in each.shards
-            ],
-        }
-        for each in in_order(pieces)
-    ]
-
-
-def in_order(pieces: tuple[ShardedCar, ...]) -> tuple[ShardedCar, ...]:
-    """`pieces` as a record keeps them."""
-    return tuple(sorted(pieces, key=lambda each: (each.sharding.max_bytes, each.sharding.naming.value)))
-
-
-def piece_difference(old: ShardedCar, new: ShardedCar) -> str:
-    """What the first difference of two lists of CARs of one cut is: `old`'s value, not `new`'s."""
-    if len(old.shards) != len(new.shards):
-        return f"{len(old.shards)} CARs of at most {old.sharding.max_bytes} bytes, not {len(new.shards)}"
-    number, was, found = next(
-        (n, a, b) for n, (a, b) in enumerate(zip(old.shards, new.shards, strict=True), 1) if a != b
-    )
-    if was.piece != found.piece:
-        return f"CAR {number} of {len(old.shards)} is piece {was.piece}, not {found.piece}"
-    return f"CAR {number} of {len(old.shards)} is {was.cid}, not {found.cid}"
-
-
-def parse_pieces(value: object, car_size: int, where: Where) -> tuple[ShardedCar, ...]:
-    """The pieces that the JSON `value` says of a bundle whose one CAR has `car_size` bytes.
-
-    Raises InvalidIndexError, pointing at `where`.
-    """
-    pieces = tuple(_entry(entry, where) for entry in _list(value, "'pieces'", where))
-    if len({each.sharding for each in pieces}) != len(pieces):
-        raise InvalidIndexError("'pieces' has one way of cutting twice", where=where)
-    for each in pieces:
-        size = sum(shard.size for shard in each.shards)
-        if size != car_size + sharding_overhead(each.sharding, len(each.shards)):
-            raise InvalidIndexError(
-                f"{len(each.shards)} CARs of at most {each.sharding.max_bytes} bytes are {size} bytes "
-                f"together; a CAR of {car_size} bytes is never cut like that",
-                where=where,
-            )
-    return pieces
-
-
-def _entry(value: object, where: Where) -> ShardedCar:
-    entry = _object(value, ("max_bytes", "roots", "shards"), where)
-    if entry["roots"] not in _NAMINGS:
-        raise InvalidIndexError(f"'roots' must be one of {', '.join(_NAMINGS)}", where=where)
-    cut = Sharding(_count(entry["max_bytes"], "max_bytes", where), RootNaming(entry["roots"]))
-    shards = tuple(_shard(shard, cut, where) for shard in _list(entry["shards"], "'shards'", where))
-    return ShardedCar(cut, shards)
-
-
-def _shard(value: object, cut: Sharding, where: Where) -> CarShard:
-    fields = _object(value, ("car", "size", "piece"), where)
-    size = _count(fields["size"], "size", where)
-    try:
-        cid, piece = parse_car_cid(str(fields["car"])), piece_cid.parse(str(fields["piece"]))
-    except DataError as error:
-        raise InvalidIndexError(error.message, hint=error.hint, where=where) from None
-    if size > cut.max_bytes or size != piece.size:
-        raise InvalidIndexError(
-            f"a CAR of {size} bytes does not fit: at most {cut.max_bytes} may be, its piece has {piece.size}",
-            where=where,
-        )
-    return CarShard(cid, size, piece)
-
-
-def _list(value: object, what: str, where: Where) -> list[object]:
-    if not isinstance(value, list) or not value:
-        raise InvalidIndexError(f"{what} must be a list that is not empty", where=where)
-    return value
-
-
-def _object(value: object, keys: tuple[str, ...], where: Where) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidIndexError("a JSON object should stand in 'pieces'", where=where)
-    for key in sorted(set(keys) ^ value.keys()):
-        raise InvalidIndexError(
-            f"{'missing' if key in keys else 'unknown'} key {shown(key)} in 'pieces'", where=where
-        )
-    return value
-
-
-def _count(value: object, name: str, where: Where) -> int:
-    if type(value) is not int or not 1 <= value <= _MAX_PIECES:
-        raise InvalidIndexError(f"{name!r} must be a whole number of at least 1", where=where)
-    return value
-
+from reconciler.json_fields import JsonFields, load_json
 
 SCHEMA = 1
 MAX_RECORD_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
@@ -149,26 +44,24 @@ _TEXTS = {
     "profile": re.compile(r"[a-z0-9][a-z0-9.-]{0,63}"),
 }
 _COUNTS = {"size": 0, "files": 0, "blocks": 1, "block_bytes": 0, "car_size": 1}
+_NAMINGS = tuple(naming.value for naming in RootNaming)
 
 
 def record_path(records: Path, model: str, version: str) -> Path:
-    """Where the record of one version is kept. Raises ValueError for names that could lead elsewhere."""
+    """Return the path of the record of one version.
+
+    Raises ValueError for names that could lead to another directory.
+    """
     if not _NAME.fullmatch(model) or not is_version(version):
         raise ValueError(f"{model!r}@{version!r} cannot name a record")
     return records / model / f"{version}.json"
 
 
-def render_record(record: Record) -> str:
-    """The canonical text of `record`."""
-    fields: dict[str, object] = {"schema": SCHEMA, "cid": str(record.cid)}
-    fields |= {name: getattr(record, name) for name in (*_TEXTS, *_COUNTS) if name != "cid"}
-    if record.pieces:
-        fields["pieces"] = render_pieces(record.pieces)
-    return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+# --- reading
 
 
 def load_record(records: Path, model: str, version: str) -> Record | None:
-    """The record of one version, None when there is none. Raises InvalidIndexError when it does not hold."""
+    """Return the record of one version, None without one. Raises InvalidIndexError when it is invalid."""
     path = record_path(records, model, version)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -180,117 +73,235 @@ def load_record(records: Path, model: str, version: str) -> Record | None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InvalidIndexError(f"cannot be read: {reason}", where=Where(str(path))) from None
-    return record_of(data, str(path), model, version)
+    return parse_record_of(model, version, data, str(path))
 
 
-def record_of(data: bytes, name: str, model: str, version: str) -> Record:
-    """The record of this version in `data`; errors call the file `name`. Raises InvalidIndexError."""
+def parse_record_of(model: str, version: str, data: bytes, name: str) -> Record:
+    """Parse the record of this version; errors call the file `name`.
+
+    Raises InvalidIndexError, also for the record of another version.
+    """
     record = parse_record(data, name)
     if (record.model, record.version) != (model, version):
         raise InvalidIndexError(
-            f"the record says it is of {record.model}@{record.version}",
+            f"the record is of {record.model}@{record.version}, not of {model}@{version}",
             where=Where(name),
-            hint="it was moved or edited",
+            hint="it was moved or edited; restore it from the git history",
         )
     return record
 
 
 def parse_record(data: bytes, name: str) -> Record:
-    """The record in `data`; errors call the file `name`. Raises InvalidIndexError."""
+    """Parse a record; errors call the file `name`. Raises InvalidIndexError."""
     where = Where(name)
     if len(data) > MAX_RECORD_BYTES:
         raise InvalidIndexError(f"a record larger than {MAX_RECORD_BYTES >> 20} MiB", where=where)
     try:
-        fields = load_json(data.decode("utf-8"))
+        value = load_json(data.decode("utf-8"))
     except json.JSONDecodeError as error:
         raise InvalidIndexError(f"not JSON: {error.msg}", where=Where(name, error.lineno)) from None
     except ValueError as error:
         raise InvalidIndexError(f"not a record: {str(error)[:200]}", where=where) from None
-    if not isinstance(fields, dict):
-        raise InvalidIndexError("not a record: a JSON object should stand here", where=where)
-    known = {"schema", *_TEXTS, *_COUNTS}
-    for key in sorted(known ^ (fields.keys() - {"pieces"})):
-        raise InvalidIndexError(f"{'missing' if key in known else 'unknown'} key {shown(key)}", where=where)
-    _check_fields(fields, where)
+    fields = JsonFields(value, lambda message: InvalidIndexError(message, where=where))
+    _check_keys(fields, {"schema", *_TEXTS, *_COUNTS}, optional={"pieces"})
+    if fields.number("schema") != SCHEMA:
+        raise fields.fail(f"'schema' must be {SCHEMA}")
+    texts = {key: _text(fields, key, pattern) for key, pattern in _TEXTS.items()}
+    counts = {key: _count(fields, key, least) for key, least in _COUNTS.items()}
+    if not is_version(texts["version"]):
+        raise fields.fail(f"{shown(texts['version'])} is not a SemVer 2.0 version")
     try:
-        cid = cids.parse_canonical(fields["cid"])
+        cid = cids.parse_canonical(texts["cid"])
     except DataError as error:
         raise InvalidIndexError(error.message, hint=error.hint, where=where) from None
-    pieces = parse_pieces(fields["pieces"], fields["car_size"], where) if "pieces" in fields else ()
-    plain = {key: fields[key] for key in (*_TEXTS, *_COUNTS) if key != "cid"}
-    return Record(**plain, cid=cid, pieces=pieces)
+    has_pieces = "pieces" in fields.mapping()
+    pieces = parse_pieces(fields.at("pieces"), counts["car_size"]) if has_pieces else ()
+    return Record(
+        model=texts["model"],
+        version=texts["version"],
+        cid=cid,
+        dirhash=texts["dirhash"],
+        profile=texts["profile"],
+        pieces=pieces,
+        **counts,
+    )
 
 
-def _check_fields(fields: dict[str, Any], where: Where) -> None:
-    if type(fields["schema"]) is not int or fields["schema"] != SCHEMA:
-        raise InvalidIndexError(f"'schema' must be {SCHEMA}", where=where)
-    for key, pattern in _TEXTS.items():
-        if not isinstance(fields[key], str) or not pattern.fullmatch(fields[key]):
-            raise InvalidIndexError(f"{key!r} does not hold: {shown(str(fields[key]))}", where=where)
-    for key, least in _COUNTS.items():
-        if type(fields[key]) is not int or not least <= fields[key] <= _MAX_COUNT:
-            raise InvalidIndexError(f"{key!r} must be a whole number of at least {least}", where=where)
-    if not is_version(fields["version"]):
-        raise InvalidIndexError(f"{shown(fields['version'])} is not a SemVer 2.0 version", where=where)
+def parse_pieces(fields: JsonFields, car_size: int) -> tuple[ShardedCar, ...]:
+    """Parse the pieces of a bundle whose single CAR has `car_size` bytes.
+
+    Raises the error of `fields` when they are malformed or not consistent.
+    """
+    pieces = tuple(_sharded_car(entry) for entry in _filled_list(fields))
+    if len({each.sharding for each in pieces}) != len(pieces):
+        raise fields.fail("'pieces' has two entries with the same 'max_bytes' and 'roots'")
+    for each in pieces:
+        size = sum(shard.size for shard in each.shards)
+        if size != car_size + sharding_overhead(each.sharding, len(each.shards)):
+            raise fields.fail(
+                f"{len(each.shards)} CARs of at most {each.sharding.max_bytes} bytes have {size} bytes "
+                f"together, which does not match the CAR of {car_size} bytes"
+            )
+    return pieces
+
+
+def _sharded_car(fields: JsonFields) -> ShardedCar:
+    _check_keys(fields, {"max_bytes", "roots", "shards"})
+    roots = fields.text("roots")
+    if roots not in _NAMINGS:
+        raise fields.error(f"one of {', '.join(_NAMINGS)}", "roots")
+    sharding = Sharding(_count(fields, "max_bytes", 1), RootNaming(roots))
+    shards = tuple(_shard(shard, sharding) for shard in _filled_list(fields.at("shards")))
+    return ShardedCar(sharding, shards)
+
+
+def _shard(fields: JsonFields, sharding: Sharding) -> CarShard:
+    _check_keys(fields, {"car", "size", "piece"})
+    size = _count(fields, "size", 1)
+    try:
+        cid, piece = parse_car_cid(fields.text("car")), piece_cid.parse(fields.text("piece"))
+    except DataError as error:
+        raise fields.fail(f"{fields.path!r}: {error.message}") from None
+    if size > sharding.max_bytes or size != piece.size:
+        raise fields.fail(
+            f"{fields.path!r} has {size} bytes; at most {sharding.max_bytes} are allowed, and its piece has "
+            f"{piece.size}"
+        )
+    return CarShard(cid, size, piece)
+
+
+def _check_keys(fields: JsonFields, required: set[str], optional: Collection[str] = ()) -> None:
+    place = f" in {fields.path!r}" if fields.path else ""
+    for key in sorted(required ^ (fields.mapping().keys() - set(optional))):
+        raise fields.fail(f"{'missing' if key in required else 'unknown'} key {shown(key)}{place}")
+
+
+def _text(fields: JsonFields, key: str, pattern: re.Pattern[str]) -> str:
+    text = fields.text(key)
+    if not pattern.fullmatch(text):
+        raise fields.fail(f"invalid {key!r}: {shown(text)}")
+    return text
+
+
+def _count(fields: JsonFields, key: str, least: int) -> int:
+    count = fields.number(key)
+    if not least <= count <= _MAX_COUNT:
+        raise fields.error(f"a whole number of at least {least}", key)
+    return count
+
+
+def _filled_list(fields: JsonFields) -> list[JsonFields]:
+    entries = list(fields.items())
+    if not entries:
+        raise fields.fail(f"{fields.path!r} is empty")
+    return entries
+
+
+# --- writing
+
+
+def render_record(record: Record) -> str:
+    """Return the canonical text of `record`."""
+    fields: dict[str, object] = {"schema": SCHEMA, "cid": str(record.cid)}
+    fields |= {name: getattr(record, name) for name in (*_TEXTS, *_COUNTS) if name != "cid"}
+    if record.pieces:
+        fields["pieces"] = render_pieces(record.pieces)
+    return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def render_pieces(pieces: tuple[ShardedCar, ...]) -> list[dict[str, object]]:
+    """Return the JSON value of `pieces`, in the order of a record."""
+    return [
+        {
+            "max_bytes": each.sharding.max_bytes,
+            "roots": each.sharding.naming.value,
+            "shards": [
+                {"car": str(shard.cid), "size": shard.size, "piece": str(shard.piece)}
+                for shard in each.shards
+            ],
+        }
+        for each in _in_order(pieces)
+    ]
 
 
 def write_record(records: Path, record: Record) -> bool:
-    """Keep `record`; False when the same facts were there already.
+    """Write `record`; return False when the same facts are already recorded.
 
-    Raises InvalidIndexError when the record there says something else (records are immutable), or when its
-    directory is a link.
+    Raises InvalidIndexError when the existing record contradicts it (records are immutable), or when its
+    directory is a symbolic link.
     """
-    there = load_record(records, record.model, record.version)
+    existing = load_record(records, record.model, record.version)
     path = record_path(records, record.model, record.version)
-    if there is not None:
-        record = joined(there, record, str(path))
-    if there == record:
+    if existing is not None:
+        record = merge_records(existing, record, str(path))
+    if existing == record:
         return False
-    for place in (records, path.parent):
-        if place.is_symlink():
-            hint = "put a directory in its place: what is written stays in the repository"
+    for directory in (records, path.parent):
+        if directory.is_symlink():
             raise InvalidIndexError(
-                "is a symbolic link and is not written through", hint=hint, where=Where(str(place))
+                "is a symbolic link, and records are written inside the repository only",
+                hint="replace it by a directory",
+                where=Where(str(directory)),
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, render_record(record).encode(), mode=0o644)
     return True
 
 
-def joined(there: Record, found: Record, name: str) -> Record:
-    """The record `there` with the pieces of `found` besides its own: facts are added, never changed.
+# --- comparing
 
-    Raises InvalidIndexError, naming both values, where the two say different things; the error calls it
+
+def merge_records(existing: Record, found: Record, name: str) -> Record:
+    """Return `existing` with the pieces of `found` added: facts are added, never changed.
+
+    Raises InvalidIndexError with both values when the two contradict each other; the error calls the file
     `name`.
     """
-    known = {each.sharding: each for each in there.pieces}
+    known = {each.sharding: each for each in existing.pieces}
     for each in found.pieces:
         if known.setdefault(each.sharding, each) != each:
-            raise _contradiction(there, piece_difference(known[each.sharding], each), name)
-    if replace(there, pieces=()) != replace(found, pieces=()):
-        raise _contradiction(there, _difference(there, found), name)
-    return replace(there, pieces=in_order(tuple(known.values())))
-
-
-def _contradiction(there: Record, difference: str, name: str) -> InvalidIndexError:
-    return InvalidIndexError(
-        f"the record of {there.model}@{there.version} says {difference}",
-        hint="records are immutable: release the changed content as a new version",
-        where=Where(name),
-    )
+            raise _contradiction(existing, piece_difference(known[each.sharding], each), name)
+    if replace(existing, pieces=()) != replace(found, pieces=()):
+        raise _contradiction(existing, _difference(existing, found), name)
+    return replace(existing, pieces=_in_order(tuple(known.values())))
 
 
 def check_record(version: Version, record: Record) -> None:
-    """Raise InvalidIndexError when the index and the record name different CIDs for one version."""
+    """Raise InvalidIndexError when the index and the record have different CIDs for one version."""
     if version.cid is not None and version.cid != record.cid:
         raise InvalidIndexError(
-            f"the index says {version.ref} is {version.cid}, its record says {record.cid}",
-            hint="published is immutable: restore the CID of the index, or the record, from git history",
+            f"{version.ref} is {version.cid} in the index and {record.cid} in its record",
+            hint="published is immutable: restore the CID of the index, or the record, from the git history",
             where=version.where,
         )
+
+
+def piece_difference(old: ShardedCar, new: ShardedCar) -> str:
+    """Describe the first difference between the CARs of one sharding: "<old>, not <new>"."""
+    if len(old.shards) != len(new.shards):
+        return f"{len(old.shards)} CARs of at most {old.sharding.max_bytes} bytes, not {len(new.shards)}"
+    number, was, found = next(
+        (n, a, b) for n, (a, b) in enumerate(zip(old.shards, new.shards, strict=True), 1) if a != b
+    )
+    if was.piece != found.piece:
+        return f"CAR {number} of {len(old.shards)} is piece {was.piece}, not {found.piece}"
+    return f"CAR {number} of {len(old.shards)} is {was.cid}, not {found.cid}"
 
 
 def _difference(old: Record, new: Record) -> str:
     names = ("cid", *(name for name in (*_COUNTS, *_TEXTS) if name != "cid"))
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
     return ", ".join(f"{name} {getattr(old, name)}, not {getattr(new, name)}" for name in changed)
+
+
+def _contradiction(existing: Record, difference: str, name: str) -> InvalidIndexError:
+    return InvalidIndexError(
+        f"the record of {existing.model}@{existing.version} differs from the content: {difference}",
+        hint="records are immutable: release the changed content as a new version",
+        where=Where(name),
+    )
+
+
+def _in_order(pieces: tuple[ShardedCar, ...]) -> tuple[ShardedCar, ...]:
+    """Sort `pieces` as a record keeps them."""
+    return tuple(sorted(pieces, key=lambda each: (each.sharding.max_bytes, each.sharding.naming.value)))

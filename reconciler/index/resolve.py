@@ -1,15 +1,16 @@
-"""From a REF to one version: `model@1.2.0`, `model@^1.2`, `model@stable`, `model`, or a bare CID. Pure.
+"""From a reference to one version: `model@1.2.0`, `model@^1.2`, `model@stable`, `model`, or a bare CID.
 
-What a selector may pick:
+Pure functions. Which versions a selector may pick:
 
 | selector      | without a CID | yanked           | retired          | pre-release       |
 |---------------|---------------|------------------|------------------|-------------------|
 | exact version | error         | with a warning   | with a warning   | yes               |
 | channel       | error         | with a warning   | with a warning   | yes               |
-| range         | skipped       | skipped          | skipped          | only if asked for |
+| range         | skipped       | skipped          | skipped          | only if named     |
 | none          | skipped       | skipped          | skipped          | skipped           |
 
-A range skips what has no CID yet, so that a version which was added but not published breaks nobody.
+A range skips versions without a CID, so that a version which is added but not yet published breaks no
+consumer.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """The version a channel names now."""
+    """The version that a channel names now."""
 
     name: str
 
@@ -51,7 +52,7 @@ Selector = Exact | Channel | Range
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """What a user asked for: `text`, and either `cid` or a `model` with a selector (None: the newest)."""
+    """A parsed reference: its `text`, and either `cid` or a `model` with a selector (None: the newest)."""
 
     text: str
     model: str = ""
@@ -61,7 +62,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedReference:
-    """The one version a reference means. `version` is None for a CID that the index does not know."""
+    """The version that a reference means; `version` is None for a CID that is not in the index."""
 
     requested: str
     cid: Cid
@@ -70,7 +71,7 @@ class ResolvedReference:
 
 
 def parse_ref(text: str) -> Ref:
-    """The reference that `text` says. Raises UsageError."""
+    """Parse a reference. Raises UsageError when it is malformed."""
     if len(text) > _MAX_REF:
         raise UsageError(f"a reference longer than {_MAX_REF} characters", hint=_HINT)
     model, at, selector = text.partition("@")
@@ -81,7 +82,7 @@ def parse_ref(text: str) -> Ref:
     if not at:
         return Ref(text, model)
     if not selector:
-        raise UsageError(f"{shown(text)} names no version after '@'", hint=_HINT)
+        raise UsageError(f"{shown(text)} has no version after '@'", hint=_HINT)
     if is_version(selector):
         return Ref(text, model, Exact(selector))
     try:
@@ -93,7 +94,10 @@ def parse_ref(text: str) -> Ref:
 
 
 def resolve(index: Index, ref: Ref) -> ResolvedReference:
-    """The version of `index` that `ref` means. Raises UsageError, with a suggestion where there is one."""
+    """Return the version of `index` that `ref` means.
+
+    Raises UsageError when there is none, with a suggestion where a name is close.
+    """
     if ref.cid is not None:
         return _resolve_cid(index, ref, ref.cid)
     model = index.models.get(ref.model)
@@ -106,15 +110,14 @@ def resolve(index: Index, ref: Ref) -> ResolvedReference:
         if version is None:
             raise UsageError(
                 f"model {model.name!r} has no channel {shown(ref.selector.name)}",
-                hint=suggestion(ref.selector.name, model.channels)
-                or "it has no channels at all; name a version",
+                hint=suggestion(ref.selector.name, model.channels) or "it has no channels; name a version",
             )
         return _resolution(ref, _named(model, version))
     return _resolution(ref, _highest(model, ref))
 
 
 def _highest(model: Model, ref: Ref) -> Version:
-    """The highest version in the range of `ref` (or the highest release) that ranges may pick."""
+    """Return the highest version in the range of `ref` (or the highest release) that a range may pick."""
     wanted = ref.selector if isinstance(ref.selector, Range) else parse_range("*")
     matching = [text for text in newest_first(model.versions) if wanted.contains(parse_version(text))]
     offered = [model.versions[text] for text in matching]
@@ -125,7 +128,7 @@ def _highest(model: Model, ref: Ref) -> Version:
         what = f"has no version in {shown(wanted.text)}" if ref.selector else "has no release"
         raise UsageError(f"model {model.name!r} {what}", hint=_listed(newest_first(model.versions)))
     reasons = ", ".join(f"{version.version} {_why_skipped(version)}" for version in offered[:5])
-    raise UsageError(f"nothing to pick for {shown(ref.text)}: {reasons}", hint="name one version exactly")
+    raise UsageError(f"no version to pick for {shown(ref.text)}: {reasons}", hint="name one version exactly")
 
 
 def _why_skipped(version: Version) -> str:
@@ -147,7 +150,7 @@ def _resolution(ref: Ref, version: Version) -> ResolvedReference:
     if version.cid is None:
         raise UsageError(
             f"{version.ref} has no CID yet",
-            hint="it is in the index but was not published; run reconcile",
+            hint="publish it first: run reconcile",
             where=version.where,
         )
     return ResolvedReference(ref.text, version.cid, version, _warnings(version))
@@ -158,12 +161,12 @@ def _warnings(version: Version) -> tuple[str, ...]:
     if version.yanked is not None:
         warnings.append(f"{version.ref} is yanked: {version.yanked}")
     if version.retired:
-        warnings.append(f"{version.ref} is retired: nothing promises to keep it")
+        warnings.append(f"{version.ref} is retired: it may no longer be available")
     return tuple(warnings)
 
 
 def _resolve_cid(index: Index, ref: Ref, cid: Cid) -> ResolvedReference:
-    """A bare CID means itself; a version that has it is named where there is one, one in use first."""
+    """Resolve a CID to itself, and to a version that has it: preferably one that is not yanked or retired."""
     known = [version for version in index.versions() if version.cid == cid]
     known.sort(key=lambda version: (version.yanked is not None, version.retired))
     version = known[0] if known else None

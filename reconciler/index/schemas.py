@@ -1,14 +1,13 @@
-"""Validation stamps: that exactly this text held under exactly this schema, so that nobody has to look again.
-
-A stamp only ever skips the JSON Schema check (and the import of its library); what `load.py` checks itself
-runs always. Deleting stamps is safe at any time, and a forged one gains nothing but worse error messages.
-
-The JSON Schemas, applied to trees of the guarded reader.
+"""The JSON Schemas, applied to trees of the guarded reader, and stamps of what passed them.
 
 One schema serves editors and this program, although the reader keeps every scalar as text: the validator
-here asks of a YamlScalar what YAML would make of it. An unquoted `true` is a boolean, an unquoted `12` an
-integer, and an unquoted scalar that YAML readers take for anything but text (`1.10`, `on`, a date) is no
-string: quotes are asked for.
+checks a YamlScalar as the value that YAML would make of it. An unquoted `true` is a boolean, an unquoted `12`
+an integer, and an unquoted scalar that YAML readers take for anything but text (`1.10`, `on`, a date) is not
+a string: it must be quoted.
+
+A validation stamp records that exactly this text passed exactly this schema. A stamp only skips the schema
+check (and the import of its library); what `load.py` checks itself runs always. Deleting stamps is safe at
+any time, and a forged one gains nothing but worse error messages.
 """
 
 from __future__ import annotations
@@ -33,40 +32,14 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 
-def stamp_key(schema: str, digest: str) -> str:
-    """What the stamp of a file with this sha256 (hex) says under this schema and version of the package."""
-    parts = (__version__, schema, schema_text(schema), digest)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def is_stamped(stamps: Path, schema: str, key: str) -> bool:
-    """Whether the last file that held under `schema` is the one with this key."""
-    try:
-        with _file(stamps, schema).open("rb") as file:
-            return file.read(len(key) + 1) == key.encode()
-    except OSError:
-        return False
-
-
-def write_stamp(stamps: Path, schema: str, key: str) -> None:
-    """Remember `key`. A cache that cannot be written is no error."""
-    with contextlib.suppress(OSError, LockedError):
-        stamps.mkdir(parents=True, exist_ok=True)
-        replace_file(_file(stamps, schema), key.encode(), mode=0o600, sync=False)
-
-
-def _file(stamps: Path, schema: str) -> Path:
-    return stamps / f"{schema}.valid"
-
-
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,15})")
 _SECRET_KEY = re.compile(r"(?i)token|password|passwd|secret|credential|jwt|api_?key|private_?key")
-MAX_PROBLEMS = 10  #: told at once
+MAX_PROBLEMS = 10  #: in one report
 
 
 @cache
 def schema_text(name: str) -> str:
-    """The text of `<name>.schema.json`: in the wheel beside the package's files, in a checkout at the top."""
+    """Return the text of `<name>.schema.json`: from the package in a wheel, from the top of a checkout."""
     package = Path(__file__).resolve().parent.parent
     packaged = package / "schemas" / f"{name}.schema.json"
     path = packaged if packaged.exists() else package.parent / "schemas" / f"{name}.schema.json"
@@ -74,7 +47,7 @@ def schema_text(name: str) -> str:
 
 
 def problems(name: str, tree: YamlNode) -> list[IndexProblem]:
-    """What in `tree` breaks the schema `name`, in the order of the file, at most MAX_PROBLEMS."""
+    """Return at most MAX_PROBLEMS violations of the schema `name` in `tree`, in the order of the file."""
     found: list[IndexProblem] = []
     tree_as_json: Any = tree
     for error in _validator(name).iter_errors(tree_as_json):
@@ -85,17 +58,17 @@ def problems(name: str, tree: YamlNode) -> list[IndexProblem]:
 
 
 def as_integer(value: YamlScalar) -> int | None:
-    """The integer an unquoted scalar says, or None."""
+    """Return the integer that an unquoted scalar means, None for any other."""
     return int(value) if value.plain and _INTEGER.fullmatch(value) else None
 
 
 def as_boolean(value: YamlScalar) -> bool | None:
-    """The boolean an unquoted `true` or `false` says, or None."""
+    """Return the boolean that an unquoted `true` or `false` means, None for any other scalar."""
     return {"true": True, "false": False}.get(value) if value.plain else None
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """A hint that names what `word` may have been meant to be, or lists a few of what is known."""
+    """Return a hint with the known name closest to `word`, or with a few known names; None without any."""
     names = list(known)
     if close := difflib.get_close_matches(word[:100], names, n=1):
         return f"did you mean {close[0]!r}?"
@@ -109,7 +82,7 @@ def _validator(name: str) -> Validator:
     import jsonschema.validators
 
     types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {name: lambda _, value, holds=holds: holds(value) for name, holds in _TYPES.items()}
+        {name: lambda _, value, matches=matches: matches(value) for name, matches in _TYPES.items()}
     )
     keywords: dict[str, Any] = {"type": _type, "const": _const, "minimum": _minimum, "maximum": _maximum}
     extend: Any = jsonschema.validators.extend  # not typed
@@ -119,7 +92,7 @@ def _validator(name: str) -> Validator:
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """`schema` with each `$ref` replaced by its definition: a third of the time of a large index is saved."""
+    """Replace each `$ref` by its definition, which saves a third of the time for a large index."""
     if isinstance(schema, list):
         return [_inlined(part, definitions) for part in schema]
     if not isinstance(schema, dict):
@@ -140,27 +113,27 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 
 
 def _type(_: object, wanted: str, value: Any, __: object) -> Iterator[ValidationError]:
-    """As the library's, for one type instead of a list of them: it is asked for every value."""
+    """Check one type; the library's check of a list of types is slower, and this one runs for every value."""
     if not _TYPES[wanted](value):
         yield from _error(f"must be {_KINDS[wanted]}")
 
 
-# The three keywords whose operand is a number: compared with the number that the text says.
+# The three keywords whose operand is a number: compared with the number that the text means.
 
 
 def _const(_: object, wanted: Any, value: Any, __: object) -> Iterator[ValidationError]:
-    said = as_integer(value) if isinstance(value, YamlScalar) and isinstance(wanted, int) else value
-    if said != wanted:
+    number = as_integer(value) if isinstance(value, YamlScalar) and isinstance(wanted, int) else value
+    if number != wanted:
         yield from _error(f"must be {wanted!r}")
 
 
 def _minimum(_: object, limit: int, value: Any, __: object) -> Iterator[ValidationError]:
-    if isinstance(value, YamlScalar) and (said := as_integer(value)) is not None and said < limit:
+    if isinstance(value, YamlScalar) and (number := as_integer(value)) is not None and number < limit:
         yield from _error(f"must be at least {limit}")
 
 
 def _maximum(_: object, limit: int, value: Any, __: object) -> Iterator[ValidationError]:
-    if isinstance(value, YamlScalar) and (said := as_integer(value)) is not None and said > limit:
+    if isinstance(value, YamlScalar) and (number := as_integer(value)) is not None and number > limit:
         yield from _error(f"must be at most {limit}")
 
 
@@ -180,7 +153,7 @@ _KINDS = {
 
 
 def _explain(error: ValidationError) -> Iterator[IndexProblem]:
-    """`error` in words for a user, without the value where it may be a secret."""
+    """Yield the problems that `error` means, without a value that may be a secret."""
     node: Any = error.instance
     path = [str(part) for part in error.absolute_path]
     field = _field(path)
@@ -211,7 +184,7 @@ def _explain(error: ValidationError) -> Iterator[IndexProblem]:
     elif keyword in ("minLength", "minItems", "minProperties"):
         yield IndexProblem(line, f"{field} is empty", None)
     elif keyword == "uniqueItems":
-        yield IndexProblem(line, f"{field} names something twice", None)
+        yield IndexProblem(line, f"{field} has a repeated item", None)
     else:
         yield IndexProblem(line, f"{field} {error.message}", None)
 
@@ -222,7 +195,7 @@ def _wrong_type(field: str, path: list[str], node: YamlNode, wanted: str) -> tup
         if not node:
             return f"{field} has no value", "write one, or remove the key"
         text = "..." if _secret(path) else str(node)
-        return f"{shown(text)} without quotes is {guess} to YAML, not text", f'put it in quotes: "{text}"'
+        return f"{shown(text)} without quotes is {guess} in YAML, not text", f'put it in quotes: "{text}"'
     if isinstance(node, YamlScalar) and not node:
         return f"{field} is empty; it must be {_KINDS[wanted]}", None
     hint = "write it without quotes" if isinstance(node, YamlScalar) and not node.plain else None
@@ -231,7 +204,7 @@ def _wrong_type(field: str, path: list[str], node: YamlNode, wanted: str) -> tup
 
 def _unknown_hint(key: str, known: list[str]) -> str | None:
     if _SECRET_KEY.search(key) and "token_env" in known:
-        return "secrets never stand in this file: set an environment variable and name it with token_env"
+        return "secrets are not allowed in this file: set an environment variable and name it with token_env"
     return suggestion(key, known)
 
 
@@ -252,7 +225,36 @@ def _secret(path: list[str]) -> bool:
 
 
 def _value(path: list[str], node: YamlScalar) -> str:
-    """The field and its value; the value is left out where a secret or an address may stand."""
+    """Return the value for a message, or the field where the value may be a secret or an address."""
     if _secret(path) or "://" in node:
         return _field(path)
     return shown(node)
+
+
+# --- stamps
+
+
+def stamp_key(schema: str, digest: str) -> str:
+    """Return the stamp of a file with this sha256 (hex), for this schema and this version of the package."""
+    parts = (__version__, schema, schema_text(schema), digest)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def is_stamped(stamps: Path, schema: str, key: str) -> bool:
+    """Return whether the last file that passed `schema` is the one with this key."""
+    try:
+        with _stamp_file(stamps, schema).open("rb") as file:
+            return file.read(len(key) + 1) == key.encode()
+    except OSError:
+        return False
+
+
+def write_stamp(stamps: Path, schema: str, key: str) -> None:
+    """Store `key`. A cache that cannot be written is not an error."""
+    with contextlib.suppress(OSError, LockedError):
+        stamps.mkdir(parents=True, exist_ok=True)
+        replace_file(_stamp_file(stamps, schema), key.encode(), mode=0o600, sync=False)
+
+
+def _stamp_file(stamps: Path, schema: str) -> Path:
+    return stamps / f"{schema}.valid"

@@ -1,7 +1,7 @@
-"""`releases/targets.yaml`: what each target name means.
+"""`releases/targets.yaml`: the definition of each target name.
 
-Addresses stand here and nowhere else; secrets stand nowhere: an entry names the environment variable that
-holds one.
+Addresses are in this file only. It contains no secrets: an entry names the environment variable that holds
+one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reconciler.index.target_kinds import target_kinds
 
 DEFAULT_STORE = ".reconcile/store"
 REPLICATION_HINT = "min is at least 1 and not above max; -1 for both means every peer"
-RESERVED_KINDS = ("filecoin-pin",)  #: known words, not implemented by this version
+RESERVED_KINDS = ("filecoin-pin",)  #: known, but not implemented by this version
 
 
 def load_targets(
@@ -75,7 +75,7 @@ def check_target_names(index: Index, specs: Collection[TargetSpec]) -> None:
 
 
 def _entries(tree: YamlNode) -> Iterator[tuple[str, int, dict[str, YamlNode]]]:
-    """Name, line and keys of each entry that is a mapping with a kind."""
+    """Yield the name, line and keys of each entry that is a mapping with a kind."""
     targets = tree.value("targets") if isinstance(tree, guarded_yaml.YamlMapping) else None
     if isinstance(targets, guarded_yaml.YamlMapping):
         for target, entry in targets.items():
@@ -89,12 +89,12 @@ def _reserved(tree: YamlNode) -> Iterator[IndexProblem]:
             yield IndexProblem(
                 line,
                 f"target {shown(target)}: kind {str(entry['kind'])!r} is not supported by this version",
-                "take it out, or update once a later version supports it",
+                "remove it, or update once a later version supports it",
             )
 
 
 def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
-    """What no schema says, and what a forged stamp must not let through."""
+    """Yield the problems that the schema cannot find, or that a forged stamp must not hide."""
     entries = list(_entries(tree))
     if not entries:
         yield IndexProblem(tree.line, "no targets", None)
@@ -102,7 +102,7 @@ def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
         kind = target_kinds().get(str(entry["kind"]))
         if kind is None:
             hint = "one of " + ", ".join(target_kinds())
-            yield IndexProblem(line, f"target {shown(target)} is of an unknown kind", hint)
+            yield IndexProblem(line, f"target {shown(target)} has an unknown kind", hint)
             continue
         path = entry.get("path")
         if isinstance(path, YamlScalar) and (reason := _bad_store_path(path)):
@@ -137,14 +137,17 @@ def _bad_replication(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
 
 
 def is_replication(low: object, high: object) -> bool:
-    """Whether a cluster can keep `low` to `high` copies: 1 <= low <= high, or -1 for both (every peer)."""
+    """Return whether a cluster can keep `low` to `high` copies.
+
+    That is 1 <= low <= high, or -1 for both (every peer).
+    """
     if not isinstance(low, int) or not isinstance(high, int):
         return False
     return low == high == -1 or 1 <= low <= high
 
 
 def _bad_urls(entry: Mapping[str, YamlNode], keys: Collection[str]) -> Iterator[IndexProblem]:
-    """Addresses that are none, or that carry a secret. The address itself is never shown."""
+    """Yield problems of addresses: not an HTTP URL, or with a secret. The address itself is never shown."""
     for key, url in entry.items():
         if key not in keys or not isinstance(url, YamlScalar):
             continue
@@ -156,7 +159,7 @@ def _bad_urls(entry: Mapping[str, YamlNode], keys: Collection[str]) -> Iterator[
         if not fine or not url.isprintable() or " " in url or "\\" in url:
             yield IndexProblem(url.line, f"{key!r} is not an http:// or https:// address", None)
         elif parts.username is not None or parts.password is not None or "@" in parts.netloc:
-            hint = "put them into an environment variable and name it with token_env (auth: basic)"
+            hint = "set an environment variable to them and name it with token_env (auth: basic)"
             yield IndexProblem(url.line, f"{key!r} has a user name or password in the address", hint)
         elif parts.query or parts.fragment:
             hint = "addresses end with the path; secrets go into the variable that token_env names"

@@ -1,4 +1,4 @@
-"""The user's own defaults for reading: `$XDG_CONFIG_HOME/reconcile/config.yaml`."""
+"""The user's defaults for reading: `$XDG_CONFIG_HOME/reconcile/config.yaml`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.index.guarded_yaml import raise_for
 
 @dataclass(frozen=True, slots=True)
 class UserConfig:
-    """Which index is read where nothing else names one, and who is asked for blocks then."""
+    """The index to read when no option names one, and the sources of blocks for it."""
 
     index: str | None = None
     gateways: tuple[str, ...] = ()
@@ -21,19 +21,22 @@ class UserConfig:
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
-    """Where it lies (XDG Base Directory specification)."""
+    """Return the path of the file (XDG Base Directory specification)."""
     home = environ.get("XDG_CONFIG_HOME")
     return (Path(home) if home else Path.home() / ".config") / "reconcile" / "config.yaml"
 
 
 def load_config(path: Path) -> UserConfig:
-    """The configuration in `path`, an empty one without the file. Raises InvalidIndex with `file:line`."""
+    """Load the configuration in `path`, an empty one without the file.
+
+    Raises InvalidIndexError with `file:line`.
+    """
     if not path.exists():
         return UserConfig()
     name = str(path)
     tree = guarded_yaml.parse(guarded_yaml.decode(guarded_yaml.read(path), name), name)
     raise_for(schemas.problems("config", tree), name)
-    assert isinstance(tree, guarded_yaml.YamlMapping)  # noqa: S101  the schema says so
+    assert isinstance(tree, guarded_yaml.YamlMapping)  # noqa: S101  by the schema
 
     def texts(key: str) -> tuple[str, ...]:
         value = tree.value(key)

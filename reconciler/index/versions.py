@@ -1,18 +1,16 @@
-"""Versions: SemVer 2.0 text and its order.
-
-Version ranges by npm's rules, parsed in linear time.
+"""SemVer 2.0 versions and their order, and version ranges by npm's rules, parsed in linear time.
 
     range       = set ("||" set)*
-    set         = hyphen | comparator (separator comparator)*      all of them must hold
-    hyphen      = partial " - " partial                            both ends belong to it
+    set         = hyphen | comparator (separator comparator)*      a version must satisfy all of them
+    hyphen      = partial " - " partial                            both ends included
     comparator  = ("^" | "~" | "~>" | ">=" | ">" | "<=" | "<" | "=")? "v"? partial
     partial     = "*" | "x" | major ("." minor ("." patch (pre-release)? (build)?)?)?     x, X, * for any
     number separator   = spaces, or a comma with or without spaces
 
 A pre-release matches only when a comparator of the same set names a pre-release of the same
-major.minor.patch. Source: the range grammar of node-semver 7. Stricter than it on purpose: an empty range
+major.minor.patch. Source: the range grammar of node-semver 7. Stricter than that on purpose: an empty range
 or an empty side of `||` is an error instead of "anything", and so is a number or a pre-release after a
-wildcard, which npm refuses in some places and ignores in others. Wider: a comma separates comparators too.
+wildcard, which npm refuses in some places and ignores in others. Wider: a comma also separates comparators.
 """
 
 from __future__ import annotations
@@ -35,19 +33,19 @@ _SEMVER = re.compile(
 
 
 def is_version(text: str) -> bool:
-    """Whether `text` is a SemVer 2.0 version of at most MAX_LENGTH characters."""
+    """Return whether `text` is a SemVer 2.0 version of at most MAX_LENGTH characters."""
     return len(text) <= MAX_LENGTH and _SEMVER.fullmatch(text) is not None
 
 
 def parse_version(text: str) -> semver.Version:
-    """`text` as a version. Raises ValueError when it is none."""
+    """Parse `text`. Raises ValueError when it is not a version."""
     if not is_version(text):
         raise ValueError(f"{text[:MAX_LENGTH]!r} is not a SemVer 2.0 version")
     return semver.Version.parse(text)
 
 
 def newest_first(texts: Iterable[str]) -> list[str]:
-    """Version texts by SemVer precedence, the highest first; equal ones by their text (build metadata)."""
+    """Sort version texts by SemVer precedence, the highest first; equal ones by text (build metadata)."""
     return sorted(texts, key=lambda text: (parse_version(text), text), reverse=True)
 
 
@@ -72,7 +70,7 @@ class Comparator:
     version: semver.Version
 
     def allows(self, version: semver.Version) -> bool:
-        """Whether `version` is on the right side of the bound; build metadata does not count."""
+        """Return whether `version` is on the right side of the bound; build metadata is ignored."""
         order = version.compare(self.version)
         return {">=": order >= 0, ">": order > 0, "<=": order <= 0, "<": order < 0, "=": order == 0}[
             self.operator
@@ -81,13 +79,13 @@ class Comparator:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A parsed range: a version is in it when all comparators of one of its sets hold."""
+    """A parsed range: a version is in it when it satisfies all comparators of one set."""
 
     text: str
     sets: tuple[tuple[Comparator, ...], ...]
 
     def contains(self, version: semver.Version) -> bool:
-        """Whether `version` is in the range, by npm's rule for pre-releases."""
+        """Return whether `version` is in the range, by npm's rule for pre-releases."""
         return any(_set_contains(comparators, version) for comparators in self.sets)
 
 
@@ -104,7 +102,7 @@ def _set_contains(comparators: tuple[Comparator, ...], version: semver.Version) 
 
 
 def parse_range(text: str) -> Range:
-    """The range that `text` says. Raises UsageError for anything else, in time linear in its length."""
+    """Parse a range, in time linear in its length. Raises UsageError when it is malformed."""
     if len(text) > MAX_RANGE_LENGTH:
         raise UsageError(f"a version range longer than {MAX_RANGE_LENGTH} characters", hint=_HINT)
     return Range(text, tuple(_parse_set(part.strip(" "), text) for part in text.split("||")))
@@ -112,7 +110,7 @@ def parse_range(text: str) -> Range:
 
 @dataclass(frozen=True, slots=True)
 class _Partial:
-    """A version whose trailing numbers may be left open (None)."""
+    """A version whose trailing numbers may be open (None)."""
 
     major: int | None
     minor: int | None
@@ -120,13 +118,13 @@ class _Partial:
     prerelease: str | None
 
     def floor(self, prerelease: str | None = None) -> semver.Version:
-        """The lowest version it can mean."""
+        """Return the lowest version it can mean."""
         return semver.Version(
             self.major or 0, self.minor or 0, self.patch or 0, self.prerelease or prerelease
         )
 
     def ceiling(self) -> semver.Version:
-        """The first version behind everything it can mean, below the pre-releases of that. Needs a major."""
+        """Return the first version after all it can mean, before its pre-releases. Requires a major."""
         major, minor = self.major or 0, self.minor
         if minor is None:
             return semver.Version(major + 1, 0, 0, "0")
@@ -163,7 +161,7 @@ def _parse_hyphen(text: str, whole: str) -> tuple[Comparator, ...] | None:
     for end in ends:
         partial, position = _parse_partial(end, 1 if end.startswith("v") else 0, whole)
         if position != len(end):
-            raise UsageError(f"version range {whole!r}: a hyphen stands between two versions", hint=_HINT)
+            raise UsageError(f"version range {whole!r}: a hyphen must be between two versions", hint=_HINT)
         bounds.append(partial)
     low, high = bounds
     comparators = _desugar(">=", low) + _desugar("<=", high)
@@ -194,7 +192,7 @@ def _parse_partial(text: str, position: int, whole: str) -> tuple[_Partial, int]
 
 
 def _desugar(operator: str, partial: _Partial) -> list[Comparator]:
-    """What `operator partial` means in plain bounds."""
+    """Return the plain bounds that `operator partial` means."""
     if partial.major is None:
         impossible = operator in ("<", ">")
         return [
@@ -219,7 +217,7 @@ def _desugar(operator: str, partial: _Partial) -> list[Comparator]:
 
 
 def _caret_end(partial: _Partial) -> semver.Version:
-    """Where `^partial` ends: the leftmost number that is not zero may not change."""
+    """Return the end of `^partial`: the leftmost number that is not zero must not change."""
     major, minor, patch = partial.major or 0, partial.minor, partial.patch
     if major > 0 or minor is None:
         return semver.Version(major + 1, 0, 0, "0")

@@ -15,7 +15,7 @@ from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, Proposal
 from reconciler.index.edits import set_cids, write_edit
 from reconciler.index.model import Record
 from reconciler.index.recorded import records_directory
-from reconciler.index.records import joined, load_record, record_path, render_record, write_record
+from reconciler.index.records import load_record, merge_records, record_path, render_record, write_record
 from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.workspace import Workspace
@@ -128,7 +128,7 @@ class Proposer:
         existing = load_record(directory, change.model, change.version)
         if existing is None:
             return found
-        return joined(existing, found, str(record_path(directory, change.model, change.version)))
+        return merge_records(existing, found, str(record_path(directory, change.model, change.version)))
 
     def _files(self, text: bytes, records: Sequence[Record]) -> dict[str, bytes]:
         """Return the files that a branch changes, by path in the repository."""

@@ -27,14 +27,13 @@ from reconciler.content.scan import scan
 from reconciler.errors import (
     BundleError,
     DataError,
-    InvalidIndexError,
     LockedError,
     Reason,
     ReconcilerError,
-    Where,
 )
 from reconciler.index.model import Version
 from reconciler.index.records import parse_pieces, piece_difference, render_pieces
+from reconciler.json_fields import JsonFields, load_json
 from reconciler.loop.world import Facts
 from reconciler.progress import Progress
 
@@ -52,8 +51,8 @@ class PieceCache:
             checksum, _, body = path.read_bytes().partition(b"\n")
             if hashlib.sha256(body).hexdigest().encode() != checksum:
                 return None
-            (pieces,) = parse_pieces(json.loads(body), layout.car_size, Where(str(path)))
-        except (OSError, ValueError, InvalidIndexError):
+            (pieces,) = parse_pieces(JsonFields(load_json(body), ValueError), layout.car_size)
+        except (OSError, ValueError):
             return None
         return pieces if pieces.sharding == cut else None
 

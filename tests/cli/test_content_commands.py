@@ -136,7 +136,7 @@ def test_resolve_warns_about_what_was_yanked_on_stderr(reconcile: CommandLine) -
         ("llm@stabel", "no channel 'stabel'", "did you mean 'stable'?"),
         ("llm@1.0.0", "has no CID yet", "run reconcile"),
         ("", "is not a reference", "a reference is"),
-        ("llm@", "names no version", "a reference is"),
+        ("llm@", "has no version", "a reference is"),
         ("llm@\x1b[31m", "\\x1b", ""),
     ],
 )

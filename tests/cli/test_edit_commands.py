@@ -82,7 +82,7 @@ def test_add_takes_a_path_as_seen_from_where_one_is(reconcile: CommandLine) -> N
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["llm", "1.0.0", "weights/llm/1.0.0"], 2, "llm@1.0.0 is in the index already"),
+        (["llm", "1.0.0", "weights/llm/1.0.0"], 2, "llm@1.0.0 is already in the index"),
         (["llm", "1.2.0", "weights/llm/1.0.0"], 2, "weights/llm/1.0.0"),  # that path has a version
         (["llm", "1.2", "weights/new"], 2, "1.2"),
         (["LLM", "1.2.0", "weights/new"], 2, "LLM"),

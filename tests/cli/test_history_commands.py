@@ -54,7 +54,7 @@ def test_check_needs_neither_weights_nor_targets_and_writes_nothing(released: Co
     before = released.files()
     done = released("check")
     assert (done.code, done.out) == (0, "ok: 2 versions, 2 with a CID, 2 with a record\n")
-    assert done.err == "compared with 2 contents in the history of HEAD\n"
+    assert done.err == "compared with 2 revisions in the history of HEAD\n"
     document = released("check", "--json").document
     assert (document["versions"], document["resolved"], document["recorded"]) == (2, 2, 2)
     assert document["complete"] is True
@@ -96,7 +96,7 @@ def test_check_compares_with_the_commit_that_is_named(released: CommandLine) -> 
     assert released("check", "--base", "HEAD~1").code == 0
     unknown = released("check", "--base", "nowhere")
     assert (unknown.code, unknown.out) == (2, "")
-    assert "'nowhere' names no commit here" in unknown.err
+    assert "'nowhere' is not a commit of this repository" in unknown.err
 
 
 def test_check_says_that_a_shallow_clone_was_not_compared_whole(
@@ -181,7 +181,7 @@ def test_log_of_an_unknown_model_is_wrong_usage(released: CommandLine, model: st
 def test_log_outside_of_a_repository_is_an_error(reconcile: CommandLine) -> None:
     done = reconcile("log", "llm")
     assert (done.code, done.out) == (2, "")
-    assert "there is no git repository" in done.err
+    assert "no git repository" in done.err
 
 
 def test_log_shows_what_a_commit_says_without_its_control_characters(released: CommandLine) -> None:

@@ -55,8 +55,8 @@ def test_a_missing_record_is_not_an_error(tmp_path: Path, version: Version) -> N
 @pytest.mark.parametrize(
     ("record", "wording"),
     [
-        (replace(RECORD, version="2.0.0"), "it is of llm@2.0.0"),
-        (replace(RECORD, cid=parse(OTHER)), "its record says"),
+        (replace(RECORD, version="2.0.0"), "is of llm@2.0.0"),
+        (replace(RECORD, cid=parse(OTHER)), "in its record"),
     ],
 )
 def test_a_record_of_another_version_is_refused(

@@ -165,8 +165,8 @@ def test_a_hostile_source_blocks_its_own_version_alone(repository: Repository, c
 # -- what a run keeps or reads besides: one error, nothing published -----------------------------------------
 
 FILES: dict[str, tuple[Arrange, int, str]] = {
-    "state file": (lambda r: r.file(".reconcile"), 1, ".reconcile: in the way of the directory"),
-    "state fifo": (lambda r: r.fifo(".reconcile"), 1, ".reconcile: in the way of the directory"),
+    "state file": (lambda r: r.file(".reconcile"), 1, ".reconcile: blocks the directory"),
+    "state fifo": (lambda r: r.fifo(".reconcile"), 1, ".reconcile: blocks the directory"),
     "state link out": (lambda r: r.link_out(".reconcile"), 2, ".reconcile: is a symbolic link"),
     "state link to itself": (lambda r: r.link(".reconcile", ".reconcile"), 2, "is a symbolic link"),
     "cache link out": (lambda r: r.link_out(".reconcile/cache"), 2, ".reconcile/cache: is a symbolic"),
@@ -226,7 +226,7 @@ WRITTEN: dict[str, tuple[Arrange, str]] = {
     "records file": (lambda r: r.file("releases/records"), "cannot be read: not a directory"),
     "index is a link": (
         lambda r: ((r.root / INDEX).rename(r.root / "real.yaml"), r.link(INDEX, "../real.yaml")),
-        f"{INDEX}: is a symbolic link and is not edited",
+        f"{INDEX}: is a symbolic link, and links are not edited",
     ),
 }
 

@@ -136,9 +136,9 @@ def test_a_published_cid_is_never_replaced() -> None:
 def test_edits_that_would_not_hold_are_refused() -> None:
     with pytest.raises(InvalidIndexError, match="is not in the index"):
         set_cids(SAMPLE, {("my-llm-7b", "9.9.9"): some_cid("a")})
-    with pytest.raises(InvalidIndexError, match="have one path"):
+    with pytest.raises(InvalidIndexError, match="have the same path"):
         add_version(SAMPLE, "my-llm-7b", "9.0.0", path="weights/my-llm-7b/1.2.0")
-    with pytest.raises(InvalidIndexError, match="leads out"):
+    with pytest.raises(InvalidIndexError, match="leaves the repository"):
         add_version(SAMPLE, "my-llm-7b", "9.0.0", path="../x")
     with pytest.raises(InvalidIndexError, match="is not a SemVer"):
         add_version(SAMPLE, "my-llm-7b", "9.0", path="weights/x")

@@ -72,7 +72,7 @@ def test_an_unchanged_and_a_growing_index_hold(repo: Repository) -> None:
     repo.write(v1_0_0=A, v1_1_0=B)
     check = repo.check()
     assert (check.violations, check.complete) == ((), True)
-    assert check.checked == "2 contents in the history of HEAD"
+    assert check.checked == "2 revisions in the history of HEAD"
 
 
 def test_a_changed_cid_is_refused_with_its_commit_and_line(repo: Repository) -> None:
@@ -124,7 +124,7 @@ def test_removing_an_unprotected_version_is_allowed(repo: Repository) -> None:
     [
         ({}, "and was removed"),
         ({"v1_0_0": A + ", retired: true"}, "and was retired"),
-        ({"v1_0_0": A + ", targets: [a]"}, "and was taken from b"),
+        ({"v1_0_0": A + ", targets: [a]"}, "and was removed from b"),
         ({"v1_0_0": B + ", protect: true"}, "and is"),
     ],
 )
@@ -185,7 +185,7 @@ def test_a_shallow_clone_is_checked_as_far_as_it_goes(tmp_path: Path, repo: Repo
 @pytest.mark.parametrize("base", ["nope", "-x", "--output=x", "HEAD~9", "", "main:releases", "a..b"])
 def test_a_base_that_is_no_commit_is_a_usage_error(repo: Repository, base: str) -> None:
     repo.commit(v1_0_0=A)
-    with pytest.raises(UsageError, match="names no commit"):
+    with pytest.raises(UsageError, match="is not a commit"):
         repo.check(base=base)
 
 
@@ -199,7 +199,7 @@ def test_the_second_check_needs_no_git_at_all(repo: Repository, tmp_path: Path) 
     repo.commit(v1_0_0=A)
     cache = tmp_path / "cache"
     first = repo.check(cache=cache)
-    assert first.checked == "1 contents in the history of HEAD"
+    assert first.checked == "1 revisions in the history of HEAD"
     code = (
         "import sys\nfrom pathlib import Path\n"
         "from reconciler.index.history import check_frozen\nfrom reconciler.index.load import load_index\n"
@@ -295,7 +295,7 @@ def test_a_worktree_and_packed_refs_are_understood(repo: Repository, tmp_path: P
     tree = tmp_path / "tree"
     git(repo.root, "worktree", "add", "-q", "-b", "other", str(tree))
     assert head_without_git(tree) == commit
-    assert check_frozen(load_index(tree / FILE)).checked == "1 contents in the history of HEAD"
+    assert check_frozen(load_index(tree / FILE)).checked == "1 revisions in the history of HEAD"
     git(tree, "checkout", "-q", "--detach")
     assert head_without_git(tree) == commit
     assert head_without_git(tmp_path) is None

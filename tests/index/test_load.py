@@ -66,8 +66,8 @@ def test_several_mistakes_are_told_together_each_with_its_line(tmp_path: Path) -
     with pytest.raises(InvalidIndexError) as caught:
         load_index(path, name="i.yaml")
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("i.yaml:6: path '../0' leads out")
-    assert lines[1].startswith("i.yaml:7: path '../1' leads out")
+    assert lines[0].startswith("i.yaml:6: path '../0' leaves the repository")
+    assert lines[1].startswith("i.yaml:7: path '../1' leaves the repository")
     assert len(lines) == 11
     assert lines[-1] == "and 5 more"
 

@@ -87,7 +87,7 @@ def test_a_record_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path, RECORD)
     path = record_path(tmp_path, "my-llm-7b", "1.2.0")
     path.rename(path.with_name("1.3.0.json"))
-    with pytest.raises(InvalidIndexError, match=r"says it is of my-llm-7b@1\.2\.0"):
+    with pytest.raises(InvalidIndexError, match=r"is of my-llm-7b@1\.2\.0"):
         load_record(tmp_path, "my-llm-7b", "1.3.0")
 
 

@@ -70,7 +70,7 @@ def test_a_cid_means_itself_and_names_its_version() -> None:
         ("my-llm-7b@~1.0", "1.0.0 is retired", "name one version exactly"),
         ("my-llm-7b@~1.3", "1.3.0 has no CID yet", "name one version exactly"),
         ("words", "0.1.0 has no CID yet", "name one version exactly"),
-        ("my-llm-7b@", "names no version", "a reference is"),
+        ("my-llm-7b@", "has no version", "a reference is"),
         ("", "is not a model name", "a reference is"),
         ("@1.0.0", "is not a model name", "a reference is"),
         ("My-LLM@1.0.0", "is not a model name", "a reference is"),
