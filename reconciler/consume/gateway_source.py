@@ -16,9 +16,9 @@ from enum import Enum
 
 from reconciler.consume.ipns import RECORD_LIMIT
 from reconciler.consume.sources import SECTION_OVERHEAD, BadBlockError, BlockRange, Parts
+from reconciler.content.bounds import MAX_BLOCK, MAX_CAR_HEADER
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
-from reconciler.content.profile import MAX_BLOCK, MAX_CAR_HEADER
 from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.net.client import HttpClient, Params, Stream
 from reconciler.net.deadline import Timeouts

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from reconciler.content.bounds import LIMITS
 from reconciler.content.cid import RAW
-from reconciler.content.profile import LIMITS
 from reconciler.content.walk import DagMap, FileNode, Leaf, NodeKind
 from reconciler.errors import DataError, UsageError
 

@@ -1,9 +1,9 @@
 """A bundle: the files of one version plus `SHA256SUMS` and `manifest.json`, or a path exactly as it is.
 
-Where the directory lacks one of the two it is generated, in memory: the source tree is never touched. Where
-it has one, that one is checked and kept byte for byte. The manifest depends on names only and is made at
-once; sums need the digests of all files, so a bundle is made before the one pass over the bytes and completed
-after it. What can be found wrong without reading the weights is found before.
+If the directory has one of the two files, that file is checked and kept byte for byte. If not, it is
+generated in memory: the source tree is never written to. The manifest depends on names only. The sums require
+the digests of all files, so a bundle is made before the single pass over the bytes and completed after it.
+Errors that can be found without reading the weights are raised before that pass.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content import checksums, manifest, profile, source_file
+from reconciler.content import bounds, checksums, manifest, source_file
 from reconciler.content.checksums import Checksum
 from reconciler.content.manifest import ReleaseInfo
-from reconciler.content.scan import SourceFile, SourceListing, advice_when_missing, scan, scan_file
+from reconciler.content.scan import SourceFile, SourceListing, missing_file_hint, scan, scan_file
 from reconciler.errors import BundleError, SourceChangedError, Where
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryFile:
-    """A file at the top of the bundle whose bytes are here and need not lie in the source directory."""
+    """A file at the top of the bundle whose bytes are in memory, not in the source directory."""
 
     path: str
     data: bytes
@@ -30,11 +30,11 @@ class MemoryFile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What will be packed: a listing, and how the two special files come about.
+    """The files to pack: a listing, and the two special files.
 
-    `manifest` and `sums` are their bytes as found in the directory or, for the manifest, as generated; `sums`
-    is None when it will be generated. Both are None in a bare bundle. `generated` names those the directory
-    lacks. `single_file` says that the root is the only file of the listing and no directory.
+    `manifest` and `sums` are their bytes, as found in the directory or, for the manifest, as generated;
+    `sums` is None when it will be generated. Both are None in a bare bundle. `generated` names those that the
+    directory does not have. With `single_file` the root is the only file of the listing, not a directory.
     """
 
     listing: SourceListing
@@ -49,7 +49,7 @@ class Bundle:
         return self.manifest is None
 
     def complete(self, digests: Mapping[str, bytes]) -> tuple[MemoryFile, ...]:
-        """The generated files, given the sha256 of every file of the listing by path.
+        """Return the generated files, given the sha256 of every file of the listing by path.
 
         Raises BundleError when a sum in the directory's own SHA256SUMS is wrong, SourceChangedError when one
         of the two special files changed after it was checked.
@@ -77,13 +77,14 @@ def make_bundle(
     *,
     model: str,
     version: str,
-    format: str | None = None,  # noqa: A002 - the word of the index
+    format: str | None = None,  # noqa: A002 - as in the index
     created_at: str | None = None,
 ) -> Bundle:
-    """The bundle of `model` at `version` from a scanned directory; `format` and `created_at` as in the index.
+    """Make the bundle of `model` at `version` from a scanned directory.
 
-    Raises BundleError when there is nothing to pack, or when the directory's own manifest.json or SHA256SUMS
-    does not fit the model, the version or the files. Their sums are compared by `Bundle.complete`.
+    `format` and `created_at` are as in the index. Raises BundleError when there is nothing to pack, or when
+    the directory's own manifest.json or SHA256SUMS does not match the model, the version or the files. The
+    sums themselves are compared by `Bundle.complete`.
     """
     top = {file.path: file for file in listing.files if "/" not in file.path}
     _check_special_names(listing)
@@ -103,19 +104,19 @@ def make_bundle(
 
 
 def bare_bundle(path: Path, *, include_hidden: bool = False) -> Bundle:
-    """The directory or the single file at `path` exactly as it is. Raises BundleError."""
+    """Return the directory or the single file at `path` exactly as it is. Raises BundleError."""
     if path.is_dir() and not path.is_symlink():
         return Bundle(scan(path, include_hidden=include_hidden))
     return Bundle(scan_file(path), single_file=True)
 
 
 def _check_special_names(listing: SourceListing) -> None:
-    special = {profile.collision_key(name): name for name in (manifest.NAME, checksums.NAME)}
+    special = {bounds.collision_key(name): name for name in (manifest.NAME, checksums.NAME)}
     for directory in listing.directories:
         if directory in special.values():
             raise BundleError(f"{directory!r} is a directory; the bundle needs a file of that name")
     for path in (*listing.directories, *(file.path for file in listing.files)):
-        name = special.get(profile.collision_key(path), path)
+        name = special.get(bounds.collision_key(path), path)
         if name != path:
             raise BundleError(
                 f"{path!r} collides with {name!r} on file systems that ignore case",
@@ -124,7 +125,7 @@ def _check_special_names(listing: SourceListing) -> None:
 
 
 def _own_sums(listing: SourceListing, own: SourceFile | None, paths: set[str]) -> bytes | None:
-    """The directory's own SHA256SUMS, which names exactly the files there are."""
+    """Read the directory's own SHA256SUMS and check that it lists exactly the files that exist."""
     if own is None:
         return None
     data = source_file.read_small(listing, own, checksums.MAX_SIZE)
@@ -133,18 +134,18 @@ def _own_sums(listing: SourceListing, own: SourceFile | None, paths: set[str]) -
 
 
 def check_listed(data: bytes, paths: set[str]) -> tuple[Checksum, ...]:
-    """The lines of a SHA256SUMS that names exactly the bundle's `paths`; manifest.json may be left out.
+    """Parse a SHA256SUMS that must list exactly the bundle's `paths`; manifest.json may be missing.
 
-    Raises BundleError, pointing at the line.
+    Raises BundleError with the line.
     """
     listed = checksums.parse(data)
     for checksum in listed:
         where = Where(checksums.NAME, checksum.line)
         if checksum.path == checksums.NAME:
-            raise BundleError("lists itself, which can never be right", hint="delete that line", where=where)
+            raise BundleError("lists itself", hint="delete that line", where=where)
         if checksum.path not in paths:
-            advice = advice_when_missing(checksum.path)
-            raise BundleError(f"{checksum.path!r} is missing", hint=advice, where=where)
+            hint = missing_file_hint(checksum.path)
+            raise BundleError(f"{checksum.path!r} is missing", hint=hint, where=where)
     unlisted = paths - {checksum.path for checksum in listed} - {manifest.NAME, checksums.NAME}
     if unlisted:
         first = min(unlisted, key=str.encode)
@@ -158,7 +159,7 @@ def check_listed(data: bytes, paths: set[str]) -> tuple[Checksum, ...]:
 
 
 def check_digests(listed: tuple[Checksum, ...], digests: Mapping[str, bytes]) -> None:
-    """Raise BundleError, naming both sums, when a listed one is not that of the file (`digests` by path)."""
+    """Raise BundleError when a listed sum differs from that of the file; `digests` is by path."""
     wrong = [checksum for checksum in listed if digests[checksum.path] != checksum.digest]
     if wrong:
         first = wrong[0]
@@ -166,6 +167,6 @@ def check_digests(listed: tuple[Checksum, ...], digests: Mapping[str, bytes]) ->
         actual = digests[first.path].hex()
         raise BundleError(
             f"wrong sum for {first.path!r}: expected {first.digest.hex()}, actual {actual}{more}",
-            hint="restore the file, or make SHA256SUMS again if the file is right",
+            hint="restore the file, or regenerate SHA256SUMS if the file is correct",
             where=Where(checksums.NAME, first.line),
         )

@@ -1,7 +1,6 @@
-"""A bundle that a pipeline packed into a CAR file: the same identity, the same checks, no directory.
+"""A bundle that is already packed into a CAR file, with the same identity and checks as a directory.
 
-A CAR cannot be completed, since its root is fixed: where it lacks SHA256SUMS or manifest.json, it stays
-without.
+The root of a CAR is fixed, so SHA256SUMS and manifest.json are not added when they are missing.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from reconciler.progress import Progress
 
 
 class CarBundle:
-    """The Dag of a CAR file, with the identity of the bundle in it; made by `identify_car`."""
+    """The Dag of a CAR file with the identity of its bundle; made by `identify_car`."""
 
     def __init__(self, car: CarDag, identity: BundleIdentity) -> None:
         self.identity = identity
@@ -31,10 +30,10 @@ class CarBundle:
 
 
 def identify_car(path: Path, release: ReleaseInfo, progress: Progress) -> CarBundle:
-    """Verify the CAR at `path` whole, and its SHA256SUMS and manifest.json where it has them.
+    """Verify all of the CAR at `path`, and its SHA256SUMS and manifest.json if it has them.
 
-    `dirhash` is that of the files' sums, also where the CAR has no SHA256SUMS. Raises DataError for a CAR
-    that does not hold, BundleError for a bundle that does not.
+    `dirhash` is computed from the sums of the files, even if the CAR has no SHA256SUMS. Raises DataError for
+    an invalid CAR, BundleError for an invalid bundle.
     """
     car = open_car(path, progress)
     try:
@@ -48,7 +47,7 @@ def _identity(car: CarDag, release: ReleaseInfo, progress: Progress) -> BundleId
     files = [node for node in car.map.nodes if node.kind is NodeKind.FILE]
     for node in car.map.nodes:
         if node.kind is NodeKind.SYMLINK:
-            raise BundleError(f"{node.path!r} is a symbolic link; a bundle holds regular files only")
+            raise BundleError(f"{node.path!r} is a symbolic link; a bundle contains regular files only")
     small = {node.path: _content(car, node) for node in files if node.path in {checksums.NAME, manifest.NAME}}
     with progress.task(f"sums of {car.path.name}", car.map.size) as task:
         digests = {}
@@ -71,7 +70,7 @@ def _identity(car: CarDag, release: ReleaseInfo, progress: Progress) -> BundleId
 
 
 def _sums(small: Mapping[str, bytes], digests: Mapping[str, bytes], release: ReleaseInfo) -> bytes:
-    """SHA256SUMS as the CAR has it, checked, or as it would be."""
+    """Return the checked SHA256SUMS of the CAR, or the one that it would have."""
     paths = set(digests)
     if manifest.NAME in small:
         manifest.check(small[manifest.NAME], release, paths | {checksums.NAME})

@@ -1,7 +1,7 @@
-"""A CARv1 file as a `Dag`: verified whole when opened, read by offset afterwards.
+"""A CARv1 file as a `Dag`: fully verified when opened, read by offset afterwards.
 
-Blocks may come in any order, as other programs write them; our layout is derived from the root. A CAR may
-hold blocks its root does not need: they are tolerated and counted.
+Other programs write blocks in any order; the layout is derived from the root. A CAR may contain blocks that
+are not below its root: they are ignored and counted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.walk import DagMap, walk
 from reconciler.errors import BlockUnavailableError, DataError
+from reconciler.fs import read_at
 from reconciler.progress import Progress
 
 _BUFFER = 1024 * 1024
@@ -26,7 +27,7 @@ _BUFFER = 1024 * 1024
 class CarDag:
     """One complete DAG in a CAR file, made by `open_car`.
 
-    `extra_blocks` is the number of blocks that are in the file and not in the DAG.
+    `extra_blocks` counts the blocks of the file that are not part of the DAG.
     """
 
     def __init__(
@@ -40,25 +41,25 @@ class CarDag:
 
     @property
     def layout(self) -> DagLayout:
-        """Every block with its size, in our CAR order, whatever the order of the file."""
+        """Every block with its size, in canonical CAR order, whatever the order of the file."""
         return self.map.layout
 
     def read(self, position: int) -> bytes:
         """Return the verified block at `position`. Raises BlockUnavailableError when the file has changed."""
         cid = self.layout.cid(position)
         try:
-            data = _read_at(self._descriptor, self._offsets[position], self.layout.block_size(position))
+            data = read_at(self._descriptor, self.layout.block_size(position), self._offsets[position])
         except OSError as error:
             raise BlockUnavailableError(f"cannot read {str(self.path)!r}: {error.strerror}") from None
         if not cid.matches(data):
             place = self.map.locate(position)
             raise BlockUnavailableError(
-                f"{str(self.path)!r} changed since it was opened: block {cid} ({place}) is damaged"
+                f"{str(self.path)!r} changed since it was opened: hash of block {cid} differs ({place})"
             )
         return data
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file. May be called twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -73,9 +74,9 @@ class CarDag:
 
 
 def open_car(path: Path, progress: Progress) -> CarDag:
-    """Read and verify the CAR at `path` once, and prove that it holds the whole DAG of its root.
+    """Read and verify the CAR at `path` once, and check that it contains the whole DAG of its root.
 
-    Raises DataError when the file or the DAG does not hold, BlockUnavailableError when a block is missing.
+    Raises DataError when the file or the DAG is invalid, BlockUnavailableError when a block is missing.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -91,8 +92,8 @@ def open_car(path: Path, progress: Progress) -> CarDag:
         raise
 
 
-class _Index:
-    """Where each block of the file is: digests as keys, offsets and sizes in arrays."""
+class _BlockIndex:
+    """Offset and size of each block of the file by CID, in arrays to save memory."""
 
     def __init__(self) -> None:
         self.offsets = array("Q")
@@ -100,12 +101,13 @@ class _Index:
         self._places: dict[bytes, int] = {}
 
     def add(self, cid: Cid, offset: int, size: int) -> None:
-        """Note a block; the first of equal ones counts."""
+        """Add a block; of equal ones the first counts."""
         if self._places.setdefault(bytes(cid), len(self.sizes)) == len(self.sizes):
             self.offsets.append(offset)
             self.sizes.append(size)
 
     def find(self, cid: Cid) -> int | None:
+        """Return the number of a block in `offsets` and `sizes`, or None."""
         return self._places.get(bytes(cid))
 
     def __len__(self) -> int:
@@ -116,7 +118,7 @@ def _open(path: Path, descriptor: int, progress: Progress) -> CarDag:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{str(path)!r} is not a regular file")
-    index = _Index()
+    index = _BlockIndex()
     with (
         open(descriptor, "rb", buffering=_BUFFER, closefd=False) as stream,
         progress.task(f"verify {path.name}", status.st_size) as task,
@@ -131,15 +133,17 @@ def _open(path: Path, descriptor: int, progress: Progress) -> CarDag:
     def read(cid: Cid) -> bytes:
         place = index.find(cid)
         if place is None:
-            raise BlockUnavailableError(f"{str(path)!r} lacks block {cid} of its own DAG")
-        data = _read_at(descriptor, index.offsets[place], index.sizes[place])
+            raise BlockUnavailableError(f"{str(path)!r} is incomplete: inner node {cid} is missing")
+        data = read_at(descriptor, index.sizes[place], index.offsets[place])
         if not cid.matches(data):
-            raise BlockUnavailableError(f"{str(path)!r} changed while it was read")
+            raise BlockUnavailableError(
+                f"{str(path)!r} changed while it was read: hash of block {cid} differs"
+            )
         return data
 
     root_place = index.find(reader.root)
     if root_place is None:
-        raise BlockUnavailableError(f"{str(path)!r} lacks its root block {reader.root}")
+        raise BlockUnavailableError(f"{str(path)!r} is incomplete: root block {reader.root} is missing")
     dag_map = walk(reader.root, read, raw_size=index.sizes[root_place])
     layout = dag_map.layout
     offsets = array("Q")
@@ -147,26 +151,17 @@ def _open(path: Path, descriptor: int, progress: Progress) -> CarDag:
         cid = layout.cid(position)
         place = index.find(cid)
         if place is None:
-            raise BlockUnavailableError(f"{str(path)!r} lacks block {cid} ({dag_map.locate(position)})")
+            raise BlockUnavailableError(
+                f"{str(path)!r} is incomplete: leaf {cid} is missing ({dag_map.locate(position)})"
+            )
         if index.sizes[place] != layout.block_size(position):
             raise DataError(
-                f"block {cid} ({dag_map.locate(position)}) has {index.sizes[place]} bytes, "
-                f"but the node above it says {layout.block_size(position)}"
+                f"block {cid} ({dag_map.locate(position)}) has {index.sizes[place]} bytes; "
+                f"its parent declares {layout.block_size(position)}"
             )
         offsets.append(index.offsets[place])
     extra = len(index) - len(layout)
     if extra:
         blocks = "1 block" if extra == 1 else f"{extra} blocks"
-        progress.note(f"{path.name} holds {blocks} that its root does not need")
+        progress.note(f"{path.name} contains {blocks} not below its root")
     return CarDag(path, descriptor, dag_map, offsets, extra)
-
-
-def _read_at(descriptor: int, offset: int, size: int) -> bytes:
-    """Up to `size` bytes at `offset`; fewer only at the end of the file."""
-    data = os.pread(descriptor, size, offset)
-    while len(data) < size:
-        part = os.pread(descriptor, size - len(data), offset + len(data))
-        if not part:
-            break
-        data += part
-    return data

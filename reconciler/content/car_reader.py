@@ -1,10 +1,10 @@
-"""The CARv1 reader for untrusted input: bounded, strict, every block hashed before it is handed out.
+"""A CARv1 reader for untrusted input: bounded and strict; every block is hashed before it is returned.
 
     header  = varint length, dag-cbor {"roots": [CID], "version": 1}
     section = varint length, CID, block                               repeated to the end
 
-Source: IPLD specification of CARv1. Narrower than that, on purpose: exactly one root, raw and dag-pb blocks
-with sha2-256 only (so no identity CIDs), and no padding.
+Source: IPLD specification of CARv1. Deliberately narrower: exactly one root, raw and dag-pb blocks with
+sha2-256 only (so no identity CIDs), and no padding.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import BinaryIO
 
 from reconciler.content import cid as cids
 from reconciler.content import varint
+from reconciler.content.bounds import MAX_CAR_HEADER, MAX_CAR_SECTION
 from reconciler.content.cid import Cid
-from reconciler.content.profile import MAX_CAR_HEADER, MAX_CAR_SECTION
 from reconciler.errors import DataError
 
-_CAR_V2 = b"\xa1\x67version\x02"  # the header of a CARv2, behind its length
+_CAR_V2 = b"\xa1\x67version\x02"  # the header of a CARv2, after its length
 _ROOTS = b"\xa2\x65roots"
 _VERSION = b"\x67version"
 _CID_TAG = b"\xd8\x2a\x58"  # tag 42 over a byte string with a one-byte length; the string begins with 00
 _CBOR_ARRAY = 0x80
-_LONGEST_CID = 36  # nothing longer is known here
-_ADVICE_V2 = "a CARv2 holds a CARv1; unwrap it, for example with `ipfs dag import` and `ipfs dag export`"
+_LONGEST_CID = 36  # no longer one is supported
+_CAR_V2_HINT = "a CARv2 contains a CARv1; unwrap it, for example with `ipfs dag import` and `ipfs dag export`"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One verified block: `offset` is where its own bytes begin in the CAR."""
+    """One verified block; `offset` in the CAR is that of its own bytes."""
 
     cid: Cid
     offset: int
@@ -40,9 +40,9 @@ class Section:
 class CarReader:
     """A CAR read once from front to back; iterate over it for its sections.
 
-    `root` is what the header says and nothing more: whether the blocks make up that DAG, the caller finds
-    out. The constructor and the iteration raise DataError for anything that does not hold, truncation
-    included. Without `hashing` blocks are not verified, which then is the caller's to do.
+    `root` is taken from the header; the caller checks that the blocks form that DAG. The constructor and the
+    iteration raise DataError for anything invalid, truncation included. Without `hashing`, the caller has to
+    verify the blocks.
     """
 
     def __init__(self, stream: BinaryIO, *, max_bytes: int | None = None, hashing: bool = True) -> None:
@@ -50,42 +50,42 @@ class CarReader:
         self._stream = stream
         self._max_bytes = max_bytes
         self._hashing = hashing
-        self.root = self._header()
+        self.root = self._read_header()
 
     def __iter__(self) -> Iterator[Section]:
-        while (section := self._section()) is not None:
+        while (section := self._next_section()) is not None:
             yield section
 
-    def _header(self) -> Cid:
-        length = self._varint(MAX_CAR_HEADER, "header")
+    def _read_header(self) -> Cid:
+        length = self._read_varint(MAX_CAR_HEADER, "header")
         if not length:
-            raise DataError("not a CAR: it begins with an empty header or is empty")
-        header = self._exactly(length, "header")
+            raise DataError("not a CAR: its header is empty or missing")
+        header = self._read_exactly(length, "header")
         if header == _CAR_V2:
-            raise DataError("this is a CARv2; only CARv1 is read here", hint=_ADVICE_V2)
+            raise DataError("this is a CARv2; only CARv1 is supported", hint=_CAR_V2_HINT)
         return _root(header)
 
-    def _section(self) -> Section | None:
+    def _next_section(self) -> Section | None:
         start = self.offset
-        length = self._varint(MAX_CAR_SECTION, f"section at byte {start}")
+        length = self._read_varint(MAX_CAR_SECTION, f"section at byte {start}")
         if length is None:
             return None
         if length == 0:
-            hint = "zeros behind the last block are no part of a CAR"
+            hint = "a CAR must not be padded with zeros"
             raise DataError(f"CAR section at byte {start} is empty", hint=hint)
         body_start = self.offset
-        body = self._exactly(length, f"section at byte {start}")
+        body = self._read_exactly(length, f"section at byte {start}")
         try:
             cid, end = cids.decode_at(body[:_LONGEST_CID], 0)
         except DataError as error:
             raise DataError(f"CAR section at byte {start}: {error.message}") from None
         data = body[end:]
         if self._hashing and not cid.matches(data):
-            raise DataError(f"CAR section at byte {start}: the bytes are not those of block {cid}")
+            raise DataError(f"CAR section at byte {start}: hash differs from that of block {cid}")
         return Section(cid, body_start + end, data)
 
-    def _varint(self, limit: int, what: str) -> int | None:
-        """A length; None when the CAR ends before it."""
+    def _read_varint(self, limit: int, what: str) -> int | None:
+        """Read a length; None when the CAR ends before it."""
         encoded = b""
         while not encoded or encoded[-1] >= 0x80:
             byte = self._read(1)
@@ -104,7 +104,7 @@ class CarReader:
             raise DataError(f"CAR {what} has {value} bytes; the limit is {limit}")
         return value
 
-    def _exactly(self, size: int, what: str) -> bytes:
+    def _read_exactly(self, size: int, what: str) -> bytes:
         parts: list[bytes] = []
         while size:
             part = self._read(size)
@@ -118,20 +118,20 @@ class CarReader:
         part = self._stream.read(size)
         self.offset += len(part)
         if self._max_bytes is not None and self.offset > self._max_bytes:
-            raise DataError(f"CAR is longer than the {self._max_bytes} bytes it may have")
+            raise DataError(f"CAR is longer than the limit of {self._max_bytes} bytes")
         return part
 
 
 def _root(header: bytes) -> Cid:
-    """The one root in a CARv1 header (dag-cbor in its canonical form)."""
+    """Return the only root in a CARv1 header (canonical dag-cbor)."""
     if not header.startswith(_ROOTS):
-        raise DataError("not a CAR: its header is not the canonical dag-cbor of roots and version")
+        raise DataError("not a CAR: its header is not a canonical dag-cbor map of roots and version")
     offset = len(_ROOTS)
     count = header[offset] - _CBOR_ARRAY if offset < len(header) else -1
     if not 0 <= count < 32:
-        raise DataError("CAR header: its roots are no list")
+        raise DataError("CAR header: the roots are not a list")
     if count != 1:
-        raise DataError(f"CAR header has {count if count < 24 else 'many'} roots; exactly one is read here")
+        raise DataError(f"CAR header has {count if count < 24 else 'many'} roots; exactly one is supported")
     offset += 1
     start = offset + len(_CID_TAG) + 1
     size = header[start - 1] if len(header) >= start else 0

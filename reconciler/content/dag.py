@@ -1,8 +1,8 @@
-"""A DAG as one table of blocks, and the one interface through which its bytes are read.
+"""A DAG as a table of blocks, and the interface through which its bytes are read.
 
-`DagLayout` knows every unique block of one root in CAR order, with its size, and so the exact bytes of the
-CAR before the first one is read. `Dag` adds where the bytes come from: a directory, a CAR file, or a remote
-target. Publishing, repairing, exporting and healing all work on a `Dag` and never ask which kind it is.
+`DagLayout` lists every unique block of one root in CAR order with its size, and so determines all offsets in
+the CAR before any block is read. `Dag` adds where the bytes come from: a directory, a CAR file, or a remote
+target. Publishing, repairing, exporting and healing work on any `Dag`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADER_SIZE = 59  #: bytes of a CARv1 header with one CIDv1 root
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block's address and its length in bytes."""
+    """The CID and the length in bytes of one block."""
 
     cid: Cid
     size: int
@@ -30,13 +30,13 @@ class Block:
 class DagLayout:
     """The unique blocks of one root, in CAR order: DFS pre-order, links in link order, no duplicates.
 
-    Built once by `add`, then only read. A few hundred bytes a block, whatever the blocks hold.
+    Filled by `add`, then only read. Takes a few hundred bytes of memory for each block.
     """
 
     def __init__(self, root: Cid) -> None:
         self.root = root
         self.size = 0  #: bytes of all blocks together
-        self.car_size = HEADER_SIZE  #: bytes of the CARv1, exactly
+        self.car_size = HEADER_SIZE  #: bytes of the CARv1
         self._digests = bytearray()
         self._codecs = bytearray()
         self._sizes = array("Q")
@@ -44,7 +44,7 @@ class DagLayout:
         self._positions: dict[bytes, int] = {}
 
     def add(self, cid: Cid, size: int) -> bool:
-        """Append a block; False when it is already here (then nothing changes)."""
+        """Append a block; return False and change nothing when it is already present."""
         key = bytes((cid.codec,)) + cid.digest
         if key in self._positions:
             return False
@@ -67,17 +67,17 @@ class DagLayout:
         return (self[position] for position in range(len(self)))
 
     def cid(self, position: int) -> Cid:
-        """The CID of the block at `position`."""
+        """Return the CID of the block at `position`."""
         if position < 0:
             raise IndexError(position)
         return Cid(self._codecs[position], bytes(self._digests[32 * position : 32 * position + 32]))
 
     def block_size(self, position: int) -> int:
-        """The length in bytes of the block at `position`."""
+        """Return the length in bytes of the block at `position`."""
         return self._sizes[position]
 
     def find(self, cid: Cid) -> int | None:
-        """The position of `cid`, or None when this DAG has no such block."""
+        """Return the position of `cid`, or None when it is not part of this DAG."""
         return self._positions.get(bytes((cid.codec,)) + cid.digest)
 
     def is_leaf(self, position: int) -> bool:
@@ -85,30 +85,30 @@ class DagLayout:
         return self._codecs[position] == RAW
 
     def tree_positions(self) -> list[int]:
-        """Positions of the dag-pb blocks, in order."""
+        """Return the positions of the dag-pb blocks, in order."""
         return [position for position, codec in enumerate(self._codecs) if codec == DAG_PB]
 
     def section_start(self, position: int) -> int:
-        """Offset in the CAR of the section that holds the block at `position`."""
+        """Return the offset in the CAR of the section of the block at `position`."""
         return self._starts[position]
 
     def data_start(self, position: int) -> int:
-        """Offset in the CAR of the block's own bytes."""
+        """Return the offset in the CAR of the bytes of the block at `position`."""
         return self._starts[position] + varint.size(BINARY_SIZE + self._sizes[position]) + BINARY_SIZE
 
     def section_end(self, position: int) -> int:
-        """Offset in the CAR behind the block at `position`."""
+        """Return the offset in the CAR after the block at `position`."""
         return self.data_start(position) + self._sizes[position]
 
     def section_at(self, offset: int) -> int:
-        """The position of the section that covers CAR offset `offset` (>= HEADER_SIZE)."""
+        """Return the position of the section that covers CAR offset `offset` (>= HEADER_SIZE)."""
         return bisect_right(self._starts, offset) - 1
 
 
 class Dag(Protocol):
-    """One complete DAG whose blocks can be read, each verified against its CID before it is handed out.
+    """One complete DAG whose blocks can be read; each is verified against its CID before it is returned.
 
-    Reading may be repeated and may come from several threads. `close` releases files or connections.
+    Blocks may be read repeatedly and from several threads. `close` releases files or connections.
     """
 
     @property
@@ -116,22 +116,22 @@ class Dag(Protocol):
         """Every block with its size, in CAR order."""
 
     def read(self, position: int) -> bytes:
-        """The verified bytes of the block at `position`.
+        """Return the verified bytes of the block at `position`.
 
-        Raises SourceChanged when a source file no longer has these bytes (the message names the file),
-        BlockUnavailable when the block is missing or damaged here, PeerError when a remote cannot answer.
+        Raises SourceChangedError when a source file no longer contains these bytes (the message names the
+        file), BlockUnavailableError when the block is missing or damaged, PeerError when a peer fails.
         """
 
     def close(self) -> None:
-        """Release what is open. May be called twice."""
+        """Release files and connections. May be called twice."""
 
 
 @runtime_checkable
 class ReadsUnverified(Protocol):
-    """A Dag of local files that can leave the hashing of leaves to a receiver which hashes them anyway."""
+    """A Dag of local files that can leave the hashing of leaves to a receiver that hashes them anyway."""
 
     def read_unverified(self, position: int) -> bytes:
-        """The bytes where the block at `position` was found, of its length. Raises as Dag.read does.
+        """Return the bytes at the place of the block at `position`, in its length, without hashing them.
 
-        Only for a receiver that refuses a block whose bytes do not give its CID.
+        Only for a receiver that rejects a block whose bytes do not match its CID. Raises as Dag.read does.
         """

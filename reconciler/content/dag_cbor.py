@@ -1,4 +1,4 @@
-"""Reading DAG-CBOR, the little of it that delegations and IPNS records are made of. Strict: one value, whole.
+"""A strict decoder of DAG-CBOR, for UCAN delegations and IPNS records.
 
 Source: the DAG-CBOR specification of IPLD (a subset of RFC 8949).
 """
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from reconciler.errors import DataError
 
-_DEPTH = 32  # of nesting; a delegation has five
-_LINK = 42  # the one tag
+_DEPTH = 32  # maximum nesting; a delegation has five levels
+_LINK = 42  # the only tag of DAG-CBOR
 
 
 @dataclass(frozen=True, slots=True)
 class CborLink:
-    """A CID in its binary form, of any kind."""
+    """A link: a binary CID with any codec and hash."""
 
     cid: bytes
 
@@ -25,10 +25,10 @@ Value = int | float | bool | str | bytes | CborLink | None | list["Value"] | dic
 
 
 def decode(data: bytes) -> Value:
-    """The one value that `data` is. Raises DataError."""
+    """Decode the single value that `data` consists of. Raises DataError."""
     value, end = _value(data, 0, _DEPTH)
     if end != len(data):
-        raise DataError(f"DAG-CBOR with {len(data) - end} bytes too many")
+        raise DataError(f"DAG-CBOR with {len(data) - end} trailing bytes")
     return value
 
 
@@ -58,11 +58,11 @@ def _value(data: bytes, at: int, depth: int) -> tuple[Value, int]:
     if simple == 27:
         number: float = struct.unpack(">d", argument.to_bytes(8, "big"))[0]
         return number, at
-    raise DataError(f"DAG-CBOR with a simple value {simple}")
+    raise DataError(f"DAG-CBOR with unsupported simple value {simple}")
 
 
 def _head(data: bytes, at: int) -> tuple[int, int, int, int]:
-    """Major type, argument, the low five bits, and the offset behind."""
+    """Decode a head: major type, argument, the low five bits, and the offset after it."""
     first, at = _take(data, at, 1)
     major, low = first[0] >> 5, first[0] & 0x1F
     if low < 24:
@@ -75,7 +75,7 @@ def _head(data: bytes, at: int) -> tuple[int, int, int, int]:
 
 def _take(data: bytes, at: int, size: int) -> tuple[bytes, int]:
     if size > len(data) - at:
-        raise DataError("DAG-CBOR that ends too early")
+        raise DataError("DAG-CBOR is truncated")
     return data[at : at + size], at + size
 
 
@@ -91,7 +91,7 @@ def _map(data: bytes, at: int, count: int, depth: int) -> tuple[Value, int]:
     for _ in range(count):
         key, at = _value(data, at, depth - 1)
         if not isinstance(key, str) or key in found:
-            raise DataError("DAG-CBOR with a key that is no text, or there twice")
+            raise DataError("DAG-CBOR map with a key that is not text, or is repeated")
         found[key], at = _value(data, at, depth - 1)
     return found, at
 
@@ -99,5 +99,5 @@ def _map(data: bytes, at: int, count: int, depth: int) -> tuple[Value, int]:
 def _link(data: bytes, at: int, tag: int, depth: int) -> tuple[Value, int]:
     raw, at = _value(data, at, depth - 1)
     if tag != _LINK or not isinstance(raw, bytes) or raw[:1] != b"\0":
-        raise DataError(f"DAG-CBOR with a tag {tag} that is no link")
+        raise DataError(f"DAG-CBOR with tag {tag} that is not a link")
     return CborLink(raw[1:]), at

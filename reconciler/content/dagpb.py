@@ -1,10 +1,10 @@
-"""dag-pb: the block format of every inner node, as bytes and back, strictly.
+"""A strict codec of dag-pb, the block format of every inner node.
 
-A node is links and one piece of data. On writing, links come before data, as the dag-pb specification
-demands. On reading, both orders are accepted (the specification demands that as well: blocks of both forms
-exist); everything else the specification rules out is an error: unknown fields, repeated fields, fields of a
-link out of order, a link without a CID, bytes left over. Names and sizes that are absent read as b"" and 0.
-Source: IPLD specification of the DAG-PB codec.
+A node consists of links and data. The encoder writes links before data, as the specification requires. The
+decoder accepts both orders, as the specification also requires, because blocks of both forms exist.
+Everything else that the specification excludes is an error: unknown or repeated fields, fields of a link out
+of order, a link without a CID, trailing bytes. Missing names and sizes are read as b"" and 0. Source: IPLD
+specification of the DAG-PB codec.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from reconciler.content import varint
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
 
-MAX_LINKS = 32_768  #: links of one node on reading; a 2 MiB block holds more, but no writer makes one
-MAX_NAME = 1024  #: bytes of one link name on reading; file systems stop at 255
+MAX_LINKS = 32_768  #: links of one node when decoding; more would fit, but no program writes them
+MAX_NAME = 1024  #: bytes of one link name when decoding; file systems allow 255
 
 _LINK_HASH, _LINK_NAME, _LINK_TSIZE = 0x0A, 0x12, 0x18
 _NODE_DATA, _NODE_LINK = 0x0A, 0x12
@@ -26,7 +26,7 @@ _NODE_DATA, _NODE_LINK = 0x0A, 0x12
 
 @dataclass(frozen=True, slots=True)
 class PbLink:
-    """A named edge: `tsize` is the serialized bytes of the whole DAG under `cid`, duplicates counted."""
+    """A named link; `tsize` is the serialized size of the whole DAG under `cid`, duplicates counted."""
 
     name: bytes
     cid: Cid
@@ -35,20 +35,20 @@ class PbLink:
 
 @dataclass(frozen=True, slots=True)
 class PbNode:
-    """One decoded dag-pb block: its links in the order of the block, and its data (b"" when absent)."""
+    """One decoded dag-pb block: its links in the order of the block, and its data (b"" when missing)."""
 
     links: tuple[PbLink, ...]
     data: bytes
 
 
 def link_size(name_size: int, tsize: int) -> int:
-    """Bytes that a link with a name of `name_size` bytes takes in its node, framing included."""
+    """Return the bytes of a link with a name of `name_size` bytes in its node, framing included."""
     body = 2 + cids.BINARY_SIZE + 1 + varint.size(name_size) + name_size + 1 + varint.size(tsize)
     return 1 + varint.size(body) + body
 
 
 def encode(links: Iterable[PbLink], data: bytes) -> bytes:
-    """The block of a node with `links` in the order given, and `data`."""
+    """Encode a node with `links` in the given order, and `data`."""
     parts: list[bytes] = []
     for link in links:
         body = b"".join(
@@ -68,7 +68,7 @@ def encode(links: Iterable[PbLink], data: bytes) -> bytes:
 
 
 def decode(data: bytes) -> PbNode:
-    """The node in the block `data`. Raises DataError."""
+    """Decode the block `data`. Raises DataError."""
     links: list[PbLink] = []
     content: bytes | None = None
     links_ended = False
@@ -80,10 +80,10 @@ def decode(data: bytes) -> PbNode:
         body, offset = field_bytes(data, offset + 1)
         if tag == _NODE_DATA:
             if content is not None:
-                raise DataError("dag-pb node has its data twice")
+                raise DataError("dag-pb node has two data fields")
             content, links_ended = body, bool(links)
         elif links_ended:
-            raise DataError("dag-pb node has links on both sides of its data")
+            raise DataError("dag-pb node has links before and after its data")
         else:
             if len(links) == MAX_LINKS:
                 raise DataError(f"dag-pb node has more than {MAX_LINKS} links")
@@ -92,7 +92,7 @@ def decode(data: bytes) -> PbNode:
 
 
 def link_cids(data: bytes) -> list[bytes]:
-    """The binary CIDs of the links as the block has them, where `decode` reads a CIDv0 as its CIDv1.
+    """Return the binary CIDs of the links as they are in the block, where `decode` converts CIDv0 to CIDv1.
 
     `data` is a block that `decode` accepts.
     """
@@ -117,7 +117,7 @@ def _decode_link(body: bytes) -> PbLink:
         if tag not in (_LINK_HASH, _LINK_NAME, _LINK_TSIZE):
             raise DataError(f"dag-pb link has an unknown field or wire type (tag {tag:#04x})")
         if tag <= previous:
-            raise DataError("dag-pb link has its fields twice or out of order")
+            raise DataError("dag-pb link has repeated or unordered fields")
         previous = tag
         if tag == _LINK_TSIZE:
             tsize, offset = varint.decode(body, offset + 1)
@@ -135,7 +135,7 @@ def _decode_link(body: bytes) -> PbLink:
 
 
 def field_bytes(data: bytes, offset: int) -> tuple[bytes, int]:
-    """The length-delimited value at `offset` and the offset behind it; DataError when it is truncated."""
+    """Return the length-delimited value at `offset` and the offset after it. Raises DataError."""
     size, start = varint.decode(data, offset)
     if size > len(data) - start:
         raise DataError("protobuf field is truncated")

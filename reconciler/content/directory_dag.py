@@ -1,8 +1,8 @@
-"""A bundle on disk as a DAG: inner nodes in memory, leaves read from the source files as they are asked for.
+"""A bundle on disk as a DAG: inner nodes in memory, leaves read from the source files on request.
 
-This is what makes the virtual CAR possible: there is never a second copy of the weights. A leaf is known by
-its digest, the number of its file and its number in that file; arrays hold these, so that a model of 80,000
-leaves takes a few megabytes.
+This makes the virtual CAR possible: there is never a second copy of the weights. For each leaf, arrays hold
+its digest, the number of its file and its number in that file; a model of 80,000 leaves takes a few
+megabytes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.layout import DIGEST_SIZE
 from reconciler.content.scan import SourceFile, SourceListing
+from reconciler.fs import read_at
 
 _NO_FILE = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """One file of a bundle: its path, its bytes, its hex sha256 (None in a bare bundle), its own CID."""
+    """One file of a bundle: path, size in bytes, hex sha256 (None in a bare bundle), and CID."""
 
     path: str
     size: int
@@ -35,11 +36,11 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class BundleIdentity:
-    """What packing found out about a bundle.
+    """What packing computes about a bundle.
 
-    `size` is bytes of all files, `blocks` the number of unique blocks and `block_bytes` their bytes together,
-    `car_size` bytes of the CARv1. `dirhash` is the hex sha256 of SHA256SUMS, None in a bare bundle. `files`
-    has the generated ones too, sorted by the UTF-8 bytes of their paths.
+    `size` is the bytes of all files, `blocks` the number of unique blocks and `block_bytes` their total,
+    `car_size` the bytes of the CARv1. `dirhash` is the hex sha256 of SHA256SUMS, None in a bare bundle.
+    `files` includes the generated ones, sorted by the UTF-8 bytes of their paths.
     """
 
     root: Cid
@@ -53,14 +54,14 @@ class BundleIdentity:
 
 @dataclass(frozen=True, slots=True)
 class PackedFile:
-    """A file ready to be read: where its bytes are, and the 32-byte digests of its leaves, in order."""
+    """One file of the DAG: the source of its bytes, and the 32-byte digests of its leaves, in order."""
 
     source: SourceFile | MemoryFile
     leaves: bytes
 
 
 class DirectoryDag:
-    """The Dag of a bundle; made by `identify`. Reads are safe from several threads, and hold no file open."""
+    """The Dag of a bundle; made by `identify`. Reads are thread-safe and keep no file open."""
 
     def __init__(
         self,
@@ -78,22 +79,22 @@ class DirectoryDag:
         self._file_of, self._leaf_of = _spans(layout, files)
 
     def read(self, position: int) -> bytes:
-        """The verified bytes of the block at `position`.
+        """Return the verified bytes of the block at `position`.
 
-        Raises SourceChanged, naming the file and the offset, when the file no longer has these bytes, and
-        BundleError when it cannot be read.
+        Raises SourceChangedError with the file and the offset when the file no longer contains these bytes,
+        and BundleError when it cannot be read.
         """
         data = self.read_unverified(position)
         cid = self.layout.cid(position)
         if cid.codec == RAW and hashlib.sha256(data).digest() != cid.digest:
             source = self._sources[self._file_of[position]]
             if isinstance(source, MemoryFile):
-                raise AssertionError(f"{source.path!r} in memory is not what was identified")
+                raise AssertionError(f"{source.path!r} in memory differs from what was identified")
             raise source_file.changed(source, self._leaf_of[position] * profile.CHUNK_SIZE)
         return data
 
     def read_unverified(self, position: int) -> bytes:
-        """As content.dag.ReadsUnverified says."""
+        """See `content.dag.ReadsUnverified`."""
         cid = self.layout.cid(position)
         if cid.codec != RAW:
             return self._tree[cid]
@@ -108,24 +109,21 @@ class DirectoryDag:
         return data
 
     def close(self) -> None:
-        """Nothing stays open between reads."""
+        """Do nothing: no file stays open between reads."""
 
     def _read_span(self, source: SourceFile, start: int, size: int) -> bytes:
-        # Opened anew for each leaf: 10 µs beside the 700 µs of hashing one, and no descriptor is ever shared.
+        # Opening costs 10 µs for each leaf, hashing 700 µs; in return no descriptor is shared.
         descriptor = source_file.open_regular(self._listing, source)
         try:
-            data = os.pread(descriptor, size, start)
-            while len(data) < size and (more := os.pread(descriptor, size - len(data), start + len(data))):
-                data += more
+            return read_at(descriptor, size, start)
         except OSError as error:
             raise source_file.unreadable(source, error) from None
         finally:
             os.close(descriptor)
-        return data
 
 
 def _spans(layout: DagLayout, files: Sequence[PackedFile]) -> tuple[array[int], array[int]]:
-    """By position: the number of the file a leaf is in, and of the leaf in it."""
+    """Return for each position the number of the file with that leaf, and of the leaf in the file."""
     file_of = array("L", [_NO_FILE]) * len(layout)
     leaf_of = array("L", [0]) * len(layout)
     for number, file in enumerate(files):

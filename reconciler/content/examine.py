@@ -1,7 +1,7 @@
-"""The examination behind `walk`: every unique inner node is read and checked once, in CAR order.
+"""Checks of the nodes of a DAG, for `walk`: every unique inner node is read and checked once, in CAR order.
 
-A subtree that occurs again is known by its summary, so work is bounded by the blocks that really exist.
-Source of the rules for nodes: ipfs/specs `src/unixfs.md`.
+A subtree that occurs again is replaced by its summary, so the work is bounded by the number of blocks that
+exist. Source of the rules for nodes: ipfs/specs `src/unixfs.md`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.content import dagpb, hamt, profile, unixfs
+from reconciler.content import bounds, dagpb, hamt, unixfs
+from reconciler.content.bounds import MAX_BLOCK, DagLimits
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.dagpb import PbLink, PbNode
-from reconciler.content.profile import MAX_BLOCK, DagLimits
 from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.errors import DataError
 
-ReadBlock = Callable[[Cid], bytes]  #: the verified bytes of a dag-pb block
+ReadBlock = Callable[[Cid], bytes]  #: returns the verified bytes of a dag-pb block
 
 
 class NodeKind(StrEnum):
-    """What a path leads to."""
+    """The kind of entry at a path."""
 
     FILE = "file"
     DIRECTORY = "directory"
@@ -30,8 +30,8 @@ class NodeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """A subtree in numbers: file bytes, dag-pb blocks from here down the longest way, paths below it."""
+class NodeSummary:
+    """A subtree in numbers: bytes of a file, height in dag-pb blocks, number of paths below it."""
 
     kind: NodeKind
     size: int
@@ -40,16 +40,16 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class DirectoryChild:
     """One entry of a directory."""
 
     name: str
     cid: Cid
-    summary: Summary
+    summary: NodeSummary
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class _DecodedBlock:
     """One dag-pb block, decoded."""
 
     cid: Cid
@@ -58,27 +58,27 @@ class _Opened:
 
 
 class Examiner:
-    """Examines every unique block once, in CAR order. Recursion is bounded by `limits.depth`."""
+    """Reads and checks every unique block once, in CAR order. Recursion is bounded by `limits.depth`."""
 
     def __init__(self, root: Cid, read: ReadBlock, limits: DagLimits) -> None:
         self.layout = DagLayout(root)
         self.tree: dict[Cid, bytes] = {}
-        self.children: dict[Cid, tuple[Child, ...]] = {}  #: of directories, a HAMT by its root
+        self.children: dict[Cid, tuple[DirectoryChild, ...]] = {}  #: of directories, a HAMT by its root
         self._read = read
         self._limits = limits
-        self._known: dict[Cid, Summary] = {}
+        self._known: dict[Cid, NodeSummary] = {}
         self._tree_bytes = 0
         self._entries = 0
 
-    def leaf(self, cid: Cid, size: int) -> Summary:
-        """A raw block whose parent says it has `size` bytes."""
+    def leaf(self, cid: Cid, size: int) -> NodeSummary:
+        """Add a raw block that has `size` bytes according to its parent."""
         if size > MAX_BLOCK:
             raise DataError(f"leaf {cid} of {size} bytes is larger than {MAX_BLOCK} bytes")
         self._add(cid, size)
-        return Summary(NodeKind.FILE, size, 0, 0)
+        return NodeSummary(NodeKind.FILE, size, 0, 0)
 
-    def visit(self, cid: Cid, depth: int) -> Summary:
-        """A dag-pb block and all below it."""
+    def visit(self, cid: Cid, depth: int) -> NodeSummary:
+        """Check a dag-pb block and everything below it. Raises DataError and what reading raises."""
         known = self._known.get(cid)
         if depth + (known.height if known else 1) - 1 > self._limits.depth:
             raise DataError(f"the DAG is deeper than {self._limits.depth} blocks")
@@ -91,13 +91,13 @@ class Examiner:
         elif message.kind is UnixFsType.SYMLINK:
             if node.links:
                 raise DataError(f"block {cid}: a symlink has links")
-            summary = Summary(NodeKind.SYMLINK, 0, 1, 0)
+            summary = NodeSummary(NodeKind.SYMLINK, 0, 1, 0)
         elif message.kind is UnixFsType.DIRECTORY:
             summary = self._directory(cid, [(link.name, link) for link in node.links], depth)
         elif message.kind is UnixFsType.HAMT_SHARD:
             summary = self._sharded_directory(opened, depth)
         else:
-            raise DataError(f"block {cid}: UnixFS type {message.kind.name.lower()} is not known here")
+            raise DataError(f"block {cid}: UnixFS type {message.kind.name.lower()} is not supported")
         self._known[cid] = summary
         return summary
 
@@ -108,9 +108,11 @@ class Examiner:
                 raise DataError(f"the DAG has more than {self._limits.blocks} blocks")
             self.layout.add(cid, size)
         elif self.layout.block_size(position) != size:
-            raise DataError(f"block {cid} is given two sizes: {self.layout.block_size(position)} and {size}")
+            raise DataError(
+                f"block {cid} is declared with two sizes: {self.layout.block_size(position)} and {size}"
+            )
 
-    def _open(self, cid: Cid) -> _Opened:
+    def _open(self, cid: Cid) -> _DecodedBlock:
         """Read a dag-pb block, add it to the layout, and decode it."""
         block = self.tree[cid] if cid in self.tree else self._read(cid)
         if len(block) > MAX_BLOCK:
@@ -127,51 +129,53 @@ class Examiner:
             if self._tree_bytes > self._limits.tree_bytes:
                 raise DataError(f"the DAG has more than {self._limits.tree_bytes} bytes of inner nodes")
             self.tree[cid] = block
-        return _Opened(cid, node, message)
+        return _DecodedBlock(cid, node, message)
 
-    def _file(self, opened: _Opened, depth: int) -> Summary:
+    def _file(self, opened: _DecodedBlock, depth: int) -> NodeSummary:
         cid, node, message = opened.cid, opened.node, opened.message
-        said = message.file_size or 0
+        declared = message.file_size or 0
         if len(node.links) != len(message.block_sizes):
-            raise DataError(f"block {cid}: the numbers of links and of block sizes differ")
+            raise DataError(f"block {cid}: the number of links differs from the number of block sizes")
         if message.data and node.links:
-            raise DataError(f"block {cid}: a file node holds both bytes and links")
-        if said != len(message.data) + sum(message.block_sizes):
-            raise DataError(f"block {cid}: a file of {said} bytes whose parts do not add up to that")
+            raise DataError(f"block {cid}: a file node has both bytes and links")
+        if declared != len(message.data) + sum(message.block_sizes):
+            raise DataError(f"block {cid}: a file of {declared} bytes whose parts have another total size")
         height = 0
         for link, size in zip(node.links, message.block_sizes, strict=True):
             if link.name:
-                raise DataError(f"block {cid}: a part of a file has the name {link.name!r}")
-            if size == 0:  # would let a file of no bytes have any number of parts
+                raise DataError(f"block {cid}: the link to a part of a file has the name {link.name!r}")
+            if size == 0:  # otherwise an empty file could have any number of parts
                 raise DataError(f"block {cid}: a part of a file is empty")
             part = self.leaf(link.cid, size) if link.cid.codec == RAW else self.visit(link.cid, depth + 1)
             if part.kind is not NodeKind.FILE:
                 raise DataError(f"block {cid}: a part of a file is a {part.kind}")
             if part.size != size:
-                raise DataError(f"block {cid}: a part of {part.size} bytes is said to have {size}")
+                raise DataError(f"block {cid}: a part of {part.size} bytes is declared with {size}")
             height = max(height, part.height)
-        return Summary(NodeKind.FILE, said, height + 1, 0)
+        return NodeSummary(NodeKind.FILE, declared, height + 1, 0)
 
-    def _directory(self, cid: Cid, entries: list[tuple[bytes, PbLink]], depth: int) -> Summary:
+    def _directory(self, cid: Cid, entries: list[tuple[bytes, PbLink]], depth: int) -> NodeSummary:
         children = [self._child(name, link, depth) for name, link in entries]
-        return self._listed(cid, children, 1 + max((child.summary.height for child in children), default=0))
+        return self._summarize_directory(
+            cid, children, 1 + max((child.summary.height for child in children), default=0)
+        )
 
-    def _sharded_directory(self, opened: _Opened, depth: int) -> Summary:
-        children: list[Child] = []
+    def _sharded_directory(self, opened: _DecodedBlock, depth: int) -> NodeSummary:
+        children: list[DirectoryChild] = []
         height = self._shard(opened, b"", depth, children)
-        return self._listed(opened.cid, children, height)
+        return self._summarize_directory(opened.cid, children, height)
 
-    def _shard(self, opened: _Opened, path: bytes, depth: int, children: list[Child]) -> int:
-        """Collect the entries of one shard; returns its height.
+    def _shard(self, opened: _DecodedBlock, path: bytes, depth: int, children: list[DirectoryChild]) -> int:
+        """Collect the entries of one shard and return its height.
 
-        A shard may be shared between directories and is then collected again, but only under the same `path`,
-        since its names must lie in their slots; and it has at least one name.
+        A shard that is shared between directories is collected again, but only under the same `path`, since
+        its names must be in their slots; and it has at least one name.
         """
         cid = opened.cid
         if path and not opened.node.links:
             raise DataError(f"block {cid}: an empty shard inside a sharded directory")
         try:
-            slots = hamt.read(opened.node, opened.message, path)
+            slots = hamt.read_shard(opened.node, opened.message, path)
         except DataError as error:
             raise DataError(f"block {cid}: {error.message}") from None
         height = 0
@@ -181,31 +185,31 @@ class Examiner:
                 height = max(height, children[-1].summary.height)
                 continue
             if link.cid.codec == RAW:
-                raise DataError(f"block {cid}: a raw block in place of a shard")
+                raise DataError(f"block {cid}: a raw block instead of a shard")
             if depth == self._limits.depth:
                 raise DataError(f"the DAG is deeper than {self._limits.depth} blocks")
             below = self._open(link.cid)
             if below.message.kind is not UnixFsType.HAMT_SHARD:
-                raise DataError(f"block {link.cid}: a {below.message.kind.name.lower()} in place of a shard")
+                raise DataError(f"block {link.cid}: a {below.message.kind.name.lower()} instead of a shard")
             slot = path + bytes((int(link.name, 16),))
             height = max(height, self._shard(below, slot, depth + 1, children))
         return height + 1
 
-    def _child(self, name: bytes, link: PbLink, depth: int) -> Child:
-        # Every entry examined is listed at least once, so this count never says too much.
+    def _child(self, name: bytes, link: PbLink, depth: int) -> DirectoryChild:
+        # Every entry visited is listed at least once, so this never counts too many.
         self._entries += 1
         if self._entries > self._limits.paths:
             raise DataError(f"the DAG lists more than {self._limits.paths} files and directories")
-        text = profile.decode(name)
-        # A raw block in a directory is a whole file, and its cumulative size is its own.
+        text = bounds.decode_name(name)
+        # A raw block in a directory is a whole file, so its Tsize is the size of the file.
         raw = link.cid.codec == RAW
         summary = self.leaf(link.cid, link.tsize) if raw else self.visit(link.cid, depth + 1)
-        return Child(text, link.cid, summary)
+        return DirectoryChild(text, link.cid, summary)
 
-    def _listed(self, cid: Cid, children: list[Child], height: int) -> Summary:
+    def _summarize_directory(self, cid: Cid, children: list[DirectoryChild], height: int) -> NodeSummary:
         seen: dict[str, str] = {}
         for child in children:
-            key = profile.collision_key(child.name)
+            key = bounds.collision_key(child.name)
             if key in seen:
                 raise DataError(
                     f"block {cid}: names {seen[key]!r} and {child.name!r} collide on some file systems"
@@ -213,4 +217,4 @@ class Examiner:
             seen[key] = child.name
         self.children[cid] = tuple(children)
         paths = sum(1 + child.summary.paths for child in children)
-        return Summary(NodeKind.DIRECTORY, 0, height, paths)
+        return NodeSummary(NodeKind.DIRECTORY, 0, height, paths)

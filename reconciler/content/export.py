@@ -1,83 +1,123 @@
-"""A CAR as a file: written beside its place, flushed and renamed, there whole or not at all."""
+"""Writing the CAR of a Dag to a file, with two threads, and exporting it atomically.
+
+Every offset in a CAR is known, so two threads each read, hash and write spans of their own. Meanwhile the
+calling thread flushes what is written, so that the disk works from the beginning and not only at the end.
+"""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Lock
 
-from reconciler.content.dag import Dag
-from reconciler.content.write_car import write_car
-from reconciler.errors import LockedError, ReconcilerError, UsageError
-from reconciler.progress import QUIET, Progress
+from reconciler.content import car
+from reconciler.content.dag import Dag, DagLayout
+from reconciler.errors import ReconcilerError, UsageError
+from reconciler.fs import staged_file, write_at
+from reconciler.progress import QUIET, Progress, Task
+
+_THREADS = 2
+_SPAN = 4 << 20  # approximate bytes of the blocks that a thread takes at once
+_FLUSH = 64 << 20  # bytes written between two flushes
 
 
 def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
     """Write the CAR of `dag` to `path`, which must not exist.
 
-    What a killed export leaves behind (`.<name>.partial`) is used up by the next one to the same path. Raises
-    UsageError when `path` exists, LockedError when another export is writing it, ReconcilerError when the
-    disk is full or fails, and what `Dag.read` raises; then nothing is left.
+    An export that is killed leaves `.<name>.partial`, which the next one to the same path reuses. Raises
+    UsageError when `path` exists, LockedError while another process exports to it, ReconcilerError when the
+    disk is full or fails, and what `Dag.read` raises; then no file is left.
     """
     if os.path.lexists(path):
         raise UsageError(f"{str(path)!r} exists", hint="remove it, or choose another name")
     total = dag.layout.car_size
+    staging = path.parent / f".{path.name}.partial"
     try:
-        with _staged(path) as descriptor, progress.task("writing", total) as task:
+        with staged_file(path, staging=staging) as descriptor, progress.task("writing", total) as task:
             if shutil.disk_usage(path.parent).free < total:
-                raise _full(path, total)
+                raise _disk_full(path, total)
             write_car(descriptor, dag, task)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(path, total) from None
+            raise _disk_full(path, total) from None
         raise ReconcilerError(
             f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}"
         ) from None
 
 
-@contextmanager
-def _staged(path: Path) -> Iterator[int]:
-    """A descriptor whose file, flushed by the body, becomes `path`; it is removed when the body fails."""
-    staging = path.parent / f".{path.name}.partial"
-    descriptor = _lock(staging, path)
-    try:
-        os.ftruncate(descriptor, 0)
-        yield descriptor
-        staging.rename(path)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def write_car(descriptor: int, dag: Dag, task: Task) -> None:
+    """Write the CAR of `dag` to the empty file `descriptor` and flush it to the disk.
 
+    `task` counts the bytes of the CAR. Raises what `dag.read` raises, and OSError.
+    """
+    header = car.header(dag.layout.root)
+    write_at(descriptor, header, 0)
+    task.advance(len(header))
+    written: SimpleQueue[int | None] = SimpleQueue()
+    waiting = _spans(dag.layout)
+    taking, stopped = Lock(), Event()
 
-def _lock(staging: Path, path: Path) -> int:
-    """The staging file, ours alone as long as the descriptor is open."""
-    while True:
-        descriptor = os.open(staging, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    def take() -> tuple[int, int] | None:
+        with taking:
+            return None if stopped.is_set() else next(waiting, None)
+
+    def write() -> None:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise LockedError(f"another export is writing {str(path)!r}") from None
-        # Another export may have finished in between: then this is its file, no longer the staging one.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), staging.lstat()):
-                return descriptor
-        os.close(descriptor)
+            while span := take():
+                start, stop = span
+                for chunk in car.stream(dag, start, stop):
+                    write_at(descriptor, chunk, start)
+                    start += len(chunk)
+                    written.put(len(chunk))
+        except BaseException:
+            stopped.set()
+            raise
+        finally:
+            written.put(None)
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="write-car") as threads:
+        try:
+            writers = [threads.submit(write) for _ in range(_THREADS)]
+            _flush_progress(descriptor, written, task)
+        finally:
+            stopped.set()
+    for writer in writers:
+        writer.result()
+    os.fsync(descriptor)
 
 
-def _full(path: Path, total: int) -> ReconcilerError:
+def _flush_progress(descriptor: int, written: SimpleQueue[int | None], task: Task) -> None:
+    """Count what the threads write and flush it regularly, until each of them has put its None."""
+    running, unflushed = _THREADS, 0
+    while running:
+        size = written.get()
+        if size is None:
+            running -= 1
+            continue
+        task.advance(size)
+        unflushed += size
+        if unflushed >= _FLUSH:
+            os.fsync(descriptor)
+            unflushed = 0
+
+
+def _spans(layout: DagLayout) -> Iterator[tuple[int, int]]:
+    """Split the CAR after its header at block boundaries into spans of about _SPAN bytes."""
+    start = layout.section_start(0)
+    for position in range(len(layout)):
+        stop = layout.section_end(position)
+        if stop - start >= _SPAN or position == len(layout) - 1:
+            yield start, stop
+            start = stop
+
+
+def _disk_full(path: Path, total: int) -> ReconcilerError:
     return ReconcilerError(
-        f"no room for {str(path)!r}: {total} bytes are needed",
-        hint="free some space or choose another disk; nothing was left behind",
+        f"no space for {str(path)!r}: {total} bytes are needed",
+        hint="free some space or choose another disk; no file was left behind",
     )

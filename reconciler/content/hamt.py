@@ -1,13 +1,12 @@
-"""murmur3-x64-64: the hash that places a name in a HAMT. Not for security.
-
-It is the first half of MurmurHash3_x64_128 with seed 0. Source: Austin Appleby's public-domain MurmurHash3.
-
-HAMT directories: how a name finds its slot, as blocks and back.
+"""HAMT-sharded directories: building the shards of a directory, and reading one shard.
 
 The key of an entry is the murmur3-x64-64 of its name as eight big-endian bytes; shard level n uses byte n as
-the slot. A slot with one entry holds it under two hex digits and the name; a slot with several holds a
-sub-shard under the two digits alone. Only the profile's fanout of 256 is known here. Source: ipfs/specs
+the slot. The link of a slot with one entry is named by two hex digits and the name of the entry, the link to
+a sub-shard by the two digits alone. Only the profile's fanout of 256 is supported. Source: ipfs/specs
 `src/unixfs.md`.
+
+murmur3-x64-64 is the first half of MurmurHash3_x64_128 with seed 0. It is not a cryptographic hash. Source:
+Austin Appleby's public-domain MurmurHash3.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _C1 = 0x87C37B91114253D5
 _C2 = 0x4CF5AD432745937F
 
 
-def hash64(data: bytes) -> int:
-    """The 64-bit hash of `data`."""
+def murmur3_x64_64(data: bytes) -> int:
+    """Return the murmur3-x64-64 of `data`."""
     h1 = h2 = 0
     whole = len(data) - len(data) % 16
     for start in range(0, whole, 16):
@@ -69,29 +68,29 @@ def _finish(k: int) -> int:
     return k ^ k >> 33
 
 
-MAX_LEVELS = 8  #: bytes of a key; names that share all of them cannot be kept apart
+MAX_LEVELS = 8  #: bytes of a key; a directory cannot contain two names with the same key
 PREFIX = 2  #: hex digits before each name
 
 
 @dataclass(frozen=True, slots=True)
 class HamtShard:
-    """The address of one built shard and the serialized bytes of the whole DAG under it."""
+    """The CID of a shard, and the serialized size of the whole DAG under it in bytes."""
 
     cid: Cid
     tsize: int
 
 
 def build(links: Iterable[PbLink], blocks: dict[Cid, bytes]) -> HamtShard:
-    """The HAMT over `links` (their names plain and all different); its blocks are added to `blocks`.
+    """Build the HAMT over `links`, whose names are unique and have no prefix; add its blocks to `blocks`.
 
     Raises DataError when two names have the same 64-bit key.
     """
-    return _build([(key(link.name), link) for link in links], 0, blocks)
+    return _build([(slot_key(link.name), link) for link in links], 0, blocks)
 
 
-def key(name: bytes) -> bytes:
-    """The eight bytes that choose the slot of `name` on each level."""
-    return hash64(name).to_bytes(MAX_LEVELS, "big")
+def slot_key(name: bytes) -> bytes:
+    """Return the eight bytes that select the slot of `name` on each level."""
+    return murmur3_x64_64(name).to_bytes(MAX_LEVELS, "big")
 
 
 def _build(entries: list[tuple[bytes, PbLink]], level: int, blocks: dict[Cid, bytes]) -> HamtShard:
@@ -119,17 +118,17 @@ def _build(entries: list[tuple[bytes, PbLink]], level: int, blocks: dict[Cid, by
     return HamtShard(cid, len(block) + sum(link.tsize for link in links))
 
 
-def read(node: PbNode, message: UnixFs, path: bytes) -> list[tuple[bytes, PbLink]]:
-    """The slots of one shard: (name, link) for an entry, (b"", link) for a sub-shard, in link order.
+def read_shard(node: PbNode, message: UnixFs, path: bytes) -> list[tuple[bytes, PbLink]]:
+    """Return the slots of one shard in link order: (name, link) for an entry, (b"", link) for a sub-shard.
 
-    `path` is the slots taken from the root shard to this one, a byte each. Raises DataError when the shard
-    does not hold: another hash or fanout, a bitfield that does not match its links, a name in the wrong slot.
+    `path` contains the slots from the root shard to this one, a byte each. Raises DataError when the shard is
+    invalid: another hash or fanout, a bitfield that does not match its links, a name in the wrong slot.
     """
     if message.hash_type != unixfs.MURMUR3:
-        raise DataError(f"sharded directory uses hash {message.hash_type}; only murmur3-x64-64 is known here")
+        raise DataError(f"sharded directory uses hash {message.hash_type}; only murmur3-x64-64 is supported")
     if message.fanout != profile.HAMT_FANOUT:
         raise DataError(
-            f"sharded directory has fanout {message.fanout}; only {profile.HAMT_FANOUT} is known here"
+            f"sharded directory has fanout {message.fanout}; only {profile.HAMT_FANOUT} is supported"
         )
     if len(path) >= MAX_LEVELS:
         raise DataError(f"sharded directory is deeper than {MAX_LEVELS} levels")
@@ -138,10 +137,10 @@ def read(node: PbNode, message: UnixFs, path: bytes) -> list[tuple[bytes, PbLink
     for link in node.links:
         slot = _slot(link.name)
         if bitfield >> slot & 1:
-            raise DataError("sharded directory uses a slot twice")
+            raise DataError("sharded directory has two links for one slot")
         bitfield |= 1 << slot
         name = link.name[PREFIX:]
-        if name and not key(name).startswith(path + bytes((slot,))):
+        if name and not slot_key(name).startswith(path + bytes((slot,))):
             raise DataError(f"name {name!r} is in the wrong slot of a sharded directory")
         found.append((name, link))
     if int.from_bytes(message.data, "big") != bitfield:

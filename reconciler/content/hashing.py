@@ -1,10 +1,10 @@
-"""The one pass over the bytes: the sha256 of every file and of every leaf.
+"""The single pass over the bytes: the sha256 of every file and of every leaf.
 
-Two threads hash side by side, each reading for itself: one goes through the whole files, the other through
-their leaves, and the second read of a span comes from the page cache, which costs less than handing buffers
-over. A leash keeps them close enough for that. A file of one leaf is hashed once, for its leaf and its sum
-are the same. When a thread runs out of its own kind of work it takes up the other's. Without sums both share
-the leaves.
+Two threads hash in parallel, and each reads for itself: one hashes whole files, the other their leaves. The
+second read of a span comes from the page cache, which costs less than passing buffers between threads;
+`_Lockstep` keeps the threads close enough for that. A file of one leaf is hashed once, because its leaf and
+its sum are the same. A thread that has finished its own kind of work takes over the other's. Without sums,
+both share the leaves.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from reconciler.content.layout import DIGEST_SIZE, leaf_count
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.progress import Task
 
-_BUFFER = 1 << 19  # bytes a read: few enough to stay in a core's own cache between reading and hashing
-_SEGMENT = 16  # leaves a job
-_LEASH = 64 << 20  # bytes that one thread may be ahead of the other
+_BUFFER = 1 << 19  # bytes of a read: small enough to stay in the cache of a core until they are hashed
+_SEGMENT = 16  # leaves of a job
+_MAX_LEAD = 64 << 20  # bytes that one thread may be ahead of the other
 
 
 @dataclass(frozen=True, slots=True)
 class FileDigests:
-    """What one file hashed to: 32 bytes per leaf, in order; `sha256` is None when it was not asked for."""
+    """The digests of one file: 32 bytes per leaf, in order; `sha256` is None when it was not requested."""
 
     sha256: bytes | None
     leaves: bytes
@@ -44,20 +44,20 @@ def hash_files(
     task: Task,
     done: Callable[[SourceFile, FileDigests], None],
 ) -> None:
-    """Hash `files` of `listing`; `done` is called for each as it is finished, from one thread at a time.
+    """Hash `files` of `listing`; call `done` for each when it is finished, from one thread at a time.
 
-    Progress counts every byte of every file once. Raises SourceChanged or BundleError, naming the file, and
-    then calls `done` no more.
+    Progress counts every byte of every file once. Raises SourceChangedError or BundleError with the name of
+    the file, and does not call `done` afterwards.
     """
-    _Pass(listing, files, sums, task, done).run()
+    _HashingPass(listing, files, sums, task, done).run()
 
 
 class _HashingStoppedError(Exception):
-    pass
+    """The other thread failed."""
 
 
-class _Open:
-    """A file on its way: what is hashed of it so far."""
+class _FileInProgress:
+    """A file that is partly hashed, and the number of its jobs that are left."""
 
     def __init__(self, file: SourceFile, with_sum: bool) -> None:
         self.file = file
@@ -66,7 +66,9 @@ class _Open:
         self.jobs = with_sum + -(-leaf_count(file.stamp.size) // _SEGMENT)
 
 
-class _Pass:
+class _HashingPass:
+    """One call of `hash_files`: the jobs that are left, and the two threads."""
+
     def __init__(
         self,
         listing: SourceListing,
@@ -80,11 +82,11 @@ class _Pass:
         self._task = task
         self._done = done
         self._finishing = Lock()
-        self._leash = _Lockstep(_LEASH)
-        # Small files come last: they need no leash, and they even out what is left over between the threads.
+        self._lockstep = _Lockstep(_MAX_LEAD)
+        # Small files come last: they need no lockstep and balance the rest of the work between the threads.
         large = [file for file in files if file.stamp.size > profile.CHUNK_SIZE]
         small = [file for file in files if file.stamp.size <= profile.CHUNK_SIZE]
-        opens = [_Open(file, sums) for file in large]
+        opens = [_FileInProgress(file, sums) for file in large]
         self._sums = deque(opens if sums else ())
         self._segments = deque(
             (each, first) for each in opens for first in range(0, leaf_count(each.file.stamp.size), _SEGMENT)
@@ -100,32 +102,32 @@ class _Pass:
                 ]
                 errors = [error for each in running if (error := each.exception()) is not None]
             finally:
-                self._leash.stop()
+                self._lockstep.stop()
         for error in sorted(errors, key=lambda error: isinstance(error, _HashingStoppedError)):
             raise error
 
-    def _work(self, *kinds: Callable[[_Buffer], None]) -> None:
-        buffer = _Buffer()
+    def _work(self, *kinds: Callable[[_ReadBuffer], None]) -> None:
+        buffer = _ReadBuffer()
         try:
             for kind in (*kinds, self._hash_small):
                 kind(buffer)
         except BaseException:
-            self._leash.stop()
+            self._lockstep.stop()
             raise
 
-    def _hash_sums(self, buffer: _Buffer) -> None:
+    def _hash_sums(self, buffer: _ReadBuffer) -> None:
         while (each := _next(self._sums)) is not None:
             digest = hashlib.sha256()
             with source_file.opened(self._listing, each.file) as descriptor:
                 for start in range(0, each.file.stamp.size, profile.CHUNK_SIZE):
                     size = min(profile.CHUNK_SIZE, each.file.stamp.size - start)
                     buffer.feed(descriptor, each.file, start, size, digest.update)
-                    self._leash.advance(_SUMS, size)
+                    self._lockstep.advance(_SUMS, size)
             each.sha256 = digest.digest()
             self._finish_job(each)
-        self._leash.leave(_SUMS)
+        self._lockstep.leave(_SUMS)
 
-    def _hash_segments(self, buffer: _Buffer) -> None:
+    def _hash_segments(self, buffer: _ReadBuffer) -> None:
         while (job := _next(self._segments)) is not None:
             each, first = job
             total = each.file.stamp.size
@@ -137,13 +139,13 @@ class _Pass:
                     buffer.feed(descriptor, each.file, start, size, digest.update)
                     each.leaves[DIGEST_SIZE * leaf : DIGEST_SIZE * (leaf + 1)] = digest.digest()
                     self._task.advance(size)
-                    self._leash.advance(_LEAVES, size)
+                    self._lockstep.advance(_LEAVES, size)
             self._finish_job(each)
-        self._leash.leave(_LEAVES)
+        self._lockstep.leave(_LEAVES)
 
-    def _hash_small(self, buffer: _Buffer) -> None:
+    def _hash_small(self, buffer: _ReadBuffer) -> None:
         while (file := _next(self._small)) is not None:
-            self._leash.check()
+            self._lockstep.check()
             digest = hashlib.sha256()
             with source_file.opened(self._listing, file) as descriptor:
                 buffer.feed(descriptor, file, 0, file.stamp.size, digest.update)
@@ -152,15 +154,15 @@ class _Pass:
             with self._finishing:
                 self._done(file, FileDigests(leaf, leaf))
 
-    def _finish_job(self, each: _Open) -> None:
+    def _finish_job(self, each: _FileInProgress) -> None:
         with self._finishing:
             each.jobs -= 1
             if each.jobs == 0:
                 self._done(each.file, FileDigests(each.sha256, bytes(each.leaves)))
 
 
-class _Buffer:
-    """One thread's read buffer."""
+class _ReadBuffer:
+    """The read buffer of one thread."""
 
     def __init__(self) -> None:
         self._view = memoryview(bytearray(_BUFFER))
@@ -168,9 +170,9 @@ class _Buffer:
     def feed(
         self, descriptor: int, file: SourceFile, start: int, size: int, update: Callable[[memoryview], None]
     ) -> None:
-        """Pass `size` bytes of the file from `start` on to `update`.
+        """Pass `size` bytes of the file from offset `start` to `update`.
 
-        Raises SourceChanged when it ends before.
+        Raises SourceChangedError when the file ends earlier.
         """
         end = start + size
         while start < end:
@@ -186,7 +188,7 @@ _SUMS, _LEAVES = 0, 1
 
 
 class _Lockstep:
-    """Lets the two kinds of work run at most `length` bytes apart, and stops both when one fails."""
+    """Backpressure: keeps the two kinds of work at most `length` bytes apart; stops both when one fails."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -195,7 +197,7 @@ class _Lockstep:
         self._stopped = False
 
     def advance(self, kind: int, size: int) -> None:
-        """`size` more bytes of `kind` are hashed; waits while it is too far ahead.
+        """Count `size` more hashed bytes of `kind`, and wait while it is too far ahead.
 
         Raises _HashingStoppedError.
         """
@@ -208,7 +210,7 @@ class _Lockstep:
                 raise _HashingStoppedError
 
     def leave(self, kind: int) -> None:
-        """No more of `kind` is left to begin; nobody waits for it any longer.
+        """Mark `kind` as finished, so that the other kind does not wait for it.
 
         Infinity, and the difference of two infinities, compare as not ahead.
         """
@@ -217,12 +219,12 @@ class _Lockstep:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises _HashingStoppedError when the other thread failed."""
+        """Raise _HashingStoppedError when the other thread failed."""
         if self._stopped:
             raise _HashingStoppedError
 
     def stop(self) -> None:
-        """Make both threads end soon."""
+        """Make both threads stop at their next check."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""From a bundle to its identity: hash, complete, build the tree, lay out the blocks."""
+"""Identification of a bundle: hash the files, complete the bundle, build the tree, order the blocks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from reconciler.progress import QUIET, Progress
 
 
 def identify(bundle: Bundle, *, cache: IdentityCache | None, progress: Progress = QUIET) -> DirectoryDag:
-    """The DAG of `bundle` with its identity.
+    """Return the DAG of `bundle` with its identity.
 
-    Every byte is read in one pass, or not at all in files that `cache` knows.
-
-    Raises SourceChanged when a file changes while it is read, BundleError when one cannot be read or when the
-    directory's own sums are wrong. The source tree is not written to.
+    Every file is read in a single pass, or not at all when its digests are in `cache`. The source tree is not
+    written to. Raises SourceChangedError when a file changes while it is read, BundleError when one cannot be
+    read or when the directory's own sums are wrong.
     """
     listing = bundle.listing
     digests = _digests(listing, with_sums=not bundle.bare, cache=cache, progress=progress)
@@ -37,7 +36,7 @@ def identify(bundle: Bundle, *, cache: IdentityCache | None, progress: Progress 
     root = trees[packed[0].source.path] if bundle.single_file else _directories(listing, trees, blocks)
     for tree in trees.values():
         blocks.update(tree.blocks)
-    layout = lay_out(root, blocks)
+    layout = build_layout(root, blocks)
     identity = BundleIdentity(
         root=root.cid,
         size=sum(_size(file.source) for file in packed),
@@ -58,14 +57,14 @@ def identify(bundle: Bundle, *, cache: IdentityCache | None, progress: Progress 
     return DirectoryDag(identity, layout, blocks, listing, packed)
 
 
-def lay_out(root: Tree, blocks: Mapping[Cid, bytes]) -> DagLayout:
-    """The layout of the DAG under `root`; `blocks` has all its dag-pb blocks, and may have more."""
+def build_layout(root: Tree, blocks: Mapping[Cid, bytes]) -> DagLayout:
+    """Return the layout of the DAG under `root`; `blocks` contains all its dag-pb blocks, possibly more."""
     layout = DagLayout(root.cid)
     waiting = [(root.cid, root.tsize)]
     while waiting:
         cid, tsize = waiting.pop()
         block = blocks[cid] if cid.codec == DAG_PB else None
-        # The Tsize of a raw leaf is its length. A block met before is skipped with all below it.
+        # The Tsize of a raw leaf is its length. A repeated block is skipped with everything below it.
         if layout.add(cid, tsize if block is None else len(block)) and block is not None:
             waiting += [(link.cid, link.tsize) for link in reversed(dagpb.decode(block).links)]
     return layout
@@ -95,7 +94,7 @@ def _digests(
 
 
 def _directories(listing: SourceListing, trees: Mapping[str, Tree], blocks: dict[Cid, bytes]) -> Tree:
-    """The tree of the root directory; the blocks of all directories are added to `blocks`."""
+    """Return the tree of the root directory; add the blocks of all directories to `blocks`."""
     entries: dict[str, list[DirectoryEntry]] = {path: [] for path in ("", *listing.directories)}
     for path, tree in trees.items():
         parent, _, name = path.rpartition("/")

@@ -1,11 +1,11 @@
-"""What files hashed to before, so that a pass over unchanged bytes can be skipped.
+"""A cache of the digests of files, so that unchanged files are not hashed again.
 
-One entry a file, found by its absolute path and believed only when the stamp (device, inode, size, mtime,
-ctime) is the same to the nanosecond and the entry's own checksum holds; anything else counts as not there.
-The directory may be deleted at any time, and several processes may share it. Like git's index, the cache does
-not take up a file that was modified within the last two seconds before its scan: a later change could leave
-the same timestamps. An entry is never trusted further than the source itself: every leaf is hashed again on
-its way out.
+There is one entry for each file, named by its absolute path. It is used only when the stamp (device, inode,
+size, mtime, ctime) is equal to the nanosecond and the checksum of the entry is correct; otherwise it counts
+as missing. The directory may be deleted at any time, and several processes may share it. Like git's index,
+the cache does not store a file that was modified in the two seconds before its scan, because a later change
+could leave the same timestamps. A wrong entry cannot corrupt a delivery: every leaf is hashed again when it
+is read.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import contextlib
 import hashlib
 import os
 import struct
-import tempfile
 from pathlib import Path
 
 from reconciler.content.hashing import FileDigests
 from reconciler.content.layout import DIGEST_SIZE, leaf_count
 from reconciler.content.scan import FileStamp, SourceFile, SourceListing
+from reconciler.errors import LockedError
+from reconciler.fs import replace_file
 
-MIN_SIZE = 1 << 16  #: bytes below which hashing a file again is as quick as reading its entry
-RACY_NS = 2_000_000_000
+MIN_SIZE = 1 << 16  #: bytes below which hashing a file again is as fast as reading its entry
+RACY_NS = 2_000_000_000  #: age in nanoseconds below which a file is not stored
 
 _MAGIC = b"reconciler identity 1\n"
 _STAMP = struct.Struct(">QQQqq")  # device, inode, size, mtime, ctime
@@ -30,13 +31,13 @@ _CHECKSUM = 32
 
 
 class IdentityCache:
-    """Entries under `directory`, which is made when the first one is stored."""
+    """Entries below `directory`, which is created with the first entry."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def get(self, listing: SourceListing, file: SourceFile, *, with_sum: bool) -> FileDigests | None:
-        """The digests of `file` in exactly its present state, or None; with its sha256 when `with_sum`."""
+        """Return the digests of `file` in its present state, or None; with its sha256 when `with_sum`."""
         if file.stamp.size < MIN_SIZE:
             return None
         path = _absolute(listing, file)
@@ -55,31 +56,22 @@ class IdentityCache:
         return FileDigests(sha256 or None, leaves)
 
     def put(self, listing: SourceListing, file: SourceFile, digests: FileDigests) -> None:
-        """Remember what `file` hashed to. A cache that cannot be written is no error."""
+        """Store the digests of `file`; do nothing when the cache cannot be written or is being written."""
         if file.stamp.size < MIN_SIZE or _is_racy(file.stamp, listing.scanned_at_ns):
             return
         path = _absolute(listing, file)
         body = _head(path, file.stamp) + (digests.sha256 or b"") + digests.leaves
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, LockedError):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._replace(self._entry(path), body + hashlib.sha256(body).digest())
+            entry = body + hashlib.sha256(body).digest()
+            replace_file(self._entry(path), entry, mode=0o600, sync=False)
 
     def _entry(self, path: bytes) -> Path:
         return self._directory / hashlib.sha256(path).hexdigest()
 
-    def _replace(self, entry: Path, data: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=".", dir=self._directory)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            Path(temporary).replace(entry)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
 
 def _absolute(listing: SourceListing, file: SourceFile) -> bytes:
-    return os.fsencode(os.path.abspath(listing.locate(file)))  # noqa: PTH100 - resolve() would touch the disk
+    return os.fsencode(os.path.abspath(listing.locate(file)))  # noqa: PTH100 - resolve() would read the disk
 
 
 def _head(path: bytes, stamp: FileStamp) -> bytes:

@@ -1,13 +1,13 @@
-"""From the leaves of a file to its tree: the balanced layout of the profile.
+"""The trees of files and directories, as the profile defines them.
 
-A file of at most one chunk is one raw block. A larger one is cut into chunks, every chunk a raw leaf; up to
-MAX_LINKS nodes share a parent, level by level, until one node is left. All leaves lie at the same depth, so a
-last parent may have a single child. Source: IPIP-499 and ipfs/specs `src/unixfs.md`.
+Files have the balanced layout. A file of at most one chunk is one raw block. A larger one is split into
+chunks, each a raw leaf; up to MAX_LINKS nodes share a parent, level by level, until one node is left. All
+leaves have the same depth, so the last parent may have a single child.
 
-From the entries of a directory to its tree: one block, or a HAMT when that block would be too large.
+A directory is one block, or a HAMT when the serialized block would be larger than DIRECTORY_BLOCK_LIMIT
+bytes. Links are sorted by the UTF-8 bytes of their names, which are never normalized.
 
-Links are sorted by the UTF-8 bytes of their names, which are never normalised. The switch is judged on the
-full serialized block, strictly: a block of exactly DIRECTORY_BLOCK_LIMIT bytes stays. Source: IPIP-499.
+Source: IPIP-499 and ipfs/specs `src/unixfs.md`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ DIGEST_SIZE = 32  #: bytes of one leaf in the `leaves` of a file
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A file's or directory's own inner nodes.
+    """The root and the inner nodes of one file or directory.
 
-    `tsize` is the serialized bytes of the whole DAG, duplicates counted, as a parent writes it; `size` the
+    `tsize` is the serialized size of the whole DAG, duplicates counted, as a parent declares it; `size` the
     bytes of the file, 0 for a directory; `blocks` the dag-pb blocks by CID (none for a file of one leaf; for
-    a directory only its own node or shards, not what its entries point to).
+    a directory only its own node or shards, not those of its entries).
     """
 
     cid: Cid
@@ -40,22 +40,24 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class _Child:
+class _TreeNode:
+    """A leaf or an inner node of a file; `size` is its bytes of the file."""
+
     cid: Cid
     tsize: int
     size: int
 
 
 def leaf_count(size: int) -> int:
-    """How many leaves a file of `size` bytes has; an empty one has one."""
+    """Return the number of leaves of a file of `size` bytes; an empty file has one."""
     return max(1, -(-size // profile.CHUNK_SIZE))
 
 
 def file_tree(size: int, leaves: bytes) -> Tree:
-    """The tree of a file of `size` bytes.
+    """Build the tree of a file of `size` bytes.
 
-    `leaves` holds the 32-byte sha2-256 digest of every chunk, in order; an empty file has one, of b"".
-    Raises ValueError when their number does not fit the size.
+    `leaves` contains the 32-byte sha2-256 digest of every chunk, in order; an empty file has one, of b"".
+    Raises ValueError when their number does not match the size.
     """
     count = leaf_count(size)
     if len(leaves) != DIGEST_SIZE * count:
@@ -64,11 +66,11 @@ def file_tree(size: int, leaves: bytes) -> Tree:
     if count == 1:
         return Tree(Cid(RAW, leaves), last, size, {})
     blocks: dict[Cid, bytes] = {}
-    level: list[_Child] = []
+    level: list[_TreeNode] = []
     for start in range(0, count, profile.MAX_LINKS):
         stop = min(start + profile.MAX_LINKS, count)
         children = [
-            _Child(Cid(RAW, leaves[DIGEST_SIZE * i : DIGEST_SIZE * (i + 1)]), chunk, chunk)
+            _TreeNode(Cid(RAW, leaves[DIGEST_SIZE * i : DIGEST_SIZE * (i + 1)]), chunk, chunk)
             for i in range(start, stop)
             for chunk in (last if i == count - 1 else profile.CHUNK_SIZE,)
         ]
@@ -82,20 +84,20 @@ def file_tree(size: int, leaves: bytes) -> Tree:
     return Tree(root.cid, root.tsize, size, blocks)
 
 
-def _parent(children: list[_Child], blocks: dict[Cid, bytes]) -> _Child:
-    """Add the node over `children` to `blocks`."""
+def _parent(children: list[_TreeNode], blocks: dict[Cid, bytes]) -> _TreeNode:
+    """Build the parent of `children`, add its block to `blocks`, and return it."""
     links = [dagpb.PbLink(b"", child.cid, child.tsize) for child in children]
     block = dagpb.encode(links, unixfs.file([child.size for child in children]))
     cid = cids.hash_block(DAG_PB, block)
     blocks[cid] = block
-    return _Child(
+    return _TreeNode(
         cid, len(block) + sum(child.tsize for child in children), sum(child.size for child in children)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryEntry:
-    """One name in a directory and the DAG behind it; `tsize` as in Tree."""
+    """A name in a directory and the DAG under it; `tsize` as in Tree."""
 
     name: str
     cid: Cid
@@ -103,7 +105,7 @@ class DirectoryEntry:
 
 
 def directory_tree(entries: Iterable[DirectoryEntry]) -> Tree:
-    """The tree of a directory with `entries`, in any order.
+    """Build the tree of a directory with `entries`, given in any order.
 
     Raises ValueError when two entries share a name.
     """

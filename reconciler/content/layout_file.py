@@ -1,4 +1,4 @@
-"""A `DagLayout` as bytes and back: the block index beside a stored CAR.
+"""The file format of a `DagLayout`: the block index beside a stored CAR.
 
     magic     8 bytes   "RDLAYOUT"
     version   u32       1
@@ -6,8 +6,8 @@
     entries   37 bytes each: codec u8, size u32, digest 32 bytes       in CAR order
     trailer   32 bytes  sha2-256 of everything before it
 
-All numbers big-endian. The trailer catches damage, not malice: whoever reads blocks by this index verifies
-each.
+All numbers are big-endian. The trailer detects damage, not tampering: readers of blocks by this index verify
+each block.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import struct
 
+from reconciler.content.bounds import LIMITS, MAX_BLOCK
 from reconciler.content.cid import DAG_PB, RAW, Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.profile import LIMITS, MAX_BLOCK
 from reconciler.errors import DataError
 
 _MAGIC = b"RDLAYOUT"
@@ -28,7 +28,7 @@ _TRAILER = 32
 
 
 def layout_to_bytes(layout: DagLayout) -> bytes:
-    """The bytes of a complete `layout`."""
+    """Encode a complete `layout`."""
     out = bytearray(_HEAD.pack(_MAGIC, _VERSION, len(layout)))
     for block in layout:
         out += _ENTRY.pack(block.cid.codec, block.size, block.cid.digest)
@@ -37,27 +37,27 @@ def layout_to_bytes(layout: DagLayout) -> bytes:
 
 
 def layout_from_bytes(data: bytes) -> DagLayout:
-    """The layout in `data`. Raises DataError unless `data` is exactly what `layout_to_bytes` makes."""
+    """Decode a layout. Raises DataError unless `data` is exactly what `layout_to_bytes` returns."""
     if len(data) < _HEAD.size + _TRAILER:
         raise DataError("block index is truncated")
     magic, version, count = _HEAD.unpack_from(data)
     if magic != _MAGIC:
         raise DataError("not a block index")
     if version != _VERSION:
-        raise DataError(f"block index has version {version}; only {_VERSION} is known here")
+        raise DataError(f"block index has version {version}; only {_VERSION} is supported")
     body = memoryview(data)[:-_TRAILER]
     if not 0 < count <= LIMITS.blocks or len(body) != _HEAD.size + count * _ENTRY.size:
-        raise DataError("block index has another length than its number of blocks says")
+        raise DataError("length of the block index does not match its number of blocks")
     if hashlib.sha256(body).digest() != data[-_TRAILER:]:
         raise DataError("block index is damaged: its checksum differs")
     layout: DagLayout | None = None
     for codec, size, digest in _ENTRY.iter_unpack(body[_HEAD.size :]):
         if codec not in (RAW, DAG_PB) or size > MAX_BLOCK:
-            raise DataError("block index names a block that cannot exist")
+            raise DataError("block index contains a block with an invalid codec or size")
         cid = Cid(codec, digest)
         layout = layout or DagLayout(cid)
         if not layout.add(cid, size):
-            raise DataError("block index names a block twice")
+            raise DataError("block index contains a block twice")
     if layout is None:
         raise DataError("block index is empty")
     return layout

@@ -1,8 +1,8 @@
-"""`manifest.json`: what a bundle says of itself, written and checked.
+"""`manifest.json`: the description of a bundle, generated and checked.
 
-Ours is written in one way only (keys and files sorted, two blanks of indent, UTF-8, one final newline), so
-that the same version always has the same bytes. One made by hand is accepted when it is right: it may leave
-out the version, and need not list `SHA256SUMS` or itself.
+A generated manifest has one form only (keys and files sorted, two spaces of indent, UTF-8, one final
+newline), so the same version always has the same bytes. A manifest written by hand is accepted when it is
+correct: it may leave out the version, and need not list `SHA256SUMS` or itself.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 from reconciler.content import checksums, scan
 from reconciler.errors import BundleError, Where
+from reconciler.json_fields import load_json
 
 NAME = "manifest.json"
-MAX_SIZE = 64 << 20  #: bytes of a manifest.json that is read at all
+MAX_SIZE = 64 << 20  #: bytes of the largest manifest.json that is read
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseInfo:
-    """What the index says of the version being bundled; `created_at` is RFC 3339 text or None."""
+    """The version being bundled, as in the index; `created_at` is RFC 3339 text or None."""
 
     model: str
     version: str
@@ -29,7 +30,7 @@ class ReleaseInfo:
 
 
 def render(release: ReleaseInfo, files: Iterable[str]) -> bytes:
-    """The manifest of `release` over the paths `files`; what the index leaves out is left out."""
+    """Return the manifest of `release` over the paths `files`, without unset fields."""
     fields: dict[str, object] = {
         "model": release.model,
         "version": release.version,
@@ -42,17 +43,17 @@ def render(release: ReleaseInfo, files: Iterable[str]) -> bytes:
 
 
 def check(data: bytes, release: ReleaseInfo, files: Iterable[str]) -> None:
-    """Hold a manifest made by hand to `release` and to the paths `files` of the whole bundle.
+    """Check a manifest written by hand against `release` and the paths `files` of the whole bundle.
 
-    Raises BundleError that says what is wrong.
+    Raises BundleError.
     """
     where = Where(NAME)
     fields = _load(data, where)
     if (model := fields.get("model")) != release.model:
-        said = "names no model" if model is None else f"is of model {model!r}"
-        raise BundleError(f"{said}, expected {release.model!r}", where=where)
+        reason = "has no model" if model is None else f"has model {model!r}"
+        raise BundleError(f"{reason}, expected {release.model!r}", where=where)
     if (version := fields.get("version", release.version)) != release.version:
-        raise BundleError(f"is of version {version!r}, expected {release.version!r}", where=where)
+        raise BundleError(f"has version {version!r}, expected {release.version!r}", where=where)
     listed = fields.get("files")
     if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
         raise BundleError("'files' must be a list of paths", where=where)
@@ -60,7 +61,7 @@ def check(data: bytes, release: ReleaseInfo, files: Iterable[str]) -> None:
     for path in listed:
         if path not in present:
             raise BundleError(
-                f"lists {path!r}, which is not there", hint=scan.advice_when_missing(path), where=where
+                f"lists {path!r}, which does not exist", hint=scan.missing_file_hint(path), where=where
             )
     if unlisted := sorted(present - set(listed) - {NAME, checksums.NAME}, key=str.encode):
         raise BundleError(
@@ -72,23 +73,15 @@ def check(data: bytes, release: ReleaseInfo, files: Iterable[str]) -> None:
 
 def _load(data: bytes, where: Where) -> dict[str, object]:
     try:
-        fields = json.loads(data.decode(), object_pairs_hook=_no_duplicates)
+        fields = load_json(data.decode())
     except UnicodeDecodeError:
         raise BundleError("is not UTF-8", where=where) from None
     except json.JSONDecodeError as error:
         raise BundleError(f"is not JSON: {error.msg}", where=Where(NAME, error.lineno)) from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise BundleError(f"is not JSON: {reason}", where=where) from None
+    except ValueError as error:
+        raise BundleError(f"is not JSON: {error}", where=where) from None
     if not isinstance(fields, dict):
         raise BundleError("is not a JSON object", where=where)
-    return fields
-
-
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key appears twice")
     return fields
 
 

@@ -1,9 +1,9 @@
-"""Piece CIDs: how Filecoin names a piece of data, by the root of a binary tree over its padded bytes.
+"""Piece CIDs: the addresses of pieces on Filecoin, from the root of a binary tree over the padded bytes.
 
-A v2 piece CID (`bafkzci…`) says root, height of the tree and padding, and so the size of the data; a v1 CID
-(`baga6ea4seaq…`) only the root. Only a v2 CID is a whole name here: a v1 CID comes with a padded size from
-elsewhere, such as a deal on the chain. Sources: FRC-0069 (v2), the multicodecs fil-commitment-unsealed and
-sha2-256-trunc254-padded (v1).
+A v2 piece CID (`bafkzci…`) contains the root, the height of the tree and the padding, and so the size of the
+data; a v1 CID (`baga6ea4seaq…`) only the root. Only a v2 CID identifies a piece completely: for a v1 CID the
+padded size comes from another source, such as a deal on the chain. Sources: FRC-0069 (v2), the multicodecs
+fil-commitment-unsealed and sha2-256-trunc254-padded (v1).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from reconciler.content.multibase import decode_base32, encode_base32
 from reconciler.errors import DataError
 
 NODE_SIZE = 32  #: bytes of a leaf or an inner node
-MIN_HEIGHT = 2  #: 127 bytes of data, widened to four leaves
-MAX_HEIGHT = 47  #: the largest whose sizes every JSON reader keeps exactly; a Filecoin sector has 31
-MIN_SIZE = 65  #: bytes of the least data that has a piece CID
+MIN_HEIGHT = 2  #: 127 bytes of data, padded to four leaves
+MAX_HEIGHT = 47  #: the largest whose sizes are exact in every JSON reader; a Filecoin sector has 31
+MIN_SIZE = 65  #: bytes of the shortest data that has a piece CID
 
 _V1_PREFIX = b"\x01\x81\xe2\x03\x92\x20\x20"  # CIDv1, fil-commitment-unsealed, sha2-256-trunc254-padded, 32
 _V2_PREFIX = b"\x01\x55\x91\x20"  # CIDv1, raw, fr32-sha2-256-trunc254-padded-binary-tree
@@ -27,7 +27,7 @@ _HINT = "a piece CID begins with 'bafkzci' (v2) or 'baga6ea4seaq' (v1)"
 
 @dataclass(frozen=True, slots=True)
 class PieceRoot:
-    """What a v1 piece CID says: the 32-byte root of the tree, and nothing of its size. Raises DataError."""
+    """A v1 piece CID: the 32-byte root of the tree, without its size. Raises DataError."""
 
     root: bytes
 
@@ -43,10 +43,10 @@ class PieceRoot:
 
 @dataclass(frozen=True, slots=True)
 class PieceCid:
-    """One piece: the 32-byte `root` of its tree, the tree's `height` (it has 2**height leaves of 32 bytes),
-    and the zero bytes of `padding` behind the data. Two are equal when root and size are.
+    """One piece: the 32-byte `root` of its tree, the `height` of the tree (2**height leaves of 32 bytes), and
+    the number of zero bytes after the data (`padding`). Two are equal when root and size are.
 
-    Raises DataError when these cannot belong together: at least a byte of the tree must be data.
+    Raises DataError when the values are inconsistent: at least one byte of the tree must be data.
     """
 
     root: bytes
@@ -56,10 +56,10 @@ class PieceCid:
     def __post_init__(self) -> None:
         check_node(self.root)
         if not MIN_HEIGHT <= self.height <= MAX_HEIGHT:
-            raise DataError(f"a piece of height {self.height}; {MIN_HEIGHT} to {MAX_HEIGHT} are known")
+            raise DataError(f"a piece of height {self.height}; {MIN_HEIGHT} to {MAX_HEIGHT} are supported")
         if not 0 <= self.padding < capacity(self.height):
             raise DataError(
-                f"a piece of height {self.height} holds {capacity(self.height)} bytes, "
+                f"a piece of height {self.height} contains {capacity(self.height)} bytes, "
                 f"so {self.padding} of them cannot be padding"
             )
 
@@ -70,16 +70,16 @@ class PieceCid:
 
     @property
     def padded_size(self) -> int:
-        """Bytes of the tree's leaves, a power of two: what the chain calls a piece's size."""
+        """Bytes of the leaves of the tree, a power of two: the size of the piece on the chain."""
         return NODE_SIZE << self.height
 
     @property
     def v1(self) -> PieceRoot:
-        """The v1 form, which says the root alone."""
+        """The v1 form, which contains only the root."""
         return PieceRoot(self.root)
 
     def is_tree(self, root: PieceRoot, padded_size: int) -> bool:
-        """Whether `root` and `padded_size` (bytes), as a deal names them, are this very tree."""
+        """Whether `root` and `padded_size` (bytes), the terms of a deal, describe this tree."""
         return root.root == self.root and padded_size == self.padded_size
 
     def __bytes__(self) -> bytes:
@@ -91,35 +91,35 @@ class PieceCid:
 
 
 def capacity(height: int) -> int:
-    """Bytes of data that a tree of `height` (>= MIN_HEIGHT) holds: 127 of each 128."""
+    """Return the bytes of data in a tree of `height` (>= MIN_HEIGHT): 127 of each 128."""
     return 127 << (height - MIN_HEIGHT)
 
 
 def height_for(size: int) -> int:
-    """The height of the smallest tree that holds `size` bytes."""
+    """Return the height of the smallest tree for `size` bytes."""
     return max(MIN_HEIGHT, MIN_HEIGHT + (-(-size // 127) - 1).bit_length())
 
 
 def check_node(node: bytes) -> None:
-    """Raise DataError unless `node` can be one of a tree: 32 bytes, the last two bits of the 256 zero."""
+    """Raise DataError unless `node` is a valid node: 32 bytes, of which the last two bits are zero."""
     if len(node) != NODE_SIZE:
-        raise DataError(f"a node of a piece's tree has {len(node)} bytes instead of {NODE_SIZE}")
+        raise DataError(f"a node of a piece has {len(node)} bytes instead of {NODE_SIZE}")
     if node[-1] & 0xC0:
-        raise DataError("a node of a piece's tree is longer than 254 bits")
+        raise DataError("a node of a piece is longer than 254 bits")
 
 
 def parse(text: str) -> PieceCid:
-    """A piece CID from v2 text. Raises DataError, worded for a user, also for a v1 CID."""
+    """Parse a piece CID from v2 text. Raises DataError, worded for a user, also for a v1 CID."""
     piece = parse_any(text)
     if isinstance(piece, PieceRoot):
         raise DataError(
-            f"{text!r} is a v1 piece CID, which says no size", hint="give the v2 form, 'bafkzci…'"
+            f"{text!r} is a v1 piece CID, which does not contain the size", hint="use the v2 form, 'bafkzci…'"
         )
     return piece
 
 
 def parse_any(text: str) -> PieceCid | PieceRoot:
-    """A piece CID from canonical text of either version. Raises DataError."""
+    """Parse a piece CID of either version from canonical text. Raises DataError."""
     if len(text) > _MAX_TEXT:
         raise DataError(f"not a piece CID: longer than {_MAX_TEXT} characters")
     if not text.startswith("b"):
@@ -131,15 +131,15 @@ def parse_any(text: str) -> PieceCid | PieceRoot:
 
 
 def decode(data: bytes) -> PieceCid | PieceRoot:
-    """A piece CID from its whole binary form, of either version. Raises DataError."""
+    """Decode the whole of `data` as a binary piece CID of either version. Raises DataError."""
     if data.startswith(_V1_PREFIX):
         return PieceRoot(data[len(_V1_PREFIX) :])
     if not data.startswith(_V2_PREFIX):
         raise DataError("neither a v1 nor a v2 piece CID")
     length, start = varint.decode(data, len(_V2_PREFIX))
     if length != len(data) - start:
-        raise DataError(f"says {length} bytes of digest and has {len(data) - start}")
+        raise DataError(f"declares {length} bytes of digest and has {len(data) - start}")
     padding, offset = varint.decode(data, start)
     if len(data) - offset != 1 + NODE_SIZE:
-        raise DataError("its digest has a wrong length")
+        raise DataError("the digest has the wrong length")
     return PieceCid(data[offset + 1 :], data[offset], padding)

@@ -1,9 +1,9 @@
-"""What lies in a source directory: regular files with their stamps, directories, and what was left out.
+"""The scan of a source directory: regular files with their stamps, directories, and hidden entries.
 
-Nothing is read here but directory entries, and nothing outside the root: directories are opened one below
-the other without following links. Whatever cannot become part of a bundle that unpacks the same everywhere is
-refused with its path. A symbolic link is refused too, also as the root itself: what it points to can change,
-or lie outside, without the directory changing.
+The scan reads directory entries only, and nothing outside the root: directories are opened one below the
+other without following links. Anything that cannot be part of a bundle that unpacks the same everywhere is an
+error with its path. Symbolic links are an error as well, even the root itself: their target can change, or be
+outside, without a change of the directory.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content import profile
-from reconciler.content.profile import LIMITS
+from reconciler.content import bounds
+from reconciler.content.bounds import LIMITS
 from reconciler.errors import BundleError, DataError
 
-MAX_DEPTH = (
-    32  #: directories inside each other; readers of DAGs stop at 64 levels, and large ones take several
-)
-CROWDED = 1_000  #: entries above which other tools make another root of a directory
+#: nested directories; readers of DAGs stop at 64 levels, and a large directory takes several
+MAX_DEPTH = 32
 
 _KINDS = (
     (stat.S_ISCHR, "a character device"),
@@ -34,7 +31,7 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """What tells one state of a file from another without reading it; times in nanoseconds."""
+    """The metadata that distinguishes states of a file without reading it; times in nanoseconds."""
 
     dev: int
     ino: int
@@ -45,7 +42,7 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One regular file: `path` is relative to the root, with `/`."""
+    """One regular file; `path` is relative to the root and uses `/`."""
 
     path: str
     stamp: FileStamp
@@ -57,7 +54,7 @@ class SourceListing:
 
     `files` and `directories` (without the root itself) are sorted by the UTF-8 bytes of their paths. `hidden`
     are the entries that were left out because their names begin with a dot. `scanned_at_ns` is the wall clock
-    just before the scan: only the identity cache looks at it, nothing of it reaches a bundle.
+    just before the scan; only the identity cache uses it, and no bundle depends on it.
     """
 
     root: Path
@@ -72,59 +69,42 @@ class SourceListing:
         return sum(file.stamp.size for file in self.files)
 
     def locate(self, file: SourceFile) -> Path:
-        """Where `file` lies on disk."""
+        """Return the path of `file` on disk."""
         return self.root / file.path
-
-    def empty_directories(self) -> tuple[str, ...]:
-        """Directories without any entry of the listing; some other tools drop them and get another root."""
-        occupied = {_parent(path) for path in self._paths()}
-        return tuple(path for path in self.directories if path not in occupied)
-
-    def crowded_directories(self) -> tuple[tuple[str, int], ...]:
-        """Directories of more than CROWDED entries ("" is the root), with the number of their entries."""
-        entries: dict[str, int] = {}
-        for path in self._paths():
-            parent = _parent(path)
-            entries[parent] = entries.get(parent, 0) + 1
-        return tuple((path, count) for path, count in sorted(entries.items()) if count > CROWDED)
-
-    def _paths(self) -> Iterator[str]:
-        yield from (file.path for file in self.files)
-        yield from self.directories
 
 
 def stamp_of(status: os.stat_result) -> FileStamp:
-    """The stamp in the result of a stat call."""
+    """Return the stamp in the result of a stat call."""
     return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def scan(directory: Path, *, include_hidden: bool) -> SourceListing:
-    """Every file and directory below `directory`; hidden ones (a leading dot) only with `include_hidden`.
+    """List all files and directories below `directory`; hidden ones (a leading dot) with `include_hidden`.
 
-    Raises BundleError, naming the path, for anything that cannot be packed.
+    Raises BundleError with the path for anything that cannot be packed.
     """
     scanned_at = time.time_ns()
-    walk = _Walk(include_hidden)
+    found = _Scan(include_hidden)
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise _cannot_open_root(directory, error) from None
     try:
-        walk.enter(root, "", 0)
+        found.enter(root, "", 0)
     finally:
         os.close(root)
-    walk.files.sort(key=lambda file: file.path.encode())
+    found.files.sort(key=lambda file: file.path.encode())
     return SourceListing(
         directory,
-        tuple(walk.files),
-        tuple(sorted(walk.directories, key=str.encode)),
-        tuple(sorted(walk.hidden, key=str.encode)),
+        tuple(found.files),
+        tuple(sorted(found.directories, key=str.encode)),
+        tuple(sorted(found.hidden, key=str.encode)),
         scanned_at,
     )
 
 
 def scan_file(path: Path) -> SourceListing:
-    """The listing of a single regular file, whose root is the directory it lies in. Raises BundleError."""
+    """Return the listing of a single regular file; its root is the parent directory. Raises BundleError."""
     scanned_at = time.time_ns()
     try:
         status = path.lstat()
@@ -135,8 +115,8 @@ def scan_file(path: Path) -> SourceListing:
     return SourceListing(path.parent, (SourceFile(path.name, stamp_of(status)),), (), (), scanned_at)
 
 
-class _Walk:
-    """One walk through a directory tree, collecting what it finds."""
+class _Scan:
+    """A traversal of a directory tree that collects its entries."""
 
     def __init__(self, include_hidden: bool) -> None:
         self.include_hidden = include_hidden
@@ -145,25 +125,25 @@ class _Walk:
         self.hidden: list[str] = []
 
     def enter(self, directory: int, prefix: str, depth: int) -> None:
-        """Collect the entries of the open `directory`, whose path with a final slash is `prefix`."""
+        """Collect the entries of the open `directory`; `prefix` is its path with a final slash."""
         if depth > MAX_DEPTH:
-            raise BundleError(f"{prefix!r} is more than {MAX_DEPTH} directories deep")
+            raise BundleError(f"{prefix!r} is nested more than {MAX_DEPTH} directories deep")
         try:
             with os.scandir(directory) as entries:
-                found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+                listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
             raise BundleError(f"cannot list {prefix or '.'!r}: {_reason(error)}") from None
         seen: dict[str, str] = {}
-        for entry in found:
+        for entry in listed:
             path = prefix + entry.name
             if entry.name.startswith(".") and not self.include_hidden:
                 self.hidden.append(_printable(path))
                 continue
             _check_name(entry.name, path)
-            twin = seen.setdefault(profile.collision_key(entry.name), entry.name)
+            twin = seen.setdefault(bounds.collision_key(entry.name), entry.name)
             if twin != entry.name:
                 raise BundleError(
-                    f"{path!r} and {prefix + twin!r} are one name where case or normal form is ignored",
+                    f"{path!r} and {prefix + twin!r} collide on file systems that ignore case or normal form",
                     hint="rename one of them",
                 )
             self._collect(directory, entry, path, depth)
@@ -189,8 +169,8 @@ class _Walk:
             os.close(below)
 
 
-def advice_when_missing(path: str) -> str | None:
-    """What to do when a list names `path` and the listing has no such file."""
+def missing_file_hint(path: str) -> str | None:
+    """Return a hint for a list that names `path` when the listing has no such file."""
     if any(part.startswith(".") for part in path.split("/")):
         return "hidden files are left out; include them (--hidden, or `hidden: include` in the index)"
     return None
@@ -198,7 +178,7 @@ def advice_when_missing(path: str) -> str | None:
 
 def _check_name(name: str, path: str) -> None:
     try:
-        profile.decode(os.fsencode(name))
+        bounds.decode_name(os.fsencode(name))
     except DataError as error:
         raise BundleError(f"{_printable(path)!r}: {error.message}", hint="rename it") from None
 
@@ -209,25 +189,21 @@ def _check_kind(path: str, mode: int) -> None:
     if stat.S_ISLNK(mode):
         raise BundleError(
             f"{path!r} is a symbolic link",
-            hint="put the file itself in its place (cp --dereference), or move the link out of the directory",
+            hint="replace it by the file itself (cp --dereference), or move the link out of the directory",
         )
-    kind = next((name for test, name in _KINDS if test(mode)), "no regular file")
+    kind = next((name for test, name in _KINDS if test(mode)), "not a regular file")
     raise BundleError(
-        f"{path!r} is {kind}; a bundle has regular files only", hint="move it out of the directory"
+        f"{path!r} is {kind}; a bundle contains regular files only", hint="move it out of the directory"
     )
 
 
 def _cannot_open_root(directory: Path, error: OSError) -> BundleError:
-    # ELOOP or ENOTDIR, by platform, when the root is a link; only looking tells which it is.
+    # When the root is a link, the error is ELOOP or ENOTDIR, depending on the platform.
     if directory.is_symlink():
         return BundleError(
-            f"{str(directory)!r} is a symbolic link", hint="name the directory that it points to instead"
+            f"{str(directory)!r} is a symbolic link", hint="use the directory that it points to"
         )
     return BundleError(f"cannot open the directory {str(directory)!r}: {_reason(error)}")
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _printable(path: str) -> str:

@@ -1,7 +1,7 @@
-"""Opening and reading one source file so that it can only be the file that was scanned.
+"""Opening and reading one source file, with a check that it is still the file that was scanned.
 
 A file is opened without following a link and without waiting for a FIFO, and compared with its stamp before
-any byte is read and again afterwards: whatever was swapped in, also through a directory above, is noticed.
+any byte is read and again afterwards. This detects any replacement, including one of a parent directory.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from contextlib import contextmanager
 
 from reconciler.content.scan import SourceFile, SourceListing, stamp_of
 from reconciler.errors import BundleError, SourceChangedError
+from reconciler.fs import read_at
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_SWAPPED = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # a link, a file above, a socket in its place
-_ADVICE = "let whatever writes it finish, then run again"
+_SWAPPED = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # now a link, below a file, a socket
+_HINT = "wait until no program writes it, then run again"
 
 
 @contextmanager
 def opened(listing: SourceListing, file: SourceFile) -> Iterator[int]:
-    """A descriptor of `file` for reading.
+    """Open `file` for reading and yield its descriptor.
 
     Raises SourceChangedError when the file is not the scanned one, before or after the body of the `with`,
     and BundleError when it cannot be read.
@@ -39,14 +40,14 @@ def opened(listing: SourceListing, file: SourceFile) -> Iterator[int]:
 
 
 def open_regular(listing: SourceListing, file: SourceFile) -> int:
-    """A descriptor of the regular file that lies at the path of `file` now, whatever its stamp.
+    """Open the regular file that is now at the path of `file`, regardless of its stamp.
 
-    Raises SourceChangedError when there is none, BundleError when it cannot be opened.
+    Raises SourceChangedError when there is no regular file, BundleError when it cannot be opened.
     """
     try:
         descriptor = os.open(listing.locate(file), _FLAGS)
     except FileNotFoundError:
-        raise SourceChangedError(f"{file.path!r} was removed after it was scanned", hint=_ADVICE) from None
+        raise SourceChangedError(f"{file.path!r} was removed after it was scanned", hint=_HINT) from None
     except OSError as error:
         if error.errno in _SWAPPED:
             raise changed(file) from None
@@ -58,25 +59,25 @@ def open_regular(listing: SourceListing, file: SourceFile) -> int:
 
 
 def read_small(listing: SourceListing, file: SourceFile, limit: int) -> bytes:
-    """All bytes of `file`. Raises BundleError when it is larger than `limit` bytes, else as `opened`."""
+    """Return all bytes of `file`. Raises BundleError when it exceeds `limit` bytes, otherwise as `opened`."""
     size = file.stamp.size
     if size > limit:
-        raise BundleError(f"{file.path!r} is {size} bytes long; at most {limit} are read")
+        raise BundleError(f"{file.path!r} has {size} bytes; the limit is {limit}")
     with opened(listing, file) as descriptor:
-        data = os.pread(descriptor, size, 0)
+        data = read_at(descriptor, size, 0)
     if len(data) != size:
         raise changed(file, len(data))
     return data
 
 
 def changed(file: SourceFile, offset: int | None = None) -> SourceChangedError:
-    """The error for a file that no longer is what was scanned, from byte `offset` on when that is known."""
+    """Make the error for a file that differs from what was scanned, from byte `offset` if that is known."""
     at = "" if offset is None else f" (at byte {offset})"
-    return SourceChangedError(f"{file.path!r} changed after it was scanned{at}", hint=_ADVICE)
+    return SourceChangedError(f"{file.path!r} changed after it was scanned{at}", hint=_HINT)
 
 
 def unreadable(file: SourceFile, error: OSError) -> BundleError:
-    """The error for a file that the operating system does not let us read."""
+    """Make the error for a file that the operating system cannot read."""
     return BundleError(f"cannot read {file.path!r}: {(error.strerror or type(error).__name__).lower()}")
 
 
@@ -85,6 +86,6 @@ def _compare(descriptor: int, file: SourceFile) -> None:
     if stamp_of(status) != file.stamp:
         if status.st_size < file.stamp.size:
             raise SourceChangedError(
-                f"{file.path!r} was truncated to {status.st_size} bytes after it was scanned", hint=_ADVICE
+                f"{file.path!r} was truncated to {status.st_size} bytes after it was scanned", hint=_HINT
             )
         raise changed(file)

@@ -1,9 +1,9 @@
-"""The UnixFS `Data` message inside a dag-pb node: what kind of node it is, as bytes and back.
+"""A codec of the UnixFS `Data` message in a dag-pb node, which defines the kind of the node.
 
-Written: type, data, filesize, blocksizes (unpacked), hashType, fanout, in the order of their field numbers,
-and never mode or mtime. Read strictly: unknown fields, repeated single fields and bytes left over are errors;
-mode and mtime are skipped, since they change neither bytes nor names.
-Source: ipfs/specs `src/unixfs.md`.
+The encoder writes type, data, filesize, blocksizes (unpacked), hashType and fanout, in the order of their
+field numbers, and never mode or mtime. The decoder is strict: unknown fields, repeated single fields and
+trailing bytes are errors. It skips mode and mtime, which change neither bytes nor names. Source: ipfs/specs
+`src/unixfs.md`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBERS = frozenset((_TYPE, _FILE_SIZE, _BLOCK_SIZE, _HASH_TYPE, _FANOUT, _MODE
 
 
 class UnixFsType(IntEnum):
-    """UnixFS node types by their number in the message."""
+    """UnixFS node types with their numbers in the message."""
 
     RAW = 0
     DIRECTORY = 1
@@ -40,8 +40,8 @@ class UnixFsType(IntEnum):
 class UnixFs:
     """One decoded message.
 
-    `data` is file bytes held inline (file, raw), the target (symlink) or the bitfield (HAMT shard).
-    `file_size` and `block_sizes` count file bytes, one block size per link. Absent numbers are None.
+    `data` is inline file bytes (file, raw), the target (symlink) or the bitfield (HAMT shard).
+    `file_size` and `block_sizes` count file bytes, one block size per link. Missing numbers are None.
     """
 
     kind: UnixFsType
@@ -57,24 +57,19 @@ DIRECTORY = b"\x08\x01"  #: the message of every basic directory
 
 
 def file(block_sizes: Iterable[int]) -> bytes:
-    """The message of an inner node of a file whose children hold `block_sizes` file bytes."""
+    """Encode an inner node of a file whose children have `block_sizes` file bytes."""
     sizes = tuple(block_sizes)
     return encode(UnixFs(UnixFsType.FILE, file_size=sum(sizes), block_sizes=sizes))
 
 
-def symlink(target: bytes) -> bytes:
-    """The message of a symlink to `target`."""
-    return encode(UnixFs(UnixFsType.SYMLINK, target))
-
-
 def hamt_shard(bitfield: int, fanout: int) -> bytes:
-    """The message of a HAMT shard: bit i of `bitfield` is set when slot i is used."""
+    """Encode a HAMT shard; bit i of `bitfield` is set when slot i is used."""
     field = bitfield.to_bytes((bitfield.bit_length() + 7) // 8, "big")
     return encode(UnixFs(UnixFsType.HAMT_SHARD, field, hash_type=MURMUR3, fanout=fanout))
 
 
 def encode(message: UnixFs) -> bytes:
-    """The bytes of `message`, whatever its kind."""
+    """Encode `message` of any kind."""
     parts = [b"\x08", varint.encode(message.kind)]
     if message.data:
         parts += (b"\x12", varint.encode(len(message.data)), message.data)
@@ -90,7 +85,7 @@ def encode(message: UnixFs) -> bytes:
 
 
 def decode(data: bytes) -> UnixFs:
-    """The message in the data of a dag-pb node. Raises DataError."""
+    """Decode the data of a dag-pb node. Raises DataError."""
     numbers: dict[int, int] = {}
     content: bytes | None = None
     block_sizes: list[int] = []
@@ -101,7 +96,7 @@ def decode(data: bytes) -> UnixFs:
         if tag in (_DATA, _MTIME):
             value, offset = field_bytes(data, offset + 1)
             if (tag == _DATA and content is not None) or (tag == _MTIME and mtime_seen):
-                raise DataError("UnixFS message has a field twice")
+                raise DataError("UnixFS message has a repeated field")
             if tag == _DATA:
                 content = value
             else:
@@ -111,7 +106,7 @@ def decode(data: bytes) -> UnixFs:
             if tag == _BLOCK_SIZE:
                 block_sizes.append(number)
             elif tag in numbers:
-                raise DataError("UnixFS message has a field twice")
+                raise DataError("UnixFS message has a repeated field")
             else:
                 numbers[tag] = number
         else:

@@ -1,4 +1,4 @@
-"""Unsigned LEB128 varints as multiformats has them: minimal form, at most nine bytes.
+"""A codec of unsigned varints: LEB128 in minimal form, at most nine bytes.
 
 Source: the multiformats unsigned-varint specification.
 """
@@ -11,7 +11,7 @@ MAX_BYTES = 9
 
 
 def encode(value: int) -> bytes:
-    """`value` (0 <= value < 2**63) in minimal form."""
+    """Encode `value` in minimal form. Raises ValueError unless 0 <= value < 2**63."""
     if not 0 <= value < 1 << 63:
         raise ValueError(f"varint out of range: {value}")
     out = bytearray()
@@ -23,14 +23,14 @@ def encode(value: int) -> bytes:
 
 
 def size(value: int) -> int:
-    """How many bytes `encode(value)` takes."""
+    """Return the number of bytes of `encode(value)`."""
     return max(1, (value.bit_length() + 6) // 7)
 
 
 def decode(data: bytes | memoryview, offset: int = 0) -> tuple[int, int]:
-    """The value at `offset` and the offset behind it.
+    """Decode the value at `offset`; return it and the offset after it.
 
-    Raises DataError when it is truncated, longer than nine bytes, or padded.
+    Raises DataError when it is truncated, longer than nine bytes, or not minimal.
     """
     value = 0
     for count in range(MAX_BYTES):

@@ -1,9 +1,8 @@
-"""From a root CID to everything below it: block table, inner nodes and file list, from untrusted blocks.
+"""Traversal of the DAG under a root: block table, inner nodes and file list, from untrusted blocks.
 
-Only inner nodes are read; a raw leaf is known by its CID and by the size its parent gives. Work is bounded by
-the blocks that really exist: a subtree that occurs a thousand times is examined once, and what it expands to
-is counted before it is expanded. Rules: `limits.py` (costs), `names.py` (names), ipfs/specs `src/unixfs.md`
-(nodes).
+Only inner nodes are read; the CID and the size of a raw leaf are taken from its parent. The work is bounded
+by the number of blocks that exist: a subtree that occurs a thousand times is checked once, and its paths are
+counted before they are listed. `bounds.py` has the limits and the rules for names.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.content import dagpb, unixfs
+from reconciler.content.bounds import LIMITS, DagLimits
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.examine import Examiner, NodeKind, ReadBlock, Summary
-from reconciler.content.profile import LIMITS, DagLimits
+from reconciler.content.examine import Examiner, NodeKind, NodeSummary, ReadBlock
 from reconciler.errors import DataError
 
 __all__ = ["DagMap", "FileNode", "Leaf", "NodeKind", "ReadBlock", "leaf_bytes", "walk"]
@@ -23,7 +22,7 @@ __all__ = ["DagMap", "FileNode", "Leaf", "NodeKind", "ReadBlock", "leaf_bytes", 
 
 @dataclass(frozen=True, slots=True)
 class FileNode:
-    """One path of the DAG, relative to its root ("" for the root itself); `size` in bytes, of files only."""
+    """One path of the DAG, relative to its root ("" for the root itself); `size` is 0 unless it is a file."""
 
     path: str
     kind: NodeKind
@@ -33,9 +32,9 @@ class FileNode:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One stretch of a file: the layout position of the block that holds it, and its bytes in the file.
+    """One leaf of a file: the layout position of its block, and its offset and size in the file.
 
-    The block is a raw leaf, or (not in our profile) a dag-pb node with the bytes inline: see `leaf_bytes`.
+    The block is a raw leaf, or (in other profiles) a dag-pb node with inline bytes: see `leaf_bytes`.
     """
 
     position: int
@@ -57,7 +56,7 @@ class DagMap:
     size: int
 
     def leaves(self, file: FileNode) -> Iterator[Leaf]:
-        """The leaves of `file` in order; an empty file has one of size 0."""
+        """Iterate over the leaves of `file` in order; an empty file has one of size 0."""
         return self._leaves(file.cid, 0, file.size)
 
     def _leaves(self, cid: Cid, offset: int, size: int) -> Iterator[Leaf]:
@@ -73,7 +72,7 @@ class DagMap:
             offset += part
 
     def locate(self, position: int) -> str:
-        """Where the block at `position` first occurs, in words: a file and a byte offset, or a directory."""
+        """Describe where the block at `position` first occurs: a file and a byte offset, or a directory."""
         cid = self.layout.cid(position)
         seen: set[Cid] = set()
         for node in self.nodes:
@@ -86,7 +85,7 @@ class DagMap:
         return "the directory structure"
 
     def _find(self, cid: Cid, wanted: Cid, offset: int, seen: set[Cid]) -> int | None:
-        """The file offset of `wanted` below `cid`; subtrees in `seen` are known not to hold it."""
+        """Return the file offset of `wanted` below `cid`; subtrees in `seen` do not contain it."""
         if cid == wanted:
             return offset
         if cid not in self.tree or cid in seen:
@@ -102,11 +101,11 @@ class DagMap:
 
 
 def walk(root: Cid, read: ReadBlock, *, raw_size: int | None = None, limits: DagLimits = LIMITS) -> DagMap:
-    """Examine the DAG under `root`.
+    """Check the DAG under `root` and return its map.
 
-    `read` hands out verified dag-pb blocks and is called once for each; what it raises passes through.
-    `raw_size` is the size of a root that is itself a raw block. Raises DataError when the DAG does not hold
-    or costs more than `limits`, ValueError when `raw_size` is needed and missing.
+    `read` returns verified dag-pb blocks and is called once for each; its exceptions pass through.
+    `raw_size` is the size of a root that is itself a raw block. Raises DataError when the DAG is invalid or
+    exceeds `limits`, ValueError when `raw_size` is required and missing.
     """
     examiner = Examiner(root, read, limits)
     if root.codec == RAW:
@@ -117,20 +116,20 @@ def walk(root: Cid, read: ReadBlock, *, raw_size: int | None = None, limits: Dag
         top = examiner.visit(root, 1)
     if top.paths > limits.paths:
         raise DataError(f"the DAG lists more than {limits.paths} files and directories")
-    nodes = _Lister(examiner, limits).list(root, top)
+    nodes = _PathLister(examiner, limits).list(root, top)
     size = sum(node.size for node in nodes)
     return DagMap(examiner.layout, examiner.tree, nodes, size)
 
 
 def leaf_bytes(layout: DagLayout, position: int, block: bytes) -> bytes:
-    """The file bytes in the verified `block` at `position`. Raises DataError."""
+    """Return the file bytes in the verified `block` at `position`. Raises DataError."""
     if layout.is_leaf(position):
         return block
     return unixfs.decode(dagpb.decode(block).data).data
 
 
-class _Lister:
-    """Expands the examined directories to paths, after their number was found to be within the limits."""
+class _PathLister:
+    """Expands the checked directories to paths, after the number of paths was checked against the limits."""
 
     def __init__(self, examiner: Examiner, limits: DagLimits) -> None:
         self._children = examiner.children
@@ -138,8 +137,8 @@ class _Lister:
         self._bytes = 0
         self._nodes: list[FileNode] = []
 
-    def list(self, root: Cid, top: Summary) -> tuple[FileNode, ...]:
-        """Every path under `root`; the root itself only when it is no directory."""
+    def list(self, root: Cid, top: NodeSummary) -> tuple[FileNode, ...]:
+        """Return every path under `root`; the root itself only when it is not a directory."""
         if top.kind is not NodeKind.DIRECTORY:
             return (FileNode("", top.kind, top.size, root),)
         self._expand(root, "")
@@ -150,7 +149,7 @@ class _Lister:
             path = prefix + child.name
             self._bytes += len(path)
             if self._bytes > self._limits.path_bytes:
-                raise DataError("the paths of the DAG are too long together")
+                raise DataError(f"the paths of the DAG exceed {self._limits.path_bytes} bytes together")
             self._nodes.append(FileNode(path, child.summary.kind, child.summary.size, child.cid))
             if child.summary.kind is NodeKind.DIRECTORY:
                 self._expand(child.cid, path + "/")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.content import car, unixfs
+from reconciler.content.bounds import LIMITS
 from reconciler.content.cid import RAW
-from reconciler.content.profile import LIMITS
 from reconciler.content.unixfs import UnixFsType
 from reconciler.errors import DataError
 from reconciler.gateway.paths import Resolved, ResolvedNode, open_node

@@ -125,7 +125,7 @@ def _search(directory: ResolvedNode, name: bytes, read: ReadBlock) -> Iterator[R
     if directory.message is None or directory.message.kind is UnixFsType.DIRECTORY:
         yield from [address for link, address in written_links(directory.block) if link.name == name][:1]
         return
-    key, node, path = hamt.key(name), directory, b""
+    key, node, path = hamt.slot_key(name), directory, b""
     while True:
         slot_name = b"%02X" % key[len(path)]
         step = next((slot for slot in _slots(node, path) if slot[1].name.startswith(slot_name)), None)
@@ -144,7 +144,7 @@ def _slots(node: ResolvedNode, path: bytes) -> list[tuple[bytes, dagpb.PbLink, W
     """Return name, link and CID of every slot of a shard; the name is empty for a sub-shard."""
     if node.message is None:
         raise DataError(f"block {node.address} is not part of a directory")
-    slots = hamt.read(dagpb.decode(node.block), node.message, path)
+    slots = hamt.read_shard(dagpb.decode(node.block), node.message, path)
     return [
         (name, link, address)
         for (name, link), (_, address) in zip(slots, written_links(node.block), strict=True)

@@ -12,8 +12,8 @@ from reconciler.consume.fetch import fetch
 from reconciler.consume.local_sources import NamedSource
 from reconciler.consume.selection import FileSpan, file_spans, select_files
 from reconciler.content import dagpb, unixfs
+from reconciler.content.bounds import LIMITS
 from reconciler.content.cid import RAW, hash_block
-from reconciler.content.profile import LIMITS
 from reconciler.content.walk import DagMap, walk
 from reconciler.errors import DataError
 from reconciler.progress import QUIET

@@ -112,8 +112,8 @@ def test_any_bytes_are_read_or_a_data_error(data):
         (headed(b"\xa2\x65roots\x80" + VERSION_1), "0 roots"),
         (headed(b"\xa2\x65roots\x82" + ROOT + ROOT + VERSION_1), "2 roots"),
         (headed(b"\xa2\x65roots\x98\x20" + ROOT * 32 + VERSION_1), "many roots"),
-        (headed(b"\xa2\x65roots\x01" + VERSION_1), "no list"),
-        (headed(b"\xa2\x65roots"), "no list"),
+        (headed(b"\xa2\x65roots\x01" + VERSION_1), "not a list"),
+        (headed(b"\xa2\x65roots"), "not a list"),
         (headed(b"\xa2\x65roots\x81\x58\x25\x00" + bytes(CID) + VERSION_1), "not a CID"),
         (headed(b"\xa2\x65roots\x81\xd8\x2a\x58\x24" + bytes(CID) + VERSION_1), "not a CID"),
         (headed(b"\xa2\x65roots\x81\xd8\x2a\x58"), "not a CID"),
@@ -127,8 +127,8 @@ def test_any_bytes_are_read_or_a_data_error(data):
         (HEADER + section(b"\x01\x55\x00\x02ab"), "hash 0x0"),
         (HEADER + section(b"\x01\x71\x12\x20" + bytes(32)), "dag-cbor"),
         (HEADER + section(b"\x01\x55\x12\x20" + bytes(10)), "truncated"),
-        (HEADER + section(bytes(CID) + b"hellO"), "not those of block"),
-        (HEADER + section(bytes(CID)), "not those of block"),
+        (HEADER + section(bytes(CID) + b"hellO"), "hash differs from that of block"),
+        (HEADER + section(bytes(CID)), "hash differs from that of block"),
     ],
 )
 def test_what_does_not_hold_is_refused(car, reason):

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.content import car, write_car
+from reconciler.content import car
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.dag import Dag
 from reconciler.content.export import export
@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(ReconcilerError, match="no room"):
+    with pytest.raises(ReconcilerError, match="no space for"):
         export(dag, out)
     assert os.listdir(out.parent) == []
 
@@ -136,7 +136,7 @@ def test_a_really_full_disk_leaves_nothing(root: Path, tmp_path: Path) -> None:
         pytest.skip("this machine allows no mounts in a namespace")
     ran = run(SCRIPT, str(tmp_path / "mount"), str(root), before=namespace)
     said, left = ran.stdout.splitlines()
-    assert said.startswith("no room for")
+    assert said.startswith("no space for")
     assert left == "[]"
 
 
@@ -144,7 +144,7 @@ def test_two_exports_to_one_path_do_not_mix(dag: Dag, out: Path) -> None:
     descriptor = os.open(out.parent / ".model.car.partial", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(LockedError, match="another export"):
+        with pytest.raises(LockedError, match="another process is writing"):
             export(dag, out)
     finally:
         os.close(descriptor)
@@ -172,7 +172,7 @@ export(identify(bare_bundle(Path(sys.argv[1])), cache=None), Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize(
-    ("call", "after"), [("pwrite", 0), ("pwrite", 3), ("pwrite", 9), ("fsync", 0), ("fsync", 1)]
+    ("call", "after"), [("pwrite", 0), ("pwrite", 3), ("pwrite", 9), ("fsync", 0), ("fsync", 1), ("fsync", 2)]
 )
 def test_killed_anywhere_the_file_is_whole_or_not_there_and_the_next_export_finishes(
     dag: Dag, root: Path, out: Path, call: str, after: int
@@ -215,7 +215,7 @@ def test_an_interrupt_leaves_nothing_and_no_thread(
     def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write_car, "_FLUSH", MIB)
+    monkeypatch.setattr("reconciler.content.export._FLUSH", MIB)
     monkeypatch.setattr(os, "fsync", interrupted)
     before = threading.active_count()
     started = time.monotonic()

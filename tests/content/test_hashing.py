@@ -84,7 +84,7 @@ def test_many_files_of_every_size_are_each_done_once(tmp_path: Path) -> None:
 
 
 def test_a_short_leash_ends_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_LEASH", 1)
+    monkeypatch.setattr(hashing, "_MAX_LEAD", 1)
     contents = {f"{number}": noise(5 * MIB + number, number) for number in range(12)}
     found = digests_of(plant(tmp_path, contents))
     assert {path: digests.leaves for path, digests in found.items()} == {

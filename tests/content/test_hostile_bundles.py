@@ -91,10 +91,12 @@ SCANNED = [
     Hostile("escape", raw_name(b"\x1b[31m"), "control character"),
     Hostile("delete", raw_name(b"a\x7f"), "control character"),
     Hostile("c1-control", raw_name("a\x85".encode()), "control character"),
-    Hostile("case", both("Model.bin", "model.BIN"), "'model.BIN' and 'Model.bin' are one name"),
-    Hostile("sharp-s", both("straße", "STRASSE"), "are one name"),
-    Hostile("nfc-nfd", both("\u00e9", "e\u0301"), "are one name"),
-    Hostile("case-of-directories", lambda root: plant(root, {"D/x": b"", "d/y": b""}), "are one name"),
+    Hostile("case", both("Model.bin", "model.BIN"), "'model.BIN' and 'Model.bin' collide"),
+    Hostile("sharp-s", both("straße", "STRASSE"), "collide on file systems"),
+    Hostile("nfc-nfd", both("\u00e9", "e\u0301"), "collide on file systems"),
+    Hostile(
+        "case-of-directories", lambda root: plant(root, {"D/x": b"", "d/y": b""}), "collide on file systems"
+    ),
     Hostile("too-deep", deep, f"more than {MAX_DEPTH} directories deep"),
 ]
 
@@ -112,36 +114,40 @@ BUNDLED = [
     Hostile("sum-missing", sums(""), "has no sum for 'a'"),
     Hostile("sum-wrong", sums(f"{ZEROS}  a\n"), f"wrong sum for 'a': expected {ZEROS}, actual {EMPTY}"),
     Hostile("sum-of-itself", sums(f"{EMPTY}  a\n{EMPTY}  SHA256SUMS\n"), "SHA256SUMS:2: lists itself"),
-    Hostile("sum-twice", sums(f"{EMPTY}  a\n{EMPTY}  ./a\n"), "'a' was listed before, in line 1"),
+    Hostile("sum-twice", sums(f"{EMPTY}  a\n{EMPTY}  ./a\n"), "'a' is already listed in line 1"),
     Hostile("sum-short", sums(f"{EMPTY[1:]}  a\n"), "SHA256SUMS:1: malformed line"),
     Hostile("sum-md5", sums("d41d8cd98f00b204e9800998ecf8427e  a\n"), "SHA256SUMS:1: malformed line"),
     Hostile("sum-one-blank", sums(f"{EMPTY} a\n"), "malformed line"),
     Hostile("sum-blank-line", sums(f"{EMPTY}  a\n\n"), "SHA256SUMS:2: malformed line"),
     Hostile("sum-dos", sums(f"{EMPTY}  a\r\n"), "is missing"),
-    Hostile("sum-outside", sums(f"{EMPTY}  ../a\n"), "no path of a file inside"),
-    Hostile("sum-absolute", sums(f"{EMPTY}  /etc/passwd\n"), "no path of a file inside"),
+    Hostile("sum-outside", sums(f"{EMPTY}  ../a\n"), "is not a path inside the directory"),
+    Hostile("sum-absolute", sums(f"{EMPTY}  /etc/passwd\n"), "is not a path inside the directory"),
     Hostile("sum-bad-escape", sums(f"\\{EMPTY}  a\\q\n"), "malformed escape"),
     Hostile("sum-binary", lambda root: (files(a="")(root), raw_name(b"SHA256SUMS")(root)), "malformed"),
     Hostile("manifest-not-json", manifest("{"), "manifest.json:1: is not JSON"),
     Hostile("manifest-deep", manifest("[" * 100_000), "is not JSON: nested too deep"),
     Hostile("manifest-list", manifest("[]"), "is not a JSON object"),
-    Hostile("manifest-duplicate-key", manifest('{"model": "m", "model": "m"}'), "a key appears twice"),
-    Hostile("manifest-no-model", manifest('{"files": ["a"]}'), "names no model, expected 'm'"),
     Hostile(
-        "manifest-other-model", manifest('{"model": "x", "files": ["a"]}'), "is of model 'x', expected 'm'"
+        "manifest-duplicate-key", manifest('{"model": "m", "model": "m"}'), "the name 'model' occurs twice"
+    ),
+    Hostile("manifest-no-model", manifest('{"files": ["a"]}'), "has no model, expected 'm'"),
+    Hostile(
+        "manifest-other-model", manifest('{"model": "x", "files": ["a"]}'), "has model 'x', expected 'm'"
     ),
     Hostile(
         "manifest-other-version",
         manifest('{"model": "m", "version": "2.0.0", "files": ["a"]}'),
-        "is of version '2.0.0', expected '1.0.0'",
+        "has version '2.0.0', expected '1.0.0'",
     ),
     Hostile("manifest-no-files", manifest('{"model": "m"}'), "'files' must be a list of paths"),
     Hostile("manifest-files-not-text", manifest('{"model": "m", "files": [1]}'), "'files' must be a list"),
     Hostile(
-        "manifest-missing-file", manifest('{"model": "m", "files": ["a", "b"]}'), "lists 'b', which is not"
+        "manifest-missing-file",
+        manifest('{"model": "m", "files": ["a", "b"]}'),
+        "lists 'b', which does not exist",
     ),
     Hostile("manifest-unlisted-file", manifest('{"model": "m", "files": []}'), "does not list 'a'"),
-    Hostile("manifest-surrogate", manifest('{"model": "m", "files": ["\\ud800"]}'), "which is not there"),
+    Hostile("manifest-surrogate", manifest('{"model": "m", "files": ["\\ud800"]}'), "which does not exist"),
 ]
 
 

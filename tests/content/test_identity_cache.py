@@ -160,6 +160,7 @@ def test_many_writers_leave_one_whole_entry(root: Path, tmp_path: Path) -> None:
     listing = settled(scan(root, include_hidden=False))
     file = next(file for file in listing.files if file.path == "weights.bin")
     variants = [FileDigests(bytes((number,)) * 32, bytes((number,)) * 128) for number in range(8)]
+    IdentityCache(tmp_path / "cache").put(listing, file, variants[0])  # put does nothing beside another put
     seen: list[FileDigests | None] = []
 
     def write(digests: FileDigests) -> None:

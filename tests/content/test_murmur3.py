@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.content.hamt import hash64
+from reconciler.content.hamt import murmur3_x64_64
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from reconciler.content.hamt import hash64
     ],
 )
 def test_the_hash_is_that_of_the_reference_implementation(data, expected):
-    assert hash64(data) == expected
+    assert murmur3_x64_64(data) == expected

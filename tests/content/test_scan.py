@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.content.scan import CROWDED, FileStamp, scan, scan_file, stamp_of
+from reconciler.content.scan import FileStamp, scan, scan_file, stamp_of
 from reconciler.errors import BundleError
 from tests.support.plant import plant
 
@@ -47,17 +47,10 @@ def test_a_stamp_is_what_stat_says(tmp_path: Path) -> None:
     assert file.stamp == FileStamp(status.st_dev, status.st_ino, 4, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def test_empty_directories_are_told(tmp_path: Path) -> None:
+def test_empty_directories_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, {"a/b/c": b"", "d/e": None, "f": None})
     listing = scan(tmp_path, include_hidden=False)
     assert listing.directories == ("a", "a/b", "d", "d/e", "f")
-    assert listing.empty_directories() == ("d/e", "f")
-
-
-def test_a_directory_of_more_entries_than_other_tools_keep_flat_is_told(tmp_path: Path) -> None:
-    plant(tmp_path, {f"big/{number}": b"" for number in range(CROWDED + 1)})
-    plant(tmp_path, {f"full/{number}": b"" for number in range(CROWDED)})
-    assert scan(tmp_path, include_hidden=False).crowded_directories() == (("big", CROWDED + 1),)
 
 
 def test_a_single_file_is_listed_by_its_name(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.content import dagpb, unixfs
+from reconciler.content.bounds import LIMITS
 from reconciler.content.cid import DAG_PB, RAW, Cid, hash_block
 from reconciler.content.dagpb import PbLink
-from reconciler.content.profile import CHUNK_SIZE, LIMITS
+from reconciler.content.profile import CHUNK_SIZE
 from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.content.walk import NodeKind, leaf_bytes, walk
 from reconciler.errors import BlockUnavailableError, DataError
@@ -258,7 +259,7 @@ def test_shared_shards_are_not_expanded_without_bound():
         ({"blocks": 3}, "more than 3 blocks"),
         ({"tree_bytes": 200}, "200 bytes of inner nodes"),
         ({"paths": 2}, "more than 2 files"),
-        ({"path_bytes": 3}, "too long together"),
+        ({"path_bytes": 3}, "exceed 3 bytes together"),
         ({"depth": 1}, "deeper than 1"),
     ],
 )
@@ -287,9 +288,9 @@ def broken_dags():
         return forge.message(UnixFs(UnixFsType.HAMT_SHARD, field, hash_type=0x22, fanout=256), *links)
 
     cases = {
-        "up": (directory(b".."), "no file name"),
-        "here": (directory(b"."), "no file name"),
-        "nameless": (directory(b""), "no file name"),
+        "up": (directory(b".."), "is not a file name"),
+        "here": (directory(b"."), "is not a file name"),
+        "nameless": (directory(b""), "is not a file name"),
         "slash": (directory(b"../../etc/passwd"), "slash"),
         "absolute": (directory(b"/etc/passwd"), "slash"),
         "nul": (directory(b"a\0"), "control"),
@@ -299,16 +300,16 @@ def broken_dags():
         "twice": (directory(b"a", b"a"), "collide"),
         "case": (directory(b"Model", b"model"), "collide"),
         "nfc": (directory("é".encode(), "e\u0301".encode()), "collide"),
-        "size sum": (forge.file((LEAF, 1), size=2), "do not add up"),
-        "inline size": (forge.file(inline=b"abc", size=2), "do not add up"),
-        "part size": (forge.file((small, 4)), "said to have 4"),
+        "size sum": (forge.file((LEAF, 1), size=2), "parts have another total size"),
+        "inline size": (forge.file(inline=b"abc", size=2), "parts have another total size"),
+        "part size": (forge.file((small, 4)), "declared with 4"),
         "two sizes": (forge.directory((b"a", forge.file((LEAF, 1), (LEAF, 2)))), "two sizes"),
         "empty part": (forge.file((hash_block(RAW, b""), 0), (LEAF, 1)), "is empty"),
         "named part": (forge.file((LEAF, 1), name=b"n"), "has the name"),
         "bytes and links": (forge.file((LEAF, 1), inline=b"x"), "both bytes and links"),
         "no block sizes": (
             forge.message(UnixFs(UnixFsType.FILE, file_size=1), PbLink(b"", LEAF, 1)),
-            "numbers of links",
+            "number of links differs",
         ),
         "directory in file": (forge.file((empty_dir, 4)), "a part of a file is a directory"),
         "symlink in file": (forge.file((link, 1)), "a part of a file is a symlink"),
@@ -320,9 +321,9 @@ def broken_dags():
         "huge leaf": (forge.file((LEAF, 2**40)), "larger than"),
         "huge leaf in directory": (forge.node([PbLink(b"a", LEAF, 2**40)], unixfs.DIRECTORY), "larger than"),
         "no unixfs": (forge.node([], b""), "no type"),
-        "raw shard": (shard(PbLink(b"00", LEAF, 1), bits=1), "raw block in place of a shard"),
-        "file shard": (shard(PbLink(b"00", small, 1), bits=1), "a file in place of a shard"),
-        "directory shard": (shard(PbLink(b"00", empty_dir, 1), bits=1), "a directory in place of a shard"),
+        "raw shard": (shard(PbLink(b"00", LEAF, 1), bits=1), "raw block instead of a shard"),
+        "file shard": (shard(PbLink(b"00", small, 1), bits=1), "a file instead of a shard"),
+        "directory shard": (shard(PbLink(b"00", empty_dir, 1), bits=1), "a directory instead of a shard"),
         "empty shard": (shard(PbLink(b"00", shard(bits=0), 1), bits=1), "empty shard"),
         "wrong slot": (shard(PbLink(b"00hello", LEAF, 1), bits=1), "wrong slot"),
         "shard name": (shard(PbLink(b"CB../hello", LEAF, 1), bits=1 << 0xCB), "wrong slot|slash"),

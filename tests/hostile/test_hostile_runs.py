@@ -123,7 +123,7 @@ SOURCES: dict[str, tuple[Arrange, str]] = {
     "workflow in a name": (lambda r: r.write(f"{SOURCE}/a\n::error::x", "1"), "control character"),
     "names that collide": (
         lambda r: (r.write(f"{SOURCE}/A", "1"), r.write(f"{SOURCE}/a", "1")),
-        "'a' and 'A' are one name",
+        "'a' and 'A' collide on file systems",
     ),
     "sums that lie": (
         lambda r: r.write(f"{SOURCE}/SHA256SUMS", "".join(f"{'0' * 64}  {n}\n" for n in NAMES)),
@@ -135,7 +135,7 @@ SOURCES: dict[str, tuple[Arrange, str]] = {
     ),
     "manifest of another": (
         lambda r: r.write(f"{SOURCE}/manifest.json", '{"model": "other", "version": "1.0.0"}'),
-        "manifest.json: is of model 'other', expected 'llm'",
+        "manifest.json: has model 'other', expected 'llm'",
     ),
     "manifest without an end": (
         lambda r: r.write(f"{SOURCE}/manifest.json", "[" * 100_000),

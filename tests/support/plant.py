@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from reconciler.content.profile import collision_key
+from reconciler.content.bounds import collision_key
 
 MIB = 1 << 20
 

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 
 from reconciler.content import car, layout_file
+from reconciler.content.bounds import MAX_BLOCK
 from reconciler.content.cid import Cid
 from reconciler.content.dag import HEADER_SIZE, DagLayout
-from reconciler.content.profile import MAX_BLOCK
 from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.targets.healing import prove_layout
 from reconciler.targets.store.staging import read_all

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from reconciler.content.bounds import MAX_BLOCK
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.profile import MAX_BLOCK
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.targets.store import labels as entries
 from reconciler.targets.store.layouts import layout_of_car, load_index, read_block

@@ -13,7 +13,7 @@ from random import Random
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.content.write_car import write_car
+from reconciler.content.export import write_car
 from reconciler.errors import BlockUnavailableError, DataError, LockedError, PeerError
 from reconciler.index.label import Label
 from reconciler.progress import QUIET, Progress
