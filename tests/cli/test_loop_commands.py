@@ -210,6 +210,30 @@ def test_a_saved_plan_is_carried_out(reconcile: CommandLine) -> None:
     assert len(reconcile.cars()) == 2
 
 
+def test_a_saved_plan_is_carried_out_with_its_own_options(reconcile: CommandLine) -> None:
+    options = ("--only", "llm@1.0.*", "--propose", "none", "--check", "full")
+    assert reconcile("plan", "-o", "plan.json", *options).code == 0
+    assert reconcile("apply", "plan.json").code == 0
+    assert len(reconcile.cars()) == 1
+    assert (reconcile.root / "releases/index.yaml").read_text() == INDEX
+    done = reconcile("apply", "plan.json", "--prune")
+    assert done.code == 2
+    assert "--prune" in done.err
+
+
+def test_a_plan_saved_without_options_is_refused(reconcile: CommandLine) -> None:
+    reconcile("plan", "-o", "plan.json")
+    path = reconcile.root / "plan.json"
+    document = json.loads(path.read_text())
+    del document["options"]
+    path.write_text(json.dumps(document))
+    done = reconcile("apply", "plan.json")
+    assert (done.code, done.out) == (2, "")
+    assert "saved by an earlier version, without its options" in done.err
+    assert "reconcile plan -o FILE" in done.err
+    assert not reconcile.cars()
+
+
 def test_a_saved_plan_is_refused_once_anything_moved(reconcile: CommandLine) -> None:
     reconcile("plan", "-o", "plan.json")
     reconcile.write("releases/index.yaml", INDEX + "# a comment\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import InvalidIndexError, SafetyError, UsageError
+from reconciler.index import guarded_yaml
 from reconciler.loop.changes import Blocked, Publish, Repair
 from reconciler.loop.settings import Drift, ProposeMode
 from reconciler.targets.interface import Capabilities, Check, State
@@ -69,6 +71,20 @@ def test_targets_are_observed_once_a_run(two: Releases) -> None:
         two.add(f"m@2.{number}.0")
     two.apply()
     assert two.memory["a"].calls["observe"] == 1
+
+
+def test_the_index_is_read_once_a_run(two: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a proposal could be made from another text than the one that was parsed."""
+    read = guarded_yaml.read
+    paths: list[Path] = []
+    monkeypatch.setattr(guarded_yaml, "read", lambda path, *rest: (paths.append(path), read(path, *rest))[1])
+    two.write()
+    with two.running() as run:
+        before = two.index_file.read_bytes()
+        two.index_file.write_bytes(before + b"\n")
+        assert (run.workspace.index_bytes, run.plan().index_digest) == (before, run.workspace.index.digest)
+        assert hashlib.sha256(before).hexdigest() == run.workspace.index.digest
+    assert paths.count(two.index_file) == 1
 
 
 def test_weights_are_not_read_when_nothing_is_missing(two: Releases, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,6 +234,14 @@ def test_a_reviewed_plan_is_carried_out_exactly_or_not_at_all(jobs: Jobs) -> Non
     assert jobs("push", command="apply", propose="write", plan=plan).code is ExitCode.OK
 
 
+def test_a_saved_plan_brings_its_options_along(jobs: Jobs) -> None:
+    plan = jobs("push", propose="none", only="llm@1.0.*").outputs["plan-json"]
+    step = jobs("push", command="apply", propose="write", plan=plan)
+    assert step.code is ExitCode.OK
+    assert len(jobs.reconcile.cars()) == 1
+    assert (jobs.reconcile.root / "releases/index.yaml").read_text() == INDEX
+
+
 def test_a_pull_request_needs_the_top_of_a_repository(jobs: Jobs) -> None:
     shutil.rmtree(jobs.root / ".git")
     step = jobs("push", command="apply")
