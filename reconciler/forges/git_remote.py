@@ -74,9 +74,7 @@ class GitRemote:
         planned: str | None = None,
         branch: str = PROPOSAL_BRANCH,
     ) -> BranchResult:
-        """As `Forge.ensure_branch`. Also raises UserError when git has no identity for the commit."""
-        if base == branch:
-            raise UsageError(f"the proposal's branch {branch!r} cannot be its own base")
+        """As `Branches.ensure_branch`. Also raises UserError when git has no identity for the commit."""
         error: RequestError = ConflictError(self.name, f"the branch {branch!r} kept moving", hint="run again")
         for _ in range(_ATTEMPTS):
             try:

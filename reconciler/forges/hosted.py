@@ -23,6 +23,7 @@ from reconciler.forges.interface import (
     Proposal,
     ProposalOutcome,
     ProposalResult,
+    check_files,
     marked,
 )
 from reconciler.forges.rest import RestApi
@@ -112,7 +113,7 @@ class Branches(Protocol):
         planned: str | None = None,
         branch: str = PROPOSAL_BRANCH,
     ) -> BranchResult:
-        """As `Forge.ensure_branch`."""
+        """As `Forge.ensure_branch`, whose caller checked `files`."""
 
     def describe_foreign(self, base: str, branch: str, head: str) -> str:
         """Describe a commit of `branch` that is not ours; "" when there is none.
@@ -146,6 +147,9 @@ class HostedForge:
         branch: str = PROPOSAL_BRANCH,
     ) -> BranchResult:
         """As `Forge.ensure_branch`."""
+        check_files(files)
+        if base == branch:
+            raise UsageError(f"the proposal's branch {branch!r} cannot be its own base")
         return self._branches.ensure_branch(files, message, base=base, planned=planned, branch=branch)
 
     def ensure_proposal(self, proposal: Proposal) -> ProposalResult:

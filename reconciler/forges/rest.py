@@ -216,9 +216,7 @@ class ErrorClassifier:
                 text, hint = self.describe_denial(response)
                 return AccessDeniedError(peer, f"{text} {context}", hint=hint, status=status)
             case 404 | 410:
-                hint = (
-                    f"check the name {self.repository!r} and that the token may read it: forges hide the rest"
-                )
+                hint = f"check the name {self.repository!r}, and that the token may read it"
                 return NotFoundError(peer, f"not found {context}", hint=hint, status=status)
             case 409:
                 hint = "push a first commit to it" if "empty" in words.lower() else "run again"

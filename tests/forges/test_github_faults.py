@@ -182,6 +182,24 @@ def test_a_protected_branch_names_the_rules(fake, ticking):
     assert "Settings > Rules" in (raised_by(fake, ticking, 5, ruled).hint or "")
 
 
+def test_a_deletion_whose_answer_is_lost_is_a_success(fake, ticking):
+    go(connect(fake, ticking), FILES, PROPOSAL)
+    fake.breaks = [Break(fake.calls + 8, Refusal(502, "Bad Gateway"), None, carried_out=True)]
+    result = connect(fake, ticking).close_proposal("nothing is left", base=BASE)
+    assert (result.outcome, result.detail) == (ProposalOutcome.CLOSED, "")
+    assert PROPOSAL_BRANCH not in fake.refs
+
+
+def test_a_branch_that_moves_before_its_deletion_is_kept(fake, ticking):
+    go(connect(fake, ticking), FILES, PROPOSAL)
+    last = fake.calls + 8
+    fake.between = lambda number, github: person_adds_a_commit(github) if number == last else None
+    result = connect(fake, ticking).close_proposal("nothing is left", base=BASE)
+    assert result.outcome is ProposalOutcome.CLOSED
+    assert "has moved and is kept" in result.detail
+    assert fake.refs[PROPOSAL_BRANCH] in by_hand(fake)
+
+
 def test_labels_that_fail_do_not_hide_the_pull_request(fake, ticking):
     assert "https://github.com/o/r/pull/1" in (raised_by(fake, ticking, 8, INTEGRATION).hint or "")
 

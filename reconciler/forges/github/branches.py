@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.errors import UsageError
 from reconciler.forges.commits import (
     describe_base_move,
     describe_foreign,
@@ -12,7 +11,7 @@ from reconciler.forges.commits import (
     sign,
 )
 from reconciler.forges.github.git_data import CommitComparison, GitData
-from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, BranchResult, check_files
+from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, BranchResult
 from reconciler.net.errors import ConflictError, NotFoundError, RequestError
 
 _ATTEMPTS = 3
@@ -34,10 +33,7 @@ class GitHubBranches:
         planned: str | None = None,
         branch: str = PROPOSAL_BRANCH,
     ) -> BranchResult:
-        """As `Forge.ensure_branch`."""
-        check_files(files)
-        if base == branch:
-            raise UsageError(f"the proposal's branch {branch!r} cannot be its own base")
+        """As `Branches.ensure_branch`."""
         error: RequestError = ConflictError(
             self._git.name, f"the branch {branch!r} kept moving", hint="run again"
         )
