@@ -1,6 +1,5 @@
-"""The command `reconcile`: the loop without a command, and the group that all commands belong to."""
+"""The command `reconcile`: a run, and the group that all commands belong to."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +7,8 @@ from typer.core import TyperGroup
 
 from reconciler.cli.content_commands import content_commands
 from reconciler.cli.index_commands import index_commands
+from reconciler.cli.loop_commands import PlanFormat, loop_commands, run_loop, show_plan
+from reconciler.cli.operator_commands import operator_commands
 from reconciler.cli.options import (
     AllowRemovals,
     AllowUnpinRepair,
@@ -103,13 +104,12 @@ def reconcile(
         _refuse_misplaced(context, context.invoked_subcommand)
         context.obj = directory
         return 0
-    from reconciler.cli.loop_commands import run_loop, show_plan
-
     layout = find_layout(directory, index, targets, source_root)
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
     options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
     if dry_run:
-        return show_plan(scope, options, as_json=as_json, exit_code=exit_code)
+        style = PlanFormat.JSON if as_json else PlanFormat.TEXT
+        return show_plan(scope, options, style, exit_code=exit_code)
     if exit_code:
         raise UsageError(
             "--exit-code reports pending changes, which a run applies",
@@ -129,165 +129,13 @@ def _refuse_misplaced(context: typer.Context, command: str) -> None:
             )
 
 
-@app.command()
-def plan(
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Save the plan for `reconcile apply FILE`."),
-    ] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown, as for a pull request.")
-    ] = False,
-    matrix: Annotated[
-        bool,
-        typer.Option("--matrix", help="Print what needs publishing as JSON for a job's strategy matrix."),
-    ] = False,
-    exit_code: ExitCodeFlag = False,
-    as_json: Json = False,
-    only: Only = None,
-    exclude: Exclude = None,
-    check: CheckDepth = Check.QUICK,
-    drift: DriftAction = Drift.REPAIR,
-    propose: Propose = ProposeMode.WRITE,
-    prune: Prune = False,
-    allow_removals: AllowRemovals = None,
-    allow_unpin_repair: AllowUnpinRepair = False,
-    base: Base = None,
-    no_cache: NoCache = False,
-    directory: Directory = None,
-    index: IndexFile = None,
-    targets: TargetsFile = None,
-    source_root: SourceRoot = None,
-) -> int:
-    """Show what a run would do, and change nothing.
-
-    `reconcile apply FILE` carries out exactly the plan saved with -o, or refuses.
-    """
-    from reconciler.cli.loop_commands import show_plan
-
-    layout = find_layout(directory, index, targets, source_root)
-    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
-    options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
-    return show_plan(
-        scope,
-        options,
-        as_json=as_json,
-        output=output,
-        exit_code=exit_code,
-        markdown=markdown,
-        matrix=matrix,
-    )
-
-
-@app.command()
-def apply(
-    plan_file: Annotated[
-        Path, typer.Argument(metavar="PLAN", help="File written by `reconcile plan -o FILE`.")
-    ],
-    as_json: Json = False,
-    no_cache: NoCache = False,
-    directory: Directory = None,
-    index: IndexFile = None,
-    targets: TargetsFile = None,
-    source_root: SourceRoot = None,
-) -> int:
-    """Carry out exactly a saved plan, with the options it was made with, or refuse.
-
-    Exits with 4 when the index, the targets or what they hold changed since the plan was made.
-    """
-    from reconciler.cli.loop_commands import run_loop
-    from reconciler.loop.saved import read_saved
-
-    layout = find_layout(directory, index, targets, source_root)
-    saved = read_saved(plan_file)
-    scope = saved.scope(layout, use_cache=not no_cache)
-    return run_loop(scope, saved.options, as_json=as_json, saved=saved)
-
-
-@app.command()
-def status(
-    deals: Annotated[bool, typer.Option("--deals", help="Also show every piece and every deal.")] = False,
-    probe: Annotated[
-        bool,
-        typer.Option(
-            "--probe", help="Request random blocks from the providers that a router lists, and verify them."
-        ),
-    ] = False,
-    router: Annotated[
-        str | None,
-        typer.Option("--router", metavar="URL", help="Delegated router to use with --probe."),
-    ] = None,
-    allow_private: Annotated[
-        bool,
-        typer.Option("--allow-private", help="Also probe loopback and private addresses."),
-    ] = False,
-    exit_code: ExitCodeFlag = False,
-    as_json: Json = False,
-    only: Only = None,
-    exclude: Exclude = None,
-    check: CheckDepth = Check.QUICK,
-    no_cache: NoCache = False,
-    directory: Directory = None,
-    index: IndexFile = None,
-    targets: TargetsFile = None,
-    source_root: SourceRoot = None,
-) -> int:
-    """Show what every target holds of every version, and how that was checked."""
-    from reconciler.cli.status_command import Probing, show_status
-
-    if not probe and (router is not None or allow_private):
-        raise UsageError("--router and --allow-private require --probe")
-    layout = find_layout(directory, index, targets, source_root)
-    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
-    probing = Probing(router, allow_private) if probe else None
-    return show_status(scope, check, deals=deals, probing=probing, as_json=as_json, exit_code=exit_code)
-
-
-@app.command()
-def doctor(
-    forge: Annotated[
-        bool,
-        typer.Option("--forge", help="Check the forge instead: what its token may do, and what is missing."),
-    ] = False,
-    as_json: Json = False,
-    only: Only = None,
-    exclude: Exclude = None,
-    directory: Directory = None,
-    index: IndexFile = None,
-    targets: TargetsFile = None,
-) -> int:
-    """Check that every target can be reached, has a supported version and grants the needed permissions."""
-    from reconciler.cli.doctor_command import show_access, show_findings
-
-    layout = find_layout(directory, index, targets)
-    if forge:
-        return show_access(as_json=as_json)
-    return show_findings(Scope(layout, tuple(only or ()), tuple(exclude or ())), as_json=as_json)
-
-
-@app.command()
-def adopt(
-    take: Annotated[
-        bool, typer.Option("--take", help="Adopt the listed pins: relabel them as pins of this index.")
-    ] = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="List every foreign pin, not only pins of versions.")
-    ] = False,
-    as_json: Json = False,
-    only: Only = None,
-    exclude: Exclude = None,
-    check: CheckDepth = Check.QUICK,
-    directory: Directory = None,
-    index: IndexFile = None,
-    targets: TargetsFile = None,
-) -> int:
-    """List pins of versions in the index that the reconciler did not make, and adopt them with --take."""
-    from reconciler.cli.adopt_command import show_foreign_pins
-
-    layout = find_layout(directory, index, targets)
-    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()))
-    return show_foreign_pins(scope, check, take=take, every=every, as_json=as_json)
-
-
-for commands in (reader_commands, verify_command, content_commands, index_commands, store_commands):
+for commands in (
+    loop_commands,
+    operator_commands,
+    reader_commands,
+    verify_command,
+    content_commands,
+    index_commands,
+    store_commands,
+):
     app.add_typer(commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from reconciler.cli.options import (
     SourceRoot,
     TargetsFile,
 )
-from reconciler.errors import DataError, ExitCode, UsageError
+from reconciler.errors import ExitCode, UsageError
 from reconciler.index.layout import find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, size
@@ -26,9 +27,7 @@ from reconciler.render.words import count, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reconciler.content.car import CarShard, ShardedCar, Sharding
-    from reconciler.index.layout import Layout
-    from reconciler.index.model import Version
+    from reconciler.content.car import CarShard
 
 content_commands = typer.Typer()
 
@@ -124,13 +123,16 @@ def export(
 
     The bytes come from the version's own directory, or else from the targets. Every block is verified.
     """
-    from reconciler.cli.version_bytes import open_version
     from reconciler.content.export import export as export_dag
+    from reconciler.loop.version_bytes import open_version
 
     layout = find_layout(directory, index, targets, source_root)
     if file.exists():
         raise UsageError(f"{str(file)!r} already exists", hint="choose another name, or delete it first")
-    with out.progress() as progress, open_version(layout, ref, progress, use_cache=not no_cache) as opened:
+    with (
+        out.progress() as progress,
+        open_version(layout, ref, os.environ, progress, use_cache=not no_cache) as opened,
+    ):
         export_dag(opened.dag, file, progress)
         dag_layout, source = opened.dag.layout, opened.source
     if as_json:
@@ -175,8 +177,13 @@ def pieces(
             hint="name the version it belongs to, or a CAR file",
         )
     else:
+        from reconciler.loop.version_bytes import version_pieces
+
         layout = find_layout(directory, index, targets, source_root)
-        shards, source = _version_pieces(layout, what, max_piece, no_cache=no_cache)
+        with out.progress() as progress:
+            shards, source = version_pieces(
+                layout, what, os.environ, progress, max_piece=max_piece, use_cache=not no_cache
+            )
     if as_json:
         out.result_json(documents.pieces_document(shards))
         return ExitCode.OK
@@ -198,51 +205,3 @@ def _file_pieces(path: Path, max_piece: int | None) -> tuple[CarShard]:
         )
     with out.progress() as progress:
         return (file_piece(path, progress),)
-
-
-def _version_pieces(
-    layout: Layout, ref: str, max_piece: int | None, *, no_cache: bool
-) -> tuple[Sequence[CarShard], str]:
-    """Return the pieces of a version and their source: its record, or else its bytes."""
-    from reconciler.cli.version_bytes import open_version
-    from reconciler.content.pieces import shard_pieces
-    from reconciler.index.load import load_index
-    from reconciler.index.records import piece_difference
-    from reconciler.index.resolve import parse_ref, resolve
-
-    loaded = load_index(layout.index_file, stamps=None if no_cache else layout.cache)
-    version = resolve(loaded, parse_ref(ref)).version
-    recorded = _recorded_pieces(layout, version)
-    known = next((each for each in recorded if max_piece in (None, each.sharding.max_bytes)), None)
-    if known is not None and not no_cache:
-        return known.shards, "the record"
-    with out.progress() as progress, open_version(layout, ref, progress, use_cache=not no_cache) as opened:
-        cut = known.sharding if known else _choose_cut(opened.cuts, max_piece)
-        computed = shard_pieces(opened.dag, cut, progress)
-    if known is not None and computed != known:
-        raise DataError(
-            f"the record of {opened.name} does not match its bytes: {piece_difference(known, computed)}",
-            hint="records are immutable: restore the record from the git history",
-        )
-    return computed.shards, opened.source
-
-
-def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[ShardedCar, ...]:
-    from reconciler.index.recorded import records_directory
-    from reconciler.index.records import load_record
-
-    if version is None:
-        return ()
-    record = load_record(records_directory(layout.index_file), version.model, version.version)
-    if record is None or (version.cid is not None and record.cid != version.cid):
-        return ()
-    return record.pieces
-
-
-def _choose_cut(cuts: Sequence[Sharding], max_piece: int | None) -> Sharding:
-    """Return the first of the targets' cuts with the requested limit, else a cut with that limit."""
-    from reconciler.content.car import Sharding
-    from reconciler.content.pieces import MAX_PIECE
-
-    fitting = (cut for cut in cuts if max_piece in (None, cut.max_bytes))
-    return next(fitting, Sharding(MAX_PIECE if max_piece is None else max_piece))

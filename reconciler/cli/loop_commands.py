@@ -1,66 +1,164 @@
-"""`reconcile`, `reconcile --dry-run`, `plan` and `apply`."""
+"""The loop: a run without a command, and the commands plan and apply."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.output import show_failure
-from reconciler.errors import ExitCode, ReconcilerError, UsageError
-from reconciler.loop.changes import Plan, Report
-from reconciler.loop.propose import PullRequests
-from reconciler.loop.run import apply, make_plan
-from reconciler.loop.saved import SavedPlan, plan_document, report_document, require_same
-from reconciler.loop.settings import ProposeMode, RunOptions, Scope
-from reconciler.loop.workspace import load, run_lock
-from reconciler.render.text import plan_text, report_text
+from reconciler.cli.options import (
+    AllowRemovals,
+    AllowUnpinRepair,
+    Base,
+    CheckDepth,
+    Directory,
+    DriftAction,
+    Exclude,
+    ExitCodeFlag,
+    IndexFile,
+    Json,
+    NoCache,
+    Only,
+    Propose,
+    Prune,
+    SourceRoot,
+    TargetsFile,
+)
+from reconciler.errors import ExitCode, UsageError
+from reconciler.index.layout import find_layout
+from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.render.words import plain
+from reconciler.targets.check import Check
+
+if TYPE_CHECKING:
+    from reconciler.loop.changes import Plan, Report
+    from reconciler.loop.saved import SavedPlan
+
+loop_commands = typer.Typer()
+
+
+class PlanFormat(StrEnum):
+    """How a plan is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    MATRIX = "matrix"  #: JSON for the strategy matrix of a workflow
+
+
+@loop_commands.command()
+def plan(
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Save the plan for `reconcile apply FILE`."),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the name of the option
+        PlanFormat,
+        typer.Option(
+            "--format",
+            help="Output format; matrix lists the versions to publish as JSON for a job's strategy matrix.",
+        ),
+    ] = PlanFormat.TEXT,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    exit_code: ExitCodeFlag = False,
+    only: Only = None,
+    exclude: Exclude = None,
+    check: CheckDepth = Check.QUICK,
+    drift: DriftAction = Drift.REPAIR,
+    propose: Propose = ProposeMode.WRITE,
+    prune: Prune = False,
+    allow_removals: AllowRemovals = None,
+    allow_unpin_repair: AllowUnpinRepair = False,
+    base: Base = None,
+    no_cache: NoCache = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
+) -> int:
+    """Show what a run would do, and change nothing.
+
+    `reconcile apply FILE` carries out exactly the plan saved with -o, or refuses.
+    """
+    if as_json and format not in (PlanFormat.TEXT, PlanFormat.JSON):
+        raise UsageError(f"--json and --format {format} request different formats", hint="choose one")
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in a directory that exists")
+    layout = find_layout(directory, index, targets, source_root)
+    scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
+    options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
+    return show_plan(
+        scope, options, PlanFormat.JSON if as_json else format, output=output, exit_code=exit_code
+    )
+
+
+@loop_commands.command()
+def apply(
+    plan_file: Annotated[
+        Path, typer.Argument(metavar="PLAN", help="File written by `reconcile plan -o FILE`.")
+    ],
+    as_json: Json = False,
+    no_cache: NoCache = False,
+    directory: Directory = None,
+    index: IndexFile = None,
+    targets: TargetsFile = None,
+    source_root: SourceRoot = None,
+) -> int:
+    """Carry out exactly a saved plan, with the options it was made with, or refuse.
+
+    Exits with 4 when the index, the targets or what they hold changed since the plan was made.
+    """
+    from reconciler.loop.saved import read_saved
+
+    layout = find_layout(directory, index, targets, source_root)
+    saved = read_saved(plan_file)
+    scope = saved.scope(layout, use_cache=not no_cache)
+    return run_loop(scope, saved.options, as_json=as_json, saved=saved)
 
 
 def show_plan(
     scope: Scope,
     options: RunOptions,
+    format: PlanFormat,  # noqa: A002 - the name of the option
     *,
-    as_json: bool,
     output: Path | None = None,
     exit_code: bool = False,
-    markdown: bool = False,
-    matrix: bool = False,
 ) -> int:
-    """Make a plan and show it. Takes no lock and changes nothing but caches."""
-    if as_json + markdown + matrix > 1:
-        raise UsageError(
-            "--json, --markdown and --matrix each print the plan in a way of their own", hint="choose one"
-        )
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in a directory that exists")
+    """Make a plan, save it to `output`, and print it. Takes no lock and writes nothing else but caches."""
+    from reconciler.loop.run import make_plan
+    from reconciler.loop.saved import save_plan
+    from reconciler.loop.workspace import load
+
     scope.layout.make_state()
     with (
         out.progress() as progress,
         load(scope, os.environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
     ):
-        plan = make_plan(workspace, options)
+        made = make_plan(workspace, options)
     if output is not None:
-        _save(output, plan)
-    if matrix:
-        from reconciler.render.workflow import matrix_document
-
-        out.result(json.dumps(matrix_document(plan)))  # one line: an output of a step is one
-    else:
-        _print_plan(plan, as_json=as_json, markdown=markdown)
-    if plan.refusals:
+        save_plan(output, made)
+    _print_plan(made, format)
+    if made.refusals:
         return ExitCode.REFUSED
-    if plan.blocked:
+    if made.blocked:
         return ExitCode.PARTIAL
-    return ExitCode.PENDING if exit_code and plan.pending else ExitCode.OK
+    return ExitCode.PENDING if exit_code and made.pending else ExitCode.OK
 
 
 def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPlan | None = None) -> int:
-    """Plan and carry it out; with `saved`, only if the plan is exactly that one."""
+    """Make a plan and apply it; with `saved`, only if the plan is exactly the saved one."""
+    from reconciler.cli.proposals import pull_requests
+    from reconciler.loop.run import apply as apply_plan
+    from reconciler.loop.run import make_plan
+    from reconciler.loop.saved import require_same
+    from reconciler.loop.workspace import load, run_lock
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     scope.layout.make_state()
     with run_lock(scope.layout.state, "reconcile" if saved is None else "reconcile apply"):
@@ -69,81 +167,55 @@ def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPl
             out.progress() as progress,
             load(scope, os.environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
         ):
-            plan = make_plan(workspace, options)
+            made = make_plan(workspace, options)
             if saved is not None:
-                require_same(saved, plan)
-            if plan.refusals:
-                _print_plan(plan, as_json=as_json)
-                return _show_refusal(plan)
-            report = apply(plan, workspace, requests)
+                require_same(saved, made)
+            if made.refusals:
+                _print_plan(made, PlanFormat.JSON if as_json else PlanFormat.TEXT)
+                return _show_refusal(made)
+            report = apply_plan(made, workspace, requests)
         _print_report(report, as_json=as_json)
     if report.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.PARTIAL if report.failed else ExitCode.OK
 
 
-def pull_requests(mode: ProposeMode, environ: Mapping[str, str]) -> PullRequests | None:
-    """Where the pull requests of a run go and what they carry, or None when it opens none.
-
-    The RECONCILE_PROPOSAL variables say what a team wants of them: docs/forges.md. Raises UsageError.
-    """
-    if mode is not ProposeMode.PULL_REQUEST:
-        return None
-    from reconciler.forges.open import open_forge
-    from reconciler.render.markdown import templated
-
-    draft = environ.get("RECONCILE_PROPOSAL_DRAFT", "")
-    if draft not in ("", "true", "false"):
-        raise UsageError(f"RECONCILE_PROPOSAL_DRAFT is {draft!r}", hint="it is true or false")
-    return PullRequests(
-        lambda: open_forge(environ),
-        templated(environ.get("RECONCILE_PROPOSAL_TITLE", ""), environ.get("RECONCILE_PROPOSAL_BODY", "")),
-        labels=_listed(environ.get("RECONCILE_PROPOSAL_LABELS", "")),
-        reviewers=_listed(environ.get("RECONCILE_PROPOSAL_REVIEWERS", "")),
-        draft=draft == "true",
-    )
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    """Names, one a line or with commas between."""
-    names = (name.strip() for name in text.replace(",", "\n").splitlines())
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def _save(path: Path, plan: Plan) -> None:
-    text = json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n"
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        staged.write_text(text, encoding="utf-8")
-        staged.replace(path)
-    except OSError as error:
-        staged.unlink(missing_ok=True)
-        raise ReconcilerError(f"cannot save the plan to {str(path)!r}: {error.strerror}") from None
-
-
 def _show_refusal(plan: Plan) -> ExitCode:
-    """The first refusal on stderr; the plan on stdout has them all."""
+    """Print the first refusal on stderr; the plan on stdout has all of them."""
     first, *others = plan.refusals
     more = f" (and {len(others)} more)" if others else ""
     message = f"refused: {first.message}{more}"
-    return show_failure(message, hint=first.override, code=ExitCode.REFUSED, document=False)
+    return out.show_failure(message, hint=first.override, code=ExitCode.REFUSED, document=False)
 
 
-def _print_plan(plan: Plan, *, as_json: bool, markdown: bool = False) -> None:
-    if as_json:
-        out.result_json(plan_document(plan))
-    elif markdown:
-        from reconciler.render.markdown import plan_markdown
+def _print_plan(plan: Plan, format: PlanFormat) -> None:  # noqa: A002 - the name of the option
+    match format:
+        case PlanFormat.JSON:
+            from reconciler.loop.saved import plan_document
 
-        out.result(plan_markdown(plan))
-    else:
-        out.result(plan_text(plan, paint=out.paint()))
+            out.result_json(plan_document(plan))
+        case PlanFormat.MARKDOWN:
+            from reconciler.render.markdown import plan_markdown
+
+            out.result(plan_markdown(plan))
+        case PlanFormat.MATRIX:
+            from reconciler.render.workflow import matrix_document
+
+            out.result(json.dumps(matrix_document(plan)))  # one line, since a step output has one
+        case PlanFormat.TEXT:
+            from reconciler.render.text import plan_text
+
+            out.result(plan_text(plan, paint=out.paint()))
 
 
 def _print_report(report: Report, *, as_json: bool) -> None:
     if as_json:
+        from reconciler.loop.saved import report_document
+
         out.result_json(report_document(report))
-    else:
-        for note in report.plan.notes:
-            out.say(f"note: {plain(note)}")
-        out.result(report_text(report, paint=out.paint()))
+        return
+    from reconciler.render.text import report_text
+
+    for note in report.plan.notes:
+        out.say(f"note: {plain(note)}")
+    out.result(report_text(report, paint=out.paint()))

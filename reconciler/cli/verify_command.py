@@ -151,9 +151,12 @@ def _verify_version(layout: Layout, ref: str, *, use_cache: bool, as_json: bool)
 
     Raises DataError, BundleError.
     """
-    from reconciler.cli.version_bytes import open_version
+    from reconciler.loop.version_bytes import open_version
 
-    with out.progress() as progress, open_version(layout, ref, progress, use_cache=use_cache) as opened:
+    with (
+        out.progress() as progress,
+        open_version(layout, ref, os.environ, progress, use_cache=use_cache) as opened,
+    ):
         blocks = opened.dag.layout
         with progress.task(f"verify {opened.name}", blocks.size) as task:
             for position in range(len(blocks)):

@@ -16,7 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reconciler.errors import SafetyError, UsageError, Where
+from reconciler.errors import ReconcilerError, SafetyError, UsageError, Where
+from reconciler.fs import replace_file
 from reconciler.index.layout import Layout
 from reconciler.json_fields import JsonFields, load_json
 from reconciler.loop.changes import (
@@ -180,8 +181,17 @@ class SavedPlan:
         return Scope(layout, self.only, self.exclude, use_cache)
 
 
+def save_plan(path: Path, plan: Plan) -> None:
+    """Write a plan to `path` atomically. Raises ReconcilerError when it cannot be written."""
+    text = json.dumps(plan_document(plan), indent=2, ensure_ascii=False) + "\n"
+    try:
+        replace_file(path, text.encode())
+    except OSError as error:
+        raise ReconcilerError(f"cannot save the plan to {str(path)!r}: {error.strerror}") from None
+
+
 def read_saved(path: Path) -> SavedPlan:
-    """Read a plan that `plan -o` wrote to `path`.
+    """Read a plan that `save_plan` wrote to `path`.
 
     Raises UsageError when the file is something else, or when an earlier version saved it without options.
     """

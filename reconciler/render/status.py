@@ -152,10 +152,10 @@ SCHEMA = 1
 _MARKS = {State.HELD: "ok", State.PENDING: "…", State.PARTIAL: "~", State.ABSENT: "-"}
 
 
-def status_document(status: ReleaseStatus) -> dict[str, Any]:
-    """Return the JSON document of a status (schemas/status.schema.json)."""
+def status_document(status: ReleaseStatus, probed: Sequence[Probed] | None = None) -> dict[str, Any]:
+    """Return the JSON document of a status (schemas/status.schema.json), with `probes` if given."""
     states = Counter(holding.state for holding in status.holdings)
-    return {
+    document = {
         "schema": SCHEMA,
         "kind": "status",
         "index": {"id": status.index_id},
@@ -182,6 +182,7 @@ def status_document(status: ReleaseStatus) -> dict[str, Any]:
         "unmet": list(status.unmet),
         "notes": list(status.notes),
     }
+    return document if probed is None else {**document, "probes": probes_document(probed)}
 
 
 def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no_colour) -> str:

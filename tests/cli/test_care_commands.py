@@ -26,7 +26,7 @@ def test_adopt_lists_pins_and_relabels_only_with_take(reconcile: CommandLine) ->
     done = reconcile("adopt")
     assert done.code == 0
     assert "named 'reconciler/others/llm@1.0.0': llm@1.0.0\n" in done.out
-    assert done.err.endswith("hint: `reconcile adopt --take` puts our label on those\n")
+    assert done.err.endswith("hint: `reconcile adopt --take` adopts them\n")
     assert reconcile.files() == before
     taken = reconcile("adopt", "--take", "--json")
     assert [item["state"] for item in taken.document["items"]] == ["adopted", "adopted"]

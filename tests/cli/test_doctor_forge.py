@@ -37,9 +37,7 @@ def test_a_token_that_may_do_everything_is_in_order(reconcile: CommandLine, gith
     before = reconcile.files()
     done = reconcile("doctor", "--forge")
     assert done.code == 0
-    assert done.out.splitlines()[0] == (
-        "ok GitHub: token: classic personal access token that speaks for bot[bot]"
-    )
+    assert done.out.splitlines()[0] == ("ok GitHub: token: classic personal access token of bot[bot]")
     assert "ok GitHub: write contents: allowed\n" in done.out
     assert reconcile.files() == before
     document = reconcile("doctor", "--forge", "--json").document
@@ -65,7 +63,7 @@ def test_what_only_trying_would_tell_is_no_failure(
     monkeypatch.setenv("RECONCILE_FORGE_TOKEN", "ghs_canary")
     done = reconcile("doctor", "--forge")
     assert done.code == 0
-    assert "?? GitHub: label and comment: only trying would tell\n" in done.out
+    assert "?? GitHub: label and comment: unknown without trying\n" in done.out
 
 
 def test_a_token_without_access_is_one_clear_error(

@@ -289,7 +289,7 @@ def test_a_proposal_on_a_branch(reconcile: CommandLine) -> None:
 
 
 def test_a_plan_as_markdown(reconcile: CommandLine) -> None:
-    done = reconcile("plan", "--markdown")
+    done = reconcile("plan", "--format", "markdown")
     assert done.out.startswith("**Plan:** 2 bundles to publish")
     assert "| `+` | `llm@1.1.0` | `store` | publish " in done.out
 
@@ -344,13 +344,20 @@ def test_a_run_stopped_by_a_signal_is_finished_by_the_next(reconcile: CommandLin
     assert reconcile("plan", "--exit-code").code == 0
 
 
-@pytest.mark.parametrize(
-    "flags", [("--json", "--markdown"), ("--json", "--matrix"), ("--markdown", "--matrix")]
-)
-def test_a_plan_is_printed_in_one_way(reconcile: CommandLine, flags: tuple[str, str]) -> None:
+@pytest.mark.parametrize("flags", [("--json", "--format", "markdown"), ("--json", "--format", "matrix")])
+def test_a_plan_is_printed_in_one_format(reconcile: CommandLine, flags: tuple[str, ...]) -> None:
     done = reconcile("plan", *flags)
     assert done.code == 2
     assert "choose one" in done.err + done.out
+
+
+def test_json_is_short_for_format_json(reconcile: CommandLine) -> None:
+    plan = reconcile("plan", "--json").out
+    assert reconcile("plan", "--format", "json").out == plan
+    assert reconcile("plan", "--json", "--format", "json").out == plan
+    for flags in (["--format", "json"], ["--format=json"]):
+        failed = reconcile("plan", *flags, "--only", "missing")
+        assert failed.document["error"]["exit_code"] == 2
 
 
 def test_a_lost_car_that_nobody_can_give_is_blocked(

@@ -65,7 +65,7 @@ targets:
 CREDENTIAL_HEADERS = ("authorization", "x-auth-secret")
 COMMANDS = (
     ("plan", "--json"),
-    ("plan", "--markdown"),
+    ("plan", "--format", "markdown"),
     ("status",),
     ("doctor",),
     ("doctor", "--json"),

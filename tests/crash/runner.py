@@ -31,8 +31,8 @@ import jsonschema  # noqa: F401
 import typer.main
 
 import reconciler.cli.loop_commands
+import reconciler.cli.operator_commands
 import reconciler.cli.quick
-import reconciler.cli.status_command
 import reconciler.forges.branch
 import reconciler.render.progress
 import reconciler.targets.store  # noqa: F401

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand
-from reconciler.cli.loop_commands import pull_requests
+from reconciler.cli.proposals import pull_requests
 from reconciler.errors import ExitCode, UsageError
 from reconciler.forges.interface import ProposalResult
 from reconciler.index.layout import Layout

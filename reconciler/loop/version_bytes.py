@@ -1,0 +1,112 @@
+"""The blocks and Filecoin pieces of one version, read from its own directory or else from the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reconciler.content.car import CarShard, ShardedCar, Sharding
+from reconciler.content.dag import Dag
+from reconciler.content.pieces import MAX_PIECE, shard_pieces
+from reconciler.errors import DataError
+from reconciler.index.layout import Layout
+from reconciler.index.load import load_index
+from reconciler.index.model import Version
+from reconciler.index.recorded import records_directory
+from reconciler.index.records import load_record, piece_difference
+from reconciler.index.resolve import parse_ref, resolve
+from reconciler.loop.settings import Scope
+from reconciler.loop.workspace import load
+from reconciler.progress import Progress
+from reconciler.targets.healing import gather
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedVersion:
+    """A version whose blocks can be read. `version` is None for a CID that the index does not list.
+
+    `name` is `model@version` or the CID, `source` says where the bytes come from, `cuts` are the ways in
+    which the targets of the version split it into CARs.
+    """
+
+    name: str
+    version: Version | None
+    dag: Dag
+    source: str
+    cuts: tuple[Sharding, ...] = ()
+
+
+@contextmanager
+def open_version(
+    layout: Layout, ref: str, environ: Mapping[str, str], progress: Progress, *, use_cache: bool
+) -> Iterator[OpenedVersion]:
+    """Open the DAG of `ref` while the block runs, from the version's own directory or else from its targets.
+
+    Raises UsageError when `ref` names nothing, BundleError when the version's directory no longer has its
+    CID, BlockUnavailableError when no target has the bytes.
+    """
+    wanted = parse_ref(ref)
+    layout.make_state()
+    with load(Scope(layout, use_cache=use_cache), environ, progress) as workspace:
+        found = resolve(workspace.index, wanted)
+        version = found.version
+        if version is not None and workspace.sources.present([version]):
+            dag = workspace.sources.identify(version)
+            yield OpenedVersion(version.ref, version, dag, str(version.path), workspace.cuts(version))
+            return
+        wanted_targets = version.targets if version else tuple(workspace.targets)
+        names = [name for name in wanted_targets if name in workspace.targets]
+        donors = gather(found.cid, [workspace.targets[name] for name in names])
+        try:
+            name = version.ref if version else str(found.cid)
+            cuts = workspace.cuts(version) if version else ()
+            yield OpenedVersion(name, version, donors, ", ".join(names), cuts)
+        finally:
+            donors.close()
+
+
+def version_pieces(
+    layout: Layout,
+    ref: str,
+    environ: Mapping[str, str],
+    progress: Progress,
+    *,
+    max_piece: int | None,
+    use_cache: bool,
+) -> tuple[Sequence[CarShard], str]:
+    """Return the pieces of the version `ref`, one for each of its CARs, and where they come from.
+
+    `max_piece` is the maximum size of a CAR in bytes, None for that of the record or of a target. Pieces in
+    the version's record are returned from there; without `use_cache` they are computed again and compared.
+    Raises DataError when the record does not match, and what `open_version` raises.
+    """
+    index = load_index(layout.index_file, stamps=layout.cache if use_cache else None)
+    recorded = _recorded_pieces(layout, resolve(index, parse_ref(ref)).version)
+    known = next((each for each in recorded if max_piece in (None, each.sharding.max_bytes)), None)
+    if known is not None and use_cache:
+        return known.shards, "the record"
+    with open_version(layout, ref, environ, progress, use_cache=use_cache) as opened:
+        cut = known.sharding if known else _choose_cut(opened.cuts, max_piece)
+        computed = shard_pieces(opened.dag, cut, progress)
+    if known is not None and computed != known:
+        raise DataError(
+            f"the record of {opened.name} does not match its bytes: {piece_difference(known, computed)}",
+            hint="records are immutable: restore the record from the git history",
+        )
+    return computed.shards, opened.source
+
+
+def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[ShardedCar, ...]:
+    if version is None:
+        return ()
+    record = load_record(records_directory(layout.index_file), version.model, version.version)
+    if record is None or (version.cid is not None and record.cid != version.cid):
+        return ()
+    return record.pieces
+
+
+def _choose_cut(cuts: Sequence[Sharding], max_piece: int | None) -> Sharding:
+    """Return the first of the targets' cuts with the requested limit, else a cut with that limit."""
+    fitting = (cut for cut in cuts if max_piece in (None, cut.max_bytes))
+    return next(fitting, Sharding(MAX_PIECE if max_piece is None else max_piece))
