@@ -87,7 +87,7 @@ def open_remote(
         read = _download(place, known.tag)
     elif place.startswith("ipns://"):
         read = _resolve_name(place, known.tag, sources)
-    elif git_index.is_git(place):
+    elif git_index.is_git_address(place):
         read = _read_repository(place, known.tag)
     else:
         raise UsageError(f"cannot read an index from {place!r}", hint=_HINT)
@@ -126,10 +126,10 @@ def _download(place: str, tag: str) -> _Download | None:
 
 def _read_repository(place: str, tag: str) -> _Download | None:
     """Read the file in the git repository; None when the ref still names the object `tag`."""
-    parsed = git_index.parse_place(place)
+    parsed = git_index.parse_git_address(place)
     if parsed.is_fixed and parsed.ref == tag:
         return None
-    found = git_index.read_file(parsed, MAX_BYTES, tag)
+    found = git_index.read_git_file(parsed, MAX_BYTES, tag)
     return None if found is None else _Download(found.data, found.oid, found.commit)
 
 
@@ -267,7 +267,7 @@ def _download_beside(place: str, path: PurePosixPath) -> bytes | None:
 
 def _read_repository_beside(place: str, commit: str, path: PurePosixPath) -> bytes | None:
     """Return the file at `path` beside an index in a git repository."""
-    index = git_index.parse_place(place)
+    index = git_index.parse_git_address(place)
     beside = PurePosixPath(index.path).parent / path
-    found = git_index.read_file(replace(index, ref=commit, path=str(beside)), MAX_RECORD_BYTES)
+    found = git_index.read_git_file(replace(index, ref=commit, path=str(beside)), MAX_RECORD_BYTES)
     return found.data if found else None

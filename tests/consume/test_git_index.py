@@ -1,4 +1,4 @@
-"""An index in a git repository elsewhere: the right ref, one small fetch, no secret, nobody asked."""
+"""An index in a remote git repository: the right ref, one small fetch, no secret, no prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume.git_index import GitPlace, parse_place, read_file
+from reconciler.consume.git_index import GitFileAddress, parse_git_address, read_git_file
 from reconciler.consume.remote_index import open_remote
 from reconciler.errors import DataError, InvalidIndexError, PeerError, SafetyError, UsageError
 from reconciler.net.errors import AccessDeniedError, NotFoundError
@@ -22,7 +22,7 @@ INDEX = "releases/index.yaml"
 
 @pytest.fixture
 def repository(tmp_path: Path) -> BareRepository:
-    """A repository with an index, one in another place, and a file that nobody needs."""
+    """A repository with an index, another index at another path, and a file that is not needed."""
     made = BareRepository.make(
         tmp_path / "r.git", {INDEX: text(v1=CID_A), "team/it.yaml": text(v2=CID_B), "big": bytes(1 << 20)}
     )
@@ -42,16 +42,16 @@ def place(repository: BareRepository, rest: str = "") -> str:
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("git+https://h/o/r.git", GitPlace("https://h/o/r.git", "", INDEX)),
-        ("git+https://h/o/r.git@main", GitPlace("https://h/o/r.git", "main", INDEX)),
-        ("git+https://h:8443/r@v1.2#path=a/b.yaml", GitPlace("https://h:8443/r", "v1.2", "a/b.yaml")),
-        ("git+https://h/r@team/next", GitPlace("https://h/r", "team/next", INDEX)),
-        ("git+ssh://git@h/o/r.git@main", GitPlace("ssh://git@h/o/r.git", "main", INDEX)),
-        ("git+file:///srv/r.git@main", GitPlace("file:///srv/r.git", "main", INDEX)),
+        ("git+https://h/o/r.git", GitFileAddress("https://h/o/r.git", "", INDEX)),
+        ("git+https://h/o/r.git@main", GitFileAddress("https://h/o/r.git", "main", INDEX)),
+        ("git+https://h:8443/r@v1.2#path=a/b.yaml", GitFileAddress("https://h:8443/r", "v1.2", "a/b.yaml")),
+        ("git+https://h/r@team/next", GitFileAddress("https://h/r", "team/next", INDEX)),
+        ("git+ssh://git@h/o/r.git@main", GitFileAddress("ssh://git@h/o/r.git", "main", INDEX)),
+        ("git+file:///srv/r.git@main", GitFileAddress("file:///srv/r.git", "main", INDEX)),
     ],
 )
-def test_a_place_is_written_as_pip_writes_it(written: str, meant: GitPlace) -> None:
-    assert parse_place(written) == meant
+def test_a_git_address_has_the_form_of_pip(written: str, meant: GitFileAddress) -> None:
+    assert parse_git_address(written) == meant
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_a_place_is_written_as_pip_writes_it(written: str, meant: GitPlace) -> N
         "git+https://h/r#path=a%0Ab", "git+https://[h/r", "git+https://h/r\n",
     ],
 )  # fmt: skip
-def test_what_is_no_such_place_is_wrong_usage(written: str) -> None:
+def test_a_malformed_git_address_is_a_usage_error(written: str) -> None:
     with pytest.raises(UsageError):
-        parse_place(written)
+        parse_git_address(written)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_is_no_such_place_is_wrong_usage(written: str) -> None:
 )
 def test_an_address_with_a_secret_is_refused_without_showing_it(written: str) -> None:
     with pytest.raises(UsageError, match="user name or password") as caught:
-        parse_place(written)
+        parse_git_address(written)
     assert "s3cret" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -100,17 +100,17 @@ def test_a_branch_a_tag_and_a_commit_are_read(repository: BareRepository, cache:
 def test_only_the_index_is_fetched(
     repository: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither history nor other files come here, where the server can leave them out."""
+    """Neither history nor other files are fetched when the server supports filters."""
     trace = tmp_path / "trace"
     monkeypatch.setenv("GIT_TRACE_PACKET", str(trace))
     repository.push("main", {"other": b"x"})
-    assert read_file(parse_place(place(repository)), 1000) is not None
+    assert read_git_file(parse_git_address(place(repository)), 1000) is not None
     assert "deepen 1" in trace.read_text() and "filter blob:none" in trace.read_text()
     wanted = {line.rpartition("want ")[2] for line in trace.read_text().splitlines() if "> want " in line}
     assert wanted == {repository.tip("main"), repository.run("rev-parse", f"main:{INDEX}")}
 
 
-def test_what_did_not_move_is_only_asked_for(
+def test_an_unchanged_ref_is_listed_but_not_fetched(
     repository: BareRepository, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here = place(repository, "@main")
@@ -128,9 +128,7 @@ def test_what_did_not_move_is_only_asked_for(
     assert not trace.exists(), "a commit cannot change, so nobody is asked"
 
 
-def test_it_is_kept_for_offline_and_another_path_is_another_index(
-    repository: BareRepository, cache: Path
-) -> None:
+def test_an_index_is_kept_for_offline_use_under_its_path(repository: BareRepository, cache: Path) -> None:
     there = place(repository, "@main#path=team/it.yaml")
     assert open_remote(there, cache).file.read_bytes() == text(v2=CID_B)
     repository.path.rename(repository.path.with_name("gone"))
@@ -157,33 +155,35 @@ def test_a_branch_that_was_set_back_is_refused(repository: BareRepository, cache
     )
 
 
-def test_what_is_not_there_is_said(repository: BareRepository, cache: Path) -> None:
+def test_a_missing_ref_commit_file_or_repository_is_not_found(
+    repository: BareRepository, cache: Path
+) -> None:
     for rest, said in (
-        ("@next", "has no branch or tag 'next'"),
+        ("@next", "no branch or tag 'next'"),
         ("@" + "0" * 40, "no such repository or commit"),
-        ("@main#path=none.yaml", "has no 'none.yaml' in"),
+        ("@main#path=none.yaml", "no 'none.yaml' in"),
     ):
         with pytest.raises(NotFoundError, match=said):
             open_remote(place(repository, rest), cache)
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="is not a file"):
         open_remote(place(repository, "@main#path=releases"), cache)
     with pytest.raises(NotFoundError, match="no such repository"):
         open_remote(f"git+file://{repository.path}-not", cache)
     with pytest.raises(InvalidIndexError):
         open_remote(place(repository, "@main#path=big"), cache)
-    with pytest.raises(DataError, match="more than 100 bytes"):
-        read_file(parse_place(place(repository, "@main#path=big")), 100)
+    with pytest.raises(DataError, match="larger than 100 bytes"):
+        read_git_file(parse_git_address(place(repository, "@main#path=big")), 100)
 
 
-def test_a_symbolic_link_is_no_index(repository: BareRepository, cache: Path) -> None:
+def test_a_symbolic_link_is_not_an_index(repository: BareRepository, cache: Path) -> None:
     target = repository.run("hash-object", "-w", "--stdin", stdin=b"/etc/passwd")
     tree = repository.run("mktree", stdin=f"120000 blob {target}\tindex.yaml\n".encode())
     repository.run("update-ref", "refs/heads/links", repository.run("commit-tree", "-m", "x", tree))
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="is not a file"):
         open_remote(place(repository, "@links#path=index.yaml"), cache)
 
 
-def test_a_name_of_two_things_is_not_guessed(repository: BareRepository, cache: Path) -> None:
+def test_a_name_of_a_branch_and_a_tag_is_ambiguous(repository: BareRepository, cache: Path) -> None:
     repository.run("update-ref", "refs/heads/1.0", "main")
     repository.run("tag", "1.0", "main")
     assert open_remote(place(repository, "@1.0"), cache).commit == repository.tip("main"), (
@@ -196,18 +196,18 @@ def test_a_name_of_two_things_is_not_guessed(repository: BareRepository, cache: 
     assert caught.value.hint == "write @refs/heads/1.0 or @refs/tags/1.0"
 
 
-def test_a_branch_whose_name_ends_alike_is_another(repository: BareRepository, cache: Path) -> None:
+def test_a_branch_with_the_same_ending_is_not_matched(repository: BareRepository, cache: Path) -> None:
     repository.run("update-ref", "refs/heads/x/refs/heads/next", "main")
-    with pytest.raises(NotFoundError, match="has no branch or tag 'next'"):
+    with pytest.raises(NotFoundError, match="no branch or tag 'next'"):
         open_remote(place(repository, "@next"), cache)
 
 
-def test_over_http_git_itself_knows_the_password(
+def test_git_authenticates_over_http_by_its_own_configuration(
     repository: BareRepository, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with git_over_http(tmp_path, "reader", "s3cret-s3cret") as host:
         url = f"{host.url}/r.git"
-        with pytest.raises(AccessDeniedError, match="denies access") as caught:
+        with pytest.raises(AccessDeniedError, match="denied access") as caught:
             open_remote(f"git+{url}@main", cache)
         assert "credential helper" in str(caught.value.hint)
         pair = base64.b64encode(b"reader:s3cret-s3cret").decode()
@@ -230,10 +230,10 @@ def test_over_http_git_itself_knows_the_password(
     assert open_remote(f"git+{url}@main", cache, offline=True).commit == found.commit
 
 
-def test_hooks_and_the_callers_repository_take_no_part(
+def test_hooks_and_the_callers_repository_are_not_used(
     repository: BareRepository, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As from a hook of git, whose environment names another repository, with hooks switched on for all."""
+    """Run as a git hook does: its environment names another repository, and hooks are configured globally."""
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     for name in ("reference-transaction", "post-checkout", "post-merge"):

@@ -1,4 +1,4 @@
-"""The repository around a directory is found with and without git, as git itself finds it."""
+"""The repository around a directory is found with and without git."""
 
 from __future__ import annotations
 

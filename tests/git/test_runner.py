@@ -1,4 +1,4 @@
-"""Every git command runs hardened, asks nothing, ends within its time limit, and fails with a class."""
+"""Git commands run hardened and without prompts, end within a time limit, and fail with a class."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_no_hook_of_the_user_runs_for_a_commit_a_fetch_or_a_push(
     assert trace.read_text().startswith("reference-transaction"), "git by itself does run them"
 
 
-def test_a_replaced_object_is_read_as_what_its_id_means(bare: BareRepository) -> None:
+def test_replacements_of_objects_are_ignored(bare: BareRepository) -> None:
     blob = bare.run("rev-parse", "main:file")
     bare.run("replace", blob, bare.run("hash-object", "-w", "--stdin", stdin=b"another\n"))
     assert bare.run("cat-file", "blob", "main:file") == "another"
@@ -84,7 +84,7 @@ def test_a_replaced_object_is_read_as_what_its_id_means(bare: BareRepository) ->
 def test_a_repository_of_an_outer_hook_is_left_alone(
     bare: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As from a hook of git, whose environment names the outer repository, index and objects."""
+    """Run as a git hook does: its environment names the outer repository, index and objects."""
     outer = bare.copy(tmp_path / "outer.git")
     for name, value in (
         ("GIT_DIR", outer.path),
@@ -150,7 +150,7 @@ def test_a_local_command_does_not_use_the_network(bare: BareRepository, tmp_path
 
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A program that takes the place of ssh, reports its arguments, and tries to ask at the terminal."""
+    """A program that replaces ssh, records its arguments, and tries to open the terminal."""
     program(
         tmp_path / "bin" / "ssh",
         f'exec 3>> {tmp_path}/ssh-ran\necho "$0 $*" >&3\n(: < /dev/tty) 2>/dev/null && echo asked >&3\n'
@@ -168,7 +168,7 @@ def test_ssh_runs_in_batch_mode(ssh: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["GIT_SSH_COMMAND", "GIT_SSH", "core.sshCommand"])
-def test_a_command_for_ssh_that_the_user_chose_is_kept(
+def test_a_configured_ssh_command_is_used(
     ssh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     own = program(tmp_path / "own" / "ssh", f'echo own >> {ssh}\nexec {tmp_path}/bin/ssh "$@"')
@@ -273,7 +273,7 @@ def test_a_directory_outside_of_repositories_is_reported(tmp_path: Path) -> None
     assert failure(lambda: GitRunner(tmp_path).run("rev-parse", "HEAD")) is GitFailure.NO_REPOSITORY
 
 
-def test_what_a_server_refuses_or_lacks_is_classified(bare: BareRepository, tmp_path: Path) -> None:
+def test_failures_to_read_from_a_server_are_classified(bare: BareRepository, tmp_path: Path) -> None:
     with git_over_http(tmp_path, "reader", PASSWORD) as host:
         denied = scratch(tmp_path, f"{host.url}/r.git")
         assert failure(lambda: denied.list_refs("HEAD")) is GitFailure.DENIED
@@ -288,12 +288,12 @@ def test_what_a_server_refuses_or_lacks_is_classified(bare: BareRepository, tmp_
     assert failure(lambda: there.fetch("0" * 40)) is GitFailure.NOT_FOUND
 
 
-def test_the_words_of_an_address_do_not_classify_a_failure(tmp_path: Path) -> None:
+def test_the_text_of_an_address_does_not_classify_a_failure(tmp_path: Path) -> None:
     ours = scratch(tmp_path, "http://127.0.0.1:1/denied/not found.git")
     assert failure(lambda: ours.list_refs("HEAD")) is GitFailure.TRANSIENT
 
 
-def test_what_a_server_says_to_a_push_is_classified(bare: BareRepository, tmp_path: Path) -> None:
+def test_failures_to_push_are_classified(bare: BareRepository, tmp_path: Path) -> None:
     ours = scratch(tmp_path, f"file://{bare.path}")
     ours.fetch("+refs/heads/main:refs/heads/main")
     commit = ours.runner.run("rev-parse", "main").text

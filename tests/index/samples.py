@@ -1,4 +1,4 @@
-"""An index to test with, and strategies that make others."""
+"""A sample index, and strategies that generate others."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ version_texts = st.builds(
 
 @st.composite
 def index_texts(draw: st.DrawFn) -> str:
-    """An index in a mixture of styles: widths, quotes, flow and block, comments, line ends."""
+    """Generate an index in a mixture of styles: widths, quotes, flow and block, comments, line ends."""
     step = draw(st.sampled_from([1, 2, 3, 4]))
     comment = st.sampled_from(["", "", "  # why", "  # ünïcödé 𝄞: {}"])
     lines = ["schema: 1", "id: acme" + draw(comment), "models:" + draw(comment)]

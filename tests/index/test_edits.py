@@ -25,7 +25,7 @@ def facts(text: str) -> dict[str, tuple[object, ...]]:
 
 
 def inserted(old: str, new: str) -> bool:
-    """Whether `new` is `old` with insertions only."""
+    """Return whether `new` is `old` with insertions only."""
     rest = iter(new)
     return all(character in rest for character in old)
 
@@ -74,7 +74,7 @@ def test_add_version_adds_only_that_version(text: str, model: str, version: str)
             assert order == newest_first(order), "newest first stays newest first"
 
 
-def test_comments_and_quotes_stay_and_the_new_line_has_its_neighbours_indentation() -> None:
+def test_an_edit_keeps_comments_and_quotes_and_indents_as_its_neighbours() -> None:
     new = set_cids(SAMPLE, {("my-llm-7b", "1.3.0"): some_cid("a"), ("words", "0.1.0"): some_cid("b")})
     changed = [line for line in new.splitlines() if line not in SAMPLE.splitlines()]
     assert changed == [
@@ -86,7 +86,7 @@ def test_comments_and_quotes_stay_and_the_new_line_has_its_neighbours_indentatio
     assert kept == [line for line in old if not line.startswith('      "0.1.0"')]
 
 
-def test_a_new_version_takes_its_place_in_the_order() -> None:
+def test_a_new_version_is_inserted_in_the_order_of_the_others() -> None:
     new = add_version(SAMPLE, "my-llm-7b", "1.2.5", path="weights/x")
     assert list(index_of(new).models["my-llm-7b"].versions) == [
         "2.0.0-rc.1",
@@ -117,7 +117,7 @@ def test_a_new_model_is_added_at_the_end_and_into_an_empty_mapping() -> None:
     assert list(index_of(flow).models) == ["m"]
 
 
-def test_json_text_stays_json() -> None:
+def test_an_edited_json_index_stays_json() -> None:
     import json
 
     text = '{"schema": 1, "id": "a", "models": {"m": {"versions": {"1.0.0": {"path": "w"}}}}}'
@@ -133,7 +133,7 @@ def test_a_published_cid_is_never_replaced() -> None:
     assert line.strip() == f"cid: {some_cid('1.2.0')}"
 
 
-def test_edits_that_would_not_hold_are_refused() -> None:
+def test_edits_with_an_invalid_result_are_refused() -> None:
     with pytest.raises(InvalidIndexError, match="is not in the index"):
         set_cids(SAMPLE, {("my-llm-7b", "9.9.9"): some_cid("a")})
     with pytest.raises(InvalidIndexError, match="have the same path"):
@@ -158,7 +158,7 @@ def test_a_hostile_name_cannot_inject_yaml(model: str) -> None:
 
 @pytest.mark.parametrize("key", ["model", "path", "created_at", "format", "license", "kind"])
 @pytest.mark.parametrize("character", ["\x1b", "\n", "\0", "\u2028", "\u202e"])
-def test_a_control_character_is_told_of_the_value_that_has_it(key: str, character: str) -> None:
+def test_the_error_for_a_control_character_names_its_value(key: str, character: str) -> None:
     given = {"model": "new", "path": "weights/x", key: f"a{character}b"}
     with pytest.raises(InvalidIndexError) as caught:
         add_version(SAMPLE, given.pop("model"), "9.0.0", **given)
@@ -173,7 +173,7 @@ def test_an_unusual_notation_is_an_error_and_not_a_guess() -> None:
 
 @settings(max_examples=30)
 @given(st.integers(1, 40))
-def test_many_cids_at_once(count: int) -> None:
+def test_many_cids_are_set_in_one_edit(count: int) -> None:
     entries = "".join(f'      "1.{n}.0":\n        path: w/{n}\n' for n in range(count))
     text = "schema: 1\nid: a\nmodels:\n  m:\n    versions:\n" + entries
     new = set_cids(text, {("m", f"1.{n}.0"): some_cid(str(n)) for n in range(count)})

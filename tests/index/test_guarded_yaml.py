@@ -1,4 +1,4 @@
-"""The reader takes the plain part of YAML, with a line on every node; tests/hostile has what it refuses."""
+"""The reader accepts a plain subset of YAML, with a line on every node; tests/hostile has what it refuses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ multi: first
 
 @pytest.fixture(params=["libyaml", "python"])
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both parsers PyYAML may have."""
+    """Run a test with both parsers that PyYAML may have."""
     if request.param == "libyaml" and not yaml.__with_libyaml__:
         pytest.skip("PyYAML was built without libyaml")
     if request.param == "python":
@@ -99,7 +99,7 @@ PROBES = [
 
 @pytest.mark.parametrize("text", PROBES)
 def test_an_unquoted_scalar_counts_as_text_only_if_other_readers_agree(text: str) -> None:
-    """What PyYAML would turn into something else needs quotes; with quotes it is always text."""
+    """A scalar that PyYAML would convert needs quotes; with quotes it is always text."""
     scalar = YamlScalar(text)
     scalar.line, scalar.plain = 1, True
     try:

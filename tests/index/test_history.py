@@ -1,4 +1,4 @@
-"""What git history says was published is still what the index says."""
+"""The index must still contain what its git history published."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Repository:
         (root / "releases").mkdir()
 
     def write(self, **versions: str) -> None:
-        """v1_0_0="cid: …, protect: true" becomes a version in flow style."""
+        """Write the index; v1_0_0="cid: …, protect: true" becomes a version in flow style."""
         entries = "".join(
             f'      "{name[1:].replace("_", ".")}": {{path: w/{name}, {fields}}}\n'
             for name, fields in versions.items()
@@ -66,7 +66,7 @@ def messages(check: FrozenCheck) -> list[str]:
     return [violation.message for violation in check.violations]
 
 
-def test_an_unchanged_and_a_growing_index_hold(repo: Repository) -> None:
+def test_an_unchanged_and_a_growing_index_pass(repo: Repository) -> None:
     repo.commit(v1_0_0="")
     repo.commit(v1_0_0=A)
     repo.write(v1_0_0=A, v1_1_0=B)
@@ -106,7 +106,7 @@ def test_a_change_inside_a_merge_is_refused(repo: Repository) -> None:
     assert [violation.ref for violation in repo.check().violations] == ["m@1.1.0"]
 
 
-def test_a_cid_that_was_taken_away_is_refused(repo: Repository) -> None:
+def test_a_removed_cid_is_refused(repo: Repository) -> None:
     repo.commit(v1_0_0=A)
     repo.write(v1_0_0="")
     (message,) = messages(repo.check())
@@ -135,7 +135,7 @@ def test_a_protected_version_stays(repo: Repository, now: dict[str, str], expect
     assert expected in message
 
 
-def test_protection_is_taken_away_in_a_commit_of_its_own(repo: Repository) -> None:
+def test_protection_is_removed_in_a_commit_of_its_own(repo: Repository) -> None:
     repo.commit(v1_0_0=A + ", protect: true")
     repo.write(v1_0_0=A)
     assert repo.check().violations == ()
@@ -144,7 +144,7 @@ def test_protection_is_taken_away_in_a_commit_of_its_own(repo: Repository) -> No
     assert repo.check().violations == ()
 
 
-def test_old_contents_that_are_no_index_are_passed_over_and_said(repo: Repository) -> None:
+def test_unreadable_old_contents_are_skipped_and_counted(repo: Repository) -> None:
     (repo.root / FILE).write_text("cid: &a [broken\n")
     git(repo.root, "add", FILE)
     git(repo.root, "commit", "-q", "-m", "broken")
@@ -156,7 +156,7 @@ def test_old_contents_that_are_no_index_are_passed_over_and_said(repo: Repositor
     assert not check.complete
 
 
-def test_without_repository_commit_or_tracked_index_the_answer_says_so(
+def test_the_check_reports_a_missing_repository_commit_or_tracked_index(
     tmp_path: Path, repo: Repository
 ) -> None:
     repo.write(v1_0_0=A)
@@ -171,7 +171,7 @@ def test_without_repository_commit_or_tracked_index_the_answer_says_so(
         check_frozen(index, base="main")
 
 
-def test_a_shallow_clone_is_checked_as_far_as_it_goes(tmp_path: Path, repo: Repository) -> None:
+def test_a_shallow_clone_is_checked_incompletely(tmp_path: Path, repo: Repository) -> None:
     repo.commit(v1_0_0=A)
     repo.commit(v1_0_0=A, v1_1_0=B)
     clone = tmp_path / "clone"
@@ -183,7 +183,7 @@ def test_a_shallow_clone_is_checked_as_far_as_it_goes(tmp_path: Path, repo: Repo
 
 
 @pytest.mark.parametrize("base", ["nope", "-x", "--output=x", "HEAD~9", "", "main:releases", "a..b"])
-def test_a_base_that_is_no_commit_is_a_usage_error(repo: Repository, base: str) -> None:
+def test_a_base_that_is_not_a_commit_is_a_usage_error(repo: Repository, base: str) -> None:
     repo.commit(v1_0_0=A)
     with pytest.raises(UsageError, match="is not a commit"):
         repo.check(base=base)
@@ -195,7 +195,7 @@ def test_a_base_without_the_index_has_nothing_to_compare(repo: Repository) -> No
     assert "has no releases/index.yaml" in repo.check(base="HEAD~1").checked
 
 
-def test_the_second_check_needs_no_git_at_all(repo: Repository, tmp_path: Path) -> None:
+def test_a_repeated_check_does_not_start_git(repo: Repository, tmp_path: Path) -> None:
     repo.commit(v1_0_0=A)
     cache = tmp_path / "cache"
     first = repo.check(cache=cache)
@@ -246,8 +246,8 @@ def test_the_cache_follows_a_change_of_branch(repo: Repository, tmp_path: Path) 
     assert repo.check(cache=cache).violations == (), "what only the other branch published binds nobody here"
 
 
-def test_a_cache_that_was_committed_is_not_believed(repo: Repository) -> None:
-    """Otherwise a pull request could bring a cache that knows nothing of what was published."""
+def test_a_committed_cache_is_ignored(repo: Repository) -> None:
+    """Otherwise a pull request could add a cache without the published versions."""
     cache = repo.root / ".reconcile" / "cache"
     repo.commit(v1_0_0=A)
     repo.check(cache=cache)
@@ -277,7 +277,7 @@ def test_programs_named_in_the_configuration_do_not_run(repo: Repository, tmp_pa
     assert not mark.exists()
 
 
-def test_a_repository_git_does_not_trust_is_one_clear_error(
+def test_a_repository_of_another_user_is_one_clear_error(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo.commit(v1_0_0=A)
@@ -287,7 +287,7 @@ def test_a_repository_git_does_not_trust_is_one_clear_error(
     assert "safe.directory" in (caught.value.hint or "")
 
 
-def test_a_worktree_and_packed_refs_are_understood(repo: Repository, tmp_path: Path) -> None:
+def test_linked_work_trees_and_packed_refs_are_read(repo: Repository, tmp_path: Path) -> None:
     commit = repo.commit(v1_0_0=A)
     assert head_without_git(repo.root / "releases") == commit
     git(repo.root, "pack-refs", "--all")

@@ -1,4 +1,4 @@
-"""A label takes itself apart into its owner, mark, name and version."""
+"""A label consists of an owner and a name; its mark and version derive from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index that loads holds, and says what its file says; stamps only ever save work."""
+"""An index that loads is valid and has every field of its file; stamps only skip work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_model_says_what_the_file_says(file: Path) -> None:
+def test_every_field_of_the_file_is_in_the_model(file: Path) -> None:
     index = load_index(file)
     assert (index.id, index.mark, index.file) == ("acme-models", "reconciler/acme-models/", file)
     assert index.digest == hashlib.sha256(SAMPLE.encode()).hexdigest()
@@ -53,13 +53,13 @@ def test_windows_line_ends_give_the_same_model(file: Path) -> None:
     assert load_index(file).models == index.models
 
 
-def test_without_any_target_named_it_is_the_store(tmp_path: Path) -> None:
+def test_the_default_target_is_the_store(tmp_path: Path) -> None:
     path = tmp_path / "index.yaml"
     path.write_text('schema: 1\nid: a\nmodels: {m: {versions: {"1.0.0": {path: w}}}}\n')
     assert next(load_index(path).versions()).targets == ("store",)
 
 
-def test_several_mistakes_are_told_together_each_with_its_line(tmp_path: Path) -> None:
+def test_several_mistakes_are_reported_together_each_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "index.yaml"
     entries = "".join(f'      "1.{n}.0": {{path: ../{n}}}\n' for n in range(15))
     path.write_text("schema: 1\nid: a\nmodels:\n  m:\n    versions:\n" + entries)
@@ -88,7 +88,7 @@ def test_an_index_larger_than_the_limit_is_not_parsed(tmp_path: Path) -> None:
         load_index(path)
 
 
-def test_a_stamp_saves_the_schema_check(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stamp_skips_the_schema_check(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     index = load_index(file, stamps=cache)
 
@@ -102,7 +102,7 @@ def test_a_stamp_saves_the_schema_check(file: Path, tmp_path: Path, monkeypatch:
         load_index(file, stamps=cache)
 
 
-def test_stamps_may_be_deleted_or_unwritable(file: Path, tmp_path: Path) -> None:
+def test_missing_and_unwritable_stamps_change_nothing(file: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     index = load_index(file, stamps=cache)
     (cache / "index.valid").unlink()
@@ -147,7 +147,7 @@ def test_an_unknown_target_gets_a_suggestion() -> None:
 
 
 def test_loading_does_not_recurse() -> None:
-    """Depth is counted, not felt: a file far deeper than Python's stack is refused the same way."""
+    """The depth is counted: a file far deeper than Python's stack is refused the same way."""
     from reconciler.index.guarded_yaml import parse
 
     with pytest.raises(InvalidIndexError, match="nested deeper"):

@@ -1,4 +1,4 @@
-"""The policy for deals: what it says, where it comes from, and one error with its line for any other."""
+"""The policy for deals: its fields, its inheritance, and one error with its line for an invalid one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def policies(top: str = "", model: str = "") -> list[DealPolicy | None]:
     return [version.deals for version in index_of(INDEX.format(top=top, model=model)).versions()]
 
 
-def test_without_a_policy_there_is_none() -> None:
+def test_an_index_without_a_policy_requires_no_deals() -> None:
     assert policies() == [None, None]
 
 
-def test_a_policy_says_what_it_says_and_a_model_may_have_its_own() -> None:
+def test_a_model_may_override_the_policy_of_the_index() -> None:
     own = "policy: {deals: {min: 3, providers: 2, renew_before: 45d}}"
     three = DealPolicy(3, 2, timedelta(days=45))
     one = DealPolicy(1, 1, timedelta(days=30))
@@ -65,7 +65,7 @@ BAD = [
 
 @pytest.mark.parametrize(("bad", "said"), BAD)
 @pytest.mark.parametrize("place", ["top", "model"])
-def test_what_does_not_hold_is_told_with_its_line(bad: str, said: str, place: str) -> None:
+def test_an_invalid_policy_is_an_error_with_its_line(bad: str, said: str, place: str) -> None:
     with pytest.raises(InvalidIndexError) as caught:
         policies(**{place: bad})
     line = 3 if place == "top" else 6
@@ -74,7 +74,7 @@ def test_what_does_not_hold_is_told_with_its_line(bad: str, said: str, place: st
 
 
 @pytest.mark.parametrize(("bad", "said"), BAD)
-def test_what_does_not_hold_gets_past_no_forged_stamp(
+def test_a_forged_stamp_does_not_hide_an_invalid_policy(
     monkeypatch: pytest.MonkeyPatch, bad: str, said: str
 ) -> None:
     monkeypatch.setattr(schemas, "problems", lambda name, tree: [])
@@ -82,7 +82,7 @@ def test_what_does_not_hold_gets_past_no_forged_stamp(
         policies(top=bad)
 
 
-def test_unknown_keys_are_told_with_what_they_may_have_meant() -> None:
+def test_unknown_keys_of_a_policy_get_a_suggestion() -> None:
     with pytest.raises(InvalidIndexError) as caught:
         policies(top="policy: {deals: {min: 2, provider: 2}}")
     assert "providers" in str(caught.value.hint)

@@ -82,8 +82,8 @@ def test_prereleases_agree_with_the_oracle_for_single_comparators(base: str, ver
 
 
 @pytest.mark.node
-def test_agrees_with_npm_itself() -> None:
-    """The range library inside npm answers 4,000 random questions, pre-releases and all, as we do."""
+def test_ranges_agree_with_npm_itself() -> None:
+    """The range library in npm gives the same 4,000 random answers, pre-releases included."""
     node, npm = shutil.which("node"), shutil.which("npm")
     assert node is not None and npm is not None
     library = Path(npm).resolve().parent.parent / "node_modules" / "semver"
@@ -171,7 +171,7 @@ def test_ranges_of_npm(text: str, inside: list[str], outside: list[str]) -> None
      "1 - 2 - 3", ">1 - 2", "1.2.3-01", "1-2", "1.2.3 -2", "^1;id", "1\n", "١", "1.2.3-",
      "99999999999999999999.0.0"],
 )  # fmt: skip
-def test_what_is_no_range_is_refused(text: str) -> None:
+def test_a_malformed_range_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_range(text)
 
@@ -179,8 +179,8 @@ def test_what_is_no_range_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "piece", [" ", "1", "1.", "||", "^", "~>", "-", " - ", "1 ", "x", ",", "1-a.", "=v", "1||"]
 )
-def test_hostile_text_takes_linear_time(piece: str) -> None:
-    """Also at the limit of the length; beyond it, nothing is parsed at all."""
+def test_hostile_ranges_take_linear_time(piece: str) -> None:
+    """This includes the maximum length; longer text is not parsed."""
     for length in (MAX_RANGE_LENGTH, 1_000_000):
         begin = time.process_time()
         with contextlib.suppress(UsageError):
@@ -206,6 +206,6 @@ def test_newest_first_is_semver_precedence(texts: list[str]) -> None:
 @pytest.mark.parametrize(
     "text", ["1.2", "v1.2.3", "1.2.3-01", "01.2.3", "1.2.3\n", "", "1.0.0-" + "a" * 80, "١.0.0"]
 )
-def test_what_is_no_version_is_refused(text: str) -> None:
+def test_a_malformed_version_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a SemVer"):
         parse_version(text)

@@ -65,7 +65,7 @@ def test_another_record_of_the_same_version_is_refused_naming_both(tmp_path: Pat
     assert record_path(tmp_path, "my-llm-7b", "1.2.0").read_bytes() == before
 
 
-def test_a_record_in_another_layout_is_the_same_record(tmp_path: Path) -> None:
+def test_the_layout_of_the_json_text_does_not_matter_to_a_record(tmp_path: Path) -> None:
     path = record_path(tmp_path, "my-llm-7b", "1.2.0")
     path.parent.mkdir()
     path.write_text(json.dumps(FIELDS))
@@ -94,7 +94,9 @@ def test_a_record_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "version"), [("../x", "1.0.0"), ("m", "../1.0.0"), ("m", "1.0"), ("", "1.0.0")]
 )
-def test_a_name_that_leads_elsewhere_names_no_record(tmp_path: Path, model: str, version: str) -> None:
+def test_a_name_that_leads_to_another_directory_has_no_record(
+    tmp_path: Path, model: str, version: str
+) -> None:
     with pytest.raises(ValueError, match="cannot name a record"):
         record_path(tmp_path, model, version)
 
@@ -106,7 +108,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("data", BAD, ids=range(len(BAD)))
-def test_bad_json_is_one_error(data: bytes) -> None:
+def test_a_malformed_record_is_one_error(data: bytes) -> None:
     with pytest.raises(InvalidIndexError) as caught:
         parse_record(data, "r.json")
     assert str(caught.value).startswith("r.json")
@@ -121,7 +123,7 @@ values: st.SearchStrategy[Any] = st.one_of(
 
 
 @given(st.sampled_from([*sorted(FIELDS), "extra"]), values, st.booleans())
-def test_the_check_by_hand_and_the_schema_say_the_same(key: str, value: object, remove: bool) -> None:
+def test_the_reader_and_the_schema_accept_the_same_records(key: str, value: object, remove: bool) -> None:
     fields = dict(FIELDS)
     if remove:
         fields.pop(key, None)
@@ -161,7 +163,7 @@ def test_pieces_are_read_back_in_one_order(tmp_path: Path) -> None:
     )
 
 
-def test_pieces_are_added_to_a_record_and_never_taken_away(tmp_path: Path) -> None:
+def test_pieces_are_added_to_a_record_and_never_removed(tmp_path: Path) -> None:
     assert write_record(tmp_path, RECORD)
     assert write_record(tmp_path, replace(RECORD, pieces=(BY_LAST,)))
     assert not write_record(tmp_path, RECORD)
@@ -197,7 +199,7 @@ def test_other_pieces_are_refused_naming_both(tmp_path: Path, other: ShardedCar,
 
 
 def _edits() -> Iterator[Any]:
-    """`pieces` as somebody may have edited them by hand."""
+    """Yield values of `pieces` as edited by hand."""
     for wrong in ([], {}, None, "x", [1], [[]], 7):
         yield wrong
     first, second = json.loads(render_record(WITH_PIECES))["pieces"]

@@ -1,4 +1,4 @@
-"""Who released what and when is read from git, and from nothing else."""
+"""The release log is read from git only."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_a_removed_version_stays_in_the_log(repository):
     assert [r.version for r in release_log(repository.file, "m")] == ["1.0.0"]
 
 
-def test_another_model_has_none(repository):
+def test_the_log_of_another_model_is_empty(repository):
     repository.commit("one", "ann", v1_0_0=CID[1])
     assert release_log(repository.file, "other") == ()
 
 
-def test_without_a_repository_it_says_so(tmp_path):
+def test_the_log_without_a_repository_is_an_error(tmp_path):
     (tmp_path / "index.yaml").write_text("")
     with pytest.raises(UserError, match="no git repository"):
         release_log(tmp_path / "index.yaml", "m")

@@ -1,4 +1,4 @@
-"""A reference means one version, or there is one clear error."""
+"""A reference resolves to one version, or to one clear error."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_bad_reference_gives_advice(ref: str, message: str, hint: str) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_parse_ref_tells_the_kinds_apart() -> None:
+def test_parse_ref_distinguishes_the_kinds_of_references() -> None:
     assert parse_ref("m@1.2.0").selector == Exact("1.2.0")
     assert parse_ref("m@1.2.0-rc.1+b").selector == Exact("1.2.0-rc.1+b")
     assert parse_ref("m@1.2").selector == parse_range("1.2")

@@ -1,4 +1,4 @@
-"""One schema serves editors and the program: what editors read as typed YAML gives the same verdict."""
+"""One schema serves editors and the program: typed YAML, as editors load it, gives the same result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.index.samples import SAMPLE, index_texts, some_cid
 
 
 def editor_accepts(name: str, text: str) -> bool:
-    """What an editor says, which loads YAML with types and applies the schema as it is."""
+    """Validate as an editor does: load YAML with types and apply the schema unchanged."""
     schema = jsonschema.Draft202012Validator(json.loads(schema_text(name)))
     return schema.is_valid(yaml.safe_load(text))
 
@@ -43,7 +43,7 @@ def test_the_schemas_are_schemas_and_describe_every_key(name: str) -> None:
 
 
 @given(index_texts())
-def test_an_index_that_holds_holds_in_editors_too(text: str) -> None:
+def test_a_valid_index_is_valid_in_editors(text: str) -> None:
     assert problems("index", parse(text, "x")) == []
     assert editor_accepts("index", text)
 
@@ -66,18 +66,18 @@ VALUES += ["null", "", '""', "include", "[1]", "[a, a]", str(some_cid("x"))]
 
 
 @given(st.sampled_from(KEYS), st.sampled_from(VALUES))
-def test_a_value_of_any_type_gets_the_editors_verdict(key: str, value: str) -> None:
+def test_a_value_of_any_type_is_judged_as_in_editors(key: str, value: str) -> None:
     text = f'schema: 1\nid: a\nmodels:\n  m:\n    versions:\n      "1.0.0":\n        {key}: {value}\n'
     ours, theirs = problems("index", parse(text, "x")) == [], editor_accepts("index", text)
     # YAML 1.1, which PyYAML reads, has booleans "yes" and "on" that are text in YAML 1.2: refused as either.
     assert ours == theirs or (value in ("yes", "on") and not ours)
 
 
-def test_the_sample_holds_in_editors() -> None:
+def test_the_sample_is_valid_in_editors() -> None:
     assert editor_accepts("index", SAMPLE)
 
 
-def test_a_suggestion_is_close_or_a_list() -> None:
+def test_a_suggestion_is_a_close_name_or_a_list() -> None:
     assert suggestion("stabel", ["stable", "next"]) == "did you mean 'stable'?"
     assert suggestion("zzz", ["stable", "next"]) == "known: next, stable"
     assert suggestion("zzz", [str(n) for n in range(20)]) is not None

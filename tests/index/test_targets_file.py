@@ -1,4 +1,4 @@
-"""targets.yaml says what a target name means, and holds no secret."""
+"""targets.yaml defines target names, and contains no secrets."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_without_the_file_there_is_one_store(tmp_path: Path) -> None:
         assert (spec.name, spec.kind, spec.options) == ("store", "store", {"path": ".reconcile/store"})
 
 
-def test_a_stamp_keeps_the_answer(tmp_path: Path) -> None:
+def test_a_stamp_does_not_change_the_targets(tmp_path: Path) -> None:
     path = tmp_path / "targets.yaml"
     path.write_text(TEXT)
     first = load_targets(path, stamp_directory=tmp_path / "cache")
@@ -78,7 +78,7 @@ def test_a_stamp_keeps_the_answer(tmp_path: Path) -> None:
     assert (tmp_path / "cache" / "targets.valid").exists()
 
 
-def test_an_advice_for_a_secret_names_the_way_out(tmp_path: Path) -> None:
+def test_the_hint_for_a_secret_names_token_env(tmp_path: Path) -> None:
     path = tmp_path / "targets.yaml"
     path.write_text("targets:\n  n: {kind: kubo, api: http://h, api_key: s3cr3t}\n")
     with pytest.raises(InvalidIndexError) as caught:
