@@ -9,7 +9,7 @@ from reconciler.content.cid import Cid
 from reconciler.errors import DataError, UsageError
 from reconciler.net.client import HttpClient
 from reconciler.progress import Progress
-from reconciler.targets.healing import BlockSource, DagBlocks, ServesBlocks
+from reconciler.targets.healing import BlockSource, DagBlocks, open_blocks
 from reconciler.targets.interface import Target
 from reconciler.targets.kubo.dag import KuboBlocks
 from reconciler.targets.kubo.rpc import KuboRpc, is_command_error
@@ -65,8 +65,7 @@ def kubo_source(api: str) -> NamedSource:
 
 def target_source(target: Target, root: Cid) -> NamedSource:
     """Open the blocks of `root` in a target of a repository. Raises as Target.dag does."""
-    blocks = target.blocks(root) if isinstance(target, ServesBlocks) else DagBlocks(target.dag(root))
-    return NamedSource(target.name, blocks)
+    return NamedSource(target.name, open_blocks(target, root))
 
 
 class _OwnedKuboBlocks(KuboBlocks):

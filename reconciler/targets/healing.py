@@ -110,6 +110,14 @@ class MergedDag:
             source.close()
 
 
+def open_blocks(target: Target, root: Cid) -> BlockSource:
+    """Open the blocks of `root` in `target`: single blocks if it serves them, otherwise its Dag.
+
+    Raises as Target.dag does.
+    """
+    return target.blocks(root) if isinstance(target, ServesBlocks) else DagBlocks(target.dag(root))
+
+
 def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
     """The DAG of `root` from whatever `targets` hold of it, in their order; targets that cannot help are left
     out.
@@ -123,10 +131,7 @@ def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
         if not target.capabilities.serves_blocks:
             continue
         try:
-            if isinstance(target, ServesBlocks):
-                sources.append(target.blocks(root))
-            else:
-                sources.append(DagBlocks(target.dag(root)))
+            sources.append(open_blocks(target, root))
         except ReconcilerError as error:
             reasons.append(f"{target.name}: {error.message}")
     if not sources:

@@ -1,4 +1,4 @@
-"""Small DAGs with files of several leaves, and sources that give up soon."""
+"""Small DAGs with files of several leaves, and sources with short time limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def dag(request: pytest.FixtureRequest) -> MemoryDag:
 
 
 def content(dag: MemoryDag) -> dict[str, bytes]:
-    """Every file of `dag` with its bytes, without the code under test."""
+    """Return the files of `dag` by path, without the code under test."""
     from reconciler.content.walk import NodeKind, leaf_bytes, walk
 
     found = walk(dag.layout.root, dag.blocks.__getitem__, raw_size=len(dag.blocks[dag.layout.root]))
@@ -50,7 +50,7 @@ def content(dag: MemoryDag) -> dict[str, bytes]:
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    """Every file below `directory` with its bytes."""
+    """Return the files below `directory` by path."""
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in directory.rglob("*")
@@ -60,5 +60,5 @@ def files(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def hasty() -> Callable[[str], GatewaySource]:
-    """A gateway source with the limits of a test."""
+    """Make gateway sources with short time limits."""
     return lambda url: GatewaySource(url, timeouts=HASTY, retry=NO_RETRY)

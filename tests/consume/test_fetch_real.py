@@ -32,7 +32,7 @@ MIB = 1 << 20
 
 
 def bundle() -> dict[str, bytes]:
-    """Files as a bundle has them: two of several leaves, a hundred small ones, an empty one, their sums."""
+    """Return the files of a bundle: two of several leaves, a hundred small ones, an empty one, SHA256SUMS."""
     chance = random.Random(5)
     found = {
         "config.json": b'{"layers": 2}\n',
@@ -47,7 +47,7 @@ def bundle() -> dict[str, bytes]:
 
 @dataclass
 class Peers:
-    """The same bundle in a node and behind our gateway."""
+    """A Kubo node and our gateway with the same bundle."""
 
     dag: MemoryDag
     node: KuboNode
@@ -83,18 +83,18 @@ NAMED: dict[str, Callable[[Peers], Source]] = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_bundle_comes_whole_from(
+def test_a_bundle_is_fetched_from(
     name: str, peers: Peers, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     done = run(peers, tmp_path / "d", NAMED[name](peers))
     assert files(tmp_path / "d") == expected
-    assert done.sums, "SHA256SUMS was checked as well"
+    assert done.sums, "SHA256SUMS was verified too"
     assert [(source.bad, source.dropped) for source in done.sources] == [(0, "")]
     size = sum(block.size for block in peers.dag.layout)
     assert done.sources[0].bytes <= size, "nothing was fetched twice"
 
 
-def test_both_are_asked_at_once(peers: Peers, expected: dict[str, bytes], tmp_path: Path) -> None:
+def test_all_sources_are_used_at_once(peers: Peers, expected: dict[str, bytes], tmp_path: Path) -> None:
     done = run(peers, tmp_path / "d", *(make(peers) for make in NAMED.values()))
     assert files(tmp_path / "d") == expected
     assert sum(source.bytes > 0 for source in done.sources) >= 2
@@ -102,20 +102,20 @@ def test_both_are_asked_at_once(peers: Peers, expected: dict[str, bytes], tmp_pa
 
 
 class KillsAt:
-    """A Progress that kills a node once the first `size` bytes are there."""
+    """A Progress that kills a node after the first `size` bytes of the transfer."""
 
     def __init__(self, node: KuboNode, size: int) -> None:
         self._node, self._left = node, size
 
     def task(self, label: str, total: int | None) -> Task:
-        """Watch the transfer only."""
+        """Count the bytes of the transfer only."""
         return _Watched(self) if label.startswith("fetch") else QUIET.task(label, total)
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Ignore the note."""
 
     def advance(self, amount: int) -> None:
-        """Count, and kill."""
+        """Count the bytes, and kill the node when the last one is reached."""
         before, self._left = self._left, self._left - amount
         if self._left <= 0 < before:
             self._node.stop(signal.SIGKILL)
@@ -135,10 +135,10 @@ class _Watched:
         pass
 
 
-def test_a_node_that_is_killed_midway_is_given_up_and_the_other_finishes(
+def test_a_killed_node_is_dropped_and_the_other_source_finishes(
     peers: Peers, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Each of the two has one run of 32 leaves in hand when the node dies after 8 MiB."""
+    """Each of the two works on one run of 32 leaves when the node is killed after 8 MiB."""
     limits = {"timeouts": Timeouts(connect=2.0, silence=5.0, total=20.0), "retry": NO_RETRY}
     dying = GatewaySource(peers.node.gateway, **limits)  # type: ignore[arg-type]
     try:
@@ -151,15 +151,15 @@ def test_a_node_that_is_killed_midway_is_given_up_and_the_other_finishes(
     assert files(tmp_path / "d") == expected
     assert done.sums
     killed, other = done.sources
-    assert killed.dropped and killed.bad == 0, "it is said why it was given up, and that it never lied"
+    assert killed.dropped and killed.bad == 0, "the report has the reason, and no bad block"
     assert not other.dropped
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
-def test_what_a_node_lacks_comes_from_the_other(
+def test_a_block_that_one_source_lacks_comes_from_the_other(
     peers: Peers, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """A real node whose block file is gone is no liar: it is asked for the rest."""
+    """A node that lost a block file is not dropped: it serves the other blocks."""
     leaf = max(n for n in range(len(peers.dag.layout)) if peers.dag.layout.block_size(n) == MIB)
     file = peers.node.block_file(peers.dag.layout.cid(leaf))
     kept = file.read_bytes()
@@ -168,15 +168,15 @@ def test_what_a_node_lacks_comes_from_the_other(
         done = run(peers, tmp_path / "d", kubo_source(peers.node.url), GatewaySource(peers.ours.url))
     finally:
         file.write_bytes(kept)
-        peers.node.restart()  # it remembers what it lacked
+        peers.node.restart()  # it caches that the block was missing
     assert files(tmp_path / "d") == expected
     assert not any(source.dropped or source.bad for source in done.sources)
 
 
-def test_our_own_store_served_and_read_directly_agree(
+def test_fetched_files_can_be_published_and_fetched_again(
     peers: Peers, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """What is read from the node goes into a new store, and out of that again."""
+    """From the node to a new store, and from there through our gateway."""
     run(peers, tmp_path / "d", kubo_source(peers.node.url))
     target = StoreTarget("again", tmp_path / "store")
     target.publish(memory_dag(_nested(files(tmp_path / "d"))), Label("reconciler/acme/model@1.0.0"), QUIET)

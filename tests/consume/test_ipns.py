@@ -73,7 +73,7 @@ def signed_data(**changes: object) -> bytes:
 
 
 def sealed(data: bytes, key: Ed25519PrivateKey = KEY) -> bytes:
-    """The record as Kubo writes it, with fields of version 1 around it."""
+    """Return the record as Kubo writes it, with the fields of version 1."""
 
     def chunk(number: int, body: bytes) -> bytes:
         return varint.encode(number << 3 | 2) + varint.encode(len(body)) + body

@@ -91,7 +91,7 @@ def test_duplicates_are_sent_once_or_each_time() -> None:
 
 
 def test_a_dag_with_exponentially_many_paths_is_sent_once() -> None:
-    """2^50 paths over fifty blocks: without duplicates every block goes out once, also for a range."""
+    """2^50 paths over fifty blocks: without duplicates every block is sent once, also for a range."""
     blocks: dict[Cid, bytes] = {}
     leaf = hash_block(RAW, b"x" * 8)
     blocks[leaf] = b"x" * 8
