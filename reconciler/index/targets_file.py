@@ -1,7 +1,7 @@
 """`releases/targets.yaml`: the definition of each target name.
 
-Addresses are in this file only. It contains no secrets: an entry names the environment variable that holds
-one.
+Addresses are in this file only. It contains no secrets: an entry names the environment variable that
+contains one.
 """
 
 from __future__ import annotations

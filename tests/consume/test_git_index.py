@@ -125,7 +125,7 @@ def test_an_unchanged_ref_is_listed_but_not_fetched(
     open_remote(fixed, cache)
     trace.unlink()
     open_remote(fixed, cache)
-    assert not trace.exists(), "a commit cannot change, so nobody is asked"
+    assert not trace.exists(), "a commit cannot change, so git does not run"
 
 
 def test_an_index_is_kept_for_offline_use_under_its_path(repository: BareRepository, cache: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -247,6 +248,31 @@ def test_an_interrupt_ends_the_command(tmp_path: Path, monkeypatch: pytest.Monke
         ours.list_refs("HEAD")
     thread.join()
     wait_until_gone(pids)
+
+
+# --- commands that may ask
+
+
+@pytest.mark.parametrize("has_terminal", [True, False])
+def test_only_an_interactive_command_keeps_the_terminal(
+    bare: BareRepository, tmp_path: Path, has_terminal: bool
+) -> None:
+    """A program that signs a commit may ask for a passphrase at the terminal of the user, if there is one."""
+    program(tmp_path / "hook-like", f"(: < /dev/tty) 2>/dev/null && echo $1 >> {tmp_path}/asked\nexit 0")
+    code = (
+        "from pathlib import Path\nfrom reconciler.git.runner import GitRunner\n"
+        f"runner = GitRunner(Path({str(tmp_path)!r}), "
+        f"settings=(('alias.ask', '!{tmp_path}/hook-like \"$1\" #'),))\n"
+        "runner.run('ask', 'interactive', is_interactive=True)\n"
+        "runner.run('ask', 'other')\n"
+    )
+    command = [sys.executable, "-c", code]
+    if has_terminal:  # a child of pty.spawn has the new terminal as its controlling terminal
+        spawn = f"import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn({command!r})))"
+        command = [sys.executable, "-c", spawn]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True)
+    asked = tmp_path / "asked"
+    assert (asked.read_text() if asked.exists() else "") == ("interactive\n" if has_terminal else "")
 
 
 # --- failures

@@ -243,7 +243,7 @@ def test_the_cache_follows_a_change_of_branch(repo: Repository, tmp_path: Path) 
     repo.check(cache=cache)
     git(repo.root, "checkout", "-q", "main")
     repo.write(v1_0_0=A, v1_1_0=B)
-    assert repo.check(cache=cache).violations == (), "what only the other branch published binds nobody here"
+    assert repo.check(cache=cache).violations == (), "versions published only on another branch do not count"
 
 
 def test_a_committed_cache_is_ignored(repo: Repository) -> None:

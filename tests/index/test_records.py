@@ -132,10 +132,10 @@ def test_the_reader_and_the_schema_accept_the_same_records(key: str, value: obje
     schema = jsonschema.Draft202012Validator(json.loads(schema_text("record")))
     try:
         parse_record(json.dumps(fields).encode(), "r.json")
-        holds = True
+        accepted = True
     except InvalidIndexError:
-        holds = False
-    assert holds == schema.is_valid(fields)
+        accepted = False
+    assert accepted == schema.is_valid(fields)
 
 
 # -- pieces --------------------------------------------------------------------------------------------------
