@@ -144,3 +144,29 @@ def test_the_page_of_environment_variables_lists_those_that_the_package_reads() 
     internal = {"RECONCILE_INPUT", "RECONCILE_PROPOSAL"}  # prefixes
     assert read - page - internal == set()
     assert page - read - internal == set()
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    page = (PROJECT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`((?:[a-z_]+/)*[\w.]+\.(?:py|json)|(?:tests|schemas)(?:/\w+)*/?)`", page))
+    assert len(named) > 40
+    places = (PROJECT, PROJECT / "reconciler")
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
+
+
+def test_every_message_of_the_troubleshooting_page_is_one_of_the_program() -> None:
+    page = (PROJECT / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    code = "".join(file.read_text() for file in sorted((PROJECT / "reconciler").rglob("*.py")))
+    assert len(messages) > 20
+    assert [message for message in messages if message not in code] == []
+
+
+def test_every_class_that_the_glossary_names_exists() -> None:
+    page = (PROJECT / "docs/glossary.md").read_text()
+    for module, name in re.findall(r"`((?:[a-z_]+\.)+)([A-Z]\w+)", page):
+        file = PROJECT / "reconciler" / f"{module.strip('.').replace('.', '/')}.py"
+        assert f"class {name}" in file.read_text(), (module, name)
+    for module in re.findall(r"`((?:[a-z_]+\.)+[a-z_]+)`(?=[ ,]|$)", page.replace("|\n", "\n")):
+        path = PROJECT / "reconciler" / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or path.is_dir(), module
