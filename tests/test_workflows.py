@@ -88,10 +88,10 @@ def test_the_page_lists_every_input_with_its_default_and_every_output() -> None:
 
 
 def test_every_output_comes_from_the_step_and_every_one_is_written() -> None:
-    from reconciler.cli.action.results import NOTHING
+    from reconciler.cli.action.step import EMPTY_OUTPUTS
 
     outputs = read(ACTION)["outputs"]
-    assert set(outputs) == {*NOTHING, "plan-json"}
+    assert set(outputs) == {*EMPTY_OUTPUTS, "plan-json"}
     assert [n for n, o in outputs.items() if o["value"] != f"${{{{ steps.reconcile.outputs.{n} }}}}"] == []
 
 

@@ -29,7 +29,7 @@ from reconciler.loop.changes import (
 from reconciler.render.words import count, plain, size
 
 Paint = Callable[[str, str], str]
-"""`paint(text, style)` colours `text` with a style of `STYLES`, or returns it as it is."""
+"""`paint(text, style)` returns `text` in a style of `STYLES`, or unchanged where colours are off."""
 
 STYLES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "…": "36", "ok": "32", "dim": "2", "bold": "1"}
 
@@ -45,17 +45,17 @@ _SUMMARY = (  # the order of the states in a summary
 
 
 def colour(text: str, style: str) -> str:
-    """`text` in the ANSI colour of `style`."""
+    """Return `text` in the ANSI colour of `style`."""
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
 
 
 def no_colour(text: str, style: str) -> str:  # noqa: ARG001 - one signature with `colour`
-    """`text` as it is."""
+    """Return `text` unchanged."""
     return text
 
 
 def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
-    """The whole plan, refusals last."""
+    """Render a plan, with refusals last."""
     lines = list(_grouped(plan.changes, paint, _line))
     lines += [f"note: {plain(note)}" for note in plan.notes]
     if lines:
@@ -69,7 +69,7 @@ def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
 
 
 def report_text(report: Report, *, paint: Paint = no_colour) -> str:
-    """What became of each change. What failed for one reason says it once."""
+    """Render the outcome of each change. A reason that several failures share is printed once."""
     by_change = {id(outcome.change): outcome for outcome in report.outcomes}
     told: set[tuple[str, str]] = set()
 
@@ -89,7 +89,7 @@ def report_text(report: Report, *, paint: Paint = no_colour) -> str:
 
 
 def plan_summary(plan: Plan) -> str:
-    """One line: what would be done, and how much is in sync."""
+    """Summarize a plan in one line: what would be done, and how much is in sync."""
     changes = plan.changes
     published = [change for change in changes if isinstance(change, Publish)]
     total = sum(change.size or 0 for change in published)
@@ -109,7 +109,7 @@ def plan_summary(plan: Plan) -> str:
 
 
 def report_summary(report: Report) -> str:
-    """One line: how many changes ended in each way, and the bytes sent."""
+    """Summarize a report in one line: the number of changes in each state, and the bytes sent."""
     numbers = {state: sum(o.state is state for o in report.outcomes) for state in _SUMMARY}
     told = [f"{number:,} {state}" for state, number in numbers.items() if number]
     sent = sum(o.bytes_sent for o in report.outcomes)
@@ -127,7 +127,7 @@ def _part(changes: Sequence[Change], kind: type[Change], words: str, plural: str
 
 
 Line = tuple[str, str, list[str]]
-"""A mark, the text behind it, and further lines below it."""
+"""A mark, the text after it, and further lines below."""
 
 
 def _grouped(changes: Iterable[Change], paint: Paint, line: Callable[[Change], Line]) -> Iterator[str]:
@@ -140,13 +140,13 @@ def _grouped(changes: Iterable[Change], paint: Paint, line: Callable[[Change], L
 
 
 def where(change: Change) -> str:
-    """`1.2.0 → node`, or just the version for a change to the index."""
+    """Return `1.2.0 → node`, or only the version for a change to the index."""
     place = f" → {change.target}" if change.target else ""
     return plain(f"{change.version}{place}")
 
 
 def action(change: Change) -> str:
-    """What the change does, in words, without version and target."""
+    """Describe what a change does, without its version and target."""
     match change:
         case Publish():
             amount = f" {size(change.size)}" if change.size is not None else ""
@@ -171,7 +171,7 @@ def action(change: Change) -> str:
 
 
 def mark(change: Change) -> str:
-    """The sign in front of the line."""
+    """Return the mark at the start of a change's line."""
     match change:
         case Publish() | PinRoot():
             return "+"

@@ -1,14 +1,9 @@
-"""What needs publishing, as the strategy matrix of a workflow: `strategy: {matrix: ${{ fromJSON(…) }}}`.
+"""Plans and reports in a workflow of GitHub Actions: comments, step summaries, annotations, outputs,
+matrices.
 
-Source: GitHub's documentation of `jobs.<job_id>.strategy.matrix`; a matrix makes at most 256 jobs, and one
-without entries fails its workflow, so a job that uses it needs the condition in docs/github-actions.md.
-
-What a job of a workflow says on its pull request and in its step summary, as Markdown.
-
-What a GitHub Actions runner reads: annotations, outputs and the step summary.
-
-Sources: GitHub's documentation of workflow commands and environment files. A value never leaves its place:
-messages and properties are escaped, and multi-line outputs end at a delimiter that nobody could have guessed.
+A value never leaves its place: messages and properties of annotations are escaped, and multi-line outputs end
+at a delimiter that cannot be guessed. Sources: GitHub's documentation of workflow commands, environment files
+and `jobs.<job_id>.strategy.matrix`.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from reconciler.loop.changes import Blocked, Change, Deliver, Outcome, OutcomeSt
 from reconciler.render.markdown import MAX_CHARACTERS, escape, plan_markdown, report_markdown
 from reconciler.render.text import action, plan_summary
 
-MAX_JOBS = 256
+MAX_JOBS = 256  #: GitHub's limit on the jobs of one matrix
 
 
 @dataclass
@@ -34,10 +29,11 @@ class _Work:
 
 
 def matrix_document(plan: Plan) -> dict[str, Any]:
-    """One entry a version to which bytes must be sent, in the plan's order.
+    """Return the strategy matrix of the versions that have bytes to send, in the plan's order.
 
-    Each has `name` (for people), `only` (for --only, one line a version), `targets` (names) and `bytes`
-    (of the CARs together; 0 when not known). Beyond 256 versions an entry holds several.
+    Each entry has `name` (for people), `only` (for --only, one version a line), `targets` (names) and `bytes`
+    (the total size of the CARs; 0 when unknown). Beyond 256 versions an entry contains several. A workflow
+    whose matrix is empty fails, so its job needs the condition in docs/github-actions.md.
     """
     work: dict[str, _Work] = {}
     for change in plan.changes:
@@ -63,53 +59,53 @@ def _entry(refs: Sequence[str], parts: Sequence[_Work]) -> dict[str, Any]:
 
 _TITLE = "### Model weights"
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]+")
-_CUT = "\n\n…cut: a step summary may hold no more.\n"
+_CUT = "\n\n…truncated at the size limit of a step summary.\n"
 
 
 def plan_comment(plan: Plan, page: str) -> str:
-    """The plan as a comment; `page` is where the whole of it is. The same plan gives the same text."""
-    more = f"; all of them are in the step summary, by way of {link('the checks', page)}"
-    footer = "Planned from what the targets hold now; nothing was changed. The merge is what carries it out."
+    """Render a plan as a comment; `page` is the address of the full plan. Equal plans give equal text."""
+    more = f"; the step summary has all of them, see {link('the checks', page)}"
+    footer = "Planned from what the targets hold now. Nothing was changed: merging applies the plan."
     text = plan_markdown(plan, limit=MAX_CHARACTERS - 1_000, fold=True, more=more)
     return f"{_TITLE}\n\n{text}\n<sub>{footer}</sub>\n"
 
 
 def nothing_comment() -> str:
-    """What a comment becomes when its plan concerns the pull request no more."""
-    return f"{_TITLE}\n\nNothing to do for this pull request any more.\n"
+    """Render the comment of a pull request that no longer has a plan."""
+    return f"{_TITLE}\n\nNothing left to do for this pull request.\n"
 
 
 def failure_comment(message: str, hint: str, page: str) -> str:
-    """What a comment becomes when there is no plan: the error, and where the log is."""
+    """Render a comment that reports why there is no plan, with a link to the log."""
     told = f"**No plan:** {escape(message[:2_000])}"
     advice = f" — {escape(hint[:2_000])}" if hint else ""
     return f"{_TITLE}\n\n{told}{advice} ({link('log', page)})\n"
 
 
 def plan_summary_page(plan: Plan, *notes: str, title: str = "plan") -> str:
-    """The plan as a step summary, with `notes` (Markdown) below it."""
+    """Render a plan as a step summary, followed by `notes` (Markdown)."""
     return _fitting(lambda limit: _page(title, plan_markdown(plan, limit=limit), notes))
 
 
 def report_summary_page(report: Report, *notes: str) -> str:
-    """The report as a step summary, with `notes` (Markdown) below it."""
+    """Render a report as a step summary, followed by `notes` (Markdown)."""
     return _fitting(lambda limit: _page("result", report_markdown(report, limit=limit), notes))
 
 
 def failure_page(message: str, hint: str) -> str:
-    """A failure as a step summary."""
+    """Render a failure as a step summary."""
     lines = [escape(line) for line in message.splitlines()[:200]]
     notes = [escape(hint)] if hint else []
     return _fitting(lambda limit: _page("error", "\n\n".join(lines)[:limit], notes))
 
 
 def note(text: str) -> str:
-    """Something worth knowing, below a page."""
+    """Render a note below a step summary."""
     return "> " + escape(" — ".join(text.splitlines()))
 
 
 def link(text: str, address: str) -> str:
-    """A Markdown link, or `text` alone for an address that could leave its place."""
+    """Return a Markdown link, or only `text` when the address could break out of the link."""
     return f"[{text}]({address})" if _ADDRESS.fullmatch(address) else text
 
 
@@ -118,7 +114,7 @@ def _page(what: str, text: str, notes: Sequence[str]) -> str:
 
 
 def _fitting(make: Callable[[int], str]) -> str:
-    """The longest text whose bytes a step summary may hold; a character is up to four of them."""
+    """Return the longest text that fits into a step summary; a character takes up to four bytes."""
     for limit in (SUMMARY_LIMIT, SUMMARY_LIMIT // 2, SUMMARY_LIMIT // 4):
         text = make(limit - 10_000)
         if len(text.encode()) <= SUMMARY_LIMIT:
@@ -126,13 +122,15 @@ def _fitting(make: Callable[[int], str]) -> str:
     return text.encode()[: SUMMARY_LIMIT - 100].decode(errors="ignore") + _CUT
 
 
-MAX_ANNOTATIONS = 10  #: a step shows ten of each kind and drops the rest without a word
+MAX_ANNOTATIONS = 10  #: GitHub shows ten of each level per step and silently drops the rest
 SUMMARY_LIMIT = 1_000_000  #: bytes; above 1 MiB the runner drops the whole summary
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A note on a line of a file, or on the run when `where` is None. `level` is error, warning or notice."""
+    """An annotation of a line of a file, or of the run when `where` is None. `level` is error, warning or
+    notice.
+    """
 
     level: str
     title: str
@@ -140,7 +138,7 @@ class Annotation:
     where: Where | None = None
 
     def command(self) -> str:
-        """The workflow command for it, one line."""
+        """Return the workflow command for the annotation, on one line."""
         properties = {"title": self.title}
         if self.where is not None:
             properties = {"file": self.where.file, **properties}
@@ -151,9 +149,9 @@ class Annotation:
 
 
 def plan_annotations(plan: Plan, places: Mapping[str, Where]) -> list[Annotation]:
-    """The ten most important things a plan says: refusals, then what is blocked, then what is drift.
+    """Return at most ten annotations for a plan: refusals, then blocked changes, then drift.
 
-    `places` has the line of each version in the index, by `model@version`.
+    `places` maps `model@version` to its line in the index.
     """
     found = [_refused(refusal) for refusal in plan.refusals]
     blocked = [change for change in plan.changes if isinstance(change, Blocked)]
@@ -173,7 +171,7 @@ _LEVELS = {  # the annotation level of each failure, most important first
 
 
 def report_annotations(report: Report, places: Mapping[str, Where]) -> list[Annotation]:
-    """The ten most important things a report says: what failed, then what could not be done."""
+    """Return at most ten annotations for a report: failures first, then what could not be done."""
     bad = sorted(
         (outcome for outcome in report.outcomes if outcome.state in _LEVELS),
         key=lambda outcome: list(_LEVELS).index(outcome.state),
@@ -183,13 +181,13 @@ def report_annotations(report: Report, places: Mapping[str, Where]) -> list[Anno
 
 
 def write_annotations(annotations: Iterable[Annotation], stream: TextIO) -> None:
-    """Print them where the runner reads commands: its standard output."""
+    """Write annotations to the stream in which the runner looks for commands: its standard output."""
     for annotation in annotations:
         stream.write(annotation.command() + "\n")
 
 
 def write_outputs(outputs: Mapping[str, str], stream: TextIO) -> None:
-    """Append `outputs` to the file of GITHUB_OUTPUT, values on as many lines as they like."""
+    """Write `outputs` in the format of GITHUB_OUTPUT; values may have several lines."""
     for name, value in outputs.items():
         delimiter = f"end-{secrets.token_hex(16)}"
         stream.write(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")

@@ -37,7 +37,7 @@ def publish(number: int, reason: str = "not there yet"):
 def test_a_comment_that_had_to_be_cut_says_where_the_rest_is() -> None:
     text = plan_comment(plan(*(publish(number) for number in range(3000))), PAGE)
     assert len(text) < BODY_LIMIT - 1_000
-    assert f"all of them are in the step summary, by way of [the checks]({PAGE})" in text
+    assert f"the step summary has all of them, see [the checks]({PAGE})" in text
     assert text.count("<details>") == text.count("</details>") == 1
 
 

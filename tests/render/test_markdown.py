@@ -13,7 +13,15 @@ from markdown_it import MarkdownIt
 from reconciler.content.cid import RAW, hash_block
 from reconciler.loop.changes import Blocked, Outcome, OutcomeState, Plan, Publish, Refusal, Report, Unpin
 from reconciler.loop.settings import RunOptions
-from reconciler.render.markdown import MAX_CHARACTERS, code, escape, plan_markdown, report_markdown
+from reconciler.render.markdown import (
+    MAX_CHARACTERS,
+    code,
+    describe,
+    escape,
+    plan_markdown,
+    report_markdown,
+    templated,
+)
 from reconciler.render.words import plain
 
 ROOT = hash_block(RAW, b"root")
@@ -152,3 +160,17 @@ def test_a_plan_reads_like_a_plan() -> None:
         "| | version | target | change | why |\n|---|---|---|---|---|\n"
         "| `+` | `llm@1.0.0` | `store` | publish 2.0 KiB from its directory | not there yet |\n"
     )
+
+
+CIDS = [("llm@1.0.0", "bafybeia"), ("llm@1.1.0", "bafybeib")]
+
+
+def test_without_a_template_it_is_ours() -> None:
+    assert templated("", "")(CIDS, (), "records") == describe(CIDS, (), "records")
+
+
+def test_only_our_words_are_replaced_and_once() -> None:
+    title, body = describe(CIDS, (), "records")
+    made = templated("chore(models): {versions} [{title}] {x}", "Hello {name}\n\n{body}")(CIDS, (), "records")
+    assert made == (f"chore(models): llm@1.0.0, llm@1.1.0 [{title}] {{x}}", f"Hello {{name}}\n\n{body}")
+    assert templated("{title}", "{body}")([("{body}@1.0.0", "b")], (), "r")[0] == "Resolve {body}@1.0.0"

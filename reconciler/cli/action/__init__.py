@@ -1,6 +1,5 @@
-"""action: what action.yml runs in a job of GitHub Actions; `python -m reconciler.cli.action` starts it.
+"""action: the step of a GitHub Actions job that action.yml runs as `python -m reconciler.cli.action`.
 
-The inputs come from the environment, never from arguments, and the results go where a runner reads them: the
-outputs, the step summary, annotations, and one comment on the pull request. What is planned and done is the
-loop's, as on the command line.
+Inputs come from the environment, never from arguments. Results go where a runner reads them: outputs, step
+summary, annotations, and one comment on the pull request. Plans and reports are those of the command line.
 """

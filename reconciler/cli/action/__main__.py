@@ -1,7 +1,7 @@
-"""Start of the action's step: `python -I -m reconciler.cli.action`.
+"""Entry point of the action's step: `python -I -m reconciler.cli.action`.
 
-While the step works, the runner is told to take nothing in its log for a command: names from an index, or
-what a peer says, could be one. Only our own annotations are printed outside of that.
+While the step runs, the runner does not interpret its output as workflow commands: a name in an index or a
+message of a peer could look like one. Only our own annotations are printed outside of that.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from reconciler.render.workflow import Annotation, write_annotations
 
 
 def main() -> int:
-    """Run the step; its exit code."""
-    told: list[Annotation] = []
-    with _no_commands(sys.stdout):
-        code = guarded(lambda: run_step(os.environ, told))
-    if code not in (ExitCode.OK, ExitCode.PENDING) and not any(one.level == "error" for one in told):
-        told.append(Annotation("error", "reconcile", f"the step failed with exit code {code}: see its log"))
-    write_annotations(told, sys.stdout)
+    """Run the step and return its exit code."""
+    annotations: list[Annotation] = []
+    with _without_commands(sys.stdout):
+        code = guarded(lambda: run_step(os.environ, annotations))
+    if code not in (ExitCode.OK, ExitCode.PENDING) and not any(one.level == "error" for one in annotations):
+        annotations.append(
+            Annotation("error", "reconcile", f"the step failed with exit code {code}: see its log")
+        )
+    write_annotations(annotations, sys.stdout)
     sys.stdout.flush()
     return code
 
 
 @contextmanager
-def _no_commands(stream: TextIO) -> Iterator[None]:
-    """Nothing printed meanwhile is a workflow command.
+def _without_commands(stream: TextIO) -> Iterator[None]:
+    """Keep the runner from interpreting output as workflow commands while the block runs.
 
-    Source: GitHub's documentation of `stop-commands`; the word that ends it cannot be guessed.
+    Source: GitHub's documentation of `stop-commands`. The word that resumes commands cannot be guessed.
     """
     word = secrets.token_hex(16)
     print(f"::stop-commands::{word}", file=stream, flush=True)

@@ -1,16 +1,24 @@
-"""The plan as one comment on the pull request, updated in place; where the token may not, a note says so."""
+"""The plan as one comment on the pull request, updated in place.
+
+Only pull requests that concern the model weights get a comment. Where the token may not comment, an
+annotation says so.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
-from reconciler.cli.action.concerns import concerns
-from reconciler.cli.action.event import Event
-from reconciler.cli.action.inputs import Inputs, StepCommand
-from reconciler.cli.action.job import Done
+from reconciler.cli.action.inputs import Event, Inputs, StepCommand
+from reconciler.cli.action.job import JobResult
 from reconciler.errors import PeerError, ReconcilerError, UsageError
+from reconciler.forges.local_repository import LocalRepository
+from reconciler.index.layout import Layout
+from reconciler.index.model import Index
+from reconciler.index.recorded import records_directory
 from reconciler.net.errors import AccessDeniedError
 from reconciler.render.progress import Lines
 from reconciler.render.workflow import Annotation, failure_comment, nothing_comment, plan_comment
@@ -18,26 +26,29 @@ from reconciler.render.workflow import Annotation, failure_comment, nothing_comm
 _TITLE = "no comment"
 
 
-def comment_on_plan(done: Done, inputs: Inputs, event: Event, environ: Mapping[str, str]) -> list[Annotation]:
-    """Make the comment say `done`; none is made for a plan that does not concern the pull request.
+def comment_on_plan(
+    done: JobResult, inputs: Inputs, event: Event, environ: Mapping[str, str]
+) -> list[Annotation]:
+    """Create or update the comment with the plan; return annotations that explain a failure to do so.
 
-    Never raises for a forge that refuses or is down: the annotations say what stood in the way.
+    A pull request that does not concern the weights gets no comment. A forge that refuses or is down raises
+    no error.
     """
-    says = bool(done.plan.changes or done.plan.refusals)
-    if says and concerns(event, inputs.scope.layout, done.index):
-        return _put(plan_comment(done.plan, event.page), inputs, event, environ, create=True)
-    return _put(nothing_comment(), inputs, event, environ, create=False)
+    has_content = bool(done.plan.changes or done.plan.refusals)
+    if has_content and concerns_weights(event, inputs.scope.layout, done.index):
+        return _upsert(plan_comment(done.plan, event.page), inputs, event, environ, create=True)
+    return _upsert(nothing_comment(), inputs, event, environ, create=False)
 
 
 def comment_on_failure(
     error: ReconcilerError, inputs: Inputs, event: Event, environ: Mapping[str, str]
 ) -> list[Annotation]:
-    """Make a comment that is there already say that there is no plan any more, and why."""
+    """Update an existing comment with the reason why there is no plan; create none."""
     body = failure_comment(str(error), error.hint or "", event.page)
-    return _put(body, inputs, event, environ, create=False)
+    return _upsert(body, inputs, event, environ, create=False)
 
 
-def _put(
+def _upsert(
     body: str, inputs: Inputs, event: Event, environ: Mapping[str, str], *, create: bool
 ) -> list[Annotation]:
     from reconciler.forges.open import open_forge_for_comments
@@ -59,7 +70,58 @@ def _put(
 
 
 def _marker(inputs: Inputs) -> str:
-    """One comment for each selection of an index, so that two steps with two of them do not fight."""
+    """Return the marker of the comment: one for each selection, so that two steps have two comments."""
     scope, layout = inputs.scope, inputs.scope.layout
     parts = (layout.index_file.as_posix(), layout.targets_file.as_posix(), scope.only, scope.exclude)
     return f"plan/{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"
+
+
+def concerns_weights(event: Event, layout: Layout, index: Index) -> bool:
+    """Return whether the pull request changes the index, the targets, a record, or a version's files.
+
+    The local clone answers; when it cannot, as a shallow clone, any pull request may concern the weights.
+    """
+    try:
+        repository = LocalRepository.open(layout.root)
+        changed = _changed(repository, event)
+    except ReconcilerError:
+        return True
+    if changed is None:
+        return True
+    watched = frozenset(_watched(layout, index, repository.prefix))
+    return any(_is_below(path, watched) for path in changed)
+
+
+def _changed(repository: LocalRepository, event: Event) -> frozenset[str] | None:
+    """Return the paths that the pull request changes, or None when the clone lacks the commits."""
+    head = repository.commit("HEAD")
+    if len(head.parents) == 2:  # GitHub checks out the merge of the pull request into its base
+        return repository.changed_paths(head.parents[0], head.sha)
+    fork = repository.fork_point(event.base, head.sha) if event.base else None
+    return None if fork is None else repository.changed_paths(fork, head.sha)
+
+
+def _watched(layout: Layout, index: Index, prefix: PurePosixPath) -> Iterator[str]:
+    """Yield the watched files and directories in the repository, as git writes paths."""
+    sources = [layout.source_root / version.path for version in index.versions() if version.path]
+    root = layout.root.resolve()
+    for path in (
+        layout.index_file,
+        layout.targets_file,
+        records_directory(layout.index_file),
+        *dict.fromkeys(sources),
+    ):
+        found = _below(root, path)
+        if found is not None:
+            yield (prefix / found).as_posix()
+
+
+def _below(root: Path, path: Path) -> PurePosixPath | None:
+    for absolute in (Path(os.path.normpath(path.absolute())), path.resolve()):
+        if absolute.is_relative_to(root):
+            return PurePosixPath(absolute.relative_to(root).as_posix())
+    return None
+
+
+def _is_below(path: str, watched: frozenset[str]) -> bool:
+    return path in watched or any(str(above) in watched for above in PurePosixPath(path).parents)

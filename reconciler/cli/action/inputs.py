@@ -1,14 +1,19 @@
-"""The inputs of the action, as action.yml puts them into the environment: RECONCILE_INPUT_<NAME>."""
+"""The inputs of a step, and the event that started its workflow.
+
+action.yml passes the inputs in the environment as RECONCILE_INPUT_<NAME>; the runner describes the event in
+GITHUB_EVENT_NAME and the file GITHUB_EVENT_PATH.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from reconciler.errors import UsageError
+from reconciler.errors import SafetyError, UsageError
 from reconciler.index.layout import find_layout
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.targets.check import Check
@@ -20,25 +25,25 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class StepCommand(StrEnum):
-    """What a step does."""
+    """The command of a step."""
 
     PLAN = "plan"
     APPLY = "apply"
-    DRIFT = "drift"  #: only what was published before and is not whole any more
+    DRIFT = "drift"  #: only versions that were published before and are damaged or missing
 
 
 class FailOn(StrEnum):
-    """From where on a step fails; each includes those before it. Errors always fail it."""
+    """The least severe result that fails a step; each value includes those before it."""
 
     REFUSAL = "refusal"  #: a safety rule stops the run
-    FAILURE = "failure"  #: something failed, is blocked, or could not be looked at
-    DRIFT = "drift"  #: a published version is not whole
-    CHANGE = "change"  #: anything is left to do
+    FAILURE = "failure"  #: a change failed, is blocked, or has an unknown state
+    DRIFT = "drift"  #: a published version is damaged or missing
+    CHANGE = "change"  #: any change is left to make
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Every input, checked. `plan` is a saved plan to carry out exactly."""
+    """The validated inputs. `plan` is the path of a saved plan that is to be carried out exactly."""
 
     command: StepCommand
     scope: Scope
@@ -50,24 +55,28 @@ class Inputs:
 
     @property
     def acts(self) -> bool:
-        """Whether the step changes anything but what a run only reads."""
+        """Whether the step changes targets or the repository."""
         return self.command is StepCommand.APPLY or (
             self.command is StepCommand.DRIFT and self.options.drift is Drift.REPAIR
         )
 
 
 def read_inputs(environ: Mapping[str, str]) -> Inputs:
-    """The inputs that `environ` holds; an empty one counts as not given.
+    """Read the inputs from `environ`; an empty one counts as not given.
 
     Paths are relative to the working directory, which is the repository. Raises UsageError, naming the input.
     """
-    given = _Given(environ)
+    given = _InputReader(environ)
     command = given.choice("command", StepCommand, StepCommand.PLAN)
     drifting = command is StepCommand.DRIFT
     plan = given.path("plan")
     drift = given.choice("drift", Drift, Drift.REPORT if drifting else Drift.REPAIR)
-    _require(not drifting or drift is not Drift.IGNORE, "drift", "is 'ignore', and so is the command drift")
-    _require(plan is None or command is StepCommand.APPLY, "plan", "is a saved plan for the command apply")
+    _require(
+        not drifting or drift is not Drift.IGNORE,
+        "drift",
+        "is 'ignore', which leaves the command drift nothing to do",
+    )
+    _require(plan is None or command is StepCommand.APPLY, "plan", "requires the command apply")
     layout = find_layout(Path(), given.path("index"), given.path("targets"), given.path("source-root"))
     propose = given.choice("propose", ProposeMode, ProposeMode.PULL_REQUEST)
     options = RunOptions(
@@ -91,11 +100,11 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
 
 
 def input_name(name: str) -> str:
-    """The variable that carries the input `name`."""
+    """Return the name of the variable with the input `name`."""
     return PREFIX + name.upper().replace("-", "_")
 
 
-class _Given:
+class _InputReader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
@@ -107,18 +116,18 @@ class _Given:
         return Path(text) if text else None
 
     def lines(self, name: str) -> tuple[str, ...]:
-        """One value a line."""
+        """Return the values of an input that has one a line."""
         return tuple(line.strip() for line in self.text(name).splitlines() if line.strip())
 
     def boolean(self, name: str, *, default: bool) -> bool:
         text = self.text(name).lower()
-        _require(not text or text in _BOOLEANS, name, f"is {text!r}, and should be true or false")
+        _require(not text or text in _BOOLEANS, name, f"is {text!r}, expected true or false")
         return _BOOLEANS.get(text, default)
 
     def choice(self, name: str, kind: type[E], default: E) -> E:
         text = self.text(name)
         allowed = [one.value for one in kind]
-        _require(not text or text in allowed, name, f"is {text!r}, and should be one of {', '.join(allowed)}")
+        _require(not text or text in allowed, name, f"is {text!r}, expected one of {', '.join(allowed)}")
         return kind(text) if text else default
 
     def number(self, name: str) -> int | None:
@@ -126,11 +135,93 @@ class _Given:
         _require(
             not text or (text.isascii() and text.isdigit() and len(text) < 10),
             name,
-            f"is {text!r}, and should be a number",
+            f"is {text!r}, expected a number",
         )
         return int(text) if text else None
 
 
-def _require(holds: bool, name: str, problem: str) -> None:
-    if not holds:
+def _require(valid: bool, name: str, problem: str) -> None:
+    if not valid:
         raise UsageError(f"the input {name!r} {problem}", hint="docs/github-actions.md lists the inputs")
+
+
+_MAX_BYTES = 64 << 20  # GitHub sends no larger payload
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The event that started a workflow.
+
+    `pull_request` is the number of its pull request, or None. `base` is the commit that the pull request is
+    to be merged into, where the event contains it. `page` is the address of the full result: the checks of
+    the pull request, or this run.
+    """
+
+    name: str
+    ref: str
+    pull_request: int | None
+    base: str | None
+    page: str
+    follows_pull_request: bool = False  #: workflow_run after a workflow of a pull request
+
+    @property
+    def proposes(self) -> bool:
+        """Whether the job runs on contents that are not accepted yet."""
+        of_pull = self.name.startswith("pull_request") or self.ref.startswith("refs/pull/")
+        return of_pull or self.name == "merge_group"
+
+
+def read_event(environ: Mapping[str, str]) -> Event:
+    """Read the event of this job. Raises UsageError outside of GitHub Actions."""
+    name = environ.get("GITHUB_EVENT_NAME", "")
+    if environ.get("GITHUB_ACTIONS") != "true" or not name:
+        raise UsageError("not in a job of GitHub Actions", hint="use the command `reconcile` elsewhere")
+    payload = _payload(environ.get("GITHUB_EVENT_PATH", ""))
+    pull = payload.get("pull_request")
+    pull = pull if isinstance(pull, dict) else {}
+    number = pull.get("number") if name.startswith("pull_request") else None
+    number = number if isinstance(number, int) and not isinstance(number, bool) else None
+    base = pull.get("base")
+    base = base.get("sha") if isinstance(base, dict) else None
+    pages = f"{environ.get('GITHUB_SERVER_URL', '')}/{environ.get('GITHUB_REPOSITORY', '')}"
+    run = environ.get("GITHUB_RUN_ID", "")
+    return Event(
+        name=name,
+        ref=environ.get("GITHUB_REF", ""),
+        pull_request=number,
+        base=base if isinstance(base, str) else None,
+        page=f"{pages}/pull/{number}/checks" if number is not None else f"{pages}/actions/runs/{run}",
+        follows_pull_request=name == "workflow_run" and _started_by(payload).startswith("pull_request"),
+    )
+
+
+def refuse_unaccepted(event: Event, inputs: Inputs) -> None:
+    """Raise SafetyError for a command that must not run on the contents of a pull request."""
+    if event.name == "pull_request_target" or event.follows_pull_request:
+        raise SafetyError(
+            f"{event.name} gives secrets to a job on files of another author, so nothing runs on it",
+            hint="plan on the event pull_request: a plan needs no secret, and falls back to the step summary",
+        )
+    if inputs.acts and event.proposes:
+        what = "apply" if inputs.command is StepCommand.APPLY else "the repair of drift"
+        raise SafetyError(
+            f"{what} does not run on {event.name}: the contents of a pull request are not accepted yet",
+            hint="plan on pull_request, and apply on push to the branch it is merged into",
+        )
+
+
+def _started_by(payload: Mapping[str, Any]) -> str:
+    before = payload.get("workflow_run")
+    return str(before.get("event")) if isinstance(before, dict) else ""
+
+
+def _payload(path: str) -> dict[str, Any]:
+    """Return the JSON of the event, empty when it cannot be read: no command depends on it alone."""
+    try:
+        file = Path(path)
+        if not path or file.stat().st_size > _MAX_BYTES:
+            return {}
+        payload = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return payload if isinstance(payload, dict) else {}

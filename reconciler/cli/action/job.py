@@ -1,4 +1,4 @@
-"""The work of one step: the loop's plan, and where it was asked for, the loop's report."""
+"""The work of one step: the plan of a run, and its report when the step applies it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from reconciler.render.progress import Lines
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a step found, and what it did; `report` is None where nothing was carried out."""
+class JobResult:
+    """The result of a step; `report` is None when the plan was not applied."""
 
     index: Index
     plan: Plan
@@ -36,8 +36,8 @@ class Done:
         return self.report.proposal if self.report is not None else None
 
 
-def do_job(inputs: Inputs, environ: Mapping[str, str]) -> Done:
-    """Plan, and carry it out unless the step only looks or a safety rule refuses. Raises ReconcilerError.
+def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
+    """Make a plan, and apply it when the step acts and no safety rule refuses. Raises ReconcilerError.
 
     A saved plan is made again with the options it carries; the inputs for them are not used.
     """
@@ -47,26 +47,26 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> Done:
     if inputs.acts:
         _check_repository(scope.layout, options.propose)
     scope.layout.make_state()
-    progress = Lines(sys.stderr)  # a log, also where a runner gives the step a terminal
+    progress = Lines(sys.stderr)  # output goes to a log, even when the runner provides a terminal
     if not inputs.acts:
-        with load(scope, environ, progress) as workspace:
-            return Done(workspace.index, _asked_for(make_plan(workspace, options), inputs))
+        with load(scope, environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace:
+            return JobResult(workspace.index, _selected_plan(make_plan(workspace, options), inputs))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     requests = pull_requests(options.propose, environ)
     with (
         run_lock(scope.layout.state, f"the action, {inputs.command.value}"),
         load(scope, environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
     ):
-        plan = _asked_for(make_plan(workspace, options), inputs)
+        plan = _selected_plan(make_plan(workspace, options), inputs)
         if saved is not None:
             require_same(saved, plan)
         if plan.refusals:
-            return Done(workspace.index, plan)
-        return Done(workspace.index, plan, apply(plan, workspace, requests))
+            return JobResult(workspace.index, plan)
+        return JobResult(workspace.index, plan, apply(plan, workspace, requests))
 
 
-def verdict(done: Done, fail_on: FailOn) -> ExitCode:
-    """What the step exits with."""
+def step_exit_code(done: JobResult, fail_on: FailOn) -> ExitCode:
+    """Return the exit code of a step."""
     plan, report = done.plan, done.report
     if plan.refusals:
         return ExitCode.REFUSED
@@ -74,38 +74,38 @@ def verdict(done: Done, fail_on: FailOn) -> ExitCode:
         return ExitCode.INTERRUPTED
     failed = plan.blocked if report is None else report.failed
     left = changes_left(done)
-    asked = list(FailOn).index(fail_on)
-    if failed and asked >= list(FailOn).index(FailOn.FAILURE):
+    level = list(FailOn).index(fail_on)
+    if failed and level >= list(FailOn).index(FailOn.FAILURE):
         return ExitCode.PARTIAL
-    if any(change.drift for change in left) and asked >= list(FailOn).index(FailOn.DRIFT):
+    if any(change.drift for change in left) and level >= list(FailOn).index(FailOn.DRIFT):
         return ExitCode.PENDING
     return ExitCode.PENDING if left and fail_on is FailOn.CHANGE else ExitCode.OK
 
 
-def changes_left(done: Done) -> list[Change]:
-    """The changes that are still to be made; what is on its way is none of them."""
+def changes_left(done: JobResult) -> list[Change]:
+    """Return the changes that are still to be made; a change that is waiting is not one of them."""
     if done.report is None:
         return [change for change in done.plan.changes if change.kind != "wait"]
     settled = (OutcomeState.APPLIED, OutcomeState.WAITING)
     return [outcome.change for outcome in done.report.outcomes if outcome.state not in settled]
 
 
-def _asked_for(plan: Plan, inputs: Inputs) -> Plan:
-    """The plan, or of the command drift that part which is about what was published before."""
+def _selected_plan(plan: Plan, inputs: Inputs) -> Plan:
+    """Return the plan; for the command drift, only its changes of published versions."""
     if inputs.command is not StepCommand.DRIFT:
         return plan
     return replace(plan, changes=tuple(change for change in plan.changes if _is_drift(change)))
 
 
 def _is_drift(change: Change) -> bool:
-    """Drift, or a target that could not be looked at: nobody knows whether that drifted."""
+    """Return whether a change is drift, or may be because its target could not be checked."""
     return change.drift or (isinstance(change, Blocked) and change.unknown)
 
 
 def _check_repository(layout: Layout, propose: ProposeMode) -> None:
-    """Raise UsageError where a proposal would name its files as seen from a folder of the repository."""
+    """Raise UsageError below the root of the repository, where a proposal would name wrong paths."""
     if propose is ProposeMode.PULL_REQUEST and not (layout.root / ".git").exists():
         raise UsageError(
-            f"{os.getcwd()!r} is not the top of a git repository",  # noqa: PTH109 - as the user knows it
-            hint="check out with actions/checkout first; the input working-directory says where to",
+            f"{os.getcwd()!r} is not the root of a git repository",  # noqa: PTH109 - as the user sees it
+            hint="check out with actions/checkout first; set working-directory to the directory",
         )
