@@ -95,10 +95,10 @@ def lock_reference(layout: Layout, index: Index, ref: str, *, offline: bool) -> 
     Size and dirhash come from the version's record, which is downloaded for a remote index unless `offline`.
     Raises UsageError when `ref` is a CID or names no version that has one.
     """
-    wanted = parse_ref(ref)
-    if wanted.cid is not None:
+    parsed = parse_ref(ref)
+    if parsed.cid is not None:
         raise UsageError(f"{ref!r} is a CID, which needs no lock", hint="fetch it as it is")
-    version = resolve(index, wanted).version
+    version = resolve(index, parsed).version
     assert version is not None and version.cid is not None  # noqa: S101, PT018  a reference to a model
     records, problem = records_directory(layout.index_file), ""
     if layout.origin is not None and not offline:

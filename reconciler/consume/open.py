@@ -126,23 +126,23 @@ def open_ref(layout: Layout | None, ref: str, sources: Sources, progress: Progre
     from reconciler.index.load import load_index
     from reconciler.index.resolve import parse_ref, resolve
 
-    wanted = parse_ref(ref)
+    parsed = parse_ref(ref)
     if layout is None:
-        if wanted.cid is None:
-            raise UsageError(f"{ref!r} needs an index, and there is none here", hint="name one with --index")
-        yield OpenedRef(wanted.cid, None, open_sources(sources, wanted.cid, progress))
+        if parsed.cid is None:
+            raise UsageError(f"{ref!r} needs an index, and none was found", hint="name one with --index")
+        yield OpenedRef(parsed.cid, None, open_sources(sources, parsed.cid, progress))
         return
     if sources:
         with suppress(OSError):  # an index may be mounted read-only
             layout.make_state()
-        found = resolve(load_index(layout.index_file, stamps=layout.cache), wanted)
+        found = resolve(load_index(layout.index_file, stamps=layout.cache), parsed)
         opened = open_sources(sources, found.cid, progress)
         yield OpenedRef(found.cid, found.version, opened, found.warnings)
         return
     layout.make_state()
     index = load_index(layout.index_file, stamps=layout.cache)
     with _repository_targets(index, layout, progress) as targets:
-        found = resolve(index, wanted)
+        found = resolve(index, parsed)
         names = found.version.targets if found.version else targets
         opened = target_sources(targets, names, found.cid)
         yield OpenedRef(found.cid, found.version, opened, found.warnings)
