@@ -111,8 +111,11 @@ def replace_file(
         write_at(descriptor, data, 0)
         if mode is not None:
             os.fchmod(descriptor, mode)
-        if expected is not None and path.read_bytes() != expected:
-            raise FileChangedError(path)
+        if expected is not None:
+            if sync:
+                os.fsync(descriptor)  # slow, so before the check: little time is left for another writer
+            if path.read_bytes() != expected:
+                raise FileChangedError(path)
 
 
 def _open_staging(staged: Path, path: Path, mode: int) -> int:
