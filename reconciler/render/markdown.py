@@ -99,8 +99,8 @@ def _plan_row(change: Change) -> str:
 
 def _report_row(outcome: Outcome) -> str:
     result = f"**{outcome.state}**" if outcome.state in _EMPHASIZED else outcome.state
-    told = "; ".join(escape(text) for text in (outcome.detail, outcome.hint) if text)
-    return _row(outcome.change, f"{result}: {told}" if told else result)
+    details = "; ".join(escape(text) for text in (outcome.detail, outcome.hint) if text)
+    return _row(outcome.change, f"{result}: {details}" if details else result)
 
 
 def _row(change: Change, last: str) -> str:
@@ -156,9 +156,9 @@ def _body(cids: Sequence[tuple[str, str]], records: Sequence[Record], directory:
     used = sum(map(len, lines))
     for number, (ref, cid) in enumerate(cids):
         record = facts.get(ref)
-        told = f"{size(record.size)} in {count(record.files, 'file')}" if record else ""
+        amount = f"{size(record.size)} in {count(record.files, 'file')}" if record else ""
         path = f"{directory}/{record.model}/{record.version}.json" if record else ""
-        line = f"| {code(ref)} | {code(cid)} | {told} | {code(path)} |"
+        line = f"| {code(ref)} | {code(cid)} | {amount} | {code(path)} |"
         used += len(line) + 1
         if used > MAX_CHARACTERS:
             lines.append(f"\n…and {len(cids) - number:,} more, left out to fit.")

@@ -108,10 +108,10 @@ def deals_line(holding: Holding) -> str:
     parts = [
         _state_summary(state, [deal for deal in holding.deals if deal.state is state]) for state in DealState
     ]
-    told = ", ".join(part for part in parts if part) or "no deals"
+    states = ", ".join(part for part in parts if part) or "no deals"
     short = holding.decision.reason if holding.decision is not None else ""
     wanted = f"policy: {short}" if short else ""
-    return "; ".join(part for part in (told, count(len(holding.pieces), "piece"), wanted) if part)
+    return "; ".join(part for part in (states, count(len(holding.pieces), "piece"), wanted) if part)
 
 
 def _state_summary(state: DealState, deals: Sequence[CheckedDeal]) -> str:
@@ -196,8 +196,10 @@ def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no
     lines += [f"{paint('!', '!')} {plain(text)}" for text in status.unmet]
     lines += [f"note: {plain(text)}" for text in status.notes]
     states = Counter(holding.state.value for holding in status.holdings)
-    told = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) or "nothing to keep"
-    return "\n".join([*lines, "", paint(f"Status: {told}.", "bold")]).lstrip("\n") + "\n"
+    numbers = (
+        ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) or "nothing to keep"
+    )
+    return "\n".join([*lines, "", paint(f"Status: {numbers}.", "bold")]).lstrip("\n") + "\n"
 
 
 def _holding_line(holding: Holding, paint: Paint) -> str:

@@ -71,13 +71,13 @@ def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
 def report_text(report: Report, *, paint: Paint = no_colour) -> str:
     """Render the outcome of each change. A reason that several failures share is printed once."""
     by_change = {id(outcome.change): outcome for outcome in report.outcomes}
-    told: set[tuple[str, str]] = set()
+    printed: set[tuple[str, str]] = set()
 
     def line(change: Change) -> Line:
         outcome = by_change[id(change)]
         reason = (outcome.detail, outcome.hint)
-        if outcome.state is not OutcomeState.FAILED or reason not in told:
-            told.add(reason)
+        if outcome.state is not OutcomeState.FAILED or reason not in printed:
+            printed.add(reason)
             return _outcome_line(outcome)
         return _outcome_line(replace(outcome, detail="for the same reason", hint=""))
 
@@ -104,16 +104,16 @@ def plan_summary(plan: Plan) -> str:
         _part(changes, Wait, "waiting"),
         _part(changes, Blocked, "blocked"),
     ]
-    told = [part for part in parts if part] or ["nothing to do"]
-    return f"{', '.join(told)}; {plan.in_sync:,} in sync"
+    parts = [part for part in parts if part] or ["nothing to do"]
+    return f"{', '.join(parts)}; {plan.in_sync:,} in sync"
 
 
 def report_summary(report: Report) -> str:
     """Summarize a report in one line: the number of changes in each state, and the bytes sent."""
     numbers = {state: sum(o.state is state for o in report.outcomes) for state in _SUMMARY}
-    told = [f"{number:,} {state}" for state, number in numbers.items() if number]
+    parts = [f"{number:,} {state}" for state, number in numbers.items() if number]
     sent = sum(o.bytes_sent for o in report.outcomes)
-    text = ", ".join(told) or "nothing to do"
+    text = ", ".join(parts) or "nothing to do"
     if sent:
         text += f"; {size(sent)} sent"
     if report.plan.in_sync:

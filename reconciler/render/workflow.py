@@ -77,9 +77,9 @@ def nothing_comment() -> str:
 
 def failure_comment(message: str, hint: str, page: str) -> str:
     """Render a comment that reports why there is no plan, with a link to the log."""
-    told = f"**No plan:** {escape(message[:2_000])}"
+    error = f"**No plan:** {escape(message[:2_000])}"
     advice = f" — {escape(hint[:2_000])}" if hint else ""
-    return f"{_TITLE}\n\n{told}{advice} ({link('log', page)})\n"
+    return f"{_TITLE}\n\n{error}{advice} ({link('log', page)})\n"
 
 
 def plan_summary_page(plan: Plan, *notes: str, title: str = "plan") -> str:
@@ -144,8 +144,8 @@ class Annotation:
             properties = {"file": self.where.file, **properties}
             if self.where.line is not None:
                 properties["line"] = str(self.where.line)
-        told = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-        return f"::{self.level} {told}::{_message(self.message)}"
+        written = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+        return f"::{self.level} {written}::{_message(self.message)}"
 
 
 def plan_annotations(plan: Plan, places: Mapping[str, Where]) -> list[Annotation]:
@@ -215,8 +215,8 @@ def _blocked_text(change: Blocked) -> str:
 
 
 def _outcome_text(outcome: Outcome) -> str:
-    told = f"{action(outcome.change)}: {outcome.state}"
-    return "\n".join(part for part in (f"{told}: {outcome.detail}", outcome.hint) if part)
+    what = f"{action(outcome.change)}: {outcome.state}"
+    return "\n".join(part for part in (f"{what}: {outcome.detail}", outcome.hint) if part)
 
 
 def _message(text: str) -> str:

@@ -198,3 +198,27 @@ def test_an_unexpected_exception_is_reported_as_a_bug(reconcile: CommandLine) ->
     assert done.stderr.startswith(
         "error: unexpected ZeroDivisionError: division by zero\nhint: this is a bug"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doctor", "--check", "full"],
+        ["doctor", "--no-cache"],
+        ["adopt", "--prune"],
+        ["status", "--drift", "report"],
+        ["apply", "plan.json", "--only", "llm"],
+        ["apply", "plan.json", "--allow-removals", "1"],
+        ["log", "llm", "--targets", "releases/targets.yaml"],
+        ["add", "llm", "2.0.0", "weights/llm/1.0.0", "--targets", "releases/targets.yaml"],
+        ["check", "--source-root", "."],
+        ["get", "x", "y", "--source-root", "."],
+        ["plan", "--markdown"],
+    ],
+)
+def test_an_option_that_a_command_would_ignore_is_a_usage_error(
+    reconcile: CommandLine, arguments: list[str]
+) -> None:
+    done = reconcile(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "No such option" in done.err
