@@ -1,14 +1,14 @@
 """Declarative GitOps for AI model weights on IPFS and Filecoin.
 
-Git says which versions of which models must exist, and under which CID. The reconciler looks at where the
-bytes really are, shows the difference, and closes it. The rooms, from the ground up; imports point down only:
+Git declares which versions of which models must exist, and under which CID. The reconciler observes where
+the bytes are, shows the difference, and closes it. The rooms, from the ground up; imports point down only:
 
-    errors, progress      the exception tree; what long work reports
+    errors, progress      the exception tree; the progress of long work
     content, net          directory <-> blocks <-> CAR; the one HTTP layer
-    index, forges, deals  what git wants; where pull requests are opened; is a piece really stored?
-    targets               places that hold bundles, behind one small interface
+    index, forges, deals  the declared versions; pull requests; proofs that pieces are stored
+    targets               the places that hold bundles, behind one interface
     loop                  observe, plan, safety, apply, propose
-    consume, gateway      fetch and verify; serve what stores hold
+    consume, gateway      fetch and verify bundles; serve the content of stores
     render                plan and report as text, JSON and Markdown
     cli                   flags -> objects -> exit code
 
@@ -26,7 +26,7 @@ __all__ = ["Resolution", "Sources", "__version__", "fetch", "resolve"]
 
 
 def __getattr__(name: str) -> object:
-    """The Python interface, loaded when it is used, so that the command starts quickly."""
+    """Load the Python interface when it is used, so that the command starts quickly."""
     if name in __all__:
         from reconciler import api
 

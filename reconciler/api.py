@@ -25,9 +25,9 @@ __all__ = ["Resolution", "Sources", "fetch", "resolve"]
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What a reference means. `model` and `version` are None for a CID that the index does not know.
+    """A resolved reference. `model` and `version` are None for a CID that is not in the index.
 
-    `warnings` are for people: that a version is yanked, or kept nowhere any more.
+    `warnings` are for people: the version is yanked, or retired.
     """
 
     cid: str
@@ -37,11 +37,11 @@ class Resolution:
 
 
 def resolve(ref: str, *, index: str | os.PathLike[str] | None = None) -> Resolution:
-    """The version that `ref` means: `model@1.2.0`, `model@^1.2`, `model@stable`, `model`, or a CID.
+    """Resolve `ref`: `model@1.2.0`, `model@^1.2`, `model@stable`, `model` (the highest version), or a CID.
 
-    `index` is a file, an https:// address, git+https://…@REF, ipfs://CID or ipns://NAME; without it
-    RECONCILE_INDEX, the repository around here, or the user's configuration name one. Raises
-    reconciler.errors.ReconcilerError.
+    `index` is a file, an https:// address, git+https://…@REF, ipfs://CID or ipns://NAME. Without it, the
+    index is the one in RECONCILE_INDEX, of the nearest repository upwards, or of the user's configuration.
+    Raises reconciler.errors.ReconcilerError.
     """
     from reconciler.index import resolve as resolving
     from reconciler.index.load import load_index
@@ -71,11 +71,12 @@ def fetch(
     cache: bool = True,
     progress: Progress = QUIET,
 ) -> Fetched:
-    """Put the files of `ref` at `destination`, every block verified, whole or not at all.
+    """Fetch the files of `ref` to `destination`, verify every block, and publish them atomically.
 
-    Calling it again for the same version checks what is there and fetches nothing. `include` and `exclude`
-    are globs of files. `cache` shares unchanged files between versions on one disk; those are read-only.
-    Raises reconciler.errors.ReconcilerError; what was verified until then is kept for the next call.
+    Another call for the same version verifies the files there and fetches nothing. `index` is as for
+    `resolve`. `include` and `exclude` are globs of files. With `cache`, unchanged files are shared between
+    versions on one disk, and read-only. Raises reconciler.errors.ReconcilerError; verified blocks are kept
+    for the next call.
     """
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.index.resolve import parse_ref
@@ -95,6 +96,7 @@ def fetch(
 
 
 def _layout(index: str | os.PathLike[str] | None, *, optional: bool) -> Layout | None:
+    """Find the index; return None when there is none and it is `optional`."""
     from reconciler.consume.find_index import find_index
 
     try:

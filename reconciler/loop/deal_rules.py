@@ -16,7 +16,7 @@ from reconciler.targets.interface import Capabilities, Observation, State
 def deal_decision(version: Version, seen: Observation, able: Capabilities) -> Decision | None:
     """Decide on the deals of a version that the target holds.
 
-    Return None when the version has no policy, or the target makes no deals or does not hold the version.
+    Return None without a policy, for a target that makes no deals, and for a version that is not held.
     """
     if version.deals is None or able.sharding is None or seen.state is not State.HELD:
         return None

@@ -81,7 +81,7 @@ def adopt_pins(workspace: Workspace, pins: Sequence[ForeignPin]) -> Iterator[tup
     """Put our label on each adoptable pin; yield each pin with the reason why it was not adopted, or ""."""
     for foreign in pins:
         if not foreign.adoptable or foreign.label is None:
-            yield foreign, "not taken over: it is not whole there, or not kept there by the index"
+            yield foreign, "not adopted: it is incomplete, or the index does not list this target for it"
             continue
         try:
             workspace.targets[foreign.target].adopt(foreign.pin, foreign.label)

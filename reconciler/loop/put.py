@@ -1,7 +1,7 @@
-"""Publishing something without an index entry: a file or directory, on one target, under its own label.
+"""Publication of a file or directory without an index entry, on one target, under a label of its own.
 
-The same laws as for versions hold: bytes are identified first, blocks are checked by the target, and nothing
-that is there under another label is changed.
+As for versions, the bytes are identified first, the target verifies every block, and roots under other labels
+stay unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What a put did. `bytes_sent` is 0 when everything was there; `label` is the one it is kept under."""
+    """The result of a put.
+
+    `bytes_sent` is 0 when the target had everything. `label` is the label it is kept under, "" when the
+    target keeps it under another one already.
+    """
 
     root: Cid
     target: str
@@ -52,30 +56,31 @@ def put(
     environ: Mapping[str, str],
     progress: Progress,
 ) -> Put:
-    """Publish `path`, exactly as it is, to `target` (None: the only one) as `reconciler/put/<name>`.
+    """Publish `path`, without generated files, to `target` (None: the only one) as `reconciler/put/<name>`.
 
-    Raises UsageError, BundleError for a path that cannot be packed, PeerError of the target.
+    `name` defaults to the name of the file or directory. Raises UsageError for a name or a target that cannot
+    be used, BundleError for a path that cannot be packed, and PeerError of the target.
     """
-    label = Label(PUT_MARK + _name(path, name))
-    spec = _choose(load_targets(layout.targets_file), target)
+    label = Label(PUT_MARK + _label_name(path, name))
+    spec = _choose_target(load_targets(layout.targets_file), target)
     with (
         closing(
             open_target(spec, root=layout.root, environ=environ, terms=RunTerms(progress=progress))
-        ) as place,
+        ) as opened,
         closing(identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)) as dag,
     ):
-        if not place.capabilities.takes_bytes:
-            raise UsageError(f"target {spec.name!r} takes no bytes, it only pins what others have")
+        if not opened.capabilities.takes_bytes:
+            raise UsageError(f"target {spec.name!r} accepts no bytes, it only pins what others have")
         identity = dag.identity
-        kept = _kept(place, Expected(identity.root, (label,), layout=dag.layout), label, progress)
+        kept = _other_label(opened, Expected(identity.root, (label,), layout=dag.layout), label, progress)
         if kept is not None:
             state, sent, detail = State.HELD, 0, kept
         else:
-            delivery = place.publish(dag, label, progress)
+            delivery = opened.publish(dag, label, progress)
             state, sent, detail = delivery.state, delivery.bytes_sent, delivery.detail
         if state not in (State.HELD, State.PENDING):
             raise PeerError(
-                f"{spec.name}: holds {identity.root} only in part: {detail or state.value}",
+                f"{spec.name}: {identity.root} is incomplete there: {detail or state.value}",
                 hint="run it again",
             )
         return Put(
@@ -91,32 +96,33 @@ def put(
         )
 
 
-def _kept(place: Target, expected: Expected, label: Label, progress: Progress) -> str | None:
-    """Under which other label the target keeps all of it already, where one root has one label; else None."""
-    if not place.capabilities.one_label:
+def _other_label(opened: Target, expected: Expected, label: Label, progress: Progress) -> str | None:
+    """Return a note about the other label that keeps the whole root on the target, or None.
+
+    Only on a target with one label for each root, where ours would replace it.
+    """
+    if not opened.capabilities.one_label:
         return None
-    seen = place.observe([expected], Check.QUICK, PUT_MARK, progress).observations[expected.root]
+    seen = opened.observe([expected], Check.QUICK, PUT_MARK, progress).observations[expected.root]
     others = [known for known in seen.labels if not known.startswith(PUT_MARK)]
     if seen.state is not State.HELD or not others or label in seen.labels:
         return None
-    return f"kept there already as {others[0]!r}, and only as long as that is kept"
+    return f"already kept as {others[0]!r}, and only as long as that label exists"
 
 
-def _name(path: Path, name: str | None) -> str:
+def _label_name(path: Path, name: str | None) -> str:
     if name is None:
         name = re.sub(r"[^A-Za-z0-9._+@-]+", "-", path.resolve().name).strip("-.")[:100] or "unnamed"
     if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a label", hint="letters, digits and . _ + @ -, at most 100 of them"
-        )
+        raise UsageError(f"invalid label {name!r}", hint="use at most 100 letters, digits and . _ + @ -")
     return name
 
 
-def _choose(specs: Sequence[TargetSpec], name: str | None) -> TargetSpec:
+def _choose_target(specs: Sequence[TargetSpec], name: str | None) -> TargetSpec:
     names = ", ".join(spec.name for spec in specs)
     if name is None and len(specs) > 1:
-        raise UsageError("several targets could take it", hint=f"name one with --target: {names}")
+        raise UsageError("the repository has several targets", hint=f"choose one with --target: {names}")
     for spec in specs:
         if name in (None, spec.name):
             return spec
-    raise UsageError(f"no target {name!r}", hint=f"targets there: {names}")
+    raise UsageError(f"unknown target {name!r}", hint=f"the targets are {names}")

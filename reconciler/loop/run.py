@@ -119,7 +119,7 @@ def _without_proposed(changes: list[Change], workspace: Workspace) -> tuple[list
 
 
 def _without_drift(changes: Sequence[Change]) -> tuple[list[Change], int]:
-    """Return `changes` without drift, and how many were left out; a root that drifted is unpinned nowhere."""
+    """Return `changes` without drift, and how many were left out; a root that drifted is not unpinned."""
     drifted = {change.root for change in changes if change.drift}
     kept = [c for c in changes if not c.drift and not (isinstance(c, Unpin) and c.root in drifted)]
     return kept, len(changes) - len(kept)

@@ -1,7 +1,6 @@
-"""Which plans a run refuses, and the exact way round it. Pure.
+"""The safety rules: which plans a run refuses, each with its exact override. Pure.
 
-Nothing is removed by surprise: the plan is shown first, then these rules stop the run before anything is
-done.
+The plan is shown first, then a refusal stops the run before it changes anything.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ SHARE_FROM = 4  #: …once we keep at least this many there
 
 @dataclass(frozen=True, slots=True)
 class SafetyLimits:
-    """`removals` is the number of removals a run may make on one target, as the user gave it; None: the
-    defaults.
-    """
+    """The limits given by the user: `removals` allowed on one target; None for the defaults."""
 
     removals: int | None = None
 
@@ -37,7 +34,7 @@ def refusals(
     violations: Sequence[Violation],
     limits: SafetyLimits,
 ) -> tuple[Refusal, ...]:
-    """Every rule the plan breaks: frozen CIDs, protected versions, an emptied index, too many removals."""
+    """Return a refusal for each broken rule: frozen CIDs, protection, an emptied index, too many removals."""
     removals = [change for change in changes if isinstance(change, Unpin)]
     return (
         *(Refusal("frozen", violation.message, violation.hint) for violation in violations),
@@ -54,7 +51,7 @@ def _protected(index: Index, removals: Sequence[Unpin]) -> Iterator[Refusal]:
             yield Refusal(
                 "protect",
                 f"{change.ref} is protected, and the plan would remove it from {change.target}",
-                "take `protect` off in the index first, in a commit of its own",
+                "remove `protect` from the index first, in a commit of its own",
             )
 
 
@@ -70,23 +67,23 @@ def _too_many(
         kept = len(inventory.owned) if isinstance(inventory, Inventory) else 0
         if limits.removals is not None and count <= limits.removals:
             continue
-        override = f"if that is meant, run again with --allow-removals {count}"
+        override = f"to allow this, run again with --allow-removals {count}"
         if emptied:
             yield Refusal(
                 "emptied-index",
-                f"the index keeps no version at all; the plan would remove {count} of {kept} from {target}",
+                f"the index keeps no version; the plan would remove {count} of {kept} from {target}",
                 override,
             )
         elif limits.removals is not None:
             yield Refusal(
                 "removals",
-                f"the plan removes {count} of {kept} from {target}; allowed are {limits.removals}",
+                f"the plan removes {count} of {kept} from {target}; --allow-removals is {limits.removals}",
                 override,
             )
         elif count > MAX_REMOVALS or (kept >= SHARE_FROM and count > MAX_SHARE * kept):
             yield Refusal(
                 "removals",
                 f"the plan removes {count} of {kept} from {target}; "
-                f"without being told, at most {MAX_REMOVALS} and {MAX_SHARE:.0%} are removed",
+                f"the default limits are {MAX_REMOVALS} and {MAX_SHARE:.0%}",
                 override,
             )

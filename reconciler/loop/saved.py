@@ -193,7 +193,8 @@ def save_plan(path: Path, plan: Plan) -> None:
 def read_saved(path: Path) -> SavedPlan:
     """Read a plan that `save_plan` wrote to `path`.
 
-    Raises UsageError when the file is something else, or when an earlier version saved it without options.
+    Raises UsageError when the file is something else, or when an earlier version saved it without options,
+    and SafetyError when a field has the wrong type.
     """
     where = Where(str(path))
     try:
@@ -219,7 +220,8 @@ def read_saved(path: Path) -> SavedPlan:
         )
     return _saved_plan(
         JsonFields(
-            value, lambda text: UsageError(f"not a valid saved plan: {text}", hint=_PLAN_AGAIN, where=where)
+            value,
+            lambda text: SafetyError(f"the saved plan was edited: {text}", hint=_PLAN_AGAIN, where=where),
         )
     )
 

@@ -1,4 +1,4 @@
-"""What is wanted, and where: the index and the targets, narrowed by --only and --exclude. Pure."""
+"""The selection of a run: versions and targets, narrowed by --only and --exclude. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reconciler.index.targets_file import check_target_names
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The part of the index a run looks at: its versions (retired ones too) and its targets, in file order.
+    """The part of the index that a run works on: versions (retired ones too) and targets, in file order.
 
     `version_only` and `exclude` are the globs that narrowed the versions; both empty means all of them.
     """
@@ -27,11 +27,11 @@ class Selection:
 
     @property
     def kept(self) -> tuple[Version, ...]:
-        """The versions that must exist somewhere."""
+        """The versions that must exist on a target."""
         return tuple(version for version in self.versions if not version.retired)
 
     def covers(self, model: str, version: str) -> bool:
-        """Whether a label of ours for this model and version falls under the globs, in the index or not."""
+        """Return whether the globs select this model and version, which may be absent from the index."""
         return _wanted((model, f"{model}@{version}"), self.version_only, self.exclude)
 
 
@@ -69,7 +69,7 @@ def select(
 
 
 def suggestion(name: str, candidates: Iterable[str]) -> str | None:
-    """`did you mean …?` for a mistyped name, or None when nothing is near."""
+    """Return `did you mean …?` for a mistyped name, or None when no candidate is similar."""
     near = difflib.get_close_matches(name, list(candidates), n=1)
     return f"did you mean {near[0]!r}?" if near else None
 

@@ -1,4 +1,4 @@
-"""Stopping long work in other threads: a progress that raises once the run was interrupted."""
+"""Interruption of work in other threads: a progress that raises once the run was interrupted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.progress import Progress, Task
 
 
 class RunInterruptedError(ReconcilerError):
-    """The run was told to stop; what was under way is left for the next run."""
+    """The run was interrupted; the next run finishes its work."""
 
     exit_code = ExitCode.INTERRUPTED
 
@@ -29,21 +29,21 @@ class Stoppable:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Make all work end soon. May be called from any thread."""
+        """Make every task raise at its next step. May be called from any thread."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Raise RunInterruptedError when stopped."""
+        """Raise RunInterruptedError after `stop`."""
         if self._stopped.is_set():
             raise RunInterruptedError("interrupted")
 
     def task(self, label: str, total: int | None) -> Task:
-        """Begin a stretch of work that ends early once stopped."""
+        """Start a task of the inner progress. Raises RunInterruptedError after `stop`."""
         self.check()
         return _StoppableTask(self._inner.task(label, total), self)
 
     def note(self, text: str) -> None:
-        """Pass a line on."""
+        """Pass `text` to the inner progress."""
         self._inner.note(text)
 
 

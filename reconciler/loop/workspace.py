@@ -163,4 +163,4 @@ def _holder(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         holder = json.loads(path.read_text(encoding="utf-8"))
         return f"{holder['command']!r}, process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    return "it did not say who it is"
+    return "its holder is unknown"

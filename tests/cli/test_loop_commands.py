@@ -129,8 +129,8 @@ def test_a_refused_run_shows_the_plan_and_then_does_nothing(reconcile: CommandLi
     done = reconcile("--prune")
     assert done.code == 4
     assert "  - 1.0.0 → store" in done.out
-    assert done.err.startswith("error: refused: the index keeps no version at all")
-    assert "hint: if that is meant, run again with --allow-removals 2\n" in done.err
+    assert done.err.startswith("error: refused: the index keeps no version;")
+    assert "hint: to allow this, run again with --allow-removals 2\n" in done.err
     assert reconcile.files() == before
     as_json = reconcile("--prune", "--json")
     assert as_json.code == 4

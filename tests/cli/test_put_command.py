@@ -100,9 +100,9 @@ def test_damage_is_found_when_it_is_brought_back(reconcile: CommandLine, dataset
     ("arguments", "code", "reason"),
     [
         (("put", "nothing"), 2, "no such file or directory"),
-        (("put", "data/mine", "--label", "a/b"), 2, "'a/b' cannot be a label"),
-        (("put", "data/mine", "--label", "../x"), 2, "cannot be a label"),
-        (("put", "data/mine", "--target", "moon"), 2, "no target 'moon'"),
+        (("put", "data/mine", "--label", "a/b"), 2, "invalid label 'a/b'"),
+        (("put", "data/mine", "--label", "../x"), 2, "invalid label"),
+        (("put", "data/mine", "--target", "moon"), 2, "unknown target 'moon'"),
         (("get", "llm@1.0.0", "back"), 2, "not a CID"),
         (("get", "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", "back"), 1, "no target"),
     ],
@@ -143,5 +143,5 @@ def test_kubo_keeps_it_and_a_pin_of_the_index_is_left_alone(
         assert reconcile("get", version, "copy").code == 0
         document = reconcile("put", "copy", "--json").document
         assert (document["cid"], document["label"]) == (version, None)
-        assert "kept there already as 'reconciler/acme/llm@1.0.0'" in document["detail"]
+        assert "already kept as 'reconciler/acme/llm@1.0.0'" in document["detail"]
         assert node.pins()[version] == "reconciler/acme/llm@1.0.0"

@@ -77,7 +77,7 @@ def test_removals_come_last_and_not_on_a_target_where_something_failed(many: Rel
 
 
 def test_a_delivery_that_is_not_held_afterwards_has_failed(many: Releases) -> None:
-    """The target's own word counts for nothing: what it says when looked at again does."""
+    """The state observed after the delivery counts, not the answer of the target."""
     many.apply()
     root = many.cid("m@0.0.0")
     a, b = many.memory["a"], many.memory["b"]
@@ -91,7 +91,7 @@ def test_a_delivery_that_is_not_held_afterwards_has_failed(many: Releases) -> No
 
 
 def interrupted(releases: Releases, at: str) -> Report:
-    """A run that is told to stop while `at` is being published to a."""
+    """Interrupt a run while it publishes `at` to a."""
     releases.write()
     with releases.running() as run:
         plan = run.plan()

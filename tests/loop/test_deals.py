@@ -1,4 +1,4 @@
-"""Missing and expiring deals are changes of the plan, never a silent success, and waiting is no failure."""
+"""Missing and expiring deals are changes of the plan, and waiting for deals is no failure."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_cid_that_was_not_written_back_does_not_wait_for_deals(tmp_path: Path)
     assert not report.failed
 
 
-def test_pieces_that_nobody_knows_block_the_plan(tmp_path: Path) -> None:
+def test_unknown_pieces_block_the_plan(tmp_path: Path) -> None:
     releases = released(tmp_path, DealTarget(), TWO, ACTIVE, ACTIVE)
     record = tmp_path / "releases/records/m/1.0.0.json"
     fields = json.loads(record.read_text())
@@ -188,7 +188,7 @@ def test_pieces_that_nobody_knows_block_the_plan(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_a_proposal_that_is_not_merged_yet_is_waited_for(tmp_path: Path, use_cache: bool) -> None:
-    """Its pieces are in no record, and the next run, with or without a cache, is no failure."""
+    """Its pieces are in no record yet; the next run does not fail, with or without a cache."""
     target = DealTarget()
     target.states = [ACTIVE, ACTIVE]
     releases = in_repository(tmp_path, tmp_path)
@@ -230,13 +230,13 @@ def test_a_status_is_in_sync_only_with_the_deals_that_should_be_there(tmp_path: 
     assert status.holdings[0].state is State.HELD
 
 
-def test_a_status_tells_a_policy_that_no_target_can_meet(tmp_path: Path) -> None:
+def test_a_status_lists_a_policy_that_no_target_can_meet(tmp_path: Path) -> None:
     status = released(tmp_path, MemoryTarget("a"), TWO).status()
     assert not status.in_sync
     assert status.unmet == ("m@1.0.0: the policy requires 2 deals, and none of its targets makes any",)
 
 
-def test_a_target_that_cannot_be_looked_at_is_unknown_and_nothing_is_published(tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_observed_is_unknown_and_nothing_is_published(tmp_path: Path) -> None:
     target = DealTarget()
     releases = released(tmp_path, target, TWO, ACTIVE)
     target.faults["observe"] = PeerError("filecoin: refused")
@@ -245,7 +245,7 @@ def test_a_target_that_cannot_be_looked_at_is_unknown_and_nothing_is_published(t
     assert change.unknown
 
 
-def test_the_target_is_told_when_deals_count_as_expiring(tmp_path: Path) -> None:
+def test_the_target_receives_when_deals_count_as_expiring(tmp_path: Path) -> None:
     target = DealTarget()
     releases = released(tmp_path, target, None, ACTIVE)
     releases.plan()

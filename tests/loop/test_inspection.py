@@ -1,4 +1,4 @@
-"""Pins that others made: listed, and taken over only where they are whole and wanted."""
+"""Foreign pins are listed, and adopted only when they are complete and wanted. Doctor diagnoses targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABEL = Label("reconciler/acme/m@1.0.0")
 
 @pytest.fixture(params=[False, True], ids=["many labels", "one label"])
 def releases(request: pytest.FixtureRequest, tmp_path: Path) -> Releases:
-    """A version that is held, but under a stranger's label."""
+    """A version that is held under a foreign label."""
     releases = with_memory(tmp_path, "a")
     releases.memory["a"] = MemoryTarget("a", Capabilities(one_label=request.param))
     releases.add("m@1.0.0")
@@ -38,23 +38,23 @@ def taken(releases: Releases) -> list[str]:
         return [problem for _, problem in adopt_pins(run.workspace, pins)]
 
 
-def test_looking_changes_nothing(releases: Releases) -> None:
+def test_listing_foreign_pins_changes_nothing(releases: Releases) -> None:
     (candidate,) = found(releases)
     assert (candidate.ref, candidate.label, candidate.adoptable) == ("m@1.0.0", LABEL, True)
     assert releases.memory["a"].calls["adopt"] == 0
 
 
-def test_what_is_whole_and_wanted_is_taken_over_and_the_plan_stays_empty(releases: Releases) -> None:
+def test_a_complete_and_wanted_pin_is_adopted_and_the_plan_stays_empty(releases: Releases) -> None:
     assert taken(releases) == [""]
     assert LABEL in releases.memory["a"].held[releases.cid("m@1.0.0")].labels
     assert kinds(releases.plan(prune=True)) == []
 
 
-def test_what_is_damaged_is_not_taken_over(releases: Releases) -> None:
+def test_a_damaged_pin_is_not_adopted(releases: Releases) -> None:
     root = releases.cid("m@1.0.0")
     releases.memory["a"].lose(root)
     (problem,) = taken(releases)
-    assert problem.startswith("not taken over")
+    assert problem.startswith("not adopted")
     assert releases.memory["a"].held[root].labels == ["backups"]
 
 
@@ -65,7 +65,7 @@ def test_a_pin_that_is_no_version_is_listed_only(releases: Releases) -> None:
     assert [(c.ref, c.adoptable) for c in found(releases)] == [("", False)]
 
 
-def test_one_that_fails_is_told(releases: Releases) -> None:
+def test_a_failed_adoption_is_reported(releases: Releases) -> None:
     releases.memory["a"].faults["adopt"] = down("a")
     assert taken(releases) == ["cannot reach a"]
 

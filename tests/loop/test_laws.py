@@ -48,7 +48,7 @@ REFS = ("m@1.0.0", "m@1.1.0", "m@2.0.0-rc.1", "n@1.0.0", "n@1.0.0+build")
 
 
 def disturb(draw: st.DrawFn, releases: Releases) -> None:
-    """One thing that people or disks do."""
+    """Draw one event: an edit of the index, a lost directory, or damage of a target."""
     refs = [f"{model}@{version}" for model, versions in releases.fields.items() for version in versions]
     if refs:
         ref = draw(st.sampled_from(refs))
@@ -117,7 +117,7 @@ EVENTS = (move, move, retire, rename, share, remove, lose_directory, damage, dam
 
 
 def whole(releases: Releases) -> set[Cid]:
-    """Roots that the index wants and some memory target holds whole."""
+    """Return the wanted roots that a memory target holds completely."""
     wanted = {v.cid for v in releases.index.versions() if v.cid is not None and not v.retired}
     return {
         root
@@ -148,7 +148,7 @@ def test_after_apply_the_plan_is_empty_or_only_says_what_cannot_be_done(data: st
 @law
 @given(st.data())
 def test_no_run_loses_the_last_whole_copy_of_what_is_wanted(data: st.DataObject) -> None:
-    """Whatever fails on the way: targets that are down when looked at, or only when written to."""
+    """Targets may fail when they are observed, or only when they are written to."""
     with tempfile.TemporaryDirectory() as folder:
         releases = fresh(folder)
         populate(data.draw, releases)

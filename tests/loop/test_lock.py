@@ -1,4 +1,4 @@
-"""One run at a time; a second one says who holds the lock, and a dead one holds nothing."""
+"""The lock of a run: a second run names the holder, and a killed one holds nothing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ with run_lock(Path(sys.argv[1]), "reconcile --prune"):
 
 
 def holder(state: Path) -> subprocess.Popen[str]:
-    """Another process that holds the lock."""
+    """Start another process that holds the lock."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, state], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
 
 
-def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+def test_a_second_process_reports_who_holds_the_lock(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
         with pytest.raises(LockedError) as caught, run_lock(tmp_path, "reconcile"):
@@ -40,7 +40,7 @@ def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
         assert f"process {process.pid} on " in caught.value.message
         assert caught.value.hint == "wait for it, or stop it"
         (tmp_path / "run.json").write_text("{")
-        with pytest.raises(LockedError, match="did not say who it is"), run_lock(tmp_path, "reconcile"):
+        with pytest.raises(LockedError, match="its holder is unknown"), run_lock(tmp_path, "reconcile"):
             pytest.fail("two runs at once")
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""Where a target keeps Filecoin pieces, records have them; nowhere else are bytes read for them."""
+"""Records name the pieces of versions on targets that need them; no bytes are read for other versions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECORD = "releases/records/m/1.0.0.json"
 
 
 class PieceTarget(MemoryTarget):
-    """A memory target that wants pieces. `seen` is what it was told; `reports`: it names those it got."""
+    """A memory target that cuts pieces. `seen` are the pieces it received; with `reports` it returns them."""
 
     def __init__(self, name: str, *, reports: bool = False) -> None:
         super().__init__(name, Capabilities(sharding=CUT))
@@ -119,7 +119,7 @@ def test_a_record_without_pieces_gains_them_when_a_target_needs_them(
 
 
 def test_pieces_that_are_held_and_not_recorded_are_found_out(tmp_path: Path) -> None:
-    """As after a kill between publishing and writing the record."""
+    """This happens when a run is killed between the publish and the record."""
     target = PieceTarget("filecoin")
     releases = _releases(tmp_path, target)
     releases.apply()

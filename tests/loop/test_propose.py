@@ -1,4 +1,4 @@
-"""Resolved CIDs and records back to git: each way, and each answer when that cannot be."""
+"""Resolved CIDs and records are proposed in each mode, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(releases: Releases) ->
     assert not list(releases.index_file.parent.glob(".index-*"))
 
 
-def test_a_record_that_is_there_already_does_not_stand_in_the_way(releases: Releases) -> None:
+def test_an_existing_record_does_not_prevent_a_proposal(releases: Releases) -> None:
     """A run that was killed between the record and the index left only the record."""
     releases.apply()
     text = (releases.root / RECORD).read_text()
@@ -121,7 +121,7 @@ def test_a_branch_takes_the_proposal_and_nothing_else_moves(releases: Releases) 
     assert f"- m@1.0.0: {root}" in git(releases.root, "log", "-1", "--format=%B", PROPOSAL_BRANCH)
 
 
-def test_after_it_the_plan_is_empty_and_says_what_waits(releases: Releases) -> None:
+def test_after_a_proposal_the_plan_is_empty_and_notes_the_branch(releases: Releases) -> None:
     releases.apply(**BRANCH)
     tip = git(releases.root, "rev-parse", PROPOSAL_BRANCH)
     plan = releases.plan(**BRANCH)
@@ -194,7 +194,7 @@ def test_a_detached_head_is_fine(releases: Releases) -> None:
 
 
 @pytest.mark.parametrize(("born", "message"), [(False, "no commit yet"), (None, "not in a git repository")])
-def test_no_repository_and_no_commit_are_told_before_anything_is_done(
+def test_a_missing_repository_or_commit_is_reported_before_anything_is_done(
     tmp_path: Path, born: bool | None, message: str
 ) -> None:
     releases = with_memory(tmp_path, "a")

@@ -1,4 +1,4 @@
-"""`--propose pull-request`: one pull request with the CIDs, never over a person's work."""
+"""`--propose pull-request` opens one pull request with the CIDs and never overwrites a person's work."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_first_run_opens_one_pull_request_and_leaves_the_working_tree_alone(
     assert b'"cid": "bafy' in job.fake.files(PROPOSAL_BRANCH)[INDEX]
 
 
-def test_again_changes_nothing_and_opens_no_second_one(job: Job) -> None:
+def test_a_second_run_changes_nothing_and_opens_no_second_pull_request(job: Job) -> None:
     job.run()
     tip = job.fake.refs[PROPOSAL_BRANCH]
     _, proposal = job.run()
@@ -111,7 +111,7 @@ def test_a_pull_request_that_became_pointless_is_closed(job: Job) -> None:
 
 
 def test_a_run_that_sees_less_does_not_close_what_another_proposed(job: Job) -> None:
-    """Its globs leave the version out, or its machine has no such weights."""
+    """Its globs exclude the version, or its machine lacks the weights."""
     job.releases.add("n@1.0.0")
     job.releases.write()
     job.fake.push("main", {INDEX: job.index.read_bytes()}, "Add n 1.0.0")
@@ -128,7 +128,7 @@ def test_a_run_that_sees_less_does_not_close_what_another_proposed(job: Job) -> 
     assert job.fake.open_pulls() == [pull]
 
 
-def test_a_persons_commit_on_the_branch_is_left_and_told(job: Job) -> None:
+def test_a_persons_commit_on_the_branch_is_kept_and_reported(job: Job) -> None:
     job.run()
     tip = job.fake.push(PROPOSAL_BRANCH, {"notes.md": b"mine\n"}, "A note")
     job.releases.add("m@1.1.0")
@@ -150,7 +150,7 @@ def test_a_persons_commit_on_the_branch_is_left_and_told(job: Job) -> None:
              "RECONCILE_FORGE_API", "RECONCILE_FORGE_GIT"), "x"), "svn"),
     ],
 )  # fmt: skip
-def test_an_environment_without_a_forge_is_told_before_anything_is_done(environ, word) -> None:
+def test_an_environment_without_a_forge_is_reported_before_anything_is_done(environ, word) -> None:
     with pytest.raises(UsageError, match=word):
         open_forge(environ)
 

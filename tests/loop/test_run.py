@@ -1,4 +1,4 @@
-"""Whole runs over memory targets and stores: what is planned, what is done, and what is left alone."""
+"""Complete runs over memory targets and stores: what is planned, done, and left unchanged."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_nothing_is_pruned_on_a_target_that_cannot_be_reached(two: Releases) -> 
     assert [c.target for c in plan.changes if c.kind == "unpin"] == ["a"]
 
 
-def test_a_target_whose_options_do_not_hold_is_unknown(tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_opened_is_unknown(tmp_path: Path) -> None:
     releases = Releases(tmp_path, "store", "other")
     releases.add("m@1.0.0")
     releases.apply()
@@ -239,7 +239,7 @@ def test_two_half_damaged_stores_heal_each_other_without_the_directory(tmp_path:
     assert kinds(releases.plan(check=Check.FULL)) == []
 
 
-def test_what_is_lost_everywhere_is_blocked_and_says_what_would_help(two: Releases) -> None:
+def test_blocks_lost_everywhere_block_the_plan_with_a_hint(two: Releases) -> None:
     two.apply()
     root = two.cid("m@1.0.0")
     block = two.memory["a"].held[root].layout.cid(1)
@@ -254,7 +254,7 @@ def test_what_is_lost_everywhere_is_blocked_and_says_what_would_help(two: Releas
     )
 
 
-def test_a_target_that_no_version_names_is_a_donor_when_nobody_else_has_the_bytes(two: Releases) -> None:
+def test_an_unlisted_holder_is_the_source_when_no_other_has_the_bytes(two: Releases) -> None:
     two.apply()
     two.change("m@1.0.0", targets=["a"])
     two.memory["a"].held.clear()
@@ -266,7 +266,7 @@ def test_a_target_that_no_version_names_is_a_donor_when_nobody_else_has_the_byte
     assert change.sources == ("b",)
 
 
-def test_a_changed_directory_finds_that_donor_too(two: Releases) -> None:
+def test_an_unlisted_holder_replaces_a_changed_directory_too(two: Releases) -> None:
     two.apply()
     two.change("m@1.0.0", targets=["a"])
     two.memory["a"].held.clear()
@@ -312,7 +312,7 @@ def test_a_target_that_fetches_is_given_the_addresses_of_the_others_after_they_h
     assert kinds(releases.plan()) == []
 
 
-def test_what_is_on_its_way_is_no_failure_and_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_a_pending_version_is_no_failure_and_is_not_published_again(tmp_path: Path) -> None:
     releases = with_memory(tmp_path, "a", "slow")
     releases.add("m@1.0.0")
     releases.change("m@1.0.0", targets=["a"])
@@ -395,7 +395,7 @@ def test_a_shared_root_is_published_once(two: Releases) -> None:
 
 
 def test_a_shared_root_is_repaired_from_the_version_that_has_its_bytes(tmp_path: Path) -> None:
-    """Whichever of its versions stands first in the index."""
+    """The order of its versions in the index does not matter."""
     releases = with_memory(tmp_path, "a")
     releases.add("m@1.0.0")
     releases.apply()
@@ -451,8 +451,8 @@ def test_the_old_label_goes_only_when_the_new_one_is_there(two: Releases) -> Non
     assert two.memory["a"].held
 
 
-def test_a_narrowed_run_does_not_remove_what_a_version_outside_of_it_needs(two: Releases) -> None:
-    """The label belongs to a removed version; another, not selected, version wants the bytes below it."""
+def test_a_narrowed_run_does_not_remove_what_an_unselected_version_needs(two: Releases) -> None:
+    """The label belongs to a removed version; another version, not selected, wants the same root."""
     two.apply()
     two.rename("m@1.0.0", "new@1.0.0")
     two.add("m@2.0.0")
@@ -460,7 +460,7 @@ def test_a_narrowed_run_does_not_remove_what_a_version_outside_of_it_needs(two: 
 
 
 class TestMove:
-    """A version that moves from one target to the other, its directory gone: the old copy is the only one."""
+    """Move a version to the other target without its directory: the old copy is the only one."""
 
     @pytest.fixture
     def moved(self, two: Releases) -> Releases:
@@ -576,7 +576,7 @@ def test_only_and_exclude_narrow_versions_and_targets(two: Releases) -> None:
     assert caught.value.hint == "did you mean 'other'?"
 
 
-def test_a_target_outside_of_the_selection_is_not_even_asked(two: Releases) -> None:
+def test_an_unselected_target_is_not_observed(two: Releases) -> None:
     two.plan(only=("a",))
     assert two.memory["b"].calls["observe"] == 0
 

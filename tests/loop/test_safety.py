@@ -1,4 +1,4 @@
-"""Which plans a run refuses, at the edges of each rule."""
+"""The safety rules, at the edges of each."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def keeping(count: int) -> Inventory:
         (1000, 11, True),
     ],
 )
-def test_more_than_ten_or_more_than_thirty_percent_need_a_word(
+def test_more_than_ten_or_more_than_thirty_percent_need_an_override(
     kept: int, removed: int, refused: bool
 ) -> None:
     index = an_index(version("9.0.0"))
@@ -66,7 +66,7 @@ def test_more_than_ten_or_more_than_thirty_percent_need_a_word(
     assert [refusal.rule for refusal in found] == (["removals"] if refused else [])
     if refused:
         assert f"removes {removed} of {kept} from node" in found[0].message
-        assert found[0].override == f"if that is meant, run again with --allow-removals {removed}"
+        assert found[0].override == f"to allow this, run again with --allow-removals {removed}"
         assert refusals(index, removing(removed), {"node": keeping(kept)}, (), SafetyLimits(removed)) == ()
 
 
@@ -77,7 +77,7 @@ def test_a_number_given_by_the_user_is_the_limit(allowed: int, refused: bool) ->
     )
     assert bool(found) is refused
     if refused:
-        assert f"allowed are {allowed}" in found[0].message
+        assert f"--allow-removals is {allowed}" in found[0].message
 
 
 def test_each_target_is_counted_on_its_own() -> None:
@@ -88,12 +88,12 @@ def test_each_target_is_counted_on_its_own() -> None:
 
 
 @pytest.mark.parametrize("versions", [(), (version("1.0.0", retired=True),)])
-def test_an_emptied_index_removes_nothing_without_a_word(versions: tuple[Version, ...]) -> None:
+def test_an_emptied_index_removes_nothing_without_an_override(versions: tuple[Version, ...]) -> None:
     index = an_index(*versions)
     (refusal,) = refusals(index, removing(1), {"node": keeping(1)}, (), SafetyLimits())
     assert (refusal.rule, refusal.override) == (
         "emptied-index",
-        "if that is meant, run again with --allow-removals 1",
+        "to allow this, run again with --allow-removals 1",
     )
     assert refusals(index, removing(1), {"node": keeping(1)}, (), SafetyLimits(1)) == ()
     assert refusals(index, (), {"node": keeping(1)}, (), SafetyLimits()) == ()
@@ -107,7 +107,7 @@ def test_a_protected_version_is_removed_by_no_number() -> None:
     assert "allow-removals" not in refusal.override
 
 
-def test_what_git_history_froze_is_refused_whatever_the_changes_are() -> None:
+def test_a_frozen_violation_is_refused_whatever_the_changes_are() -> None:
     violation = Violation("m@1.0.0", WHERE, "m@1.0.0 was A and is B now", "restore it")
     (refusal,) = refusals(an_index(), (), {"node": Reason("down")}, (violation,), SafetyLimits(100))
     assert (refusal.rule, refusal.message, refusal.override) == ("frozen", violation.message, "restore it")

@@ -1,4 +1,4 @@
-"""A saved plan is carried out exactly, or refused, and the refusal says what moved."""
+"""A saved plan is carried out exactly, or refused with what changed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def change_bytes(releases: Releases) -> None:
         (change_bytes, "the world changed since the plan was saved: m@1.0.0 on "),
     ],
 )
-def test_whatever_moved_is_named(
+def test_the_refusal_names_what_changed(
     releases: Releases, change: Callable[[Releases], None], message: str
 ) -> None:
     saved = save(releases)
@@ -75,7 +75,7 @@ def test_whatever_moved_is_named(
     assert "reconcile plan -o" in (caught.value.hint or "")
 
 
-def test_another_targets_file_is_named(releases: Releases) -> None:
+def test_the_refusal_names_a_changed_targets_file(releases: Releases) -> None:
     saved = save(releases)
     targets = releases.index_file.with_name("targets.yaml")
     targets.write_text(targets.read_text() + "\n# a comment\n")
@@ -131,9 +131,9 @@ def test_a_saved_plan_carries_its_options(releases: Releases) -> None:
 )
 def test_a_field_of_the_wrong_type_is_named(releases: Releases, fields: dict[str, Any], message: str) -> None:
     path = edited(releases, **fields)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(SafetyError) as caught:
         read_saved(path)
-    assert caught.value.message == f"not a valid saved plan: {message}"
+    assert caught.value.message == f"the saved plan was edited: {message}"
 
 
 def test_a_plan_of_an_earlier_version_without_options_is_refused(releases: Releases) -> None:
@@ -166,7 +166,7 @@ def test_a_note_does_not_make_it_another_plan(releases: Releases) -> None:
         (b'{"kind": "plan"}', "a plan of schema None"),
     ],
 )
-def test_what_is_no_saved_plan_is_told(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_saved_plan_is_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message) as caught:
@@ -174,7 +174,7 @@ def test_what_is_no_saved_plan_is_told(tmp_path: Path, content: bytes, message: 
     assert str(caught.value.where) == str(path)
 
 
-def test_a_missing_plan_and_a_directory_are_told(tmp_path: Path) -> None:
+def test_a_missing_plan_and_a_directory_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_saved(tmp_path / "none.json")
     with pytest.raises(UsageError, match="not a regular file"):

@@ -1,4 +1,4 @@
-"""What --only and --exclude narrow."""
+"""--only and --exclude select versions and targets."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_glob_that_matches_nothing_is_an_error_with_a_suggestion(
     assert caught.value.hint == hint
 
 
-def test_a_version_that_names_an_undefined_target_is_told_with_its_line(index: Index) -> None:
+def test_an_undefined_target_is_reported_with_the_line_of_the_version(index: Index) -> None:
     with pytest.raises(
         InvalidIndexError, match=r"index.yaml:\d+: llm@1.0.0 names the target 'node'"
     ) as caught:

@@ -1,4 +1,4 @@
-"""A repository of releases in a temporary directory, and runs over it without a command line."""
+"""A repository with releases in a temporary directory, and runs of the loop over it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Running:
 class Releases:
     """An index of versions as `fields[model][version]`, written out before each run.
 
-    CIDs that a run wrote back are taken over. `targets` are names; those in `memory` are memory targets, the
+    CIDs that a run wrote back are read back. `targets` are names; those in `memory` are memory targets, the
     others stores below the repository.
     """
 
@@ -72,7 +72,7 @@ class Releases:
         return load_index(self.index_file)
 
     def add(self, ref: str, files: Mapping[str, bytes] | None = None, **fields: Any) -> None:
-        """Add `model@version`, with a directory of `files` unless a CID alone is to name it."""
+        """Add `model@version`, with a directory of `files` unless `fields` has a CID."""
         model, _, version = ref.partition("@")
         if "cid" not in fields:
             fields = {"path": f"weights/{model}/{version}", "created_at": CREATED} | fields
@@ -83,7 +83,7 @@ class Releases:
         self.fields.setdefault(model, {})[version] = fields
 
     def change(self, ref: str, **fields: Any) -> None:
-        """Set fields of a version; None takes one away."""
+        """Set fields of a version; None removes one."""
         model, _, version = ref.partition("@")
         entry = self.fields[model][version]
         for key, value in fields.items():
@@ -92,7 +92,7 @@ class Releases:
                 del entry[key]
 
     def remove(self, ref: str) -> dict[str, Any]:
-        """Take a version out of the index; its fields."""
+        """Remove a version from the index; return its fields."""
         model, _, version = ref.partition("@")
         entry = self.fields[model].pop(version)
         if not self.fields[model]:
@@ -100,24 +100,24 @@ class Releases:
         return entry
 
     def rename(self, ref: str, new: str) -> None:
-        """Call a version otherwise."""
+        """Rename a version."""
         model, _, version = new.partition("@")
         self.fields.setdefault(model, {})[version] = self.remove(ref)
 
     def source(self, ref: str) -> Path:
-        """The directory of a version."""
+        """Return the directory of a version."""
         model, _, version = ref.partition("@")
         return self.root / str(self.fields[model][version]["path"])
 
     def cid(self, ref: str) -> Cid:
-        """The CID that the index on disk has for a version."""
+        """Return the CID that the index on disk has for a version."""
         model, _, version = ref.partition("@")
         cid = self.index.models[model].versions[version].cid
         assert cid is not None, f"{ref} has no CID"
         return cid
 
     def write(self) -> None:
-        """Write index.yaml and targets.yaml. JSON is YAML, quoted as the loader wants it."""
+        """Write index.yaml and targets.yaml. JSON is YAML, quoted as the loader requires."""
         models = {model: {"versions": versions} for model, versions in self.fields.items()}
         index = {"schema": 1, "id": self.id, "defaults": {"targets": list(self.targets)}, "models": models}
         if self.policy is not None:
@@ -127,7 +127,7 @@ class Releases:
         self.index_file.with_name("targets.yaml").write_text(json.dumps({"targets": targets}, indent=1))
 
     def take_over(self) -> None:
-        """Take over the CIDs that stand in the file."""
+        """Read back the CIDs in the index file."""
         for version in self.index.versions():
             if version.cid is not None:
                 self.fields[version.model][version.version]["cid"] = str(version.cid)
@@ -158,7 +158,7 @@ class Releases:
                 yield Running(workspace, options)
 
     def plan(self, **settings: Any) -> Plan:
-        """Write, and plan. The plan's document holds to its schema."""
+        """Write the files and plan. Validate the plan's document."""
         self.write()
         with self.running(**settings) as run:
             plan = run.plan()
@@ -166,7 +166,7 @@ class Releases:
         return plan
 
     def apply(self, **settings: Any) -> Report:
-        """Write, plan and apply. The report's document holds to its schema."""
+        """Write the files, plan and apply. Validate the report's document."""
         self.write()
         with self.running(**settings) as run:
             report = run.apply(run.plan())
@@ -175,7 +175,7 @@ class Releases:
         return report
 
     def status(self, **settings: Any) -> ReleaseStatus:
-        """Write, and observe."""
+        """Write the files and observe the status."""
         self.write()
         with self.running(**settings) as run:
             status = observe_status(run.workspace, run.options.check)
@@ -190,24 +190,24 @@ class Releases:
 
 
 def with_memory(root: Path, *names: str) -> Releases:
-    """A repository whose targets are all in memory."""
+    """Return a repository whose targets are all in memory."""
     releases = Releases(root, *names)
     releases.memory = {name: MemoryTarget(name) for name in names}
     return releases
 
 
 def kinds(plan: Plan) -> list[tuple[str, str, str | None]]:
-    """What a plan does: (kind, model@version, target) of each change."""
+    """Return (kind, model@version, target) of each change."""
     return [(change.kind, change.ref, change.target) for change in plan.changes]
 
 
 def states(report: Report) -> list[tuple[str, str, str | None, str]]:
-    """What became of a plan: (kind, model@version, target, state) of each change."""
+    """Return (kind, model@version, target, state) of each outcome."""
     return [(o.change.kind, o.change.ref, o.change.target, o.state) for o in report.outcomes]
 
 
 def assert_document(name: str, document: Any) -> None:
-    """`document`, as JSON, holds to `schemas/<name>.schema.json`."""
+    """Validate `document` as JSON against `schemas/<name>.schema.json`."""
     _validator(name).validate(json.loads(json.dumps(document)))
 
 
@@ -217,7 +217,7 @@ def _validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def tree(root: Path, *, but: Sequence[str] = (".git", ".reconcile")) -> dict[str, bytes]:
-    """Every file below `root` by relative path, those below `but` left out."""
+    """Return every file below `root` by relative path, except those below `but`."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(root.rglob("*"))
