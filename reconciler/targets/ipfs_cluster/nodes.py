@@ -1,8 +1,8 @@
-"""The Kubo daemons behind a cluster: the only place where lost blocks can be seen and put back.
+"""The Kubo daemons behind a cluster, on which lost blocks can be detected and repaired.
 
-A cluster believes its own pinset: it calls a pin `pinned` while blocks of it are gone, and neither `recover`
-nor pinning again changes anything. So every node that is configured is looked at, and healed, as a target of
-its own.
+A cluster trusts its own pinset: it reports a pin as `pinned` while blocks of it are missing, and neither
+`recover` nor a new pin changes that. So every configured node is observed and repaired as a target of its
+own.
 """
 
 from __future__ import annotations
@@ -24,44 +24,51 @@ from reconciler.targets.kubo.heal import Owns
 
 @dataclass(frozen=True, slots=True)
 class NodesReport:
-    """What the nodes really hold. `by_root` has, for each root, what each node that answered found."""
+    """The blocks on the nodes. `by_root` has for each root the observation of each node that answered."""
 
     by_root: Mapping[Cid, tuple[tuple[str, Observation], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Healed:
-    """What healing sent, in bytes of blocks, and what it could not do, worded for people."""
+class SentBlocks:
+    """What was sent, and the failures of nodes as texts for users."""
 
     bytes_sent: int = 0
     blocks_sent: int = 0
-    complaints: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    def __add__(self, other: SentBlocks) -> SentBlocks:
+        return SentBlocks(
+            self.bytes_sent + other.bytes_sent,
+            self.blocks_sent + other.blocks_sent,
+            self.failures + other.failures,
+        )
 
 
 @runtime_checkable
-class LooksForBlocks(Protocol):
-    """A node that tells which blocks it lacks."""
+class ReportsMissingBlocks(Protocol):
+    """A node that reports which blocks it does not have."""
 
     def peer_id(self) -> str:
-        """Who it is in the swarm. Raises PeerError."""
+        """Return its peer id in the swarm. Raises PeerError."""
 
-    def lacking(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
-        """Positions of `layout`. Raises PeerError."""
+    def missing_positions(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
+        """Return the positions of the blocks of `layout` that it does not have. Raises PeerError."""
 
 
-def owned_through(rest: ClusterRest) -> Owns:
-    """A node's pins are ours when the cluster's pins on the same roots are."""
+def ownership_by_cluster(rest: ClusterRest) -> Owns:
+    """Return a test for pins of a node: one is ours when the cluster's pin on the same root is."""
 
-    def owns(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the cluster's own name for it
+    def owns(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the cluster chooses the name
         entry = rest.entry(root)
         return entry is not None and entry.label.startswith(mark)
 
     return owns
 
 
-class Nodes:
-    """The Kubo targets behind one cluster, maybe none."""
+class ClusterNodes:
+    """The configured Kubo targets behind one cluster; possibly none."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
         self._targets = tuple(targets)
@@ -72,7 +79,7 @@ class Nodes:
     def observe(
         self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress
     ) -> NodesReport:
-        """Look at every root on every node. A node that does not answer is a note, not an error."""
+        """Observe every root on every node. A node that does not answer is a note, not an error."""
         found: dict[Cid, list[tuple[str, Observation]]] = {one.root: [] for one in expected}
         notes = []
         for node in self._targets if expected else ():
@@ -86,14 +93,16 @@ class Nodes:
                 found[root].append((node.name, seen))
         return NodesReport({root: tuple(seen) for root, seen in found.items()}, tuple(notes))
 
-    def heal(self, dag: Dag, damaged: Sequence[Cid], label: Label, mark: str, progress: Progress) -> Healed:
-        """Put back on each node what is missing or wrong there. A node without the pin is left alone.
+    def repair(
+        self, dag: Dag, damaged: Sequence[Cid], label: Label, mark: str, progress: Progress
+    ) -> SentBlocks:
+        """Send each node the blocks that are missing or damaged there. Nodes without the pin are skipped.
 
-        Raises what reading `dag` raises; a node's own fault is a complaint.
+        Errors of a node become failures; raises what reading `dag` raises.
         """
         root = dag.layout.root
         expected = (Expected(root, (label,), len(dag.layout), dag.layout.size, dag.layout),)
-        sent, blocks, complaints = 0, 0, []
+        sent, blocks, failures = 0, 0, []
         for node in self._targets:
             try:
                 seen = node.observe(expected, Check.QUICK, mark, progress).observations[root]
@@ -101,26 +110,29 @@ class Nodes:
                     continue
                 delivery = node.repair(dag, damaged, label, progress)
             except PeerError as error:
-                complaints.append(f"{node.name}: {error.message}")
+                failures.append(f"{node.name}: {error.message}")
                 continue
             sent += delivery.bytes_sent
             blocks += delivery.blocks_sent
             if delivery.state is not State.HELD:
-                complaints.append(f"{node.name} is still {delivery.state}: {delivery.detail}")
-        return Healed(sent, blocks, tuple(complaints))
+                failures.append(f"{node.name} is still {delivery.state}: {delivery.detail}")
+        return SentBlocks(sent, blocks, tuple(failures))
 
-    def lacking(self, peer_id: str, layout: DagLayout, progress: Progress) -> Iterable[int]:
-        """The positions of blocks that the node `peer_id` lacks: all, where nobody here can tell."""
+    def missing_positions(self, peer_id: str, layout: DagLayout, progress: Progress) -> Iterable[int]:
+        """Return the positions of blocks that the node `peer_id` does not have; all when that is unknown."""
         for node in self._targets:
             try:
-                if isinstance(node, LooksForBlocks) and node.peer_id() == peer_id:
-                    return node.lacking(layout, progress)
+                if isinstance(node, ReportsMissingBlocks) and node.peer_id() == peer_id:
+                    return node.missing_positions(layout, progress)
             except PeerError:
                 continue
         return range(len(layout))
 
     def dag(self, root: Cid) -> Dag:
-        """The DAG as the nodes serve it together. Raises BlockUnavailable or PeerError when they cannot."""
+        """Return the DAG that the nodes serve together.
+
+        Raises BlockUnavailableError or PeerError when they cannot serve it.
+        """
         return gather(root, self._targets)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The options of an ipfs-cluster entry in targets.yaml, checked."""
+"""Checked options of an ipfs-cluster entry in targets.yaml."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """`factor_min` and `factor_max` are 0 when the cluster's default holds, EVERYWHERE for every peer.
+    """The options of a cluster target.
 
-    `expire_in` is a Go duration ("" for pins that stay), `expire_seconds` the same as a number. `nodes` are
-    the Kubo daemons behind the cluster, each with the options of a kubo target.
+    `factor_min` and `factor_max` are 0 for the default of the cluster, EVERYWHERE for every peer. `expire_in`
+    is a Go duration ("" for pins that do not expire), `expire_seconds` the same as a number. `nodes` are the
+    Kubo daemons behind the cluster, each with the options of a kubo target.
     """
 
     api: str
@@ -35,7 +36,10 @@ class ClusterOptions:
 
 
 def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> ClusterOptions:
-    """Raises InvalidIndexError with the entry's line, and UsageError for a missing environment variable."""
+    """Read the options of `spec`.
+
+    Raises InvalidIndexError with the line of the entry, and UsageError for a missing environment variable.
+    """
     secret = None
     variable = spec.options.get("token_env")
     if variable is not None:
@@ -54,7 +58,7 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> ClusterOptions
 
 
 def _scheme(spec: TargetSpec, secret: Secret) -> Scheme:
-    """As said, or by the secret: a JSON Web Token has no colon, and basic cannot do without one."""
+    """Return the configured scheme; by default Basic if the secret has a colon, as no JSON Web Token has."""
     if "auth" in spec.options:
         return Scheme(str(spec.options["auth"]))
     return Scheme.BASIC if ":" in secret.reveal() else Scheme.BEARER
@@ -69,7 +73,7 @@ def _replication(spec: TargetSpec) -> tuple[int, int]:
     high: Any = factors.get("max")
     if not is_replication(low, high):
         raise InvalidIndexError(
-            f"replication of target {spec.name!r} is not possible", hint=REPLICATION_HINT, where=spec.where
+            f"invalid replication of target {spec.name!r}", hint=REPLICATION_HINT, where=spec.where
         )
     return low, high
 
@@ -82,7 +86,7 @@ def _seconds(spec: TargetSpec, text: str) -> float:
         if seconds > 0:
             return seconds
     raise InvalidIndexError(
-        f"expire_in of target {spec.name!r} is no duration: {text!r}",
+        f"expire_in of target {spec.name!r} is not a duration: {text!r}",
         hint="write hours, minutes and seconds, such as 720h or 1h30m",
         where=spec.where,
     )

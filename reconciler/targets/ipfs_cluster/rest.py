@@ -1,6 +1,6 @@
-"""The calls of a cluster peer's REST API that we need, one method each.
+"""The calls of the REST API of a cluster peer that we need, one method each.
 
-Source: ipfs-cluster v1.1.6, `api/rest/restapi.go`; what is surprising about them was found by trying.
+Source: ipfs-cluster v1.1.6, `api/rest/restapi.go`; unexpected behaviour was found by experiment.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import NotFoundError, RejectedError
 from reconciler.net.response import Response, UploadBody, multipart_file
-from reconciler.targets import fields
+from reconciler.targets.fields import read_object
 from reconciler.targets.interface import pin_metadata
 from reconciler.targets.ipfs_cluster import wire
 
-_TOO_FEW = "not enough peers to allocate"
-_LIST_LIMIT = 256 << 20  # bytes of a listing; about 300 a pin and peer
+_TOO_FEW_PEERS = "not enough peers to allocate"
+_LIST_LIMIT = 256 << 20  # bytes of a listing; about 300 for each pin and peer
 
 
 @dataclass(frozen=True, slots=True)
 class PinOptions:
-    """What goes with a pin. A pin that is set again is replaced whole, so every call has to give all of it.
+    """The options of a pin. Setting a pin again replaces all of them, so every call has to send them all.
 
-    A factor of 0 leaves it to the cluster's own default; `expire_in` is a Go duration, "" for a pin that
-    stays.
+    A factor of 0 selects the default of the cluster; `expire_in` is a Go duration, "" for a pin that does not
+    expire.
     """
 
     label: Label
@@ -39,7 +39,7 @@ class PinOptions:
     origins: tuple[str, ...] = ()
 
     def params(self) -> list[tuple[str, str]]:
-        """As query parameters."""
+        """Return the query parameters."""
         pairs = [("name", self.label), ("mode", "recursive")]
         pairs += [(f"meta-{key}", value) for key, value in pin_metadata(self.label).items()]
         if self.factor_min:
@@ -55,31 +55,31 @@ class PinOptions:
 
 @dataclass(frozen=True, slots=True)
 class PinStatuses:
-    """All statuses, and the cluster's own clock, by which their times are judged."""
+    """The status of all pins, and the time of the cluster's clock, to which their times refer."""
 
     by_cid: dict[Cid, wire.PinStatus]
     now: datetime
 
 
 class ClusterRest:
-    """One cluster peer behind `http`, which was made with `is_command_error`. All raise RequestError."""
+    """One cluster peer behind `http`, which uses `is_command_error`. Every method raises RequestError."""
 
     def __init__(self, http: HttpClient) -> None:
         self.http = http
         self._name = http.name
 
     def version(self) -> str:
-        """The version of this peer."""
+        """Return the version of this peer."""
         answer = self.http.request("GET", "version", repeatable=True)
-        return fields.text(self._name, fields.record(self._name, answer.json(), "a version"), "version")
+        return read_object(self._name, answer.json(), "a version").text_or("", "version")
 
     def entries(self) -> dict[Cid, wire.ClusterPin]:
-        """The whole pinset. The API cannot filter it by name or metadata: such parameters are ignored."""
+        """Return the whole pinset. The API cannot filter by name or metadata: it ignores such parameters."""
         found = (wire.read_entry(self._name, line) for line in self._list("allocations"))
         return {entry.cid: entry for entry in found if entry is not None}
 
     def entry(self, root: Cid) -> wire.ClusterPin | None:
-        """One entry of the pinset. Only this call tells: `/pins/<cid>` answers 200 for what nobody pinned."""
+        """Return one entry of the pinset, or None. `/pins/<cid>` answers 200 even for a CID without a pin."""
         try:
             answer = self.http.request("GET", f"allocations/{root}", repeatable=True)
         except NotFoundError:
@@ -87,26 +87,28 @@ class ClusterRest:
         return wire.read_entry(self._name, answer.json())
 
     def statuses(self) -> PinStatuses:
-        """How every pin does on every peer that answers."""
+        """Return the status of every pin on every peer that answers."""
         answer = self._ask_list("pins")
         found = (wire.read_status(self._name, line) for line in answer.json_lines())
-        return PinStatuses({status.cid: status for status in found if status is not None}, _clock(answer))
+        return PinStatuses(
+            {status.cid: status for status in found if status is not None}, _server_time(answer)
+        )
 
     def status(self, root: Cid) -> tuple[wire.PinStatus, datetime]:
-        """How one pin does on every peer that answers, and the cluster's clock."""
+        """Return the status of one pin on every peer that answers, and the time of the cluster's clock."""
         answer = self.http.request("GET", f"pins/{root}", repeatable=True)
-        return wire.read_status(self._name, answer.json()) or wire.PinStatus(root, ()), _clock(answer)
+        return wire.read_status(self._name, answer.json()) or wire.PinStatus(root, ()), _server_time(answer)
 
     def peers(self) -> tuple[wire.ClusterPeer, ...]:
-        """The peers that are there, as this one sees it. One that died is missing after two of its pings."""
+        """Return the peers that this one sees. A peer that died disappears after two missed pings."""
         return tuple(wire.read_peer(self._name, line) for line in self._list("peers"))
 
     def own(self) -> wire.ClusterPeer:
-        """The peer that answers here."""
+        """Return the peer that answers the request."""
         return wire.read_peer(self._name, self.http.request("GET", "id", repeatable=True).json())
 
-    def alerts(self) -> tuple[wire.Alert, ...]:
-        """Peers that stopped reporting since this one started; also those that are back."""
+    def alerts(self) -> tuple[wire.PeerAlert, ...]:
+        """Return the peers that stopped reporting since this one started, including those that returned."""
         try:
             answer = self.http.request("GET", "health/alerts", repeatable=True, expect=(200, 204))
         except NotFoundError:  # before 1.0
@@ -116,21 +118,21 @@ class ClusterRest:
             return ()
         return tuple(wire.read_alert(self._name, alert) for alert in value)
 
-    def add(self, car: UploadBody, options: PinOptions | None) -> wire.Added:
-        """Put the blocks of `car` into the Kubo of this peer, and pin its root unless `options` is None.
+    def add(self, car: UploadBody, options: PinOptions | None) -> wire.AddedCar:
+        """Add the blocks of `car` to the Kubo of this peer, and pin its root unless `options` is None.
 
-        An incomplete CAR is taken without a word; compare Added.size. Errors would come in a trailer, which
-        no proxy keeps, were it not for `stream-channels=false`.
+        An incomplete CAR is accepted without an error, so compare AddedCar.size. `stream-channels=false`
+        keeps errors out of trailers, which proxies drop.
         """
         params = [("format", "car"), ("local", "true"), ("stream-channels", "false")]
         params += [("no-pin", "true")] if options is None else options.params()
         body = multipart_file("bundle.car", car)
-        with self._placing():
+        with self._explain_allocation():
             answer = self.http.request("POST", "add", repeatable=True, params=params, content=body)
         return wire.read_added(self._name, answer.json())
 
-    def spread(self, car: UploadBody) -> None:
-        """Put the blocks of `car` into the Kubo of every peer, through the cluster and not by bitswap."""
+    def add_everywhere(self, car: UploadBody) -> None:
+        """Add the blocks of `car` to the Kubo of every peer, through the cluster instead of Bitswap."""
         params = [("format", "car"), ("local", "false"), ("stream-channels", "false"), ("no-pin", "true")]
         params += [(f"replication-{end}", str(wire.EVERYWHERE)) for end in ("min", "max")]
         body = multipart_file("blocks.car", car)
@@ -138,21 +140,21 @@ class ClusterRest:
         wire.read_added(self._name, answer.json())
 
     def pin(self, root: Cid, options: PinOptions) -> wire.ClusterPin | None:
-        """Put `root` into the pinset, or replace its entry whole, and peers that are gone by others."""
-        with self._placing():
+        """Pin `root`, or replace all options of its pin; missing peers are replaced by others."""
+        with self._explain_allocation():
             answer = self.http.request("POST", f"pins/{root}", repeatable=True, params=options.params())
         return wire.read_entry(self._name, answer.json())
 
     def unpin(self, root: Cid) -> None:
-        """Take `root` out of the pinset. No error when it is not in it."""
+        """Remove `root` from the pinset. Not an error when it is not in it."""
         try:
             answer = self.http.request("DELETE", f"pins/{root}", repeatable=True)
         except NotFoundError:
             return
-        wire.read_entry(self._name, answer.json())  # a login page says 200 as well
+        wire.read_entry(self._name, answer.json())  # a login page answers 200 as well
 
     def recover(self, root: Cid) -> None:
-        """Have every peer try again that lost its pin or failed to make it."""
+        """Make every peer that lost the pin, or failed to pin, try again."""
         answer = self.http.request("POST", f"pins/{root}/recover", repeatable=True)
         wire.read_status(self._name, answer.json())
 
@@ -163,16 +165,16 @@ class ClusterRest:
         return self.http.request("GET", path, repeatable=True, expect=(200, 204), limit=_LIST_LIMIT)
 
     @contextmanager
-    def _placing(self) -> Iterator[None]:
-        """Say what to do where the cluster has too few peers for what was asked."""
+    def _explain_allocation(self) -> Iterator[None]:
+        """Add a hint to the error of a cluster that has too few peers for the requested replication."""
         try:
             yield
         except RejectedError as error:
-            if _TOO_FEW not in error.reason:
+            if _TOO_FEW_PEERS not in error.reason:
                 raise
             raise RejectedError(
                 self._name,
-                f"cannot place the pin on as many peers as asked for: {error.reason}",
+                f"cannot allocate the pin to the requested number of peers: {error.reason}",
                 reason=error.reason,
                 status=error.status,
                 hint="start the peers that are down, or lower replication in targets.yaml",
@@ -180,11 +182,12 @@ class ClusterRest:
 
 
 def is_command_error(answer: Response) -> bool:
-    """Whether a 500 says that it will not work the next time either. A cluster says 500 for everything."""
-    return _TOO_FEW in answer.message
+    """Return whether a 500 is permanent. A cluster answers 500 for every kind of error."""
+    return _TOO_FEW_PEERS in answer.message
 
 
-def _clock(answer: Response) -> datetime:
+def _server_time(answer: Response) -> datetime:
+    """Return the `Date` of an answer; our own time when it is missing or malformed."""
     try:
         now = parsedate_to_datetime(answer.headers.get("date", ""))
     except ValueError:

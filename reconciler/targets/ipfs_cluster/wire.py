@@ -1,4 +1,4 @@
-"""What a cluster peer says over its REST API, as frozen dataclasses.
+"""The answers of the REST API of a cluster peer, as frozen dataclasses.
 
 Source: ipfs-cluster v1.1.6, `api/types.go` (Pin, GlobalPinInfo, PinInfo, ID, Alert, AddedOutput).
 """
@@ -13,7 +13,7 @@ from datetime import datetime
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
-from reconciler.targets import fields
+from reconciler.targets.fields import read_object
 from reconciler.targets.interface import pin_label
 
 EVERYWHERE = -1  #: as a replication factor: every peer
@@ -21,10 +21,10 @@ EVERYWHERE = -1  #: as a replication factor: every peer
 
 @dataclass(frozen=True, slots=True)
 class ClusterPin:
-    """One entry of the pinset: what the cluster wants.
+    """One entry of the pinset: a pin as the cluster should keep it.
 
-    `allocations` are peer ids, empty when it is to be everywhere. `factor_min` and `factor_max` are
-    EVERYWHERE or counts of peers; `expires` is None when it stays.
+    `allocations` are peer ids, empty when every peer should keep it. `factor_min` and `factor_max` are
+    EVERYWHERE or numbers of peers; `expires` is None when the pin does not expire.
     """
 
     cid: Cid
@@ -39,7 +39,7 @@ class ClusterPin:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """How one peer does with one pin. `status` is the cluster's word, such as "pinned" or "pin_error"."""
+    """The status of one pin on one peer, in the words of the cluster, such as "pinned" or "pin_error"."""
 
     peer: str
     name: str
@@ -50,7 +50,7 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class PinStatus:
-    """How all peers that answer do with one pin."""
+    """The status of one pin on all peers that answer."""
 
     cid: Cid
     peers: tuple[PeerStatus, ...]
@@ -58,7 +58,7 @@ class PinStatus:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPeer:
-    """One cluster peer that is there. `ipfs_error` says why its Kubo does not answer, "" when it does."""
+    """One present cluster peer. `ipfs_error` is the reason why its Kubo does not answer, "" when it does."""
 
     peer: str
     name: str
@@ -70,10 +70,10 @@ class ClusterPeer:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
-    """A peer that stopped reporting something, of several things; its name is in some of these alerts only.
+class PeerAlert:
+    """A peer that stopped reporting one of its metrics; only some of these alerts contain its name.
 
-    Alerts stay listed after the peer has come back.
+    Alerts stay listed after the peer has returned.
     """
 
     peer: str
@@ -81,15 +81,15 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
-    """What /add took in: the root, and the bytes of all blocks together."""
+class AddedCar:
+    """The result of /add: the root, and the total bytes of all blocks."""
 
     cid: str
     size: int
 
 
-def _cid(text: str) -> Cid | None:
-    """None for CIDs we do not know how to write, such as dag-cbor: such pins are foreign in any case."""
+def _parse_cid(text: str) -> Cid | None:
+    """Return None for unsupported CIDs, such as dag-cbor: such pins are always foreign."""
     try:
         return cids.parse(text)
     except DataError:
@@ -97,90 +97,91 @@ def _cid(text: str) -> Cid | None:
 
 
 def read_entry(peer: str, value: object) -> ClusterPin | None:
-    """An api.Pin; None when its CID is of a kind we never pin, or it is no pin of its own but a shard."""
-    pin = fields.record(peer, value, "a pin")
-    root = _cid(fields.text(peer, pin, "cid"))
-    if root is None or fields.text(peer, pin, "type") not in ("", "pin"):
+    """Read an api.Pin; None when we never pin CIDs of its kind, or when it is only part of another pin."""
+    pin = read_object(peer, value, "a pin")
+    root = _parse_cid(pin.text_or("", "cid"))
+    if root is None or pin.text_or("", "type") not in ("", "pin"):
         return None
     return ClusterPin(
         cid=root,
-        label=pin_label(fields.text(peer, pin, "name"), fields.words(pin, "metadata")),
-        recursive=fields.text(peer, pin, "mode") in ("", "recursive"),
-        factor_min=fields.number(peer, pin, "replication_factor_min"),
-        factor_max=fields.number(peer, pin, "replication_factor_max"),
-        expires=fields.moment(pin, "expire_at"),
-        allocations=fields.texts(peer, pin, "allocations"),
-        origins=fields.texts(peer, pin, "origins"),
+        label=pin_label(pin.text_or("", "name"), pin.words("metadata")),
+        recursive=pin.text_or("", "mode") in ("", "recursive"),
+        factor_min=pin.number_or(0, "replication_factor_min"),
+        factor_max=pin.number_or(0, "replication_factor_max"),
+        expires=pin.moment("expire_at"),
+        allocations=pin.texts("allocations"),
+        origins=pin.texts("origins"),
     )
 
 
 def read_status(peer: str, value: object) -> PinStatus | None:
-    """An api.GlobalPinInfo; None when its CID is of a kind we never pin."""
-    info = fields.record(peer, value, "the status of a pin")
-    root = _cid(fields.text(peer, info, "cid"))
+    """Read an api.GlobalPinInfo; None when its CID is of a kind that we never pin."""
+    info = read_object(peer, value, "the status of a pin")
+    root = _parse_cid(info.text_or("", "cid"))
     if root is None:
         return None
-    found = fields.record(peer, info.get("peer_map") or {}, "the status of a pin by peer")
+    found = info.mapping("peer_map") if info.has("peer_map") else {}
     peers = []
     for peer_id, state in sorted(found.items()):
-        one = fields.record(peer, state, "the status of a pin on one peer")
+        one = read_object(peer, state, "the status of a pin on one peer")
         peers.append(
             PeerStatus(
                 peer_id,
-                fields.text(peer, one, "peername") or short_id(peer_id),
-                fields.text(peer, one, "status"),
-                fields.text(peer, one, "error"),
-                fields.moment(one, "timestamp"),
+                one.text_or("", "peername") or short_id(peer_id),
+                one.text_or("", "status"),
+                one.text_or("", "error"),
+                one.moment("timestamp"),
             )
         )
     return PinStatus(root, tuple(peers))
 
 
 def read_peer(peer: str, value: object) -> ClusterPeer:
-    """An api.ID."""
-    one = fields.record(peer, value, "a cluster peer")
-    ipfs = fields.record(peer, one.get("ipfs") or {}, "the IPFS node of a cluster peer")
-    peer_id = fields.text(peer, one, "id")
+    """Read an api.ID."""
+    one = read_object(peer, value, "a cluster peer")
+    if one.has("ipfs"):
+        one.mapping("ipfs")
+    peer_id = one.text_or("", "id")
     return ClusterPeer(
         peer_id,
-        fields.text(peer, one, "peername") or short_id(peer_id),
-        fields.text(peer, one, "version"),
-        fields.text(peer, one, "error"),
-        fields.text(peer, ipfs, "id"),
-        fields.texts(peer, ipfs, "addresses"),
-        fields.text(peer, ipfs, "error"),
+        one.text_or("", "peername") or short_id(peer_id),
+        one.text_or("", "version"),
+        one.text_or("", "error"),
+        one.text_or("", "ipfs", "id"),
+        one.texts("ipfs", "addresses"),
+        one.text_or("", "ipfs", "error"),
     )
 
 
-def read_alert(peer: str, value: object) -> Alert:
-    """An api.Alert; the name is in a JSON text inside it (that of the `ping` metric), "" without one."""
-    alert = fields.record(peer, value, "an alert")
-    peer_id = fields.text(peer, alert, "peer")
+def read_alert(peer: str, value: object) -> PeerAlert:
+    """Read an api.Alert. The name of the peer is in JSON text inside the `ping` metric, otherwise ""."""
+    alert = read_object(peer, value, "an alert")
+    peer_id = alert.text_or("", "peer")
     try:
-        inner = json.loads(fields.text(peer, alert, "value"))
+        inner = json.loads(alert.text_or("", "value"))
     except (ValueError, RecursionError):
         inner = None
     name = inner.get("peer_name") if isinstance(inner, dict) else None
-    return Alert(peer_id, name if isinstance(name, str) else "")
+    return PeerAlert(peer_id, name if isinstance(name, str) else "")
 
 
-def gone(peers: Iterable[ClusterPeer], alerts: Iterable[Alert]) -> dict[str, str]:
-    """The names of peers that stopped reporting and are not there, by id."""
-    there = {peer.peer for peer in peers}
+def missing_peers(peers: Iterable[ClusterPeer], alerts: Iterable[PeerAlert]) -> dict[str, str]:
+    """Return the names of peers that stopped reporting and are not present, by id."""
+    present = {peer.peer for peer in peers}
     found: dict[str, str] = {}
     for alert in alerts:
-        if alert.peer not in there:
+        if alert.peer not in present:
             found[alert.peer] = alert.name or found.get(alert.peer, "")
     return {peer_id: name or short_id(peer_id) for peer_id, name in found.items()}
 
 
-def read_added(peer: str, value: object) -> Added:
-    """The one api.AddedOutput in the list that `/add?stream-channels=false` answers for a CAR."""
+def read_added(peer: str, value: object) -> AddedCar:
+    """Read the one api.AddedOutput in the list that `/add?stream-channels=false` returns for a CAR."""
     outputs = value if isinstance(value, list) else [value]
-    added = fields.record(peer, outputs[0] if len(outputs) == 1 else None, "the outcome of one added CAR")
-    return Added(fields.text(peer, added, "cid"), fields.number(peer, added, "bytes"))
+    added = read_object(peer, outputs[0] if len(outputs) == 1 else None, "the outcome of one added CAR")
+    return AddedCar(added.text_or("", "cid"), added.number_or(0, "bytes"))
 
 
 def short_id(peer_id: str) -> str:
-    """The end of a peer id, which is what tells peers apart for a person."""
+    """Return the end of a peer id, which distinguishes peers for a user."""
     return peer_id if len(peer_id) <= 12 else "…" + peer_id[-8:]

@@ -138,7 +138,7 @@ class KuboTarget:
         """Who the node is in the swarm."""
         return self._rpc.identity().peer_id
 
-    def lacking(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
+    def missing_positions(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
         """The positions of blocks that the node does not have, as far as their sizes tell."""
         return self._publisher.look(layout, progress, self.name).missing
 

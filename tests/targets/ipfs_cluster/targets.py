@@ -5,12 +5,11 @@ from __future__ import annotations
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.retry import RetryPolicy
 from reconciler.targets.interface import Target
-from reconciler.targets.ipfs_cluster.deliver import Patience
-from reconciler.targets.ipfs_cluster.judge import Rules
-from reconciler.targets.ipfs_cluster.nodes import Nodes
+from reconciler.targets.ipfs_cluster.judge import ReplicationRules
+from reconciler.targets.ipfs_cluster.nodes import ClusterNodes
 from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import is_command_error
-from reconciler.targets.ipfs_cluster.target import ClusterTarget
+from reconciler.targets.ipfs_cluster.target import ClusterTarget, WaitLimits
 
 
 def cluster_target(
@@ -18,9 +17,9 @@ def cluster_target(
     *nodes: Target,
     attempts: int = 1,
     timeouts: Timeouts | None = None,
-    rules: Rules | None = None,
+    rules: ReplicationRules | None = None,
     expire_in: str = "",
-    patience: Patience | None = None,
+    limits: WaitLimits | None = None,
 ) -> ClusterTarget:
     """A target at `url` over `nodes`, which tries each call `attempts` times without waiting in between."""
     http = HttpClient(
@@ -35,7 +34,7 @@ def cluster_target(
         "cluster",
         http,
         ClusterOptions(url, expire_in=expire_in),
-        Nodes(nodes),
+        ClusterNodes(nodes),
         rules=rules,
-        patience=patience or Patience(pending=20.0, bad=0.5, pause=0.02),
+        limits=limits or WaitLimits(pending=20.0, bad=0.5, pause=0.02),
     )

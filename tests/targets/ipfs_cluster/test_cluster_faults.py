@@ -14,8 +14,7 @@ from reconciler.index.label import Label
 from reconciler.net.client import Timeouts
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, State
-from reconciler.targets.ipfs_cluster.deliver import Patience
-from reconciler.targets.ipfs_cluster.target import ClusterTarget
+from reconciler.targets.ipfs_cluster.target import ClusterTarget, WaitLimits
 from tests.support.fake_cluster import FakeCluster, fake_cluster
 from tests.support.fault_proxy import FAULTS, SLOW, FaultProxy
 from tests.support.shapes import bundle
@@ -53,10 +52,10 @@ def look(target: ClusterTarget, dag: Dag) -> State:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Scene]:
     with fake_cluster("peer1", "peer2") as fake, FaultProxy("127.0.0.1", port_of(fake.url)) as proxy:
-        patience = Patience(pending=0.3, bad=0.1, pause=0.01)
-        target = cluster_target(proxy.url, attempts=ATTEMPTS, patience=patience)
-        limits = Timeouts(connect=5, silence=0.2, total=0.7)
-        hasty = cluster_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, patience=patience)
+        limits = WaitLimits(pending=0.3, bad=0.1, pause=0.01)
+        target = cluster_target(proxy.url, attempts=ATTEMPTS, limits=limits)
+        timeouts = Timeouts(connect=5, silence=0.2, total=0.7)
+        hasty = cluster_target(proxy.url, attempts=ATTEMPTS, timeouts=timeouts, limits=limits)
         direct = cluster_target(fake.url)
         yield Scene(fake, proxy, target, hasty, direct, bundle("faults"))
         for each in (target, hasty, direct):

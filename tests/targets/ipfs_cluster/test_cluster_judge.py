@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.content.cid import RAW, hash_block
 from reconciler.targets.interface import State
-from reconciler.targets.ipfs_cluster.judge import ReplicationVerdict, Rules, judge
+from reconciler.targets.ipfs_cluster.judge import ReplicationRules, ReplicationVerdict, judge_replication
 from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, ClusterPin, PeerStatus, PinStatus
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -19,7 +19,11 @@ TWO_OF_THREE = replace(ENTRY, factor_min=2, factor_max=2, allocations=("id-a", "
 
 
 def verdict(
-    entry: ClusterPin, *states: str, rules: Rules | None = None, minutes: float = 1, ours: bool = True
+    entry: ClusterPin,
+    *states: str,
+    rules: ReplicationRules | None = None,
+    minutes: float = 1,
+    ours: bool = True,
 ) -> ReplicationVerdict:
     """The verdict on peers a, b, c with these states, each for `minutes`."""
     since = NOW - timedelta(minutes=minutes)
@@ -27,7 +31,9 @@ def verdict(
         PeerStatus(f"id-{name}", name, state, "an error" if "error" in state else "", since)
         for name, state in zip("abc", states, strict=False)
     )
-    return judge(entry, PinStatus(ROOT, peers), NOW, rules or Rules(), ours=ours, names={"id-b": "peer-b"})
+    return judge_replication(
+        entry, PinStatus(ROOT, peers), NOW, rules or ReplicationRules(), ours=ours, names={"id-b": "peer-b"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +74,7 @@ def test_enough_copies_are_enough_even_when_one_allocated_peer_is_down() -> None
 def test_the_operator_may_ask_for_more_copies_than_the_pin_does() -> None:
     entry = replace(ENTRY, factor_min=1, factor_max=1, allocations=("id-a",))
     assert verdict(entry, "pinned").state is State.HELD
-    seen = verdict(entry, "pinned", rules=Rules(factor_min=2, factor_max=3))
+    seen = verdict(entry, "pinned", rules=ReplicationRules(factor_min=2, factor_max=3))
     assert (seen.state, seen.needed) == (State.PARTIAL, 2)
     assert "2 peers should hold it" in seen.detail
 
@@ -78,7 +84,7 @@ def test_a_peer_that_vanished_is_named() -> None:
     seen = verdict(TWO_OF_THREE, "pinned")
     assert seen.away == ("peer-b",)
     assert "peer-b is gone from the cluster" in seen.detail
-    assert seen.checked == "the cluster says pinned on 1 of 2 peers (a)"
+    assert seen.checked == "the cluster reports it pinned on 1 of 2 peers (a)"
 
 
 def test_pinning_for_long_is_stuck_and_not_pending() -> None:
@@ -93,9 +99,9 @@ def test_waiting_in_the_queue_for_long_is_not_stuck() -> None:
 
 
 class TestExpiry:
-    MONTH = Rules(expire_seconds=720 * 3600)
+    MONTH = ReplicationRules(expire_seconds=720 * 3600)
 
-    def expiring(self, hours: float, rules: Rules, *, ours: bool = True) -> ReplicationVerdict:
+    def expiring(self, hours: float, rules: ReplicationRules, *, ours: bool = True) -> ReplicationVerdict:
         return verdict(replace(ENTRY, expires=NOW + timedelta(hours=hours)), "pinned", rules=rules, ours=ours)
 
     def test_it_is_shown(self) -> None:
@@ -109,10 +115,10 @@ class TestExpiry:
         assert "to be renewed" in seen.detail
 
     def test_a_pin_that_should_stay_is_set_again(self) -> None:
-        assert self.expiring(10_000, Rules()).expiring
+        assert self.expiring(10_000, ReplicationRules()).expiring
 
     def test_a_pin_that_is_not_ours_is_only_shown(self) -> None:
-        seen = self.expiring(1, Rules(), ours=False)
+        seen = self.expiring(1, ReplicationRules(), ours=False)
         assert (seen.state, seen.expiring) == (State.HELD, False)
         assert "expires" in seen.detail
 
@@ -120,13 +126,13 @@ class TestExpiry:
 def test_a_failed_dial_is_said_in_words() -> None:
     error = "failed to dial: failed to dial 12D3KooW: all dials failed\n  * [/ip4/127.0.0.1/tcp/1] refused"
     peer = PeerStatus("id-a", "a", "cluster_error", error, NOW)
-    seen = judge(ENTRY, PinStatus(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
-    assert "a does not answer: it cannot be dialled" in seen.detail
+    seen = judge_replication(ENTRY, PinStatus(ROOT, (peer,)), NOW, ReplicationRules(), ours=True, names={})
+    assert "a does not answer: cannot be dialed" in seen.detail
 
 
 def test_words_of_peers_cannot_write_on_the_terminal() -> None:
     peer = PeerStatus("id-a", "a", "cluster_error", "\x1b[2Jboo\n::error::" + "x" * 500, NOW)
-    seen = judge(ENTRY, PinStatus(ROOT, (peer,)), NOW, Rules(), ours=True, names={})
+    seen = judge_replication(ENTRY, PinStatus(ROOT, (peer,)), NOW, ReplicationRules(), ours=True, names={})
     assert "\x1b" not in seen.detail
     assert "\n" not in seen.detail
     assert len(seen.detail) < 300

@@ -14,9 +14,8 @@ from reconciler.index.label import Label
 from reconciler.net.errors import RejectedError, UnexpectedResponseError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
-from reconciler.targets.ipfs_cluster.deliver import Patience
-from reconciler.targets.ipfs_cluster.judge import Rules
-from reconciler.targets.ipfs_cluster.target import ClusterTarget
+from reconciler.targets.ipfs_cluster.judge import ReplicationRules
+from reconciler.targets.ipfs_cluster.target import ClusterTarget, WaitLimits
 from tests.support.fake_cluster import FakeCluster, FakePeer, fake_cluster
 from tests.support.shapes import bundle, large_file
 from tests.targets.ipfs_cluster.targets import cluster_target
@@ -63,8 +62,8 @@ class TestObserving:
 
     def test_without_nodes_it_says_whose_word_it_is(self, target: ClusterTarget) -> None:
         seen, inventory = look(target, published(target).layout.root)
-        assert "no block was looked at" in seen.checked
-        assert any("the cluster's word is all there is" in note for note in inventory.notes)
+        assert "no block was checked" in seen.checked
+        assert any("blocks are not checked" in note for note in inventory.notes)
 
     def test_a_peer_whose_kubo_is_down_is_named(self, fake: FakeCluster, target: ClusterTarget) -> None:
         root = published(target).layout.root
@@ -75,7 +74,7 @@ class TestObserving:
         assert any(note.startswith("the Kubo behind peer2 does not answer") for note in inventory.notes)
 
     def test_a_peer_that_is_gone_is_named(self, fake: FakeCluster) -> None:
-        target = cluster_target(fake.url, rules=Rules(factor_min=2, factor_max=2))
+        target = cluster_target(fake.url, rules=ReplicationRules(factor_min=2, factor_max=2))
         root = published(target).layout.root
         fake.peers[0].alive = False
         seen, inventory = look(target, root)
@@ -149,7 +148,7 @@ class TestOwnership:
 
     def test_a_renamed_pin_keeps_its_copies_and_its_mark(self, fake: FakeCluster) -> None:
         """A second POST replaces everything: what is not sent again is lost."""
-        target = cluster_target(fake.url, rules=Rules(factor_min=2, factor_max=2))
+        target = cluster_target(fake.url, rules=ReplicationRules(factor_min=2, factor_max=2))
         dag = published(target)
         target.close()
         plain = cluster_target(fake.url)  # this one's targets.yaml says nothing about copies
@@ -167,7 +166,7 @@ class TestRepair:
         fake.overrides[str(dag.layout.root), "peer2"] = ("unexpectedly_unpinned", LONG_AGO)
         seen, _ = look(target, dag.layout.root)
         assert seen.state is State.PARTIAL
-        assert "peer2 says unexpectedly_unpinned: made unexpectedly_unpinned by a test" in seen.detail
+        assert "peer2 reports unexpectedly_unpinned: made unexpectedly_unpinned by a test" in seen.detail
         delivery = target.repair(dag, (), LABEL, QUIET)
         assert (delivery.state, delivery.bytes_sent) == (State.HELD, 0)
 
@@ -185,7 +184,7 @@ class TestRepair:
         assert fake.entries[root]["name"] == LABEL
 
     def test_a_pin_that_is_on_its_way_is_waited_for(self, fake: FakeCluster) -> None:
-        target = cluster_target(fake.url, patience=Patience(pending=0.2, bad=0.1, pause=0.02))
+        target = cluster_target(fake.url, limits=WaitLimits(pending=0.2, bad=0.1, pause=0.02))
         dag = published(target)
         fake.overrides[str(dag.layout.root), "peer1"] = ("pinning", datetime.now(UTC))
         seen, _ = look(target, dag.layout.root)
@@ -196,7 +195,7 @@ class TestRepair:
         target.close()
 
     def test_a_peer_that_is_gone_is_replaced(self, fake: FakeCluster) -> None:
-        target = cluster_target(fake.url, rules=Rules(factor_min=2, factor_max=2))
+        target = cluster_target(fake.url, rules=ReplicationRules(factor_min=2, factor_max=2))
         dag = published(target)
         fake.peers[0].alive = False
         delivery = target.repair(dag, (), LABEL, QUIET)
@@ -205,8 +204,8 @@ class TestRepair:
         target.close()
 
     def test_too_few_peers_is_said_with_advice_and_asked_once(self, fake: FakeCluster) -> None:
-        target = cluster_target(fake.url, attempts=4, rules=Rules(factor_min=5, factor_max=5))
-        with pytest.raises(RejectedError, match="as many peers as asked for") as caught:
+        target = cluster_target(fake.url, attempts=4, rules=ReplicationRules(factor_min=5, factor_max=5))
+        with pytest.raises(RejectedError, match="to the requested number of peers") as caught:
             target.publish(bundle(""), LABEL, QUIET)
         assert "lower replication" in (caught.value.hint or "")
         assert fake.calls().count("POST /add") == 2  # the block of no bytes, and the rest
@@ -217,13 +216,13 @@ class TestRepair:
         self, fake: FakeCluster, target: ClusterTarget
     ) -> None:
         fake.add_loses = 2
-        with pytest.raises(UnexpectedResponseError, match="took in"):
+        with pytest.raises(UnexpectedResponseError, match="accepted"):
             target.publish(bundle(""), LABEL, QUIET)
         assert fake.entries == {}
 
     def test_a_peer_in_error_does_not_make_us_send_everything(self, fake: FakeCluster) -> None:
         """Bytes help a peer that lost its pin, not one whose Kubo is down."""
-        target = cluster_target(fake.url, patience=Patience(pending=0.2, bad=0.1, pause=0.02))
+        target = cluster_target(fake.url, limits=WaitLimits(pending=0.2, bad=0.1, pause=0.02))
         dag = published(target)
         fake.peers[2].ipfs_error = "connection refused"
         delivery = target.repair(dag, (), LABEL, QUIET)
@@ -250,7 +249,7 @@ class TestEmptyFiles:
 
 class TestExpiry:
     def test_it_is_set_shown_and_renewed_without_bytes(self, fake: FakeCluster) -> None:
-        rules = Rules(expire_seconds=720 * 3600)
+        rules = ReplicationRules(expire_seconds=720 * 3600)
         target = cluster_target(fake.url, rules=rules, expire_in="720h")
         dag = published(target)
         root = dag.layout.root
@@ -270,7 +269,7 @@ class TestFetching:
     def test_nobody_to_fetch_from_is_an_error_and_no_hanging_pin(
         self, fake: FakeCluster, target: ClusterTarget
     ) -> None:
-        with pytest.raises(PeerError, match="nobody to fetch"):
+        with pytest.raises(PeerError, match="no source to fetch"):
             target.pin(bundle("").layout.root, LABEL, ())
         assert fake.entries == {}
 
@@ -288,7 +287,7 @@ class TestFetching:
         fake._pin(root, {"name": LABEL, "meta-reconciler": "1", "meta-label": LABEL})
         for peer in fake.peers:
             fake.overrides[root, peer.name] = ("pinning", LONG_AGO)
-        with pytest.raises(PeerError, match="nobody to fetch"):
+        with pytest.raises(PeerError, match="no source to fetch"):
             target.pin(bundle("").layout.root, LABEL, ())
         assert fake.entries == {}
 
@@ -297,7 +296,7 @@ class TestDoctor:
     def test_a_healthy_cluster(self, target: ClusterTarget) -> None:
         findings = {one.subject: one for one in target.diagnose()}
         assert findings["API"].ok
-        assert findings["peers"].text == "3 there, each with its Kubo: peer1, peer2, peer3"
+        assert findings["peers"].text == "3 with Kubo each: peer1, peer2, peer3"
         assert findings["clock"].ok
         assert not findings["nodes"].ok
 

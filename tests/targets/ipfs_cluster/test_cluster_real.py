@@ -25,7 +25,7 @@ from reconciler.net.errors import AccessDeniedError
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, RunTerms, State, Target
-from reconciler.targets.ipfs_cluster.judge import Rules
+from reconciler.targets.ipfs_cluster.judge import ReplicationRules
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
 from reconciler.targets.kubo.rpc import is_command_error
 from reconciler.targets.kubo.target import KuboTarget
@@ -88,7 +88,9 @@ def test_a_pin_over_an_incomplete_dag_hangs_and_is_freed(one_peer: ClusterPeer) 
     add_by_hand(one_peer, short, f"name={LABEL}&meta-reconciler=1&meta-label={LABEL}")
     with closing(cluster_target(one_peer.rest)) as patient:
         assert state(patient, dag.layout.root) is State.PENDING
-    with closing(cluster_target(one_peer.rest, rules=Rules(stuck_after=timedelta(seconds=1)))) as target:
+    with closing(
+        cluster_target(one_peer.rest, rules=ReplicationRules(stuck_after=timedelta(seconds=1)))
+    ) as target:
         wait_until("it to be stuck", lambda: state(target, dag.layout.root) is State.PARTIAL, 10)
         assert "peer1 is stuck fetching it" in look(target, dag.layout.root)[0].detail
         delivery = target.repair(dag, (), LABEL, QUIET)
@@ -104,7 +106,7 @@ def test_a_pin_removed_behind_the_clusters_back_is_recovered(one_peer: ClusterPe
         one_peer.node.run("pin", "rm", str(root))
         seen, _ = look(target, root)
         assert seen.state is State.PARTIAL
-        assert "peer1 says unexpectedly_unpinned" in seen.detail
+        assert "peer1 reports unexpectedly_unpinned" in seen.detail
         delivery = target.repair(dag, (), LABEL, QUIET)
         assert (delivery.state, delivery.bytes_sent) == (State.HELD, 0)
         assert str(root) in one_peer.node.pins()
@@ -249,7 +251,7 @@ class TestThreePeers:
     def test_a_peer_dies_is_replaced_and_returns(self, peers: list[ClusterPeer]) -> None:
         dag = bundle("three peers")
         root = dag.layout.root
-        rules = Rules(factor_min=2, factor_max=2)
+        rules = ReplicationRules(factor_min=2, factor_max=2)
         with closing(cluster_target(peers[0].rest, rules=rules)) as target:
             assert target.publish(dag, LABEL, QUIET).state is State.HELD
             seen, _ = look(target, root)

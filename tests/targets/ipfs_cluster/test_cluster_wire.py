@@ -75,8 +75,8 @@ def test_a_peer_that_is_gone_has_the_name_that_one_of_its_alerts_has_or_the_end_
     values = [(dead, '{"peer_name":"peer2"}'), (dead, "72057594"), (unnamed, "not json"), ("back", "{}")]
     alerts = [wire.read_alert("cluster", {"peer": peer, "value": value}) for peer, value in values]
     there = wire.read_peer("cluster", {"id": "back", "peername": "peer9"})
-    assert wire.gone([there], alerts) == {dead: "peer2", unnamed: "…" + unnamed[-8:]}
-    assert wire.gone([there], reversed(alerts))[dead] == "peer2"
+    assert wire.missing_peers([there], alerts) == {dead: "peer2", unnamed: "…" + unnamed[-8:]}
+    assert wire.missing_peers([there], reversed(alerts))[dead] == "peer2"
 
 
 @pytest.mark.parametrize("answer", [[], [{}, {}], "x", None, [[]]])
