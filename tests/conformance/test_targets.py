@@ -45,7 +45,7 @@ class SendsEverythingAgain(StoreTarget):
 
 class RepairsByWritingAll(StoreTarget):
     def repair(self, dag, damaged, label, progress) -> Delivery:
-        path = self._place.car(dag.layout.root)
+        path = self._directory.car(dag.layout.root)
         path.unlink(missing_ok=True)
         return super().repair(dag, damaged, label, progress)
 
@@ -76,8 +76,8 @@ class LosesTheOldLabel(StoreTarget):
 
 class KeepsLitter(StoreTarget):
     def observe(self, expected, check, mark, progress) -> Inventory:
-        (self._place.directory / "tmp").mkdir(parents=True, exist_ok=True)
-        (self._place.directory / "tmp" / "seen").write_text("")
+        (self._directory.directory / "tmp").mkdir(parents=True, exist_ok=True)
+        (self._directory.directory / "tmp" / "seen").write_text("")
         return super().observe(expected, check, mark, progress)
 
 

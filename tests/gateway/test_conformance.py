@@ -16,8 +16,8 @@ from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import DataError
+from reconciler.targets.store.directory import StoreDirectory
 from reconciler.targets.store.labels import LabelFile
-from reconciler.targets.store.place import StoreDirectory
 from tests.support.gateway import Served, served
 
 pytestmark = [pytest.mark.gateway_conformance, pytest.mark.timeout(600)]
@@ -105,7 +105,7 @@ def keep_damaged(directory: Path, file: Path) -> None:
     place.car(root).write_bytes(b"".join(parts))
     place.index(root).write_bytes(index)
     entry = LabelFile(root, layout.car_size, len(index), ("reconciler/acme/damaged@1.0.0",))
-    place.entry(root).write_bytes(entry.to_bytes())
+    place.label_file(root).write_bytes(entry.to_bytes())
 
 
 def _sections(data: bytes) -> Iterator[tuple[Cid, bytes]]:

@@ -1,7 +1,9 @@
 """store: the embedded target, a directory of CARs that needs no daemon.
 
-`place.py` says what lies where, `entry.py` what a label file is, `promises.py` when it changes. `observe.py`
-looks, `target.py` changes; `mend.py` repairs a CAR in place.
+A CAR counts as held only while a label file names its root. The label file is written last and removed first,
+so a process that is killed at any moment leaves a state that the next run recognizes and completes. May use:
+content, index, fs, json_fields and the interface of targets. Guarantees: readers take no lock; one process at
+a time changes the store; files without our names are never changed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ def open_target(
     *,
     root: Path,
     environ: Mapping[str, str],  # noqa: ARG001  a store has no secret
-    terms: RunTerms = RunTerms(),  # noqa: ARG001  and asks nobody twice
+    terms: RunTerms = RunTerms(),  # noqa: ARG001  and sends no requests
 ) -> StoreTarget:
-    """The store of `spec`; its `path` is relative to `root`, the repository."""
+    """Return the store of `spec`; its `path` is relative to `root`, the repository."""
     return StoreTarget(spec.name, root / str(spec.options["path"]))

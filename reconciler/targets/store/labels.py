@@ -1,11 +1,9 @@
-"""The label file of one root: what the store promises about it, and for whom.
+"""Label files: one per root, with the labels of the root and the sizes of its files.
 
-It is the commit point: a CAR without it counts as incomplete. A repair sets `repairing` before the first byte
-changes, so a repair that was killed is seen without reading the CAR.
-
-What a store promises about its roots: making, changing and taking back, in the order that is safe.
-
-All of these are called by whoever holds the lock of the store.
+The label file is the commit point: a CAR without one counts as incomplete. A repair sets `repairing` before
+the first byte changes, so a repair that was killed is recognized without reading the CAR. Publishing writes
+the block index, then the label file; removal renames the label file first, then removes CAR and index. All
+methods that change something are called under the lock of the store.
 """
 
 from __future__ import annotations
@@ -14,13 +12,16 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reconciler import fs
 from reconciler.content import cid as cids
 from reconciler.content import layout_file
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import DataError
+from reconciler.index.label import Label
+from reconciler.json_fields import JsonFields, load_json
 from reconciler.targets.store import staging
-from reconciler.targets.store.place import StoreDirectory
+from reconciler.targets.store.directory import StoreDirectory
 
 _SCHEMA = 1
 _MAX_BYTES = 1 << 20
@@ -29,7 +30,10 @@ _KEYS = frozenset(("schema", "root", "car_size", "index_size", "labels", "repair
 
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    """What the store promises: the exact bytes of CAR and block index, and the labels, sorted."""
+    """The content of a label file: the exact sizes of CAR and block index in bytes, and the sorted labels.
+
+    The labels may be those of other programs.
+    """
 
     root: Cid
     car_size: int
@@ -38,7 +42,7 @@ class LabelFile:
     repairing: bool = False
 
     def to_bytes(self) -> bytes:
-        """The file; the same entry always gives the same bytes."""
+        """Return the bytes of the file; equal values give equal bytes."""
         content = {
             "schema": _SCHEMA,
             "root": str(self.root),
@@ -51,7 +55,7 @@ class LabelFile:
 
 
 def read(path: Path, root: Cid) -> LabelFile | None:
-    """The entry of `root` at `path`, or None when there is none. Raises DataError when it does not hold."""
+    """Read the label file of `root` at `path`; None when there is none. Raises DataError if it is invalid."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -60,46 +64,53 @@ def read(path: Path, root: Cid) -> LabelFile | None:
     except OSError as error:
         raise DataError(f"label file cannot be read: {error.strerror}") from None
     if len(data) > _MAX_BYTES:
-        raise DataError("label file is too large")
+        raise DataError(f"label file is larger than {_MAX_BYTES} bytes")
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        raise DataError("label file is not JSON") from None
-    if not isinstance(content, dict) or content.keys() != _KEYS or content["schema"] != _SCHEMA:
-        raise DataError("label file has other fields than this version knows")
-    labels, sizes = content["labels"], (content["car_size"], content["index_size"])
-    if (
-        not isinstance(labels, list)
-        or not labels
-        or not all(isinstance(label, str) and label for label in labels)
-    ):
-        raise DataError("label file has no labels, or some that are not text")
-    if any(type(size) is not int or size < 0 for size in sizes) or type(content["repairing"]) is not bool:
-        raise DataError("label file has a value of the wrong kind")
-    if not isinstance(content["root"], str) or cids.parse_canonical(content["root"]) != root:
-        raise DataError("label file speaks of another root")
-    return LabelFile(root, *sizes, tuple(labels), content["repairing"])
+        content = load_json(data)
+    except ValueError as error:
+        raise DataError(f"label file is not JSON: {error}") from None
+    return _parse(JsonFields(content, _invalid), root)
+
+
+def _parse(fields: JsonFields, root: Cid) -> LabelFile:
+    if fields.mapping().keys() != _KEYS or fields.number("schema") != _SCHEMA:
+        raise _invalid("it has other fields than this version knows")
+    sizes = fields.number("car_size"), fields.number("index_size")
+    if min(sizes) < 0:
+        raise _invalid("a size is negative")
+    labels = tuple(item.text() for item in fields.items("labels"))
+    if not labels or not all(labels):
+        raise _invalid("it has no labels, or an empty one")
+    if not fields.has("repairing"):
+        raise fields.error("true or false", "repairing")
+    if cids.parse_canonical(fields.text("root")) != root:
+        raise _invalid("it names another root")
+    return LabelFile(root, *sizes, labels, fields.flag("repairing"))
+
+
+def _invalid(message: str) -> DataError:
+    return DataError(f"label file is invalid: {message}")
 
 
 class Labels:
     """The label files and block indexes of one store."""
 
-    def __init__(self, place: StoreDirectory) -> None:
-        self._place = place
+    def __init__(self, directory: StoreDirectory) -> None:
+        self._directory = directory
 
-    def entry(self, root: Cid) -> LabelFile | None:
-        """The entry of `root`; a damaged label file counts as none, since nothing in it can be believed."""
+    def read(self, root: Cid) -> LabelFile | None:
+        """Read the label file of `root`; None when there is none, or it is damaged and proves nothing."""
         try:
-            return read(self._place.entry(root), root)
+            return read(self._directory.label_file(root), root)
         except DataError:
             return None
 
-    def hold(self, layout: DagLayout) -> bool:
-        """Whether the store's own promise about this DAG holds, as far as sizes tell."""
-        entry = self.entry(layout.root)
+    def is_complete(self, layout: DagLayout) -> bool:
+        """Return whether the store has a labelled CAR of this DAG, as far as sizes show."""
+        entry = self.read(layout.root)
         try:
-            car_size = self._place.car(layout.root).lstat().st_size
-            index_size = self._place.index(layout.root).lstat().st_size
+            car_size = self._directory.car(layout.root).lstat().st_size
+            index_size = self._directory.index(layout.root).lstat().st_size
         except FileNotFoundError:
             return False
         return (
@@ -109,38 +120,37 @@ class Labels:
             and index_size == entry.index_size
         )
 
-    def make(self, layout: DagLayout, label: str) -> None:
-        """Vouch for a complete CAR under `label` and the labels it had: the index first, then the entry."""
+    def commit(self, layout: DagLayout, label: Label) -> None:
+        """Put `label` and the labels it had on a complete CAR: write the block index, then the label file."""
         index = layout_file.layout_to_bytes(layout)
-        path = self._place.index(layout.root)
-        if not path.is_file() or path.read_bytes() != index:
-            staging.write_file(path, index, self._place.tmp / path.name)
-        before = self.entry(layout.root)
-        labels = {label} | set(before.labels if before else ())
+        self._replace(self._directory.index(layout.root), index)
+        before = self.read(layout.root)
+        labels = {label, *(before.labels if before else ())}
         self.write(LabelFile(layout.root, layout.car_size, len(index), tuple(sorted(labels))))
-        staging.remove(self._place.removing(layout.root))
+        staging.remove(self._directory.removing(layout.root))
 
-    def add_label(self, root: Cid, label: str) -> None:
-        """Put `label` beside the others; nothing happens to a root without an entry."""
-        entry = self.entry(root)
+    def add_label(self, root: Cid, label: Label) -> None:
+        """Add `label` to the labels of `root`; does nothing for a root without a label file."""
+        entry = self.read(root)
         if entry is not None and label not in entry.labels:
             self.write(replace(entry, labels=tuple(sorted({*entry.labels, label}))))
 
     def write(self, entry: LabelFile) -> None:
-        """Put `entry` in place of the one that is there, unless they are equal."""
-        path = self._place.entry(entry.root)
-        data = entry.to_bytes()
-        if not path.is_file() or path.read_bytes() != data:
-            staging.write_file(path, data, self._place.tmp / path.name)
-
-    def finish_removal(self, root: Cid) -> None:
-        """Remove what `removing` still marks; a root that got a label meanwhile only loses the mark."""
-        if not self._place.entry(root).exists():
-            staging.remove(self._place.car(root))
-            staging.remove(self._place.index(root))
-        staging.remove(self._place.removing(root))
+        """Replace the label file by `entry`, unless they are equal."""
+        self._replace(self._directory.label_file(entry.root), entry.to_bytes())
 
     def begin_removal(self, root: Cid) -> None:
-        """Take the promise back, before anything it is about goes."""
-        self._place.entry(root).replace(self._place.removing(root))
-        staging.sync_directory(self._place.labels)
+        """Rename the label file, so that the root no longer counts as held before its files are removed."""
+        self._directory.label_file(root).replace(self._directory.removing(root))
+        fs.sync_directory(self._directory.labels)
+
+    def finish_removal(self, root: Cid) -> None:
+        """Finish a removal; when the root has a label file again, only forget that it was to be removed."""
+        if not self._directory.label_file(root).exists():
+            staging.remove(self._directory.car(root))
+            staging.remove(self._directory.index(root))
+        staging.remove(self._directory.removing(root))
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        if not path.is_file() or path.read_bytes() != data:
+            fs.replace_file(path, data, staging=self._directory.tmp / path.name)

@@ -1,8 +1,7 @@
-"""Which blocks should a CAR in the store hold, and where? From its index, from its own tree, or from its
-sections.
+"""The layout of a CAR in the store: from its block index, its tree blocks, or its section frames.
 
-The block index is a convenience of ours with a checksum; the tree blocks are the proof: they hash to the
-root, and the canonical order follows from them.
+The block index is a cache with a checksum. The tree blocks are the proof: they hash to the root, and the
+canonical order follows from them.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from reconciler import fs
 from reconciler.content import car, layout_file
 from reconciler.content.bounds import MAX_BLOCK
 from reconciler.content.cid import Cid
 from reconciler.content.dag import HEADER_SIZE, DagLayout
 from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.targets.healing import prove_layout
-from reconciler.targets.store.staging import read_all
 
 
 def load_index(path: Path, root: Cid) -> DagLayout:
-    """The layout in the block index at `path`. Raises DataError unless it is there and holds."""
+    """Read the block index at `path`. Raises DataError when it is missing or invalid."""
     try:
         layout = layout_file.layout_from_bytes(path.read_bytes())
     except FileNotFoundError:
@@ -33,9 +32,9 @@ def load_index(path: Path, root: Cid) -> DagLayout:
 
 
 def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
-    """The layout that the tree blocks in the CAR prove, found where `layout` says they are.
+    """Prove the layout of a CAR from its tree blocks, read at the offsets that `layout` gives.
 
-    Raises DataError (BlockUnavailableError) when a tree block is damaged, or `layout` has no place for it.
+    Raises DataError when `layout` does not contain a tree block, BlockUnavailableError when one is damaged.
     """
 
     def read(cid: Cid) -> bytes:
@@ -48,10 +47,9 @@ def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
 
 
 def layout_of_car(fd: int, root: Cid) -> DagLayout:
-    """The layout of a CAR without its index: the frames of its sections lead to the tree, the tree proves it.
+    """Prove the layout of a CAR without its index: find the tree blocks by the frames of the sections.
 
-    Raises BlockUnavailableError when a tree block is damaged or cannot be found. Reads no leaf (but a raw
-    root).
+    Raises BlockUnavailableError when a tree block is damaged or missing. Reads no leaf, except a raw root.
     """
     blocks = SectionBlocks(os.dup(fd))
     try:
@@ -60,22 +58,22 @@ def layout_of_car(fd: int, root: Cid) -> DagLayout:
         blocks.close()
 
 
-def same(one: DagLayout, other: DagLayout) -> bool:
-    """Whether both lay out the same blocks in the same order."""
+def same_layout(one: DagLayout, other: DagLayout) -> bool:
+    """Return whether both have the same blocks in the same order."""
     return layout_file.layout_to_bytes(one) == layout_file.layout_to_bytes(other)
 
 
 class SectionBlocks:
-    """The blocks of a CAR without its index, found by the frames of its sections. It owns `fd`.
+    """The blocks of a CAR without its index, located by the frames of its sections. It owns `fd`.
 
-    Behind a damaged frame nothing is found. No block is read before it is asked for.
+    Blocks after a damaged frame are missing. A block is read only when it is requested.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
         self._places: dict[Cid, tuple[int, int]] = {}
         offset = HEADER_SIZE
-        while prefix := read_all(fd, car.MAX_SECTION_PREFIX, offset):
+        while prefix := fs.read_at(fd, car.MAX_SECTION_PREFIX, offset):
             try:
                 cid, start, size = car.decode_section_prefix(prefix)
             except DataError:
@@ -86,7 +84,7 @@ class SectionBlocks:
             offset += start + size
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block `cid`. Raises BlockUnavailableError."""
+        """Read and verify the block `cid`. Raises BlockUnavailableError."""
         if self._fd is None:
             raise ValueError("read from closed blocks")
         if cid not in self._places:
@@ -102,9 +100,9 @@ class SectionBlocks:
 
 
 def read_block(fd: int, offset: int, cid: Cid, size: int) -> bytes:
-    """The verified block `cid` of `size` bytes at `offset`. Raises BlockUnavailableError."""
+    """Read and verify the block `cid` of `size` bytes at `offset`. Raises BlockUnavailableError."""
     try:
-        data = read_all(fd, size, offset)
+        data = fs.read_at(fd, size, offset)
     except OSError as error:
         raise BlockUnavailableError(f"block {cid} cannot be read from the store: {error.strerror}") from None
     if len(data) != size or not cid.matches(data):

@@ -1,8 +1,7 @@
-"""Does a CAR file hold what its layout says? Sections are read at their known offsets and hashed.
+"""Verification and repair of a CAR in place, section by section.
 
-Because a canonical CAR is fixed by its layout, damage in one section never hides the next one.
-
-Mending a CAR in place: only bad sections are written, each at the offset that the layout gives it.
+A canonical CAR is determined by its layout, so every section has a known offset and damage in one section
+never hides the next one. A repair writes only damaged sections.
 """
 
 from __future__ import annotations
@@ -13,26 +12,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from reconciler import fs
 from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import HEADER_SIZE, Dag, DagLayout
 from reconciler.errors import BlockUnavailableError
 from reconciler.progress import Progress, Task
-from reconciler.targets.store import staging
-from reconciler.targets.store.staging import read_all
 from reconciler.targets.store.stored_blocks import overlapped
 
 _SPAN_BYTES = 4 << 20
 _THREADS = 2
 
 
-def header_holds(fd: int, layout: DagLayout) -> bool:
-    """Whether the CAR begins with the header of its root."""
-    return read_all(fd, HEADER_SIZE, 0) == car.header(layout.root)
+def is_header_valid(fd: int, layout: DagLayout) -> bool:
+    """Return whether the CAR begins with the header of its root."""
+    return fs.read_at(fd, HEADER_SIZE, 0) == car.header(layout.root)
 
 
-def section_holds(layout: DagLayout, position: int, section: bytes | memoryview) -> bool:
-    """Whether `section` is the whole section of the block at `position`: frame, CID and matching bytes."""
+def is_section_valid(layout: DagLayout, position: int, section: bytes | memoryview) -> bool:
+    """Return whether `section` is the complete section of `position`: frame, CID and matching bytes."""
     cid, size = layout.cid(position), layout.block_size(position)
     prefix = car.section_prefix(cid, size)
     return (
@@ -43,16 +41,16 @@ def section_holds(layout: DagLayout, position: int, section: bytes | memoryview)
 
 
 def bad_positions(fd: int, layout: DagLayout, positions: Iterable[int]) -> list[int]:
-    """Those of `positions` whose section is missing or wrong."""
+    """Return those of `positions` whose section is missing or damaged."""
     return [
         position
         for position in positions
-        if not section_holds(layout, position, read_all(fd, *_section(layout, position)))
+        if not is_section_valid(layout, position, fs.read_at(fd, *_section(layout, position)))
     ]
 
 
 def all_bad_positions(fd: int, layout: DagLayout, task: Task) -> list[int]:
-    """Every position whose section is missing or wrong; reads the whole CAR, on two threads."""
+    """Read the whole CAR, on two threads; return every position whose section is missing or damaged."""
     bad: list[int] = []
     for found, size in overlapped(
         partial(_inspect_span, fd, layout), spans(layout, _SPAN_BYTES), threads=_THREADS, window=2 * _THREADS
@@ -63,15 +61,15 @@ def all_bad_positions(fd: int, layout: DagLayout, task: Task) -> list[int]:
 
 
 def _inspect_span(fd: int, layout: DagLayout, span: tuple[int, int]) -> tuple[list[int], int]:
-    """The bad positions from span[0] up to span[1], and the bytes looked at."""
+    """Return the bad positions from span[0] up to span[1], and the number of bytes read."""
     first, stop = span
     start = layout.section_start(first)
     size = layout.section_end(stop - 1) - start
-    data = memoryview(read_all(fd, size, start))
+    data = memoryview(fs.read_at(fd, size, start))
     bad = [
         position
         for position in range(first, stop)
-        if not section_holds(
+        if not is_section_valid(
             layout,
             position,
             data[layout.section_start(position) - start : layout.section_end(position) - start],
@@ -81,7 +79,7 @@ def _inspect_span(fd: int, layout: DagLayout, span: tuple[int, int]) -> tuple[li
 
 
 def spans(layout: DagLayout, size: int) -> Iterator[tuple[int, int]]:
-    """All positions as runs of about `size` bytes of CAR: first, and the one behind the last."""
+    """Split all positions into runs of about `size` bytes of CAR; yield the first and the end of each."""
     first = 0
     while first < len(layout):
         stop = layout.section_at(layout.section_start(first) + size)
@@ -91,40 +89,43 @@ def spans(layout: DagLayout, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _section(layout: DagLayout, position: int) -> tuple[int, int]:
-    """Size and offset of one section."""
+    """Return size and offset of one section."""
     start = layout.section_start(position)
     return layout.section_end(position) - start, start
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What was written, and which blocks are still bad since nobody could give them."""
+class RepairResult:
+    """The blocks and bytes that a repair wrote, and the blocks that the source did not have."""
 
     blocks: int
     bytes: int
     missing: tuple[Cid, ...]
 
 
-def mend(fd: int, dag: Dag, begin: Callable[[int], None], name: str, progress: Progress) -> Mended:
-    """Make the file `fd` the CAR of `dag`, reading all of it and writing what differs.
+def repair_in_place(
+    fd: int, dag: Dag, begin: Callable[[int], None], name: str, progress: Progress
+) -> RepairResult:
+    """Make the file `fd` the CAR of `dag`: read all of it, and write the sections that differ.
 
     `begin(growth)` is called once before the first byte changes, with the bytes by which the file will grow,
-    and not at all when nothing is wrong. What was written is read again from the disk. Raises SourceChanged
-    and PeerError of `dag`, and OSError; then some sections are mended and the others as they were.
+    and not at all when nothing is damaged. What was written is read back from the disk. Raises
+    SourceChangedError and PeerError of `dag`, and OSError; then some sections are repaired and the others are
+    unchanged.
     """
     layout = dag.layout
     with progress.task(f"checking {name}", layout.car_size) as task:
         bad = all_bad_positions(fd, layout, task)
     size = os.fstat(fd).st_size
-    header = header_holds(fd, layout)
+    header = is_header_valid(fd, layout)
     if not bad and header and size == layout.car_size:
-        return Mended(0, 0, ())
+        return RepairResult(0, 0, ())
     begin(max(0, layout.car_size - size))
     if not header:
-        staging.write_all(fd, car.header(layout.root), 0)
+        fs.write_at(fd, car.header(layout.root), 0)
     missing: list[int] = []
     sent = 0
-    with progress.task(f"mending {name}", sum(map(layout.block_size, bad))) as task:
+    with progress.task(f"repairing {name}", sum(map(layout.block_size, bad))) as task:
         for position in bad:
             start, end = layout.section_start(position), layout.section_end(position)
             try:
@@ -132,14 +133,20 @@ def mend(fd: int, dag: Dag, begin: Callable[[int], None], name: str, progress: P
             except BlockUnavailableError:
                 missing.append(position)
                 continue
-            staging.write_all(fd, section, start)
+            fs.write_at(fd, section, start)
             sent += layout.block_size(position)
             task.advance(layout.block_size(position))
     if size > layout.car_size:
         os.ftruncate(fd, layout.car_size)
     os.fsync(fd)
-    staging.forget_cache(fd)
+    _forget_cache(fd)
     written = sorted(set(bad) - set(missing))
-    if not header_holds(fd, layout) or bad_positions(fd, layout, written):
-        raise OSError(errno.EIO, "the disk does not give back what was written")
-    return Mended(len(written), sent, tuple(map(layout.cid, missing)))
+    if not is_header_valid(fd, layout) or bad_positions(fd, layout, written):
+        raise OSError(errno.EIO, "the disk does not return what was written")
+    return RepairResult(len(written), sent, tuple(map(layout.cid, missing)))
+
+
+def _forget_cache(fd: int) -> None:
+    """Make the next read of `fd` come from the disk, where the system supports it."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

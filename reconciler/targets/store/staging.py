@@ -1,15 +1,12 @@
-"""Files that appear, change and vanish durably: temp + fsync + rename + fsync of the directory.
+"""Files under construction in tmp/, and the removal of those whose writer died.
 
-Files under construction in tmp/, and the sweeping of those whose writer died.
-
-A staged file is locked (flock) by the process that writes it, so a lock that can be had means that its owner
-is dead, on whatever host or in whatever container it ran. Creating and sweeping both happen under the store's
-lock: between them no file is seen before it is locked.
+A staged file is locked by the process that writes it. A lock that can be acquired therefore means that the
+writer is dead, on whatever host or in whatever container it ran. Staging and sweeping both happen under the
+lock of the store, so no file is visible to another process before it is locked.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -17,84 +14,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` survive a power cut."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`; a file may take less than it is given."""
-    rest = memoryview(data)
-    while rest:
-        count = os.pwrite(fd, rest, offset)
-        rest, offset = rest[count:], offset + count
-
-
-def read_all(fd: int, size: int, offset: int) -> bytes:
-    """The `size` bytes at `offset`, fewer at the end of the file."""
-    data = os.pread(fd, size, offset)
-    if len(data) == size or not data:
-        return data
-    parts = [data]
-    have = len(data)
-    while have < size and (data := os.pread(fd, size - have, offset + have)):
-        parts.append(data)
-        have += len(data)
-    return b"".join(parts)
-
-
-def write_file(path: Path, data: bytes, temporary: Path) -> None:
-    """Put `data` at `path` in one step, by way of `temporary` on the same file system."""
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            write_all(fd, data, 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def remove(path: Path) -> None:
-    """Remove `path` durably; nothing happens when it is not there."""
-    path.unlink(missing_ok=True)
-    sync_directory(path.parent)
-
-
-def forget_cache(fd: int) -> None:
-    """Make the next read of `fd` come from the disk, where the system can do that."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+from reconciler import fs
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class StagedCar:
     """An open, locked file in tmp/."""
 
     fd: int
     path: Path
 
 
-def stage(tmp: Path, stem: str) -> Staged:
-    """A new staged file; call under the store's lock, and `release` it whatever happens."""
+def stage(tmp: Path, stem: str) -> StagedCar:
+    """Create a locked file in `tmp`. Call it under the lock of the store, and pass the file to `released`."""
     path = tmp / f"{stem}.{secrets.token_hex(8)}.partial"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return Staged(fd, path)
+    fs.try_lock(fd)  # succeeds: no other process has opened the new file
+    return StagedCar(fd, path)
 
 
 @contextmanager
-def released(staged: Staged) -> Iterator[Staged]:
-    """Close `staged` at the end, and remove it unless it was renamed to its final place."""
+def released(staged: StagedCar) -> Iterator[StagedCar]:
+    """Close `staged` at the end, and remove it unless it was renamed to its final path."""
     try:
         yield staged
     finally:
@@ -103,7 +44,7 @@ def released(staged: Staged) -> Iterator[Staged]:
 
 
 def sweep(tmp: Path) -> None:
-    """Remove what dead writers left in `tmp`; call under the store's lock."""
+    """Remove the files of dead writers from `tmp`. Call it under the lock of the store."""
     with os.scandir(tmp) as entries:
         paths = [Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]
     for path in paths:
@@ -112,9 +53,13 @@ def sweep(tmp: Path) -> None:
         except FileNotFoundError:  # its writer has just finished
             continue
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-        except BlockingIOError:
-            pass
+            if fs.try_lock(fd):
+                path.unlink()
         finally:
             os.close(fd)
+
+
+def remove(path: Path) -> None:
+    """Remove `path` and flush its directory; does nothing when the file does not exist."""
+    path.unlink(missing_ok=True)
+    fs.sync_directory(path.parent)

@@ -1,11 +1,8 @@
-"""Work on a few threads, its results in order, never more than a window of it in memory.
+"""Blocks of the store for reading: all blocks of one CAR, or any block of the store by its CID.
 
-A DAG read from a CAR of the store, each block verified.
-
-Every block of a store by its digest, for reading: a table in memory, and the bytes hashed on the way out.
-
-The table comes from the block indexes beside the CARs and costs 32 bytes a block. Nothing depends on its
-being right, since a block is what hashes to its CID. It is read again when the store changes.
+Every block is hashed before it is returned. The table of all blocks comes from the block indexes beside the
+CARs and takes 32 bytes a block; it needs no proof, since a block is whatever hashes to its CID. It is read
+again when the store changes.
 """
 
 from __future__ import annotations
@@ -22,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from reconciler import fs
 from reconciler.content.bounds import MAX_BLOCK
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.targets.store import labels as entries
+from reconciler.targets.store.directory import StoreDirectory
 from reconciler.targets.store.layouts import layout_of_car, load_index, read_block
-from reconciler.targets.store.place import StoreDirectory
-from reconciler.targets.store.staging import read_all
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -38,26 +35,23 @@ _Result = TypeVar("_Result")
 def overlapped(
     work: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int, window: int
 ) -> Iterator[_Result]:
-    """`work(item)` for every item, in order, on `threads` threads with at most `window` items under way.
+    """Yield `work(item)` for every item, in order, on `threads` threads with at most `window` in progress.
 
-    `items` is drawn from in the caller's thread, so that its own work (reading, hashing) overlaps as well.
-    The first exception, of `items` or of `work`, ends it; what was begun is finished before it is raised.
+    `items` is iterated in the caller's thread, so that its own work (reading, hashing) overlaps as well. The
+    first exception, of `items` or of `work`, ends it; items in progress are finished before it is raised.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="store") as pool:
-        under_way: deque[Future[_Result]] = deque()
+        in_progress: deque[Future[_Result]] = deque()
         for item in items:
-            under_way.append(pool.submit(work, item))
-            if len(under_way) >= window:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            in_progress.append(pool.submit(work, item))
+            if len(in_progress) >= window:
+                yield in_progress.popleft().result()
+        while in_progress:
+            yield in_progress.popleft().result()
 
 
 class CarFileDag:
-    """The Dag of one CAR.
-
-    It owns `fd`. Blocks that are damaged raise BlockUnavailableError when they are read.
-    """
+    """The Dag of one CAR file; it owns `fd`. Reading a damaged block raises BlockUnavailableError."""
 
     def __init__(self, fd: int, layout: DagLayout) -> None:
         self._fd: int | None = fd
@@ -69,7 +63,7 @@ class CarFileDag:
         return self._layout
 
     def read(self, position: int) -> bytes:
-        """The verified bytes of the block at `position`. Raises BlockUnavailableError."""
+        """Read and verify the block at `position`. Raises BlockUnavailableError."""
         if self._fd is None:
             raise ValueError("read from a closed DAG")
         layout = self._layout
@@ -84,22 +78,22 @@ class CarFileDag:
             os.close(fd)
 
 
-_LOOK_SECONDS = 1.0  # between two looks at whether the store has changed
+_REFRESH_SECONDS = 1.0  # between two checks whether the store has changed
 _TRUSTED_SECONDS = 300.0  # how long a block that was hashed counts as verified while its file is unchanged
-_RACY_SECONDS = 2.0
+_RACY_SECONDS = 2.0  # age up to which a file may change again without a new time stamp
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRoot:
-    """One root that the store vouches for: bytes of its CAR, and the number of its blocks."""
+    """One labelled root: bytes of its CAR, and the number of its blocks."""
 
     root: Cid
     car_size: int
     blocks: int
 
 
-class _Car:
-    """One CAR on disk: what it looked like when it was last read, and since when it looks like that."""
+class _CarFile:
+    """One CAR on disk: its status when it was last read, and since when the status is unchanged."""
 
     def __init__(self, stored: StoredRoot, path: Path) -> None:
         self.stored = stored
@@ -108,7 +102,7 @@ class _Car:
         self._since = 0.0
 
     def unchanged_since(self, fd: int) -> float:
-        """The monotonic time since when the open file has been as it is now, as far as we saw."""
+        """Return the monotonic time since which the status of the open file was seen unchanged."""
         status = os.fstat(fd)
         seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if seen != self._seen:
@@ -121,17 +115,17 @@ class _Car:
 
 
 @dataclass(slots=True)
-class _Table:
-    """Blocks sorted by the first eight bytes of their digests; several places may have one block."""
+class _BlockTable:
+    """Blocks sorted by the first eight bytes of their digests; a block may be in several CARs."""
 
-    cars: list[_Car] = field(default_factory=list)
+    cars: list[_CarFile] = field(default_factory=list)
     keys: array[int] = field(default_factory=lambda: array("Q"))
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     sizes: array[int] = field(default_factory=lambda: array("I"))
     owners: array[int] = field(default_factory=lambda: array("I"))
     verified: array[float] = field(default_factory=lambda: array("d"))  # monotonic time; 0: never
 
-    def add(self, car: _Car, layout: DagLayout) -> None:
+    def add(self, car: _CarFile, layout: DagLayout) -> None:
         owner = len(self.cars)
         self.cars.append(car)
         for position, block in enumerate(layout):
@@ -161,41 +155,41 @@ def _key(cid: Cid) -> int:
 
 
 class StoredBlocks:
-    """The blocks of the store at `directory`. Usable from several threads; holds no file open.
+    """The blocks of the store at `directory`. Usable from several threads; keeps no file open.
 
-    Only roots that the store vouches for (a label file, no removal begun) are offered.
+    Only blocks of labelled roots whose removal has not begun are served.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._place = StoreDirectory(directory)
+        self._directory = StoreDirectory(directory)
         self._lock = threading.Lock()
-        self._looked = 0.0
-        self._mark: tuple[int, int] | None = None
-        self._table = _Table()
+        self._refreshed = 0.0
+        self._version: tuple[int, int] | None = None
+        self._table = _BlockTable()
         self.roots: Mapping[Cid, StoredRoot] = {}
 
     def refresh(self) -> None:
-        """Read the table again if the store has changed; at most one look a second, by one thread.
+        """Read the table again if the store has changed; checked at most once a second, by one thread.
 
-        Raises PeerError when the directory is no store of ours, or cannot be read.
+        Raises PeerError when the directory is not a store, or cannot be read.
         """
-        if time.monotonic() - self._looked < _LOOK_SECONDS or not self._lock.acquire(blocking=False):
+        if time.monotonic() - self._refreshed < _REFRESH_SECONDS or not self._lock.acquire(blocking=False):
             return
         try:
-            mark = self._look()
-            if mark != self._mark:
+            version = self._read_version()
+            if version != self._version:
                 self._load()
-                self._mark = mark
-            self._looked = time.monotonic()
+                self._version = version
+            self._refreshed = time.monotonic()
         finally:
             self._lock.release()
 
     def read(self, cid: Cid) -> bytes | None:
-        """The verified bytes of a block; None when the store has no such block.
+        """Read and verify a block; None when the store does not have it.
 
-        Whatever comes from the disk is hashed. A block that the system still has in memory, that was hashed
-        in the last five minutes, in a file that has not changed since, is not hashed again. Raises
-        BlockUnavailableError when every copy is damaged.
+        Bytes from the disk are hashed. Bytes from the page cache are not hashed again when they were hashed
+        within the last five minutes and their file has not changed since. Raises BlockUnavailableError when
+        every copy is damaged.
         """
         table = self._table
         damaged = False
@@ -213,54 +207,54 @@ class StoredBlocks:
         return None
 
     def has(self, cid: Cid) -> bool:
-        """Whether the table has such a block, as far as eight bytes of its digest tell."""
+        """Return whether the table has a block whose digest begins with the same eight bytes."""
         return next(self._table.find(cid), None) is not None
 
     def __len__(self) -> int:
         return len(self._table.keys)
 
-    def _look(self) -> tuple[int, int] | None:
-        if not self._place.exists():
+    def _read_version(self) -> tuple[int, int] | None:
+        if not self._directory.exists():
             return None
         try:
-            status = self._place.labels.stat()
+            status = self._directory.labels.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise PeerError(
-                f"cannot read the store at {str(self._place.directory)!r}: {error.strerror}"
+                f"cannot read the store at {str(self._directory.directory)!r}: {error.strerror}"
             ) from None
         return status.st_ino, status.st_mtime_ns
 
     def _load(self) -> None:
-        table, roots = _Table(), {}
-        listing = self._place.listing() if self._place.exists() else None
-        for root in sorted(listing.entries - listing.removing) if listing else ():
+        table, roots = _BlockTable(), {}
+        listing = self._directory.listing() if self._directory.exists() else None
+        for root in sorted(listing.labelled - listing.removing) if listing else ():
             layout = self._layout(root)
             if layout is None:
                 continue
             stored = StoredRoot(root, layout.car_size, len(layout))
-            table.add(_Car(stored, self._place.car(root)), layout)
+            table.add(_CarFile(stored, self._directory.car(root)), layout)
             roots[root] = stored
         table.sort()
         self._table, self.roots = table, roots
 
     def _layout(self, root: Cid) -> DagLayout | None:
-        """Where the blocks of `root` lie; None when that cannot be told."""
+        """Return the layout of the CAR of `root`; None when it cannot be determined."""
         try:
-            if entries.read(self._place.entry(root), root) is None:
+            if entries.read(self._directory.label_file(root), root) is None:
                 return None
             try:
-                return load_index(self._place.index(root), root)
+                return load_index(self._directory.index(root), root)
             except DataError:
-                with self._place.opened_car(root) as fd:
+                with self._directory.opened_car(root) as fd:
                     return layout_of_car(fd, root)
         except (DataError, OSError):
             return None
 
 
-def _read(table: _Table, slot: int, cid: Cid) -> bytes | None:
-    """The block in one place, verified; None when it is damaged there. Raises OSError."""
+def _read(table: _BlockTable, slot: int, cid: Cid) -> bytes | None:
+    """Read and verify one copy of a block; None when the copy is damaged. Raises OSError."""
     car, size, offset = table.cars[table.owners[slot]], table.sizes[slot], table.offsets[slot]
     fd = os.open(car.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -269,7 +263,7 @@ def _read(table: _Table, slot: int, cid: Cid) -> bytes | None:
             known = _from_memory(fd, size, offset)
             if known is not None:
                 return known
-        data = read_all(fd, size, offset)
+        data = fs.read_at(fd, size, offset)
     finally:
         os.close(fd)
     if not cid.matches(data):
@@ -282,14 +276,14 @@ _buffers = threading.local()
 
 
 def _from_memory(fd: int, size: int, offset: int) -> bytes | None:
-    """`size` bytes that the system has in its page cache; None when it would have to read the disk."""
+    """Read `size` bytes from the page cache; None when the system would have to read the disk."""
     if not hasattr(os, "RWF_NOWAIT"):
         return None
     if not hasattr(_buffers, "buffer"):
-        _buffers.buffer = bytearray(MAX_BLOCK)  # one a thread: fresh memory costs more than the copy below
+        _buffers.buffer = bytearray(MAX_BLOCK)  # one per thread: fresh memory costs more than the copy below
     view = memoryview(_buffers.buffer)[:size]
     try:
         whole = os.preadv(fd, [view], offset, os.RWF_NOWAIT) == size
-    except OSError:  # not in memory, or a file system that cannot tell
+    except OSError:  # not in the page cache, or a file system without support
         return None
     return bytes(view) if whole else None

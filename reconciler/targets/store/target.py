@@ -1,4 +1,4 @@
-"""The embedded store as a target: CARs in a directory, changed by one process at a time."""
+"""The store as a target: CARs in a directory, changed by one process at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from reconciler import fs
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.export import write_car
-from reconciler.errors import BlockUnavailableError, DataError, LockedError, PeerError
+from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.index.label import Label
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource, DagBlocks
@@ -28,26 +29,26 @@ from reconciler.targets.interface import (
     State,
     UnsupportedError,
 )
-from reconciler.targets.store import labels as entries
-from reconciler.targets.store import repair_in_place, staging
+from reconciler.targets.store import labels as label_files
+from reconciler.targets.store import staging
+from reconciler.targets.store.directory import StoreDirectory
 from reconciler.targets.store.labels import Labels
 from reconciler.targets.store.layouts import SectionBlocks, layout_of_car, load_index, tree_layout
 from reconciler.targets.store.observe import observe
-from reconciler.targets.store.place import StoreDirectory
-from reconciler.targets.store.repair_in_place import mend
+from reconciler.targets.store.repair_in_place import all_bad_positions, is_header_valid, repair_in_place
 from reconciler.targets.store.stored_blocks import CarFileDag
 
 _LOCK_SECONDS = 60.0
-_SPARE_BYTES = 1 << 20  #: for the index, the label file and the file system's own needs
+_SPARE_BYTES = 1 << 20  # for the index, the label file and the file system itself
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StoreTarget:
-    """A store in `directory`, made by the first publish.
+    """A store in `directory`, created by the first publish.
 
-    Readers take no lock. A writer holds the store's lock while it changes names or mends a CAR in place, not
-    while it streams a new CAR into tmp/; it waits `lock_seconds` for another one, then raises LockedError.
-    `random` chooses the leaves of a sample.
+    Readers take no lock. A writer holds the lock of the store while it changes names or repairs a CAR in
+    place, not while it streams a new CAR into tmp/. It waits up to `lock_seconds` for the lock, then raises
+    LockedError. `random` chooses the leaves of a sample.
     """
 
     kind = "store"
@@ -57,101 +58,100 @@ class StoreTarget:
         self, name: str, directory: Path, *, random: Random | None = None, lock_seconds: float = _LOCK_SECONDS
     ) -> None:
         self.name = name
-        self._place = StoreDirectory(directory)
-        self._promises = Labels(self._place)
+        self._directory = StoreDirectory(directory)
+        self._labels = Labels(self._directory)
         self._random = random or Random()  # noqa: S311 - a sample, not a secret
         self._lock_seconds = lock_seconds
-        self._swept = False  # looking for what dead writers left costs a listing; once is enough
+        self._swept = False  # finding files of dead writers takes a listing; once is enough
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
-        """As the interface says. QUICK reads no CAR; a damaged root costs its block index as well."""
-        return observe(self._place, expected, check, mark, random=self._random, progress=progress)
+        """Implement Target.observe. QUICK reads no CAR, and the block index only of a damaged root."""
+        return observe(self._directory, expected, check, mark, random=self._random, progress=progress)
 
     def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
-        """As the interface says. A CAR that is there without its label is checked whole first."""
+        """Implement Target.publish. A CAR without a label file is checked completely first."""
         root = dag.layout.root
         with self._writing(root):
-            if self._promises.hold(dag.layout):
-                self._promises.add_label(root, label)
-                return Delivery(State.HELD, detail="already there")
+            if self._labels.is_complete(dag.layout):
+                self._labels.add_label(root, label)
+                return Delivery(State.HELD, detail="already complete")
         return self.repair(dag, (), label, progress)
 
     def repair(
         self,
         dag: Dag,
-        damaged: Sequence[Cid],  # noqa: ARG002 - the CAR is read anyway
+        damaged: Sequence[Cid],  # noqa: ARG002  the whole CAR is read
         label: Label,
         progress: Progress,
     ) -> Delivery:
-        """As the interface says. A CAR that was found damaged is read whole once: only what is bad is
-        written.
+        """Implement Target.repair. An existing CAR is read completely, and only damaged sections are written.
 
-        Returns PARTIAL when `dag` could not give every bad block.
+        Returns PARTIAL when `dag` did not have every bad block.
         """
         root = dag.layout.root
         with self._writing(root):
-            if os.path.lexists(self._place.car(root)):
-                return self._mend(dag, label, progress)
+            if os.path.lexists(self._directory.car(root)):
+                return self._repair(dag, label, progress)
         return self._write_whole(dag, label, progress)
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
-        """A store fetches nothing by itself."""
-        raise UnsupportedError("a store takes bytes, it does not fetch them")
+        """Raise UnsupportedError: a store does not fetch blocks."""
+        raise UnsupportedError("a store does not fetch blocks")
 
     def relabel(self, root: Cid, label: Label) -> None:
-        """As the interface says. A CAR without a label file is checked whole before it gets one.
+        """Implement Target.relabel. A CAR without a label file is checked completely before it gets one.
 
-        Raises BlockUnavailableError when there is no CAR, or such a CAR does not hold.
+        Raises BlockUnavailableError when there is no CAR, or when it has no label file and is damaged.
         """
         with self._writing(root):
-            if self._promises.entry(root) is not None:
-                self._promises.add_label(root, label)
+            if self._labels.read(root) is not None:
+                self._labels.add_label(root, label)
                 return
-            with closing(self.dag(root)) as dag, self._place.opened_car(root) as fd:
+            with closing(self.dag(root)) as dag, self._directory.opened_car(root) as fd:
                 layout = dag.layout
-                sound = os.fstat(fd).st_size == layout.car_size and repair_in_place.header_holds(fd, layout)
+                intact = os.fstat(fd).st_size == layout.car_size and is_header_valid(fd, layout)
                 with QUIET.task("checking", None) as task:
-                    if not sound or repair_in_place.all_bad_positions(fd, layout, task):
+                    if not intact or all_bad_positions(fd, layout, task):
                         raise BlockUnavailableError(f"the CAR of {root} is damaged", hint="repair it first")
-            self._promises.make(layout, label)
+            self._labels.commit(layout, label)
 
     def adopt(self, pin: Pin, label: Label) -> None:
-        """As the interface says: our label beside the one that is there. Raises PeerError when it is not."""
+        """Implement Target.adopt: add our label beside the other one. Raises PeerError when that is gone."""
         with self._writing(pin.root):
-            entry = self._promises.entry(pin.root)
+            entry = self._labels.read(pin.root)
             if entry is None or pin.label not in entry.labels:
                 raise PeerError(
-                    f"{self.name}: {pin.root} is not labelled {pin.label!r} any more",
-                    hint="look again: `reconcile adopt`",
+                    f"{self.name}: {pin.root} is no longer labelled {pin.label!r}",
+                    hint="list the pins again with `reconcile adopt`",
                 )
-            self._promises.add_label(pin.root, label)
+            self._labels.add_label(pin.root, label)
 
     def unpin(self, root: Cid, label: Label) -> None:
-        """As the interface says. Raises DataError when the label file does not tell whose the root is."""
-        if not self._place.exists():
+        """Implement Target.unpin. Raises DataError when a damaged label file hides the owner of `root`."""
+        if not self._directory.exists():
             return
         with self._writing(root):
             try:
-                entry = entries.read(self._place.entry(root), root)
+                entry = label_files.read(self._directory.label_file(root), root)
             except DataError as error:
                 raise DataError(
                     f"{root} is kept: {error.message}", hint="a repair writes a new label file"
                 ) from None
             if entry is not None and label in entry.labels:
                 if rest := tuple(other for other in entry.labels if other != label):
-                    self._promises.write(replace(entry, labels=rest))
+                    self._labels.write(replace(entry, labels=rest))
                 else:
-                    self._promises.begin_removal(root)
-                    self._promises.finish_removal(root)
-            elif entry is None and self._place.removing(root).exists():
-                self._promises.finish_removal(root)
+                    self._labels.begin_removal(root)
+                    self._labels.finish_removal(root)
+            elif entry is None and self._directory.removing(root).exists():
+                self._labels.finish_removal(root)
 
     def dag(self, root: Cid) -> Dag:
-        """As the interface says: the layout is proven from the tree blocks in the CAR."""
+        """Implement Target.dag. The layout is proven from the tree blocks in the CAR."""
         fd = self._open(root)
         try:
             try:
-                layout = tree_layout(fd, load_index(self._place.index(root), root))
+                layout = tree_layout(fd, load_index(self._directory.index(root), root))
             except DataError:
                 layout = layout_of_car(fd, root)
         except BaseException:
@@ -160,23 +160,23 @@ class StoreTarget:
         return CarFileDag(fd, layout)
 
     def blocks(self, root: Cid) -> BlockSource:
-        """What is left of `root`, also where inner nodes are damaged (see targets/healing.py)."""
+        """Return the blocks of `root`, even when tree blocks are damaged (see targets/healing.py)."""
         fd = self._open(root)
         try:
-            return DagBlocks(CarFileDag(fd, load_index(self._place.index(root), root)))
+            return DagBlocks(CarFileDag(fd, load_index(self._directory.index(root), root)))
         except DataError:
             return SectionBlocks(fd)
 
     def origins(self) -> tuple[str, ...]:
-        """None: a store has no address of its own."""
+        """Return nothing: a store has no network address."""
         return ()
 
     def close(self) -> None:
-        """Nothing stays open between calls."""
+        """Do nothing: no file stays open between calls."""
 
     def _open(self, root: Cid) -> int:
         try:
-            return self._place.open_car(root)
+            return self._directory.open_car(root)
         except FileNotFoundError:
             raise BlockUnavailableError(f"{root} is not in the store {self.name!r}") from None
         except OSError as error:
@@ -184,55 +184,43 @@ class StoreTarget:
 
     @contextmanager
     def _writing(self, root: Cid) -> Iterator[None]:
-        """Hold the lock of a store that exists, cleared of what dead writers left, but for `root`."""
-        place = self._place
-        place.exists()
+        """Create the store if needed, lock it, and clean up after dead writers, except for `root`."""
+        directory = self._directory
+        directory.exists()
         with self._storing():
-            place.directory.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                place.create()
+            directory.directory.mkdir(parents=True, exist_ok=True)
+            with fs.locked(
+                directory.lock,
+                f"the store at {str(directory.directory)!r} is being changed by another process",
+                hint="run again when the other process has finished",
+                timeout=self._lock_seconds,
+            ):
+                directory.create()
                 if not self._swept:
-                    staging.sweep(place.tmp)
-                    for other in place.interrupted_removals() - {root}:
-                        self._promises.finish_removal(other)
+                    staging.sweep(directory.tmp)
+                    for other in directory.interrupted_removals() - {root}:
+                        self._labels.finish_removal(other)
                     self._swept = True
                 yield
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self._place.lock, timeout=self._lock_seconds)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise LockedError(
-                f"the store at {str(self._place.directory)!r} is being changed by another process",
-                hint="run again when that one has ended",
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
     def _storing(self) -> Iterator[None]:
-        """Turn what the file system says into an error for the user."""
+        """Turn an OSError into an error for the user."""
         try:
             yield
         except OSError as error:
-            where = f"the store at {str(self._place.directory)!r}"
+            store = f"the store at {str(self._directory.directory)!r}"
             if error.errno in _FULL:
                 raise PeerError(
-                    f"no space left for {where}", hint="free some space, then run again; nothing was lost"
+                    f"no space left for {store}", hint="free some space, then run again; nothing was lost"
                 ) from None
-            raise PeerError(f"cannot write to {where}: {error.strerror or error}") from None
+            raise PeerError(f"cannot write to {store}: {error.strerror or error}") from None
 
     def _require_space(self, size: int) -> None:
-        free = shutil.disk_usage(self._place.directory).free
+        free = shutil.disk_usage(self._directory.directory).free
         if size + _SPARE_BYTES > free:
             raise PeerError(
-                f"the store at {str(self._place.directory)!r} needs {size} bytes more; {free} are free",
+                f"the store at {str(self._directory.directory)!r} needs {size} more bytes; {free} are free",
                 hint="free some space, or move the store to a larger disk",
             )
 
@@ -240,30 +228,30 @@ class StoreTarget:
         layout = dag.layout
         with self._writing(layout.root):
             self._require_space(layout.car_size)
-            staged = staging.stage(self._place.tmp, str(layout.root))
+            staged = staging.stage(self._directory.tmp, str(layout.root))
         with self._storing(), staging.released(staged):
             with progress.task(f"storing {label.name}", layout.car_size) as task:
                 write_car(staged.fd, dag, task)
             with self._writing(layout.root):
-                staged.path.replace(self._place.car(layout.root))
-                staging.sync_directory(self._place.cars)
-                self._promises.make(layout, label)
+                staged.path.replace(self._directory.car(layout.root))
+                fs.sync_directory(self._directory.cars)
+                self._labels.commit(layout, label)
         return Delivery(State.HELD, layout.size, len(layout))
 
-    def _mend(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
-        """Mend the CAR that is there; call while writing."""
+    def _repair(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
+        """Repair the existing CAR; call inside `_writing`."""
         layout = dag.layout
-        entry = self._promises.entry(layout.root)
+        entry = self._labels.read(layout.root)
 
         def begin(growth: int) -> None:
             self._require_space(growth)
             if entry is not None:  # without an entry the CAR counts as incomplete anyway
-                self._promises.write(replace(entry, repairing=True))
+                self._labels.write(replace(entry, repairing=True))
 
-        with self._place.opened_car(layout.root, os.O_RDWR) as fd:
-            mended = mend(fd, dag, begin, label.name, progress)
-        if mended.missing:
-            detail = f"{len(mended.missing)} damaged blocks could not be had"
-            return Delivery(State.PARTIAL, mended.bytes, mended.blocks, detail)
-        self._promises.make(layout, label)
-        return Delivery(State.HELD, mended.bytes, mended.blocks)
+        with self._directory.opened_car(layout.root, os.O_RDWR) as fd:
+            result = repair_in_place(fd, dag, begin, label.name, progress)
+        if result.missing:
+            detail = f"no source has {len(result.missing)} of the damaged blocks"
+            return Delivery(State.PARTIAL, result.bytes, result.blocks, detail)
+        self._labels.commit(layout, label)
+        return Delivery(State.HELD, result.bytes, result.blocks)

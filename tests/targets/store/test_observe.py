@@ -19,7 +19,7 @@ from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
 from reconciler.targets.store import StoreTarget
-from reconciler.targets.store.place import StoreDirectory
+from reconciler.targets.store.directory import StoreDirectory
 from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL
 from tests.support.dags import MemoryDag
 from tests.support.shapes import bundle, large_file, single_leaf
@@ -74,8 +74,8 @@ def replace_car_by_link(kept: Kept) -> None:
 
 
 QUICK_CASES: dict[str, tuple[Callable[[Kept], object], str]] = {
-    "cut": (cut, "the CAR is cut: "),
-    "empty": (lambda kept: os.truncate(kept.car, 0), "the CAR is cut: 0 of "),
+    "cut": (cut, "the CAR is truncated: "),
+    "empty": (lambda kept: os.truncate(kept.car, 0), "the CAR is truncated: 0 of "),
     "too long": (lengthen, "4 bytes too long"),
     "missing": (lambda kept: kept.car.unlink(), "the CAR is missing"),
     "no index": (lambda kept: kept.index.unlink(), "block index is missing"),
@@ -83,19 +83,19 @@ QUICK_CASES: dict[str, tuple[Callable[[Kept], object], str]] = {
     "no label": (lambda kept: kept.entry.unlink(), "no label"),
     "label file empty": (lambda kept: kept.entry.write_text(""), "not JSON"),
     "label file deep": (lambda kept: kept.entry.write_text("[" * 100_000), "not JSON"),
-    "label file huge": (lambda kept: kept.entry.write_bytes(b" " * (2 << 20)), "too large"),
-    "label file a list": (lambda kept: kept.entry.write_text("[]"), "other fields"),
+    "label file huge": (lambda kept: kept.entry.write_bytes(b" " * (2 << 20)), "larger than 1048576 bytes"),
+    "label file a list": (lambda kept: kept.entry.write_text("[]"), "'the document' is not an object"),
     "label file newer": (lambda kept: edit_entry(kept, schema=2), "other fields"),
     "label file with more": (lambda kept: edit_entry(kept, more=1), "other fields"),
     "label file of another root": (
         lambda kept: edit_entry(kept, root=str(single_leaf("x").layout.root)),
         "another root",
     ),
-    "no labels": (lambda kept: edit_entry(kept, labels=[]), "no labels"),
-    "labels are numbers": (lambda kept: edit_entry(kept, labels=[1]), "not text"),
-    "size is text": (lambda kept: edit_entry(kept, car_size="1"), "wrong kind"),
-    "size is true": (lambda kept: edit_entry(kept, car_size=True), "wrong kind"),
-    "size is negative": (lambda kept: edit_entry(kept, index_size=-1), "wrong kind"),
+    "no labels": (lambda kept: edit_entry(kept, labels=[]), "no labels, or an empty one"),
+    "labels are numbers": (lambda kept: edit_entry(kept, labels=[1]), "'labels[0]' is not a string"),
+    "size is text": (lambda kept: edit_entry(kept, car_size="1"), "'car_size' is not a whole number"),
+    "size is true": (lambda kept: edit_entry(kept, car_size=True), "'car_size' is not a whole number"),
+    "size is negative": (lambda kept: edit_entry(kept, index_size=-1), "a size is negative"),
     "size is wrong": (lambda kept: edit_entry(kept, car_size=1), "bytes too long"),
     "a repair was killed": (lambda kept: edit_entry(kept, repairing=True), "a repair was interrupted"),
 }

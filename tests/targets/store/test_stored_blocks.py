@@ -36,7 +36,7 @@ def blocks(tmp_path: Path, dag: MemoryDag) -> StoredBlocks:
 
 
 def look_again(blocks: StoredBlocks) -> None:
-    blocks._looked = 0.0
+    blocks._refreshed = 0.0
     blocks.refresh()
 
 

@@ -96,9 +96,9 @@ def test_nothing_is_left_beside_what_the_format_names(store: StoreTarget, direct
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"store": "reconciler", "format": 2}', "has format 2; this version knows 1"),
-        ('{"store": "somebody", "format": 1}', "no store of ours"),
-        ('{"store": "reconciler", "format": true}', "no store of ours"),
+        ('{"store": "reconciler", "format": 2}', "has format 2; this version reads 1"),
+        ('{"store": "somebody", "format": 1}', "another kind of store"),
+        ('{"store": "reconciler", "format": true}', "another kind of store"),
         ("", "is damaged"),
         ("[" * 100_000, "is damaged"),
     ],
@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(
 ) -> None:
     dag = Failing(large_file("x"), 0)  # a read would be an error of its own
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 100))
-    with pytest.raises(PeerError, match="bytes more; 100 are free"):
+    with pytest.raises(PeerError, match="more bytes; 100 are free"):
         store.publish(dag, LABEL, QUIET)
     assert set(contents(directory)) == {"store.json"}
 

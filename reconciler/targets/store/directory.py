@@ -1,14 +1,14 @@
-"""Where the files of a store lie, which of their names mean something, and which format they have.
+"""The directory of a store: its paths, the meaning of file names, and its format.
 
-    store.json          {"store": "reconciler", "format": 1}, written first of all
-    cars/<root>.car     the canonical CARv1 of one root: any IPFS tool imports it
+    store.json          {"store": "reconciler", "format": 1}, written first
+    cars/<root>.car     the canonical CARv1 of one root; any IPFS tool can import it
     cars/<root>.idx     its block index (content/layout_file.py)
-    labels/<root>.json  what the store promises about the root (entry.py); written last, removed first
-    labels/<root>.removing   the same file while the root is being removed; the next writer finishes that
+    labels/<root>.json  the label file of the root (labels.py); written last, removed first
+    labels/<root>.removing   the label file while the root is being removed; the next writer finishes that
     tmp/                files being written; each is locked by the process that writes it
-    lock                held by whoever changes anything but tmp/
+    lock                locked by the process that changes anything outside tmp/
 
-Every name is made from a parsed CID, so no path can leave the directory.
+Every name is made from a parsed CID, so no path leads out of the directory.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from reconciler import fs
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError, PeerError
-from reconciler.targets.store import staging
+from reconciler.json_fields import JsonFields, load_json
 
 FORMAT = 1
 _FORMAT_FILE = "store.json"
 _OURS = frozenset((_FORMAT_FILE, "cars", "labels", "tmp", "lock"))
-_CAR, _INDEX, _ENTRY, _REMOVING = ".car", ".idx", ".json", ".removing"
+_CAR, _INDEX, _LABELS, _REMOVING = ".car", ".idx", ".json", ".removing"
 
 
 @dataclass(slots=True)
 class StoreListing:
-    """One look at the names and sizes in a store.
+    """The names and sizes of all files in a store.
 
-    `cars` and `indexes` give bytes by root, None for something that is no regular file; `entries` are the
-    roots with a label file, `removing` those whose removal was begun; `strays` are relative paths that belong
-    to no root.
+    `cars` and `indexes` map roots to bytes, to None for anything but a regular file. `labelled` are the roots
+    with a label file, `removing` those whose removal was begun. `strays` are relative paths that belong to no
+    root.
     """
 
     cars: dict[Cid, int | None] = field(default_factory=dict)
     indexes: dict[Cid, int | None] = field(default_factory=dict)
-    entries: set[Cid] = field(default_factory=set)
+    labelled: set[Cid] = field(default_factory=set)
     removing: set[Cid] = field(default_factory=set)
     strays: list[str] = field(default_factory=list)
 
@@ -60,24 +61,24 @@ class StoreDirectory:
         self.lock = directory / "lock"
 
     def car(self, root: Cid) -> Path:
-        """The CAR of `root`."""
+        """Return the path of the CAR of `root`."""
         return self.cars / f"{root}{_CAR}"
 
     def index(self, root: Cid) -> Path:
-        """The block index of `root`."""
+        """Return the path of the block index of `root`."""
         return self.cars / f"{root}{_INDEX}"
 
-    def entry(self, root: Cid) -> Path:
-        """The label file of `root`."""
-        return self.labels / f"{root}{_ENTRY}"
+    def label_file(self, root: Cid) -> Path:
+        """Return the path of the label file of `root`."""
+        return self.labels / f"{root}{_LABELS}"
 
     def removing(self, root: Cid) -> Path:
-        """The label file of `root` while it is being removed."""
+        """Return the path of the label file of `root` while the root is being removed."""
         return self.labels / f"{root}{_REMOVING}"
 
     @contextmanager
     def opened_car(self, root: Cid, flags: int = os.O_RDONLY) -> Iterator[int]:
-        """The CAR of `root` as a file descriptor. Raises OSError, also for a symlink."""
+        """Open the CAR of `root` while the body runs. Raises OSError, also for a symlink."""
         fd = self.open_car(root, flags)
         try:
             yield fd
@@ -85,13 +86,13 @@ class StoreDirectory:
             os.close(fd)
 
     def open_car(self, root: Cid, flags: int = os.O_RDONLY) -> int:
-        """The same, closed by the caller."""
+        """Open the CAR of `root`; the caller closes the descriptor. Raises OSError, also for a symlink."""
         return os.open(self.car(root), flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def exists(self) -> bool:
-        """Whether there is a store here; False when nothing is, or an empty directory.
+        """Return whether there is a store; False when the directory is missing or empty.
 
-        Raises PeerError when something else is here, or a store of a newer format, or it cannot be read.
+        Raises PeerError for a directory with other files, for a newer format, and when it cannot be read.
         """
         try:
             names = {entry.name for entry in os.scandir(self.directory)}
@@ -104,31 +105,31 @@ class StoreDirectory:
             return True
         if foreign := sorted(names - _OURS):
             raise PeerError(
-                f"{str(self.directory)!r} is not a store: it holds {foreign[0]!r} and no {_FORMAT_FILE}",
-                hint="give the store a directory of its own, or a new one",
+                f"{str(self.directory)!r} is not a store: it contains {foreign[0]!r} and no {_FORMAT_FILE}",
+                hint="use a new or an empty directory for the store",
             )
         return "cars" in names
 
     def create(self) -> None:
-        """Make the store, or what is missing of it. The caller has called `exists`."""
+        """Create the store, or the missing parts of it. Call `exists` before."""
         for directory in (self.directory, self.cars, self.labels, self.tmp):
             directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / _FORMAT_FILE
         if not path.exists():
             text = json.dumps({"store": "reconciler", "format": FORMAT}) + "\n"
-            staging.write_file(path, text.encode(), self.tmp / f"{_FORMAT_FILE}.{os.getpid()}")
-            staging.sync_directory(self.directory.parent)
+            fs.replace_file(path, text.encode(), staging=self.tmp / f"{_FORMAT_FILE}.{os.getpid()}")
+            fs.sync_directory(self.directory.parent)
 
     def listing(self) -> StoreListing:
-        """Every name in labels/ and cars/, with sizes. Raises PeerError when a directory cannot be read.
+        """List labels/ and cars/, with sizes. Raises PeerError when a directory cannot be read.
 
-        Labels come first: they are written last, so that a publish under way never looks like a lost CAR.
+        Labels are listed first. They are written last, so a publish in progress never looks like a lost CAR.
         """
         found = StoreListing()
         for entry in self._scan(self.labels):
             root, suffix = _split(entry.name)
-            if root is not None and suffix in (_ENTRY, _REMOVING):
-                (found.entries if suffix == _ENTRY else found.removing).add(root)
+            if root is not None and suffix in (_LABELS, _REMOVING):
+                (found.labelled if suffix == _LABELS else found.removing).add(root)
             else:
                 found.strays.append(f"labels/{entry.name}")
         for entry in self._scan(self.cars):
@@ -145,7 +146,7 @@ class StoreDirectory:
         return found
 
     def interrupted_removals(self) -> set[Cid]:
-        """Roots whose removal was begun and not finished."""
+        """Return the roots whose removal was begun and not finished."""
         return {
             root
             for entry in self._scan(self.labels)
@@ -164,25 +165,27 @@ class StoreDirectory:
     def _check_format(self) -> None:
         path = self.directory / _FORMAT_FILE
         try:
-            content = json.loads(path.read_bytes())
-            kind, number = content["store"], content["format"]
+            fields = JsonFields(load_json(path.read_bytes()), ValueError)
+            if not fields.mapping().keys() >= {"store", "format"}:
+                raise ValueError("fields are missing")
         except OSError as error:
             raise PeerError(f"cannot read {str(path)!r}: {error.strerror}") from None
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except ValueError:
             raise PeerError(
                 f"{str(path)!r} is damaged", hint="delete this one file: the next run writes it again"
             ) from None
+        kind, number = fields.at("store").value, fields.at("format").value
         if kind != "reconciler" or type(number) is not int or number < 1:
-            raise PeerError(f"{str(path)!r} describes no store of ours")
+            raise PeerError(f"{str(path)!r} describes another kind of store")
         if number > FORMAT:
             raise PeerError(
-                f"the store at {str(self.directory)!r} has format {number}; this version knows {FORMAT}",
+                f"the store at {str(self.directory)!r} has format {number}; this version reads {FORMAT}",
                 hint="upgrade model-reconciler, or give this version a store of its own",
             )
 
 
 def _split(name: str) -> tuple[Cid | None, str]:
-    """The root that a file name speaks of (None: not canonical) and its suffix with the dot."""
+    """Split a file name into the root (None if it is not a canonical CID) and the suffix with its dot."""
     stem, dot, suffix = name.rpartition(".")
     return _root(stem), dot + suffix
 
