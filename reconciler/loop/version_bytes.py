@@ -57,13 +57,13 @@ def open_version(
             return
         wanted_targets = version.targets if version else tuple(workspace.targets)
         names = [name for name in wanted_targets if name in workspace.targets]
-        donors = gather(found.cid, [workspace.targets[name] for name in names])
+        gathered = gather(found.cid, [workspace.targets[name] for name in names])
         try:
             name = version.ref if version else str(found.cid)
             cuts = workspace.cuts(version) if version else ()
-            yield OpenedVersion(name, version, donors, ", ".join(names), cuts)
+            yield OpenedVersion(name, version, gathered, ", ".join(names), cuts)
         finally:
-            donors.close()
+            gathered.close()
 
 
 def version_pieces(

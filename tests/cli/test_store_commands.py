@@ -85,7 +85,7 @@ def test_an_index_cannot_take_the_label_for_its_own(empty: CommandLine) -> None:
         empty.write("releases/index.yaml", f"schema: 1\nid: {word}\nmodels: {{}}\n")
         done = empty("plan")
         assert done.code == 2
-        assert f"'id' may not be '{word}'" in done.err
+        assert f"'id' must not be '{word}'" in done.err
 
 
 def test_damage_is_found_when_it_is_brought_back(reconcile: CommandLine, dataset: Path) -> None:
