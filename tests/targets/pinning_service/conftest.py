@@ -1,4 +1,4 @@
-"""The fake service, and no waiting between two looks at a pin."""
+"""A fake service, and targets that query a new pin without pauses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.targets.pinning_service import pinning
+from reconciler.targets.pinning_service import target as target_module
 from reconciler.targets.pinning_service.target import PinningServiceTarget
 from tests.support.fake_pinning_service import FakePinningService, fake_pinning_service
 from tests.targets.pinning_service.targets import service_target
@@ -14,7 +14,7 @@ from tests.targets.pinning_service.targets import service_target
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pinning, "_PAUSES", (0.01,))
+    monkeypatch.setattr(target_module, "_PAUSES", (0.01,))
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
-"""Pinning-service targets as the tests of this folder want them: no pauses, short time limits."""
+"""Pinning-service targets for the tests of this folder: no pauses between retries, short time limits."""
 
 from __future__ import annotations
 
 from reconciler.net.auth import Auth, Scheme, Secret
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.retry import RetryPolicy
-from reconciler.targets.pinning_service.options import PinningOptions
 from reconciler.targets.pinning_service.target import PinningServiceTarget
 
 
@@ -18,7 +17,7 @@ def service_target(
     origins: tuple[str, ...] = (),
     poll: float = 5.0,
 ) -> PinningServiceTarget:
-    """A target at `url`, which tries each call `attempts` times without waiting in between."""
+    """Return a target at `url` that tries each call `attempts` times, without pauses."""
     http = HttpClient(
         url,
         name="service",
@@ -27,4 +26,4 @@ def service_target(
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
     )
-    return PinningServiceTarget("service", http, PinningOptions(url, origins=origins, poll=poll))
+    return PinningServiceTarget("service", http, origins=origins, poll=poll)

@@ -1,4 +1,4 @@
-"""Pinning services, the fake one and ipfs-cluster's own port, held to the suite of all targets."""
+"""The suite of all targets, against the fake service and the pinning service port of ipfs-cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.targets.pinning_service.targets import service_target
 
 
 class _Subject:
-    """A service behind a proxy that can hide it."""
+    """A service behind a proxy that can make it unreachable."""
 
     def __init__(self, url: str, proxy: FaultProxy) -> None:
         self.proxy = proxy
@@ -30,7 +30,7 @@ class _Subject:
         self.target = service_target(proxy.url, poll=5.0)
 
     def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
-        raise AssertionError("a service shows no blocks, so no damage either")
+        raise AssertionError("a service serves no blocks, so none can be damaged")
 
     def make_unreachable(self) -> None:
         self.proxy.down()
@@ -64,7 +64,7 @@ class ClusterPortSubject(_Subject):
         assert status == 200
 
     def serve(self, dag: Dag) -> Sequence[str]:
-        """Its own Kubo has the blocks, unpinned: the shortest way there is."""
+        """Add the blocks to the Kubo node of the peer, unpinned."""
         http = HttpClient(self.peer.rest, name="donor")
         added = ClusterRest(http).add(UploadBody(dag.layout.car_size, lambda: car.stream(dag)), None)
         assert added.size == dag.layout.size
@@ -77,7 +77,7 @@ class ClusterPortSubject(_Subject):
 
 
 class BlindSuite(TargetSuite):
-    """A service shows no blocks, so there is no damage to be seen."""
+    """A service serves no blocks, so damage cannot be observed."""
 
     test_damage_is_seen_repaired_and_then_gone = None  # type: ignore[assignment]
     test_a_repair_without_the_lost_block_is_not_called_held = None  # type: ignore[assignment]

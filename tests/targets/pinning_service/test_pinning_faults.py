@@ -1,4 +1,4 @@
-"""Every call to a service meets every fault: it recovers, or ends in one error; no pin is made twice."""
+"""Every call to a service meets every fault: it recovers or raises one error, and no pin is made twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ATTEMPTS = 3
 class Stage:
     """A service behind a proxy that breaks calls.
 
-    `target` has time for a busy machine, `hasty` soon leaves a service that is silent.
+    `target` has long time limits, for a busy machine; `hasty` has short ones, for a silent service.
     """
 
     fake: FakePinningService
@@ -38,7 +38,7 @@ class Stage:
     hasty: PinningServiceTarget
 
 
-def look(target: PinningServiceTarget) -> State:
+def observed_state(target: PinningServiceTarget) -> State:
     return target.observe([Expected(ROOT, (LABEL,))], Check.QUICK, MARK, QUIET).observations[ROOT].state
 
 
@@ -55,27 +55,27 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def scene(stage: Stage) -> Stage:
-    """The stage as if nothing had happened on it."""
+    """The stage in its initial state."""
     stage.proxy.disarm()
     stage.fake.pins.clear()
     stage.fake.reachable = {str(ROOT)}
     return stage
 
 
-#: what is done, and which of its requests is broken
+#: a call of the target, and which of its requests fails
 ONCE = [("observe", 0), ("pin", 0), ("pin", 1), ("pin", 2), ("unpin", 0), ("unpin", 1)]
 
 
 @pytest.mark.parametrize(("work", "skip"), ONCE)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_passes_leaves_the_truth_behind(scene: Stage, fault: str, work: str, skip: int) -> None:
+def test_after_a_passing_fault_the_target_is_correct(scene: Stage, fault: str, work: str, skip: int) -> None:
     target = scene.hasty if fault in SLOW else scene.target
     if work != "pin":
         scene.fake.add(str(ROOT), LABEL)
     scene.proxy.arm(FAULTS[fault], times=1, skip=skip)
     try:
         if work == "observe":
-            assert look(target) is State.HELD
+            assert observed_state(target) is State.HELD
         elif work == "pin":
             assert target.pin(ROOT, LABEL, ()).state in (State.HELD, State.PENDING)
             assert len(scene.fake.pins) == 1
@@ -95,11 +95,11 @@ def test_a_fault_that_passes_leaves_the_truth_behind(scene: Stage, fault: str, w
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("length-too-short", "drip")])
-def test_a_fault_that_stays_ends_within_the_budget(scene: Stage, fault: str) -> None:
+def test_a_lasting_fault_ends_within_the_budget(scene: Stage, fault: str) -> None:
     scene.proxy.arm(FAULTS[fault])
     begin = time.monotonic()
     with pytest.raises(PeerError) as caught:
-        look(scene.hasty if fault in SLOW else scene.target)
+        observed_state(scene.hasty if fault in SLOW else scene.target)
     assert "\n" not in caught.value.message
     assert 1 <= scene.proxy.hits <= ATTEMPTS
     assert time.monotonic() - begin < 60

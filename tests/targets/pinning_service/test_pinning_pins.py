@@ -1,4 +1,4 @@
-"""What is done at a service: pins, names and removals, at good services and bad ones."""
+"""Pinning, renaming and unpinning, at services that follow the specification and at others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CID = str(ROOT)
 ORIGIN = "/ip4/203.0.113.9/tcp/4001/p2p/12D3KooWOurs"
 
 
-def look(target: PinningServiceTarget) -> Observation:
+def observe(target: PinningServiceTarget) -> Observation:
     return target.observe([Expected(ROOT, (LABEL,))], Check.QUICK, MARK, QUIET).observations[ROOT]
 
 
@@ -46,7 +46,7 @@ class TestPinning:
         }
         target.close()
 
-    def test_what_is_not_there_yet_is_pending_and_names_the_delegates(
+    def test_an_unfinished_pin_is_pending_and_names_the_delegates(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         delivery = target.pin(ROOT, LABEL, ())
@@ -57,13 +57,13 @@ class TestPinning:
         fake.reachable.add(CID)
         assert target.pin(ROOT, LABEL, ()).state is State.HELD
 
-    def test_not_waiting_is_allowed(self, fake: FakePinningService) -> None:
+    def test_a_poll_of_zero_does_not_wait(self, fake: FakePinningService) -> None:
         target = service_target(fake.url, poll=0)
         fake.reachable.add(CID)
         assert target.pin(ROOT, LABEL, ()).state is State.PENDING
         target.close()
 
-    def test_giving_up_is_an_error_with_the_services_reason(
+    def test_a_failed_pin_is_an_error_with_the_reason_of_the_service(
         self, fake: FakePinningService, target: PinningServiceTarget, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fake.details = "no providers\x1b[2J found"
@@ -73,12 +73,12 @@ class TestPinning:
             return made(pin, "failed")
 
         monkeypatch.setattr(fake, "_make", failing)
-        with pytest.raises(PeerError, match=r"gave up on .*: no providers \[2J found") as caught:
+        with pytest.raises(PeerError, match=r"failed to pin .*: no providers \[2J found") as caught:
             target.pin(ROOT, LABEL, ())
         assert "origins" in (caught.value.hint or "")
-        assert look(target).state is State.FAILED
+        assert observe(target).state is State.FAILED
 
-    def test_a_failed_pin_is_made_anew_and_the_old_request_goes(
+    def test_a_failed_pin_is_made_again_and_the_old_request_is_removed(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         failed = [fake.add(CID, LABEL, status="failed") for _ in range(2)]
@@ -119,28 +119,28 @@ class TestPinning:
 
 
 class TestBadServices:
-    def test_one_that_drops_meta_is_known_by_the_name(
+    def test_without_meta_a_pin_is_recognized_by_its_name(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.drops_meta = True
         fake.reachable.add(CID)
         assert target.pin(ROOT, LABEL, ()).detail == ""
-        assert look(target).labels == (LABEL,)
+        assert observe(target).labels == (LABEL,)
         target.unpin(ROOT, LABEL)
         assert fake.pins == {}
 
-    def test_one_that_drops_the_name_is_known_by_meta(
+    def test_without_a_name_a_pin_is_recognized_by_its_meta(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.drops_name = True
         fake.reachable.add(CID)
         assert target.pin(ROOT, LABEL, ()).detail == ""
         target.relabel(ROOT, OTHER)
-        assert look(target).labels == (OTHER,)
+        assert observe(target).labels == (OTHER,)
         target.unpin(ROOT, OTHER)
         assert fake.pins == {}
 
-    def test_one_that_drops_both_is_said_to_and_does_not_collect_pins(
+    def test_without_both_the_run_reports_it_and_pins_once(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.drops_name = fake.drops_meta = True
@@ -152,7 +152,7 @@ class TestBadServices:
         target.unpin(ROOT, LABEL)
         assert len(fake.pins) == 1
 
-    def test_one_that_answers_the_same_request_again_is_renamed_by_replacing(
+    def test_a_service_with_one_request_for_each_cid_renames_by_replacing(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.same_request_for_same_cid = True
@@ -160,33 +160,33 @@ class TestBadServices:
         target.pin(ROOT, LABEL, ())
         target.relabel(ROOT, OTHER)
         assert names(fake) == [OTHER]
-        assert look(target).labels == (OTHER,)
+        assert observe(target).labels == (OTHER,)
 
 
 class TestOwnership:
-    def test_every_request_of_ours_goes_and_no_other(
+    def test_every_request_with_the_label_is_removed_and_no_other(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         for _ in range(3):
             fake.add(CID, LABEL)
         kept = {fake.add(CID, "theirs"), fake.add(CID, OTHER), fake.add(CID, "reconciler/j/m@1.0.0")}
-        assert "pinned 4 times for us" in look(target).detail
+        assert "4 pin requests are ours" in observe(target).detail
         target.unpin(ROOT, LABEL)
         assert set(fake.pins) == kept
 
-    def test_our_pin_stands_beside_a_foreign_one(
+    def test_our_pin_is_added_beside_a_foreign_one(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         foreign = fake.add(CID, "theirs")
         fake.reachable.add(CID)
-        assert look(target).labels == ("theirs",)
+        assert observe(target).labels == ("theirs",)
         assert target.pin(ROOT, LABEL, ()).state is State.HELD
         assert names(fake) == ["theirs", LABEL]
-        assert look(target).labels == (LABEL, "theirs")
+        assert observe(target).labels == (LABEL, "theirs")
         target.unpin(ROOT, LABEL)
         assert list(fake.pins) == [foreign]
 
-    def test_a_rename_pins_first_and_lets_go_after(
+    def test_a_rename_pins_first_and_removes_the_old_request_afterwards(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.reachable.add(CID)
@@ -208,7 +208,7 @@ class TestOwnership:
         assert old in fake.pins
         assert names(fake) == [LABEL, OTHER]
 
-    def test_nothing_of_ours_cannot_be_renamed(
+    def test_a_root_without_a_pin_of_ours_cannot_be_renamed(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.add(CID, "theirs")
@@ -216,7 +216,7 @@ class TestOwnership:
             target.relabel(ROOT, LABEL)
         assert names(fake) == ["theirs"]
 
-    def test_adopting_renames_what_was_meant(
+    def test_adopting_renames_the_given_pin_only(
         self, fake: FakePinningService, target: PinningServiceTarget
     ) -> None:
         fake.add(CID, "theirs")
@@ -228,16 +228,16 @@ class TestOwnership:
 
 
 class TestLostAnswers:
-    def test_a_pin_whose_answer_was_lost_is_found_and_not_made_twice(
+    def test_a_pin_whose_response_was_lost_is_found_and_not_made_twice(
         self, fake: FakePinningService, target: PinningServiceTarget, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         create = fake._create
 
-        def carried_out_but(pin: dict[str, object]) -> Said:
+        def created_without_response(pin: dict[str, object]) -> Said:
             create(pin)
             return Said(502, b"bad gateway")
 
-        monkeypatch.setattr(fake, "_create", carried_out_but)
+        monkeypatch.setattr(fake, "_create", created_without_response)
         fake.reachable.add(CID)
         assert target.pin(ROOT, LABEL, ()).state is State.HELD
         assert len(fake.pins) == 1
