@@ -25,7 +25,7 @@ def bundle_of(root: Path, *, include_hidden: bool = False) -> Bundle:
 
 
 def content_of(root: Path) -> dict[str, bytes]:
-    """What the generated files hold, by name."""
+    """Return the bytes of the generated files by name."""
     bundle = bundle_of(root)
     digests = {
         file.path: hashlib.sha256((root / file.path).read_bytes()).digest() for file in bundle.listing.files
@@ -35,7 +35,7 @@ def content_of(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def by_hand(tmp_path: Path) -> Path:
-    """A bundle as the tutorial makes it: sha256sum over the files, a manifest without a sum."""
+    """A bundle as in the tutorial: sha256sum over the files, a manifest without a sum."""
     root = plant(tmp_path / "my-llm-7b", WEIGHTS)
     subprocess.run(
         "sha256sum model.safetensors config.json tokenizer.json > SHA256SUMS",
@@ -53,7 +53,7 @@ def by_hand(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_right_bundle_made_by_hand_is_kept_byte_for_byte(by_hand: Path) -> None:
+def test_a_correct_bundle_made_by_hand_is_kept_byte_for_byte(by_hand: Path) -> None:
     assert bundle_of(by_hand).generated == ()
     made = identify(bundle_of(by_hand), cache=None).identity
     bare = identify(bare_bundle(by_hand), cache=None).identity
@@ -61,7 +61,7 @@ def test_a_right_bundle_made_by_hand_is_kept_byte_for_byte(by_hand: Path) -> Non
     assert made.dirhash == hashlib.sha256((by_hand / "SHA256SUMS").read_bytes()).hexdigest()
 
 
-def test_a_file_that_was_changed_after_its_sum_is_told_with_both_sums(by_hand: Path) -> None:
+def test_a_changed_file_is_reported_with_both_sums(by_hand: Path) -> None:
     (by_hand / "config.json").write_bytes(b"{ }")
     expected, actual = (hashlib.sha256(data).hexdigest() for data in (b"{}", b"{ }"))
     with pytest.raises(BundleError) as caught:
@@ -73,9 +73,7 @@ def test_a_file_that_was_changed_after_its_sum_is_told_with_both_sums(by_hand: P
 
 
 @pytest.mark.parametrize("missing", ["manifest.json", "SHA256SUMS"])
-def test_the_one_that_is_missing_is_generated_beside_the_one_that_is_there(
-    by_hand: Path, missing: str
-) -> None:
+def test_the_missing_special_file_is_generated_and_the_other_kept(by_hand: Path, missing: str) -> None:
     (by_hand / missing).unlink()
     identity = identify(bundle_of(by_hand), cache=None).identity
     assert bundle_of(by_hand).generated == (missing,)
@@ -110,7 +108,7 @@ def test_the_dirhash_is_that_of_the_in_toto_command(tmp_path: Path) -> None:
     assert identity.dirhash == theirs.strip()
 
 
-def test_a_sum_listed_for_the_generated_manifest_is_held_to_it(tmp_path: Path) -> None:
+def test_a_sum_listed_for_the_generated_manifest_is_checked(tmp_path: Path) -> None:
     root = plant(tmp_path, WEIGHTS)
     generated = content_of(root)
     (root / "SHA256SUMS").write_bytes(generated["SHA256SUMS"])
@@ -122,7 +120,7 @@ def test_a_sum_listed_for_the_generated_manifest_is_held_to_it(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "SHA256SUMS"])
-def test_a_special_file_that_changes_after_its_check_is_noticed(by_hand: Path, name: str) -> None:
+def test_a_special_file_that_changes_after_its_check_is_an_error(by_hand: Path, name: str) -> None:
     bundle = bundle_of(by_hand)
     with (by_hand / name).open("ab") as file:
         file.write(b"\n")
@@ -130,20 +128,20 @@ def test_a_special_file_that_changes_after_its_check_is_noticed(by_hand: Path, n
         identify(bundle, cache=None)
 
 
-def test_a_special_file_whose_digest_is_another_at_the_end_is_noticed(by_hand: Path) -> None:
+def test_a_special_file_with_another_digest_at_the_end_is_an_error(by_hand: Path) -> None:
     bundle = bundle_of(by_hand)
     digests = {file.path: bytes(32) for file in bundle.listing.files}
     with pytest.raises(SourceChangedError, match=r"'manifest\.json' changed"):
         bundle.complete(digests)
 
 
-def test_a_file_below_named_like_a_special_one_is_a_file_like_any_other(tmp_path: Path) -> None:
+def test_a_special_name_in_a_subdirectory_is_an_ordinary_file(tmp_path: Path) -> None:
     root = plant(tmp_path, {"sub/manifest.json": b"not json", "sub/SHA256SUMS": b"no sums"})
     paths = [file.path for file in identify(bundle_of(root), cache=None).identity.files]
     assert paths == ["SHA256SUMS", "manifest.json", "sub/SHA256SUMS", "sub/manifest.json"]
 
 
-def test_too_large_a_special_file_is_not_read(tmp_path: Path) -> None:
+def test_a_special_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
     root = plant(tmp_path, {"a": b""})
     with (root / "manifest.json").open("wb") as file:
         file.truncate(1 << 40)
@@ -151,7 +149,7 @@ def test_too_large_a_special_file_is_not_read(tmp_path: Path) -> None:
         bundle_of(root)
 
 
-def test_bare_takes_a_directory_or_a_file_exactly_as_it_is(tmp_path: Path) -> None:
+def test_a_bare_bundle_is_the_directory_or_file_unchanged(tmp_path: Path) -> None:
     root = plant(tmp_path, {"a": b"1", ".hidden": b"2", "SHA256SUMS": b"no sums"})
     assert [file.path for file in bare_bundle(root).listing.files] == ["SHA256SUMS", "a"]
     assert len(bare_bundle(root, include_hidden=True).listing.files) == 3
@@ -160,7 +158,7 @@ def test_bare_takes_a_directory_or_a_file_exactly_as_it_is(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["none", "link", "fifo"])
-def test_bare_refuses_what_is_no_file(tmp_path: Path, name: str) -> None:
+def test_a_bare_bundle_of_a_special_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "link").symlink_to("a")
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(BundleError, match=name):

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from reconciler.content import car
 from reconciler.content.bundle import bare_bundle
+from reconciler.content.car import CarCid, parse_car_cid
 from reconciler.content.car_dag import open_car
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import HEADER_SIZE, Dag
 from reconciler.content.identify import identify
+from reconciler.errors import DataError
 from reconciler.progress import QUIET
 from tests.support.plant import MIB, TREES, noise, plant
 from tests.support.unpack import unpack
@@ -89,7 +91,7 @@ def test_a_span_outside_is_refused_at_once(dag: Dag, start: int, stop: int | Non
 
 
 class Counting:
-    """A Dag that says what was read."""
+    """A Dag that records which blocks were read."""
 
     def __init__(self, dag: Dag) -> None:
         self.layout = dag.layout
@@ -115,16 +117,16 @@ def pieces(make: Callable[[], Iterator[bytes]]) -> list[int]:
     return [len(piece) for piece in make()]
 
 
-def test_pieces_are_neither_empty_nor_long_nor_many(dag: Dag) -> None:
+def test_chunks_are_neither_empty_nor_long_nor_many(dag: Dag) -> None:
     sizes = pieces(lambda: car.stream(dag))
     assert min(sizes) > 0
     assert max(sizes) <= car.CHUNK_SIZE
     assert len(sizes) <= 2 * dag.layout.car_size // car.CHUNK_SIZE + 2
 
 
-def test_blocks_above_a_piece_are_cut(tmp_path: Path) -> None:
+def test_blocks_longer_than_a_chunk_are_split(tmp_path: Path) -> None:
     class Large:
-        """A DAG of one block of two mebibytes, as other profiles have them."""
+        """A DAG of one block of 2 MiB, as in other profiles."""
 
         def __init__(self) -> None:
             self.data = noise(2 * MIB)
@@ -166,11 +168,11 @@ def test_shards_are_cars_of_the_same_root_that_hold_every_block_once(
     assert whole[:HEADER_SIZE] + b"".join(bodies) == whole
     for shard, following in pairwise(cut):
         first = dag.layout.section_end(following.first) - dag.layout.section_start(following.first)
-        assert shard.size + first > limit  # as few as their order allows
+        assert shard.size + first > limit  # as few shards as the order of the blocks allows
 
 
-def _as_storacha_cuts(sections: list[int], limit: int) -> list[list[int]]:
-    """The sizes of the sections in each CAR, by the steps of Storacha's ShardingStream."""
+def _storacha_shards(sections: list[int], limit: int) -> list[list[int]]:
+    """Return the sizes of the sections in each shard, by the algorithm of Storacha's ShardingStream."""
     cars: list[list[int]] = []
     current: list[int] = []
     for section in sections:
@@ -187,7 +189,7 @@ def _as_storacha_cuts(sections: list[int], limit: int) -> list[list[int]]:
 
 @settings(relaxed, max_examples=200)
 @given(data=st.data())
-def test_shards_with_the_root_in_the_last_are_cut_as_storacha_cuts(
+def test_shards_with_the_root_in_the_last_are_those_of_storachas_client(
     dag: Dag, whole: bytes, data: st.DataObject
 ) -> None:
     layout = dag.layout
@@ -196,7 +198,7 @@ def test_shards_with_the_root_in_the_last_are_cut_as_storacha_cuts(
     limit = data.draw(st.integers(MIB + 100, 6 * MIB) | st.sampled_from(sorted(edges)))
     assume(limit >= max(sections) + 59)
     cut = car.shard_spans(layout, car.Sharding(limit, car.RootNaming.LAST))
-    assert [sections[s.first : s.last] for s in cut] == _as_storacha_cuts(sections, limit)
+    assert [sections[s.first : s.last] for s in cut] == _storacha_shards(sections, limit)
     made = [b"".join(car.stream_shard(dag, shard)) for shard in cut]
     assert [len(each) for each in made] == [shard.size for shard in cut]
     assert max(map(len, made)) <= limit
@@ -249,3 +251,28 @@ def test_kubo_exports_the_same_bytes(
         subprocess.run(["ipfs", *command], check=True, capture_output=True)
     export = ["ipfs", "dag", "export", "--progress=false", str(dag.layout.root)]
     assert subprocess.run(export, check=True, capture_output=True).stdout == whole
+
+
+def test_the_cid_of_a_car_reads_back() -> None:
+    cid = CarCid(hashlib.sha256(b"a CAR").digest())
+    assert str(cid).startswith("bagbaiera")
+    assert parse_car_cid(str(cid)) == cid
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "b",
+        "bagbaiera",
+        "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy",
+        str(CarCid(bytes(32))).upper(),
+        str(CarCid(bytes(32)))[:-1],
+        str(CarCid(bytes(32))) + "a",
+        str(CarCid(bytes(32)))[:-1] + "b",
+        "b" * 10_000,
+    ],
+)
+def test_a_malformed_cid_of_a_car_is_refused(text: str) -> None:
+    with pytest.raises(DataError):
+        parse_car_cid(text)

@@ -1,4 +1,4 @@
-"""A CAR that a pipeline made is a bundle like a directory: same identity, same checks."""
+"""A bundle in a CAR has the same identity and the same checks as the directory."""
 
 from __future__ import annotations
 

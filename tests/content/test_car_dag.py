@@ -56,7 +56,7 @@ def test_extra_and_repeated_blocks_are_tolerated_and_reported(tmp_path, packed):
     assert progress.notes == ["x.car contains 1 block not below its root"]
 
 
-def test_every_missing_block_is_noticed(tmp_path, packed):
+def test_every_missing_block_is_an_error(tmp_path, packed):
     root, blocks = packed
     for missing in blocks:
         (tmp_path / "m.car").write_bytes(
@@ -75,7 +75,7 @@ def test_a_missing_leaf_is_named_by_file_and_byte(tmp_path, packed):
         open_car(tmp_path / "m.car", QUIET)
 
 
-def test_a_leaf_of_another_size_than_its_parent_says_is_refused(tmp_path):
+def test_a_leaf_of_another_size_than_its_parent_declares_is_refused(tmp_path):
     forged = Blocks()
     tree = forged.pack(b"b" * (CHUNK_SIZE + 1))
     from reconciler.content import dagpb, unixfs
@@ -96,7 +96,7 @@ def test_a_car_of_one_raw_block_is_a_dag(tmp_path):
         assert [dag.read(0), len(dag.layout)] == [b"hello", 1]
 
 
-def test_a_file_changed_after_opening_is_noticed_when_read(tmp_path, packed):
+def test_a_file_changed_after_opening_is_an_error_when_read(tmp_path, packed):
     root, blocks = packed
     path = tmp_path / "c.car"
     path.write_bytes(car_bytes(root, blocks.items()))
@@ -125,7 +125,7 @@ def test_an_opened_car_is_read_even_when_its_path_was_replaced(tmp_path, packed)
         assert all(block.cid.matches(dag.read(position)) for position, block in enumerate(dag.layout))
 
 
-def test_reads_from_several_threads_do_not_disturb_each_other(tmp_path):
+def test_reads_from_several_threads_are_independent(tmp_path):
     write_car(tmp_path / "t.car", SOURCE)
     wrong = []
     with open_car(tmp_path / "t.car", QUIET) as dag:
@@ -173,7 +173,7 @@ def test_a_failed_open_leaves_no_file_open(tmp_path):
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_a_header_that_names_a_root_the_car_lacks_is_refused(tmp_path):
+def test_a_car_without_its_root_block_is_refused(tmp_path):
     root = Blocks().pack({"a": b"a"}).cid
     (tmp_path / "n.car").write_bytes(car_bytes(root, []))
 

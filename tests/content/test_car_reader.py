@@ -69,7 +69,7 @@ class OneByteAtATime(io.BytesIO):
         return super().read(min(size, 1))
 
 
-def test_a_stream_that_gives_less_than_asked_for_is_read_the_same():
+def test_short_reads_of_the_stream_do_not_matter():
     reader = CarReader(OneByteAtATime(CAR))
 
     assert [one.data for one in reader] == [DATA]
@@ -131,7 +131,7 @@ def test_any_bytes_are_read_or_a_data_error(data):
         (HEADER + section(bytes(CID)), "hash differs from that of block"),
     ],
 )
-def test_what_does_not_hold_is_refused(car, reason):
+def test_an_invalid_car_is_refused(car, reason):
     with pytest.raises(DataError, match=reason):
         read_all(car)
 
@@ -157,7 +157,7 @@ def test_a_huge_claimed_section_is_refused_before_anything_is_read():
     assert stream.asked <= len(HEADER)
 
 
-def test_no_more_than_the_allowed_bytes_are_accepted():
+def test_a_car_above_the_byte_limit_is_refused():
     assert read_all(CAR, max_bytes=len(CAR))[0] == CID
     with pytest.raises(DataError, match="longer than"):
         read_all(CAR, max_bytes=len(CAR) - 1)

@@ -45,6 +45,6 @@ def test_the_forms_that_sha256sum_accepts_are_accepted() -> None:
     assert {each.digest for each in parsed} == {bytes.fromhex(digest)}
 
 
-def test_a_name_that_begins_with_a_blank_is_kept() -> None:
+def test_a_name_that_begins_with_a_space_is_kept() -> None:
     (checksum,) = checksums.parse(f"{'0' * 64}    two blanks\n".encode())
     assert checksum.path == "  two blanks"

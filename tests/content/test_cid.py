@@ -90,7 +90,7 @@ def test_cid_v0_reads_as_the_cid_v1_of_the_same_block_but_is_not_canonical(v0, v
         (text_of(b"\x12\x20" + bytes(32)), "not a canonical CID"),
     ],
 )
-def test_everything_else_is_refused_in_words(text, reason):
+def test_every_other_text_is_refused_with_the_reason(text, reason):
     with pytest.raises(DataError, match=reason):
         cids.parse(text)
 

@@ -62,7 +62,7 @@ def test_data_before_links_is_read_as_well():
     assert dagpb.decode(b"\x0a\x01x" + link) == dagpb.decode(link + b"\x0a\x01x")
 
 
-def test_absent_name_and_size_read_as_empty_and_zero():
+def test_a_missing_name_and_size_are_empty_and_zero():
     assert dagpb.decode(link_field(HASH)).links == (PbLink(b"", LEAF, 0),)
 
 
@@ -91,6 +91,6 @@ def test_a_cid_v0_in_a_link_is_the_dag_pb_block_of_that_digest():
         (link_field(HASH) * (dagpb.MAX_LINKS + 1), "more than 32768 links"),
     ],
 )
-def test_what_the_specification_rules_out_is_refused(block, reason):
+def test_what_the_specification_excludes_is_refused(block, reason):
     with pytest.raises(DataError, match=reason):
         dagpb.decode(block)

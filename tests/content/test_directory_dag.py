@@ -74,9 +74,7 @@ def test_other_leaves_of_a_changed_file_are_still_read(dag: DirectoryDag, root: 
 
 
 @pytest.mark.parametrize("change", ["truncated", "removed", "link", "fifo", "directory"])
-def test_a_file_that_is_no_longer_there_as_it_was_is_named(
-    dag: DirectoryDag, root: Path, change: str
-) -> None:
+def test_a_replaced_or_removed_file_is_named(dag: DirectoryDag, root: Path, change: str) -> None:
     leaf = position_of(dag, FILES["sub/w.bin"][2 * MIB : 3 * MIB])
     path = root / "sub/w.bin"
     if change == "truncated":
@@ -116,9 +114,7 @@ def test_a_single_small_file_is_one_raw_block(root: Path) -> None:
     assert str(dag.identity.root).startswith("bafkrei")
 
 
-def test_an_unverified_read_hands_out_what_lies_there_and_never_too_little(
-    root: Path, dag: DirectoryDag
-) -> None:
+def test_an_unverified_read_returns_the_present_bytes_in_full_length(root: Path, dag: DirectoryDag) -> None:
     for position in range(len(dag.layout)):
         assert dag.read_unverified(position) == dag.read(position)
     position = position_of(dag, FILES["sub/w.bin"][2 * MIB : 3 * MIB])

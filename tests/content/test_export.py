@@ -47,7 +47,7 @@ def test_the_file_is_the_car(dag: Dag, out: Path) -> None:
     assert os.listdir(out.parent) == ["model.car"]
 
 
-def test_what_is_there_is_never_replaced(dag: Dag, out: Path) -> None:
+def test_an_existing_file_is_never_replaced(dag: Dag, out: Path) -> None:
     out.write_bytes(b"precious")
     with pytest.raises(UsageError, match="exists"):
         export(dag, out)
@@ -65,7 +65,7 @@ def test_a_link_is_never_followed(dag: Dag, out: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_source_that_changes_meanwhile_leaves_nothing(dag: Dag, root: Path, out: Path) -> None:
+def test_a_source_that_changes_during_an_export_leaves_no_file(dag: Dag, root: Path, out: Path) -> None:
     with (root / "w.bin").open("r+b") as file:
         file.seek(11 * MIB)
         file.write(b"?")
@@ -79,7 +79,7 @@ def test_a_missing_directory_is_one_clear_error(dag: Dag, tmp_path: Path) -> Non
         export(dag, tmp_path / "none" / "model.car")
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
+def test_a_disk_that_is_too_small_is_an_error_before_any_write(
     dag: Dag, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=dag.layout.car_size - 1))
@@ -89,7 +89,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
-def test_a_disk_that_fills_up_leaves_nothing(
+def test_a_disk_that_fills_up_leaves_no_file(
     dag: Dag, out: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def full(*_: object) -> int:
@@ -119,7 +119,7 @@ from reconciler.errors import ReconcilerError
 
 mount, root = Path(sys.argv[1]), Path(sys.argv[2])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", mount], check=True)
-shutil.disk_usage = lambda _: SimpleNamespace(free=1 << 60)  # someone else takes the room meanwhile
+shutil.disk_usage = lambda _: SimpleNamespace(free=1 << 60)  # another program fills the disk meanwhile
 try:
     export(identify(bare_bundle(root), cache=None), mount / "model.car")
 except ReconcilerError as error:
@@ -128,7 +128,7 @@ print(os.listdir(mount))
 """
 
 
-def test_a_really_full_disk_leaves_nothing(root: Path, tmp_path: Path) -> None:
+def test_a_full_file_system_leaves_no_file(root: Path, tmp_path: Path) -> None:
     namespace = ("unshare", "--user", "--map-root-user", "--mount")
     (tmp_path / "mount").mkdir()
     probe = (*namespace, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path / "mount"))
@@ -174,7 +174,7 @@ export(identify(bare_bundle(Path(sys.argv[1])), cache=None), Path(sys.argv[2]))
 @pytest.mark.parametrize(
     ("call", "after"), [("pwrite", 0), ("pwrite", 3), ("pwrite", 9), ("fsync", 0), ("fsync", 1), ("fsync", 2)]
 )
-def test_killed_anywhere_the_file_is_whole_or_not_there_and_the_next_export_finishes(
+def test_a_killed_export_leaves_a_whole_file_or_none_and_the_next_one_finishes(
     dag: Dag, root: Path, out: Path, call: str, after: int
 ) -> None:
     assert run(KILLED, str(root), str(out), str(after), call).returncode == -signal.SIGKILL
@@ -209,7 +209,7 @@ def test_progress_counts_every_byte(dag: Dag, out: Path) -> None:
     assert sum(counted) == dag.layout.car_size
 
 
-def test_an_interrupt_leaves_nothing_and_no_thread(
+def test_an_interrupt_leaves_no_file_and_no_thread(
     dag: Dag, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(descriptor: int) -> None:

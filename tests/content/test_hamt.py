@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from reconciler.content import dagpb, hamt, unixfs
 from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dagpb import PbLink
+from reconciler.content.hamt import murmur3_x64_64
 from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.errors import DataError
 
@@ -14,7 +15,7 @@ LEAF = Cid(RAW, bytes(32))
 
 
 def entries_below(root, blocks, path=b""):
-    """Every (name, cid) of the HAMT, by reading it."""
+    """Iterate over every (name, cid) of the HAMT."""
     node = dagpb.decode(blocks[root])
     entries = hamt.read_shard(node, unixfs.decode(node.data), path)
     for slot, (name, link) in zip(slots(node), entries, strict=True):
@@ -54,7 +55,7 @@ def test_tsize_counts_the_blocks_and_the_entries_below():
     assert root.tsize == sum(map(len, blocks.values())) + 600 * 7
 
 
-def test_names_with_one_key_are_an_error_not_a_loss(monkeypatch):
+def test_two_names_with_the_same_key_are_an_error(monkeypatch):
     monkeypatch.setattr(hamt, "slot_key", lambda name: bytes(8))
 
     with pytest.raises(DataError, match="collide"):
@@ -92,6 +93,19 @@ def test_a_name_in_its_slot_is_read():
         (shard(HELLO), bytes(8), "deeper than 8"),
     ],
 )
-def test_a_shard_that_does_not_hold_is_refused(broken, path, reason):
+def test_an_invalid_shard_is_refused(broken, path, reason):
     with pytest.raises(DataError, match=reason):
         hamt.read_shard(*broken, path)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [  # first halves of MurmurHash3_x64_128, seed 0, as the reference implementation prints them
+        (b"", 0x0000000000000000),
+        (b"hello", 0xCBD8A7B341BD9B02),
+        (b"hello, world", 0x342FAC623A5EBC8E),
+        (b"The quick brown fox jumps over the lazy dog.", 0xCD99481F9EE902C9),
+    ],
+)
+def test_murmur3_equals_the_reference_implementation(data, expected):
+    assert murmur3_x64_64(data) == expected

@@ -1,4 +1,4 @@
-"""Files that change while they are hashed: a progress callback, in the hashing thread, chooses the moment."""
+"""Files that change while they are hashed; a progress callback in the hashing thread selects the moment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.plant import MIB, noise, plant
 
 
 class Counter:
-    """A task that counts, and calls `at` once when `after` bytes are done."""
+    """A task that counts bytes, and calls `at` once after `after` bytes."""
 
     def __init__(self, after: int = 0, at: Callable[[], object] = lambda: None) -> None:
         self.bytes = 0
@@ -83,7 +83,7 @@ def test_many_files_of_every_size_are_each_done_once(tmp_path: Path) -> None:
     }
 
 
-def test_a_short_leash_ends_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_maximum_lead_does_not_deadlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing, "_MAX_LEAD", 1)
     contents = {f"{number}": noise(5 * MIB + number, number) for number in range(12)}
     found = digests_of(plant(tmp_path, contents))
@@ -158,8 +158,8 @@ def test_a_file_that_changed_between_scan_and_pass_is_named(
     assert done == []
 
 
-def test_a_directory_swapped_for_a_link_leads_nowhere(tmp_path: Path) -> None:
-    """The file behind the link is another one; not a byte of it is read."""
+def test_a_directory_replaced_by_a_link_is_not_followed(tmp_path: Path) -> None:
+    """No byte of the file behind the link is read."""
     plant(tmp_path / "root", {"d/weights.bin": b"ours"})
     plant(tmp_path / "outside", {"weights.bin": b"else"})
     listing = scan(tmp_path / "root", include_hidden=False)
@@ -182,7 +182,7 @@ def test_one_failure_stops_the_other_thread_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_named(tmp_path: Path) -> None:
     plant(tmp_path, {"secret": b"x"})
     (tmp_path / "secret").chmod(0)
     with pytest.raises(BundleError, match="cannot read 'secret': permission denied"):
@@ -199,7 +199,7 @@ def test_a_read_error_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         digests_of(tmp_path)
 
 
-def test_what_the_caller_raises_passes_through(tmp_path: Path) -> None:
+def test_exceptions_of_the_callback_pass_through(tmp_path: Path) -> None:
     def fail() -> None:
         raise ReconcilerError("stopped by the caller")
 

@@ -1,4 +1,4 @@
-"""Source directories that cannot be packed: each is refused with its path, and nothing is read or written."""
+"""Source directories that cannot be packed: each is an error with its path; nothing is read or written."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def snapshot(root: Path) -> dict[bytes, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("case", SCANNED, ids=lambda case: case.name)
-def test_what_cannot_be_packed_is_refused_by_the_scan(tmp_path: Path, case: Hostile) -> None:
+def test_the_scan_refuses_what_cannot_be_packed(tmp_path: Path, case: Hostile) -> None:
     case.make(tmp_path)
     before = snapshot(tmp_path)
     with pytest.raises(BundleError) as caught:
@@ -170,7 +170,7 @@ def test_what_cannot_be_packed_is_refused_by_the_scan(tmp_path: Path, case: Host
 
 
 @pytest.mark.parametrize("case", BUNDLED, ids=lambda case: case.name)
-def test_what_is_no_right_bundle_is_refused_with_the_reason(tmp_path: Path, case: Hostile) -> None:
+def test_an_invalid_bundle_is_refused_with_the_reason(tmp_path: Path, case: Hostile) -> None:
     case.make(tmp_path)
     before = snapshot(tmp_path)
     with pytest.raises(BundleError) as caught:

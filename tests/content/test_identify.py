@@ -28,7 +28,7 @@ def root_of(root: Path) -> str:
 def test_the_root_depends_on_names_and_bytes_alone(
     tmp_path: Path, files: dict[str, bytes], order, data: st.DataObject
 ) -> None:
-    """Not on mtime, mode, umask, nor on the order in which the files were made."""
+    """It does not depend on mtime, mode, umask, or the order in which the files were created."""
     for name in ("one", "two"):
         shutil.rmtree(tmp_path / name, ignore_errors=True)
     plant(tmp_path / "one", files)
@@ -59,7 +59,7 @@ def test_the_layout_is_the_one_that_a_reader_derives(tmp_path: Path, files: dict
     assert derived.size == dag.identity.size
 
 
-def test_the_identity_adds_up(tmp_path: Path) -> None:
+def test_the_numbers_of_an_identity_are_consistent(tmp_path: Path) -> None:
     files = {"a": b"", "w.bin": noise(2 * MIB + 3), "same.bin": noise(2 * MIB + 3), "d/e": None}
     dag = identify(
         make_bundle(scan(plant(tmp_path, files), include_hidden=False), model="m", version="1.0.0"),
@@ -85,7 +85,7 @@ def test_equal_leaves_are_one_block(tmp_path: Path) -> None:
     assert identity.blocks == 4
 
 
-def test_the_source_tree_is_not_touched(tmp_path: Path) -> None:
+def test_the_source_tree_is_not_modified(tmp_path: Path) -> None:
     root = plant(tmp_path / "root", {"a": b"1", "d/b": b"2"})
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in [root, *root.rglob("*")]}
     identify(
@@ -130,7 +130,7 @@ def test_kubo_finds_the_same_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_sums_and_the_manifest_of_a_known_bundle_are_always_the_same(tmp_path: Path) -> None:
-    """The bytes of the generated files are a contract: this root must never change."""
+    """The bytes of the generated files are part of the format: this root must never change."""
     plant(tmp_path, {"config.json": json.dumps({"layers": 2}).encode(), "w/model.bin": noise(MIB + 1)})
     bundle = make_bundle(
         scan(tmp_path, include_hidden=False),

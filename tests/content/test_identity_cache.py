@@ -19,7 +19,7 @@ from tests.support.plant import MIB, noise, plant
 
 
 def settled(listing: SourceListing) -> SourceListing:
-    """The same listing, as if it had been scanned long after the files were written."""
+    """Return the same listing as if it had been scanned long after the files were written."""
     return dataclasses.replace(listing, scanned_at_ns=listing.scanned_at_ns + 10 * RACY_NS)
 
 
@@ -39,7 +39,7 @@ def cache(tmp_path: Path) -> IdentityCache:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths that were really hashed."""
+    """The paths that were hashed."""
     paths: list[str] = []
     real = identify_module.hashing.hash_files
 
@@ -65,7 +65,7 @@ def test_without_a_cache_everything_is_hashed(root: Path, hashed: list[str]) -> 
 
 
 @pytest.mark.parametrize("change", ["write", "touch", "chmod", "copy", "move"])
-def test_any_change_of_the_stamp_makes_it_hash_again(
+def test_any_change_of_the_stamp_causes_a_new_hash(
     root: Path, cache: IdentityCache, hashed: list[str], change: str
 ) -> None:
     identify(bundle_of(root), cache=cache)
@@ -88,7 +88,7 @@ def test_any_change_of_the_stamp_makes_it_hash_again(
     assert again == identify(bundle_of(root), cache=None).identity
 
 
-def test_a_file_written_just_before_its_scan_is_not_taken_up(root: Path, tmp_path: Path) -> None:
+def test_a_file_written_just_before_its_scan_is_not_cached(root: Path, tmp_path: Path) -> None:
     cache = IdentityCache(tmp_path / "cache")
     fresh = scan(root, include_hidden=False)
     identify(make_bundle(fresh, model="m", version="1.0.0"), cache=cache)
@@ -101,13 +101,13 @@ def test_a_file_written_just_before_its_scan_is_not_taken_up(root: Path, tmp_pat
         assert len(list((tmp_path / "cache").glob("*"))) == entries
 
 
-def test_digests_without_a_sum_do_not_serve_where_a_sum_is_needed(root: Path, cache: IdentityCache) -> None:
+def test_digests_without_a_sum_are_not_used_when_a_sum_is_needed(root: Path, cache: IdentityCache) -> None:
     bare = bare_bundle(root)
     identify(dataclasses.replace(bare, listing=settled(bare.listing)), cache=cache)
     assert identify(bundle_of(root), cache=cache).identity == identify(bundle_of(root), cache=None).identity
 
 
-def test_digests_with_a_sum_serve_where_none_is_needed(
+def test_digests_with_a_sum_are_used_when_none_is_needed(
     root: Path, cache: IdentityCache, hashed: list[str]
 ) -> None:
     identify(bundle_of(root), cache=cache)
@@ -118,7 +118,7 @@ def test_digests_with_a_sum_serve_where_none_is_needed(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_damaged_entry_counts_as_none(root: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_a_damaged_entry_counts_as_missing(root: Path, tmp_path: Path, data: st.DataObject) -> None:
     cache = IdentityCache(tmp_path / "cache")
     right = identify(bundle_of(root), cache=cache).identity
     (entry,) = (tmp_path / "cache").iterdir()
@@ -140,7 +140,7 @@ def test_a_damaged_entry_counts_as_none(root: Path, tmp_path: Path, data: st.Dat
     assert cache.get(listing, file, with_sum=True) is not None
 
 
-def test_an_entry_of_another_file_is_not_believed(root: Path, tmp_path: Path, cache: IdentityCache) -> None:
+def test_an_entry_of_another_file_is_not_used(root: Path, tmp_path: Path, cache: IdentityCache) -> None:
     plant(root, {"other.bin": noise(3 * MIB + 5, seed=7)})
     right = identify(bundle_of(root), cache=cache).identity
     one, two = (tmp_path / "cache").iterdir()
@@ -150,7 +150,7 @@ def test_an_entry_of_another_file_is_not_believed(root: Path, tmp_path: Path, ca
     assert identify(bundle_of(root), cache=cache).identity == right
 
 
-def test_a_cache_that_cannot_be_used_is_no_error(root: Path, tmp_path: Path) -> None:
+def test_an_unusable_cache_is_not_an_error(root: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the directory should be")
     cache = IdentityCache(tmp_path / "cache")
     assert identify(bundle_of(root), cache=cache).identity == identify(bundle_of(root), cache=None).identity
@@ -178,9 +178,7 @@ def test_many_writers_leave_one_whole_entry(root: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_the_directory_is_readable_by_its_owner_only(
-    root: Path, tmp_path: Path, cache: IdentityCache
-) -> None:
+def test_the_cache_is_readable_by_its_owner_only(root: Path, tmp_path: Path, cache: IdentityCache) -> None:
     identify(bundle_of(root), cache=cache)
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 

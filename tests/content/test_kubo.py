@@ -1,4 +1,4 @@
-"""Kubo under the profile agrees: `ipfs add -r` gives our roots, and its CARs are our DAGs, byte for byte."""
+"""Kubo with the same profile: `ipfs add -r` gives our roots, and its CARs equal ours byte for byte."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def layout_of(some) -> DagLayout:
 
 
 def resealed(body: bytes) -> bytes:
-    """`body` with a trailer that fits, as a program with a bug or a malicious one would write it."""
+    """Return `body` with a correct checksum, as a faulty or malicious program would write it."""
     return body + hashlib.sha256(body).digest()
 
 
@@ -47,7 +47,7 @@ def test_reading_gives_back_what_was_written(some):
 
 
 @given(blocks, st.data())
-def test_any_changed_byte_is_noticed(some, data):
+def test_any_changed_byte_is_an_error(some, data):
     written = bytearray(layout_to_bytes(layout_of(some)))
     written[data.draw(st.integers(0, len(written) - 1))] ^= data.draw(st.integers(1, 255))
 
@@ -56,7 +56,7 @@ def test_any_changed_byte_is_noticed(some, data):
 
 
 @given(blocks, st.data())
-def test_any_truncation_is_noticed(some, data):
+def test_any_truncation_is_an_error(some, data):
     written = layout_to_bytes(layout_of(some))
 
     with pytest.raises(DataError):
@@ -79,6 +79,6 @@ def test_any_truncation_is_noticed(some, data):
         ),
     ],
 )
-def test_a_well_sealed_index_that_does_not_hold_is_refused(written, reason):
+def test_an_invalid_index_with_a_correct_checksum_is_refused(written, reason):
     with pytest.raises(DataError, match=reason):
         layout_from_bytes(written)

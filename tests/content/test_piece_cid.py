@@ -1,4 +1,4 @@
-"""Piece CIDs: both versions, their sizes, and what is refused."""
+"""Piece CIDs: both versions, their sizes, and invalid ones."""
 
 import base64
 
@@ -60,7 +60,7 @@ def test_one_root_with_two_sizes_is_two_pieces(root: bytes, height: int) -> None
 
 
 @given(st.integers(1, piece_cid.capacity(piece_cid.MAX_HEIGHT)))
-def test_the_height_for_a_size_is_the_least_that_holds_it(size: int) -> None:
+def test_the_height_for_a_size_is_the_smallest_that_fits(size: int) -> None:
     height = piece_cid.height_for(size)
     assert piece_cid.capacity(height) >= size
     assert height == piece_cid.MIN_HEIGHT or piece_cid.capacity(height - 1) < size
@@ -110,7 +110,7 @@ def _v2(padding: bytes, rest: bytes, length: int | None = None) -> str:
         _text(b"\x01\x81\xe2\x03\x92\x20\x1f" + ROOT[:31]),
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_a_malformed_piece_cid_is_refused(text: str) -> None:
     with pytest.raises(DataError):
         piece_cid.parse_any(text)
 
@@ -125,12 +125,12 @@ def test_random_bytes_are_a_piece_cid_or_one_clear_error(data: bytes) -> None:
         assert bytes(piece) == candidate
 
 
-def test_a_v1_cid_is_no_whole_name() -> None:
+def test_a_v1_piece_cid_is_refused_where_a_size_is_needed() -> None:
     with pytest.raises(DataError, match="does not contain the size"):
         piece_cid.parse(VECTORS[0][0])
 
 
-def test_a_piece_that_cannot_be_is_not_made() -> None:
+def test_an_inconsistent_piece_cid_is_refused() -> None:
     for root, height, padding in ((b"", 2, 0), (ROOT, 1, 0), (ROOT, 48, 0), (ROOT, 2, -1), (ROOT, 2, 127)):
         with pytest.raises(DataError):
             PieceCid(root, height, padding)

@@ -1,4 +1,4 @@
-"""Piece CIDs: both engines, every chunking and every edge, against a plain reading of the definition."""
+"""Piece hashing: both engines, every chunking and edge, against a direct implementation."""
 
 import hashlib
 import random
@@ -26,7 +26,7 @@ ENGINES = [StdlibEngine, LanesEngine]
 
 
 def by_definition(data: bytes) -> PieceCid:
-    """The piece CID of `data`, bit by bit as the specification words it, for a few KiB."""
+    """Return the piece CID of a few KiB of `data`, computed bit by bit as in the specification."""
     height = 2
     while 127 << (height - 2) < len(data):
         height += 1
@@ -45,13 +45,13 @@ def by_definition(data: bytes) -> PieceCid:
 @pytest.mark.parametrize("engine", ENGINES)
 @settings(deadline=None, max_examples=60)
 @given(data=st.binary(min_size=65, max_size=2100))
-def test_short_data_hashes_as_the_definition_says(engine: type[PieceEngine], data: bytes) -> None:
+def test_short_data_hashes_by_the_definition(engine: type[PieceEngine], data: bytes) -> None:
     assert piece_of([data], engine) == by_definition(data)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [65, 126, 127, 128, 253, 254, 255, 507, 508, 509, 1016, 1017, 4064, 4065])
-def test_edges_hash_as_the_definition_says(engine: type[PieceEngine], size: int) -> None:
+def test_edges_hash_by_the_definition(engine: type[PieceEngine], size: int) -> None:
     data = random.Random(size).randbytes(size)
     piece = piece_of([data], engine)
     assert piece == by_definition(data)
@@ -60,7 +60,7 @@ def test_edges_hash_as_the_definition_says(engine: type[PieceEngine], size: int)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_published_vectors_hold(engine: type[PieceEngine]) -> None:
+def test_the_published_vectors_are_reproduced(engine: type[PieceEngine]) -> None:
     data = b"".join(bytes([value]) * 127 for value in range(4))
     assert str(piece_of([data], engine)) == "bafkzcibcaaces3nobte6ezpp4wqan2age2s5yxcatzotcvobhgcmv5wi2xh5mbi"
     zeros = PieceCid(zero_node(30), 30, 0)
@@ -90,7 +90,7 @@ def test_any_chunking_and_either_engine_give_one_cid(size: int, cuts: list[int])
 
 
 def _fold_by_hand(data: bytes) -> PieceCid:
-    """The tree over the subtrees of the stretches, with nothing known beforehand."""
+    """Return the piece CID from the subtrees of all stretches, without precomputed subtrees of zeros."""
     height = 2
     while capacity(height) < len(data):
         height += 1
@@ -107,7 +107,7 @@ def _fold_by_hand(data: bytes) -> PieceCid:
 @pytest.mark.parametrize("engine", ENGINES)
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
-def test_an_engine_forgets_what_it_hashed_before(engine: type[PieceEngine], data: st.DataObject) -> None:
+def test_an_engine_keeps_no_state_between_calls(engine: type[PieceEngine], data: st.DataObject) -> None:
     used = engine()
     for _ in range(3):
         height = data.draw(st.integers(2, 8))
@@ -116,7 +116,7 @@ def test_an_engine_forgets_what_it_hashed_before(engine: type[PieceEngine], data
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_one_hasher_makes_one_piece_after_another(engine: type[PieceEngine]) -> None:
+def test_one_hasher_hashes_several_pieces(engine: type[PieceEngine]) -> None:
     first, second = random.Random(1).randbytes(3000), random.Random(2).randbytes(STRETCH + 70)
     with PieceHasher(engine) as hasher:
         for data in (first, second, first):
@@ -134,12 +134,12 @@ def test_too_few_bytes_are_no_piece(size: int) -> None:
         assert hasher.finish().size == 65
 
 
-def test_the_vectorised_engine_is_taken_where_it_works() -> None:
+def test_the_lanes_engine_is_used_where_it_works() -> None:
     assert make_engine().name == "stringzilla"
 
 
 class _Stale:
-    """An engine whose tape is copied: it answers every question with the first answer."""
+    """An engine whose tape is copied: it returns the first root for every input."""
 
     name, parallel = "stale", True
 

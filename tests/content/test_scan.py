@@ -26,20 +26,20 @@ def test_hidden_entries_are_left_out_and_named(tmp_path: Path) -> None:
     assert listing.hidden == (".git", ".x", "a/.cache")
 
 
-def test_hidden_entries_are_there_when_wanted(tmp_path: Path) -> None:
+def test_hidden_entries_are_included_on_request(tmp_path: Path) -> None:
     plant(tmp_path, {".git/config": b"", "a/.cache": b""})
     listing = scan(tmp_path, include_hidden=True)
     assert [file.path for file in listing.files] == [".git/config", "a/.cache"]
     assert (listing.directories, listing.hidden) == ((".git", "a"), ())
 
 
-def test_a_hidden_entry_is_left_out_whatever_it_is(tmp_path: Path) -> None:
+def test_a_hidden_entry_of_any_kind_is_left_out(tmp_path: Path) -> None:
     plant(tmp_path, {"a": b""})
     (tmp_path / ".link").symlink_to("/etc")
     assert paths(tmp_path) == ["a"]
 
 
-def test_a_stamp_is_what_stat_says(tmp_path: Path) -> None:
+def test_a_stamp_equals_stat(tmp_path: Path) -> None:
     plant(tmp_path, {"a": b"four"})
     status = (tmp_path / "a").stat()
     (file,) = scan(tmp_path, include_hidden=False).files
@@ -61,7 +61,7 @@ def test_a_single_file_is_listed_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("include_hidden", [False, True])
-def test_scanning_touches_nothing(tmp_path: Path, include_hidden: bool) -> None:
+def test_a_scan_modifies_nothing(tmp_path: Path, include_hidden: bool) -> None:
     plant(tmp_path, {"a/b": b"x", ".c": b"y"})
     before = {path: path.stat() for path in [tmp_path, *tmp_path.rglob("*")]}
     scan(tmp_path, include_hidden=include_hidden)

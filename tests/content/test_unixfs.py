@@ -42,11 +42,11 @@ def test_any_bytes_decode_or_are_a_data_error(data):
         (unixfs.hamt_shard(1 << 9 | 1, 256), "080512020201" + "2822" + "308002"),
     ],
 )
-def test_each_kind_is_written_byte_for_byte_as_the_format_says(written, expected):
+def test_each_kind_is_encoded_byte_for_byte(written, expected):
     assert written.hex() == expected
 
 
-def test_mode_and_mtime_are_read_over():
+def test_mode_and_mtime_are_skipped():
     message = bytes.fromhex("0801" + "38ed03" + "4208" + "08ffffffff0f0000")
 
     assert unixfs.decode(message) == UnixFs(UnixFsType.DIRECTORY)
@@ -67,6 +67,6 @@ def test_mode_and_mtime_are_read_over():
         ("0802188000", "minimal"),
     ],
 )
-def test_a_message_that_does_not_hold_is_refused(message, reason):
+def test_an_invalid_message_is_refused(message, reason):
     with pytest.raises(DataError, match=reason):
         unixfs.decode(bytes.fromhex(message))

@@ -9,7 +9,7 @@ from reconciler.errors import DataError
 
 
 @given(st.integers(0, 2**63 - 1), st.binary(max_size=3), st.binary(max_size=3))
-def test_decoding_gives_back_what_was_encoded_wherever_it_stands(value, before, behind):
+def test_a_varint_is_decoded_at_any_offset(value, before, behind):
     encoded = varint.encode(value)
 
     assert varint.decode(before + encoded + behind, len(before)) == (value, len(before) + len(encoded))
@@ -28,7 +28,7 @@ def test_decoding_gives_back_what_was_encoded_wherever_it_stands(value, before, 
         (2**63 - 1, "ffffffffffffffff7f"),
     ],
 )
-def test_the_specifications_examples(value, encoded):
+def test_the_examples_of_the_specification_are_encoded(value, encoded):
     assert varint.encode(value).hex() == encoded
 
 
@@ -43,12 +43,12 @@ def test_the_specifications_examples(value, encoded):
         ("80" * 20, "nine bytes"),
     ],
 )
-def test_what_is_not_minimal_or_too_long_is_refused(data, reason):
+def test_a_varint_that_is_not_minimal_or_too_long_is_refused(data, reason):
     with pytest.raises(DataError, match=reason):
         varint.decode(bytes.fromhex(data))
 
 
 @pytest.mark.parametrize("value", [-1, 2**63])
-def test_a_number_out_of_range_is_the_callers_bug(value):
+def test_a_number_out_of_range_is_a_value_error(value):
     with pytest.raises(ValueError, match="out of range"):
         varint.encode(value)

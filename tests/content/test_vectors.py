@@ -1,4 +1,4 @@
-"""Public vectors: what other implementations say the profile's roots are, and which blocks are no UnixFS."""
+"""Public vectors of other implementations: roots of the profile, and blocks that are not UnixFS."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def encoded(entries) -> Source:
 
 
 def seeded_names(recipe) -> list[str]:
-    """Names spelled by the seeded stream, a byte a letter."""
+    """Return names of the seeded stream, one letter for each byte."""
     stream = seeded_bytes(recipe["chacha20"], 1024 * 1024)
     lengths = [recipe["length"]] * (recipe["count"] - 1) + [recipe["last_length"]]
     names, offset = [], 0

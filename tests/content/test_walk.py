@@ -22,7 +22,7 @@ LEAF = hash_block(RAW, b"x")
 
 
 class Forge:
-    """Makes blocks that no honest writer makes."""
+    """Makes invalid blocks."""
 
     def __init__(self) -> None:
         self.blocks: dict[Cid, bytes] = {}
@@ -56,7 +56,7 @@ class Forge:
 
 
 def car_order(root: Cid, blocks: dict[Cid, bytes]) -> list[Cid]:
-    """DFS pre-order without duplicates, written down independently."""
+    """Return the blocks in DFS pre-order without duplicates, implemented independently."""
     order: dict[Cid, None] = {}
 
     def visit(cid: Cid) -> None:
@@ -70,7 +70,7 @@ def car_order(root: Cid, blocks: dict[Cid, bytes]) -> list[Cid]:
 
 
 def contents(packed: Blocks, dag_map) -> Source:
-    """The files of a walked DAG as a source again, every leaf read through the map."""
+    """Return the files of a DAG as a source, with every leaf read through the map."""
     top: dict = {}
     for node in dag_map.nodes:
         *parents, name = node.path.split("/")
@@ -110,7 +110,7 @@ def test_walking_gives_back_what_was_packed_in_car_order(source):
     assert set(dag_map.tree) == {cid for cid in packed.blocks if cid.codec == DAG_PB}
 
 
-def test_a_sharded_directory_is_listed_whole_and_in_car_order():
+def test_a_sharded_directory_is_listed_completely_in_car_order():
     packed = Blocks()
     source = {f"file-{i:05}": b"%d" % i for i in range(6000)} | {"sub": {"deep": b"deep"}}
     root = packed.pack({"many": source}).cid
@@ -155,7 +155,7 @@ def test_an_error_can_name_the_file_and_the_byte_of_a_block():
     assert place(root) == "the directory structure"
 
 
-def test_files_with_bytes_inside_dag_pb_are_read_as_other_programs_write_them():
+def test_files_with_inline_bytes_are_read():
     forge = Forge()
     first, second = forge.file(inline=b"abc"), forge.message(UnixFs(UnixFsType.RAW, b"de", file_size=2))
     empty = forge.message(UnixFs(UnixFsType.FILE))
@@ -167,14 +167,14 @@ def test_files_with_bytes_inside_dag_pb_are_read_as_other_programs_write_them():
     assert contents(packed, dag_map) == {"f": b"abcde", "empty": b""}
 
 
-def test_symlinks_are_listed_as_such():
+def test_symlinks_are_listed_as_symlinks():
     forge = Forge()
     root = forge.directory((b"link", forge.message(UnixFs(UnixFsType.SYMLINK, b"/etc/passwd"))))
 
     assert [node.kind for node in forge.walk(root).nodes] == [NodeKind.SYMLINK]
 
 
-def test_an_unavailable_block_is_said_to_be_so():
+def test_an_unavailable_block_raises_the_error_of_the_reader():
     def read(cid: Cid) -> bytes:
         raise BlockUnavailableError("not here")
 
@@ -183,14 +183,14 @@ def test_an_unavailable_block_is_said_to_be_so():
 
 
 def chain(forge: Forge, length: int) -> Cid:
-    """Directories one inside the other, `length` of them."""
+    """Return `length` nested directories."""
     cid = forge.directory()
     for _ in range(length - 1):
         cid = forge.directory((b"d", cid))
     return cid
 
 
-def test_depth_is_bounded_also_where_a_subtree_was_met_higher_up():
+def test_depth_is_bounded_for_repeated_subtrees():
     forge = Forge()
     assert len(forge.walk(chain(forge, 64)).nodes) == 63
     with pytest.raises(DataError, match="deeper than 64"):
@@ -226,7 +226,7 @@ def test_a_small_dag_of_a_billion_paths_ends_quickly():
     assert forge.reads == 9
 
 
-def test_a_small_file_that_claims_to_be_endless_is_mapped_quickly():
+def test_a_small_file_with_a_huge_declared_size_is_mapped_quickly():
     forge = Forge()
     cid, size = LEAF, 1
     for _ in range(6):
@@ -263,7 +263,7 @@ def test_shared_shards_are_not_expanded_without_bound():
         ({"depth": 1}, "deeper than 1"),
     ],
 )
-def test_each_limit_ends_the_walk(limit, reason):
+def test_each_limit_ends_the_traversal(limit, reason):
     packed = Blocks()
     root = packed.pack({"a": {"b": b"1" * 2 * CHUNK_SIZE, "c": b"2"}}).cid
     forge = Forge()
@@ -274,7 +274,7 @@ def test_each_limit_ends_the_walk(limit, reason):
 
 
 def broken_dags():
-    """(root, reason) of DAGs whose blocks hold and whose meaning does not."""
+    """Return (root, reason) of DAGs whose blocks match their CIDs but are invalid."""
     forge = Forge()
     empty_dir = forge.directory()
     link = forge.message(UnixFs(UnixFsType.SYMLINK, b"t"))
@@ -332,18 +332,18 @@ def broken_dags():
 
 
 @pytest.mark.parametrize(("forge", "root", "reason"), broken_dags())
-def test_a_dag_that_does_not_hold_is_refused(forge, root, reason):
+def test_an_invalid_dag_is_refused(forge, root, reason):
     with pytest.raises(DataError, match=reason):
         forge.walk(root)
 
 
 @pytest.mark.parametrize(("forge", "root", "reason"), broken_dags())
-def test_it_is_refused_below_a_directory_as_well(forge, root, reason):
+def test_an_invalid_dag_below_a_directory_is_refused(forge, root, reason):
     with pytest.raises(DataError, match=reason):
         forge.walk(forge.directory((b"fine", LEAF), (b"sub", root)))
 
 
-def test_a_block_too_large_is_refused():
+def test_a_block_above_the_size_limit_is_refused():
     block = dagpb.encode(
         [], unixfs.encode(UnixFs(UnixFsType.FILE, bytes(2 * 1024 * 1024), file_size=2 * 1024 * 1024))
     )
@@ -355,7 +355,7 @@ def test_a_block_too_large_is_refused():
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_changed_tree_blocks_walk_or_are_a_data_error(data):
-    """As if a hostile writer made them: the CIDs above are not checked here."""
+    """The CIDs above the changed blocks are not checked here, as if a hostile program had written them."""
     packed = Blocks()
     root = packed.pack({"a": b"1" * (CHUNK_SIZE + 1), "b": {"c": b"2"}}).cid
     target = data.draw(st.sampled_from([cid for cid in packed.blocks if cid.codec == DAG_PB]))

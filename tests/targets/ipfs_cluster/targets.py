@@ -1,4 +1,4 @@
-"""Cluster targets as the tests of this folder want them: no pauses, short time limits."""
+"""Cluster targets for tests: no pauses, short time limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cluster_target(
     expire_in: str = "",
     limits: WaitLimits | None = None,
 ) -> ClusterTarget:
-    """A target at `url` over `nodes`, which tries each call `attempts` times without waiting in between."""
+    """Return a target at `url` over `nodes` that tries each call `attempts` times without pauses."""
     http = HttpClient(
         url,
         name="cluster",

@@ -1,4 +1,4 @@
-"""An IPFS Cluster, fake and real, held to the suite of all targets."""
+"""The conformance suite of targets on an IPFS Cluster, fake and real."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.targets.ipfs_cluster.targets import cluster_target
 
 
 class ClusterSubject:
-    """A cluster behind a proxy that can hide it."""
+    """A cluster behind a proxy that can make it unreachable."""
 
     def __init__(self, url: str, proxy: FaultProxy) -> None:
         self.url, self.proxy = url, proxy
@@ -39,7 +39,7 @@ class ClusterSubject:
     def pin_as_stranger(self, dag: Dag, label: str) -> None:
         theirs = cluster_target(self.url)
         theirs.publish(dag, Label("reconciler/stranger/a@1.0.0"), QUIET)
-        # One pin for a CID, replaced whole: so it carries nothing of ours any more.
+        # There is one pin for a CID, and all of its options are replaced.
         status, _ = call(f"{self.url}/pins/{dag.layout.root}?name={label.replace(' ', '%20')}", method="POST")
         assert status == 200
         theirs.close()
@@ -63,7 +63,7 @@ def subject_at(url: str, proxy: FaultProxy) -> Iterator[ClusterSubject]:
 
 
 class WithoutNodes(TargetSuite):
-    """A cluster alone is blind to damage, so there is none to be seen."""
+    """A cluster without nodes does not detect damage."""
 
     test_damage_is_seen_repaired_and_then_gone = None  # type: ignore[assignment]
     test_a_repair_without_the_lost_block_is_not_called_held = None  # type: ignore[assignment]
@@ -85,7 +85,7 @@ class TestRealCluster(WithoutNodes):
 
 
 class NodesSubject(ClusterSubject):
-    """A cluster of one, whose Kubo is looked at as well; damage is done to Kubo's block files."""
+    """A cluster of one peer whose Kubo is observed as well; damage is done to Kubo's block files."""
 
     def __init__(self, peer: ClusterPeer, proxy: FaultProxy) -> None:
         super().__init__(peer.rest, proxy)
@@ -103,7 +103,7 @@ class NodesSubject(ClusterSubject):
 
 @pytest.mark.ipfs_cluster
 class TestRealClusterWithNodes(TargetSuite):
-    """One damage is enough here: what a node sees and heals is held to the suite in its own room."""
+    """One kind of damage is enough: the suite of the Kubo target covers the others."""
 
     seen_at: ClassVar = {Damage.LOST_LEAF: Check.SAMPLE}
 
@@ -116,7 +116,7 @@ class TestRealClusterWithNodes(TargetSuite):
 
 
 class TestTheFakeAnswersAsTheRealOne:
-    """What the fake is trusted for, on both: the answers from which our reading was written."""
+    """Answers on which our code relies, from the fake and from a real cluster."""
 
     @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.ipfs_cluster)])
     def url(self, request: pytest.FixtureRequest) -> Iterator[str]:
@@ -128,7 +128,7 @@ class TestTheFakeAnswersAsTheRealOne:
 
     NOBODYS = "bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
-    def test_a_cid_that_nobody_pinned(self, url: str) -> None:
+    def test_a_cid_without_a_pin(self, url: str) -> None:
         status, body = call(f"{url}/pins/{self.NOBODYS}")
         states = {one["status"] for one in json.loads(body)["peer_map"].values()}
         assert (status, states) == (200, {"unpinned"})
@@ -136,7 +136,7 @@ class TestTheFakeAnswersAsTheRealOne:
         assert (status, json.loads(body)["message"]) == (404, "pin is not part of the pinset")
         assert call(f"{url}/pins/{self.NOBODYS}", method="DELETE")[0] == 404
 
-    def test_a_cid_that_is_none(self, url: str) -> None:
+    def test_a_malformed_cid(self, url: str) -> None:
         for path in ("pins/xyz", "allocations/xyz"):
             status, body = call(f"{url}/{path}")
             assert status == 400
@@ -148,7 +148,7 @@ class TestTheFakeAnswersAsTheRealOne:
         assert status == 500
         assert json.loads(body)["message"].startswith("not enough peers to allocate CID")
 
-    def test_a_second_pin_replaces_the_first_whole(self, url: str) -> None:
+    def test_a_second_pin_replaces_all_options_of_the_first(self, url: str) -> None:
         pin = f"{url}/pins/{self.NOBODYS}"
         try:
             call(f"{pin}?name=one&meta-reconciler=1&replication-min=1&replication-max=1", method="POST")
@@ -160,7 +160,7 @@ class TestTheFakeAnswersAsTheRealOne:
 
 
 def test_the_fake_can_be_broken(behind_proxy: FaultProxy) -> None:
-    """An `/add` that loses a block answers 200 with too few bytes, as the real one does with a cut CAR."""
+    """An `/add` that loses a block answers 200 with too few bytes, as a real cluster does."""
     with fake_cluster() as fake:
         assert isinstance(fake, FakeCluster)
         fake.add_loses = 1

@@ -1,4 +1,4 @@
-"""Every call of the cluster target meets every fault: it recovers, or ends in one error and tells no lie."""
+"""Every call of the cluster target with every fault: recovery, or one error and a correct state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ATTEMPTS = 3
 
 @dataclass
 class Scene:
-    """A cluster behind a proxy that breaks calls, and a second look at it past the proxy.
+    """A cluster behind a proxy that breaks calls, and a target that bypasses the proxy.
 
     `target` has time for a busy machine, `hasty` soon leaves a cluster that is silent.
     """
@@ -40,7 +40,7 @@ class Scene:
     dag: Dag
 
     def truth(self) -> State:
-        """The state as the fake really has it."""
+        """Return the state as the fake has it."""
         return look(self.direct, self.dag)
 
 
@@ -64,7 +64,7 @@ def stage() -> Iterator[Scene]:
 
 @pytest.fixture
 def scene(stage: Scene) -> Scene:
-    """The stage as if nothing had happened on it."""
+    """The stage in its initial state."""
     stage.proxy.disarm()
     stage.fake.entries.clear()
     stage.fake.blocks.clear()
@@ -93,7 +93,7 @@ ONCE = [
 
 @pytest.mark.parametrize(("work", "path", "skip"), ONCE)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_passes_leaves_the_truth_behind(
+def test_after_a_transient_fault_the_state_is_correct(
     scene: Scene, fault: str, work: str, path: str, skip: int
 ) -> None:
     root = scene.dag.layout.root
@@ -131,7 +131,7 @@ def test_a_fault_that_passes_leaves_the_truth_behind(
 
 @pytest.mark.parametrize(("work", "path"), [("observe", "/pins"), ("publish", "/add")])
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("length-too-short", "drip")])
-def test_a_fault_that_stays_ends_within_the_budget(scene: Scene, fault: str, work: str, path: str) -> None:
+def test_a_permanent_fault_ends_within_the_budget(scene: Scene, fault: str, work: str, path: str) -> None:
     target = scene.hasty if fault in SLOW else scene.target
     if work == "observe":
         scene.direct.publish(
@@ -150,7 +150,7 @@ def test_a_fault_that_stays_ends_within_the_budget(scene: Scene, fault: str, wor
     assert scene.truth() in (State.ABSENT, State.HELD)
 
 
-def test_a_cluster_that_is_down_is_an_error_that_says_where(scene: Scene) -> None:
+def test_a_cluster_that_is_down_is_an_error_with_its_address(scene: Scene) -> None:
     scene.proxy.down()
     with pytest.raises(PeerError, match="cannot be reached"):
         look(scene.target, scene.dag)

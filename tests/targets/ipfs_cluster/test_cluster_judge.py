@@ -1,4 +1,4 @@
-"""What the cluster's word about a pin amounts to, status by status."""
+"""The verdict on a pin from the statuses that a cluster reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def verdict(
     minutes: float = 1,
     ours: bool = True,
 ) -> ReplicationVerdict:
-    """The verdict on peers a, b, c with these states, each for `minutes`."""
+    """Return the verdict on peers a, b, c with these states, each for `minutes`."""
     since = NOW - timedelta(minutes=minutes)
     peers = tuple(
         PeerStatus(f"id-{name}", name, state, "an error" if "error" in state else "", since)
@@ -64,14 +64,14 @@ def test_the_state_follows_from_how_many_peers_hold_it(
     assert verdict(entry, *states).state is wanted
 
 
-def test_enough_copies_are_enough_even_when_one_allocated_peer_is_down() -> None:
+def test_a_pin_is_held_when_an_additional_peer_is_down() -> None:
     entry = replace(ENTRY, factor_min=2, factor_max=3, allocations=("id-a", "id-b", "id-c"))
     seen = verdict(entry, "pinned", "pinned", "cluster_error")
     assert (seen.state, seen.away) == (State.HELD, ("c",))
     assert "c does not answer: an error" in seen.detail
 
 
-def test_the_operator_may_ask_for_more_copies_than_the_pin_does() -> None:
+def test_the_configuration_may_require_more_copies_than_the_pin() -> None:
     entry = replace(ENTRY, factor_min=1, factor_max=1, allocations=("id-a",))
     assert verdict(entry, "pinned").state is State.HELD
     seen = verdict(entry, "pinned", rules=ReplicationRules(factor_min=2, factor_max=3))
@@ -79,8 +79,8 @@ def test_the_operator_may_ask_for_more_copies_than_the_pin_does() -> None:
     assert "2 peers should hold it" in seen.detail
 
 
-def test_a_peer_that_vanished_is_named() -> None:
-    """A dead peer is not in the status any more once its pings are missed; only the allocation knows it."""
+def test_a_missing_allocated_peer_is_named() -> None:
+    """After missed pings, the status no longer contains a dead peer; only the allocations do."""
     seen = verdict(TWO_OF_THREE, "pinned")
     assert seen.away == ("peer-b",)
     assert "peer-b is gone from the cluster" in seen.detail
@@ -104,17 +104,17 @@ class TestExpiry:
     def expiring(self, hours: float, rules: ReplicationRules, *, ours: bool = True) -> ReplicationVerdict:
         return verdict(replace(ENTRY, expires=NOW + timedelta(hours=hours)), "pinned", rules=rules, ours=ours)
 
-    def test_it_is_shown(self) -> None:
+    def test_the_expiry_is_shown(self) -> None:
         seen = self.expiring(700, self.MONTH)
         assert (seen.state, seen.expiring) == (State.HELD, False)
         assert seen.detail == "expires 2026-12-20 16:00 UTC"
 
-    def test_the_second_half_asks_for_renewal(self) -> None:
+    def test_a_pin_in_the_second_half_of_its_lifetime_is_renewed(self) -> None:
         seen = self.expiring(359, self.MONTH)
         assert (seen.state, seen.expiring) == (State.PARTIAL, True)
         assert "to be renewed" in seen.detail
 
-    def test_a_pin_that_should_stay_is_set_again(self) -> None:
+    def test_a_pin_that_should_not_expire_is_set_again(self) -> None:
         assert self.expiring(10_000, ReplicationRules()).expiring
 
     def test_a_pin_that_is_not_ours_is_only_shown(self) -> None:
@@ -123,14 +123,14 @@ class TestExpiry:
         assert "expires" in seen.detail
 
 
-def test_a_failed_dial_is_said_in_words() -> None:
+def test_a_failed_dial_is_a_short_text() -> None:
     error = "failed to dial: failed to dial 12D3KooW: all dials failed\n  * [/ip4/127.0.0.1/tcp/1] refused"
     peer = PeerStatus("id-a", "a", "cluster_error", error, NOW)
     seen = judge_replication(ENTRY, PinStatus(ROOT, (peer,)), NOW, ReplicationRules(), ours=True, names={})
     assert "a does not answer: cannot be dialed" in seen.detail
 
 
-def test_words_of_peers_cannot_write_on_the_terminal() -> None:
+def test_control_characters_of_peers_are_removed() -> None:
     peer = PeerStatus("id-a", "a", "cluster_error", "\x1b[2Jboo\n::error::" + "x" * 500, NOW)
     seen = judge_replication(ENTRY, PinStatus(ROOT, (peer,)), NOW, ReplicationRules(), ours=True, names={})
     assert "\x1b" not in seen.detail

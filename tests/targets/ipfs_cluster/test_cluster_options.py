@@ -1,4 +1,4 @@
-"""An entry of targets.yaml becomes a cluster target, or one error at its line."""
+"""The options of a cluster target in targets.yaml, or one error with their line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_address_is_enough() -> None:
     ("value", "factors"),
     [({"min": 2, "max": 3}, (2, 3)), ({"min": -1, "max": -1}, (-1, -1)), ({"min": 1, "max": 1}, (1, 1))],
 )
-def test_replication(value: object, factors: tuple[int, int]) -> None:
+def test_replication_factors_are_read(value: object, factors: tuple[int, int]) -> None:
     found = options(replication=value)
     assert (found.factor_min, found.factor_max) == factors
 
@@ -47,7 +47,7 @@ def test_replication(value: object, factors: tuple[int, int]) -> None:
         {"min": "a"},
     ],
 )
-def test_a_replication_that_cannot_be(value: object) -> None:
+def test_an_invalid_replication_is_refused(value: object) -> None:
     with pytest.raises(InvalidIndexError, match="replication") as caught:
         options(replication=value)
     assert caught.value.where == Where("targets.yaml", 3)
@@ -59,20 +59,20 @@ def test_expiry_in_seconds() -> None:
 
 
 @pytest.mark.parametrize("text", ["30d", "0h", "-1h", "h", "1", "1 h", "1h2", "1e9h"])
-def test_an_expiry_that_is_no_duration(text: str) -> None:
+def test_a_malformed_expiry_is_refused(text: str) -> None:
     with pytest.raises(InvalidIndexError, match="expire_in"):
         options(expire_in=text)
 
 
 @pytest.mark.parametrize(("secret", "scheme"), [("ey.a.b", Scheme.BEARER), ("ci:pass", Scheme.BASIC)])
-def test_the_secret_says_how_it_is_sent(secret: str, scheme: Scheme) -> None:
+def test_the_secret_selects_the_scheme(secret: str, scheme: Scheme) -> None:
     found = options({"TOKEN": secret}, token_env="TOKEN")
     assert found.auth is not None
     assert found.auth.scheme is scheme
     assert secret not in repr(found)
 
 
-def test_the_way_it_is_sent_can_be_said() -> None:
+def test_the_scheme_can_be_configured() -> None:
     found = options({"TOKEN": "odd:token"}, token_env="TOKEN", auth="bearer")
     assert found.auth is not None
     assert found.auth.scheme is Scheme.BEARER
@@ -92,12 +92,12 @@ def test_nodes_are_kubo_targets_with_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("value", [[{}], ["http://127.0.0.1:5001"], "http://127.0.0.1:5001"])
-def test_a_node_without_an_address(value: object) -> None:
+def test_a_node_without_an_address_is_refused(value: object) -> None:
     with pytest.raises(InvalidIndexError, match="node 1"):
         options(nodes=value)
 
 
-def test_opening_asks_nobody(tmp_path: Path) -> None:
+def test_opening_a_target_sends_no_request(tmp_path: Path) -> None:
     values = {"api": "http://127.0.0.1:9", "nodes": [{"api": "http://127.0.0.1:9"}]}
     spec = TargetSpec("cluster", "ipfs-cluster", values, Where("targets.yaml"))
     target = open_target(spec, root=tmp_path, environ={})

@@ -1,4 +1,4 @@
-"""What the cluster target does to pins, on the fake: whose they are, how they come back, what it says."""
+"""Pins of the cluster target on the fake: ownership, repair, expiry, fetching, and messages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TestObserving:
             target.observe(expected, check, MARK, QUIET)
             assert fake.calls() == ["GET /allocations", "GET /pins", "GET /peers", "GET /health/alerts"]
 
-    def test_without_nodes_it_says_whose_word_it_is(self, target: ClusterTarget) -> None:
+    def test_without_nodes_a_note_says_that_blocks_are_not_checked(self, target: ClusterTarget) -> None:
         seen, inventory = look(target, published(target).layout.root)
         assert "no block was checked" in seen.checked
         assert any("blocks are not checked" in note for note in inventory.notes)
@@ -84,10 +84,10 @@ class TestObserving:
         target.close()
 
     @pytest.mark.parametrize("lost", ["allocations", "pins"])
-    def test_a_list_that_was_cut_makes_unknown_not_absent(
+    def test_a_truncated_list_makes_roots_unknown(
         self, fake: FakeCluster, target: ClusterTarget, lost: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The error that cuts a list comes in a trailer, which nobody sees."""
+        """The error that truncates a list is in a trailer, which clients ignore."""
         root = published(target).layout.root
         rest = target._rest
         if lost == "allocations":
@@ -103,7 +103,7 @@ class TestObserving:
 
 class TestOwnership:
     def foreign(self, fake: FakeCluster, dag: Dag, *, whole: bool = True) -> str:
-        """Somebody else's pin of `dag`; the entry as it must stay."""
+        """Make a foreign pin of `dag`; return the entry that must not change."""
         root = str(dag.layout.root)
         fake._pin(root, {"name": "theirs", "meta-team": "x", "replication-min": "1", "replication-max": "1"})
         blocks = [dag.layout.cid(position) for position in range(len(dag.layout))]
@@ -135,7 +135,7 @@ class TestOwnership:
         assert repr(fake.entries[str(dag.layout.root)]) == entry
         assert not any(call.startswith("DELETE") for call in fake.calls())
 
-    def test_adopting_takes_it_over(self, fake: FakeCluster, target: ClusterTarget) -> None:
+    def test_adopting_replaces_a_foreign_label(self, fake: FakeCluster, target: ClusterTarget) -> None:
         dag = bundle("")
         self.foreign(fake, dag)
         with pytest.raises(PeerError, match="no longer pinned as 'another'"):
@@ -147,11 +147,11 @@ class TestOwnership:
         assert fake.entries[str(dag.layout.root)]["replication_factor_max"] == 1
 
     def test_a_renamed_pin_keeps_its_copies_and_its_mark(self, fake: FakeCluster) -> None:
-        """A second POST replaces everything: what is not sent again is lost."""
+        """A second POST replaces all options; those that are not sent again are lost."""
         target = cluster_target(fake.url, rules=ReplicationRules(factor_min=2, factor_max=2))
         dag = published(target)
         target.close()
-        plain = cluster_target(fake.url)  # this one's targets.yaml says nothing about copies
+        plain = cluster_target(fake.url)  # without configured replication
         plain.relabel(dag.layout.root, Label(f"{MARK}m@1.0.1"))
         plain.close()
         entry = fake.entries[str(dag.layout.root)]
@@ -170,9 +170,7 @@ class TestRepair:
         delivery = target.repair(dag, (), LABEL, QUIET)
         assert (delivery.state, delivery.bytes_sent) == (State.HELD, 0)
 
-    def test_a_pin_that_is_stuck_is_freed_and_added_again(
-        self, fake: FakeCluster, target: ClusterTarget
-    ) -> None:
+    def test_a_stuck_pin_is_released_and_added_again(self, fake: FakeCluster, target: ClusterTarget) -> None:
         dag = published(target)
         root = str(dag.layout.root)
         fake.overrides[root, "peer1"] = ("pinning", LONG_AGO)
@@ -183,7 +181,7 @@ class TestRepair:
         assert calls.index(f"DELETE /pins/{root}") < calls.index("POST /add")
         assert fake.entries[root]["name"] == LABEL
 
-    def test_a_pin_that_is_on_its_way_is_waited_for(self, fake: FakeCluster) -> None:
+    def test_publishing_waits_for_a_pending_pin(self, fake: FakeCluster) -> None:
         target = cluster_target(fake.url, limits=WaitLimits(pending=0.2, bad=0.1, pause=0.02))
         dag = published(target)
         fake.overrides[str(dag.layout.root), "peer1"] = ("pinning", datetime.now(UTC))
@@ -203,16 +201,16 @@ class TestRepair:
         assert fake.entries[str(dag.layout.root)]["allocations"] == [fake.peers[1].id, fake.peers[2].id]
         target.close()
 
-    def test_too_few_peers_is_said_with_advice_and_asked_once(self, fake: FakeCluster) -> None:
+    def test_too_few_peers_is_an_error_with_a_hint_without_retries(self, fake: FakeCluster) -> None:
         target = cluster_target(fake.url, attempts=4, rules=ReplicationRules(factor_min=5, factor_max=5))
         with pytest.raises(RejectedError, match="to the requested number of peers") as caught:
             target.publish(bundle(""), LABEL, QUIET)
         assert "lower replication" in (caught.value.hint or "")
-        assert fake.calls().count("POST /add") == 2  # the block of no bytes, and the rest
+        assert fake.calls().count("POST /add") == 2  # the empty block, and the rest
         assert fake.entries == {}
         target.close()
 
-    def test_taking_in_too_few_bytes_ends_without_a_pin(
+    def test_an_upload_that_lost_bytes_ends_without_a_pin(
         self, fake: FakeCluster, target: ClusterTarget
     ) -> None:
         fake.add_loses = 2
@@ -220,8 +218,8 @@ class TestRepair:
             target.publish(bundle(""), LABEL, QUIET)
         assert fake.entries == {}
 
-    def test_a_peer_in_error_does_not_make_us_send_everything(self, fake: FakeCluster) -> None:
-        """Bytes help a peer that lost its pin, not one whose Kubo is down."""
+    def test_a_failing_peer_does_not_cause_an_upload(self, fake: FakeCluster) -> None:
+        """Sending bytes helps a peer that lost its pin, not one whose Kubo is down."""
         target = cluster_target(fake.url, limits=WaitLimits(pending=0.2, bad=0.1, pause=0.02))
         dag = published(target)
         fake.peers[2].ipfs_error = "connection refused"
@@ -232,9 +230,11 @@ class TestRepair:
 
 
 class TestEmptyFiles:
-    """Bitswap brings no block of no bytes, so it goes to every peer through the cluster."""
+    """Bitswap does not transfer the empty block, so it is added to every peer through the cluster."""
 
-    def test_it_is_given_to_every_peer_before_the_pin(self, fake: FakeCluster, target: ClusterTarget) -> None:
+    def test_the_empty_block_is_added_to_every_peer_before_the_pin(
+        self, fake: FakeCluster, target: ClusterTarget
+    ) -> None:
         published(target)
         first, second = [one for one in fake.asked if one.method == "POST"]
         assert "local=false" in first.target
@@ -242,13 +242,15 @@ class TestEmptyFiles:
         assert len(first.body) < 500
         assert "local=true" in second.target
 
-    def test_without_an_empty_file_nothing_is_spread(self, fake: FakeCluster, target: ClusterTarget) -> None:
+    def test_without_an_empty_file_only_the_car_is_added(
+        self, fake: FakeCluster, target: ClusterTarget
+    ) -> None:
         target.publish(large_file(""), LABEL, QUIET)
         assert fake.calls().count("POST /add") == 1
 
 
 class TestExpiry:
-    def test_it_is_set_shown_and_renewed_without_bytes(self, fake: FakeCluster) -> None:
+    def test_the_expiry_is_set_shown_and_renewed_without_bytes(self, fake: FakeCluster) -> None:
         rules = ReplicationRules(expire_seconds=720 * 3600)
         target = cluster_target(fake.url, rules=rules, expire_in="720h")
         dag = published(target)
@@ -266,7 +268,7 @@ class TestExpiry:
 
 
 class TestFetching:
-    def test_nobody_to_fetch_from_is_an_error_and_no_hanging_pin(
+    def test_no_source_to_fetch_from_is_an_error_without_a_pin(
         self, fake: FakeCluster, target: ClusterTarget
     ) -> None:
         with pytest.raises(PeerError, match="no source to fetch"):
@@ -280,7 +282,7 @@ class TestFetching:
         assert target.pin(dag.layout.root, LABEL, (origin,)).state is State.HELD
         assert any("origins=%2Fip4" in one.target for one in fake.asked)
 
-    def test_a_stuck_fetch_without_any_holder_is_freed(
+    def test_a_stuck_fetch_without_any_holder_is_released(
         self, fake: FakeCluster, target: ClusterTarget
     ) -> None:
         root = str(bundle("").layout.root)
@@ -300,7 +302,7 @@ class TestDoctor:
         assert findings["clock"].ok
         assert not findings["nodes"].ok
 
-    def test_sick_peers_have_names_and_advice(self, fake: FakeCluster, target: ClusterTarget) -> None:
+    def test_failing_peers_are_named_with_hints(self, fake: FakeCluster, target: ClusterTarget) -> None:
         fake.peers[1].ipfs_error = "connection refused"
         fake.peers[2].alive = False
         findings = {one.subject: one for one in target.diagnose()}

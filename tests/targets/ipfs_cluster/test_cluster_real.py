@@ -1,4 +1,4 @@
-"""What only real daemons show: pins that hang, pins that go, blocks that rot, and peers that die."""
+"""Behaviour of real daemons: hanging and lost pins, damaged blocks, and dead peers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def node_of(peer: ClusterPeer) -> KuboTarget:
 
 
 def configured(peer: ClusterPeer, *, allow_unpin_repair: bool = False) -> Target:
-    """The cluster with its node, as an entry of targets.yaml has it."""
+    """Return the cluster with its node, opened from an entry of targets.yaml."""
     options = {"api": peer.rest, "nodes": [{"api": peer.node.url}]}
     spec = TargetSpec("c", "ipfs-cluster", options, Where("t"))
     terms = RunTerms(allow_unpin_repair=allow_unpin_repair)
@@ -69,7 +69,7 @@ def leaves(dag: Dag) -> list[Cid]:
 
 
 def add_by_hand(peer: ClusterPeer, body: bytes, query: str) -> None:
-    """`/add` of these bytes, whatever they are, as any client of a cluster could do."""
+    """Call `/add` with any bytes, as another client of the cluster could."""
     boundary = "0123456789"
     part = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="x.car"\r\n\r\n'.encode()
     request = urllib.request.Request(
@@ -81,8 +81,8 @@ def add_by_hand(peer: ClusterPeer, body: bytes, query: str) -> None:
         assert answer.status == 200
 
 
-def test_a_pin_over_an_incomplete_dag_hangs_and_is_freed(one_peer: ClusterPeer) -> None:
-    """The cluster takes a CAR that lacks a block, and then waits for the block for ever."""
+def test_a_pin_over_an_incomplete_dag_hangs_and_is_released(one_peer: ClusterPeer) -> None:
+    """The cluster accepts a CAR without one block, and then waits for that block forever."""
     dag = bundle(f"stuck {os.getpid()}")
     short = b"".join(car.stream_partial(dag, range(len(dag.layout) - 1)))
     add_by_hand(one_peer, short, f"name={LABEL}&meta-reconciler=1&meta-label={LABEL}")
@@ -113,10 +113,10 @@ def test_a_pin_removed_behind_the_clusters_back_is_recovered(one_peer: ClusterPe
         target.unpin(root, LABEL)
 
 
-def test_a_damaged_leaf_is_seen_only_through_the_node_and_replaced_on_the_users_word(
+def test_a_damaged_leaf_is_detected_through_the_node_and_replaced_when_allowed(
     one_peer: ClusterPeer,
 ) -> None:
-    """The pin is the cluster's, under the cluster's own name for it, and comes back just so."""
+    """The pin on the node has the name that the cluster gave it, before and after the repair."""
     dag = bundle(f"rot {os.getpid()}")
     root, leaf = dag.layout.root, leaves(dag)[5]
     with (
@@ -146,7 +146,7 @@ def test_a_damaged_leaf_is_seen_only_through_the_node_and_replaced_on_the_users_
 def test_a_damaged_leaf_under_a_foreign_pin_is_left_to_the_node(one_peer: ClusterPeer) -> None:
     dag = bundle(f"foreign rot {os.getpid()}")
     root, leaf = dag.layout.root, leaves(dag)[5]
-    theirs = "reconciler/others/m@1.0.0"
+    theirs = Label("reconciler/others/m@1.0.0")
     with closing(configured(one_peer, allow_unpin_repair=True)) as target:
         target.publish(dag, theirs, QUIET)
         rot(one_peer, leaf)
@@ -168,7 +168,7 @@ def rot(peer: ClusterPeer, leaf: Cid) -> None:
     file.write_bytes(b"rotten".ljust(file.stat().st_size, b"!"))
 
 
-def test_a_cut_upload_leaves_no_pin(one_peer: ClusterPeer) -> None:
+def test_a_truncated_upload_leaves_no_pin(one_peer: ClusterPeer) -> None:
     dag = bundle(f"cut {os.getpid()}")
     with closing(cluster_target(one_peer.rest)) as target:
         with pytest.raises(Exception, match="is lost"):
@@ -177,7 +177,7 @@ def test_a_cut_upload_leaves_no_pin(one_peer: ClusterPeer) -> None:
 
 
 def test_an_interrupted_publish_sends_only_the_rest(one_peer: ClusterPeer) -> None:
-    """The Kubo behind the peer keeps what came before the cut, and is asked for it."""
+    """The Kubo behind the peer keeps the blocks that arrived, and they are not sent again."""
     build = Builder(f"resumed {os.getpid()}")
     dag = build.dag(build.file("weights", 40, 1 << 20))
     with closing(cluster_target(one_peer.rest, node_of(one_peer))) as target:
@@ -202,7 +202,7 @@ PASSWORD = "canary-5up3r"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterPeer]:
-    """A peer that asks who is there."""
+    """A peer that requires authentication."""
     if missing := missing_programs():
         pytest.skip(missing)
     with cluster(tmp_path_factory.mktemp("guarded"), basic_auth={"ci": PASSWORD}) as running:
@@ -210,7 +210,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterPeer]:
 
 
 class TestSecrets:
-    """Both APIs of a peer that asks who is there: Basic with a password, Bearer with its own token."""
+    """Both APIs of a peer that requires authentication: Basic with a password, Bearer with its own token."""
 
     def cluster(self, peer: ClusterPeer, secret: str) -> Target:
         spec = TargetSpec("c", "ipfs-cluster", {"api": peer.rest, "token_env": "TOKEN"}, Where("t"))
@@ -239,7 +239,7 @@ class TestSecrets:
 
 
 class TestThreePeers:
-    """A cluster of three that loses a peer and gets it back, or loses blocks, or a Kubo."""
+    """A cluster of three that loses a peer and recovers it, or loses blocks, or a Kubo."""
 
     @pytest.fixture
     def peers(self, tmp_path: Path) -> Iterator[list[ClusterPeer]]:
@@ -285,7 +285,7 @@ class TestThreePeers:
             assert state(target, root) is State.HELD
 
     def test_nodes_that_lost_different_blocks_heal_each_other(self, peers: list[ClusterPeer]) -> None:
-        """No source directory: what one node lost, another still has."""
+        """There is no source directory: what one node lost, another still has."""
         dag = bundle("two halves")
         root, (one, *_, other) = dag.layout.root, leaves(dag)
         nodes = [node_of(peer) for peer in peers]

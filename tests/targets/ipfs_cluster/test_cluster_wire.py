@@ -1,4 +1,4 @@
-"""Answers of a cluster that do not hold end in one clear error, or are left out."""
+"""Malformed answers of a cluster end in one clear error, or are left out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ shaped = st.dictionaries(st.sampled_from(names), json_values | st.just(CID))
 
 
 @given(json_values | shaped)
-def test_any_json_is_read_or_refused(value: object) -> None:
+def test_any_json_is_read_or_an_error(value: object) -> None:
     for read in (wire.read_entry, wire.read_status, wire.read_peer, wire.read_alert, wire.read_added):
         try:
             read("cluster", value)
@@ -42,7 +42,7 @@ def test_any_json_is_read_or_refused(value: object) -> None:
             assert error.message.startswith("cluster: answered with")
 
 
-def test_a_pin_of_a_kind_we_never_make_is_left_out() -> None:
+def test_pins_of_unsupported_kinds_are_left_out() -> None:
     assert wire.read_entry("cluster", {"cid": CBOR, "type": "pin"}) is None
     assert wire.read_status("cluster", {"cid": CBOR, "peer_map": {}}) is None
     assert wire.read_entry("cluster", {"cid": CID, "type": "shard-type"}) is None
@@ -59,7 +59,7 @@ def test_the_label_is_in_the_metadata_when_it_carries_our_mark() -> None:
     assert entry.label == "renamed"
 
 
-def test_go_writes_no_time_as_the_year_one() -> None:
+def test_the_zero_time_of_go_is_no_expiry() -> None:
     for text, year in (
         ("0001-01-01T00:00:00Z", None),
         ("2026-12-21T01:06:00.123456789Z", 2026),
@@ -70,7 +70,7 @@ def test_go_writes_no_time_as_the_year_one() -> None:
         assert (entry.expires.year if entry.expires else None) == year
 
 
-def test_a_peer_that_is_gone_has_the_name_that_one_of_its_alerts_has_or_the_end_of_its_id() -> None:
+def test_a_missing_peer_is_named_by_an_alert_or_by_the_end_of_its_id() -> None:
     dead, unnamed = "12D3KooWD1m1cEb8VrWSpGhF7sJsFV2LoMFA4BMB", "12D3KooWHqZAtk8uEt1ZjSHiabWMPjJWtQMH8iHC"
     values = [(dead, '{"peer_name":"peer2"}'), (dead, "72057594"), (unnamed, "not json"), ("back", "{}")]
     alerts = [wire.read_alert("cluster", {"peer": peer, "value": value}) for peer, value in values]
@@ -80,6 +80,6 @@ def test_a_peer_that_is_gone_has_the_name_that_one_of_its_alerts_has_or_the_end_
 
 
 @pytest.mark.parametrize("answer", [[], [{}, {}], "x", None, [[]]])
-def test_what_add_answers_has_to_be_one_root(answer: object) -> None:
+def test_an_answer_of_add_without_exactly_one_root_is_an_error(answer: object) -> None:
     with pytest.raises(UnexpectedResponseError, match="one added CAR"):
         wire.read_added("cluster", answer)

@@ -1,4 +1,4 @@
-"""The CAR that is hashed while it is sent is the very CAR, and its pieces are those of its shards."""
+"""A CAR that is hashed while it is sent: its bytes, and the pieces of its shards."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ from reconciler.errors import DataError
         ("é".encode() * 128, "longer than 255"),
     ],
 )
-def test_a_name_that_is_no_plain_name_is_refused(name, reason):
+def test_an_invalid_name_is_refused(name, reason):
     with pytest.raises(DataError, match=reason):
         bounds.decode_name(name)
 
 
 @pytest.mark.parametrize("name", ["a", "...", ".hidden", "a b", "ą", "\\", "C:", "a" * 255, "模型", "-rf"])
-def test_plain_names_are_read(name):
+def test_a_valid_name_is_decoded(name):
     assert bounds.decode_name(name.encode()) == name
 
 
@@ -42,7 +42,7 @@ def test_plain_names_are_read(name):
     ("one", "other"),
     [("README", "readme"), ("é", "e\u0301"), ("É", "e\u0301"), ("straße", "STRASSE"), ("Å", "Å"), ("ſ", "S")],
 )
-def test_names_that_some_file_system_takes_for_the_same_collide(one, other):
+def test_names_that_some_file_system_treats_as_equal_collide(one, other):
     assert bounds.collision_key(one) == bounds.collision_key(other)
 
 
