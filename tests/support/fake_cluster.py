@@ -1,7 +1,7 @@
-"""An ipfs-cluster REST API in memory, as far as our target uses it, and as v1.1.6 answers.
+"""A fake of the REST API of ipfs-cluster v1.1.6, in memory, with the calls that our target uses.
 
-It is held to the same conformance suite as the real daemons. Beyond what those can be brought to do at will,
-a test may set how a peer does with a pin, take a peer away, or have every `/add` lose blocks.
+It passes the same conformance suite as the real daemons. A test can also set the status of a pin on a peer,
+remove a peer, or make every `/add` lose blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 @dataclass
 class FakePeer:
-    """One peer. `ipfs_error` is why its Kubo does not answer; `alive` False takes it out of the cluster."""
+    """One peer. `ipfs_error` is the error of its Kubo; a peer that is not `alive` is missing."""
 
     name: str
     alive: bool = True
@@ -39,28 +39,28 @@ class FakePeer:
 
 @dataclass
 class FakeCluster:
-    """The cluster: `entries` are its pinset as JSON, `blocks` what its Kubos share."""
+    """The cluster: `entries` are its pinset as JSON, `blocks` the blocks of all its Kubo daemons."""
 
     peers: list[FakePeer] = field(default_factory=lambda: [FakePeer("peer1")])
     entries: dict[str, dict[str, object]] = field(default_factory=dict)
     blocks: dict[Cid, bytes] = field(default_factory=dict)
-    #: (cid, peer name) -> the status it claims, and since when
+    #: (cid, peer name) -> the status that the peer reports, and its time
     overrides: dict[tuple[str, str], tuple[str, datetime]] = field(default_factory=dict)
-    add_loses: int = 0  #: blocks that /add drops without a word, as it does with an incomplete CAR
+    add_loses: int = 0  #: number of blocks that /add drops without an error, as for an incomplete CAR
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
 
     @property
     def now(self) -> datetime:
-        """The time by its clock."""
+        """The time of its clock."""
         return datetime.now(UTC)
 
     def calls(self) -> list[str]:
-        """Every request so far, as `GET /pins`, without its query."""
+        """Return every request so far, such as `GET /pins`, without its query."""
         return [f"{one.method} {urlsplit(one.target).path}" for one in self.asked]
 
     def answer(self, asked: Asked) -> Said:
-        """Any request."""
+        """Answer any request."""
         parts = urlsplit(asked.target)
         query = dict(parse_qsl(parts.query))
         route = (asked.method, *[unquote(part) for part in parts.path.strip("/").split("/")])
@@ -193,7 +193,7 @@ class FakeCluster:
 
 @contextmanager
 def fake_cluster(*names: str) -> Iterator[FakeCluster]:
-    """A cluster of peers with these names (one, `peer1`, when none is given), listening on loopback."""
+    """Run a cluster of peers with these names (by default one, `peer1`) on loopback."""
     fake = FakeCluster([FakePeer(name) for name in names or ("peer1",)])
     peer: HttpPeer
     with http_peer(fake.answer) as peer:

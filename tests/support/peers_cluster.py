@@ -30,20 +30,20 @@ METRICS = "2s"  # how long what a peer says of its disk holds; pins are placed o
 
 
 def missing_programs() -> str:
-    """What is not on PATH, in words for a skip; "" when all is there."""
+    """Return a reason for a skip that names the programs missing on PATH; "" when all are present."""
     names = [name for name in ("ipfs", "ipfs-cluster-service") if shutil.which(name) is None]
     return f"not on PATH: {', '.join(names)}" if names else ""
 
 
 def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
+    """Return a TCP port on loopback that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Poll `ready` until it holds; AssertionError that says `what` after `seconds`."""
+    """Poll `ready` until it is true; raise AssertionError with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
@@ -52,7 +52,7 @@ def wait_until(what: str, ready: Callable[[], bool], seconds: float = START_SECO
 
 
 def call(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-    """Status and body of one plain request, for setting the scene without the code under test."""
+    """Send one plain request without the code under test; return status and body."""
     request = urllib.request.Request(url, method=method, headers=dict(headers or {}))
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
@@ -63,7 +63,7 @@ def call(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = N
 
 @dataclass
 class _Daemon:
-    """A child process with its log; stopped by its own pid only."""
+    """A child process with its log; it is stopped by its own pid only."""
 
     command: Sequence[str]
     environ: Mapping[str, str]
@@ -113,7 +113,7 @@ class ClusterPeer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request needs that is made past the code under test."""
+        """Headers for requests that bypass the code under test."""
         if not self.basic_auth:
             return {}
         secret = ":".join(next(iter(self.basic_auth.items())))
@@ -199,7 +199,7 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> None:
 def cluster(
     home: Path, peers: int = 1, *, basic_auth: Mapping[str, str] | None = None
 ) -> Iterator[list[ClusterPeer]]:
-    """A cluster of `peers` peers that know one another; all of it is stopped at the end."""
+    """Run a cluster of `peers` connected peers; stop all processes at the end."""
     secret = secrets.token_hex(32)
     running: list[ClusterPeer] = []
     try:
@@ -218,7 +218,7 @@ def cluster(
 
 
 def _connect(running: Sequence[ClusterPeer]) -> None:
-    """Let every Kubo reach every other: in the field peers do so by themselves within a minute or two."""
+    """Connect every Kubo to every other; in production they connect by themselves within a minute or two."""
     for peer in running:
         addresses = json.loads(peer.node.run("id"))["Addresses"]
         for other in running:
@@ -227,7 +227,7 @@ def _connect(running: Sequence[ClusterPeer]) -> None:
 
 
 def _knows(peer: ClusterPeer, peers: int) -> bool:
-    """Whether it sees all peers, and has the metrics by which pins are placed on them."""
+    """Return whether it sees all peers, and has the metrics that pin allocation requires."""
     for path, wanted in (("peers", peers), ("monitor/metrics/freespace", 1)):
         status, body = call(f"{peer.rest}/{path}", headers=peer.headers)
         if status != 200 or len(body.splitlines()) != wanted:
