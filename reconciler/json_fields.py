@@ -1,8 +1,8 @@
-"""Strict reading of JSON: one reader for answers of peers, records, store labels and caches.
+"""Strict reading of JSON: responses of peers, records, labels in stores, and caches.
 
-A wrong type raises; an unknown field is ignored; a repeated name is an error. `JsonFields` is one value of a
-document. Its `fail` turns a message such as "'cid' is not a string" into the error of the caller's choice: an
-UnexpectedResponseError that names the peer, or an InvalidIndexError that names the file.
+A wrong type raises, an unknown field is ignored, and `load_json` refuses a repeated name. `JsonFields` is one
+value of a document; its `fail` makes the error that the caller needs from a message such as "'cid' is not a
+string": an UnexpectedResponseError that names the peer, or an InvalidIndexError that names the file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-#: makes the error for a message about the document
+#: makes the error for a message about the document, such as "'pin.cid' is not a string"
 Fail = Callable[[str], Exception]
 
 
@@ -55,7 +55,7 @@ class JsonFields:
         return JsonFields(self._dig(names), self.fail, self._path(names))
 
     def has(self, *names: str) -> bool:
-        """Whether there is a value other than null."""
+        """Return whether there is a value other than null."""
         return self._dig(names) is not None
 
     def mapping(self, *names: str) -> dict[str, object]:
@@ -77,14 +77,21 @@ class JsonFields:
         return self.text(*names) if self.has(*names) else default
 
     def number(self, *names: str) -> int:
-        """Return a whole number; JSON true and false are none."""
+        """Return an integer. True, false, and numbers with a fraction or an exponent raise."""
         found = self._dig(names)
         if not isinstance(found, int) or isinstance(found, bool):
             raise self.error("a whole number", *names)
         return found
 
+    def number_in(self, least: int, most: int, *names: str) -> int:
+        """Return an integer between `least` and `most`, both included."""
+        found = self.number(*names)
+        if not least <= found <= most:
+            raise self.error(f"a whole number from {least} to {most}", *names)
+        return found
+
     def number_or(self, default: int, *names: str) -> int:
-        """Return a whole number; `default` when it is missing or null."""
+        """Return an integer; `default` when it is missing or null."""
         return self.number(*names) if self.has(*names) else default
 
     def flag(self, *names: str) -> bool:
@@ -102,6 +109,11 @@ class JsonFields:
         path = self._path(names)
         return (JsonFields(item, self.fail, f"{path}[{number}]") for number, item in enumerate(found))
 
+    def members(self, *names: str) -> Iterator[tuple[str, JsonFields]]:
+        """Iterate over the names and values of an object. Raises at the call, not at the first member."""
+        parent = self.at(*names)
+        return ((name, parent.at(name)) for name in parent.mapping())
+
     def items_or_none(self, *names: str) -> Iterator[JsonFields]:
         """Iterate over the items of a list; over nothing when it is missing or null."""
         return self.items(*names) if self.has(*names) else iter(())
@@ -111,7 +123,7 @@ class JsonFields:
         return tuple(item.value for item in self.items_or_none(*names) if isinstance(item.value, str))
 
     def words(self, *names: str) -> dict[str, str]:
-        """Return the string values of a free-form object by name; {} when it is none."""
+        """Return the string values of a free-form object by name; {} when it is not an object."""
         found = self._dig(names)
         if not isinstance(found, dict):
             return {}

@@ -1,8 +1,8 @@
-"""deals: is this piece really stored? Inclusion proofs, chain reads, and a judgement of both.
+"""deals: whether a piece is really stored on Filecoin.
 
-What it is: the words for pieces in aggregates and deals (`interface`), the verifier of inclusion proofs,
-reads of the Filecoin chain over a configured RPC, the pure judge that makes states out of claims and chain
-answers, and the policy that says whether they are enough. May use: `content`, `net` and the ground floor.
-Knows no storage service: a target hands its claims in. Promises: `claimed` rests on an inclusion proof that
-holds, `active` on the chain besides, whatever a service says.
+Verification of inclusion proofs, reads of the chain over a configured RPC, a pure judge that derives states
+from claims and chain answers, and a pure policy that decides whether the states are enough. It may use
+`content`, `net` and the ground modules. It knows no storage service: a target passes its service's claims in.
+It guarantees that `claimed` rests on a valid inclusion proof and `active` on the chain as well, whatever a
+service reports.
 """

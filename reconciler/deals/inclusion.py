@@ -1,8 +1,8 @@
-"""Does the piece lie in the aggregate? The verifier of inclusion proofs (PoDSI, FRC-0058).
+"""Verification of inclusion proofs (PoDSI, FRC-0058). Pure.
 
-Pure: a proof in, nothing or one error out. The proof says two things that must hold at once: the tree of the
-piece is a subtree of the aggregate's, and the aggregate's own index of segments, in its last part, names the
-piece at just that place. It says nothing of the padding: two pieces of one tree share their proof.
+A proof is valid when the tree of the piece is a subtree of the aggregate's tree, and the index of segments in
+the last part of the aggregate lists the piece at that place. It does not cover the padding: two pieces with
+the same tree share their proof.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _ENTRY_HEIGHT = 1  # an entry of the index is two leaves
 _ENTRY_SIZE = NODE_SIZE << _ENTRY_HEIGHT
 
 
-def verify(proof: InclusionProof) -> None:
-    """Raise DataError, saying what does not hold, unless `proof` proves its piece to lie in its aggregate."""
+def verify_inclusion(proof: InclusionProof) -> None:
+    """Raise DataError, naming the failed check, unless `proof` is valid for its piece and aggregate."""
     piece, aggregate = proof.piece, proof.aggregate
     _check_path("subtree", proof.subtree, aggregate.height - piece.height)
     _check_path("index", proof.index, aggregate.height - _ENTRY_HEIGHT)
@@ -30,7 +30,7 @@ def verify(proof: InclusionProof) -> None:
         raise DataError("inclusion proof: its entry lies outside the aggregate's index")
     entry = _entry(piece.root, proof.subtree.at * piece.padded_size, piece.padded_size)
     if _root(hash_nodes(entry[:NODE_SIZE], entry[NODE_SIZE:]), proof.index) != aggregate.root:
-        raise DataError("inclusion proof: the aggregate's index does not name the piece at its place")
+        raise DataError("inclusion proof: the aggregate's index does not list the piece at its place")
 
 
 def _check_path(name: str, path: MerklePath, length: int) -> None:
@@ -51,7 +51,7 @@ def _root(lowest: bytes, path: MerklePath) -> bytes:
 
 
 def _entry(root: bytes, offset: int, size: int) -> bytes:
-    """The index entry of a segment at `offset` with `size`, both in padded bytes: 64 bytes."""
+    """Return the 64-byte index entry of a segment at `offset` with `size`, both in padded bytes."""
     plain = root + struct.pack("<QQ", offset, size)
     checksum = bytearray(hashlib.sha256(plain + bytes(16)).digest()[:16])
     checksum[15] &= 0x3F
@@ -59,6 +59,6 @@ def _entry(root: bytes, offset: int, size: int) -> bytes:
 
 
 def _index_size(padded_size: int) -> int:
-    """Bytes at the end of an aggregate of `padded_size` that are its index: 1 in 2048, at least 4 entries."""
+    """Return the bytes of the index at the end of an aggregate: 1 in 2048, at least 4 entries."""
     entries = max(4, padded_size // 2048 // _ENTRY_SIZE)
     return entries * _ENTRY_SIZE

@@ -1,9 +1,7 @@
-"""The words of this room: what a service claims of a piece, and what is left of that after checking.
+"""Data types of deals: claims of a service, answers of the chain, and claims after checking.
 
-A target turns the answers of its service into `DealClaim`s, without believing them; the checks make a
-`CheckedDeal` of each. Frozen data only; no I/O.
-
-What the chain says of deals, as frozen values; nothing here knows how it was asked.
+A target turns the responses of its service into `DealClaim`s, unverified; the checks turn each into a
+`CheckedDeal`. All are frozen; nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -15,13 +13,15 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.content.piece_cid import PieceCid, PieceRoot
-from reconciler.errors import DataError
+from reconciler.errors import DataError, Reason
 
 
 @dataclass(frozen=True, slots=True)
 class MerklePath:
-    """A way up a binary tree: `at` is the index of the first node on its level (from 0), `siblings` the
-    32-byte nodes beside it and beside its parents, from below.
+    """A path from a node of a binary Merkle tree to its root.
+
+    `at` is the index of the node on its level (from 0), `siblings` the 32-byte siblings of the node and of
+    its ancestors, from below.
     """
 
     at: int
@@ -30,10 +30,10 @@ class MerklePath:
 
 @dataclass(frozen=True, slots=True)
 class InclusionProof:
-    """A proof of data segment inclusion (PoDSI, FRC-0058): that `piece` lies in `aggregate`.
+    """A proof of data segment inclusion (PoDSI, FRC-0058): `aggregate` contains `piece`.
 
-    `subtree` leads from the root of the piece to that of the aggregate, `index` from the piece's entry in the
-    aggregate's index of segments to the same root. Unchecked; `inclusion.verify` checks it.
+    `subtree` leads from the root of the piece to the root of the aggregate, `index` from the piece's entry in
+    the aggregate's index of segments to the same root. Unverified; see `inclusion.verify_inclusion`.
     """
 
     piece: PieceCid
@@ -43,21 +43,21 @@ class InclusionProof:
 
 
 class Stage(StrEnum):
-    """How far a piece is on its way into a deal, as its service says."""
+    """How far a piece is on its way into a deal, as its service claims."""
 
-    QUEUED = "queued"  #: taken, in no aggregate yet
-    AGGREGATED = "aggregated"  #: in an aggregate, in no deal yet
+    QUEUED = "queued"  #: accepted, not in an aggregate yet
+    AGGREGATED = "aggregated"  #: in an aggregate, not in a deal yet
     DEAL = "deal"  #: a provider has it
-    GONE = "gone"  #: the service once took it, and names no deal for it any more
+    GONE = "gone"  #: accepted once; the service no longer lists a deal for it
 
 
 @dataclass(frozen=True, slots=True)
 class DealClaim:
-    """What a service says of one piece; one for each deal, or one for a piece without any.
+    """A service's claim about one piece: one for each deal, or one for a piece without deals.
 
-    `inclusion` is None where the service gives no proof, or where the piece is in the deal by itself.
-    `provider` is an actor address as `actor` makes it, `deal_id` the number of the deal in the storage
-    market; a deal made by direct data onboarding has none. Both are None below Stage.DEAL.
+    `inclusion` is None when the service gives no proof, or when the piece itself is in the deal. `provider`
+    is an actor address as `parse_actor` returns it, `deal_id` the number of the deal in the storage market; a
+    deal by direct data onboarding has no number. Both are None before Stage.DEAL.
     """
 
     piece: PieceCid
@@ -65,43 +65,43 @@ class DealClaim:
     inclusion: InclusionProof | None = None
     provider: str | None = None
     deal_id: int | None = None
-    detail: str = ""  #: what the service says besides, such as why there is no proof
+    detail: str = ""  #: further information of the service, such as why there is no proof
 
     @property
     def subject(self) -> PieceCid:
-        """The piece that lies in the deal: the aggregate, or the piece itself."""
+        """The piece that the deal is about: the aggregate, or the piece itself."""
         return self.piece if self.inclusion is None else self.inclusion.aggregate
 
 
 class DealState(StrEnum):
-    """What one deal is worth after checking; the closed set of states."""
+    """The state of one deal after checking; a closed set."""
 
-    AGGREGATING = "aggregating"  #: with the service, waiting for an aggregate
+    AGGREGATING = "aggregating"  #: queued by the service for an aggregate
     OFFERED = "offered"  #: in an aggregate, or in a deal whose sector is not sealed yet
-    ACTIVE = "active"  #: proved and on the chain
-    EXPIRING = "expiring"  #: active, and over soon
-    EXPIRED = "expired"  #: over
-    SLASHED = "slashed"  #: ended by the chain, because the provider failed
-    LOST = "lost"  #: was there once, or should be, and is not
-    UNPROVED = "unproved"  #: claimed without a proof that holds, or contradicted by the chain
-    CLAIMED = "claimed"  #: the proof holds; the chain was not asked or could not say
+    ACTIVE = "active"  #: proved, and confirmed by the chain
+    EXPIRING = "expiring"  #: active, and ends soon
+    EXPIRED = "expired"  #: ended
+    SLASHED = "slashed"  #: terminated by the chain because the provider failed
+    LOST = "lost"  #: should exist, and does not
+    UNPROVED = "unproved"  #: without a valid proof, or contradicted by the chain
+    CLAIMED = "claimed"  #: the proof is valid; the chain was not asked or did not answer
 
 
 class CheckedBy(StrEnum):
-    """The strongest check a state rests on."""
+    """The strongest check that a state rests on."""
 
-    SERVICE = "service"  #: nothing but the service's word
+    SERVICE = "service"  #: the service's claim alone
     PROOF = "proof"  #: the inclusion proof was verified
-    CHAIN = "chain"  #: and the chain was asked
+    CHAIN = "chain"  #: the chain was asked as well
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedDeal:
     """One claim after checking.
 
-    `aggregate` is the piece that lies in the deal: the aggregate, or the piece itself where there is none
-    (None before it is in either). `until` is the epoch at which the deal ends, None when that is unknown.
-    `at` is the one reference time of the check (UTC). `detail` says in words what is wrong or worth knowing.
+    `aggregate` is the piece that the deal is about: the aggregate, or the piece itself without one (None
+    before it is in either). `until` is the epoch at which the deal ends, None when that is unknown. `at` is
+    the reference time of the check (UTC). `detail` describes a problem for the user.
     """
 
     piece: PieceCid
@@ -119,19 +119,17 @@ class CheckedDeal:
 _ACTOR = re.compile(r"(?:[ft]0)?(0|[1-9][0-9]{0,18})")
 
 
-def actor(text: str) -> str:
-    """A provider's address in one form, `f0123`, from `f0123`, `t0123` or `123`. Raises DataError."""
+def parse_actor(text: str) -> str:
+    """Return a provider's address in the form `f0123`, from `f0123`, `t0123` or `123`. Raises DataError."""
     match = _ACTOR.fullmatch(text)
     if match is None:
-        raise DataError(
-            f"not the address of a storage provider: {text[:64]!r}", hint="it looks like 'f01234'"
-        )
+        raise DataError(f"not the address of a storage provider: {text[:64]!r}", hint="write it like f01234")
     return f"f0{match[1]}"
 
 
 @dataclass(frozen=True, slots=True)
 class MarketDeal:
-    """One deal of the storage market; epochs, -1 for never. `provider` as `interface.actor` makes it."""
+    """One deal of the storage market. Times are epochs, -1 for never; `provider` as from `parse_actor`."""
 
     deal_id: int
     piece: PieceRoot
@@ -145,9 +143,9 @@ class MarketDeal:
 
 @dataclass(frozen=True, slots=True)
 class DirectClaim:
-    """One claim of the verified registry: what a provider took on by direct data onboarding.
+    """One claim of the verified registry: a piece that a provider stores by direct data onboarding.
 
-    It must be kept from epoch `start` for `term_min` epochs and is forgotten after `term_max`.
+    The provider must keep it from epoch `start` for `term_min` epochs; the chain drops it after `term_max`.
     """
 
     provider: str
@@ -156,25 +154,16 @@ class DirectClaim:
     start: int
     term_min: int
     term_max: int
-    sector: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """A question that got no usable answer, and why; not to be taken for `no`."""
-
-    reason: str
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainAnswers:
-    """Everything one check learned from the chain.
+    """The answers of the chain in one check; a Reason stands for a question without an answer.
 
-    `head` is the newest epoch the node knows. `deals` has each deal asked for by number, None where the chain
-    has no such deal; `claims` each provider's claims.
+    `head` is the newest epoch that the node knows. `deals` has each requested deal by number, None when the
+    chain has no such deal; `claims` has the claims of each provider.
     """
 
-    head: int | Unanswered
-    deals: Mapping[int, MarketDeal | Unanswered | None] = field(default_factory=dict)
-    claims: Mapping[str, tuple[DirectClaim, ...] | Unanswered] = field(default_factory=dict)
+    head: int | Reason
+    deals: Mapping[int, MarketDeal | Reason | None] = field(default_factory=dict)
+    claims: Mapping[str, tuple[DirectClaim, ...] | Reason] = field(default_factory=dict)

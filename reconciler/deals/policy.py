@@ -1,7 +1,7 @@
-"""Are the deals of a version enough? Policy and checked deals in, one decision out: pure.
+"""The decision whether the deals of a version satisfy its policy. Pure.
 
-Every piece of a version must have its deals, for one lost CAR makes the rest useless. A deal counts while it
-is `active` or `claimed`; one that is expiring still holds the bytes and no longer counts, so that its
+Every piece of a version must have its deals, because one lost CAR makes the others useless. A deal counts
+while it is `active` or `claimed`; an expiring one still stores the bytes and no longer counts, so that its
 successor is made in time.
 """
 
@@ -17,39 +17,40 @@ from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal, DealState
 
 COUNTS = frozenset({DealState.ACTIVE, DealState.CLAIMED})
-ON_THE_WAY = frozenset({DealState.AGGREGATING, DealState.OFFERED})
+IN_PROGRESS = frozenset({DealState.AGGREGATING, DealState.OFFERED})
 
 
 class Policy(Protocol):
-    """What the index asks for: at least `min` deals for each piece, with at least `providers` different
-    providers, and each renewed `renew_before` its end.
+    """The deals that the index requires for each piece.
+
+    At least `min` deals with at least `providers` different providers, each renewed `renew_before` its end.
     """
 
     @property
     def min(self) -> int:
-        """Deals."""
+        """The number of deals."""
 
     @property
     def providers(self) -> int:
-        """Different providers."""
+        """The number of different providers."""
 
     @property
     def renew_before(self) -> timedelta:
-        """How long before its end a deal no longer counts."""
+        """The time before its end from which on a deal no longer counts."""
 
 
 class DealVerdict(StrEnum):
-    """What follows for one version on one target, the least urgent first."""
+    """The consequence for one version on one target, in ascending order of urgency."""
 
     SATISFIED = "satisfied"
-    WAIT = "wait"  #: enough may be on the way
-    BLOCKED = "blocked"  #: more are needed, and this target cannot be made to make them
-    PUBLISH = "publish"  #: the bytes have to be sent again
+    WAIT = "wait"  #: enough deals may be in progress
+    BLOCKED = "blocked"  #: more are needed, and this target cannot make them
+    PUBLISH = "publish"  #: the bytes must be sent again
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict, why, and what a person may do; `unconfirmed` when deals count that no chain confirmed."""
+    """A verdict with its reason and a hint; `unconfirmed` when deals count that the chain did not confirm."""
 
     verdict: DealVerdict
     reason: str = ""
@@ -59,16 +60,20 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DealAbility:
-    """What a target that holds the bytes can do about missing deals: `writes`, it takes bytes; `renews`,
-    sending it bytes it has leads to new deals. Without the second, publishing again would change nothing.
+    """What a target can do about missing deals of bytes that it holds.
+
+    `writes`: it accepts bytes. `renews`: sending bytes that it has already leads to new deals; without it,
+    publishing again would change nothing.
     """
 
     writes: bool
     renews: bool
 
 
-def by_piece(pieces: Iterable[PieceCid], deals: Iterable[CheckedDeal]) -> dict[PieceCid, list[CheckedDeal]]:
-    """The deals of each of `pieces`, in their order; deals of other pieces are left out."""
+def group_by_piece(
+    pieces: Iterable[PieceCid], deals: Iterable[CheckedDeal]
+) -> dict[PieceCid, list[CheckedDeal]]:
+    """Return the deals of each of `pieces`, in their order; deals of other pieces are left out."""
     found: dict[PieceCid, list[CheckedDeal]] = {piece: [] for piece in pieces}
     for deal in deals:
         if deal.piece in found:
@@ -76,23 +81,23 @@ def by_piece(pieces: Iterable[PieceCid], deals: Iterable[CheckedDeal]) -> dict[P
     return found
 
 
-def decide(
+def decide_deals(
     policy: Policy | None, deals: Mapping[PieceCid, Sequence[CheckedDeal]], place: DealAbility
 ) -> Decision:
-    """What to do about the deals of one version: the most urgent verdict over its pieces.
+    """Return the most urgent decision over the pieces of one version.
 
-    `deals` has every piece of the version, with no deals where none is known. Without a policy nothing is
-    asked for.
+    `deals` has every piece of the version, also those without known deals. Without a policy nothing is
+    required.
     """
     if policy is None:
         return Decision(DealVerdict.SATISFIED)
     if not deals:
         return Decision(
             DealVerdict.BLOCKED,
-            "its pieces are not known, so nothing can be said of its deals",
-            "run where its bytes are: then its record gets them",
+            "its pieces are not known, so its deals cannot be checked",
+            "run where its bytes are, to write its pieces into its record",
         )
-    decisions = [_decide(policy, each, place) for each in deals.values()]
+    decisions = [_decide_piece(policy, each, place) for each in deals.values()]
     order = list(DealVerdict)
     worst = max(decisions, key=lambda decision: order.index(decision.verdict))
     short = sum(decision.verdict is not DealVerdict.SATISFIED for decision in decisions)
@@ -101,22 +106,22 @@ def decide(
     return Decision(worst.verdict, of_all + worst.reason if worst.reason else "", worst.hint, unconfirmed)
 
 
-def _decide(policy: Policy, deals: Sequence[CheckedDeal], place: DealAbility) -> Decision:
-    """What to do about one piece."""
+def _decide_piece(policy: Policy, deals: Sequence[CheckedDeal], place: DealAbility) -> Decision:
+    """Return the decision for one piece."""
     good = {(deal.provider, deal.deal_id, deal.aggregate): deal for deal in deals if deal.state in COUNTS}
     providers = {deal.provider for deal in good.values()} - {None}
     unconfirmed = any(deal.state is DealState.CLAIMED for deal in good.values())
     if len(good) >= policy.min and len(providers) >= policy.providers:
         return Decision(DealVerdict.SATISFIED, unconfirmed=unconfirmed)
     reason = _shortfall(policy, len(good), len(providers), deals)
-    if any(deal.state in ON_THE_WAY for deal in deals):
+    if any(deal.state in IN_PROGRESS for deal in deals):
         return Decision(DealVerdict.WAIT, reason, unconfirmed=unconfirmed)
     if place.writes and place.renews:
         return Decision(DealVerdict.PUBLISH, reason, unconfirmed=unconfirmed)
     hint = (
-        "it makes no new deals for what it has: add another target with deals, or ask for fewer"
+        "it makes no new deals for bytes that it has: add another target with deals, or require fewer"
         if place.writes
-        else "it takes no bytes: add another target with deals"
+        else "it accepts no bytes: add another target with deals"
     )
     return Decision(DealVerdict.BLOCKED, reason, hint, unconfirmed)
 
@@ -127,6 +132,6 @@ def _shortfall(policy: Policy, good: int, providers: int, deals: Sequence[Checke
         wanted += f" with {providers} of {policy.providers} providers"
     others = [deal for deal in deals if deal.state not in COUNTS]
     states = [state for state in DealState if any(deal.state is state for deal in others)]
-    told = [f"{sum(deal.state is state for deal in others)} {state.value}" for state in states]
+    counts = [f"{sum(deal.state is state for deal in others)} {state.value}" for state in states]
     detail = next((deal.detail for deal in others if deal.detail), "")
-    return wanted + (f" ({', '.join(told)}{': ' + detail if detail else ''})" if told else "")
+    return wanted + (f" ({', '.join(counts)}{': ' + detail if detail else ''})" if counts else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.deals.policy import DealAbility, DealVerdict, Decision, by_piece, decide
+from reconciler.deals.policy import DealAbility, DealVerdict, Decision, decide_deals, group_by_piece
 from reconciler.errors import Reason
 from reconciler.index.model import Version
 from reconciler.loop.changes import Blocked, Change, ChangeBuilder, blocked
@@ -21,7 +21,7 @@ def deal_decision(version: Version, seen: Observation, able: Capabilities) -> De
     if version.deals is None or able.sharding is None or seen.state is not State.HELD:
         return None
     ability = DealAbility(writes=able.takes_bytes, renews=able.renews_deals)
-    return decide(version.deals, by_piece(seen.pieces, seen.deals), ability)
+    return decide_deals(version.deals, group_by_piece(seen.pieces, seen.deals), ability)
 
 
 def deals_need_bytes(version: Version, seen: Observation, able: Capabilities) -> bool:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.json_fields import JsonFields
 from reconciler.net.auth import Secret
 from reconciler.net.deadline import remaining
 from reconciler.net.errors import (
@@ -93,6 +94,15 @@ def parse_json(
             peer, "answered with something that is not JSON, or was cut off", hint=_PROXY_HINT
         ) from None
     return value
+
+
+def peer_fields(peer: str, value: object, hint: str = _PROXY_HINT) -> JsonFields:
+    """Return JSON of `peer` as JsonFields that raise UnexpectedResponseError, with `hint`."""
+
+    def fail(message: str) -> UnexpectedResponseError:
+        return UnexpectedResponseError(peer, f"answered with JSON in which {message}", hint=hint)
+
+    return JsonFields(value, fail)
 
 
 def is_html(headers: Mapping[str, str], body: bytes) -> bool:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from reconciler.deals.interface import CheckedDeal, DealState
-from reconciler.deals.policy import by_piece
+from reconciler.deals.policy import group_by_piece
 from reconciler.loop.status import Holding, Probed, ReleaseStatus
 from reconciler.probes import ProbeResult, ProbeVerdict
 from reconciler.render.text import Paint, no_colour
@@ -128,7 +128,7 @@ _RUNNING = (DealState.ACTIVE, DealState.EXPIRING, DealState.OFFERED)
 
 def piece_lines(holding: Holding) -> Iterator[str]:
     """Render every piece, followed by its deals and how each was checked."""
-    for piece, deals in by_piece(holding.pieces, holding.deals).items():
+    for piece, deals in group_by_piece(holding.pieces, holding.deals).items():
         yield f"piece {piece}"
         yield from (f"  {_deal_line(deal)}" for deal in deals)
         if not deals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.deals.chain import CALIBRATION, MAINNET, Inquiry, open_chain
+from reconciler.deals.chain import CALIBRATION, MAINNET, ChainQuery, open_chain
 from reconciler.deals.interface import DealState
 from reconciler.deals.judge import check_deals
 from reconciler.errors import UsageError
@@ -24,7 +24,7 @@ def test_the_node_is_asked_with_the_token_of_the_environment() -> None:
         options = {"rpc": node.url, "rpc_token_env": "LOTUS"}
         access = open_chain(options, {"LOTUS": "sesame"}, name="storage")
         assert access.rpc is not None
-        (found,) = check_deals([claim()], Inquiry(access.rpc), TERMS)
+        (found,) = check_deals([claim()], ChainQuery(access.rpc), TERMS)
         access.rpc.close()
     assert found.state is DealState.ACTIVE
     assert {asked.headers["authorization"] for asked in node.asked} == {"Bearer sesame"}

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reconciler.content.piece_cid import PieceCid, capacity
-from reconciler.deals.inclusion import verify
+from reconciler.deals.inclusion import verify_inclusion
 from reconciler.deals.interface import InclusionProof, MerklePath
 from reconciler.errors import DataError
 from tests.deals.vectors import REAL, proof_of
@@ -32,7 +32,7 @@ def aggregates(draw: st.DrawFn) -> Aggregate:
 @given(aggregates())
 def test_every_piece_of_an_aggregate_is_proved(aggregate: Aggregate) -> None:
     for number in range(len(aggregate.pieces)):
-        verify(aggregate.proof(number))
+        verify_inclusion(aggregate.proof(number))
 
 
 @settings(deadline=None)
@@ -44,12 +44,12 @@ def test_no_proof_proves_another_piece_or_aggregate(
     assume(root not in (proof.piece.root, proof.aggregate.root))
     for name in ("piece", "aggregate"):
         with pytest.raises(DataError):
-            verify(replace(proof, **{name: replace(getattr(proof, name), root=root)}))
+            verify_inclusion(replace(proof, **{name: replace(getattr(proof, name), root=root)}))
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
 def test_the_proofs_of_real_aggregators_hold(path: Path) -> None:
-    verify(proof_of(json.loads(path.read_text())))
+    verify_inclusion(proof_of(json.loads(path.read_text())))
 
 
 def _mutations(proof: InclusionProof) -> Iterator[tuple[str, InclusionProof]]:
@@ -102,7 +102,7 @@ def test_every_mutation_is_refused(name: str) -> None:
     assert len(mutations) >= 600
     for what, wrong in mutations:
         with pytest.raises(DataError):
-            verify(wrong)
+            verify_inclusion(wrong)
             pytest.fail(what)
 
 
@@ -119,4 +119,4 @@ def test_an_entry_outside_the_index_proves_nothing() -> None:
         MerklePath(entry_in_data.at, (*entry_in_data.siblings, *up.subtree.siblings)),
     )
     with pytest.raises(DataError, match="outside the aggregate's index"):
-        verify(deeper)
+        verify_inclusion(deeper)

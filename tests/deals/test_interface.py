@@ -2,13 +2,13 @@
 
 import pytest
 
-from reconciler.deals.interface import actor
+from reconciler.deals.interface import parse_actor
 from reconciler.errors import DataError
 
 
 @pytest.mark.parametrize("text", ["f01771403", "t01771403", "1771403"])
 def test_a_provider_has_one_name(text: str) -> None:
-    assert actor(text) == "f01771403"
+    assert parse_actor(text) == "f01771403"
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ def test_a_provider_has_one_name(text: str) -> None:
 )
 def test_anything_else_is_no_provider(text: str) -> None:
     with pytest.raises(DataError):
-        actor(text)
+        parse_actor(text)

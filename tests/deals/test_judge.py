@@ -21,14 +21,14 @@ from reconciler.deals.interface import (
     MarketDeal,
     MerklePath,
     Stage,
-    Unanswered,
 )
-from reconciler.deals.judge import AHEAD, STALE, judge
+from reconciler.deals.judge import MAX_EPOCHS_AHEAD, MAX_EPOCHS_BEHIND, judge_claim
+from reconciler.errors import Reason
 from tests.deals.samples import AGGREGATE, HEAD, NOW, PIECES, PROVIDER, TERMS, claim, direct
 
 CID = AGGREGATE.cid
 DEAL = MarketDeal(7700001, CID.v1, CID.padded_size, PROVIDER, HEAD - 1000, HEAD + 1_000_000, HEAD - 1500, -1)
-DIRECT = DirectClaim(PROVIDER, CID.v1, CID.padded_size, HEAD - 1000, 1_500_000, 4_000_000, 12)
+DIRECT = DirectClaim(PROVIDER, CID.v1, CID.padded_size, HEAD - 1000, 1_500_000, 4_000_000)
 MONTH = 30 * 2880
 
 
@@ -67,7 +67,7 @@ MARKET = [
 
 @pytest.mark.parametrize(("changes", "wanted"), MARKET)
 def test_the_epochs_of_a_market_deal_give_its_state(changes: dict[str, int], wanted: str) -> None:
-    found = judge(claim(), answers(**changes), TERMS)
+    found = judge_claim(claim(), answers(**changes), TERMS)
     assert state(found) == (wanted, "chain")
     assert (found.piece, found.aggregate, found.at) == (PIECES[0], CID, NOW)
     if wanted in ("active", "expiring"):
@@ -94,20 +94,20 @@ DIRECTS = [
 def test_the_terms_of_a_direct_claim_give_its_state(
     changes: dict[str, int], wanted: str, until: int | None
 ) -> None:
-    found = judge(direct(), direct_answers(**changes), TERMS)
+    found = judge_claim(direct(), direct_answers(**changes), TERMS)
     assert state(found) == (wanted, "chain")
     assert found.until == until
 
 
 def test_the_longest_promise_of_a_provider_counts() -> None:
     short = replace(DIRECT, term_min=2000, term_max=2000)
-    found = judge(direct(), ChainAnswers(HEAD, claims={PROVIDER: (short, DIRECT, short)}), TERMS)
+    found = judge_claim(direct(), ChainAnswers(HEAD, claims={PROVIDER: (short, DIRECT, short)}), TERMS)
     assert (found.state, found.until) == (DealState.ACTIVE, DIRECT.start + DIRECT.term_min)
 
 
 def test_a_claim_of_another_provider_is_none_of_this_one() -> None:
     other = replace(DIRECT, provider="f09")
-    found = judge(direct(), ChainAnswers(HEAD, claims={PROVIDER: (other,)}), TERMS)
+    found = judge_claim(direct(), ChainAnswers(HEAD, claims={PROVIDER: (other,)}), TERMS)
     assert state(found) == ("lost", "chain")
 
 
@@ -124,14 +124,14 @@ OTHER = PieceCid(b"\7" * 31 + b"\1", CID.height, 0)
     ],
 )
 def test_a_deal_of_something_else_proves_nothing_and_both_are_named(deal: MarketDeal, said: str) -> None:
-    found = judge(claim(), ChainAnswers(HEAD, {DEAL.deal_id: deal}), TERMS)
+    found = judge_claim(claim(), ChainAnswers(HEAD, {DEAL.deal_id: deal}), TERMS)
     assert state(found) == ("unproved", "chain")
     assert said in found.detail
     assert (PROVIDER if "f01000" in said else str(CID.v1)) in found.detail
 
 
 def test_a_deal_that_the_chain_does_not_know_is_lost() -> None:
-    found = judge(claim(), ChainAnswers(HEAD, {DEAL.deal_id: None}), TERMS)
+    found = judge_claim(claim(), ChainAnswers(HEAD, {DEAL.deal_id: None}), TERMS)
     assert state(found) == ("lost", "chain")
     assert "7700001" in found.detail
 
@@ -139,11 +139,11 @@ def test_a_deal_that_the_chain_does_not_know_is_lost() -> None:
 def test_what_the_service_says_of_pieces_without_a_deal() -> None:
     none: dict[str, object] = {"inclusion": None, "provider": None, "deal_id": None}
     for stage, wanted in (("queued", "aggregating"), ("aggregated", "offered"), ("gone", "lost")):
-        assert state(judge(claim(stage=Stage(stage), **none), None, TERMS)) == (wanted, "service")
-    offered = judge(claim(stage=Stage.AGGREGATED, provider=None, deal_id=None), None, TERMS)
+        assert state(judge_claim(claim(stage=Stage(stage), **none), None, TERMS)) == (wanted, "service")
+    offered = judge_claim(claim(stage=Stage.AGGREGATED, provider=None, deal_id=None), None, TERMS)
     assert state(offered) == ("offered", "proof")
     assert offered.aggregate == CID
-    assert judge(claim(stage=Stage.QUEUED, **none), None, TERMS).aggregate is None
+    assert judge_claim(claim(stage=Stage.QUEUED, **none), None, TERMS).aggregate is None
 
 
 BAD_PROOF = replace(AGGREGATE.proof(0), subtree=MerklePath(0, ()))
@@ -155,7 +155,7 @@ BAD_PROOF = replace(AGGREGATE.proof(0), subtree=MerklePath(0, ()))
 def test_a_proof_that_does_not_hold_is_unproved_whatever_the_chain_says(
     asked: ChainAnswers | None, stage: Stage, proof: object
 ) -> None:
-    found = judge(claim(inclusion=proof, stage=stage), asked, TERMS)
+    found = judge_claim(claim(inclusion=proof, stage=stage), asked, TERMS)
     assert state(found) == ("unproved", "proof")
     assert "inclusion proof" in found.detail
 
@@ -163,22 +163,22 @@ def test_a_proof_that_does_not_hold_is_unproved_whatever_the_chain_says(
 def test_a_proof_of_the_same_tree_with_another_size_is_of_another_piece() -> None:
     """The proof says nothing of the padding, so the size is compared besides."""
     longer = replace(AGGREGATE.proof(0), piece=replace(PIECES[0], padding=0))
-    assert state(judge(claim(inclusion=longer), answers(), TERMS)) == ("unproved", "proof")
+    assert state(judge_claim(claim(inclusion=longer), answers(), TERMS)) == ("unproved", "proof")
 
 
 def test_without_an_rpc_the_proof_alone_is_a_claim_and_says_so() -> None:
-    found = judge(claim(), None, TERMS)
+    found = judge_claim(claim(), None, TERMS)
     assert state(found) == ("claimed", "proof")
     assert "no RPC is configured" in found.detail
-    assert state(judge(direct(), None, TERMS)) == ("claimed", "proof")
+    assert state(judge_claim(direct(), None, TERMS)) == ("claimed", "proof")
 
 
 UNASKED = [
-    ChainAnswers(Unanswered("node: refused")),
-    ChainAnswers(HEAD, {7700001: Unanswered("node: refused")}, {PROVIDER: Unanswered("node: refused")}),
+    ChainAnswers(Reason("node: refused")),
+    ChainAnswers(HEAD, {7700001: Reason("node: refused")}, {PROVIDER: Reason("node: refused")}),
     ChainAnswers(HEAD),
-    ChainAnswers(HEAD - STALE - 1, answers().deals, answers().claims),
-    ChainAnswers(HEAD + AHEAD + 1, answers().deals, answers().claims),
+    ChainAnswers(HEAD - MAX_EPOCHS_BEHIND - 1, answers().deals, answers().claims),
+    ChainAnswers(HEAD + MAX_EPOCHS_AHEAD + 1, answers().deals, answers().claims),
 ]
 
 
@@ -188,35 +188,35 @@ def test_a_chain_that_cannot_say_leaves_a_proved_deal_claimed_and_another_unprov
     asked: ChainAnswers, make: object
 ) -> None:
     assert callable(make)
-    assert state(judge(make(), asked, TERMS)) == ("claimed", "proof")
-    bare = judge(make(inclusion=None), asked, TERMS)
+    assert state(judge_claim(make(), asked, TERMS)) == ("claimed", "proof")
+    bare = judge_claim(make(inclusion=None), asked, TERMS)
     assert state(bare) == ("unproved", "service")
     assert bare.detail
 
 
-@pytest.mark.parametrize("head", [HEAD - STALE, HEAD + AHEAD])
+@pytest.mark.parametrize("head", [HEAD - MAX_EPOCHS_BEHIND, HEAD + MAX_EPOCHS_AHEAD])
 def test_a_node_a_little_out_of_step_is_believed(head: int) -> None:
     asked = ChainAnswers(head, {DEAL.deal_id: replace(DEAL, end=HEAD + 1_000_000)})
-    assert judge(claim(), asked, TERMS).state is DealState.ACTIVE
+    assert judge_claim(claim(), asked, TERMS).state is DealState.ACTIVE
 
 
 def test_a_node_of_another_network_is_not_believed() -> None:
-    found = judge(claim(), answers(), replace(TERMS, chain=CALIBRATION))
+    found = judge_claim(claim(), answers(), replace(TERMS, chain=CALIBRATION))
     assert found.state is DealState.CLAIMED
     assert "calibration" in found.detail
 
 
 def test_a_provider_that_the_service_does_not_name_is_the_chains() -> None:
-    assert judge(claim(provider=None), answers(), TERMS).provider == PROVIDER
+    assert judge_claim(claim(provider=None), answers(), TERMS).provider == PROVIDER
 
 
 def test_a_piece_that_is_in_its_deal_by_itself_needs_no_inclusion_proof() -> None:
     own = PIECES[2]
     deal = replace(DEAL, piece=own.v1, padded_size=own.padded_size)
     bare = DealClaim(own, Stage.DEAL, None, PROVIDER, DEAL.deal_id)
-    found = judge(bare, ChainAnswers(HEAD, {DEAL.deal_id: deal}), TERMS)
+    found = judge_claim(bare, ChainAnswers(HEAD, {DEAL.deal_id: deal}), TERMS)
     assert (state(found), found.aggregate) == (("active", "chain"), own)
-    assert state(judge(bare, None, TERMS)) == ("unproved", "service")
+    assert state(judge_claim(bare, None, TERMS)) == ("unproved", "service")
 
 
 epochs = st.integers(-1, 2 * HEAD)
@@ -227,14 +227,14 @@ epochs = st.integers(-1, 2 * HEAD)
     st.builds(MarketDeal, st.just(7700001), st.sampled_from([CID.v1, OTHER.v1]),
               st.sampled_from([CID.padded_size, 1]), st.sampled_from([PROVIDER, "f01"]),
               epochs, epochs, epochs, epochs),
-    st.integers(HEAD - STALE - 3, HEAD + AHEAD + 3),
+    st.integers(HEAD - MAX_EPOCHS_BEHIND - 3, HEAD + MAX_EPOCHS_AHEAD + 3),
 )  # fmt: skip
 def test_nothing_is_active_without_a_true_proof_and_a_chain_that_agrees(
     stage: Stage, honest: bool, market: bool, reachable: bool, deal: MarketDeal, head: int
 ) -> None:
     made = (claim if market else direct)(stage=stage, inclusion=AGGREGATE.proof(0) if honest else BAD_PROOF)
     asked = ChainAnswers(head, {7700001: deal}, {PROVIDER: ()}) if reachable else None
-    found = judge(made, asked, TERMS)
+    found = judge_claim(made, asked, TERMS)
     if found.state in (DealState.ACTIVE, DealState.EXPIRING, DealState.EXPIRED):
         assert stage is Stage.DEAL
         assert honest

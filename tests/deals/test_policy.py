@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.deals.interface import CheckedBy, CheckedDeal, DealState
-from reconciler.deals.policy import COUNTS, DealAbility, DealVerdict, decide
+from reconciler.deals.policy import COUNTS, DealAbility, DealVerdict, decide_deals
 from tests.deals.samples import NOW, PIECES, checked
 
 
@@ -54,7 +54,7 @@ CASES = [
 def test_what_follows_for_one_piece(
     deals: list[CheckedDeal], place: DealAbility, verdict: str, reason: str
 ) -> None:
-    decision = decide(Wanted(), {PIECES[0]: deals}, place)
+    decision = decide_deals(Wanted(), {PIECES[0]: deals}, place)
     assert decision.verdict.value == verdict
     assert reason in decision.reason
     assert bool(decision.hint) == (verdict == "blocked")
@@ -63,21 +63,21 @@ def test_what_follows_for_one_piece(
 
 def test_one_piece_that_is_short_decides_for_the_version() -> None:
     good = {PIECES[0]: [ACTIVE, SECOND], PIECES[1]: [ACTIVE, SECOND]}
-    assert decide(Wanted(), good, ONCE).verdict is DealVerdict.SATISFIED
+    assert decide_deals(Wanted(), good, ONCE).verdict is DealVerdict.SATISFIED
     short = good | {PIECES[2]: [checked(DealState.OFFERED)]}
-    decision = decide(Wanted(), short, ONCE)
+    decision = decide_deals(Wanted(), short, ONCE)
     assert (decision.verdict, decision.reason[:16]) == (DealVerdict.WAIT, "1 of 3 pieces: 0")
     lost = short | {PIECES[3]: list[CheckedDeal]()}
-    assert decide(Wanted(), lost, CAN).verdict is DealVerdict.PUBLISH
-    assert decide(Wanted(), lost, ONCE).reason.startswith("2 of 4 pieces")
+    assert decide_deals(Wanted(), lost, CAN).verdict is DealVerdict.PUBLISH
+    assert decide_deals(Wanted(), lost, ONCE).reason.startswith("2 of 4 pieces")
 
 
 def test_without_a_policy_nothing_is_asked_for() -> None:
-    assert decide(None, {PIECES[0]: []}, CAN).verdict is DealVerdict.SATISFIED
+    assert decide_deals(None, {PIECES[0]: []}, CAN).verdict is DealVerdict.SATISFIED
 
 
 def test_a_version_whose_pieces_are_not_known_is_blocked_and_told() -> None:
-    decision = decide(Wanted(), {}, CAN)
+    decision = decide_deals(Wanted(), {}, CAN)
     assert decision.verdict is DealVerdict.BLOCKED
     assert "not known" in decision.reason
     assert decision.hint
@@ -93,7 +93,7 @@ some_deals = st.lists(
 def test_too_few_deals_are_never_satisfied_and_enough_always(
     deals: list[CheckedDeal], place: DealAbility, least: int, providers: int
 ) -> None:
-    decision = decide(Wanted(least, providers), {PIECES[0]: deals}, place)
+    decision = decide_deals(Wanted(least, providers), {PIECES[0]: deals}, place)
     good = [deal for deal in deals if deal.state in COUNTS]
     enough = (
         len({(deal.deal_id, deal.provider) for deal in good}) >= least

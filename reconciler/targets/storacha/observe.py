@@ -21,8 +21,8 @@ from typing import Protocol
 from reconciler.content.car import ShardedCar
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
-from reconciler.deals.chain import ChainAccess, Inquiry
-from reconciler.deals.claim_memory import ClaimMemory, Remembered, worth_keeping
+from reconciler.deals.chain import ChainAccess, ChainQuery
+from reconciler.deals.claim_cache import CachedClaims, ClaimCache, is_cacheable
 from reconciler.deals.interface import CheckedDeal, DealClaim, DealState, Stage
 from reconciler.deals.judge import DealTerms, check_deals
 from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError
@@ -118,7 +118,7 @@ def read_deals(
     wanted: Mapping[PieceCid, DealRequirement],
     reads: Reads,
     access: ChainAccess,
-    memory: ClaimMemory | None,
+    memory: ClaimCache | None,
     progress: Progress,
     *,
     anew: bool,
@@ -129,7 +129,7 @@ def read_deals(
     to ask, that a deal is there is the service's word, and it is asked for it each time.
     """
     now = datetime.now(UTC)
-    chain = None if access.rpc is None else Inquiry(access.rpc)
+    chain = None if access.rpc is None else ChainQuery(access.rpc)
 
     def checked(claims: Mapping[PieceCid, Sequence[DealClaim]]) -> dict[PieceCid, tuple[CheckedDeal, ...]]:
         by_period: dict[timedelta, list[DealClaim]] = {}
@@ -141,7 +141,7 @@ def read_deals(
                 found[deal.piece] = (*found.get(deal.piece, ()), deal)
         return found
 
-    known = memory.recall(now) if memory is not None and chain is not None else {}
+    known = memory.load(now) if memory is not None and chain is not None else {}
     usable = {} if anew else {piece: known[piece].claims for piece in wanted if piece in known}
     settled = {
         piece: tuple(_dated(deal, known[piece]) for deal in deals)
@@ -151,8 +151,8 @@ def read_deals(
     answers = _ask(name, reads, [piece for piece in wanted if piece not in settled], progress)
     claims = {piece: each for piece, each in answers.items() if not isinstance(each, TaskRefusal)}
     if memory is not None and chain is not None and claims:
-        fresh = {piece: Remembered(now, each) for piece, each in claims.items() if worth_keeping(each)}
-        memory.keep({piece: each for piece, each in known.items() if piece not in claims} | fresh)
+        fresh = {piece: CachedClaims(now, each) for piece, each in claims.items() if is_cacheable(each)}
+        memory.save({piece: each for piece, each in known.items() if piece not in claims} | fresh)
     refused = Counter(each.message or each.name for each in answers.values() if isinstance(each, TaskRefusal))
     notes = tuple(
         f"{name}: the deals of {count} pieces are not known, for filecoin/info is refused: {reason}"
@@ -179,7 +179,7 @@ def _enough(deals: Sequence[CheckedDeal], wanted: DealRequirement) -> bool:
     )
 
 
-def _dated(deal: CheckedDeal, entry: Remembered) -> CheckedDeal:
+def _dated(deal: CheckedDeal, entry: CachedClaims) -> CheckedDeal:
     """`deal`, saying how old the service's word is; what the chain says of it is of now."""
     said = f"named by the service on {entry.at:%Y-%m-%d %H:%M} UTC"
     return replace(deal, detail=f"{deal.detail}; {said}" if deal.detail else said)

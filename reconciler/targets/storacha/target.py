@@ -13,7 +13,7 @@ from reconciler.content.car import RootNaming, Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.pieces import HashedCar, shard_pieces
-from reconciler.deals.claim_memory import ClaimMemory
+from reconciler.deals.claim_cache import ClaimCache
 from reconciler.errors import PeerError
 from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
@@ -88,7 +88,7 @@ class StorachaTarget:
             )
             self._reads = Bridge(self._http, options.space, options.bridge)
         self._uploads: dict[Cid, SpaceUpload] | None = None
-        self._memory = None if terms.cache is None else ClaimMemory(terms.cache / "deals" / _place(options))
+        self._memory = None if terms.cache is None else ClaimCache(terms.cache / "deals" / _place(options))
 
     def observe(
         self,

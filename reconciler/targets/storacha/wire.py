@@ -15,7 +15,7 @@ from reconciler.content import cid as cids
 from reconciler.content import piece_cid
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
-from reconciler.deals.interface import DealClaim, InclusionProof, MerklePath, Stage, actor
+from reconciler.deals.interface import DealClaim, InclusionProof, MerklePath, Stage, parse_actor
 from reconciler.errors import DataError
 from reconciler.net.errors import UnexpectedResponseError, sanitize
 from reconciler.targets import fields
@@ -114,7 +114,7 @@ def _deal(
             peer, f"answered with the number of a deal that is none: {sanitize(repr(number))}"
         )
     try:
-        address = actor(str(provider))
+        address = parse_actor(str(provider))
     except DataError as error:
         raise UnexpectedResponseError(peer, f"answered with a deal of nobody: {error.message}") from None
     return DealClaim(piece, Stage.DEAL, proof, address, number)

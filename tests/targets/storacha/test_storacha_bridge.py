@@ -19,7 +19,7 @@ from reconciler.content.car import CarCid, CarShard, ShardedCar
 from reconciler.content.cid import RAW, hash_block
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.chain import MAINNET
-from reconciler.deals.claim_memory import LASTS, ClaimMemory, Remembered
+from reconciler.deals.claim_cache import MAX_AGE, CachedClaims, ClaimCache
 from reconciler.deals.interface import CheckedBy, CheckedDeal, MerklePath
 from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
@@ -335,9 +335,9 @@ def test_a_deeper_check_and_a_day_later_ask_again(looks: Looks) -> None:
     assert looks.look(check=Check.FULL)[1] == 3
     assert looks.look()[1] == 0
     (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
-    kept = ClaimMemory(memory)
+    kept = ClaimCache(memory)
     now = datetime.now(UTC)
-    kept.keep({piece: replace(each, at=now - LASTS) for piece, each in kept.recall(now).items()})
+    kept.save({piece: replace(each, at=now - MAX_AGE) for piece, each in kept.load(now).items()})
     assert [looks.look()[1] for _ in range(2)] == [3, 0]
 
 
@@ -355,16 +355,16 @@ def test_a_memory_that_lies_makes_no_deal_better(looks: Looks) -> None:
     """It names a deal of something else, a deal that is not there, and a proof of another piece."""
     looks.look()
     (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
-    kept = ClaimMemory(memory)
-    true = kept.recall(datetime.now(UTC))
+    kept = ClaimCache(memory)
+    true = kept.load(datetime.now(UTC))
     looks.lotus.add_deal(9, IN_DEALS.pieces[0], "f07")
     first, second, third = IN_DEALS.pieces
     now = datetime.now(UTC)
-    kept.keep(
+    kept.save(
         {
-            first: Remembered(now, (replace(true[first].claims[0], deal_id=9),)),
-            second: Remembered(now, (replace(true[second].claims[0], deal_id=1),)),
-            third: Remembered(now, (replace(true[third].claims[0], inclusion=IN_DEALS.proof(0)),)),
+            first: CachedClaims(now, (replace(true[first].claims[0], deal_id=9),)),
+            second: CachedClaims(now, (replace(true[second].claims[0], deal_id=1),)),
+            third: CachedClaims(now, (replace(true[third].claims[0], inclusion=IN_DEALS.proof(0)),)),
         }
     )
     found, asked = looks.look()

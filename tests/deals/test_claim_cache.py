@@ -12,40 +12,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.deals.claim_memory import LASTS, ClaimMemory, Remembered, worth_keeping
+from reconciler.deals.claim_cache import MAX_AGE, CachedClaims, ClaimCache, is_cacheable
 from reconciler.deals.interface import Stage
 from tests.deals.samples import NOW, PIECES, claim, direct
 
 ENTRIES = {
-    PIECES[0]: Remembered(NOW, (claim(0), claim(0, deal_id=9, provider="f09"))),
-    PIECES[1]: Remembered(NOW - timedelta(hours=23), (direct(1),)),
-    PIECES[2]: Remembered(NOW - LASTS, (claim(2),)),
+    PIECES[0]: CachedClaims(NOW, (claim(0), claim(0, deal_id=9, provider="f09"))),
+    PIECES[1]: CachedClaims(NOW - timedelta(hours=23), (direct(1),)),
+    PIECES[2]: CachedClaims(NOW - MAX_AGE, (claim(2),)),
 }
 
 
 def test_what_is_kept_comes_back_until_a_day_is_over(tmp_path: Path) -> None:
-    memory = ClaimMemory(tmp_path / "new" / "memory")
-    assert memory.recall(NOW) == {}
-    memory.keep(ENTRIES)
-    assert memory.recall(NOW) == {piece: ENTRIES[piece] for piece in PIECES[:2]}
-    assert memory.recall(NOW + timedelta(hours=2)) == {PIECES[0]: ENTRIES[PIECES[0]]}
-    assert memory.recall(NOW + LASTS) == {}
-    assert memory.recall(NOW - timedelta(days=2)) == {}, "what comes from the future is not believed"
+    memory = ClaimCache(tmp_path / "new" / "memory")
+    assert memory.load(NOW) == {}
+    memory.save(ENTRIES)
+    assert memory.load(NOW) == {piece: ENTRIES[piece] for piece in PIECES[:2]}
+    assert memory.load(NOW + timedelta(hours=2)) == {PIECES[0]: ENTRIES[PIECES[0]]}
+    assert memory.load(NOW + MAX_AGE) == {}
+    assert memory.load(NOW - timedelta(days=2)) == {}, "what comes from the future is not believed"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["memory"]
-    memory.keep({})
-    assert memory.recall(NOW) == {}
+    memory.save({})
+    assert memory.load(NOW) == {}
 
 
 def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    memory = ClaimMemory(tmp_path / "file" / "memory")
-    memory.keep(ENTRIES)
-    assert memory.recall(NOW) == {}
+    memory = ClaimCache(tmp_path / "file" / "memory")
+    memory.save(ENTRIES)
+    assert memory.load(NOW) == {}
     taken = tmp_path / "taken"
     taken.mkdir()
-    ClaimMemory(taken).keep(ENTRIES)
-    assert ClaimMemory(taken).recall(NOW) == {}
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".taken.new", "file", "taken"]
+    ClaimCache(taken).save(ENTRIES)
+    assert ClaimCache(taken).load(NOW) == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
     for what in ("link", "pipe", "directory"):
         staged = tmp_path / f".{what}.new"
         if what == "link":
@@ -54,19 +54,19 @@ def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
             os.mkfifo(staged)
         else:
             staged.mkdir()
-        ClaimMemory(tmp_path / what).keep(ENTRIES)
-        assert ClaimMemory(tmp_path / what).recall(NOW) == {}
+        ClaimCache(tmp_path / what).save(ENTRIES)
+        assert ClaimCache(tmp_path / what).load(NOW) == {}
     assert (tmp_path / "file").read_text() == "in the way"
     (tmp_path / ".good.new").write_text("left by a killed run")
-    ClaimMemory(tmp_path / "good").keep(ENTRIES)
-    assert len(ClaimMemory(tmp_path / "good").recall(NOW)) == 2
+    ClaimCache(tmp_path / "good").save(ENTRIES)
+    assert len(ClaimCache(tmp_path / "good").load(NOW)) == 2
     assert not (tmp_path / ".good.new").exists()
 
 
 def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    ClaimMemory(outside / "memory").keep(ENTRIES)
+    ClaimCache(outside / "memory").save(ENTRIES)
     inside = tmp_path / "inside"
     inside.mkdir()
     (inside / "link").symlink_to(outside / "memory")
@@ -74,13 +74,13 @@ def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path:
     os.mkfifo(inside / "pipe")
     (inside / "loop").symlink_to("loop")
     for name in ("link", "null", "pipe", "loop"):
-        memory = ClaimMemory(inside / name)
-        assert memory.recall(NOW) == {}, "and it does not wait for anybody"
-        memory.keep({PIECES[0]: ENTRIES[PIECES[0]]})
-        assert memory.recall(NOW) == {PIECES[0]: ENTRIES[PIECES[0]]}, "a rename puts a file in its place"
-    assert len(ClaimMemory(outside / "memory").recall(NOW)) == 2
+        memory = ClaimCache(inside / name)
+        assert memory.load(NOW) == {}, "and it does not wait for anybody"
+        memory.save({PIECES[0]: ENTRIES[PIECES[0]]})
+        assert memory.load(NOW) == {PIECES[0]: ENTRIES[PIECES[0]]}, "a rename puts a file in its place"
+    assert len(ClaimCache(outside / "memory").load(NOW)) == 2
     (tmp_path / "deals").symlink_to(outside)
-    ClaimMemory(tmp_path / "deals" / "other").keep(ENTRIES)
+    ClaimCache(tmp_path / "deals" / "other").save(ENTRIES)
     assert [path.name for path in outside.iterdir()] == ["memory"], "nothing is written behind a link"
 
 
@@ -88,11 +88,11 @@ def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path:
 def test_a_flipped_bit_is_a_memory_that_is_not_there(at: int, bit: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "memory")
-        ClaimMemory(path).keep(ENTRIES)
+        ClaimCache(path).save(ENTRIES)
         data = bytearray(path.read_bytes())
         data[at % len(data)] ^= 1 << bit
         path.write_bytes(data)
-        assert ClaimMemory(path).recall(NOW) == {}
+        assert ClaimCache(path).load(NOW) == {}
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_a_file_made_by_hand_is_read_strictly(tmp_path: Path, body: bytes) -> No
     body = body.replace(b"%s", str(PIECES[0]).encode())
     path = tmp_path / "memory"
     path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-    assert ClaimMemory(path).recall(NOW) == {}
+    assert ClaimCache(path).load(NOW) == {}
 
 
 def test_only_deals_with_a_proof_are_worth_keeping() -> None:
-    assert worth_keeping([claim(), direct()])
-    assert not worth_keeping([])
-    assert not worth_keeping([claim(), claim(inclusion=None)])
-    assert not worth_keeping([claim(stage=Stage.AGGREGATED)])
-    assert not worth_keeping([claim(stage=Stage.QUEUED, inclusion=None, provider=None, deal_id=None)])
+    assert is_cacheable([claim(), direct()])
+    assert not is_cacheable([])
+    assert not is_cacheable([claim(), claim(inclusion=None)])
+    assert not is_cacheable([claim(stage=Stage.AGGREGATED)])
+    assert not is_cacheable([claim(stage=Stage.QUEUED, inclusion=None, provider=None, deal_id=None)])
