@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,25 @@ import pytest
 
 from reconciler import fs
 from reconciler.errors import FileChangedError, LockedError, ReconcilerError, UsageError
+
+OLD, NEW = b"old content", b"new content that is longer"
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start another process, which reports "ready" and then waits for a line of input."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
 
 
 def mode_of(path: Path) -> int:
@@ -136,6 +158,84 @@ def test_a_body_that_fails_leaves_the_file_unchanged(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "file"
+    file.write_bytes(OLD)
+    monkeypatch.setattr(os if call == "fsync" else Path, call, fail)
+    with pytest.raises(OSError, match="No space left"):
+        fs.replace_file(file, NEW)
+    assert file.read_bytes() == OLD
+    assert names(tmp_path) == ["file"]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from reconciler import fs
+with fs.staged_file(Path(sys.argv[1])) as descriptor:
+    fs.write_at(descriptor, b"x" * 100_000, 0)
+    print("ready", flush=True)
+    input()
+"""
+
+
+def test_a_killed_writer_leaves_one_staging_file_which_the_next_one_reuses(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(OLD)
+    for _ in range(2):
+        process = python(KILLED, file)
+        with pytest.raises(LockedError, match="another process is writing"):
+            fs.replace_file(file, NEW)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+        assert file.read_bytes() == OLD
+        assert names(tmp_path) == [".file.new", "file"]
+    fs.replace_file(file, NEW)
+    assert file.read_bytes() == NEW, "nothing of the longer leftover remains"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_staging_file_elsewhere_and_without_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    (tmp_path / "staging").mkdir()
+    with fs.staged_file(tmp_path / "file", staging=tmp_path / "staging" / "one", sync=False) as descriptor:
+        assert names(tmp_path / "staging") == ["one"]
+        fs.write_at(descriptor, NEW, 0)
+    assert (tmp_path / "file").read_bytes() == NEW
+    assert names(tmp_path / "staging") == []
+    assert synced == []
+    fs.replace_file(tmp_path / "file", OLD)
+    assert len(synced) == 2, "the file and its directory"
+
+
+def test_threads_that_write_the_same_file_leave_one_whole_version(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    contents = [bytes([number]) * 50_000 for number in range(8)]
+    refused = []
+
+    def write(content: bytes) -> None:
+        try:
+            fs.replace_file(file, content, sync=False)
+        except LockedError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents * 5]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert file.read_bytes() in contents
+    assert names(tmp_path) == ["file"]
+    assert len(refused) < len(threads)
+
+
 # --- publishing
 
 
@@ -229,3 +329,18 @@ def test_a_directory_is_locked_once_and_only_while_it_exists(tmp_path: Path) -> 
     again = fs.lock_directory(directory)
     assert again is not None
     os.close(again)
+
+
+def test_a_directory_that_is_removed_while_it_is_locked_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    flock = fcntl.flock
+
+    def remove_first(descriptor: int, operation: int) -> None:
+        directory.rmdir()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    assert fs.lock_directory(directory) is None

@@ -43,6 +43,8 @@ def test_values_are_read_by_their_path() -> None:
     assert FIELDS.moment("time") == datetime(2026, 5, 7, 1, 2, 3, tzinfo=UTC)
     assert FIELDS.at("inner").words("words") == {"a": "b"}
     assert next(FIELDS.items("inner", "list")).text("text") == "a"
+    assert [(name, value.value) for name, value in FIELDS.members("inner", "words")] == [("a", "b"), ("c", 1)]
+    assert FIELDS.number_in(7, 7, "number") == 7
     assert FIELDS.mapping("inner")["words"] == {"a": "b", "c": 1}
     assert load_json(json.dumps(DOCUMENT)) == DOCUMENT
 
@@ -64,7 +66,12 @@ def test_missing_and_null_values_have_defaults_where_the_caller_gives_one() -> N
         (lambda fields: fields.text("number"), "'number' is not a string"),
         (lambda fields: fields.text("missing", "deeper"), "'missing.deeper' is not a string"),
         (lambda fields: fields.number("flag"), "'flag' is not a whole number"),
+        (lambda fields: fields.number_in(8, 9, "number"), "'number' is not a whole number from 8 to 9"),
+        (lambda fields: fields.number_in(5, 6, "number"), "'number' is not a whole number from 5 to 6"),
         (lambda fields: fields.flag("text"), "'text' is not true or false"),
+        (lambda fields: fields.members("text"), "'text' is not an object"),
+        (lambda fields: [value.text() for _, value in fields.members("inner", "words")],
+         "'inner.words.c' is not a string"),
         (lambda fields: fields.mapping("text"), "'text' is not an object"),
         (lambda fields: fields.items("inner"), "'inner' is not a list"),
         (lambda fields: [item.text("text") for item in fields.items("inner", "list")],
