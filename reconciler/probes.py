@@ -1,10 +1,6 @@
-"""From a multiaddr to the URL of an HTTP gateway. Source: the multiaddr protocols table; IPIP-518.
+"""Probes: fetch random leaves from the providers of a CID, at their own HTTP gateways, and verify them.
 
-What a probe finds out, one finding a provider.
-
-Who provides a CID, as a delegated router says. Source: the Delegated Routing V1 HTTP API.
-
-Asking providers for leaves, several at once, and judging what comes back.
+Providers come from a delegated router. Sources: the Delegated Routing V1 HTTP API; IPIP-518 for addresses.
 """
 
 from __future__ import annotations
@@ -26,7 +22,6 @@ from reconciler.net.client import HttpClient
 from reconciler.net.deadline import Timeouts
 from reconciler.net.errors import NotFoundError, RequestError, TransientError, UnexpectedResponseError
 from reconciler.net.multiaddr import parse_multiaddr
-from reconciler.net.response import parse_json
 from reconciler.net.retry import RetryPolicy
 
 
@@ -39,18 +34,18 @@ def http_url(address: str) -> str | None:
 
 
 class ProbeVerdict(StrEnum):
-    """How a provider did."""
+    """The result for one provider."""
 
-    SERVED = "served"  #: every leaf asked for came back and hashed right
-    REFUSED = "refused"  #: it cannot be reached, or does not hand out a leaf
-    WRONG_BYTES = "wrong bytes"  #: it answered with something that does not hash to the leaf
-    TIMEOUT = "timeout"  #: too slow
-    NOT_PROBED = "not probed"  #: no HTTP address, or none that may be asked
+    SERVED = "served"  #: every requested leaf was served and verified
+    REFUSED = "refused"  #: it cannot be reached, or does not serve a leaf
+    WRONG_BYTES = "wrong bytes"  #: it answered with bytes that do not match the CID of the leaf
+    TIMEOUT = "timeout"  #: it exceeded a time limit
+    NOT_PROBED = "not probed"  #: it has no HTTP address, or none that may be dialled
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider as the router names it: its peer ID ("" when it gives none) and its multiaddrs."""
+    """A provider as the router lists it: its peer ID ("" without one) and its multiaddrs."""
 
     peer: str
     addresses: tuple[str, ...]
@@ -58,19 +53,19 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What became of one provider of `root`. `latency` is the slowest leaf in seconds, None without one."""
+    """The result of probing one provider of `root`; `latency` are the seconds of its slowest leaf."""
 
     root: Cid
     provider: Provider
     url: str
     verdict: ProbeVerdict
-    leaves: int = 0  #: that came back right
+    leaves: int = 0  #: that were verified
     latency: float | None = None
     detail: str = ""
 
 
 DEFAULT_ROUTER = "https://delegated-ipfs.dev"
-MAX_PROVIDERS = 50  #: of one root; a router may name as many as it likes
+MAX_PROVIDERS = 50  #: of one root; a router may list any number
 _MAX_ADDRESSES = 20
 _MAX_URL = 512
 _BODY_LIMIT = 1 << 20
@@ -78,13 +73,13 @@ _ROUTER_TIMEOUTS = Timeouts(connect=10.0, silence=30.0, total=60.0)
 
 
 class Router:
-    """One router at one base URL, which the user gave or which is the default."""
+    """A delegated router at a base URL."""
 
     def __init__(self, url: str) -> None:
         self._http = HttpClient(url, name="router", timeouts=_ROUTER_TIMEOUTS, retry=RetryPolicy(attempts=2))
 
     def providers(self, root: Cid) -> tuple[Provider, ...]:
-        """Who is said to provide `root`, each peer once. Raises RequestError."""
+        """Return the providers that the router lists for `root`, each peer once. Raises RequestError."""
         try:
             answer = self._http.request(
                 "GET",
@@ -93,14 +88,10 @@ class Router:
                 headers={"Accept": "application/x-ndjson, application/json"},
                 limit=_BODY_LIMIT,
             )
-        except NotFoundError:  # the API's older way to say: nobody
+        except NotFoundError:  # an empty list, in the older version of the API
             return ()
         if "ndjson" in answer.headers.get("content-type", ""):
-            records = [
-                parse_json(answer.peer, answer.headers, line)
-                for line in answer.body.splitlines()
-                if line.strip()
-            ]
+            records = list(answer.json_lines())
         else:
             document = answer.json()
             found = document.get("Providers") if isinstance(document, dict) else None
@@ -108,12 +99,12 @@ class Router:
         return _merged(records)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close connections."""
         self._http.close()
 
 
 def _merged(records: list[object]) -> tuple[Provider, ...]:
-    """The peers in `records`, the addresses of equal ones together; what is no record is left out."""
+    """Return the peers in `records`, with all their addresses; malformed records are skipped."""
     peers: dict[str, list[str]] = {}
     for record in records:
         if not isinstance(record, dict):
@@ -140,7 +131,7 @@ _RAW = "application/vnd.ipld.raw"
 
 @dataclass(frozen=True, slots=True)
 class ProbeTerms:
-    """How a provider is asked: how many leaves, for how long each, and where it may be."""
+    """Leaves to request from each provider, time limits, and whether private addresses may be dialled."""
 
     leaves: int = 3
     timeouts: Timeouts = _PROBE_TIMEOUTS
@@ -148,40 +139,40 @@ class ProbeTerms:
 
 
 def choose_leaves(layout: DagLayout, number: int, random: Random) -> tuple[Block, ...]:
-    """`number` random leaves of a DAG, fewer when it has fewer; without raw leaves, of all its blocks."""
+    """Return up to `number` random leaves of a DAG; of all its blocks when it has no raw leaves."""
     leaves = [position for position in range(len(layout)) if layout.is_leaf(position)]
     positions = leaves or list(range(len(layout)))
     return tuple(layout[position] for position in random.sample(positions, min(number, len(positions))))
 
 
-def probe(
+def probe_providers(
     layout: DagLayout, providers: Sequence[Provider], terms: ProbeTerms, random: Random
 ) -> tuple[ProbeResult, ...]:
-    """One finding a provider, in their order. Each is asked for leaves of its own choosing by chance."""
+    """Probe each provider with random leaves of its own; return the results in the order of `providers`."""
     chosen = [choose_leaves(layout, terms.leaves, random) for _ in providers]
-    ask = partial(_ask, layout.root, terms)
+    probe_one = partial(_probe_one, layout.root, terms)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="probe") as threads:
-        return tuple(threads.map(ask, providers, chosen))
+        return tuple(threads.map(probe_one, providers, chosen))
 
 
-def _ask(root: Cid, terms: ProbeTerms, provider: Provider, leaves: Sequence[Block]) -> ProbeResult:
-    """Ask at the first HTTP address that may be asked."""
+def _probe_one(root: Cid, terms: ProbeTerms, provider: Provider, leaves: Sequence[Block]) -> ProbeResult:
+    """Probe a provider at its first HTTP address that may be dialled."""
     urls = [url for url in map(http_url, provider.addresses) if url is not None]
     if not urls:
         return ProbeResult(root, provider, "", ProbeVerdict.NOT_PROBED, detail="no HTTP address")
-    found = ProbeResult(root, provider, "", ProbeVerdict.NOT_PROBED)
+    result = ProbeResult(root, provider, "", ProbeVerdict.NOT_PROBED)
     for url in urls:
-        found = _ask_at(root, terms, provider, url, leaves)
-        if found.verdict is not ProbeVerdict.NOT_PROBED:
+        result = _probe_at(root, terms, provider, url, leaves)
+        if result.verdict is not ProbeVerdict.NOT_PROBED:
             break
-    return found
+    return result
 
 
-def _ask_at(
+def _probe_at(
     root: Cid, terms: ProbeTerms, provider: Provider, url: str, leaves: Sequence[Block]
 ) -> ProbeResult:
-    """Fetch every leaf at one address; the first one that fails decides."""
-    finding = partial(ProbeResult, root, provider, url)
+    """Fetch the leaves at one address; the first failure is the result."""
+    result = partial(ProbeResult, root, provider, url)
     try:
         http = HttpClient(
             url,
@@ -191,25 +182,25 @@ def _ask_at(
             public_only=not terms.allow_private,
         )
     except UsageError as error:
-        return finding(ProbeVerdict.NOT_PROBED, detail=error.message)
+        return result(ProbeVerdict.NOT_PROBED, detail=error.message)
     slowest = 0.0
     try:
         if not terms.allow_private and _is_private(http):
-            return finding(ProbeVerdict.NOT_PROBED, detail="a private address (--allow-private asks there)")
+            return result(ProbeVerdict.NOT_PROBED, detail="a private address (use --allow-private)")
         for number, leaf in enumerate(leaves):
             started = time.monotonic()
-            problem = _fetch(http, leaf)
+            failure = _fetch(http, leaf)
             slowest = max(slowest, time.monotonic() - started)
-            if problem is not None:
-                verdict, detail = problem
-                return finding(verdict, leaves=number, latency=slowest, detail=detail)
+            if failure is not None:
+                verdict, detail = failure
+                return result(verdict, leaves=number, latency=slowest, detail=detail)
     finally:
         http.close()
-    return finding(ProbeVerdict.SERVED, leaves=len(leaves), latency=slowest)
+    return result(ProbeVerdict.SERVED, leaves=len(leaves), latency=slowest)
 
 
 def _is_private(http: HttpClient) -> bool:
-    """Whether the host has an address that is not public; a name that nobody knows is not private."""
+    """Return whether the host has an address that is not public; an unknown name is not private."""
     host = http.address.host
     try:
         return public_address(host, 443) is None
@@ -218,29 +209,29 @@ def _is_private(http: HttpClient) -> bool:
 
 
 def _fetch(http: HttpClient, leaf: Block) -> tuple[ProbeVerdict, str] | None:
-    """None when the leaf came back right; else what to say."""
+    """Fetch and verify one leaf; return the verdict and its detail when that fails, None on success."""
     try:
         answer = http.request(
             "GET",
             f"ipfs/{leaf.cid}",
             params=(("format", "raw"),),
             repeatable=True,
-            # A gateway that would fetch it from elsewhere first proves nothing: it answers 412 to this.
+            # A gateway that would first fetch it from another node proves nothing: it answers 412 to this.
             headers={"Accept": _RAW, "Cache-Control": "only-if-cached"},
             limit=max(leaf.size, 1),
         )
     except UnexpectedResponseError as error:
         if error.status is not None:
-            return ProbeVerdict.REFUSED, _words(error, http)
-        return ProbeVerdict.WRONG_BYTES, f"{_words(error, http)} for {leaf.cid}"
+            return ProbeVerdict.REFUSED, _detail(error, http)
+        return ProbeVerdict.WRONG_BYTES, f"{_detail(error, http)} for {leaf.cid}"
     except TransientError as error:
-        return ProbeVerdict.TIMEOUT if error.timed_out else ProbeVerdict.REFUSED, _words(error, http)
+        return ProbeVerdict.TIMEOUT if error.timed_out else ProbeVerdict.REFUSED, _detail(error, http)
     except RequestError as error:
-        return ProbeVerdict.REFUSED, _words(error, http)
+        return ProbeVerdict.REFUSED, _detail(error, http)
     if not leaf.cid.matches(answer.body):
-        return ProbeVerdict.WRONG_BYTES, f"{len(answer.body)} bytes that are not those of {leaf.cid}"
+        return ProbeVerdict.WRONG_BYTES, f"{len(answer.body)} bytes that do not match {leaf.cid}"
     return None
 
 
-def _words(error: RequestError, http: HttpClient) -> str:
+def _detail(error: RequestError, http: HttpClient) -> str:
     return error.message.removeprefix(f"{http.name}: ")

@@ -20,7 +20,7 @@ from reconciler.loop.observe import observe
 from reconciler.loop.select import Selection
 from reconciler.loop.workspace import Workspace
 from reconciler.loop.world import World
-from reconciler.probes import ProbeResult, ProbeTerms, Router, probe
+from reconciler.probes import ProbeResult, ProbeTerms, Router, probe_providers
 from reconciler.targets.interface import Check, State
 
 
@@ -162,7 +162,7 @@ def _probed(
 ) -> Probed:
     try:
         layout = _dag_layout(workspace, version, root)
-        findings = probe(layout, router.providers(root), terms, random)
+        findings = probe_providers(layout, router.providers(root), terms, random)
     except ReconcilerError as error:
         return Probed(version.model, version.version, root, problem=error.message)
     return Probed(version.model, version.version, root, findings)

@@ -45,7 +45,7 @@ class Response:
     def message(self) -> str:
         """The reason in the JSON of an error, or the whole body, sanitized; "" for a web page."""
         return sanitize(
-            _reason(self.body) or ("" if is_html(self.headers, self.body) else self.text), self.secrets
+            _reason(self.body) or ("" if _is_html(self.headers, self.body) else self.text), self.secrets
         )
 
     def json(self, hook: Callable[[dict[str, object]], object] | None = None) -> object:
@@ -54,13 +54,13 @@ class Response:
         Raises UnexpectedResponseError for a web page, TransientError for anything else that is not JSON,
         because it may have been cut off.
         """
-        return parse_json(self.peer, self.headers, self.body, hook)
+        return _parse_json(self.peer, self.headers, self.body, hook)
 
     def json_lines(self) -> Iterator[object]:
         """Iterate over the JSON values of the body, one per line (NDJSON). Raises as `json` does."""
         for line in self.body.splitlines():
             if line.strip():
-                yield parse_json(self.peer, self.headers, line)
+                yield _parse_json(self.peer, self.headers, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ class Stream:
     pieces: Callable[[int], Iterator[bytes]]
 
 
-def parse_json(
+def _parse_json(
     peer: str,
     headers: Mapping[str, str],
     body: bytes,
     hook: Callable[[dict[str, object]], object] | None = None,
 ) -> object:
     """Parse the body of a response as JSON. Raises as `Response.json` does."""
-    if is_html(headers, body):
+    if _is_html(headers, body):
         raise UnexpectedResponseError(
             peer, "answered with a web page where JSON was expected", hint=_PROXY_HINT
         )
@@ -105,7 +105,7 @@ def peer_fields(peer: str, value: object, hint: str = _PROXY_HINT) -> JsonFields
     return JsonFields(value, fail)
 
 
-def is_html(headers: Mapping[str, str], body: bytes) -> bool:
+def _is_html(headers: Mapping[str, str], body: bytes) -> bool:
     """Return whether a response is a web page, by its type or its first bytes."""
     return headers.get("content-type", "").lower().startswith("text/html") or body[:64].lstrip()[:1] == b"<"
 

@@ -24,7 +24,7 @@ from reconciler.probes import (
     Router,
     choose_leaves,
     http_url,
-    probe,
+    probe_providers,
 )
 from tests.support.dags import MemoryDag, memory_dag
 from tests.support.gateway import keep, served
@@ -70,7 +70,7 @@ def test_a_lying_a_slow_and_a_dead_provider_are_named_among_three_good_ones(
         dead = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with http_peer(lie) as liar, http_peer(dawdle) as slow:
         providers = [good[0], at(liar.url, "liar"), good[1], at(slow.url, "slow"), at(dead, "dead"), good[2]]
-        findings = probe(dag.layout, providers, QUICK, Random(1))
+        findings = probe_providers(dag.layout, providers, QUICK, Random(1))
     assert [finding.provider for finding in findings] == providers
     assert [finding.verdict for finding in findings] == [
         ProbeVerdict.SERVED,
@@ -99,13 +99,13 @@ def test_a_lying_a_slow_and_a_dead_provider_are_named_among_three_good_ones(
 )
 def test_whatever_is_not_the_leaf_is_not_serving(dag: MemoryDag, said: Said, verdict: ProbeVerdict) -> None:
     with http_peer(lambda _: said) as peer:
-        (finding,) = probe(dag.layout, [at(peer.url)], QUICK, Random(1))
+        (finding,) = probe_providers(dag.layout, [at(peer.url)], QUICK, Random(1))
     assert (finding.verdict, finding.leaves) == (verdict, 0)
 
 
 def test_a_gateway_that_would_fetch_it_first_is_asked_not_to(dag: MemoryDag) -> None:
     with http_peer(lambda _: Said(412)) as peer:
-        probe(dag.layout, [at(peer.url)], QUICK, Random(1))
+        probe_providers(dag.layout, [at(peer.url)], QUICK, Random(1))
         assert {asked.headers["cache-control"] for asked in peer.asked} == {"only-if-cached"}
 
 
@@ -119,7 +119,7 @@ def test_a_provider_with_one_bad_leaf_is_found_when_that_leaf_is_asked_for(dag: 
 
     terms = ProbeTerms(leaves=99, timeouts=QUICK.timeouts, allow_private=True)
     with http_peer(answer) as peer:
-        (finding,) = probe(dag.layout, [at(peer.url)], terms, Random(1))
+        (finding,) = probe_providers(dag.layout, [at(peer.url)], terms, Random(1))
     assert finding.verdict is ProbeVerdict.WRONG_BYTES
     assert bad in finding.detail
 
@@ -129,7 +129,7 @@ def test_private_addresses_are_asked_only_when_that_is_allowed(dag: MemoryDag) -
     with http_peer(lambda _: Said()) as peer:
         port = peer.url.rpartition(":")[2]
         for address in (f"/ip4/127.0.0.1/tcp/{port}/http", f"/dns4/localhost/tcp/{port}/http"):
-            (finding,) = probe(dag.layout, [Provider("p", (address,))], strict, Random(1))
+            (finding,) = probe_providers(dag.layout, [Provider("p", (address,))], strict, Random(1))
             assert finding.verdict is ProbeVerdict.NOT_PROBED
             assert "private" in finding.detail
         assert peer.asked == []
@@ -137,7 +137,7 @@ def test_private_addresses_are_asked_only_when_that_is_allowed(dag: MemoryDag) -
 
 def test_a_provider_without_http_is_said_to_be_not_probed(dag: MemoryDag) -> None:
     provider = Provider("p", ("/ip4/8.8.8.8/udp/4001/quic-v1", "/ip4/8.8.8.8/tcp/4001"))
-    (finding,) = probe(dag.layout, [provider], QUICK, Random(1))
+    (finding,) = probe_providers(dag.layout, [provider], QUICK, Random(1))
     assert (finding.verdict, finding.detail) == (ProbeVerdict.NOT_PROBED, "no HTTP address")
 
 
@@ -238,5 +238,5 @@ def test_our_own_gateway_is_a_router_and_a_provider(dag: MemoryDag, tmp_path: Pa
         router = Router(gateway.url)
         providers = router.providers(dag.layout.root)
         router.close()
-        (finding,) = probe(dag.layout, providers, QUICK, Random(1))
+        (finding,) = probe_providers(dag.layout, providers, QUICK, Random(1))
     assert finding.verdict is ProbeVerdict.SERVED
