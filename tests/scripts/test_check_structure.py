@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.scratch import PROJECT
+
 SCRIPT = Path("scripts/check_structure.py")
+MODULES = {
+    "__init__.py": "",
+    "content/__init__.py": "",
+    "content/cid.py": "class Cid:\n    pass\n",
+    "loop/__init__.py": "",
+    "loop/plan.py": "from reconciler.content.cid import Cid\n",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of a few modules with the script and the layers of this one."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(PROJECT / SCRIPT, tmp_path / SCRIPT)
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    for name, text in MODULES.items():
+        write(tmp_path, name, f'"""A module."""\n{text}')
+    return tmp_path
 
 
 def check(project: Path, *arguments: str | Path) -> tuple[int, str]:
@@ -20,11 +41,16 @@ def check(project: Path, *arguments: str | Path) -> tuple[int, str]:
 
 def write(project: Path, name: str, text: str) -> None:
     file = project / "reconciler" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 
 
-def test_the_project_follows_its_own_rules(scratch_clone: Path) -> None:
-    assert check(scratch_clone) == (0, "")
+def test_this_project_follows_its_own_rules() -> None:
+    assert check(PROJECT) == (0, "")
+
+
+def test_a_project_without_violations_passes(project: Path) -> None:
+    assert check(project) == (0, "")
 
 
 VIOLATIONS = {
@@ -54,28 +80,28 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize(("name", "text", "error"), VIOLATIONS.values(), ids=VIOLATIONS)
-def test_a_violation_is_named(scratch_clone: Path, name: str, text: str, error: str) -> None:
-    write(scratch_clone, name, '"""A."""\n' + text)
-    code, said = check(scratch_clone)
+def test_a_violation_is_named(project: Path, name: str, text: str, error: str) -> None:
+    write(project, name, '"""A."""\n' + text)
+    code, said = check(project)
     assert code == 1
     assert error in said
 
 
-def test_a_module_without_a_docstring_is_named(scratch_clone: Path) -> None:
-    write(scratch_clone, "a.py", "x = 1\n")
-    code, said = check(scratch_clone)
+def test_a_module_without_a_docstring_is_named(project: Path) -> None:
+    write(project, "a.py", "x = 1\n")
+    code, said = check(project)
     assert code == 1
     assert "reconciler/a.py has no docstring" in said
 
 
-def test_a_circle_inside_functions_is_named(scratch_clone: Path) -> None:
+def test_a_circle_inside_functions_is_named(project: Path) -> None:
     write(
-        scratch_clone,
+        project,
         "content/a.py",
         '"""A."""\n\n\ndef f() -> None:\n    from reconciler.content import b\n',
     )
-    write(scratch_clone, "content/b.py", '"""B."""\n\nfrom reconciler.content import a\n')
-    code, said = check(scratch_clone)
+    write(project, "content/b.py", '"""B."""\n\nfrom reconciler.content import a\n')
+    code, said = check(project)
     assert code == 1
     assert "in a circle: reconciler.content.a, reconciler.content.b" in said
 
@@ -90,10 +116,8 @@ def test_a_circle_inside_functions_is_named(scratch_clone: Path) -> None:
         ("Write the label last", "the subject is not 'room: verb object'"),
     ],
 )
-def test_the_subject_of_a_commit_is_checked(
-    scratch_clone: Path, tmp_path: Path, subject: str, error: str
-) -> None:
+def test_the_subject_of_a_commit_is_checked(project: Path, tmp_path: Path, subject: str, error: str) -> None:
     (tmp_path / "message").write_text(f"{subject}\n\nBody; with anything.\n")
-    code, said = check(scratch_clone, "--subject", tmp_path / "message")
+    code, said = check(project, "--subject", tmp_path / "message")
     assert (code == 0) is (error == "")
     assert error in said
