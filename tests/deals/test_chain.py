@@ -1,4 +1,4 @@
-"""The chain as a node tells it: read strictly, asked once for each thing, and never trusted when it lies."""
+"""Reads of the chain: strict, one call for each question, and safe against a lying node."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_head_deal_and_claims_are_read(node: FakeLotus, rpc: LotusRpc) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_a_deal_that_is_not_there_is_none_and_no_error(node: FakeLotus, rpc: LotusRpc, status: int) -> None:
+def test_an_unknown_deal_is_none(node: FakeLotus, rpc: LotusRpc, status: int) -> None:
     node.errors_with = status
     assert rpc.deal(123) is None
 
@@ -70,7 +70,7 @@ def test_an_old_node_without_sector_numbers_is_read(node: FakeLotus, rpc: LotusR
     assert rpc.deal(7700001) is not None
 
 
-def test_a_node_that_says_null_for_no_claims_is_read(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_null_for_a_list_of_claims_is_empty(node: FakeLotus, rpc: LotusRpc) -> None:
     node.lie = lambda method, result: None if method == "StateGetClaims" else result
     assert rpc.claims(PROVIDER, [CID.v1]) == ()
 
@@ -90,7 +90,9 @@ WRONG = [None, "x", "12", 1.5, True, [], {}, -2, 1 << 63]
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
-def test_a_field_of_a_wrong_type_is_the_nodes_fault(node: FakeLotus, rpc: LotusRpc, wrong: object) -> None:
+def test_a_field_of_a_wrong_type_is_an_unexpected_response(
+    node: FakeLotus, rpc: LotusRpc, wrong: object
+) -> None:
     questions: list[tuple[str, Callable[[], object]]] = [
         ("ChainHead", rpc.head),
         ("StateMarketStorageDeal", lambda: rpc.deal(7700001)),
@@ -117,7 +119,7 @@ def test_a_field_of_a_wrong_type_is_the_nodes_fault(node: FakeLotus, rpc: LotusR
 
 
 def _no_claim_of_ours(path: tuple[str, ...], wrong: object) -> bool:
-    """No claim at all, or one of another piece, whatever its name: these are dropped unread."""
+    """Return whether the claim is null or about another piece: these are dropped unread."""
     return (path == ("7001",) and wrong is None) or (path[-1] == "/" and isinstance(wrong, str))
 
 
@@ -134,7 +136,7 @@ def _put(result: Any, path: tuple[str, ...], wrong: object) -> Any:
     return changed
 
 
-def test_of_a_million_claims_only_the_wanted_are_kept(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_only_the_requested_claims_are_kept(node: FakeLotus, rpc: LotusRpc) -> None:
     for _ in range(3000):
         node.add_claim(PIECES[0], sector=5)
     node.add_claim(PIECES[1])
@@ -143,7 +145,9 @@ def test_of_a_million_claims_only_the_wanted_are_kept(node: FakeLotus, rpc: Lotu
     assert len(found) == 2
 
 
-def test_nonsense_for_one_deal_spoils_no_other_and_ends_after_a_few(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_a_malformed_answer_affects_one_deal_and_several_end_the_calls(
+    node: FakeLotus, rpc: LotusRpc
+) -> None:
     node.add_deal(5, CID)
     node.lie = lambda method, result: [] if method == "StateMarketStorageDeal" and not _is(result) else result
     node.deals[5]["Proposal"]["Label"] = "nonsense"
@@ -194,7 +198,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("refusal", "kind"), REFUSALS)
-def test_what_is_no_answer_is_one_clear_error(
+def test_every_invalid_response_is_one_error_line(
     node: FakeLotus, rpc: LotusRpc, refusal: Callable[[Asked], Said], kind: type[RequestError]
 ) -> None:
     node.refuse = refusal
@@ -204,7 +208,7 @@ def test_what_is_no_answer_is_one_clear_error(
     assert "\n" not in str(caught.value)
 
 
-def test_a_pause_that_the_node_asks_for_is_kept(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_a_requested_pause_is_respected(node: FakeLotus, rpc: LotusRpc) -> None:
     asked = 0
 
     def busy(_: Asked) -> Said | None:
@@ -219,10 +223,10 @@ def test_a_pause_that_the_node_asks_for_is_kept(node: FakeLotus, rpc: LotusRpc) 
 
 @pytest.mark.parametrize("pause", ["3600", "999999999999", "Wed, 21 Oct 2099 07:28:00 GMT"])
 @pytest.mark.parametrize("after", [0, 20])
-def test_a_node_that_wants_a_long_pause_is_left_alone(
+def test_a_node_that_requests_a_long_pause_gets_no_more_calls(
     node: FakeLotus, rpc: LotusRpc, pause: str, after: int
 ) -> None:
-    """Nothing is asked any more in this check, and no deal is called lost."""
+    """No more calls are made in this check, and no deal is lost."""
 
     passes = threading.Semaphore(after)
 
@@ -267,7 +271,7 @@ def test_the_token_goes_into_a_header_and_into_no_error(node: FakeLotus) -> None
 @pytest.mark.parametrize(
     "address", ["", "lotus", "ftp://a/rpc/v1", "http://u:p@a/rpc", "http://a", "http://a/"]
 )
-def test_what_is_no_rpc_address_is_refused(address: str) -> None:
+def test_an_invalid_rpc_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError):
         open_rpc(address, name="lotus")
 
@@ -275,10 +279,8 @@ def test_what_is_no_rpc_address_is_refused(address: str) -> None:
 # -- a whole check -------------------------------------------------------------------------------------------
 
 
-def test_answers_that_arrive_in_another_order_stay_with_their_questions(
-    node: FakeLotus, rpc: LotusRpc
-) -> None:
-    """Four calls are under way at once, and the first is answered last."""
+def test_answers_in_another_order_belong_to_their_questions(node: FakeLotus, rpc: LotusRpc) -> None:
+    """Four calls run at once, and the first is answered last."""
     for number in range(40):
         node.add_deal(number, CID if number % 2 else PIECES[0])
 
@@ -309,7 +311,7 @@ CHAIN_LIES: list[tuple[dict[str, int], str]] = [
 
 
 @pytest.mark.parametrize(("epochs", "state"), CHAIN_LIES, ids=repr)
-def test_epochs_that_cannot_be_make_no_deal_better(
+def test_impossible_epochs_do_not_improve_a_deal(
     node: FakeLotus, rpc: LotusRpc, epochs: dict[str, int], state: str
 ) -> None:
     node.add_deal(5, CID, **epochs)
@@ -327,7 +329,7 @@ def test_many_pieces_in_one_deal_cost_one_call(node: FakeLotus, rpc: LotusRpc) -
     assert sorted(node.calls()) == ["ChainHead", "StateGetClaims", "StateMarketStorageDeal"]
 
 
-def test_what_was_asked_is_not_asked_again_in_the_same_check(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_a_question_is_asked_once_per_check(node: FakeLotus, rpc: LotusRpc) -> None:
     node.add_deal(1, CID)
     node.add_claim(PIECES[0])
     chain = ChainQuery(rpc)
@@ -342,7 +344,7 @@ def test_what_was_asked_is_not_asked_again_in_the_same_check(node: FakeLotus, rp
     assert len(node.calls()) == 5, "the claims of a provider are listed again for a piece not asked for yet"
 
 
-def test_a_node_that_refused_stays_refused_for_the_whole_check(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_a_node_that_refused_gets_no_more_calls_in_the_check(node: FakeLotus, rpc: LotusRpc) -> None:
     node.refuse = _raw(b"no", 403)
     chain = ChainQuery(rpc)
     for number in range(3):
@@ -351,7 +353,7 @@ def test_a_node_that_refused_stays_refused_for_the_whole_check(node: FakeLotus, 
     assert len(node.asked) == 1
 
 
-def test_nothing_in_a_deal_asks_nothing(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_without_deals_the_node_is_not_called(node: FakeLotus, rpc: LotusRpc) -> None:
     waiting = [claim(n, stage=Stage.QUEUED, inclusion=None, provider=None, deal_id=None) for n in range(4)]
     assert {deal.state for deal in check_deals(waiting, ChainQuery(rpc), TERMS)} == {DealState.AGGREGATING}
     assert node.calls() == []
@@ -383,7 +385,7 @@ def test_every_state_is_reached_over_the_wire(node: FakeLotus, rpc: LotusRpc) ->
     assert {deal.state for deal in (*found, *claimed)} == set(DealState)
 
 
-def test_a_node_that_refuses_is_asked_nothing_more(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_a_node_that_refuses_gets_no_more_calls(node: FakeLotus, rpc: LotusRpc) -> None:
     node.refuse = _raw(b"no", 403)
     found = check_deals([claim(0, deal_id=number) for number in range(500)], ChainQuery(rpc), TERMS)
     assert {deal.state for deal in found} == {DealState.CLAIMED}
@@ -391,14 +393,14 @@ def test_a_node_that_refuses_is_asked_nothing_more(node: FakeLotus, rpc: LotusRp
     assert len(node.asked) == 1
 
 
-def test_a_node_that_begins_to_refuse_is_not_asked_to_the_end(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_a_node_that_starts_to_refuse_gets_no_more_calls(node: FakeLotus, rpc: LotusRpc) -> None:
     node.refuse = lambda asked: None if b"ChainHead" in asked.body else Said(403, b"no")
     found = check_deals([claim(0, deal_id=number) for number in range(500)], ChainQuery(rpc), TERMS)
     assert {deal.state for deal in found} == {DealState.CLAIMED}
     assert len(node.asked) < 20
 
 
-def test_one_question_that_fails_spoils_no_other(node: FakeLotus, rpc: LotusRpc) -> None:
+def test_a_failed_question_does_not_affect_the_others(node: FakeLotus, rpc: LotusRpc) -> None:
     def fails(asked: Asked) -> Said | None:
         if b"[13,null]" in asked.body:
             body = b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"blockstore: block not found"}}'
@@ -424,7 +426,7 @@ def test_a_node_that_is_down_leaves_deals_claimed() -> None:
 
 
 @pytest.mark.parametrize("method", ["ChainHead", "StateMarketStorageDeal"])
-def test_a_node_that_lies_makes_no_deal_better(node: FakeLotus, rpc: LotusRpc, method: str) -> None:
+def test_a_lying_node_does_not_improve_a_deal(node: FakeLotus, rpc: LotusRpc, method: str) -> None:
     """The deal ended; the node turns its head back, or says it is about another deal."""
     node.add_deal(1, CID, EndEpoch=HEAD - 100_000)
     lies = {

@@ -1,4 +1,4 @@
-"""What a service said is remembered for a day, exactly; a file that does not hold says nothing."""
+"""Claims are cached for a day, exactly; an invalid file is an empty cache."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ ENTRIES = {
 }
 
 
-def test_what_is_kept_comes_back_until_a_day_is_over(tmp_path: Path) -> None:
+def test_entries_are_valid_for_a_day(tmp_path: Path) -> None:
     memory = ClaimCache(tmp_path / "new" / "memory")
     assert memory.load(NOW) == {}
     memory.save(ENTRIES)
     assert memory.load(NOW) == {piece: ENTRIES[piece] for piece in PIECES[:2]}
     assert memory.load(NOW + timedelta(hours=2)) == {PIECES[0]: ENTRIES[PIECES[0]]}
     assert memory.load(NOW + MAX_AGE) == {}
-    assert memory.load(NOW - timedelta(days=2)) == {}, "what comes from the future is not believed"
+    assert memory.load(NOW - timedelta(days=2)) == {}, "an entry from the future is not valid"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["memory"]
     memory.save({})
     assert memory.load(NOW) == {}
 
 
-def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     memory = ClaimCache(tmp_path / "file" / "memory")
     memory.save(ENTRIES)
@@ -63,7 +63,7 @@ def test_a_memory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert not (tmp_path / ".good.new").exists()
 
 
-def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path: Path) -> None:
+def test_links_and_pipes_in_a_repository_are_not_read_as_a_cache(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     ClaimCache(outside / "memory").save(ENTRIES)
@@ -75,7 +75,7 @@ def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path:
     (inside / "loop").symlink_to("loop")
     for name in ("link", "null", "pipe", "loop"):
         memory = ClaimCache(inside / name)
-        assert memory.load(NOW) == {}, "and it does not wait for anybody"
+        assert memory.load(NOW) == {}, "and the read does not block"
         memory.save({PIECES[0]: ENTRIES[PIECES[0]]})
         assert memory.load(NOW) == {PIECES[0]: ENTRIES[PIECES[0]]}, "a rename puts a file in its place"
     assert len(ClaimCache(outside / "memory").load(NOW)) == 2
@@ -85,7 +85,7 @@ def test_links_and_pipes_that_a_repository_brought_along_are_no_memory(tmp_path:
 
 
 @given(at=st.integers(0, 1 << 14), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_a_memory_that_is_not_there(at: int, bit: int) -> None:
+def test_a_cache_with_a_flipped_bit_is_empty(at: int, bit: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "memory")
         ClaimCache(path).save(ENTRIES)
@@ -106,14 +106,14 @@ def test_a_flipped_bit_is_a_memory_that_is_not_there(at: int, bit: int) -> None:
         b'"provider": "f01", "deal": -1}]}}',
     ],
 )  # fmt: skip
-def test_a_file_made_by_hand_is_read_strictly(tmp_path: Path, body: bytes) -> None:
+def test_a_forged_file_is_read_strictly(tmp_path: Path, body: bytes) -> None:
     body = body.replace(b"%s", str(PIECES[0]).encode())
     path = tmp_path / "memory"
     path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     assert ClaimCache(path).load(NOW) == {}
 
 
-def test_only_deals_with_a_proof_are_worth_keeping() -> None:
+def test_only_deals_with_a_proof_are_cacheable() -> None:
     assert is_cacheable([claim(), direct()])
     assert not is_cacheable([])
     assert not is_cacheable([claim(), claim(inclusion=None)])

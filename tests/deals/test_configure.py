@@ -1,4 +1,4 @@
-"""The chain and its node as a target's entry names them."""
+"""The options `network`, `rpc` and `rpc_token_env` of a target."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.deals.samples import AGGREGATE, HEAD, TERMS, claim
 from tests.support.fake_lotus import fake_lotus
 
 
-def test_without_an_rpc_there_is_a_chain_and_nobody_to_ask() -> None:
+def test_without_an_rpc_there_is_a_chain_and_no_node() -> None:
     access = open_chain({"space": "did:key:z"}, {}, name="storage")
     assert (access.chain, access.rpc) == (MAINNET, None)
     assert open_chain({"network": "calibration"}, {}, name="storage").chain == CALIBRATION
 
 
-def test_the_node_is_asked_with_the_token_of_the_environment() -> None:
+def test_the_token_of_the_environment_is_sent_to_the_node() -> None:
     with fake_lotus(head=HEAD) as node:
         node.add_deal(7700001, AGGREGATE.cid)
         options = {"rpc": node.url, "rpc_token_env": "LOTUS"}
@@ -40,7 +40,7 @@ def test_the_node_is_asked_with_the_token_of_the_environment() -> None:
         ({"rpc": "https://node.example/rpc/v1", "rpc_token_env": "NOT_SET"}, "NOT_SET"),
     ],
 )
-def test_what_does_not_hold_is_told_and_no_secret_with_it(options: dict[str, object], said: str) -> None:
+def test_an_invalid_option_is_reported_without_its_secret(options: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_chain(options, {}, name="storage")
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""Inclusion proofs: every honest one holds, and every proof that differs in anything is refused."""
+"""Inclusion proofs: every honest one is valid, and every mutation is refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_no_proof_proves_another_piece_or_aggregate(
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
-def test_the_proofs_of_real_aggregators_hold(path: Path) -> None:
+def test_proofs_of_real_aggregators_are_valid(path: Path) -> None:
     verify_inclusion(proof_of(json.loads(path.read_text())))
 
 
@@ -106,8 +106,8 @@ def test_every_mutation_is_refused(name: str) -> None:
             pytest.fail(what)
 
 
-def test_an_entry_outside_the_index_proves_nothing() -> None:
-    """An aggregator could write what looks like an entry into its data, where nobody looks for one."""
+def test_an_entry_outside_the_index_is_refused() -> None:
+    """An aggregator could write bytes that look like an entry into its data."""
     inner = Aggregate([PieceCid(bytes(31) + b"\1", 2, 0)], 10)
     entry_in_data = inner.proof(0).index
     outer = Aggregate([inner.cid], 20)

@@ -14,6 +14,6 @@ def test_a_provider_has_one_name(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "f0", "f1abc", "f001", "-1", "f0 1", "f01\n", "١", "f0" + "1" * 30, "0x12"]
 )
-def test_anything_else_is_no_provider(text: str) -> None:
+def test_an_invalid_provider_is_refused(text: str) -> None:
     with pytest.raises(DataError):
         parse_actor(text)

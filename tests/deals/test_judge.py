@@ -1,4 +1,4 @@
-"""Each state is reached by what it means, and nothing the chain or a service says makes a deal better."""
+"""Each state follows from its rule, and no claim of a service or a node improves a deal."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ def test_the_terms_of_a_direct_claim_give_its_state(
     assert found.until == until
 
 
-def test_the_longest_promise_of_a_provider_counts() -> None:
+def test_the_longest_term_of_a_provider_counts() -> None:
     short = replace(DIRECT, term_min=2000, term_max=2000)
     found = judge_claim(direct(), ChainAnswers(HEAD, claims={PROVIDER: (short, DIRECT, short)}), TERMS)
     assert (found.state, found.until) == (DealState.ACTIVE, DIRECT.start + DIRECT.term_min)
 
 
-def test_a_claim_of_another_provider_is_none_of_this_one() -> None:
+def test_a_claim_of_another_provider_does_not_count() -> None:
     other = replace(DIRECT, provider="f09")
     found = judge_claim(direct(), ChainAnswers(HEAD, claims={PROVIDER: (other,)}), TERMS)
     assert state(found) == ("lost", "chain")
@@ -123,7 +123,7 @@ OTHER = PieceCid(b"\7" * 31 + b"\1", CID.height, 0)
         (replace(DEAL, provider="f01000"), "f01000"),
     ],
 )
-def test_a_deal_of_something_else_proves_nothing_and_both_are_named(deal: MarketDeal, said: str) -> None:
+def test_a_deal_about_another_piece_is_unproved_and_both_are_named(deal: MarketDeal, said: str) -> None:
     found = judge_claim(claim(), ChainAnswers(HEAD, {DEAL.deal_id: deal}), TERMS)
     assert state(found) == ("unproved", "chain")
     assert said in found.detail
@@ -136,7 +136,7 @@ def test_a_deal_that_the_chain_does_not_know_is_lost() -> None:
     assert "7700001" in found.detail
 
 
-def test_what_the_service_says_of_pieces_without_a_deal() -> None:
+def test_pieces_without_a_deal_have_the_state_that_the_service_claims() -> None:
     none: dict[str, object] = {"inclusion": None, "provider": None, "deal_id": None}
     for stage, wanted in (("queued", "aggregating"), ("aggregated", "offered"), ("gone", "lost")):
         assert state(judge_claim(claim(stage=Stage(stage), **none), None, TERMS)) == (wanted, "service")
@@ -152,7 +152,7 @@ BAD_PROOF = replace(AGGREGATE.proof(0), subtree=MerklePath(0, ()))
 @pytest.mark.parametrize("asked", [None, answers()])
 @pytest.mark.parametrize("stage", [Stage.AGGREGATED, Stage.DEAL])
 @pytest.mark.parametrize("proof", [BAD_PROOF, AGGREGATE.proof(1)])
-def test_a_proof_that_does_not_hold_is_unproved_whatever_the_chain_says(
+def test_an_invalid_proof_is_unproved_whatever_the_chain_answers(
     asked: ChainAnswers | None, stage: Stage, proof: object
 ) -> None:
     found = judge_claim(claim(inclusion=proof, stage=stage), asked, TERMS)
@@ -166,7 +166,7 @@ def test_a_proof_of_the_same_tree_with_another_size_is_of_another_piece() -> Non
     assert state(judge_claim(claim(inclusion=longer), answers(), TERMS)) == ("unproved", "proof")
 
 
-def test_without_an_rpc_the_proof_alone_is_a_claim_and_says_so() -> None:
+def test_without_an_rpc_a_valid_proof_is_claimed() -> None:
     found = judge_claim(claim(), None, TERMS)
     assert state(found) == ("claimed", "proof")
     assert "no RPC is configured" in found.detail
@@ -195,22 +195,22 @@ def test_a_chain_that_cannot_say_leaves_a_proved_deal_claimed_and_another_unprov
 
 
 @pytest.mark.parametrize("head", [HEAD - MAX_EPOCHS_BEHIND, HEAD + MAX_EPOCHS_AHEAD])
-def test_a_node_a_little_out_of_step_is_believed(head: int) -> None:
+def test_a_node_slightly_behind_or_ahead_is_accepted(head: int) -> None:
     asked = ChainAnswers(head, {DEAL.deal_id: replace(DEAL, end=HEAD + 1_000_000)})
     assert judge_claim(claim(), asked, TERMS).state is DealState.ACTIVE
 
 
-def test_a_node_of_another_network_is_not_believed() -> None:
+def test_a_node_of_another_network_is_not_accepted() -> None:
     found = judge_claim(claim(), answers(), replace(TERMS, chain=CALIBRATION))
     assert found.state is DealState.CLAIMED
     assert "calibration" in found.detail
 
 
-def test_a_provider_that_the_service_does_not_name_is_the_chains() -> None:
+def test_the_chain_names_the_provider_when_the_service_does_not() -> None:
     assert judge_claim(claim(provider=None), answers(), TERMS).provider == PROVIDER
 
 
-def test_a_piece_that_is_in_its_deal_by_itself_needs_no_inclusion_proof() -> None:
+def test_a_piece_without_an_aggregate_needs_no_inclusion_proof() -> None:
     own = PIECES[2]
     deal = replace(DEAL, piece=own.v1, padded_size=own.padded_size)
     bare = DealClaim(own, Stage.DEAL, None, PROVIDER, DEAL.deal_id)

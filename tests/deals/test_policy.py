@@ -72,11 +72,11 @@ def test_one_piece_that_is_short_decides_for_the_version() -> None:
     assert decide_deals(Wanted(), lost, ONCE).reason.startswith("2 of 4 pieces")
 
 
-def test_without_a_policy_nothing_is_asked_for() -> None:
+def test_without_a_policy_nothing_is_required() -> None:
     assert decide_deals(None, {PIECES[0]: []}, CAN).verdict is DealVerdict.SATISFIED
 
 
-def test_a_version_whose_pieces_are_not_known_is_blocked_and_told() -> None:
+def test_a_version_with_unknown_pieces_is_blocked() -> None:
     decision = decide_deals(Wanted(), {}, CAN)
     assert decision.verdict is DealVerdict.BLOCKED
     assert "not known" in decision.reason

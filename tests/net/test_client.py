@@ -138,7 +138,7 @@ def test_an_upload_has_its_length_and_can_be_sent_again(proxy: FaultProxy, peer:
     assert asked.body.endswith(f"\r\n--{boundary}--\r\n".encode())
 
 
-def test_what_an_upload_raises_comes_out_as_it_is(peer: HttpPeer) -> None:
+def test_an_exception_of_an_upload_is_raised_unchanged(peer: HttpPeer) -> None:
     def pieces() -> Iterator[bytes]:
         yield bytes(1 << 20)
         raise SourceChangedError("model.bin changed")
@@ -162,7 +162,7 @@ def test_another_peers_error_inside_an_upload_is_not_retried_here(peer: HttpPeer
 
 
 @pytest.mark.parametrize("hold", [0.0, 30.0], ids=["hangs up", "holds the line"])
-def test_an_answer_given_while_we_still_send_is_read(hold: float) -> None:
+def test_a_response_that_arrives_during_an_upload_is_read(hold: float) -> None:
     said = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno access"
     upload = UploadBody(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
     with raw_peer(said, hold=hold) as url:
@@ -172,7 +172,7 @@ def test_an_answer_given_while_we_still_send_is_read(hold: float) -> None:
         assert time.monotonic() - started < 20
 
 
-def test_a_200_before_all_was_sent_is_no_success() -> None:
+def test_a_200_before_the_upload_is_complete_is_an_error() -> None:
     upload = UploadBody(64 << 20, lambda: (bytes(1 << 20) for _ in range(64)))
     said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     with raw_peer(said, hold=3) as url, pytest.raises(TransientError, match="before it had read everything"):
@@ -243,7 +243,7 @@ def test_each_status_has_its_error(said: Said, kind: type[RequestError], wording
     assert len(peer.asked) == 1
 
 
-def test_a_peer_that_echoes_the_secret_does_not_get_it_shown() -> None:
+def test_a_secret_that_a_peer_echoes_is_not_shown() -> None:
     def parrot(asked: Asked) -> Said:
         return Said(403, f"not with {asked.headers['authorization']}".encode())
 
@@ -376,7 +376,7 @@ def test_a_long_body_is_whole_however_much_of_it_comes_with_its_head(with_head: 
         thread.join(5)
 
 
-def test_an_answer_without_its_long_body_is_empty() -> None:
+def test_a_response_to_head_has_no_body() -> None:
     with raw_peer(f"HTTP/1.1 200 OK\r\nContent-Length: {6 << 20}\r\n\r\n".encode(), hold=1) as url:
         assert client(url).request("HEAD", "/", repeatable=True).body == b""
 
@@ -411,7 +411,9 @@ def test_a_long_body_ends_as_a_short_one_does() -> None:
         list(answer.pieces(6 << 20))
 
 
-def test_a_request_inside_a_streams_reading_does_not_lengthen_it(peer: HttpPeer, proxy: FaultProxy) -> None:
+def test_a_request_made_while_a_stream_is_read_does_not_extend_its_deadline(
+    peer: HttpPeer, proxy: FaultProxy
+) -> None:
     proxy.arm(Stall(0.95))
     started = time.monotonic()
     unhurried = Timeouts(silence=20, total=20)
@@ -422,7 +424,7 @@ def test_a_request_inside_a_streams_reading_does_not_lengthen_it(peer: HttpPeer,
     assert 0.5 < time.monotonic() - started < 15
 
 
-def test_proxies_of_the_environment_are_not_asked_for_this_machine(
+def test_a_peer_on_this_machine_is_not_reached_through_a_proxy(
     peer: HttpPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.1:3128")

@@ -1,4 +1,4 @@
-"""Pauses grow with jitter, Retry-After is read in both its forms, and a run's budget ends."""
+"""Pauses grow with jitter, Retry-After is read in both forms, and the budget of a run ends."""
 
 from __future__ import annotations
 

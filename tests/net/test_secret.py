@@ -1,4 +1,4 @@
-"""Secrets never print, and a peer that echoes one does not get it into our messages."""
+"""Secrets never print, and a secret that a peer echoes does not reach a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconciler.net.errors import sanitize
 CANARY = 'canary+/7"x y=\\z'
 
 
-def test_no_way_of_printing_a_secret_shows_it() -> None:
+def test_printing_a_secret_does_not_show_it() -> None:
     secret = Secret(CANARY)
     shown = [
         repr(secret),
@@ -90,7 +90,7 @@ def test_a_basic_secret_needs_a_colon() -> None:
     assert "hunter22" not in str(caught.value)
 
 
-def test_clean_leaves_one_short_printable_line() -> None:
+def test_sanitized_text_is_one_short_printable_line() -> None:
     said = sanitize("a\x1b[31mred\r\n\x00b\u202e" + "x" * 1000 + "the cause", limit=40)
     assert said.endswith("xthe cause")
     assert said.startswith("a [31mred b x")

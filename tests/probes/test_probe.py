@@ -1,4 +1,4 @@
-"""Providers are asked for leaves at their own addresses, and named by what they really did."""
+"""Providers are probed at their own addresses, and each gets the verdict for what it served."""
 
 from __future__ import annotations
 
@@ -97,13 +97,15 @@ def test_a_lying_a_slow_and_a_dead_provider_are_named_among_three_good_ones(
         (Said(200, b"x" * (3 * MIB)), ProbeVerdict.WRONG_BYTES),
     ],
 )
-def test_whatever_is_not_the_leaf_is_not_serving(dag: MemoryDag, said: Said, verdict: ProbeVerdict) -> None:
+def test_a_response_that_is_not_the_leaf_is_not_serving(
+    dag: MemoryDag, said: Said, verdict: ProbeVerdict
+) -> None:
     with http_peer(lambda _: said) as peer:
         (finding,) = probe_providers(dag.layout, [at(peer.url)], QUICK, Random(1))
     assert (finding.verdict, finding.leaves) == (verdict, 0)
 
 
-def test_a_gateway_that_would_fetch_it_first_is_asked_not_to(dag: MemoryDag) -> None:
+def test_a_gateway_must_not_fetch_the_leaf_from_elsewhere(dag: MemoryDag) -> None:
     with http_peer(lambda _: Said(412)) as peer:
         probe_providers(dag.layout, [at(peer.url)], QUICK, Random(1))
         assert {asked.headers["cache-control"] for asked in peer.asked} == {"only-if-cached"}
@@ -124,7 +126,7 @@ def test_a_provider_with_one_bad_leaf_is_found_when_that_leaf_is_asked_for(dag: 
     assert bad in finding.detail
 
 
-def test_private_addresses_are_asked_only_when_that_is_allowed(dag: MemoryDag) -> None:
+def test_private_addresses_are_dialled_only_when_allowed(dag: MemoryDag) -> None:
     strict = ProbeTerms(timeouts=QUICK.timeouts)
     with http_peer(lambda _: Said()) as peer:
         port = peer.url.rpartition(":")[2]
@@ -135,7 +137,7 @@ def test_private_addresses_are_asked_only_when_that_is_allowed(dag: MemoryDag) -
         assert peer.asked == []
 
 
-def test_a_provider_without_http_is_said_to_be_not_probed(dag: MemoryDag) -> None:
+def test_a_provider_without_http_is_not_probed(dag: MemoryDag) -> None:
     provider = Provider("p", ("/ip4/8.8.8.8/udp/4001/quic-v1", "/ip4/8.8.8.8/tcp/4001"))
     (finding,) = probe_providers(dag.layout, [provider], QUICK, Random(1))
     assert (finding.verdict, finding.detail) == (ProbeVerdict.NOT_PROBED, "no HTTP address")
@@ -206,16 +208,16 @@ def test_providers_are_read_in_both_forms_and_each_peer_once() -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"Providers": None}, {"Providers": [1, "x", None, []]}, [], {"Providers": {}}]
 )
-def test_what_is_no_record_is_left_out(body: object) -> None:
+def test_malformed_records_are_skipped(body: object) -> None:
     assert routed(body) == ()
 
 
-def test_nobody_is_said_with_an_empty_list_or_a_404() -> None:
+def test_an_empty_list_and_a_404_are_no_providers() -> None:
     assert routed({"Providers": []}) == ()
     assert routed(b"", status=404) == ()
 
 
-def test_a_router_cannot_make_us_ask_without_end() -> None:
+def test_the_number_of_providers_is_bounded() -> None:
     many = [{"ID": str(number), "Addrs": ["/x"] * 100} for number in range(1000)]
     found = routed({"Providers": many})
     assert isinstance(found, tuple)
@@ -227,7 +229,7 @@ def test_a_router_cannot_make_us_ask_without_end() -> None:
     ("body", "kind"),
     [(b"<html>", "text/html"), (b"{", "application/json"), (b" " * (2 * MIB), "application/json")],
 )
-def test_a_router_that_answers_nonsense_is_an_error(body: bytes, kind: str) -> None:
+def test_a_malformed_answer_of_a_router_is_an_error(body: bytes, kind: str) -> None:
     with pytest.raises(RequestError):
         routed(body, kind=kind)
 
