@@ -24,7 +24,7 @@ from reconciler.loop.settings import RunOptions, Scope
 from reconciler.loop.workspace import load
 from reconciler.progress import QUIET
 from reconciler.targets.storacha.bridge import BATCH
-from reconciler.targets.storacha.target import CUT
+from reconciler.targets.storacha.target import CLIENT_SHARDING
 from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.fault_proxy import FaultProxy
 from tests.support.storacha_service import READS, Delegation, StorachaService, packages, storacha_service
@@ -88,7 +88,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
 
 def _record(number: int) -> Record:
     shards = tuple(_shard(3 * number + part) for part in range(3))
-    car_size = 3 * _SHARD - sharding_overhead(CUT, 3)
+    car_size = 3 * _SHARD - sharding_overhead(CLIENT_SHARDING, 3)
     return Record(
         model=f"model-{number // 10:03}",
         version=f"1.{number % 10}.0",
@@ -100,7 +100,7 @@ def _record(number: int) -> Record:
         car_size=car_size,
         dirhash=hashlib.sha256(number.to_bytes(8, "big")).hexdigest(),
         profile="unixfs-v1-2025",
-        pieces=(ShardedCar(CUT, shards),),
+        pieces=(ShardedCar(CLIENT_SHARDING, shards),),
     )
 
 

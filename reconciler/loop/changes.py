@@ -122,13 +122,13 @@ class ResolveCid(WriteBack):
 class WriteRecord(WriteBack):
     """The version's record is written. `size` is bytes of all files.
 
-    `cuts` are the ways of cutting whose pieces the record receives besides those it has.
+    `shardings` are those whose pieces are added to the record.
     """
 
     kind: ClassVar[str] = "write-record"
     path: str
     size: int
-    cuts: tuple[Sharding, ...] = ()
+    shardings: tuple[Sharding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,9 +330,9 @@ def resolve_cid(version: Version, root: Cid, *, held: bool) -> ResolveCid:
 
 
 def write_record(
-    version: Version, root: Cid, size: int, cuts: tuple[Sharding, ...], *, recorded: bool, held: bool
+    version: Version, root: Cid, size: int, shardings: tuple[Sharding, ...], *, recorded: bool, held: bool
 ) -> WriteRecord:
-    """Return a WriteRecord; `recorded` tells that a record exists, which only lacks the pieces of `cuts`."""
+    """Return a WriteRecord; with `recorded`, a record exists and only lacks the pieces of `shardings`."""
     return WriteRecord(
         model=version.model,
         version=version.version,
@@ -342,5 +342,5 @@ def write_record(
         reason="its pieces are not recorded yet" if recorded else "",
         path=f"records/{version.model}/{version.version}.json",
         size=size,
-        cuts=cuts,
+        shardings=shardings,
     )

@@ -20,7 +20,7 @@ from reconciler.loop.plan import versions_needing_bytes, versions_needing_record
 from reconciler.loop.select import Selection
 from reconciler.loop.sources import SourceDirectories
 from reconciler.loop.stopping import Stoppable
-from reconciler.loop.workspace import Workspace, target_cuts
+from reconciler.loop.workspace import Workspace, target_shardings
 from reconciler.loop.world import World
 from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, State, Target
 
@@ -136,11 +136,11 @@ class Expectations:
         """Add the expectation of `version` to `known`, that of other versions with the same root."""
         label = self.selection.index.label(version)
         dag = sources.dag(version)
-        cut = self.capabilities[target].sharding
-        recorded = (each for each in self.recorded.get(version.ref, ()) if each.sharding == cut)
+        sharding = self.capabilities[target].sharding
+        recorded = (each for each in self.recorded.get(version.ref, ()) if each.sharding == sharding)
         pieces = next(recorded, None) or (known.pieces if known else None)
-        if pieces is None and cut is not None:
-            pieces = sources.known_pieces(version.ref, cut)
+        if pieces is None and sharding is not None:
+            pieces = sources.known_pieces(version.ref, sharding)
         return Expected(
             root=root,
             labels=(*known.labels, label) if known else (label,),
@@ -159,11 +159,12 @@ class Expectations:
         return 1 if self.all_deals else 0
 
     def missing_shardings(self) -> dict[str, tuple[Sharding, ...]]:
-        """Return the ways in which targets cut a version that its record lacks, by `model@version`."""
+        """Return the shardings of targets whose pieces the record of a version lacks, by `model@version`."""
         found = {}
         for version in self.selection.kept:
             known = {each.sharding for each in self.recorded.get(version.ref, ())}
-            if missing := tuple(cut for cut in target_cuts(version, self.capabilities) if cut not in known):
+            shardings = target_shardings(version, self.capabilities)
+            if missing := tuple(each for each in shardings if each not in known):
                 found[version.ref] = missing
         return found
 

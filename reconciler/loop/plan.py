@@ -225,11 +225,11 @@ def _write_backs(version: Version, root: Cid, world: World, *, held: bool) -> It
         yield resolve_cid(version, root, held=held)
     if not world.has_bytes(version):
         return
-    cuts = world.missing_shardings.get(version.ref, ())
+    shardings = world.missing_shardings.get(version.ref, ())
     recorded = version.ref in world.recorded
-    if cuts or not recorded:
+    if shardings or not recorded:
         size = world.facts[version.ref].size
-        yield write_record(version, root, size, cuts, recorded=recorded, held=held)
+        yield write_record(version, root, size, shardings, recorded=recorded, held=held)
 
 
 def _will_be_recorded(version: Version, world: World) -> bool:

@@ -123,7 +123,7 @@ class Proposer:
         """Return the record to write: the existing one, and what `change` adds."""
         directory = records_directory(self._layout.index_file)
         identity = self._sources.identities()[change.ref]
-        pieces = tuple(self._sources.pieces(change.ref, cut) for cut in change.cuts)
+        pieces = tuple(self._sources.pieces(change.ref, sharding) for sharding in change.shardings)
         found = make_record(change.model, change.version, identity, pieces)
         existing = load_record(directory, change.model, change.version)
         if existing is None:

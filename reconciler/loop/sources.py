@@ -44,9 +44,9 @@ class PieceCache:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def get(self, layout: DagLayout, cut: Sharding) -> ShardedCar | None:
+    def get(self, layout: DagLayout, sharding: Sharding) -> ShardedCar | None:
         """Return the pieces of the bundle with `layout`, or None."""
-        path = self._entry(layout, cut)
+        path = self._entry(layout, sharding)
         try:
             checksum, _, body = path.read_bytes().partition(b"\n")
             if hashlib.sha256(body).hexdigest().encode() != checksum:
@@ -54,7 +54,7 @@ class PieceCache:
             (pieces,) = parse_pieces(JsonFields(load_json(body), ValueError), layout.car_size)
         except (OSError, ValueError):
             return None
-        return pieces if pieces.sharding == cut else None
+        return pieces if pieces.sharding == sharding else None
 
     def put(self, layout: DagLayout, pieces: ShardedCar) -> None:
         """Store the pieces of the bundle with `layout`. A cache that cannot be written is no error."""
@@ -64,8 +64,8 @@ class PieceCache:
             entry = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
             fs.replace_file(self._entry(layout, pieces.sharding), entry, mode=0o600, sync=False)
 
-    def _entry(self, layout: DagLayout, cut: Sharding) -> Path:
-        return self._directory / f"{layout.root}-{cut.max_bytes}-{cut.naming.value}"
+    def _entry(self, layout: DagLayout, sharding: Sharding) -> Path:
+        return self._directory / f"{layout.root}-{sharding.max_bytes}-{sharding.naming.value}"
 
 
 class SourceDirectories:
@@ -167,30 +167,30 @@ class SourceDirectories:
                     self._piece_cache.put(dag.layout, pieces)
                     break
 
-    def known_pieces(self, ref: str, cut: Sharding) -> ShardedCar | None:
+    def known_pieces(self, ref: str, sharding: Sharding) -> ShardedCar | None:
         """Return the pieces of a version when they are known without reading its bytes."""
         dag = self._dags.get(ref)
         if dag is None:
             return None
-        known = self._pieces.get((dag.layout.root, cut))
-        return known or (self._piece_cache.get(dag.layout, cut) if self._piece_cache else None)
+        known = self._pieces.get((dag.layout.root, sharding))
+        return known or (self._piece_cache.get(dag.layout, sharding) if self._piece_cache else None)
 
-    def pieces(self, ref: str, cut: Sharding) -> ShardedCar:
+    def pieces(self, ref: str, sharding: Sharding) -> ShardedCar:
         """Return the pieces of an identified version; read its bytes unless they are known.
 
-        Raises SourceChangedError, and UsageError when the version cannot be cut like that.
+        Raises SourceChangedError, and UsageError when the version cannot be split like that.
         """
         dag = self._dags[ref]
-        key = (dag.layout.root, cut)
+        key = (dag.layout.root, sharding)
         if key not in self._pieces:
-            known = self._piece_cache.get(dag.layout, cut) if self._piece_cache else None
-            self._pieces[key] = known or self._compute_pieces(dag, cut)
+            known = self._piece_cache.get(dag.layout, sharding) if self._piece_cache else None
+            self._pieces[key] = known or self._compute_pieces(dag, sharding)
         return self._pieces[key]
 
-    def _compute_pieces(self, dag: DirectoryDag | CarBundle, cut: Sharding) -> ShardedCar:
+    def _compute_pieces(self, dag: DirectoryDag | CarBundle, sharding: Sharding) -> ShardedCar:
         from reconciler.content.pieces import shard_pieces
 
-        found = shard_pieces(dag, cut, self._progress)
+        found = shard_pieces(dag, sharding, self._progress)
         if self._piece_cache:
             self._piece_cache.put(dag.layout, found)
         return found

@@ -26,7 +26,7 @@ from reconciler.targets.healing import gather
 class OpenedVersion:
     """A version whose blocks can be read. `version` is None for a CID that the index does not list.
 
-    `name` is `model@version` or the CID, `source` says where the bytes come from, `cuts` are the ways in
+    `name` is `model@version` or the CID, `source` says where the bytes come from, `shardings` are the ways in
     which the targets of the version split it into CARs.
     """
 
@@ -34,7 +34,7 @@ class OpenedVersion:
     version: Version | None
     dag: Dag
     source: str
-    cuts: tuple[Sharding, ...] = ()
+    shardings: tuple[Sharding, ...] = ()
 
 
 @contextmanager
@@ -53,15 +53,15 @@ def open_version(
         version = found.version
         if version is not None and workspace.sources.present([version]):
             dag = workspace.sources.identify(version)
-            yield OpenedVersion(version.ref, version, dag, str(version.path), workspace.cuts(version))
+            yield OpenedVersion(version.ref, version, dag, str(version.path), workspace.shardings(version))
             return
         wanted_targets = version.targets if version else tuple(workspace.targets)
         names = [name for name in wanted_targets if name in workspace.targets]
         gathered = gather(found.cid, [workspace.targets[name] for name in names])
         try:
             name = version.ref if version else str(found.cid)
-            cuts = workspace.cuts(version) if version else ()
-            yield OpenedVersion(name, version, gathered, ", ".join(names), cuts)
+            shardings = workspace.shardings(version) if version else ()
+            yield OpenedVersion(name, version, gathered, ", ".join(names), shardings)
         finally:
             gathered.close()
 
@@ -87,8 +87,8 @@ def version_pieces(
     if known is not None and use_cache:
         return known.shards, "the record"
     with open_version(layout, ref, environ, progress, use_cache=use_cache) as opened:
-        cut = known.sharding if known else _choose_cut(opened.cuts, max_piece)
-        computed = shard_pieces(opened.dag, cut, progress)
+        sharding = known.sharding if known else _choose_sharding(opened.shardings, max_piece)
+        computed = shard_pieces(opened.dag, sharding, progress)
     if known is not None and computed != known:
         raise DataError(
             f"the record of {opened.name} does not match its bytes: {piece_difference(known, computed)}",
@@ -106,7 +106,7 @@ def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[ShardedCa
     return record.pieces
 
 
-def _choose_cut(cuts: Sequence[Sharding], max_piece: int | None) -> Sharding:
-    """Return the first of the targets' cuts with the requested limit, else a cut with that limit."""
-    fitting = (cut for cut in cuts if max_piece in (None, cut.max_bytes))
+def _choose_sharding(shardings: Sequence[Sharding], max_piece: int | None) -> Sharding:
+    """Return the first sharding of a target with the requested limit, else one with that limit."""
+    fitting = (sharding for sharding in shardings if max_piece in (None, sharding.max_bytes))
     return next(fitting, Sharding(MAX_PIECE if max_piece is None else max_piece))

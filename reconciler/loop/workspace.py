@@ -68,9 +68,9 @@ class Workspace:
         """The capabilities of the open targets, by name."""
         return {name: target.capabilities for name, target in self.targets.items()}
 
-    def cuts(self, version: Version) -> tuple[Sharding, ...]:
-        """Return how the open targets of `version` cut it into pieces."""
-        return target_cuts(version, self.capabilities)
+    def shardings(self, version: Version) -> tuple[Sharding, ...]:
+        """Return how the open targets of `version` split it into pieces."""
+        return target_shardings(version, self.capabilities)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def load(
             targets_digest=hashlib.sha256(targets_bytes).hexdigest(),
             selection=selection,
             recorded=recorded,
-            pieces=recorded_pieces(index, (v for v in selection.kept if target_cuts(v, capabilities))),
+            pieces=recorded_pieces(index, (v for v in selection.kept if target_shardings(v, capabilities))),
             sources=sources,
             targets=opened.targets,
             unopened=opened.failed,
@@ -121,10 +121,10 @@ def load(
         )
 
 
-def target_cuts(version: Version, capabilities: Mapping[str, Capabilities]) -> tuple[Sharding, ...]:
-    """Return how the targets of `version` cut it into pieces; targets not in `capabilities` are left out."""
+def target_shardings(version: Version, capabilities: Mapping[str, Capabilities]) -> tuple[Sharding, ...]:
+    """Return how the targets of `version` split it; targets not in `capabilities` are left out."""
     able = (capabilities[name].sharding for name in version.targets if name in capabilities)
-    return tuple(dict.fromkeys(cut for cut in able if cut is not None))
+    return tuple(dict.fromkeys(sharding for sharding in able if sharding is not None))
 
 
 @contextmanager

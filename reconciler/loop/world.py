@@ -28,7 +28,7 @@ class World:
     `inventories` has a Reason for a target that could not be observed. `present` are the versions whose
     directory is on this machine, `facts` those identified in this run, `problems` the reasons why a directory
     cannot be used. `recorded` are the versions that have a record, `missing_shardings` the ways in which a
-    target cuts a version into pieces that its record lacks. `unlisted_holders` are roots found on targets
+    target splits a version into pieces that its record lacks. `unlisted_holders` are roots found on targets
     that no version lists for them, by target name.
     """
 

@@ -78,7 +78,7 @@ class Expected:
     `labels` are all labels under which the index wants it (several versions may share one root), the
     preferred one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None.
     `layout` is there when the blocks are known on this machine without asking anyone. `pieces` are the CARs
-    as this target cuts them, from a record; None when no record has them. Deals that end within
+    as this target splits them, from a record; None when no record has them. Deals that end within
     `renew_before` count as expiring; of each piece `min_deals` with `min_providers` different providers are
     enough. With 0 of `min_deals` nobody wants to know of any.
     """
@@ -142,7 +142,7 @@ class Inventory:
 class Delivery:
     """What a publish, repair or pin did. `state` is HELD, PARTIAL or PENDING as looked at afterwards.
 
-    `pieces` are the CARs that went there, where the target cuts any: they go into the version's record.
+    `pieces` are the CARs that went there, where the target splits any: they go into the version's record.
     """
 
     state: State

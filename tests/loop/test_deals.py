@@ -18,7 +18,7 @@ from reconciler.loop.changes import Blocked
 from reconciler.loop.settings import ProposeMode
 from reconciler.progress import Progress
 from reconciler.targets.interface import Capabilities, Check, Delivery, Expected, Inventory, State
-from tests.loop.test_pieces import CUT, FILES
+from tests.loop.test_pieces import FILES, SHARDING
 from tests.loop.test_propose import commit, in_repository
 from tests.support.memory_target import MemoryTarget
 from tests.support.releases import Releases, kinds, states, with_memory
@@ -33,7 +33,7 @@ class DealTarget(MemoryTarget):
     """
 
     def __init__(self, name: str = "filecoin", *, renews: bool = True, writes: bool = True) -> None:
-        super().__init__(name, Capabilities(sharding=CUT, renews_deals=renews, takes_bytes=writes))
+        super().__init__(name, Capabilities(sharding=SHARDING, renews_deals=renews, takes_bytes=writes))
         self.states: list[DealState] = []
         self.renewed: list[DealState] | None = None
         self.renew_before: list[timedelta] = []

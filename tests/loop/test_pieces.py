@@ -22,16 +22,16 @@ from tests.loop.test_propose import in_repository
 from tests.support.memory_target import MemoryTarget
 from tests.support.releases import Releases, kinds, states, with_memory
 
-CUT = Sharding(2_000_000, RootNaming.LAST)
+SHARDING = Sharding(2_000_000, RootNaming.LAST)
 FILES = {"a.bin": b"a" * 1_500_000, "b.bin": bytes(range(256)) * 8000}
 RECORD = "releases/records/m/1.0.0.json"
 
 
 class PieceTarget(MemoryTarget):
-    """A memory target that cuts pieces. `seen` are the pieces it received; with `reports` it returns them."""
+    """A memory target with pieces. `seen` are the pieces it received; with `reports` it returns them."""
 
     def __init__(self, name: str, *, reports: bool = False) -> None:
-        super().__init__(name, Capabilities(sharding=CUT))
+        super().__init__(name, Capabilities(sharding=SHARDING))
         self.seen: list[ShardedCar | None] = []
         self.reports = reports
 
@@ -43,18 +43,18 @@ class PieceTarget(MemoryTarget):
         done = super().publish(dag, label, progress)
         if not self.reports:
             return done
-        return Delivery(done.state, done.bytes_sent, pieces=content_pieces.shard_pieces(dag, CUT))
+        return Delivery(done.state, done.bytes_sent, pieces=content_pieces.shard_pieces(dag, SHARDING))
 
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sharding]]:
-    """The cuts whose pieces were computed, in order."""
+    """The shardings whose pieces were computed, in order."""
     calls: list[Sharding] = []
     real = content_pieces.shard_pieces
 
-    def counted(dag: Dag, cut: Sharding, *rest: Any) -> ShardedCar:
-        calls.append(cut)
-        return real(dag, cut, *rest)
+    def counted(dag: Dag, sharding: Sharding, *rest: Any) -> ShardedCar:
+        calls.append(sharding)
+        return real(dag, sharding, *rest)
 
     monkeypatch.setattr(content_pieces, "shard_pieces", counted)
     return calls
@@ -81,12 +81,12 @@ def test_pieces_are_computed_once_and_recorded_with_the_proposal(
     releases = _releases(tmp_path, target)
     assert {state for *_, state in states(releases.apply())} == {"applied"}
     (pieces,) = _recorded(releases)
-    assert pieces.sharding == CUT
+    assert pieces.sharding == SHARDING
     assert len(pieces.shards) == 3
-    assert all(shard.size == shard.piece.size <= CUT.max_bytes for shard in pieces.shards)
+    assert all(shard.size == shard.piece.size <= SHARDING.max_bytes for shard in pieces.shards)
     assert kinds(releases.plan()) == []
     assert target.seen == [pieces]
-    assert computed == [CUT]
+    assert computed == [SHARDING]
 
 
 def test_without_a_target_that_needs_pieces_none_are_computed(
@@ -115,7 +115,7 @@ def test_a_record_without_pieces_gains_them_when_a_target_needs_them(
     assert {key: after[key] for key in before} == before
     assert after.keys() - before.keys() == {"pieces"}
     assert kinds(releases.plan()) == []
-    assert computed == [CUT]
+    assert computed == [SHARDING]
 
 
 def test_pieces_that_are_held_and_not_recorded_are_found_out(tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_a_proposal_that_waits_on_its_branch_costs_no_second_computing(
     releases.apply(propose=ProposeMode.BRANCH)
     assert kinds(releases.plan(propose=ProposeMode.BRANCH)) == []
     assert kinds(releases.plan(propose=ProposeMode.BRANCH)) == []
-    assert computed == [CUT]
+    assert computed == [SHARDING]
     cached = list((tmp_path / ".reconcile/cache/pieces").iterdir())
     assert len(cached) == 1
     cached[0].write_bytes(cached[0].read_bytes().replace(b"bafkzci", b"bafkzcj"))
     assert kinds(releases.plan(propose=ProposeMode.BRANCH)) == []
-    assert computed == [CUT, CUT]
+    assert computed == [SHARDING, SHARDING]

@@ -328,7 +328,7 @@ def test_write_backs_follow_the_version_that_a_target_holds_or_receives(
     for change in written:
         if isinstance(change, WriteRecord):
             assert (change.path, change.size) == ("records/m/1.0.0.json", 10)
-            assert change.cuts == fields.get("missing_shardings", {}).get("m@1.0.0", ())
+            assert change.shardings == fields.get("missing_shardings", {}).get("m@1.0.0", ())
     assert not [c for c in changes(selection(version(cid=cid)), at)[0] if c in written]
 
 

@@ -45,16 +45,16 @@ from reconciler.targets.storacha.observe import (
 from reconciler.targets.storacha.options import StorachaOptions
 from reconciler.targets.storacha.wire import SpaceUpload
 
-CUT = Sharding(
+CLIENT_SHARDING = Sharding(
     133_169_152, RootNaming.LAST
-)  #: how the official client cuts (SHARD_SIZE of its upload-client)
+)  #: how the official client splits CARs (SHARD_SIZE of its upload-client)
 
 _ATTEMPTS = 3  # of one upload whose connection breaks; the service keeps the CARs it has
 _PAUSE = 2.0  # seconds
 
 
 class StorachaTarget:
-    """One space. `cut` is how uploads are cut, `sleep` waits between attempts."""
+    """One space. `sharding` is how uploads are split, `sleep` waits between attempts."""
 
     kind = "storacha"
 
@@ -65,16 +65,16 @@ class StorachaTarget:
         environ: Mapping[str, str],
         *,
         root: Path,
-        cut: Sharding = CUT,
+        sharding: Sharding = CLIENT_SHARDING,
         sleep: Callable[[float], None] = time.sleep,
         terms: RunTerms = RunTerms(),
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
-            takes_bytes=options.agent is not None, serves_blocks=False, keeps_labels=False, sharding=cut
+            takes_bytes=options.agent is not None, serves_blocks=False, keeps_labels=False, sharding=sharding
         )
         self._options = options
-        self._cut = cut
+        self._sharding = sharding
         self._sleep = sleep
         self._client: StorachaClient | None = None
         self._http: HttpClient | None = None
@@ -176,7 +176,7 @@ class StorachaTarget:
         if self._uploads is None:
             self._uploads = self._reads.uploads()
         if root in self._uploads:
-            pieces = shard_pieces(dag, self._cut, progress)
+            pieces = shard_pieces(dag, self._sharding, progress)
             if covered(self._uploads[root], pieces):
                 return Delivery(State.HELD, pieces=pieces)
         car, stored = self._upload(self._client, dag, progress)
@@ -191,11 +191,11 @@ class StorachaTarget:
         self, client: StorachaClient, dag: Dag, progress: Progress
     ) -> tuple[HashedCar, output.Stored]:
         for attempt in range(1, _ATTEMPTS + 1):
-            car = HashedCar(dag, self._cut)
+            car = HashedCar(dag, self._sharding)
             try:
                 with progress.task(f"upload to {self.name}", dag.layout.car_size) as task:
                     return car, client.upload(
-                        _counted(car, task), self._cut.max_bytes, lambda: task.advance(0)
+                        _counted(car, task), self._sharding.max_bytes, lambda: task.advance(0)
                     )
             except TransientError as error:
                 if attempt == _ATTEMPTS:

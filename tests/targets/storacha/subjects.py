@@ -14,7 +14,7 @@ from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
 from reconciler.progress import QUIET
 from reconciler.targets.storacha.options import read_options
-from reconciler.targets.storacha.target import CUT, StorachaTarget
+from reconciler.targets.storacha.target import CLIENT_SHARDING, StorachaTarget
 from tests.conformance.targets import Damage
 from tests.support.storacha_service import READS, Delegation, StorachaService
 
@@ -28,7 +28,7 @@ def opened(
     upload: Delegation | None = None,
     bridge: bool = True,
     reads: tuple[str, ...] = READS,
-    cut: Sharding = CUT,
+    sharding: Sharding = CLIENT_SHARDING,
     **options: object,
 ) -> Iterator[StorachaTarget]:
     """The space of `service`; `upload` and `reads` replace the delegations, `options` the entry's keys."""
@@ -51,7 +51,7 @@ def opened(
         environ |= {"SECRET": keys.secret, "AUTH": keys.authorization}
     spec = TargetSpec("space", "storacha", given | options, Where("targets.yaml", 2))
     target = StorachaTarget(
-        "space", read_options(spec, environ), environ, root=Path(), cut=cut, sleep=lambda _: None
+        "space", read_options(spec, environ), environ, root=Path(), sharding=sharding, sleep=lambda _: None
     )
     try:
         yield target

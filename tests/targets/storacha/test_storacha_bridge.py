@@ -28,7 +28,7 @@ from reconciler.progress import QUIET, Quiet, Task
 from reconciler.targets.interface import Check, Expected, RunTerms, State
 from reconciler.targets.storacha.delegation import read_proof
 from reconciler.targets.storacha.options import read_options
-from reconciler.targets.storacha.target import CUT, StorachaTarget
+from reconciler.targets.storacha.target import CLIENT_SHARDING, StorachaTarget
 from tests.support.aggregates import Aggregate
 from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.http_peer import Asked, HttpPeer, Said, http_peer
@@ -59,7 +59,9 @@ def shard(number: int) -> CarShard:
 
 def version(number: int) -> Expected:
     shards = tuple(shard(3 * number + part) for part in range(3))
-    return Expected(hash_block(RAW, number.to_bytes(8, "big")), ("label",), pieces=ShardedCar(CUT, shards))
+    return Expected(
+        hash_block(RAW, number.to_bytes(8, "big")), ("label",), pieces=ShardedCar(CLIENT_SHARDING, shards)
+    )
 
 
 def upload(one: Expected) -> dict[str, Any]:

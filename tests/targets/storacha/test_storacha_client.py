@@ -19,12 +19,12 @@ from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedR
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected
 from reconciler.targets.storacha.options import read_options
-from reconciler.targets.storacha.target import CUT, StorachaTarget
+from reconciler.targets.storacha.target import CLIENT_SHARDING, StorachaTarget
 from tests.support.shapes import bundle
 from tests.targets.storacha import credentials
 
 DAG = bundle("fakes")
-(SHARD,) = shard_pieces(DAG, CUT).shards
+(SHARD,) = shard_pieces(DAG, CLIENT_SHARDING).shards
 LINE = f'{{"piece":{{"/":"{SHARD.piece}"}},"shard":{{"/":"{SHARD.cid}"}},"size":{SHARD.size}}}'
 ROOT = f'{{"root":{{"/":"{DAG.layout.root}"}}}}'
 STACK = """file:///x/dist/service.js:1
@@ -254,7 +254,7 @@ def test_a_client_that_reads_badly_leaves_the_space_unknown(tmp_path: Path, what
     program.write_text(program.read_text().replace('"ls":\n    pass', f'"ls":\n    {listing}'))
     assert where._client is not None
     where._client._short = 2.0 if what.startswith("hangs") else 60.0
-    expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CUT))]
+    expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CLIENT_SHARDING))]
     try:
         if (command, error) == (
             "can",
@@ -360,7 +360,7 @@ def test_the_client_is_asked_for_deals_where_there_is_no_bridge(tmp_path: Path) 
     listed = f'{{"root":{{"/":"{DAG.layout.root}"}},"shards":[{{"/":"{SHARD.cid}"}}]}}'
     program = tmp_path / "storacha"
     program.write_text(program.read_text().replace('"ls":\n    pass', f'"ls":\n    print({listed!r})'))
-    expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CUT))]
+    expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CLIENT_SHARDING))]
     (deal,) = where.observe(expected, Check.QUICK, "", QUIET).observations[DAG.layout.root].deals
     assert (deal.state.value, deal.piece) == ("aggregating", SHARD.piece)
     assert "or not any more" in deal.detail

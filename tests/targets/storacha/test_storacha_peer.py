@@ -53,10 +53,10 @@ def uploaded(service: StorachaService, home: Path, path: Path, *options: str) ->
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def predicted(dag: MemoryDag, cut: Sharding) -> list[dict[str, object]]:
+def predicted(dag: MemoryDag, sharding: Sharding) -> list[dict[str, object]]:
     shards = [
         {"piece": {"/": str(each.piece)}, "shard": {"/": str(each.cid)}, "size": each.size}
-        for each in shard_pieces(dag, cut).shards
+        for each in shard_pieces(dag, sharding).shards
     ]
     return [*shards, {"root": {"/": str(dag.layout.root)}}]
 
@@ -67,9 +67,9 @@ def test_one_car_is_stored_as_it_is(service: StorachaService, home: Path, tmp_pa
     dag = SHAPES[shape]("peer")
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
     said = uploaded(service, home, tmp_path / "one.car")
-    cut = Sharding(133_169_152, RootNaming.LAST)
-    assert said == predicted(dag, cut)
-    assert service.blob(shard_pieces(dag, cut).shards[0].cid) == (tmp_path / "one.car").read_bytes()
+    sharding = Sharding(133_169_152, RootNaming.LAST)
+    assert said == predicted(dag, sharding)
+    assert service.blob(shard_pieces(dag, sharding).shards[0].cid) == (tmp_path / "one.car").read_bytes()
 
 
 def test_several_cars_are_cut_where_we_cut(service: StorachaService, home: Path, tmp_path: Path) -> None:

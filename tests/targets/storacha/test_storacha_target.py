@@ -24,7 +24,7 @@ from reconciler.errors import PeerError, SourceChangedError
 from reconciler.net.errors import AccessDeniedError, TransientError
 from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected, Inventory, State
-from reconciler.targets.storacha.target import CUT, StorachaTarget
+from reconciler.targets.storacha.target import CLIENT_SHARDING, StorachaTarget
 from tests.support.fake_lotus import fake_lotus
 from tests.support.shapes import Failing, bundle, large_file
 from tests.support.storacha_service import CAN, StorachaService
@@ -35,12 +35,14 @@ pytestmark = pytest.mark.storacha
 SMALL = Sharding(60_000, RootNaming.LAST)  # large_file makes three CARs of this
 
 
-def seen(target: StorachaTarget, *dags: Dag, pieces: bool = True, cut: Sharding = CUT) -> Inventory:
+def seen(
+    target: StorachaTarget, *dags: Dag, pieces: bool = True, sharding: Sharding = CLIENT_SHARDING
+) -> Inventory:
     expected = [
         Expected(
             dag.layout.root,
             ("reconciler/suite/model@1.0.0",),
-            pieces=shard_pieces(dag, cut) if pieces else None,
+            pieces=shard_pieces(dag, sharding) if pieces else None,
         )
         for dag in dags
     ]
@@ -49,14 +51,14 @@ def seen(target: StorachaTarget, *dags: Dag, pieces: bool = True, cut: Sharding 
 
 def test_what_was_published_is_held_with_its_pieces(service: StorachaService) -> None:
     dag = large_file("three CARs")
-    with opened(service, cut=SMALL) as target:
-        assert seen(target, dag, cut=SMALL).observations[dag.layout.root].state is State.ABSENT
+    with opened(service, sharding=SMALL) as target:
+        assert seen(target, dag, sharding=SMALL).observations[dag.layout.root].state is State.ABSENT
         delivery = target.publish(dag, "", QUIET)
         assert delivery.state is State.HELD
         assert (delivery.bytes_sent, delivery.blocks_sent) == (dag.layout.size, len(dag.layout))
         assert delivery.pieces == shard_pieces(dag, SMALL)
         assert len(delivery.pieces.shards) == 3
-        found = seen(target, dag, cut=SMALL).observations[dag.layout.root]
+        found = seen(target, dag, sharding=SMALL).observations[dag.layout.root]
         assert (found.state, found.detail) == (State.HELD, "")
         assert found.pieces == tuple(each.piece for each in delivery.pieces.shards)
         assert {deal.state for deal in found.deals} == {DealState.AGGREGATING}
@@ -122,7 +124,7 @@ def test_from_publishing_to_an_active_deal_and_to_its_loss(service: StorachaServ
 
 def test_an_upload_by_other_software_is_held_and_its_pieces_are_not_known(service: StorachaService) -> None:
     dag = large_file("uploaded in other CARs")
-    with opened(service, cut=SMALL) as theirs, opened(service) as target:
+    with opened(service, sharding=SMALL) as theirs, opened(service) as target:
         theirs.publish(dag, "", QUIET)
         found = seen(target, dag).observations[dag.layout.root]
         assert (found.state, found.pieces, found.deals) == (State.HELD, (), ())
@@ -132,12 +134,12 @@ def test_an_upload_by_other_software_is_held_and_its_pieces_are_not_known(servic
         delivery = target.publish(dag, "", QUIET)
         assert delivery.bytes_sent == dag.layout.size
         assert seen(target, dag).observations[dag.layout.root].pieces
-        assert len(seen(theirs, dag, cut=SMALL).observations[dag.layout.root].pieces) == 3
+        assert len(seen(theirs, dag, sharding=SMALL).observations[dag.layout.root].pieces) == 3
 
 
 def test_a_car_that_the_space_lacks_makes_it_partial(service: StorachaService) -> None:
     dag = large_file("one CAR too few")
-    with opened(service, cut=SMALL) as target:
+    with opened(service, sharding=SMALL) as target:
         target.publish(dag, "", QUIET)
         pieces = shard_pieces(dag, SMALL)
         more = (*pieces.shards, shard_pieces(bundle("never sent"), SMALL).shards[0])
@@ -213,7 +215,7 @@ def test_a_delegation_that_shows_no_deals_is_told_though_nobody_asks_for_any(
     service: StorachaService,
 ) -> None:
     dag = bundle("narrow, and no policy")
-    expected = Expected(dag.layout.root, ("",), pieces=shard_pieces(dag, CUT), min_deals=0)
+    expected = Expected(dag.layout.root, ("",), pieces=shard_pieces(dag, CLIENT_SHARDING), min_deals=0)
     for reads, notes in (
         (("upload/list",), ("space: deals are not looked at: the delegation does not allow filecoin/info",)),
         (("upload/list", "filecoin/info"), ()),
