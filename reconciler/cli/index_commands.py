@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.options import Directory, IndexFile, Json, SourceRoot, TargetsFile
+from reconciler.cli.options import Directory, IndexFile, Json, NewDirectory, SourceRoot, TargetsFile
 from reconciler.errors import ExitCode, SafetyError, UsageError
 from reconciler.index.layout import INDEX, find_layout
 from reconciler.render import documents
@@ -131,7 +131,7 @@ def init(
         ),
     ] = None,
     as_json: Json = False,
-    directory: Directory = None,
+    directory: NewDirectory = None,
 ) -> int:
     """Create releases/index.yaml and releases/targets.yaml with explanatory comments.
 
@@ -188,8 +188,8 @@ def check(
 ) -> int:
     """Check the index, the targets file and the records, offline and without the weights.
 
-    Exits with 4 when a released CID was changed or a protected version was removed since --base, or since any
-    commit in the history of HEAD. Intended for every pull request.
+    Exits with 4 when a released CID was changed or a protected version was removed, compared with --base or
+    with the whole history of HEAD. Intended for every pull request.
     """
     from reconciler.index.history import check_frozen
     from reconciler.index.load import load_index

@@ -29,6 +29,15 @@ Directory = Annotated[
         help="Repository to operate on (default: the nearest directory with an index, searching upwards).",
     ),
 ]
+NewDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "-C",
+        metavar="DIR",
+        callback=_or_before_command,
+        help="Directory to create the files in (default: the current directory).",
+    ),
+]
 IndexFile = Annotated[
     Path | None,
     typer.Option("--index", metavar="FILE", help="Path of the index (default: releases/index.yaml)."),

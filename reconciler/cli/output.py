@@ -82,7 +82,7 @@ def progress(*, events: bool = False) -> Iterator[Progress]:
     """Show progress while the block runs: bars on a terminal, notes elsewhere, always on stderr.
 
     Bars are removed before the block ends, so that the result follows on a clean line. With `events`,
-    progress goes to stdout as one JSON object a line.
+    progress goes to stdout as one JSON object per line.
     """
     from reconciler.render.progress import Bars, Events, Lines
 

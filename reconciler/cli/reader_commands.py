@@ -138,7 +138,7 @@ def fetch(
     as_events: Annotated[
         bool,
         typer.Option(
-            "--json-events", help="Print progress as one JSON object a line, followed by the result."
+            "--json-events", help="Print progress as one JSON object per line, followed by the result."
         ),
     ] = False,
     directory: Directory = None,

@@ -109,7 +109,7 @@ _EVERY = 0.5  # seconds between two events of one task
 
 
 class Events:
-    """A Progress that writes events to a stream as JSON (schemas/event.schema.json), one object a line.
+    """A Progress that writes events to a stream as JSON (schemas/event.schema.json), one object per line.
 
     Progress of a task is written at most every half second.
     """

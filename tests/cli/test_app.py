@@ -133,7 +133,7 @@ class TestPlaces:
 
 
 def on_a_terminal(root: Path, *arguments: str, **environment: str) -> str:
-    """What a command writes to a terminal that is both stdout and stderr."""
+    """Return what a command writes to a terminal that is both stdout and stderr."""
     parent, child = pty.openpty()
     process = subprocess.Popen(
         [*RUN, *arguments],

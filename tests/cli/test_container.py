@@ -15,7 +15,7 @@ from tests.support.small_disk import small_disk
 
 @pytest.fixture
 def published(reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """A version that the user's configuration leads to, from anywhere."""
+    """A version that the user's configuration names, from any directory."""
     assert reconcile().code == 0
     config = reconcile.root / "config/reconcile/config.yaml"
     config.parent.mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_a_plain_directory(published: CommandLine, tmp_path: Path) -> None:
 def test_a_mounted_volume_is_filled_and_a_second_start_finds_it(
     published: CommandLine, tmp_path: Path
 ) -> None:
-    """Really mounted, so that nothing can be renamed into its place from elsewhere."""
+    """A real mount point, which no rename from another file system can replace."""
     with small_disk(tmp_path / "volume", 8) as disk:
         (disk.path / "lost+found").mkdir()
         for _ in range(2):

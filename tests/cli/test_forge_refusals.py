@@ -52,7 +52,7 @@ SAID = {
 
 @pytest.fixture
 def github(reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> FakeGitHub:
-    """The forge that the command opens; its clock does not wait."""
+    """The forge that the command opens, with a clock that never waits."""
     fake = FakeGitHub(None, token=TOKEN)
     index = (reconcile.root / "releases/index.yaml").read_bytes()
     fake.push("main", {"releases/index.yaml": index}, "Add llm")
@@ -72,7 +72,7 @@ def github(reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch) -> FakeGitHu
 
 
 def broken_from(row: str, first: int) -> list[Break]:
-    """This row at every call from number `first` on."""
+    """Answer with this row at every call from number `first` on."""
     what, carried_out = ROWS[row]
     refusal, fault = (what, None) if isinstance(what, Refusal) else (None, what)
     return [Break(number, refusal, fault, carried_out) for number in range(first, MANY)]

@@ -138,7 +138,7 @@ def commit(at: CommandLine, message: str, author: str = "Ann") -> str:
 
 @pytest.fixture
 def released(reconcile: CommandLine) -> CommandLine:
-    """Two versions: added in one commit, resolved in the next, and their weights gone since."""
+    """Two versions: added in one commit, resolved in the next, and their weights deleted since."""
     git(reconcile.root, "init", "-q")
     commit(reconcile, "Add llm")
     assert reconcile().code == 0

@@ -24,7 +24,7 @@ def git(root: Path, *arguments: str) -> None:
 
 
 def touched(file: Path) -> tuple[int, int, int]:
-    """What tells that a file was written or replaced."""
+    """Return values that change when a file is written or replaced."""
     seen = file.stat()
     return seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
 

@@ -79,7 +79,7 @@ def test_fetch_by_cid_needs_no_index(released: CommandLine, tmp_path_factory: py
 def test_an_index_that_cannot_be_written_beside_is_enough(
     released: CommandLine, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """As where a container has it mounted read-only: nothing is kept beside it then."""
+    """As in a container that mounts the index read-only: nothing is cached beside it."""
     mounted = tmp_path_factory.mktemp("mounted")
     (mounted / "releases").mkdir()
     (mounted / "releases/index.yaml").write_bytes((released.root / "releases/index.yaml").read_bytes())
@@ -140,7 +140,7 @@ def test_what_is_not_locked_is_not_fetched(released: CommandLine) -> None:
 def test_an_index_in_a_git_repository_is_named_as_pip_does_and_its_commit_is_locked(
     released: CommandLine, tmp_path: Path
 ) -> None:
-    """The copy lies in a directory that is a repository itself, as a home directory may be."""
+    """The copy is in a directory that is itself a repository, as a home directory may be."""
     git = ["git", "-C", str(released.root)]
     subprocess.run(["git", "init", "--quiet", "-b", "main", released.root], check=True)
     subprocess.run([*git, "add", "releases"], check=True)

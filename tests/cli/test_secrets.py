@@ -105,7 +105,7 @@ os.execv({git!r}, sys.argv)
 
 @pytest.fixture
 def released(reconcile: CommandLine) -> CommandLine:
-    """A repository with one commit, as every forge wants it."""
+    """A repository with one commit, as every forge requires."""
     for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "start")):
         subprocess.run(["git", *arguments], cwd=reconcile.root, check=True)
     return reconcile
@@ -145,7 +145,7 @@ def environment(url: str, forge: str, arguments: Path) -> dict[str, str]:
 
 
 def found_in(root: Path) -> dict[str, list[str]]:
-    """Files below `root` and git objects that hold a form of the canary."""
+    """Return the files below `root` and the git objects that contain a form of the canary."""
     places = {
         str(path.relative_to(root)): leaks(path.read_bytes()) for path in root.rglob("*") if path.is_file()
     }
@@ -238,7 +238,7 @@ def test_who_wants_bytes_or_applies_a_plan_gives_nothing_away(
 
 
 def test_no_credential_goes_to_the_router_of_a_probe(released: CommandLine, arguments: Path) -> None:
-    """`check` cannot know what is a target and what is not; here the two are two peers."""
+    """Here the router and the targets are two peers; `check` could not tell them apart."""
     assert released("--only", "llm@1.0.0").code == 0
     with echo_peer(200, "json") as peer, echo_peer(200, "json") as router:
         released.write("releases/targets.yaml", TARGETS.format(url=peer.url))

@@ -149,7 +149,7 @@ def test_kubo_keeps_it_and_a_pin_of_the_index_is_left_alone(
 
 
 def test_a_car_of_another_program_is_kept_in_our_order(empty: CommandLine) -> None:
-    """Leaves first, as others write them; the store then holds the canonical CAR."""
+    """Leaves first, as other programs write CARs; the store still contains the canonical CAR."""
     root = write_car(empty.root / "other.car", {"a": b"first", "b": {"c": b"second"}})
     done = empty("import", "other.car", "--store", "store", "--json")
     assert (done.code, done.document["cid"]) == (0, str(root))

@@ -51,12 +51,12 @@ HOSTILE = [
 
 
 def text_of(html: str) -> str:
-    """What a reader sees, zero-width breaks left out."""
+    """Return the text that a reader sees, without zero-width breaks."""
     return unescape(re.sub(r"<[^>]*>", "", html)).replace("\u200b", "")
 
 
 def cells(markdown: str) -> list[list[str]]:
-    """The rows of the one table in `markdown`, each cell as the HTML it becomes."""
+    """Return the rows of the only table in `markdown`, each cell as HTML."""
     html = PARSER.render(markdown)
     assert html.count("<table>") == 1
     rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
@@ -72,7 +72,7 @@ def a_plan(*changes: Blocked | Publish | Unpin, **rest: tuple[str, ...] | tuple[
 
 
 def seen(text: str) -> str:
-    """How a hostile text is to look: visible, on one line, blanks as HTML has them."""
+    """Return how a hostile text must appear: visible, on one line, with blanks as in HTML."""
     return plain(text).strip()
 
 
@@ -116,7 +116,7 @@ def test_code_is_one_span_in_one_cell(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["@someone", "see #12", "GH-12", "!7", "org/repo#3"])
 def test_forges_link_nothing(text: str) -> None:
-    """A forge looks for mentions and numbers in what the parser gives, so a backslash does not stop it."""
+    """A forge searches the parser's output for mentions and numbers, so a backslash does not help."""
     shown = unescape(PARSER.renderInline(escape(text)))
     assert not re.search(r"@\w|#\d|(?i:GH-\d)|!\d", shown)
 

@@ -25,7 +25,7 @@ class Screen:
         self.stream: TextIO = os.fdopen(child, "w", buffering=1)
 
     def text(self) -> str:
-        """Close the stream; everything that was written."""
+        """Close the stream and return everything that was written."""
         self.stream.close()
         said = b""
         while True:

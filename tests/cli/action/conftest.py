@@ -24,7 +24,7 @@ from tests.support.project_on_github import TOKEN, Project
 
 @dataclass
 class Step:
-    """How a step ended, and everything it handed to the runner."""
+    """The result of a step, and everything it passed to the runner."""
 
     code: int
     error: ReconcilerError | None
@@ -52,7 +52,7 @@ class Jobs:
         return self.reconcile.root
 
     def __call__(self, event: str, payload: dict[str, Any] | None = None, **inputs: str) -> Step:
-        """One step for an event; `inputs` have underscores for hyphens. `TOKEN` is the token."""
+        """Run one step for an event; `inputs` have underscores for hyphens. `TOKEN` is the token."""
         folder = self.root.parent / f"step-{len(self.ran)}"
         folder.mkdir()
         (folder / "event.json").write_text(json.dumps(payload or {}))
@@ -101,7 +101,7 @@ class Jobs:
 
 
 def read_outputs(file: Path) -> dict[str, str]:
-    """What a runner reads from the file of GITHUB_OUTPUT."""
+    """Return the outputs that a runner reads from the file of GITHUB_OUTPUT."""
     found = {}
     lines = iter(file.read_text().splitlines())
     for line in lines:

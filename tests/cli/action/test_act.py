@@ -61,7 +61,7 @@ def test_from_the_pull_request_to_a_run_with_nothing_to_do(project: Project) -> 
 
 
 def test_the_plan_of_a_fork_needs_no_token_and_annotates_what_is_wrong(project: Project) -> None:
-    """Names that are workflow commands come out as text, and no annotation is theirs."""
+    """Names that look like workflow commands are printed as text and cause no annotation."""
     shutil.rmtree(project.root / "weights/llm/1.0.0")
     hostile = INDEX.replace("weights/llm/1.0.0", '"weights/::error title=x::y ##[error]z"')
     project.write("releases/index.yaml", hostile)
@@ -81,7 +81,7 @@ def test_the_plan_of_a_fork_needs_no_token_and_annotates_what_is_wrong(project: 
 
 @pytest.mark.slow
 def test_the_action_installs_itself_from_its_locked_requirements(project: Project) -> None:
-    """With pip as the machine has it configured; skipped where that reaches no package index."""
+    """Uses pip as configured on the machine; skipped when it reaches no package index."""
     ran = project.step("push", command="plan", download=True)
     if ran.code and re.search(r"No matching distribution|Could not find a version|Connection", ran.text):
         pytest.skip("pip reaches no package index")

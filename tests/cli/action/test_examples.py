@@ -23,14 +23,14 @@ runs: {using: composite, steps: [{run: "true", shell: bash}]}
 def run(
     project: Project, name: str, event: str, payload: dict[str, object] | None = None, **rest: object
 ) -> Ran:
-    """Run an example; where its runner has the weights is the only thing that is put in."""
+    """Run an example unchanged except for the place of the weights on its runner."""
     text = (EXAMPLES / name).read_text().replace("/srv/weights", str(project.folder / "srv"))
     given = {"token": TOKEN} | rest
     return project.run(text, event, payload, **given)  # type: ignore[arg-type]
 
 
 def weights_elsewhere(project: Project) -> None:
-    """The weights are in no repository, but on the disk of a runner."""
+    """The weights are on the disk of a runner, not in a repository."""
     shutil.move(project.root / "weights", project.folder / "srv" / "weights")
     project.push()
 

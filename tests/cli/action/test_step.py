@@ -318,7 +318,7 @@ def test_a_payload_that_is_no_event_stops_nothing(jobs: Jobs) -> None:
 def test_nothing_in_the_log_is_a_command_but_our_own_annotations(
     jobs: Jobs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever ends the step, the runner listens to commands again before the annotations."""
+    """However the step ends, the runner interprets commands again before the annotations."""
     environ = {
         "GITHUB_ACTIONS": "true",
         "GITHUB_EVENT_NAME": "push",
@@ -345,7 +345,7 @@ def test_outside_of_a_job_it_says_so(jobs: Jobs, capsys: pytest.CaptureFixture[s
 
 
 def test_the_token_is_never_printed(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not when it works, not when it is refused, not when the forge is down."""
+    """On success, on a refusal, and when the forge is down."""
     steps = [jobs("pull_request", PULL)]
     steps.append(jobs("pull_request", PULL, TOKEN="ghs_wrong+canary/="))
     jobs.api = "http://127.0.0.1:9"
@@ -430,7 +430,7 @@ def test_only_what_a_run_reads_matters(clone: Clone, path: str, concerned: bool)
 
 
 def test_what_the_base_got_meanwhile_is_not_the_pull_requests(clone: Clone) -> None:
-    """Also where the head itself was checked out, and not its merge."""
+    """Also when the head itself was checked out instead of its merge."""
     clone.git("checkout", "--quiet", "-b", "feature")
     clone.commit(**{"README.md": "x"})
     clone.git("checkout", "--quiet", "-")
