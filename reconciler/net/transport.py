@@ -227,7 +227,7 @@ class _LongBody(_Body):
 
     httpcore and h11 copy every byte four times, which costs more than receiving it. They are asked for what
     they have buffered; the rest of the body comes from `stream`, and the connection is closed after it.
-    `direct` are the streams that are read in this way, for whom closes them all.
+    `direct` has the streams that are being read in this way, so that the transport can close them.
     """
 
     def __init__(
@@ -246,6 +246,7 @@ class _LongBody(_Body):
 
     def __iter__(self) -> Iterator[bytes]:
         rest = self._length
+        self._direct.add(self._stream)
         with _httpx_errors():
             pieces = self._response.iter_stream()
             while True:
@@ -255,10 +256,10 @@ class _LongBody(_Body):
                 except _WouldReadError:
                     break
                 if piece is None:  # all of it was buffered, or it answers a HEAD request
+                    self._direct.discard(self._stream)
                     return
                 rest -= len(piece)
                 yield piece
-            self._direct.add(self._stream)
             try:
                 yield from self._stream.read_exactly(rest, self._timeout)
             finally:

@@ -83,7 +83,7 @@ def read_commands(peer: str, answer: object) -> tuple[NodeCommand, ...]:
     found = [fields.record(peer, entry, "a command") for entry in listed]
     return tuple(
         NodeCommand(
-            name=fields.text(peer, entry, "NodeCommand"),
+            name=fields.text(peer, entry, "Command"),
             started=fields.text(peer, entry, "StartTime"),
             active=entry.get("Active") is True,
         )
