@@ -186,7 +186,7 @@ def _why_kept(change: Unpin, outcomes: Sequence[Outcome]) -> Outcome | None:
             return Outcome(
                 change,
                 OutcomeState.REPORTED if reported else OutcomeState.SKIPPED,
-                f"kept: {other.change.ref} is not in order on {where}",
+                f"kept: {other.change.ref} is not complete on {where}",
             )
     return None
 
@@ -201,7 +201,7 @@ def _open_bytes(
     if change.sources == (DIRECTORY,):
         dag = sources.identify(versions[change.ref])
         if dag.layout.root != change.root:
-            raise DataError(f"{change.ref} gives {dag.layout.root} instead of {change.root}")
+            raise DataError(f"{change.ref} has the CID {dag.layout.root}, expected {change.root}")
         return dag
     return gather(change.root, [targets[name] for name in change.sources])
 

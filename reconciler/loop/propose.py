@@ -68,7 +68,7 @@ class Proposer:
         name = self._index_path()
         if not is_committed(self._layout.root, {name: self._index_bytes}):
             raise UsageError(
-                f"{name} has changes that are not committed, and a branch must not carry them along",
+                f"{name} has uncommitted changes, which a proposal on a branch must not include",
                 hint="commit them first, or use --propose write",
             )
 

@@ -117,7 +117,7 @@ class SourceDirectories:
         dag = self._dags[version.ref]
         if version.cid is not None and dag.layout.root != version.cid:
             raise BundleError(
-                f"{version.path} no longer gives the published CID: it gives {dag.layout.root}, "
+                f"{version.path} no longer has the published CID: it has {dag.layout.root}, "
                 f"the index has {version.cid}",
                 hint="a published version is immutable: restore its bytes, or release them as a new version",
                 where=version.where,

@@ -190,7 +190,7 @@ def test_verify_tells_changed_bytes(reconcile: CommandLine) -> None:
     for what in ("llm@1.0.0", "weights/llm/1.0.0"):
         done = reconcile("verify", what)
         assert (done.code, done.out) == (1, ""), what
-        assert "weights/llm/1.0.0 no longer gives the published CID" in done.err
+        assert "weights/llm/1.0.0 no longer has the published CID" in done.err
 
 
 def test_verify_finds_the_version_of_a_directory_that_came_from_elsewhere(

@@ -163,7 +163,7 @@ def test_bytes_that_no_longer_give_the_cid_are_an_error_never_an_update(two: Rel
     two.memory["b"].lose(root)
     plan = two.plan()
     assert {change.kind for change in plan.changes} == {"blocked"}
-    assert "no longer gives the published CID" in plan.changes[0].reason
+    assert "no longer has the published CID" in plan.changes[0].reason
     two.apply()
     assert two.cid("m@1.0.0") == root
 
