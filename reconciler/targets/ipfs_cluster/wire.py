@@ -34,7 +34,6 @@ class ClusterPin:
     factor_max: int
     expires: datetime | None
     allocations: tuple[str, ...]
-    origins: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,6 @@ class ClusterPeer:
 
     peer: str
     name: str
-    version: str
     error: str
     ipfs: str
     ipfs_addresses: tuple[str, ...]
@@ -110,7 +108,6 @@ def read_entry(peer: str, value: object) -> ClusterPin | None:
         factor_max=pin.number_or(0, "replication_factor_max"),
         expires=pin.moment("expire_at"),
         allocations=pin.texts("allocations"),
-        origins=pin.texts("origins"),
     )
 
 
@@ -145,7 +142,6 @@ def read_peer(peer: str, value: object) -> ClusterPeer:
     return ClusterPeer(
         peer_id,
         one.text_or("", "peername") or short_id(peer_id),
-        one.text_or("", "version"),
         one.text_or("", "error"),
         one.text_or("", "ipfs", "id"),
         one.texts("ipfs", "addresses"),

@@ -14,7 +14,7 @@ from reconciler.targets.ipfs_cluster.wire import EVERYWHERE, ClusterPin, PeerSta
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ROOT = hash_block(RAW, b"root")
-ENTRY = ClusterPin(ROOT, "reconciler/i/m@1.0.0", True, EVERYWHERE, EVERYWHERE, None, (), ())
+ENTRY = ClusterPin(ROOT, "reconciler/i/m@1.0.0", True, EVERYWHERE, EVERYWHERE, None, ())
 TWO_OF_THREE = replace(ENTRY, factor_min=2, factor_max=2, allocations=("id-a", "id-b"))
 
 
