@@ -165,7 +165,7 @@ def test_an_index_with_changes_that_are_not_committed_is_refused_before_anything
     releases: Releases,
 ) -> None:
     releases.add("m@2.0.0")
-    with pytest.raises(UserError, match="not committed"):
+    with pytest.raises(UserError, match="uncommitted changes"):
         releases.apply(**BRANCH)
     assert releases.memory["a"].writes() == 0
 
