@@ -157,9 +157,9 @@ def error_for_status(answer: Response, *, is_command_error: bool = False) -> Req
         )
         return AccessDeniedError(peer, f"denies access (HTTP {status}){detail}", status=status, hint=hint)
     if status == 404:
-        return NotFoundError(peer, f"has no such thing (HTTP 404){detail}", status=status)
+        return NotFoundError(peer, f"did not find it (HTTP 404){detail}", status=status)
     if status == 409:
-        return ConflictError(peer, f"is in conflict with this (HTTP 409){detail}", status=status)
+        return ConflictError(peer, f"reports a conflict (HTTP 409){detail}", status=status)
     if status >= 500 or status in (408, 425):
         return TransientError(peer, f"failed (HTTP {status}){detail}", status=status)
     too_large = "a proxy in front of it limits request bodies; in nginx, set client_max_body_size 0"

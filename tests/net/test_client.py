@@ -223,7 +223,7 @@ def test_a_compressed_answer_is_refused_unread() -> None:
     [
         (Said(401), AccessDeniedError, "denies access"),
         (Said(403, b"Kubo RPC Access Denied"), AccessDeniedError, "Kubo RPC Access Denied"),
-        (Said(404), NotFoundError, "no such thing"),
+        (Said(404), NotFoundError, "did not find it"),
         (Said(409, b'{"error":{"reason":"FUNDS","details":"pay first"}}'), ConflictError, "pay first"),
         (Said(400, b'{"Message":"bad cid","Code":1}'), RejectedError, "bad cid"),
         (Said(500, b'{"Message":"broken","Code":0}'), TransientError, "broken"),
