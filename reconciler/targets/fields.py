@@ -8,28 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from reconciler.json_fields import JsonFields
 from reconciler.net.errors import UnexpectedResponseError
 
 _HINT = (
     "is this the address of the right API, and a version of it that the documentation of this target names?"
 )
-
-
-def read_object(peer: str, value: object, what: str) -> JsonFields:
-    """Return `value`, a JSON object in the answer of `peer`, as fields; `what` it should be, such as "a pin".
-
-    Raises UnexpectedResponseError when it is not an object; so do its methods for a field of a wrong type.
-    """
-
-    def unexpected(message: str) -> UnexpectedResponseError:
-        return UnexpectedResponseError(
-            peer, f"answered with something that is not {what}: {message}", hint=_HINT
-        )
-
-    fields = JsonFields(value, unexpected)
-    fields.mapping()
-    return fields
 
 
 def record(peer: str, value: object, what: str) -> Mapping[str, object]:

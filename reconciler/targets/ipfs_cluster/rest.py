@@ -16,7 +16,6 @@ from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import NotFoundError, RejectedError
 from reconciler.net.response import Response, UploadBody, multipart_file
-from reconciler.targets.fields import read_object
 from reconciler.targets.interface import pin_metadata
 from reconciler.targets.ipfs_cluster import wire
 
@@ -71,7 +70,7 @@ class ClusterRest:
     def version(self) -> str:
         """Return the version of this peer."""
         answer = self.http.request("GET", "version", repeatable=True)
-        return read_object(self._name, answer.json(), "a version").text_or("", "version")
+        return wire.read_object(self._name, answer.json(), "a version").text_or("", "version")
 
     def entries(self) -> dict[Cid, wire.ClusterPin]:
         """Return the whole pinset. The API cannot filter by name or metadata: it ignores such parameters."""

@@ -13,10 +13,13 @@ from datetime import datetime
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
-from reconciler.targets.fields import read_object
+from reconciler.json_fields import JsonFields
+from reconciler.net.errors import UnexpectedResponseError
 from reconciler.targets.interface import pin_label
 
 EVERYWHERE = -1  #: as a replication factor: every peer
+
+_HINT = "is this the address of a REST API of ipfs-cluster 1.0 or later?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,20 @@ def _parse_cid(text: str) -> Cid | None:
         return cids.parse(text)
     except DataError:
         return None
+
+
+def read_object(peer: str, value: object, what: str) -> JsonFields:
+    """Return a JSON object in a response of `peer` as fields; `what` is what it should be, such as "a pin".
+
+    Raises UnexpectedResponseError when it is not an object; so do the methods of the result.
+    """
+
+    def unexpected(message: str) -> UnexpectedResponseError:
+        return UnexpectedResponseError(peer, f"unexpected response instead of {what}: {message}", hint=_HINT)
+
+    fields = JsonFields(value, unexpected)
+    fields.mapping()
+    return fields
 
 
 def read_entry(peer: str, value: object) -> ClusterPin | None:

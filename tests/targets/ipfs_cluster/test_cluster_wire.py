@@ -39,7 +39,7 @@ def test_any_json_is_read_or_an_error(value: object) -> None:
         try:
             read("cluster", value)
         except UnexpectedResponseError as error:
-            assert error.message.startswith("cluster: answered with")
+            assert error.message.startswith("cluster: unexpected response")
 
 
 def test_pins_of_unsupported_kinds_are_left_out() -> None:
