@@ -84,7 +84,7 @@ QUICK_CASES: dict[str, tuple[Callable[[Kept], object], str]] = {
     "label file empty": (lambda kept: kept.entry.write_text(""), "not JSON"),
     "label file deep": (lambda kept: kept.entry.write_text("[" * 100_000), "not JSON"),
     "label file huge": (lambda kept: kept.entry.write_bytes(b" " * (2 << 20)), "larger than 1048576 bytes"),
-    "label file a list": (lambda kept: kept.entry.write_text("[]"), "'the document' is not an object"),
+    "label file a list": (lambda kept: kept.entry.write_text("[]"), "the document is not an object"),
     "label file newer": (lambda kept: edit_entry(kept, schema=2), "other fields"),
     "label file with more": (lambda kept: edit_entry(kept, more=1), "other fields"),
     "label file of another root": (
