@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler.content.cid import Cid
 from tests.support.kubo_node import KuboNode
 
 START_SECONDS = 60.0
@@ -59,6 +60,13 @@ def call(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = N
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+def is_pinned(rest: str, root: Cid) -> bool:
+    """Return whether all peers of the cluster at `rest` report that they have pinned `root`."""
+    status, body = call(f"{rest}/pins/{root}")
+    states = {one["status"] for one in json.loads(body)["peer_map"].values()} if status == 200 else set()
+    return states == {"pinned"}
 
 
 @dataclass

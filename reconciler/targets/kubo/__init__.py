@@ -1,25 +1,28 @@
 """kubo: a Kubo daemon as a target, through its RPC API.
 
-What it is: `rpc.py` makes the calls; `probe.py` looks at single blocks; `observe.py` looks at everything;
-`send.py` streams partial CARs; `publish.py` proves and pins; `repair.py` and `heal.py` put back what is
-missing or wrong; `wedge.py` recognises a node that is stuck; `dag.py` serves others; `diagnose.py` is for
-`doctor`. May use: content, index, net. Promises: nothing is held because a call said so, no pin that is not
-ours is touched, ours only over a DAG that was just proven complete, and nothing is asked of a node that could
-make it wait for the network.
+May use: content, index, net and the interface of targets. Guarantees: no block counts as held because a call
+reported success; a pin that is not ours is never touched, and ours is set only over a DAG that was just
+proven complete; no request makes the node wait for the network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.errors import InvalidIndexError, UsageError
 from reconciler.index.model import TargetSpec
+from reconciler.net.address import parse_address
+from reconciler.net.auth import Auth, Scheme, from_env
 from reconciler.targets.interface import RunTerms
 
 if TYPE_CHECKING:
     from reconciler.targets.kubo.heal import Owns
     from reconciler.targets.kubo.target import KuboTarget
+
+_PIN_SECONDS = 120
 
 
 def open_target(
@@ -30,14 +33,13 @@ def open_target(
     terms: RunTerms = RunTerms(),
     owns: Owns | None = None,
 ) -> KuboTarget:
-    """The node that `spec` names; no request is made yet.
+    """Return the node of `spec` without sending a request.
 
-    `owns` tells which pins are ours where their names do not. Raises InvalidIndex (an option does not hold)
-    and UsageError (an environment variable).
+    `owns` decides which pins are ours where their names do not show it. Raises InvalidIndexError for an
+    invalid option, UsageError for a missing environment variable.
     """
     from reconciler.net.client import HttpClient
-    from reconciler.targets.kubo.heal import named_so
-    from reconciler.targets.kubo.options import read_options
+    from reconciler.targets.kubo.heal import has_mark
     from reconciler.targets.kubo.rpc import is_command_error
     from reconciler.targets.kubo.target import KuboTarget
 
@@ -55,5 +57,41 @@ def open_target(
         http,
         pin_seconds=options.pin_seconds,
         allow_unpin_repair=terms.allow_unpin_repair,
-        owns=owns or named_so,
+        owns=owns or has_mark,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class KuboOptions:
+    """The options of a node.
+
+    `api` is the base URL of the RPC API, before `/api/v0`; `pin_seconds` is the time limit of one pin.
+    """
+
+    api: str
+    auth: Auth | None = None
+    pin_seconds: int = _PIN_SECONDS
+
+
+def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> KuboOptions:
+    """Read the options of `spec`.
+
+    Raises InvalidIndexError with the line of the entry, UsageError for a missing environment variable.
+    """
+    api = str(spec.options.get("api", ""))
+    try:
+        parse_address(api, f"api of target {spec.name!r}")
+    except UsageError as error:
+        raise InvalidIndexError(error.message, hint=error.hint, where=spec.where) from None
+    seconds = spec.options.get("pin_timeout", _PIN_SECONDS)
+    return KuboOptions(
+        api.rstrip("/"), _auth(spec, environ), seconds if isinstance(seconds, int) else _PIN_SECONDS
+    )
+
+
+def _auth(spec: TargetSpec, environ: Mapping[str, str]) -> Auth | None:
+    variable = spec.options.get("token_env")
+    if variable is None:
+        return None
+    scheme = Scheme(str(spec.options.get("auth", Scheme.BEARER)))
+    return Auth(scheme, from_env(str(variable), environ))

@@ -1,9 +1,7 @@
 """A root as a node serves it: verified blocks by CID, and the Dag that heals others.
 
-Checking a DAG of many small blocks in one request: the node's own CAR, read and verified as it comes.
-
-One request a block costs a millisecond, whatever the block holds. `dag/export` gives them all in our order,
-and breaks off at the first that is missing or damaged; the rest has then to be asked for one by one.
+One request for a block takes about a millisecond, whatever its size. `dag/export` serves all blocks in our
+order, but stops at the first that is missing or damaged; the remaining blocks are then requested one by one.
 """
 
 from __future__ import annotations
@@ -17,18 +15,17 @@ from reconciler.content.dag import DagLayout
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.progress import Task
 from reconciler.targets.healing import prove_layout
-from reconciler.targets.kubo.answers import WrongBytesError
-from reconciler.targets.kubo.rpc import KuboRpc
+from reconciler.targets.kubo.rpc import KuboRpc, WrongBytesError
 
 
 class KuboBlocks:
-    """What a node has, block by block, each verified. Reads are safe from several threads."""
+    """The blocks of a node, each verified. Usable from several threads."""
 
     def __init__(self, rpc: KuboRpc) -> None:
         self._rpc = rpc
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block. Raises BlockUnavailableError when it is missing or damaged there, PeerError."""
+        """Read and verify a block. Raises BlockUnavailableError when it is missing or damaged, PeerError."""
         try:
             data = self._rpc.block_get(cid)
         except WrongBytesError:
@@ -38,7 +35,7 @@ class KuboBlocks:
         return data
 
     def close(self) -> None:
-        """Nothing stays open; the connections are the target's."""
+        """Do nothing: the connections belong to the target."""
 
 
 class UnusableBlockError(BlockUnavailableError):
@@ -51,9 +48,9 @@ class UnusableBlockError(BlockUnavailableError):
 
 
 class KuboDag:
-    """The Dag under `root` on a node; the layout is proven from the tree blocks when it is made.
+    """The Dag under `root` on a node. The constructor proves the layout from the tree blocks.
 
-    Raises BlockUnavailableError when a tree block is missing or damaged, DataError when they make no DAG.
+    It raises BlockUnavailableError when a tree block is missing or damaged, DataError when they are invalid.
     """
 
     def __init__(self, rpc: KuboRpc, root: Cid) -> None:
@@ -66,20 +63,20 @@ class KuboDag:
         return self._layout
 
     def read(self, position: int) -> bytes:
-        """The verified bytes of the block at `position`. Raises as KuboBlocks.read_block does."""
+        """Read and verify the block at `position`. Raises as KuboBlocks.read_block does."""
         return self._blocks.read_block(self._layout.cid(position))
 
     def close(self) -> None:
-        """Nothing stays open; the connections are the target's."""
+        """Do nothing: the connections belong to the target."""
 
 
-def layout_there(rpc: KuboRpc, root: Cid) -> DagLayout:
-    """The layout of `root` from the node's own tree blocks, each read once. Raises as KuboDag does."""
+def read_layout(rpc: KuboRpc, root: Cid) -> DagLayout:
+    """Prove the layout of `root` from the tree blocks of the node. Raises as KuboDag does."""
     return prove_layout(root, KuboBlocks(rpc).read_block)
 
 
-def good_positions(rpc: KuboRpc, layout: DagLayout, task: Task) -> set[int]:
-    """Positions of the blocks that the node's CAR gives good before it breaks off."""
+def positions_in_export(rpc: KuboRpc, layout: DagLayout, task: Task) -> set[int]:
+    """Return the positions of the blocks that an export of the node contains before it breaks off."""
     good: set[int] = set()
     try:
         with rpc.dag_export(layout.root, layout.car_size) as pieces:
@@ -89,12 +86,12 @@ def good_positions(rpc: KuboRpc, layout: DagLayout, task: Task) -> set[int]:
                     good.add(position)
                     task.advance(len(section.data))
     except (DataError, PeerError):
-        return good  # what is wrong, or who, the questions block by block will tell
+        return good  # the requests for single blocks show what is wrong
     return good
 
 
 class _PieceReader(io.RawIOBase):
-    """Pieces of bytes as a stream to read from."""
+    """A readable stream over pieces of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces

@@ -1,4 +1,4 @@
-"""What `doctor` says about a node: reachable, new enough, permissive enough, on time, and known to others."""
+"""Diagnosis of a node for `doctor`: reachability, version, permissions, clock, queue and addresses."""
 
 from __future__ import annotations
 
@@ -16,35 +16,33 @@ OLDEST = (0, 40)
 BETTER = (0, 42)
 _SKEW = 120.0  # seconds
 
-#: what we call. Without arguments each says 400 when it is permitted and 403 when not, and does nothing.
+#: required calls. Without arguments each responds 400 when permitted, 403 when not, and does nothing
 NEEDED = ("pin/ls", "pin/add", "pin/rm", "block/stat", "block/get", "dag/import", "dag/stat")
-#: what we call when it is permitted, and what is lost when it is not
+#: optional calls, and the consequence when they are not permitted
 USEFUL = {
     "block/rm": "damaged blocks cannot be replaced",
-    "diag/cmds": "a node that is stuck cannot be recognised",
-    "repo/stat": "nobody warns when the node is full",
-    "id": "others cannot be told where to fetch from",
+    "diag/cmds": "a stuck node cannot be recognized",
+    "repo/stat": "there is no warning before the node is full",
+    "id": "the addresses of the node are unknown, so other targets cannot fetch from it",
 }
 
 
-def examine(rpc: KuboRpc) -> list[Diagnosis]:
-    """Look at everything; a node that does not answer gets only the first line."""
+def diagnose_node(rpc: KuboRpc) -> list[Diagnosis]:
+    """Run all checks; for a node that does not respond, return only the first finding."""
     try:
         version = rpc.version()
     except RequestError as error:
         return [Diagnosis("reachable", ok=False, text=error.message, hint=error.hint or "")]
     found = [Diagnosis("reachable", ok=True, text=f"answers at {rpc.http.address.text}"), _version(version)]
-    for look in (_permissions, _clock, _stuck, _known):
+    for check in (_permissions, _clock, _stuck, _known):
         try:
-            found += look(rpc)
+            found += check(rpc)
         except AccessDeniedError:
-            continue  # named among the permissions
+            continue  # reported among the permissions
         except RequestError as error:
             found.append(Diagnosis("answers", ok=False, text=error.message, hint=error.hint or ""))
     if rpc.http.secrets and not (rpc.http.address.encrypted or rpc.http.address.loopback):
-        found.append(
-            Diagnosis("secret", ok=False, text="the secret goes over the network in clear", hint="use https")
-        )
+        found.append(Diagnosis("secret", ok=False, text="the secret is sent unencrypted", hint="use https"))
     return found
 
 
@@ -52,10 +50,10 @@ def _version(text: str) -> Diagnosis:
     numbers = re.match(r"(\d+)\.(\d+)", text)
     have = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     if have < OLDEST:
-        hint = "update Kubo: older ones limit imported blocks to 1 MiB and lack what this relies on"
+        hint = "update Kubo: older versions limit imported blocks to 1 MiB and lack required features"
         return Diagnosis("version", ok=False, text=f"Kubo {text} is older than 0.40", hint=hint)
     if have < BETTER:
-        hint = "0.42 and later do not let a pin wait without end"
+        hint = "0.42 and later end a pin that waits for the network"
         return Diagnosis("version", ok=True, text=f"Kubo {text}", hint=hint)
     return Diagnosis("version", ok=True, text=f"Kubo {text}")
 
@@ -66,10 +64,10 @@ def _permissions(rpc: KuboRpc) -> list[Diagnosis]:
     if denied:
         paths = ", ".join(f"/api/v0/{command}" for command in denied)
         hint = "add them to AllowedPaths of this secret in API.Authorizations, and restart the node"
-        yielded = [Diagnosis("permissions", ok=False, text=f"not permitted: {paths}", hint=hint)]
+        findings = [Diagnosis("permissions", ok=False, text=f"not permitted: {paths}", hint=hint)]
     else:
-        yielded = [Diagnosis("permissions", ok=True, text="everything that is needed is permitted")]
-    return yielded + [
+        findings = [Diagnosis("permissions", ok=True, text="all required calls are permitted")]
+    return findings + [
         Diagnosis(
             "permissions",
             ok=False,
@@ -96,18 +94,18 @@ def _clock(rpc: KuboRpc) -> list[Diagnosis]:
     try:
         theirs = parsedate_to_datetime(answer.headers.get("date", ""))
     except ValueError:
-        return [Diagnosis("clock", ok=True, text="the node does not say what time it is")]
+        return [Diagnosis("clock", ok=True, text="the node does not report its time")]
     off = (theirs - datetime.now(UTC)).total_seconds()
     if abs(off) > _SKEW:
-        hint = "set both clocks by NTP: provider records and signatures go by them"
-        return [Diagnosis("clock", ok=False, text=f"the node's clock is {off:+.0f} s off ours", hint=hint)]
+        hint = "synchronize both clocks by NTP: provider records and signatures depend on them"
+        return [Diagnosis("clock", ok=False, text=f"the node's clock differs by {off:+.0f} s", hint=hint)]
     return [Diagnosis("clock", ok=True, text="agrees with ours")]
 
 
 def _stuck(rpc: KuboRpc) -> list[Diagnosis]:
-    stuck = probe.look(rpc)
+    stuck = probe.describe_stuck_gc(rpc)
     if stuck:
-        return [Diagnosis("queue", ok=False, text=f"the node {stuck}", hint=probe.ADVICE)]
+        return [Diagnosis("queue", ok=False, text=f"the node {stuck}", hint=probe.RESTART_HINT)]
     return [Diagnosis("queue", ok=True, text="nothing is stuck")]
 
 

@@ -1,10 +1,11 @@
-"""Replacing blocks whose bytes are wrong: the one damage that an import does not repair.
+"""Replacement of blocks whose bytes are wrong: the one damage that an import does not repair.
 
-Kubo writes no block that it believes to have, so the bad one has to go first, and `block/rm` removes nothing
-that is pinned. Where only pins of ours keep it, they are taken away for that moment, and come back as soon as
-the DAG under them was proven complete. That is a moment without protection from garbage collection, so it
-needs the user's word; blocks under other people's pins are left to the node's own `ipfs repo verify --drop`.
-Which pins are ours, their names tell; behind a cluster, which has its own names for them, the cluster does.
+Kubo does not write a block that it has already, so the bad one must be removed first, and `block/rm` removes
+nothing that is pinned. Where only pins of ours keep the block, they are removed, and restored as soon as the
+DAG under them was proven complete. In between nothing protects the DAG from garbage collection, so this
+requires permission by a flag. Blocks under pins of others are left to `ipfs repo verify --drop` on the node.
+The name of a pin shows whether it is ours; behind a cluster, which gives pins names of its own, the cluster
+shows it.
 """
 
 from __future__ import annotations
@@ -19,81 +20,85 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import DataError, ReconcilerError, SafetyError
 from reconciler.index.label import Label
-from reconciler.net.errors import UnexpectedResponseError, sanitize
+from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError, sanitize
 from reconciler.progress import Progress
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.rpc import KuboRpc
-from reconciler.targets.kubo.send import Sent, send
+from reconciler.targets.kubo.send import SentBlocks, send
 
 FLAG = "--allow-unpin-repair"
-_AT_ONCE = 64  # blocks in one removal, which walks every pin of the node each time
+_BATCH = 64  # blocks in one removal; the node walks all its pins for each removal
 _CHECK_FAILED = "pin check failed"
 _VIA = re.compile(r"pinned via (\S+)")
 
 
-Owns: TypeAlias = Callable[[Cid, str, str], bool]  #: a pin's root and name, our mark: whether it is ours
+#: decides from the root and the name of a pin, and our mark, whether the pin is ours
+Owns: TypeAlias = Callable[[Cid, str, str], bool]
 
 
-def named_so(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  one way to tell; a cluster has another
-    """Whether the name of a pin begins with our mark."""
+def has_mark(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the root matters behind a cluster
+    """Return whether the name of a pin begins with our mark."""
     return name.startswith(mark)
 
 
 @dataclass(frozen=True, slots=True)
-class Healer:
-    """Replaces damaged blocks. `may_unpin` is the user's word that our pins may be away for a moment."""
+class BlockReplacer:
+    """Replaces damaged blocks. `may_unpin` permits removing our pins for a moment."""
 
     rpc: KuboRpc
     prober: Prober
     may_unpin: bool
     pin_seconds: int
-    owns: Owns = named_so
+    owns: Owns = has_mark
 
-    def replace(self, dag: Dag, wrong: Collection[int], label: Label, progress: Progress) -> Sent:
-        """Remove the blocks at the positions `wrong`, send them anew, and read them back.
+    def replace(self, dag: Dag, wrong: Collection[int], label: Label, progress: Progress) -> SentBlocks:
+        """Remove the blocks at the positions `wrong`, send them again, and read them back.
 
-        Raises SafetyError when pins of ours would have to go and may not, UnexpectedResponseError when pins
-        of others keep the blocks, or the new bytes do not arrive.
+        Raises SafetyError when this requires removing pins of ours without permission,
+        UnexpectedResponseError when pins of others keep the blocks or the new bytes do not arrive.
         """
         positions = sorted(wrong)
         for position in positions:
-            dag.read(position)  # no pin goes before the good bytes were seen
-        away: dict[Cid, str] = {}
+            dag.read(position)  # no pin is removed before the good bytes were read
+        unpinned: dict[Cid, str] = {}
         try:
-            self._remove(dag, positions, label, away)
+            self._remove(dag, positions, label, unpinned)
             title = label.name
-            self.prober.sizes(dag.layout, positions, progress, title)  # so that the node knows they are gone
+            self.prober.sizes(dag.layout, positions, progress, title)  # clears stale cache entries
             sent = send(self.rpc, dag, positions, progress, title)
             if self.prober.contents(dag.layout, positions, progress, title):
                 raise UnexpectedResponseError(
                     self.rpc.name,
-                    f"keeps damaged bytes for blocks of {dag.layout.root}",
+                    f"still has damaged bytes for blocks of {dag.layout.root}",
                     hint="restart the node and run again; `ipfs repo verify` lists what is damaged",
                 )
         finally:
-            self._pin_again(away)
+            self._restore_pins(unpinned)
         return sent
 
-    def _remove(self, dag: Dag, positions: Sequence[int], label: Label, away: dict[Cid, str]) -> None:
-        """Remove the blocks; `away` collects the pins of ours that were taken away for it."""
+    def _remove(self, dag: Dag, positions: Sequence[int], label: Label, unpinned: dict[Cid, str]) -> None:
+        """Remove the blocks; add the pins of ours that had to be removed to `unpinned`."""
         wanted = [dag.layout.cid(position) for position in positions]
-        for start in range(0, len(wanted), _AT_ONCE):
-            left = wanted[start : start + _AT_ONCE]
-            while kept := self.rpc.block_rm(left):
+        repo_size = self._repo_size()
+        for start in range(0, len(wanted), _BATCH):
+            left = wanted[start : start + _BATCH]
+            while kept := self.rpc.block_rm(left, repo_size):
                 left = list(kept)
-                keepers = {self._keeper(dag.layout.root, cid, why) for cid, why in kept.items()} - away.keys()
+                keepers = {
+                    self._keeper(dag.layout.root, cid, why) for cid, why in kept.items()
+                } - unpinned.keys()
                 if not keepers:
                     raise UnexpectedResponseError(
                         self.rpc.name,
-                        f"keeps a damaged block: {sanitize(next(iter(kept.values())))}",
-                        hint="other pins are damaged too: `ipfs repo verify` on the node lists what is",
+                        f"does not remove a damaged block: {sanitize(next(iter(kept.values())))}",
+                        hint="other pins are damaged too; `ipfs repo verify` on the node lists them",
                     )
                 for keeper in keepers:
-                    self._unpin(keeper, label, away, len(positions))
+                    self._unpin(keeper, label, unpinned, len(positions))
 
     def _keeper(self, root: Cid, cid: Cid, why: str) -> Cid:
-        """The root whose pin keeps `cid`, from Kubo's words."""
-        if _CHECK_FAILED in why:  # it walks all pins, and ours leads through the damaged node
+        """Return the root whose pin keeps `cid`, parsed from the reason that Kubo gives."""
+        if _CHECK_FAILED in why:  # it walks all pins, and ours contains the damaged tree block
             return root
         via = _VIA.search(why)
         if via is None:
@@ -103,7 +108,7 @@ class Healer:
         except DataError:
             raise self._not_ours(via[1]) from None
 
-    def _unpin(self, keeper: Cid, label: Label, away: dict[Cid, str], damaged: int) -> None:
+    def _unpin(self, keeper: Cid, label: Label, unpinned: dict[Cid, str], damaged: int) -> None:
         name = self.rpc.pin_name(keeper)
         if name is None or not self.owns(keeper, name, label.mark):
             raise self._not_ours(str(keeper))
@@ -113,21 +118,28 @@ class Healer:
                 f"{self.rpc.name}: {damaged} damaged blocks can be replaced only while {pin} is unpinned",
                 hint=f"run again with {FLAG}; its blocks are not protected from garbage collection meanwhile",
             )
-        away[keeper] = name
+        unpinned[keeper] = name
         self.rpc.pin_rm(keeper)
 
-    def _pin_again(self, away: dict[Cid, str]) -> None:
-        """Pin what is complete; the rest is then absent, and published by the next run."""
-        for root, name in away.items():
+    def _restore_pins(self, unpinned: dict[Cid, str]) -> None:
+        """Pin the roots that are complete; the next run finds the others absent and publishes them."""
+        for root, name in unpinned.items():
             try:
                 if self.rpc.dag_stat(root, 1 << 40) is not None:
                     self.rpc.pin_add(root, name, self.pin_seconds)
             except ReconcilerError:
                 continue
 
+    def _repo_size(self) -> int:
+        """Return the bytes in the repository; 0 when the node does not permit the question."""
+        try:
+            return self.rpc.repo_stat().size
+        except AccessDeniedError:
+            return 0
+
     def _not_ours(self, keeper: str) -> UnexpectedResponseError:
         return UnexpectedResponseError(
             self.rpc.name,
-            f"a damaged block is kept by a pin that is not ours, on {keeper}",
+            f"a pin that is not ours, on {keeper}, keeps a damaged block",
             hint="on the node, `ipfs repo verify --drop` removes damaged blocks; then run again",
         )

@@ -1,4 +1,4 @@
-"""Looking at a node: one listing for all versions, and as many blocks as the check asks for."""
+"""Observation of a node: one listing for all versions, and as many blocks as the check level requires."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from reconciler.errors import DataError
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
 from reconciler.targets.kubo import probe
-from reconciler.targets.kubo.dag import UnusableBlockError, layout_there
+from reconciler.targets.kubo.dag import UnusableBlockError, read_layout
 from reconciler.targets.kubo.heal import FLAG, Owns
-from reconciler.targets.kubo.probe import Findings, Prober
+from reconciler.targets.kubo.probe import BadBlocks, Prober
 from reconciler.targets.kubo.rpc import KuboRpc
 
-_LOOKED_AT = 8192  # blocks asked for their size in one observe of SAMPLE, about ten seconds
-_READ = 256  # leaves read and hashed in one observe of SAMPLE, about 256 MiB
+_SIZES = 8192  # leaves whose size is checked in one `observe` of SAMPLE, about ten seconds
+_READ = 256  # leaves read and hashed in one `observe` of SAMPLE, about 256 MiB
 _READ_EACH = 8  # of one root at most
 
 
 @dataclass(frozen=True, slots=True)
 class _KuboObserver:
-    """One observe. `asked` and `read` are how many blocks of one root may be asked for and read."""
+    """One call of `observe`. Of one root at most `sized` leaves are checked for size, and `read` are read."""
 
     rpc: KuboRpc
     prober: Prober
@@ -34,7 +34,7 @@ class _KuboObserver:
     owns: Owns
     random: Random
     progress: Progress
-    asked: int
+    sized: int
     read: int
 
 
@@ -50,13 +50,13 @@ def observe(
     random: Random,
     progress: Progress,
 ) -> Inventory:
-    """As Target.observe says. QUICK makes two requests, however many versions there are."""
+    """Implement Target.observe. QUICK makes two requests, however many versions there are."""
     pins = rpc.pins()
-    stuck = probe.look(rpc)
+    stuck = probe.describe_stuck_gc(rpc)
     names = {pin.root: pin.name for pin in pins if pin.canonical and pin.root is not None}
     pinned = sum(item.root in names for item in expected)
     share = max(1, pinned)
-    look = _KuboObserver(
+    observer = _KuboObserver(
         rpc,
         prober,
         check,
@@ -65,73 +65,70 @@ def observe(
         owns,
         random,
         progress,
-        asked=max(1, _LOOKED_AT // share),
+        sized=max(1, _SIZES // share),
         read=max(1, min(_READ_EACH, _READ // share)),
     )
     listed = [Pin(pin.root, pin.name) for pin in pins if pin.root is not None]
     return Inventory(
-        observations={item.root: _one(look, item, names.get(item.root)) for item in expected},
+        observations={item.root: _observe_root(observer, item, names.get(item.root)) for item in expected},
         owned=tuple(pin for pin in listed if pin.label.startswith(mark)),
         foreign=tuple(pin for pin in listed if not pin.label.startswith(mark)),
-        notes=(probe.advice(stuck),) if stuck else (),
+        notes=(probe.stuck_note(stuck),) if stuck else (),
     )
 
 
-def _one(look: _KuboObserver, item: Expected, name: str | None) -> Observation:
-    """One root; `name` is its pin's, None without a pin: blocks that nothing keeps are as good as gone."""
+def _observe_root(observer: _KuboObserver, item: Expected, name: str | None) -> Observation:
+    """Observe one root. `name` is that of its pin, None without a pin: unpinned blocks count as absent."""
     if name is None:
         return Observation(item.root, State.ABSENT, checked="list of pins")
     labels = (name,) if name else ()
-    if look.check is Check.QUICK:
+    if observer.check is Check.QUICK:
         return Observation(item.root, State.HELD, labels, checked="list of pins")
     try:
-        layout = item.layout or layout_there(look.rpc, item.root)
+        layout = item.layout or read_layout(observer.rpc, item.root)
     except UnusableBlockError as error:
         detail = f"an inner node is {'damaged' if error.damaged else 'missing'}"
-        needs = _needs(look, item.root, name, damaged=error.damaged)
+        needs = _needs(observer, item.root, name, damaged=error.damaged)
         return Observation(item.root, State.PARTIAL, labels, (error.cid,), "inner nodes", detail, needs)
     except DataError as error:
         return Observation(item.root, State.PARTIAL, labels, (), "inner nodes", error.message)
     title = item.labels[0].name if item.labels else str(item.root)
-    findings, checked = (
-        _full(look, layout, title) if look.check is Check.FULL else _sample(look, layout, title)
+    bad, checked = (
+        _full(observer, layout, title) if observer.check is Check.FULL else _sample(observer, layout, title)
     )
-    if not findings:
+    if not bad:
         return Observation(item.root, State.HELD, labels, checked=checked)
     return Observation(
         item.root,
         State.PARTIAL,
         labels,
-        damaged=tuple(layout.cid(position) for position in findings.bad),
+        damaged=tuple(layout.cid(position) for position in bad.positions),
         checked=checked,
-        detail=findings.words(),
-        needs=_needs(look, item.root, name, damaged=bool(findings.wrong)),
+        detail=bad.summary(),
+        needs=_needs(observer, item.root, name, damaged=bool(bad.wrong)),
     )
 
 
-def _full(look: _KuboObserver, layout: DagLayout, title: str) -> tuple[Findings, str]:
-    return look.prober.contents(layout, range(len(layout)), look.progress, title), "every byte"
+def _full(observer: _KuboObserver, layout: DagLayout, title: str) -> tuple[BadBlocks, str]:
+    return observer.prober.contents(layout, range(len(layout)), observer.progress, title), "every byte"
 
 
-def _sample(look: _KuboObserver, layout: DagLayout, title: str) -> tuple[Findings, str]:
-    """Every inner node and a few leaves are read.
-
-    As many leaves as the budget has are asked for their size.
-    """
+def _sample(observer: _KuboObserver, layout: DagLayout, title: str) -> tuple[BadBlocks, str]:
+    """Read every tree block and a few leaves, and check the size of more leaves within the budget."""
     tree = layout.tree_positions()
     leaves = [position for position in range(len(layout)) if layout.is_leaf(position)]
-    read = look.random.sample(leaves, min(look.read, len(leaves)))
-    asked = leaves if len(leaves) <= look.asked else look.random.sample(leaves, look.asked)
-    findings = look.prober.contents(layout, [*tree, *sorted(read)], look.progress, title)
-    findings |= look.prober.sizes(layout, sorted(asked), look.progress, title)
-    seen = f"{len(tree)} inner nodes and {len(read)} of {len(leaves)} leaves read"
-    return findings, f"{seen}, {len(asked)} leaves looked for"
+    read = observer.random.sample(leaves, min(observer.read, len(leaves)))
+    sized = leaves if len(leaves) <= observer.sized else observer.random.sample(leaves, observer.sized)
+    bad = observer.prober.contents(layout, [*tree, *sorted(read)], observer.progress, title)
+    bad |= observer.prober.sizes(layout, sorted(sized), observer.progress, title)
+    reads = f"{len(tree)} inner nodes and {len(read)} of {len(leaves)} leaves read"
+    return bad, f"{reads}, size of {len(sized)} leaves checked"
 
 
-def _needs(look: _KuboObserver, root: Cid, name: str, *, damaged: bool) -> str:
-    """What a repair needs: nothing for missing blocks, for damaged ones a moment without our pin."""
+def _needs(observer: _KuboObserver, root: Cid, name: str, *, damaged: bool) -> str:
+    """Return what a repair requires: nothing for missing blocks, a flag for damaged ones under our pin."""
     if not damaged:
         return ""
-    if not look.owns(root, name, look.mark):
-        return "the pin is not ours: run `ipfs repo verify --drop` on the node, then this again"
-    return "" if look.may_unpin else FLAG
+    if not observer.owns(root, name, observer.mark):
+        return "the pin is not ours: run `ipfs repo verify --drop` on the node, then repair again"
+    return "" if observer.may_unpin else FLAG

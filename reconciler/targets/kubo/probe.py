@@ -1,14 +1,12 @@
-"""Recognising a node that is stuck: a garbage collection that waits for a pin that waits for the network.
+"""Checks of single blocks on a node, many at a time, and detection of a stuck garbage collection.
 
-Every import and pin queues behind it, and abandoned requests stay queued, while listings still answer. Only
-the node's own list of running commands shows it. `StartTime`s are compared with one another, so no clock is
-trusted.
+No listing and no verification of Kubo itself detects a damaged leaf (docs/drift.md has the table). Two checks
+do: requesting the size of each block, offline, which also clears stale cache entries of the node; and reading
+blocks and hashing them here.
 
-Looking at single blocks, many at a time.
-
-No listing and no verification of Kubo's own sees a damaged leaf (docs/drift.md has the table). What does:
-asking for each block's size, offline, which also makes the node forget blocks that it only believes to have;
-and reading blocks and hashing them here.
+A node is stuck when a garbage collection waits for a pin that waits for the network. Every import and pin
+queues behind it, and abandoned requests stay queued, while listings still succeed. Only the node's list of
+running commands shows it. `StartTime`s are compared with each other, so no other clock is needed.
 """
 
 from __future__ import annotations
@@ -23,18 +21,17 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, UnexpectedResponseError
 from reconciler.progress import Progress
-from reconciler.targets.kubo.answers import NodeCommand, WrongBytesError
-from reconciler.targets.kubo.dag import good_positions
-from reconciler.targets.kubo.rpc import KuboRpc
+from reconciler.targets.kubo.dag import positions_in_export
+from reconciler.targets.kubo.rpc import KuboRpc, NodeCommand, WrongBytesError
 
 _COLLECTING = "repo/gc"
 _HOLDING = frozenset({"pin/add", "pin/update", "dag/import", "add"})
-_PATIENCE = 60.0  # seconds that a collection may wait behind something without being called stuck
-ADVICE = "restart the node (the commands it lists never end), then run again"
+_PATIENCE = 60.0  # seconds that a collection may wait before it counts as stuck
+RESTART_HINT = "restart the node, because its commands will not end, then run again"
 
 
-def wedge(commands: Sequence[NodeCommand]) -> str:
-    """How the node is stuck, in words, or "" when it is not. The youngest command's start counts as now."""
+def find_stuck_gc(commands: Sequence[NodeCommand]) -> str:
+    """Describe a stuck garbage collection; "" when there is none. The latest start time counts as now."""
     active = [command for command in commands if command.active]
     now = max((_moment(command) for command in commands), default=None)
     for waiting in active:
@@ -47,28 +44,28 @@ def wedge(commands: Sequence[NodeCommand]) -> str:
     return ""
 
 
-def look(rpc: KuboRpc) -> str:
-    """How the node is stuck, or "" when it is not or does not let us ask."""
+def describe_stuck_gc(rpc: KuboRpc) -> str:
+    """Describe a stuck garbage collection of the node; "" when there is none, or `diag/cmds` is denied."""
     try:
-        return wedge(rpc.commands())
+        return find_stuck_gc(rpc.commands())
     except (AccessDeniedError, NotFoundError, RejectedError):
         return ""
 
 
-def refuse_if_stuck(rpc: KuboRpc) -> None:
-    """Raises UnexpectedResponseError before anything is sent to a node that would not take it."""
-    stuck = look(rpc)
+def check_not_stuck(rpc: KuboRpc) -> None:
+    """Raise UnexpectedResponseError when garbage collection is stuck, so that nothing is sent in vain."""
+    stuck = describe_stuck_gc(rpc)
     if stuck:
-        raise UnexpectedResponseError(rpc.name, stuck, hint=ADVICE)
+        raise UnexpectedResponseError(rpc.name, stuck, hint=RESTART_HINT)
 
 
-def advice(stuck: str) -> str:
-    """The same as a warning about the target as a whole."""
-    return f"the node {stuck}; {ADVICE}"
+def stuck_note(stuck: str) -> str:
+    """Return a note for the inventory of the target."""
+    return f"the node {stuck}; {RESTART_HINT}"
 
 
 def _moment(command: NodeCommand) -> datetime:
-    """When it started; Go writes nanoseconds, of which `fromisoformat` keeps six digits."""
+    """Parse the start time; Go writes nanoseconds, of which `fromisoformat` keeps six digits."""
     try:
         started = datetime.fromisoformat(command.started)
     except ValueError:
@@ -77,47 +74,49 @@ def _moment(command: NodeCommand) -> datetime:
 
 
 _THREADS = 8
-_SMALL = 64 << 10  # bytes; below, a request costs more than the block
+_SMALL = 64 << 10  # bytes; for smaller blocks a request costs more than the block
 _BATCH = 64  # leaves in one request; their CIDs fit the 8 KiB that proxies allow a request line
 
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """Positions of blocks that are missing, and of blocks that are there with wrong bytes."""
+class BadBlocks:
+    """The positions of missing blocks, and of blocks with wrong bytes."""
 
     missing: frozenset[int] = frozenset()
     wrong: frozenset[int] = frozenset()
 
-    def __or__(self, other: Findings) -> Findings:
-        return Findings(self.missing | other.missing, self.wrong | other.wrong - self.missing - other.missing)
+    def __or__(self, other: BadBlocks) -> BadBlocks:
+        return BadBlocks(
+            self.missing | other.missing, self.wrong | other.wrong - self.missing - other.missing
+        )
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.wrong)
 
     @property
-    def bad(self) -> list[int]:
-        """All of them, in CAR order."""
+    def positions(self) -> list[int]:
+        """All positions, in CAR order."""
         return sorted(self.missing | self.wrong)
 
-    def words(self) -> str:
-        """Such as `2 missing and 1 damaged of its blocks`."""
+    def summary(self) -> str:
+        """Describe the numbers, such as "2 missing and 1 damaged of its blocks"."""
         counts = {"missing": len(self.missing), "damaged": len(self.wrong)}
-        said = [f"{count} {what}" for what, count in counts.items() if count]
-        return f"{' and '.join(said)} of its blocks"
+        parts = [f"{count} {what}" for what, count in counts.items() if count]
+        return f"{' and '.join(parts)} of its blocks"
 
 
 class Prober:
-    """Asks one node about blocks, several at once."""
+    """Checks blocks of one node, several at once."""
 
     def __init__(self, rpc: KuboRpc, threads: int = _THREADS) -> None:
         self._rpc = rpc
         self._threads = threads
 
-    def sizes(self, layout: DagLayout, positions: Sequence[int], progress: Progress, title: str) -> Findings:
-        """Which blocks are missing or of another size. Costs the node a lookup each; small ones are read."""
-        found = _Collector(layout)
+    def sizes(self, layout: DagLayout, positions: Sequence[int], progress: Progress, title: str) -> BadBlocks:
+        """Find missing blocks and blocks of another size. The node looks up each one and reads small ones."""
+        found = _BadBlockCollector(layout)
         small = [p for p in positions if layout.is_leaf(p) and layout.block_size(p) <= _SMALL]
         batches = [small[start : start + _BATCH] for start in range(0, len(small), _BATCH)]
 
@@ -135,16 +134,16 @@ class Prober:
                 found.size(position, sizes.get(layout.cid(position), 0))
             task.advance(len(members))
 
-        with progress.task(f"{title}: looking at blocks", len(positions)) as task:
+        with progress.task(f"{title}: checking blocks", len(positions)) as task:
             self._each(batch, batches)
             self._each(one, sorted(set(positions).difference(small)))
-        return found.findings()
+        return found.result()
 
     def contents(
         self, layout: DagLayout, positions: Sequence[int], progress: Progress, title: str
-    ) -> Findings:
-        """Which blocks are missing or do not hash to their CID. The node reads and sends each one."""
-        found = _Collector(layout)
+    ) -> BadBlocks:
+        """Find blocks that are missing or do not hash to their CID. The node reads and sends each one."""
+        found = _BadBlockCollector(layout)
         total = sum(layout.block_size(position) for position in positions)
 
         def one(position: int) -> None:
@@ -158,12 +157,12 @@ class Prober:
         with progress.task(f"{title}: reading blocks", total) as task:
             wanted = set(positions)
             if len(wanted) == len(layout) and total < _SMALL * len(layout):
-                wanted -= good_positions(self._rpc, layout, task)
+                wanted -= positions_in_export(self._rpc, layout, task)
             self._each(one, sorted(wanted))
-        return found.findings()
+        return found.result()
 
-    def any_there(self, wanted: Sequence[Cid]) -> bool:
-        """Whether any of `wanted` is there."""
+    def has_any(self, wanted: Sequence[Cid]) -> bool:
+        """Return whether the node has any of `wanted`."""
         found: list[Cid] = []
 
         def one(cid: Cid) -> None:
@@ -174,7 +173,7 @@ class Prober:
         return bool(found)
 
     def _each(self, work: Callable[[_Item], None], items: Sequence[_Item]) -> None:
-        """`work` on every item, in several threads; the first failure ends it."""
+        """Call `work` on every item, in several threads; the first failure ends it."""
         if len(items) < self._threads:
             for item in items:
                 work(item)
@@ -188,8 +187,8 @@ class Prober:
                 raise
 
 
-class _Collector:
-    """Findings as they come in, from several threads."""
+class _BadBlockCollector:
+    """Collects bad blocks from several threads."""
 
     def __init__(self, layout: DagLayout) -> None:
         self._layout = layout
@@ -202,5 +201,5 @@ class _Collector:
         elif size != self._layout.block_size(position):
             self.wrong.add(position)
 
-    def findings(self) -> Findings:
-        return Findings(frozenset(self.missing), frozenset(self.wrong))
+    def result(self) -> BadBlocks:
+        return BadBlocks(frozenset(self.missing), frozenset(self.wrong))

@@ -1,19 +1,17 @@
-"""Making a node hold a DAG, and proving that it does.
+"""Publishing a DAG to a node, and repairing one.
 
-    complete  send what is missing, until dag/stat, offline, has our number of blocks and bytes
-    pin       only then, under our name, within a time limit; then see that it is there under that name
+    complete  send missing blocks until `dag/stat`, offline, reports our number of blocks and bytes
+    pin       only then pin under our label, within a time limit, and check the name of the pin
 
-`pin/add` reads every block itself while it keeps garbage collection out, so a pin that succeeded is the
-second look: what a collection took between the two steps makes it fail, and the first step begins again.
+`pin/add` reads every block while it keeps garbage collection out, so a pin that succeeded is a second check:
+if a collection removed a block between the two steps, the pin fails and the first step begins again.
 
-An online node that is asked to pin an incomplete DAG waits for the network for ever. `dag/import` with
-`pin-roots=true` and `pin/add` both drop an existing pin's name, and on a failed walk the pin itself; so a pin
-that is not ours is never touched, and ours only when everything under it was just seen.
+An online node that is asked to pin an incomplete DAG waits for the network without end. `dag/import` with
+`pin-roots=true` and `pin/add` both drop the name of an existing pin and, when the walk fails, the pin itself.
+So a pin that is not ours is never touched, and ours only when everything under it was just checked.
 
-Putting back what is missing or wrong, and sending nothing else.
-
-The probes come first because they do two things: they find every bad block (`dag/stat` stops at the first),
-and they make the node forget that it has what it has not, without which an import changes nothing.
+A repair probes all blocks first, for two reasons: probing finds every bad block, where `dag/stat` stops at
+the first; and it clears stale cache entries of the node, which would make an import skip missing blocks.
 """
 
 from __future__ import annotations
@@ -28,20 +26,19 @@ from reconciler.index.label import Label
 from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.interface import Delivery, State
-from reconciler.targets.kubo.answers import DagStat
-from reconciler.targets.kubo.heal import Healer
-from reconciler.targets.kubo.probe import Findings, Prober, refuse_if_stuck
-from reconciler.targets.kubo.rpc import KuboRpc
-from reconciler.targets.kubo.send import Sent, send
+from reconciler.targets.kubo.heal import BlockReplacer
+from reconciler.targets.kubo.probe import BadBlocks, Prober, check_not_stuck
+from reconciler.targets.kubo.rpc import DagStat, KuboRpc
+from reconciler.targets.kubo.send import SentBlocks, send
 
 _LONGEST_NAME = 255  # bytes; Kubo's own limit
-_ROUNDS = 4  # send; send what it only believed to have; what a collection took meanwhile
-_SAMPLES = 32  # blocks that tell whether anything of a DAG is there at all
-_NO_MAXIMUM = 1 << 63  # a StorageMax from here on means none
+_ROUNDS = 4  # send; send blocks it had only in its cache; send blocks that a collection removed
+_SAMPLES = 32  # blocks that show whether the node has any block of a DAG
+_NO_MAXIMUM = 1 << 63  # a StorageMax from here on means no limit
 
 
 def check_label(label: Label) -> None:
-    """Raises UsageError for a label that no pin can carry; Kubo counts bytes, and says so only at the end."""
+    """Raise UsageError for a label that is too long. Kubo counts bytes, and reports it only at the end."""
     size = len(label.encode())
     if size > _LONGEST_NAME:
         raise UsageError(
@@ -52,41 +49,38 @@ def check_label(label: Label) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """What publishing and repairing share. `pin_seconds` is the longest that one pin may take."""
+    """Publishes to and repairs one node. `pin_seconds` is the time limit of one pin."""
 
     rpc: KuboRpc
     prober: Prober
-    healer: Healer
+    replacer: BlockReplacer
     pin_seconds: int
 
     def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
-        """As Target.publish says."""
+        """Implement Target.publish."""
         check_label(label)
-        refuse_if_stuck(self.rpc)
+        check_not_stuck(self.rpc)
         title = label.name
-        found = self.look(dag.layout, progress, title)
+        found = self.find_missing(dag.layout, progress, title)
         self.warn_if_full(dag.layout, found, progress)
         return self.settle(dag, found, label, progress)
 
-    def look(self, layout: DagLayout, progress: Progress, title: str) -> Findings:
-        """Which blocks have to be sent.
-
-        A DAG of which a sample finds nothing is taken as not there at all.
-        """
+    def find_missing(self, layout: DagLayout, progress: Progress, title: str) -> BadBlocks:
+        """Return the blocks to send. When a sample finds no block, all blocks count as missing."""
         everything = range(len(layout))
         step = max(1, len(layout) // _SAMPLES)
-        if not self.prober.any_there([layout.cid(position) for position in everything[::step]]):
-            return Findings(missing=frozenset(everything))
+        if not self.prober.has_any([layout.cid(position) for position in everything[::step]]):
+            return BadBlocks(missing=frozenset(everything))
         return self.prober.sizes(layout, everything, progress, title)
 
-    def settle(self, dag: Dag, found: Findings, label: Label, progress: Progress) -> Delivery:
-        """Send what `found` lacks, prove the whole, and pin it."""
-        layout, title, sent = dag.layout, label.name, Sent()
+    def settle(self, dag: Dag, found: BadBlocks, label: Label, progress: Progress) -> Delivery:
+        """Send the bad blocks of `found`, prove the DAG complete, and pin it."""
+        layout, title, sent = dag.layout, label.name, SentBlocks()
         for _ in range(_ROUNDS):
             if found.missing:
                 sent += send(self.rpc, dag, sorted(found.missing), progress, title)
             if found.wrong:
-                sent += self.healer.replace(dag, found.wrong, label, progress)
+                sent += self.replacer.replace(dag, found.wrong, label, progress)
             if not self._complete(layout):
                 found = self.prober.sizes(layout, range(len(layout)), progress, title)
                 continue
@@ -101,12 +95,12 @@ class Publisher:
             found = self.prober.sizes(layout, range(len(layout)), progress, title)
         raise UnexpectedResponseError(
             self.rpc.name,
-            f"does not keep what it is sent of {layout.root}",
-            hint="is something removing blocks, or is its disk full? see `ipfs repo stat` and the node's log",
+            f"does not keep the blocks of {layout.root} that it is sent",
+            hint="does something remove blocks, or is its disk full? see `ipfs repo stat` and its log",
         )
 
-    def warn_if_full(self, layout: DagLayout, found: Findings, progress: Progress) -> None:
-        """Say when the node would have more than its StorageMax, which it does not enforce."""
+    def warn_if_full(self, layout: DagLayout, found: BadBlocks, progress: Progress) -> None:
+        """Note when the node will have more than its StorageMax, which it does not enforce."""
         coming = sum(layout.block_size(position) for position in found.missing)
         if not coming:
             return
@@ -116,8 +110,8 @@ class Publisher:
             return
         if repo.maximum < _NO_MAXIMUM and repo.size + coming > repo.maximum:
             progress.note(
-                f"{self.rpc.name}: {coming} bytes come to the {repo.size} it has, beyond its StorageMax of "
-                f"{repo.maximum}; it takes them all the same, so watch its disk"
+                f"{self.rpc.name}: with {coming} more bytes, its {repo.size} exceed its StorageMax of "
+                f"{repo.maximum}; the node does not enforce that limit, so watch its disk"
             )
 
     def _complete(self, layout: DagLayout) -> bool:
@@ -125,17 +119,17 @@ class Publisher:
 
 
 def foreign(name: str) -> str:
-    """What to say of a pin that is not ours."""
-    said = f"named {name!r}" if name else "without a name"
-    return f"held under a pin that is not ours ({said}), which was left as it is"
+    """Describe a pin that is not ours."""
+    described = f"named {name!r}" if name else "without a name"
+    return f"held under a pin that is not ours ({described}), which is unchanged"
 
 
 def repair(
     publisher: Publisher, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress
 ) -> Delivery:
-    """As Target.repair says. Blocks of `damaged` are read and hashed, all others asked for their size."""
+    """Implement Target.repair. Blocks of `damaged` are read and hashed; of all others the size is checked."""
     check_label(label)
-    refuse_if_stuck(publisher.rpc)
+    check_not_stuck(publisher.rpc)
     layout, title = dag.layout, label.name
     suspects = [position for cid in damaged if (position := layout.find(cid)) is not None]
     found = publisher.prober.sizes(layout, range(len(layout)), progress, title)

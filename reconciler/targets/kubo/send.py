@@ -1,10 +1,11 @@
-"""Sending blocks: partial CARs, the leaves in two streams at once, the tree blocks last.
+"""Sending blocks as partial CARs: the leaves in two streams at once, the tree blocks last.
 
-One stream does not fill a node, two do. Tree blocks last, so that a root never leads to blocks that are still
-on their way. Segments keep a broken connection cheap: what was taken in before stays, and is not sent again.
+One stream does not saturate a node, two do. Tree blocks come last, so that no root leads to blocks that are
+still being sent. Segments limit the cost of a broken connection: segments that were imported are not sent
+again.
 
-Kubo hashes every block that it imports and refuses one whose bytes do not give its CID, so leaves of a
-directory are not hashed once more on their way out.
+Kubo hashes every block that it imports and refuses one that does not match its CID, so leaves of a directory
+are not hashed again when they are sent.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ _SMALL = 16 << 20  # bytes that are not worth a second stream
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """Blocks that were sent, and their bytes."""
+class SentBlocks:
+    """The number of blocks that were sent, and their bytes."""
 
     blocks: int = 0
     size: int = 0
 
-    def __add__(self, other: Sent) -> Sent:
-        return Sent(self.blocks + other.blocks, self.size + other.size)
+    def __add__(self, other: SentBlocks) -> SentBlocks:
+        return SentBlocks(self.blocks + other.blocks, self.size + other.size)
 
 
 class _SendStoppedError(Exception):
-    pass
+    """Another stream failed."""
 
 
-def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, title: str) -> Sent:
-    """Send the blocks of `dag` at `positions`. Nothing is proven by it: look afterwards.
+def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, title: str) -> SentBlocks:
+    """Send the blocks of `dag` at `positions`. This proves nothing: check afterwards.
 
     Raises PeerError, and what reading `dag` raises.
     """
@@ -57,11 +58,11 @@ def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, t
         else:
             _send_parallel(rpc, dag, segments(layout, leaves), task, stop)
             _send_one(rpc, dag, tree, task, stop)
-    return Sent(len(positions), sum(layout.block_size(position) for position in positions))
+    return SentBlocks(len(positions), sum(layout.block_size(position) for position in positions))
 
 
 def segments(layout: DagLayout, positions: Sequence[int]) -> list[list[int]]:
-    """`positions` cut into runs of at most SEGMENT bytes, and into at least one for each stream."""
+    """Split `positions` into runs of at most SEGMENT bytes, and into at least one for each stream."""
     total = sum(layout.block_size(position) for position in positions)
     most = min(SEGMENT, -(-total // STREAMS))
     runs: list[list[int]] = []
@@ -122,5 +123,7 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
     except PeerError:
         if isinstance(dag, ReadsUnverified):
             for position in positions:
-                dag.read(position)  # a file that changed meanwhile is the reason, and is named
+                dag.read(
+                    position
+                )  # raises SourceChangedError when a file has changed, which is then the reason
         raise

@@ -1,4 +1,4 @@
-"""The target itself: the interface's methods, each handed to the file that knows how."""
+"""A Kubo node as a target: the methods of the interface."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reconciler.targets.interface import (
 )
 from reconciler.targets.kubo import diagnose
 from reconciler.targets.kubo.dag import KuboBlocks, KuboDag
-from reconciler.targets.kubo.heal import Healer, Owns, named_so
+from reconciler.targets.kubo.heal import BlockReplacer, Owns, has_mark
 from reconciler.targets.kubo.observe import observe
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.publish import Publisher, check_label, foreign, repair
@@ -33,11 +33,10 @@ from reconciler.targets.kubo.rpc import KuboRpc
 
 
 class KuboTarget:
-    """A Kubo daemon behind `http`, which must have been made with `rpc.is_command_error`.
+    """A Kubo daemon behind `http`, a client created with `rpc.is_command_error`.
 
-    `pin_seconds` is the longest that one pin may take. `allow_unpin_repair` is the user's word that our pins
-    may be away for the moment in which damaged blocks are replaced, and `owns` tells which those are.
-    `random` chooses the leaves of a sample.
+    `pin_seconds` is the time limit of one pin. `allow_unpin_repair` permits removing our pins while damaged
+    blocks are replaced, and `owns` decides which pins are ours. `random` chooses the leaves of a sample.
     """
 
     kind = "kubo"
@@ -50,21 +49,21 @@ class KuboTarget:
         *,
         pin_seconds: int = 120,
         allow_unpin_repair: bool = False,
-        owns: Owns = named_so,
+        owns: Owns = has_mark,
         random: Random | None = None,
     ) -> None:
         self.name = name
         self._http = http
         self._rpc = KuboRpc(http)
         self._prober = Prober(self._rpc)
-        healer = Healer(self._rpc, self._prober, allow_unpin_repair, pin_seconds, owns)
-        self._publisher = Publisher(self._rpc, self._prober, healer, pin_seconds)
+        replacer = BlockReplacer(self._rpc, self._prober, allow_unpin_repair, pin_seconds, owns)
+        self._publisher = Publisher(self._rpc, self._prober, replacer, pin_seconds)
         self._allow_unpin_repair = allow_unpin_repair
         self._owns = owns
         self._random = random or Random()  # noqa: S311  a sample, not a secret
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
-        """As the interface says; QUICK makes two requests, however many versions there are."""
+        """Implement Target.observe. QUICK makes two requests, however many versions there are."""
         return observe(
             self._rpc,
             self._prober,
@@ -78,22 +77,19 @@ class KuboTarget:
         )
 
     def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
-        """As the interface says.
-
-        A pin that is not ours stays as it is, and the blocks under it are completed.
-        """
+        """Implement Target.publish. Under a pin that is not ours, only missing blocks are added."""
         return self._publisher.publish(dag, label, progress)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
-        """As the interface says. Raises SafetyError when it needs `allow_unpin_repair` and has it not."""
+        """Implement Target.repair. Raises SafetyError when it requires `allow_unpin_repair`."""
         return repair(self._publisher, dag, damaged, label, progress)
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
-        """Not offered: a pin whose blocks never come hangs, and with it garbage collection."""
-        raise UnsupportedError("a Kubo node is given bytes, not CIDs")
+        """Raise UnsupportedError: a pin that waits for blocks would block garbage collection."""
+        raise UnsupportedError("a Kubo node is sent blocks, it does not fetch them")
 
     def relabel(self, root: Cid, label: Label) -> None:
-        """As the interface says, after every block was found: naming a pin again drops it before it walks.
+        """Implement Target.relabel, after a check of every block: Kubo drops a pin before it renames it.
 
         Raises BlockUnavailableError when `root` is not pinned or not complete, SafetyError when the pin is
         not ours.
@@ -106,62 +102,64 @@ class KuboTarget:
             raise SafetyError(
                 f"{self.name}: {root} is {foreign(name)}", hint="`reconcile adopt` takes it over"
             )
-        self._name_again(root, name, label)
+        self._rename_pin(root, name, label)
 
     def adopt(self, pin: Pin, label: Label) -> None:
-        """As the interface says. Raises BlockUnavailableError as `relabel` does."""
+        """Implement Target.adopt. Raises BlockUnavailableError as `relabel` does."""
         check_label(label)
         name = self._rpc.pin_name(pin.root)
         if name == label:
             return
         if name != pin.label:
-            said = "not pinned" if name is None else f"named {name!r}"
-            raise PeerError(f"{self.name}: {pin.root} is {said} now", hint="look again: `reconcile adopt`")
-        self._name_again(pin.root, name, label)
+            state = "not pinned" if name is None else f"named {name!r}"
+            raise PeerError(
+                f"{self.name}: {pin.root} is now {state}", hint="list the pins again with `reconcile adopt`"
+            )
+        self._rename_pin(pin.root, name, label)
 
     def unpin(self, root: Cid, label: Label) -> None:
-        """As the interface says: only a pin that carries exactly `label` goes."""
+        """Implement Target.unpin: remove the pin only when its name is exactly `label`."""
         if self._rpc.pin_name(root) == label:
             self._rpc.pin_rm(root)
 
     def dag(self, root: Cid) -> Dag:
-        """As the interface says, from whatever the node has, pinned or not."""
+        """Implement Target.dag, from pinned and unpinned blocks."""
         return KuboDag(self._rpc, root)
 
     def blocks(self, root: Cid) -> BlockSource:
-        """What the node has of `root`, also where inner nodes are gone (see targets/healing.py)."""
+        """Return the blocks of `root`, even when tree blocks are missing (see targets/healing.py)."""
         if self._rpc.pin_name(root) is None and self._rpc.block_size(root) is None:
             raise BlockUnavailableError(f"{root} is not on {self.name}")
         return KuboBlocks(self._rpc)
 
     def peer_id(self) -> str:
-        """Who the node is in the swarm."""
+        """Return the peer id of the node."""
         return self._rpc.identity().peer_id
 
     def missing_positions(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
-        """The positions of blocks that the node does not have, as far as their sizes tell."""
-        return self._publisher.look(layout, progress, self.name).missing
+        """Return the positions of blocks that are missing on the node."""
+        return self._publisher.find_missing(layout, progress, self.name).missing
 
     def origins(self) -> tuple[str, ...]:
-        """The node's swarm addresses; none while it is offline."""
+        """Return the swarm addresses of the node; none while it is offline."""
         return tuple(address for address in self._rpc.identity().addresses if names_peer(address))
 
     def diagnose(self) -> Sequence[Diagnosis]:
-        """See diagnose.examine."""
-        return diagnose.examine(self._rpc)
+        """Implement Diagnosable.diagnose."""
+        return diagnose.diagnose_node(self._rpc)
 
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
 
-    def _name_again(self, root: Cid, name: str | None, label: Label) -> None:
+    def _rename_pin(self, root: Cid, name: str | None, label: Label) -> None:
         if name is None:
             raise BlockUnavailableError(f"{root} is not pinned on {self.name}", hint="publish it first")
         layout = KuboDag(self._rpc, root).layout
         stat = self._rpc.dag_stat(root, layout.size)
         if stat is None or (stat.blocks, stat.size) != (len(layout), layout.size):
             raise BlockUnavailableError(
-                f"{root} is not complete on {self.name}, so its pin is left as it is", hint="repair it first"
+                f"{root} is not complete on {self.name}, so its pin is unchanged", hint="repair it first"
             )
         if not self._rpc.pin_add(root, label, self._publisher.pin_seconds):
             raise BlockUnavailableError(f"{root} has just lost a block on {self.name}", hint="run again")

@@ -21,7 +21,7 @@ from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import Damage, TargetSuite
 from tests.support.fake_cluster import FakeCluster, fake_cluster
 from tests.support.fault_proxy import FaultProxy
-from tests.support.peers_cluster import ClusterPeer, call
+from tests.support.peers_cluster import ClusterPeer, call, is_pinned, wait_until
 from tests.support.shapes import bundle
 from tests.targets.ipfs_cluster.targets import cluster_target
 
@@ -43,6 +43,7 @@ class ClusterSubject:
         status, _ = call(f"{self.url}/pins/{dag.layout.root}?name={label.replace(' ', '%20')}", method="POST")
         assert status == 200
         theirs.close()
+        wait_until("the pin", lambda: is_pinned(self.url, dag.layout.root))
 
     def serve(self, dag: Dag) -> Sequence[str]:
         raise AssertionError("a cluster is given bytes")

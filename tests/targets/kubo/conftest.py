@@ -48,7 +48,7 @@ def proxy(node: KuboNode) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def kubo(node: KuboNode) -> KuboTarget:
-    """A target that retries without waiting and may unpin for a repair."""
+    """A target that retries without a pause and may unpin for a repair."""
     return make_target(node.url, allow_unpin_repair=True)
 
 
@@ -61,16 +61,16 @@ def make_target(url: str, *, allow_unpin_repair: bool = False, attempts: int = 3
     http = HttpClient(
         url,
         name="node",
-        timeouts=Timeouts(connect=2, silence=3, total=20),
+        timeouts=Timeouts(connect=5, silence=30, total=60),
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
         is_command_error=is_command_error,
     )
-    target = KuboTarget("node", http, pin_seconds=5, allow_unpin_repair=allow_unpin_repair, random=Random(7))
+    target = KuboTarget("node", http, pin_seconds=30, allow_unpin_repair=allow_unpin_repair, random=Random(7))
     return opened(target)
 
 
 def opened(target: KuboTarget) -> KuboTarget:
-    """`target`, closed when the test ends."""
+    """Return `target`, and close it when the test ends."""
     _OPEN.append(target)
     return target

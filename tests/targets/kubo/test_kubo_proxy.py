@@ -1,4 +1,4 @@
-"""A real reverse proxy in front of a real node: what it passes on, and what it says by itself."""
+"""A real reverse proxy in front of a real node: what it passes on, and its own responses."""
 
 from __future__ import annotations
 

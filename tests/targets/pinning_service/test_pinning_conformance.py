@@ -17,7 +17,7 @@ from reconciler.targets.ipfs_cluster.rest import ClusterRest
 from tests.conformance.targets import Damage, TargetSuite
 from tests.support.fake_pinning_service import FakePinningService
 from tests.support.fault_proxy import FaultProxy
-from tests.support.peers_cluster import ClusterPeer, call
+from tests.support.peers_cluster import ClusterPeer, call, is_pinned, wait_until
 from tests.targets.pinning_service.targets import service_target
 
 
@@ -62,6 +62,7 @@ class ClusterPortSubject(_Subject):
         self.serve(dag)
         status, _ = call(f"{self.peer.rest}/pins/{dag.layout.root}?name={quote(label)}", method="POST")
         assert status == 200
+        wait_until("the pin", lambda: is_pinned(self.peer.rest, dag.layout.root))
 
     def serve(self, dag: Dag) -> Sequence[str]:
         """Add the blocks to the Kubo node of the peer, unpinned."""
