@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
+from reconciler.json_fields import JsonFields
 from reconciler.net.client import HttpClient, Params
 from reconciler.net.errors import RejectedError, TransientError, UnexpectedResponseError
-from reconciler.net.response import Response, UploadBody, multipart_file
-from reconciler.targets.fields import read_object
+from reconciler.net.response import Response, UploadBody, multipart_file, peer_fields
 
 
 class WrongBytesError(Exception):
@@ -73,12 +73,19 @@ class NodeId:
     addresses: tuple[str, ...]
 
 
+def _read_object(peer: str, value: object) -> JsonFields:
+    """Return `value` as fields. Raises UnexpectedResponseError unless it is a JSON object."""
+    fields = peer_fields(peer, value)
+    fields.mapping()
+    return fields
+
+
 def read_pins(peer: str, answer: Response) -> tuple[NodePin, ...]:
     """Parse a response to `pin/ls`; `{}` means no pins."""
-    listed = read_object(peer, answer.json(), "a list of pins").at("Keys").value
+    listed = _read_object(peer, answer.json()).at("Keys").value
     found = []
     for text, entry in listed.items() if isinstance(listed, dict) else ():
-        named = read_object(peer, entry, "a pin").text_or("", "Name")
+        named = _read_object(peer, entry).text_or("", "Name")
         try:
             root: Cid | None = cids.parse(text)
         except DataError:
@@ -90,7 +97,7 @@ def read_pins(peer: str, answer: Response) -> tuple[NodePin, ...]:
 def read_commands(peer: str, answer: object) -> tuple[NodeCommand, ...]:
     """Parse a response to `diag/cmds`, oldest command first."""
     listed = answer if isinstance(answer, list) else []
-    found = [read_object(peer, entry, "a command") for entry in listed]
+    found = [_read_object(peer, entry) for entry in listed]
     return tuple(
         NodeCommand(
             name=entry.text_or("", "Command"),
@@ -189,7 +196,7 @@ class KuboRpc:
             if _WRONG_HASH in error.reason:
                 return _WRONG_SIZE
             raise
-        return read_object(self.name, answer.json(), "the size of a block").number_or(0, "Size")
+        return _read_object(self.name, answer.json()).number_or(0, "Size")
 
     def block_get(self, cid: Cid) -> bytes | None:
         """Read and verify a block; None when the node does not have it.
@@ -224,7 +231,7 @@ class KuboRpc:
         params = [("arg", str(cid)) for cid in wanted]
         kept: dict[Cid, str] = {}
         for line in self._call("block/rm", params, patience=repo_size / _SLOWEST_WALK).json_lines():
-            entry = read_object(self.name, line, "a removed block")
+            entry = _read_object(self.name, line)
             reason = entry.text_or("", "Error")
             if reason and "could not find" not in reason:
                 kept[cids.parse(entry.text("Hash"))] = reason
@@ -260,7 +267,7 @@ class KuboRpc:
             if _NOT_HERE in error.reason or "error traversing DAG" in error.reason:
                 return None
             raise
-        entries = list(read_object(self.name, answer.json(), "the size of a DAG").items_or_none("DagStats"))
+        entries = list(_read_object(self.name, answer.json()).items_or_none("DagStats"))
         if len(entries) != 1:
             return None
         return DagStat(entries[0].number_or(0, "NumBlocks"), entries[0].number_or(0, "Size"))
@@ -272,7 +279,7 @@ class KuboRpc:
             answer = self._call("dag/stat", params)
         except RejectedError:
             return None
-        entries = read_object(self.name, answer.json(), "a list of sizes").items_or_none("DagStats")
+        entries = _read_object(self.name, answer.json()).items_or_none("DagStats")
         return {cids.parse(entry.text("Cid")): entry.number_or(0, "Size") for entry in entries}
 
     @contextmanager
@@ -291,7 +298,7 @@ class KuboRpc:
     def repo_stat(self) -> RepoStat:
         """Return the size of the repository and its maximum."""
         answer = self._call("repo/stat", [("size-only", "true")])
-        fields = read_object(self.name, answer.json(), "the size of a repository")
+        fields = _read_object(self.name, answer.json())
         return RepoStat(fields.number_or(0, "RepoSize"), fields.number_or(0, "StorageMax"))
 
     def commands(self) -> tuple[NodeCommand, ...]:
@@ -300,13 +307,13 @@ class KuboRpc:
 
     def identity(self) -> NodeId:
         """Return the identity of the node."""
-        fields = read_object(self.name, self._call("id", []).json(), "an identity")
+        fields = _read_object(self.name, self._call("id", []).json())
         return NodeId(fields.text_or("", "ID"), fields.text_or("", "AgentVersion"), fields.texts("Addresses"))
 
     def version(self) -> str:
         """Return the version of the node, such as 0.43.0."""
         answer = self._call("version", [])
-        return read_object(self.name, answer.json(), "a version").text_or("", "Version")
+        return _read_object(self.name, answer.json()).text_or("", "Version")
 
     def _call(
         self,
