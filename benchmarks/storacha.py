@@ -23,7 +23,7 @@ from reconciler.loop.run import make_plan
 from reconciler.loop.settings import RunOptions, Scope
 from reconciler.loop.workspace import load
 from reconciler.progress import QUIET
-from reconciler.targets.storacha.bridge import BATCH
+from reconciler.targets.storacha.reader import BATCH
 from reconciler.targets.storacha.target import CLIENT_SHARDING
 from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.fault_proxy import FaultProxy

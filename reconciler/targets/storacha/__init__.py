@@ -1,12 +1,11 @@
-"""storacha: a space of a Storacha upload service, the hosted one or one's own, as a target.
+"""storacha: the target kind for a space of a Storacha upload service, the hosted one or your own.
 
-What it is: `client.py` runs the official client, the one way to upload, and `output.py` reads what it prints;
-`bridge.py` makes the calls of the HTTP bridge, which needs no Node; `wire.py` reads what both answer;
-`observe.py` says what that amounts to, and `deal_reads.py` which deals hold; `delegation.py` reads what a
-delegation allows.
+Uploads go through the official client, which needs Node.js; reads go over the HTTP bridge where there are
+keys for it, else through the client.
 May use: content, index, deals and net.
-Promises: nothing is removed, for a space has no names and so nothing that could be known as ours; no secret
-is in an argument; no CAR and no piece is believed that our bytes do not give.
+Guarantees: nothing is removed, because uploads have no names and cannot be recognized as ours; no secret is
+in a command-line argument; a CAR or piece that the service reports is accepted only if our bytes give the
+same one.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ def open_target(
     environ: Mapping[str, str],
     terms: RunTerms = RunTerms(),
 ) -> Target:
-    """The space that `spec` names; nothing is asked or started yet.
+    """Open the space that `spec` describes, without a request and without starting the client.
 
-    Raises InvalidIndex (an option does not hold) and UsageError (an address or an environment variable).
+    Raises InvalidIndexError for an invalid option, UsageError for an invalid address or environment variable.
     """
     from reconciler.targets.storacha.options import read_options
     from reconciler.targets.storacha.target import StorachaTarget

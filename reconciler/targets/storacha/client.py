@@ -1,18 +1,12 @@
-"""A directory that only we can read, for the client's key and proof, and for no longer than it is needed.
+"""The official client, the only way to upload, run with a private state directory.
 
-Whoever uses it holds a lock on a file in it, the client included. The operating system takes that lock from
-a process that is killed; so what a killed run left is known for what it is, and the next one removes it.
-
-The official client, run with a private state of its own: the one way to upload.
-
-Its key comes in its environment and its proof in a file that only we can read; nothing secret is in an
-argument. Our CAR goes to its standard input, so no copy of it is ever on disk.
+No secret is in a command-line argument: the client gets its key in its environment and its proof in a file
+that only we can read. It reads our CAR from its standard input, so no copy of it is ever on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import shutil
@@ -26,68 +20,88 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from reconciler.errors import PeerError
+from reconciler.fs import try_lock
+from reconciler.json_fields import JsonFields
 from reconciler.net.auth import Secret
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError, sanitize
 from reconciler.targets.storacha import output
-from reconciler.targets.storacha.options import Agent, StorachaOptions
+from reconciler.targets.storacha.options import AgentCredentials, StorachaOptions
+
+_MAX_OUTPUT = 256 << 20  # bytes of standard output
+_MAX_STACK = 64 << 10  # bytes of standard error that are kept; the last ones say why
+_TICK = 0.5  # seconds between two calls of `waiting`
+_PASSED = (  # what Node.js and a network need; the client gets nothing else of our environment
+    "PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
 
 _PREFIX = "reconcile-storacha-"
 _OWNER = "owner"
-_MODE = 0o700  # as mkdtemp makes it
+_MODE = 0o700  # as mkdtemp creates a directory
+
+
+# --- the private state
 
 
 class PrivateState:
-    """One such directory, made when this is; `lock` is a file descriptor, open until `remove`."""
+    """A new directory that only we can read, for the key and the proof of the client.
+
+    Its users, the client included, hold a lock on a file in it. The operating system releases the lock of a
+    process that is killed, so the next run recognizes its directory as abandoned and removes it. `lock` is a
+    file descriptor, open until `remove`.
+    """
 
     def __init__(self) -> None:
-        _sweep(Path(tempfile.gettempdir()))
+        _remove_abandoned(Path(tempfile.gettempdir()))
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
             self.lock = os.open(self.path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if _is_ours(self.lock, self.path):
+            if _claim(self.lock, self.path):
                 return
-            os.close(self.lock)  # another run swept it away between two of our calls
+            os.close(self.lock)
 
     def remove(self) -> None:
-        """Remove it with all that is in it."""
-        _clear(self.path)
+        """Remove the directory with its content."""
+        _remove_state(self.path)
         os.close(self.lock)
 
 
-def _is_ours(lock: int, directory: Path) -> bool:
-    """Whether we have the lock, on what still lies there; also where nothing can be locked."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _claim(lock: int, directory: Path) -> bool:
+    """Lock a new directory; False when another run is removing it, or has removed it, as abandoned."""
+    try:
+        if not try_lock(lock):
+            return False
+    except OSError:
+        pass  # the file system has no locks
     try:
         return os.path.samestat(os.fstat(lock), (directory / _OWNER).lstat())
     except OSError:
         return False
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what runs of this user left that were killed. What cannot be told or removed stays."""
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the directories of killed runs of this user; a directory that cannot be removed stays."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX):
                 with contextlib.suppress(OSError):
-                    _remove_dead(Path(entry.path))
+                    _remove_if_abandoned(Path(entry.path))
 
 
-def _remove_dead(directory: Path) -> None:
+def _remove_if_abandoned(directory: Path) -> None:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o777 != _MODE:
         return
     lock = os.open(directory / _OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while anybody uses it
-        _clear(directory)
+        if try_lock(lock):
+            _remove_state(directory)
     finally:
         os.close(lock)
 
 
-def _clear(directory: Path) -> None:
-    """Remove everything; what says whose it is goes last, should we be killed meanwhile."""
+def _remove_state(directory: Path) -> None:
+    """Remove a state directory, the owner file last: if we are killed, the rest is still recognized."""
     with contextlib.suppress(OSError):
         for path in directory.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -97,25 +111,21 @@ def _clear(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-_TOLD = 256 << 20  # bytes of standard output
-_TICK = 0.5  # seconds
-_STACK = 64 << 10  # bytes of standard error; the last ones say why
-_PASSED = (  # what Node and a network need; nothing else of our environment reaches the client
-    "PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-)  # fmt: skip
+# --- the client
 
 
 class StorachaClient:
-    """One agent and one space. `silence` is how many seconds a command may stand still, `short` the same for
-    those that send nothing. Calls raise RequestError; the source's own errors pass through.
+    """The client of one agent for one space.
+
+    `silence` is how many seconds a command may make no progress, `short` the same for commands without
+    input. Methods raise RequestError.
     """
 
     def __init__(
         self,
         name: str,
         options: StorachaOptions,
-        agent: Agent,
+        agent: AgentCredentials,
         environ: Mapping[str, str],
         *,
         root: Path,
@@ -133,23 +143,25 @@ class StorachaClient:
         self._ready = False
 
     def version(self) -> str:
-        """The client's version, one that works."""
-        return output.check_version(self._name, self._run(["--version"]))
+        """Return the version of the client. Raises UnexpectedResponseError for one that is not supported."""
+        return output.parse_version(self._name, self._run(["--version"]))
 
-    def call(self, *arguments: str) -> list[object]:
-        """What a command that takes no input prints, as JSON."""
+    def run_json(self, *arguments: str) -> list[JsonFields]:
+        """Run a command without input, and return the JSON values that it prints, one for each line."""
         self._open()
-        return output.documents(self._name, self._run(arguments))
+        return output.parse_json_lines(self._name, self._run(arguments))
 
     def upload(
         self, car: Iterable[bytes], shard_size: int, waiting: Callable[[], None] = lambda: None
-    ) -> output.Stored:
-        """Store the CAR that `car` yields, cut at `shard_size` bytes. `waiting` is called twice a second
-        while the client works; what it raises ends the client.
+    ) -> output.UploadResult:
+        """Upload the CAR that `car` yields, split into CARs of at most `shard_size` bytes.
+
+        Calls `waiting` twice a second while the client works. What it raises, or `car`, ends the client and
+        passes through.
         """
         self._open()
         arguments = ("up", "--car", "--json", "--verbose", "--shard-size", str(shard_size))
-        return output.read_stored(self._name, self._run(arguments, car, waiting))
+        return output.parse_upload(self._name, self._run(arguments, car, waiting))
 
     def close(self) -> None:
         """Remove the private state. May be called twice."""
@@ -158,7 +170,7 @@ class StorachaClient:
         self._state, self._ready = None, False
 
     def _open(self) -> None:
-        """Check the client, and tell it which space."""
+        """Check the version of the client, and give it the proof, once."""
         if self._ready:
             return
         self.version()
@@ -167,9 +179,9 @@ class StorachaClient:
             file.write(self._agent.delegation.car)
         printed = self._run(["space", "add", str(proof)]).decode("utf-8", "replace").split()
         if printed != [self._options.space]:
-            said = sanitize(" ".join(printed), self._secrets)
+            space = sanitize(" ".join(printed), self._secrets)
             raise AccessDeniedError(
-                self._name, f"the delegation is for {said or 'no space'}, not {self._options.space}"
+                self._name, f"the delegation is for {space or 'no space'}, not {self._options.space}"
             )
         self._ready = True
 
@@ -183,10 +195,11 @@ class StorachaClient:
         return self._state
 
     def _command(self) -> list[str]:
+        """Return the command that runs the client."""
         if self._options.cli:
             path = self._root / Path(self._options.cli).expanduser()
             if not os.access(path, os.X_OK) or path.is_dir():
-                message = f"{self._options.cli!r} is no program that can be run"
+                message = f"{self._options.cli!r} is not an executable file"
                 raise UnexpectedResponseError(self._name, message, hint=output.INSTALL)
             return [str(path)]
         path_variable = self._environ.get("PATH", os.defpath)
@@ -194,17 +207,16 @@ class StorachaClient:
             return [found]
         if found := shutil.which("npx", path=path_variable):
             return [found, "--yes", output.PINNED]
-        raise UnexpectedResponseError(
-            self._name, "there is no storacha command, and no npx to get one", hint=output.INSTALL
-        )
+        raise UnexpectedResponseError(self._name, "neither storacha nor npx is on PATH", hint=output.INSTALL)
 
     def _environment(self) -> dict[str, str]:
+        """Return the environment of the client."""
         home, real = str(self._private().path), self._environ.get("HOME", "")
         given = {name: self._environ[name] for name in _PASSED if name in self._environ}
         given |= {
             name: value for name, value in self._environ.items() if name.lower().startswith("npm_config_")
         }
-        if real:  # npx keeps what it fetched, and finds the registry that the user has set
+        if real:  # npx uses the cache and the registry of the user
             given.setdefault("npm_config_cache", str(Path(real, ".npm")))
             given.setdefault("npm_config_userconfig", str(Path(real, ".npmrc")))
         given |= {"HOME": home, "XDG_CONFIG_HOME": home, "NO_UPDATE_NOTIFIER": "1", "NO_COLOR": "1"}
@@ -221,48 +233,54 @@ class StorachaClient:
         feed: Iterable[bytes] | None = None,
         waiting: Callable[[], None] = lambda: None,
     ) -> bytes:
-        """Standard output of a command that ended well."""
+        """Run a command with `feed` as its input, and return its standard output.
+
+        Raises RequestError when it fails, or makes no progress for too long.
+        """
         command = [*self._command(), *arguments]
         try:
             process = subprocess.Popen(
                 command,
                 cwd=self._private().path,
-                pass_fds=(self._private().lock,),  # while the client lives, its state is in use
+                pass_fds=(self._private().lock,),  # as long as the client lives, its state is in use
                 env=self._environment(),
                 stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # npx starts others; they all have to end with it
+                start_new_session=True,  # npx starts other processes, which must end with it
             )
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UnexpectedResponseError(
                 self._name, f"cannot run {command[0]!r}: {reason}", hint=output.INSTALL
             ) from None
-        told = _Collected(_pipe(process.stdout), _TOLD, head=True)
-        why = _Collected(_pipe(process.stderr), _STACK, head=False)
+        printed = _OutputCollector(_pipe(process.stdout), _MAX_OUTPUT, head=True)
+        errors = _OutputCollector(_pipe(process.stderr), _MAX_STACK, head=False)
         try:
             if feed is not None:
                 self._feed(process, feed, waiting)
             self._wait(process, self._short if feed is None else self._silence, waiting)
         finally:
-            _kill(process)  # before its input ends, or it would take half a CAR for a whole one
+            _kill(process)  # before its input ends, or it would take part of a CAR for a whole one
             if process.stdin is not None:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
-            told.finish()
-            why.finish()
+            printed.finish()
+            errors.finish()
         if process.returncode != 0:
-            raise output.failure(self._name, process.returncode, why.text(), self._secrets)
-        if told.too_long:
-            raise UnexpectedResponseError(self._name, f"the storacha command printed more than {_TOLD} bytes")
-        return told.data()
+            raise output.classify_failure(self._name, process.returncode, errors.text(), self._secrets)
+        if printed.too_long:
+            message = f"the storacha command printed more than {_MAX_OUTPUT} bytes"
+            raise UnexpectedResponseError(self._name, message)
+        return printed.data()
 
     def _feed(
         self, process: subprocess.Popen[bytes], pieces: Iterable[bytes], waiting: Callable[[], None]
     ) -> None:
-        """Write everything. The last byte of each piece waits for the next: a stream that breaks off, also
-        because we are killed, then ends within a block, and no part of a CAR is a CAR.
+        """Write `pieces` to the standard input of the client, the last byte of each together with the next.
+
+        So a stream that breaks off, even because we are killed, ends within a block, and the client rejects
+        it: it would accept a CAR that ends between two blocks.
         """
         stdin = _pipe(process.stdin)
         descriptor = stdin.fileno()
@@ -284,45 +302,46 @@ class StorachaClient:
         view: memoryview,
         waiting: Callable[[], None],
     ) -> bool:
-        """Whether the client took all of `view`; it has ended when not."""
-        patience = time.monotonic() + self._silence
+        """Write all of `view`; False when the client has ended."""
+        deadline = time.monotonic() + self._silence
         while view:
             try:
                 taken = os.write(descriptor, view)
             except BlockingIOError:
                 if process.poll() is not None:
                     return False
-                if time.monotonic() > patience:
-                    raise self._stuck(self._silence) from None
+                if time.monotonic() > deadline:
+                    raise self._no_progress(self._silence) from None
                 waiting()
                 select.select([], [descriptor], [], _TICK)
             except BrokenPipeError:
                 return False
             else:
                 view = view[taken:]
-                patience = time.monotonic() + self._silence
+                deadline = time.monotonic() + self._silence
         return True
 
     def _wait(self, process: subprocess.Popen[bytes], seconds: float, waiting: Callable[[], None]) -> None:
-        patience = time.monotonic() + seconds
+        """Wait up to `seconds` for the end of the client."""
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 process.wait(min(_TICK, seconds))
             except subprocess.TimeoutExpired:
-                if time.monotonic() > patience:
-                    raise self._stuck(seconds) from None
+                if time.monotonic() > deadline:
+                    raise self._no_progress(seconds) from None
                 waiting()
             else:
                 return
 
-    def _stuck(self, seconds: float) -> PeerError:
+    def _no_progress(self, seconds: float) -> TransientError:
         return TransientError(
-            self._name, f"the storacha command stood still for {seconds:.0f} s", timed_out=True
+            self._name, f"the storacha command made no progress for {seconds:.0f} s", timed_out=True
         )
 
 
-class _Collected:
-    """The first (`head`) or last `limit` bytes of a stream, read in a thread so that it never fills up."""
+class _OutputCollector:
+    """The first (`head`) or last `limit` bytes of a stream, read in a thread so that its pipe never fills."""
 
     def __init__(self, stream: IO[bytes], limit: int, *, head: bool) -> None:
         self._stream, self._limit, self._head = stream, limit, head
@@ -339,27 +358,29 @@ class _Collected:
                 del self._data[slice(self._limit, None) if self._head else slice(None, -self._limit)]
 
     def finish(self) -> None:
-        """Wait for the end of the stream; a process that nobody could end keeps it no longer than this."""
+        """Wait for the end of the stream, at most 5 s: a process that survived may keep it open."""
         self._thread.join(5)
         if not self._thread.is_alive():
             self._stream.close()
 
     def data(self) -> bytes:
+        """Return the collected bytes."""
         return bytes(self._data)
 
     def text(self) -> str:
+        """Return the collected bytes as text; bytes that are not UTF-8 are replaced."""
         return self._data.decode("utf-8", "replace")
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    """A stream that was asked for."""
+    """Return a stream of a process that was started with pipes."""
     if stream is None:
-        raise RuntimeError("a pipe that was asked for is not there")
+        raise RuntimeError("the process has no such pipe")
     return stream
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the client and all that it started."""
+    """Kill the client and all processes that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""What `doctor` says of a space: the delegations, the client, the service. Changes nothing."""
+"""Diagnose a space: the delegations, the client and the service. Changes nothing."""
 
 from __future__ import annotations
 
@@ -10,53 +10,52 @@ from reconciler.net.errors import AccessDeniedError
 from reconciler.targets.interface import Diagnosis
 from reconciler.targets.storacha.client import StorachaClient
 from reconciler.targets.storacha.delegation import Delegation
-from reconciler.targets.storacha.observe import Reads
 from reconciler.targets.storacha.options import StorachaOptions
 from reconciler.targets.storacha.output import FILECOIN
+from reconciler.targets.storacha.reader import SpaceReader
 
-UPLOADING = ("space/blob/add", "space/index/add", "filecoin/offer", "upload/add")
-LISTING = ("upload/list",)
-DEALS = ("filecoin/info",)
+# the abilities that a delegation needs
+_UPLOAD = ("space/blob/add", "space/index/add", "filecoin/offer", "upload/add")
+_LIST = ("upload/list",)
+_DEALS = ("filecoin/info",)
 
-
-def examine(
-    options: StorachaOptions, reads: Reads, client: StorachaClient | None, now: datetime
-) -> Sequence[Diagnosis]:
-    """All findings; the peer's faults are findings too."""
-    return tuple(_examine(options, reads, client, now))
+_PURPOSES = {"upload": "upload", "list": "list uploads", "deals": "read pieces and deals"}
 
 
-def check_agent(name: str, options: StorachaOptions, now: datetime) -> None:
-    """Raise AccessDeniedError when it is known beforehand that nothing can be uploaded."""
+def check_upload_permission(name: str, options: StorachaOptions, now: datetime) -> None:
+    """Raise AccessDeniedError when the delegation rules an upload out, so that nothing is sent."""
     if options.agent is None:
         return
-    problem = _mismatch(options) or _lacking(options.agent.delegation, options.space, UPLOADING, now)
+    problem = _audience_problem(options) or _permission_problem(
+        options.agent.delegation, options.space, _UPLOAD, now
+    )
     if problem:
-        raise AccessDeniedError(name, problem, hint=_hint(options, UPLOADING))
+        raise AccessDeniedError(name, problem, hint=_delegation_hint(options, _UPLOAD))
 
 
-def hidden_deals(name: str, options: StorachaOptions) -> tuple[str, ...]:
-    """A note for a user when the delegation itself says that no deals can be looked at."""
-    reading = options.bridge or options.agent
-    if reading is None or all(reading.delegation.allows(can, options.space) for can in DEALS):
+def deal_access_notes(name: str, options: StorachaOptions) -> tuple[str, ...]:
+    """Return a note for the user when the delegation does not allow reading deals."""
+    credentials = options.bridge or options.agent
+    if credentials is None or all(credentials.delegation.allows(can, options.space) for can in _DEALS):
         return ()
-    return (f"{name}: deals are not looked at: the delegation does not allow {', '.join(DEALS)}",)
+    return (f"{name}: deals are not checked: the delegation does not allow {', '.join(_DEALS)}",)
 
 
-def _examine(
-    options: StorachaOptions, reads: Reads, client: StorachaClient | None, now: datetime
+def diagnose_space(
+    options: StorachaOptions, reader: SpaceReader, client: StorachaClient | None, now: datetime
 ) -> Iterator[Diagnosis]:
+    """Yield the findings; a failure of the client or the service is a finding as well."""
     over_bridge = options.bridge is not None
     if options.bridge is not None:
-        yield from _delegation(
-            "bridge", options, options.bridge.delegation, {"list": LISTING, "deals": DEALS}, now
+        yield from _diagnose_delegation(
+            "bridge", options, options.bridge.delegation, {"list": _LIST, "deals": _DEALS}, now
         )
     if options.agent is not None:
-        problem = _mismatch(options)
+        problem = _audience_problem(options)
         if problem:
-            yield Diagnosis("proof", ok=False, text=problem, hint=_hint(options, UPLOADING))
-        jobs = {"upload": UPLOADING} | ({} if over_bridge else {"list": LISTING, "deals": DEALS})
-        yield from _delegation("proof", options, options.agent.delegation, jobs, now)
+            yield Diagnosis("proof", ok=False, text=problem, hint=_delegation_hint(options, _UPLOAD))
+        purposes = {"upload": _UPLOAD} | ({} if over_bridge else {"list": _LIST, "deals": _DEALS})
+        yield from _diagnose_delegation("proof", options, options.agent.delegation, purposes, now)
     if client is not None:
         try:
             yield Diagnosis("client", ok=True, text=f"storacha {client.version()}")
@@ -65,68 +64,71 @@ def _examine(
             if not over_bridge:
                 return
     try:
-        count = len(reads.uploads())
+        count = len(reader.uploads())
     except PeerError as error:
         yield Diagnosis("service", ok=False, text=error.message, hint=error.hint or "")
         return
-    how = "the HTTP bridge" if over_bridge else "the client"
-    yield Diagnosis("service", ok=True, text=f"answers over {how}: {count:,} uploads in the space")
+    path = "the HTTP bridge" if over_bridge else "the client"
+    yield Diagnosis("service", ok=True, text=f"responds over {path}: {count:,} uploads in the space")
     if client is None:
-        yield Diagnosis("writes", ok=True, text="none: this space is only read")
+        yield Diagnosis("writes", ok=True, text="none: the credentials are for reading only")
     else:
-        text = "only an upload tells whether the service takes any; the hosted one stopped in May 2026"
+        text = "only an upload can show whether the service accepts any; the hosted one stopped in May 2026"
         yield Diagnosis("writes", ok=None, text=text, hint=FILECOIN)
 
 
-def _delegation(
+def _diagnose_delegation(
     subject: str,
     options: StorachaOptions,
     delegation: Delegation,
-    jobs: Mapping[str, tuple[str, ...]],
+    purposes: Mapping[str, tuple[str, ...]],
     now: datetime,
 ) -> Iterator[Diagnosis]:
-    """What it allows and until when, and a finding for each job that it is too narrow for."""
-    granted = ", ".join(dict.fromkeys(grant.can for grant in delegation.grants))
+    """Yield what the delegation allows and until when, and each purpose for which an ability is missing."""
+    allowed = ", ".join(dict.fromkeys(each.ability for each in delegation.capabilities))
     end = delegation.expires
-    until = "without an end" if end is None else f"until {end:%Y-%m-%d %H:%M} UTC"
-    over, early = delegation.expired(now), delegation.early(now)
-    since = f" from {delegation.begins:%Y-%m-%d %H:%M} UTC on, which is not yet," if early else ""
-    needed = tuple(can for job in jobs.values() for can in job)
+    until = "without expiration" if end is None else f"until {end:%Y-%m-%d %H:%M} UTC"
+    if delegation.is_expired(now):
+        until += " (expired)"
+    if delegation.is_too_early(now):
+        until = f"from {delegation.not_before:%Y-%m-%d %H:%M} UTC (not valid yet) {until}"
+    valid = not (delegation.is_expired(now) or delegation.is_too_early(now))
+    needed = tuple(can for purpose in purposes.values() for can in purpose)
     yield Diagnosis(
         subject,
-        ok=not (over or early),
-        text=f"allows {granted}{since} {until}{', which is over' if over else ''}",
-        hint=_hint(options, needed) if over or early else "",
+        ok=valid,
+        text=f"allows {allowed} {until}",
+        hint="" if valid else _delegation_hint(options, needed),
     )
-    for job, capabilities in jobs.items():
-        missing = [can for can in capabilities if not delegation.allows(can, options.space)]
+    for purpose, abilities in purposes.items():
+        missing = [can for can in abilities if not delegation.allows(can, options.space)]
         if missing:
-            text = f"cannot {_JOBS[job]}: {', '.join(missing)} of {options.space} missing"
-            yield Diagnosis(f"{subject}: {job}", ok=False, text=text, hint=_hint(options, capabilities))
+            text = f"cannot {_PURPOSES[purpose]}: {', '.join(missing)} on {options.space} is missing"
+            yield Diagnosis(
+                f"{subject}: {purpose}", ok=False, text=text, hint=_delegation_hint(options, abilities)
+            )
 
 
-_JOBS = {"upload": "upload", "list": "see what is there", "deals": "see pieces and deals"}
-
-
-def _mismatch(options: StorachaOptions) -> str:
-    """Why principal, proof and space do not belong together; "" when they do."""
+def _audience_problem(options: StorachaOptions) -> str:
+    """Return why the proof is not for the principal; "" when it is."""
     if options.agent is None or options.agent.delegation.audience == options.agent.did:
         return ""
-    return f"the proof is for {options.agent.delegation.audience}, and the principal is {options.agent.did}"
+    return f"the proof is for {options.agent.delegation.audience}, but the principal is {options.agent.did}"
 
 
-def _lacking(delegation: Delegation, space: str, capabilities: Sequence[str], now: datetime) -> str:
-    if delegation.expired(now):
-        return f"the proof has expired on {delegation.expires:%Y-%m-%d %H:%M} UTC"
-    if delegation.early(now):
-        return f"the proof does not hold before {delegation.begins:%Y-%m-%d %H:%M} UTC"
-    missing = [can for can in capabilities if not delegation.allows(can, space)]
-    return f"the proof does not allow {', '.join(missing)} of {space}" if missing else ""
+def _permission_problem(delegation: Delegation, space: str, abilities: Sequence[str], now: datetime) -> str:
+    """Return why `delegation` does not allow all of `abilities` now; "" when it does."""
+    if delegation.is_expired(now):
+        return f"the proof expired on {delegation.expires:%Y-%m-%d %H:%M} UTC"
+    if delegation.is_too_early(now):
+        return f"the proof is not valid before {delegation.not_before:%Y-%m-%d %H:%M} UTC"
+    missing = [can for can in abilities if not delegation.allows(can, space)]
+    return f"the proof does not allow {', '.join(missing)} on {space}" if missing else ""
 
 
-def _hint(options: StorachaOptions, capabilities: Sequence[str]) -> str:
-    """How the owner of the space makes a delegation that is wide enough."""
-    wanted = " ".join(f"--can {can}" for can in capabilities)
+def _delegation_hint(options: StorachaOptions, abilities: Sequence[str]) -> str:
+    """Return the command with which the owner of the space creates a sufficient delegation."""
+    flags = " ".join(f"--can {ability}" for ability in abilities)
     if options.agent is None:
-        return f"`storacha bridge generate-tokens {options.space} {wanted}`"
-    return f"`storacha delegation create {options.agent.did} {wanted} --base64`, with the space selected"
+        return f"`storacha bridge generate-tokens {options.space} {flags}`"
+    return f"`storacha delegation create {options.agent.did} {flags} --base64`, with the space selected"

@@ -1,4 +1,4 @@
-"""The options of a storacha entry in targets.yaml, checked."""
+"""The options of a `storacha` entry of targets.yaml, and the credentials in the environment."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ HOSTED = "https://up.storacha.network"
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
-    """Who uploads: a private key, its DID, and what the space lets it do."""
+class AgentCredentials:
+    """The agent that uploads: its private key, its DID, and the proof that delegates the space to it."""
 
     key: Secret
     did: str
@@ -34,8 +34,8 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class BridgeKeys:
-    """The two headers of the HTTP bridge, and the delegation in the second."""
+class BridgeCredentials:
+    """The two headers of the HTTP bridge, and the delegation in the second one."""
 
     secret: Secret
     authorization: Secret
@@ -44,15 +44,16 @@ class BridgeKeys:
 
 @dataclass(frozen=True, slots=True)
 class StorachaOptions:
-    """`agent` is None where nothing can be uploaded, `bridge` where reads go through the client.
+    """The options of one entry.
 
-    `service` (DID) and `receipts` (address) are those of a service of one's own, "" for the hosted one. `cli`
-    is the client's executable, "" for whichever is there. `chain` is where its deals are.
+    `agent` is None when nothing can be uploaded, `bridge` None when reads go through the client. `service`
+    (a DID) and `receipts` (a URL) belong to a service of your own and are "" for the hosted one. `cli` is the
+    path of the client, "" to look for it on PATH. `chain` is the Filecoin chain of its deals.
     """
 
     space: str
-    agent: Agent | None
-    bridge: BridgeKeys | None
+    agent: AgentCredentials | None
+    bridge: BridgeCredentials | None
     chain: ChainAccess
     endpoint: str = HOSTED
     service: str = ""
@@ -63,7 +64,11 @@ class StorachaOptions:
 def read_options(
     spec: TargetSpec, environ: Mapping[str, str], budget: RetryBudget | None = None
 ) -> StorachaOptions:
-    """Raises InvalidIndexError with the entry's line, and UsageError for what the environment lacks."""
+    """Read and check the options of an entry.
+
+    Raises InvalidIndexError with the line of the entry, and UsageError for a missing or invalid environment
+    variable.
+    """
 
     def text(key: str) -> str:
         return str(spec.options.get(key, ""))
@@ -75,18 +80,18 @@ def read_options(
     ):
         if bool(text(one)) != bool(text(other)):
             raise InvalidIndexError(
-                f"target {spec.name!r} needs {one} and {other}, or neither", where=spec.where
+                f"target {spec.name!r} needs both {one} and {other}, or neither", where=spec.where
             )
-    agent = _agent(text("principal_env"), text("proof_env"), environ) if text("proof_env") else None
+    agent = _read_agent(text("principal_env"), text("proof_env"), environ) if text("proof_env") else None
     bridge = (
-        _bridge(text("bridge_secret_env"), text("bridge_auth_env"), environ)
+        _read_bridge(text("bridge_secret_env"), text("bridge_auth_env"), environ)
         if text("bridge_auth_env")
         else None
     )
     if agent is None and bridge is None:
         raise InvalidIndexError(
             f"target {spec.name!r} has no credentials",
-            hint="name principal_env and proof_env to upload, bridge_secret_env and bridge_auth_env to read",
+            hint="set principal_env and proof_env to upload, bridge_secret_env and bridge_auth_env to read",
             where=spec.where,
         )
     endpoint = text("endpoint") or HOSTED
@@ -102,36 +107,41 @@ def read_options(
     )
 
 
-def _agent(key_env: str, proof_env: str, environ: Mapping[str, str]) -> Agent:
+def _read_agent(key_env: str, proof_env: str, environ: Mapping[str, str]) -> AgentCredentials:
     key, proof = from_env(key_env, environ), from_env(proof_env, environ)
-    did = _decoded(
-        key, read_principal, key_env, "private key", "it begins with 'Mg'; `storacha key create` makes one"
+    did = _decode(
+        key,
+        read_principal,
+        key_env,
+        "private key",
+        "a private key begins with 'Mg'; `storacha key create` generates one",
     )
-    delegation = _decoded(
+    delegation = _decode(
         proof,
         read_proof,
         proof_env,
         "delegation",
-        "it begins with 'mAYIE'; `storacha delegation create DID --base64` prints one",
+        "a delegation begins with 'mAYIE'; `storacha delegation create DID --base64` prints one",
     )
-    return Agent(key, did, proof, delegation)
+    return AgentCredentials(key, did, proof, delegation)
 
 
-def _bridge(secret_env: str, auth_env: str, environ: Mapping[str, str]) -> BridgeKeys:
+def _read_bridge(secret_env: str, auth_env: str, environ: Mapping[str, str]) -> BridgeCredentials:
     secret, authorization = from_env(secret_env, environ), from_env(auth_env, environ)
-    delegation = _decoded(
+    delegation = _decode(
         authorization,
         read_authorization,
         auth_env,
         "delegation",
-        "it is the Authorization value of `storacha bridge generate-tokens`",
+        "set it to the Authorization value that `storacha bridge generate-tokens` prints",
     )
-    return BridgeKeys(secret, authorization, delegation)
+    return BridgeCredentials(secret, authorization, delegation)
 
 
-def _decoded(secret: Secret, decode: Callable[[str], _T], variable: str, what: str, hint: str) -> _T:
+def _decode(secret: Secret, decode: Callable[[str], _T], variable: str, what: str, hint: str) -> _T:
+    """Return the decoded value of a variable. Raises UsageError with its name, and never its value."""
     try:
         return decode(secret.reveal())
     except DataError as error:
-        message = f"the environment variable {variable!r} holds no {what}: {error.message}"
+        message = f"the environment variable {variable!r} is not a {what}: {error.message}"
         raise UsageError(message, hint=hint) from None

@@ -1,4 +1,4 @@
-"""The target itself: the interface's methods, over the bridge where there is one and the client elsewhere."""
+"""The target of one space: it uploads through the client, and reads over the HTTP bridge if it has keys."""
 
 from __future__ import annotations
 
@@ -31,30 +31,34 @@ from reconciler.targets.interface import (
     State,
     UnsupportedError,
 )
-from reconciler.targets.storacha import diagnose, output
-from reconciler.targets.storacha.bridge import Bridge
 from reconciler.targets.storacha.client import StorachaClient
+from reconciler.targets.storacha.diagnose import (
+    check_upload_permission,
+    deal_access_notes,
+    diagnose_space,
+)
 from reconciler.targets.storacha.observe import (
-    ClientReads,
-    Reads,
-    covered,
-    observation,
-    read_deals,
-    wanted_deals,
+    collect_deals,
+    deal_requirements,
+    has_all_cars,
+    observe_upload,
 )
 from reconciler.targets.storacha.options import StorachaOptions
-from reconciler.targets.storacha.wire import SpaceUpload
+from reconciler.targets.storacha.output import UploadResult, check_upload
+from reconciler.targets.storacha.reader import BridgeReader, ClientReader, SpaceReader, SpaceUpload
 
-CLIENT_SHARDING = Sharding(
-    133_169_152, RootNaming.LAST
-)  #: how the official client splits CARs (SHARD_SIZE of its upload-client)
+#: how the official client splits a CAR (SHARD_SIZE of @storacha/upload-client)
+CLIENT_SHARDING = Sharding(133_169_152, RootNaming.LAST)
 
-_ATTEMPTS = 3  # of one upload whose connection breaks; the service keeps the CARs it has
-_PAUSE = 2.0  # seconds
+_ATTEMPTS = 3  # for an upload whose connection breaks; the service keeps the CARs it has
+_PAUSE = 2.0  # seconds before the second attempt; twice as long before the third
 
 
 class StorachaTarget:
-    """One space. `sharding` is how uploads are split, `sleep` waits between attempts."""
+    """One space. `sharding` is how uploads are split into CARs, `sleep` waits between two attempts.
+
+    The target keeps the last listing of the space, so that `publish` after `observe` does not list it again.
+    """
 
     kind = "storacha"
 
@@ -78,17 +82,19 @@ class StorachaTarget:
         self._sleep = sleep
         self._client: StorachaClient | None = None
         self._http: HttpClient | None = None
-        self._reads: Reads
+        self._reader: SpaceReader
         if options.agent is not None:
             self._client = StorachaClient(name, options, options.agent, environ, root=root)
-            self._reads = ClientReads(name, self._client)
+            self._reader = ClientReader(self._client)
         if options.bridge is not None:
             self._http = HttpClient(
                 options.endpoint, name=name, budget=terms.retries, on_retry=terms.progress.note
             )
-            self._reads = Bridge(self._http, options.space, options.bridge)
+            self._reader = BridgeReader(self._http, options.space, options.bridge)
         self._uploads: dict[Cid, SpaceUpload] | None = None
-        self._memory = None if terms.cache is None else ClaimCache(terms.cache / "deals" / _place(options))
+        self._claim_cache = (
+            None if terms.cache is None else ClaimCache(terms.cache / "deals" / _cache_name(options))
+        )
 
     def observe(
         self,
@@ -97,23 +103,24 @@ class StorachaTarget:
         mark: str,  # noqa: ARG002  uploads have no names
         progress: Progress,
     ) -> Inventory:
-        """One listing of the space, and the deals of all pieces there of which somebody wants to know; only
-        `QUICK` relies on what the service said of them before.
+        """List the space, and check the deals of the pieces in it that need some.
+
+        Only `QUICK` relies on claims that the service made in an earlier run.
         """
-        uploads = self._uploads = self._reads.uploads()
-        seen = {one.root: observation(one, uploads) for one in expected}
-        wanted = wanted_deals((one, seen[one.root].pieces) for one in expected)
-        deals, notes = read_deals(
+        uploads = self._uploads = self._reader.uploads()
+        seen = {one.root: observe_upload(one, uploads) for one in expected}
+        required = deal_requirements((one, seen[one.root].pieces) for one in expected)
+        deals, notes = collect_deals(
             self.name,
-            wanted,
-            self._reads,
+            required,
+            self._reader,
             self._options.chain,
-            self._memory,
+            self._claim_cache,
             progress,
             anew=check is not Check.QUICK,
         )
-        if not wanted and any(found.pieces for found in seen.values()):
-            notes = diagnose.hidden_deals(self.name, self._options)
+        if not required and any(found.pieces for found in seen.values()):
+            notes = deal_access_notes(self.name, self._options)
         for root, found in seen.items():
             mine = tuple(deal for piece in found.pieces for deal in deals.get(piece, ()))
             seen[root] = replace(found, deals=mine)
@@ -121,46 +128,46 @@ class StorachaTarget:
         return Inventory(seen, foreign=foreign, notes=notes)
 
     def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
-        """SpaceUpload the CAR of `dag`, unless the space lists it with all its CARs; then nothing is sent."""
+        """Upload the CAR of `dag`; nothing is sent if the space lists it with all its CARs."""
         return self._deliver(dag, progress)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
-        """The same: the client sends whole CARs, and the service skips those that it has."""
+        """Upload as `publish` does: the client sends whole CARs, and the service skips those that it has."""
         return self._deliver(dag, progress)
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
-        """Not offered."""
-        raise UnsupportedError("Storacha takes bytes and fetches nothing")
+        """Not supported."""
+        raise UnsupportedError("Storacha accepts bytes and fetches nothing by CID")
 
     def relabel(self, root: Cid, label: Label) -> None:  # noqa: ARG002
-        """Not offered."""
+        """Not supported."""
         raise UnsupportedError("uploads to Storacha have no names")
 
     def adopt(self, pin: Pin, label: Label) -> None:  # noqa: ARG002
-        """Not offered."""
+        """Not supported."""
         raise PeerError(
-            f"{self.name}: uploads to Storacha have no names, so there is nothing to take over",
-            hint="an upload whose root the index has counts as held",
+            f"{self.name}: uploads to Storacha have no names, so none can be adopted",
+            hint="an upload whose root is in the index counts as held",
         )
 
     def unpin(self, root: Cid, label: Label) -> None:  # noqa: ARG002
-        """Not offered: nothing says which uploads are ours."""
+        """Not supported: uploads cannot be recognized as ours."""
         raise UnsupportedError("uploads to Storacha have no names, so none is removed")
 
     def dag(self, root: Cid) -> Dag:  # noqa: ARG002
-        """Not offered."""
+        """Not supported."""
         raise UnsupportedError("Storacha serves blocks through its gateways only")
 
     def origins(self) -> tuple[str, ...]:
-        """None."""
+        """Return no addresses."""
         return ()
 
     def diagnose(self) -> Sequence[Diagnosis]:
-        """See diagnose.examine."""
-        return diagnose.examine(self._options, self._reads, self._client, datetime.now(UTC))
+        """Check the delegations, the client and the service."""
+        return tuple(diagnose_space(self._options, self._reader, self._client, datetime.now(UTC)))
 
     def close(self) -> None:
-        """Close all connections, and remove the client's state."""
+        """Close all connections, and remove the state of the client."""
         if self._client is not None:
             self._client.close()
         if self._http is not None:
@@ -169,48 +176,49 @@ class StorachaTarget:
             self._options.chain.rpc.close()
 
     def _deliver(self, dag: Dag, progress: Progress) -> Delivery:
+        """Upload what the space does not list, check the result, and list the space again."""
         if self._client is None or self._options.agent is None:
-            raise UnsupportedError("no principal and no proof: this space is only read")
-        diagnose.check_agent(self.name, self._options, datetime.now(UTC))
+            raise UnsupportedError("no principal and no proof: the credentials are for reading only")
+        check_upload_permission(self.name, self._options, datetime.now(UTC))
         root = dag.layout.root
         if self._uploads is None:
-            self._uploads = self._reads.uploads()
+            self._uploads = self._reader.uploads()
         if root in self._uploads:
             pieces = shard_pieces(dag, self._sharding, progress)
-            if covered(self._uploads[root], pieces):
+            if has_all_cars(self._uploads[root], pieces):
                 return Delivery(State.HELD, pieces=pieces)
-        car, stored = self._upload(self._client, dag, progress)
-        output.compare(self.name, stored, root, car.pieces.shards)
-        self._uploads = self._reads.uploads()
-        if not covered(self._uploads.get(root), car.pieces):
-            detail = "the client says that it is stored, and the space does not list all of it"
+        car, result = self._upload(self._client, dag, progress)
+        check_upload(self.name, result, root, car.pieces.shards)
+        self._uploads = self._reader.uploads()
+        if not has_all_cars(self._uploads.get(root), car.pieces):
+            detail = "the client reports it as stored, but the space does not list all of its CARs"
             return Delivery(State.PARTIAL, detail=detail)
         return Delivery(State.HELD, dag.layout.size, len(dag.layout), pieces=car.pieces)
 
-    def _upload(
-        self, client: StorachaClient, dag: Dag, progress: Progress
-    ) -> tuple[HashedCar, output.Stored]:
+    def _upload(self, client: StorachaClient, dag: Dag, progress: Progress) -> tuple[HashedCar, UploadResult]:
+        """Stream the CAR of `dag` into the client and hash it; repeat when the connection breaks."""
         for attempt in range(1, _ATTEMPTS + 1):
             car = HashedCar(dag, self._sharding)
             try:
                 with progress.task(f"upload to {self.name}", dag.layout.car_size) as task:
                     return car, client.upload(
-                        _counted(car, task), self._sharding.max_bytes, lambda: task.advance(0)
+                        _advancing(car, task), self._sharding.max_bytes, lambda: task.advance(0)
                     )
             except TransientError as error:
                 if attempt == _ATTEMPTS:
                     raise
-                progress.note(f"{error.message}; sending again in {_PAUSE * attempt:.0f} s")
+                progress.note(f"{error.message}; retrying in {_PAUSE * attempt:.0f} s")
                 self._sleep(_PAUSE * attempt)
         raise AssertionError("unreachable")
 
 
-def _place(options: StorachaOptions) -> str:
-    """A file name for one space of one service."""
+def _cache_name(options: StorachaOptions) -> str:
+    """Return the file name of the remembered claims: the same for one space of one service."""
     return hashlib.sha256(f"{options.endpoint} {options.space}".encode()).hexdigest()
 
 
-def _counted(pieces: Iterable[bytes], task: Task) -> Iterable[bytes]:
-    for piece in pieces:
-        yield piece
-        task.advance(len(piece))
+def _advancing(chunks: Iterable[bytes], task: Task) -> Iterable[bytes]:
+    """Yield `chunks`, and advance `task` by the length of each."""
+    for chunk in chunks:
+        yield chunk
+        task.advance(len(chunk))

@@ -1,4 +1,4 @@
-"""One real service for the tests of this room; tests that switch its writes off switch them on again."""
+"""One real service for the tests of this folder; tests that turn its writes off turn them on again."""
 
 from __future__ import annotations
 

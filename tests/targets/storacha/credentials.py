@@ -1,4 +1,4 @@
-"""A principal, its proof and their space, made once by a local service: keys of nothing."""
+"""A principal, its proof and their space, generated once by a local service; they give access to nothing."""
 
 from __future__ import annotations
 

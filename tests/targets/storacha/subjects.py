@@ -1,4 +1,4 @@
-"""A space of a real service as a subject of the conformance suite, and the way to open one."""
+"""A space of a real service as a subject of the conformance suite, and a function that opens one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def opened(
     sharding: Sharding = CLIENT_SHARDING,
     **options: object,
 ) -> Iterator[StorachaTarget]:
-    """The space of `service`; `upload` and `reads` replace the delegations, `options` the entry's keys."""
+    """Open the space of `service`; `upload` and `reads` replace delegations, `options` keys of the entry."""
     given = {
         "space": service.space,
         "endpoint": service.url,
@@ -60,14 +60,14 @@ def opened(
 
 
 class StorachaSubject:
-    """One space; a stranger is another target in it, for a space has no names."""
+    """One space; another user is a second target on it, because uploads have no names."""
 
     def __init__(self, service: StorachaService, target: StorachaTarget) -> None:
         self.service = service
         self.target = target
 
     def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
-        raise AssertionError("a service keeps whole CARs, out of reach")
+        raise AssertionError("a service keeps whole CARs, which cannot be damaged from here")
 
     def pin_as_stranger(self, dag: Dag, label: str) -> None:
         with opened(self.service) as theirs:
@@ -78,7 +78,7 @@ class StorachaSubject:
 
     def snapshot(self) -> object:
         with opened(self.service) as fresh:
-            return fresh._reads.uploads()
+            return fresh._reader.uploads()
 
     def make_unreachable(self) -> None:
         self.service.stop()

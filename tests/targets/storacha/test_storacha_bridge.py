@@ -1,4 +1,4 @@
-"""The HTTP bridge as a fake says it: how often it is asked, and what is not believed."""
+"""The HTTP bridge against a fake: the number of requests, and malformed or false responses."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ LIES = {
     "a path that begins beyond everything": info(aggregates=inclusion(subtree=[1e300, []])),
     "a listing that is a list": listing([]),
     "a listing without results": listing({"size": 0}),
-    "results that are none": listing({"results": {"root": 1}}),
+    "results that are an object": listing({"results": {"root": 1}}),
     "an upload without a root": listing({"results": [{"shards": []}]}),
     "a root that is text": listing({"results": [{"root": "bafy"}]}),
     "shards that are text": listing({"results": [upload(ONE) | {"shards": ["bagb"]}]}),
@@ -161,20 +161,20 @@ LIES = {
     "another piece": info(piece={"/": AGGREGATE}),
     "a deal that is text": info(deals=["f01"]),
     "a deal without an aggregate": info(deals=[deal(aggregate=None)]),
-    "a deal of nobody": info(deals=[deal(provider="me")]),
+    "a deal with an invalid provider": info(deals=[deal(provider="me")]),
     "a deal with a negative number": info(deals=[deal(aux={"dataSource": {"dealID": -1}})]),
     "a deal whose number is text": info(deals=[deal(aux={"dataSource": {"dealID": "1"}})]),
     "a deal whose source is a list": info(deals=[deal(aux={"dataSource": []})]),
     "an aggregate that is no piece": info(aggregates=[{"aggregate": {"/": "bafy"}, "inclusion": {}}]),
     "a path that is text": info(aggregates=inclusion(subtree="0")),
-    "a path that begins nowhere": info(aggregates=inclusion(index=[-1, []])),
+    "a path that begins before everything": info(aggregates=inclusion(index=[-1, []])),
     "a path of numbers": info(aggregates=inclusion(index=[0, [1, 2]])),
     "a path that is not base64": info(aggregates=inclusion(index=[0, [{"/": {"bytes": "%%"}}]])),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_an_answer_of_the_wrong_shape_is_the_services_fault(lie: str) -> None:
+def test_a_malformed_response_is_an_error_that_names_the_service(lie: str) -> None:
     with http_peer(service(LIES[lie])) as peer, closing(opened(peer.url)) as target:
         with pytest.raises(UnexpectedResponseError, match="space: "):
             target.observe([ONE], Check.QUICK, "", QUIET)
@@ -204,7 +204,7 @@ def test_a_deal_without_a_proof_is_unproved() -> None:
     ],
     ids=["401", "500", "a page", "no receipts", "a redirect", "a number", "brackets", "one receipt too many"],
 )
-def test_a_service_that_gives_no_answer_is_unknown(answer: Said, error: type[Exception]) -> None:
+def test_a_service_that_does_not_answer_is_unknown(answer: Said, error: type[Exception]) -> None:
     with http_peer(lambda _: answer) as peer, closing(opened(peer.url)) as target:
         target._http._sleep = lambda _: None  # type: ignore[union-attr]
         with pytest.raises(error):
@@ -213,7 +213,7 @@ def test_a_service_that_gives_no_answer_is_unknown(answer: Said, error: type[Exc
         assert [each.ok for each in findings if each.subject == "service"] == [False]
 
 
-# -- what is not asked for again -----------------------------------------------------------------------------
+# --- remembered claims
 
 EVER = datetime.now(UTC)
 HEAD = MAINNET.epoch(EVER)
@@ -233,7 +233,7 @@ def proof_document(number: int) -> list[object]:
 
 
 def in_deals(*numbers: int) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
-    """All pieces of ONE in one aggregate, with a deal of each number; each with a provider of its own."""
+    """Answer with all pieces of ONE in one aggregate, and for each number a deal by another provider."""
 
     def answer(can: str, details: dict[str, Any]) -> dict[str, Any]:
         if can == "upload/list":
@@ -252,15 +252,15 @@ def in_deals(*numbers: int) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
     return answer
 
 
-class Looks:
-    """A space and a chain that are looked at again and again, by a new process each time."""
+class Observations:
+    """A space and a chain that are observed several times, each time by a new target."""
 
     def __init__(self, bridge: HttpPeer, lotus: FakeLotus, cache: Path | None) -> None:
         self.bridge, self.lotus, self.cache = bridge, lotus, cache
         self.rpc: str | None = lotus.url
 
-    def look(self, one: Expected = ONE, check: Check = Check.QUICK) -> tuple[list[CheckedDeal], int]:
-        """The deals of `one`, and how many pieces the service was asked about."""
+    def observe(self, one: Expected = ONE, check: Check = Check.QUICK) -> tuple[list[CheckedDeal], int]:
+        """Return the deals of `one`, and how many pieces the service was queried about."""
         before = len(self.bridge.asked)
         with closing(opened(self.bridge.url, cache=self.cache, rpc=self.rpc)) as target:
             found = target.observe([one], check, "", QUIET).observations[one.root]
@@ -270,23 +270,25 @@ class Looks:
 
 
 @pytest.fixture
-def looks(tmp_path: Path) -> Iterator[Looks]:
+def observations(tmp_path: Path) -> Iterator[Observations]:
     with http_peer(service(in_deals(7))) as bridge, fake_lotus(head=HEAD) as lotus:
         lotus.add_deal(7, IN_DEALS.cid, "f07")
-        yield Looks(bridge, lotus, tmp_path / "cache")
+        yield Observations(bridge, lotus, tmp_path / "cache")
 
 
 def states(deals: list[CheckedDeal]) -> set[str]:
     return {deal.state.value for deal in deals}
 
 
-def test_deals_that_the_chain_confirms_are_not_asked_of_the_service_again(looks: Looks) -> None:
-    first, asked = looks.look()
+def test_the_service_is_not_queried_for_deals_that_the_chain_confirms(observations: Observations) -> None:
+    first, asked = observations.observe()
     assert (states(first), len(first), asked) == ({"active"}, 3, 3)
-    calls = len(looks.lotus.asked)
-    again, asked = looks.look()
+    calls = len(observations.lotus.asked)
+    again, asked = observations.observe()
     assert (states(again), len(again), asked) == ({"active"}, 3, 0)
-    assert looks.lotus.calls()[calls:] == ["ChainHead", "StateMarketStorageDeal"], "the chain is asked anew"
+    assert observations.lotus.calls()[calls:] == ["ChainHead", "StateMarketStorageDeal"], (
+        "the chain is queried again"
+    )
     assert {deal.checked_by for deal in again} == {CheckedBy.CHAIN}
     assert all(b.at > a.at for a, b in zip(first, again, strict=True))
     assert all("named by the service on 20" in deal.detail for deal in again)
@@ -302,64 +304,64 @@ def test_deals_that_the_chain_confirms_are_not_asked_of_the_service_again(looks:
         ({"SectorStartEpoch": -1}, "lost"),
     ],
 )
-def test_a_deal_that_the_chain_confirms_no_more_is_asked_for_again(
-    looks: Looks, change: dict[str, int], state: str
+def test_the_service_is_queried_for_a_deal_that_the_chain_no_longer_confirms(
+    observations: Observations, change: dict[str, int], state: str
 ) -> None:
-    looks.look()
-    looks.lotus.add_deal(7, IN_DEALS.cid, "f07", **change)
-    found, asked = looks.look()
+    observations.observe()
+    observations.lotus.add_deal(7, IN_DEALS.cid, "f07", **change)
+    found, asked = observations.observe()
     assert (states(found), asked) == ({state}, 3)
 
 
-def test_deals_that_nobody_wants_to_know_of_are_not_asked_for(looks: Looks) -> None:
+def test_deals_that_no_version_needs_are_not_queried(observations: Observations) -> None:
     indifferent = replace(ONE, min_deals=0)
-    assert looks.look(indifferent) == ([], 0)
-    assert looks.lotus.asked == []
-    assert looks.look(indifferent, Check.FULL) == ([], 0)
+    assert observations.observe(indifferent) == ([], 0)
+    assert observations.lotus.asked == []
+    assert observations.observe(indifferent, Check.FULL) == ([], 0)
 
 
-def test_a_chain_that_does_not_answer_confirms_nothing(looks: Looks) -> None:
-    looks.look()
-    looks.lotus.refuse = lambda _: Said(403, b"no")
-    found, asked = looks.look()
+def test_a_chain_that_does_not_answer_confirms_nothing(observations: Observations) -> None:
+    observations.observe()
+    observations.lotus.refuse = lambda _: Said(403, b"no")
+    found, asked = observations.observe()
     assert (states(found), asked) == ({"claimed"}, 3)
 
 
-def test_without_a_chain_the_service_is_asked_each_time(looks: Looks) -> None:
-    looks.look()
-    looks.rpc = None
-    assert [looks.look()[1] for _ in range(2)] == [3, 3]
+def test_without_a_chain_the_service_is_queried_each_time(observations: Observations) -> None:
+    observations.observe()
+    observations.rpc = None
+    assert [observations.observe()[1] for _ in range(2)] == [3, 3]
 
 
-def test_a_deeper_check_and_a_day_later_ask_again(looks: Looks) -> None:
-    looks.look()
-    assert looks.look(check=Check.SAMPLE)[1] == 3
-    assert looks.look(check=Check.FULL)[1] == 3
-    assert looks.look()[1] == 0
-    (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
+def test_a_deeper_check_and_a_day_query_again(observations: Observations) -> None:
+    observations.observe()
+    assert observations.observe(check=Check.SAMPLE)[1] == 3
+    assert observations.observe(check=Check.FULL)[1] == 3
+    assert observations.observe()[1] == 0
+    (memory,) = (observations.cache / "deals").iterdir() if observations.cache else ()
     kept = ClaimCache(memory)
     now = datetime.now(UTC)
     kept.save({piece: replace(each, at=now - MAX_AGE) for piece, each in kept.load(now).items()})
-    assert [looks.look()[1] for _ in range(2)] == [3, 0]
+    assert [observations.observe()[1] for _ in range(2)] == [3, 0]
 
 
-def test_where_more_deals_are_wanted_the_service_is_asked_for_them(looks: Looks) -> None:
+def test_the_service_is_queried_where_more_deals_are_required(observations: Observations) -> None:
     two = replace(ONE, min_deals=2, min_providers=2)
-    looks.look()
-    assert [looks.look(two)[1] for _ in range(2)] == [3, 3]
+    observations.observe()
+    assert [observations.observe(two)[1] for _ in range(2)] == [3, 3]
     with http_peer(service(in_deals(7, 8))) as bridge:
-        looks.lotus.add_deal(8, IN_DEALS.cid, "f08")
-        looks.bridge = bridge
-        assert [looks.look(two)[1] for _ in range(2)] == [3, 0]
+        observations.lotus.add_deal(8, IN_DEALS.cid, "f08")
+        observations.bridge = bridge
+        assert [observations.observe(two)[1] for _ in range(2)] == [3, 0]
 
 
-def test_a_memory_that_lies_makes_no_deal_better(looks: Looks) -> None:
-    """It names a deal of something else, a deal that is not there, and a proof of another piece."""
-    looks.look()
-    (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
+def test_a_memory_that_lies_makes_no_deal_better(observations: Observations) -> None:
+    """It names a deal of another piece, a deal that does not exist, and a proof of another piece."""
+    observations.observe()
+    (memory,) = (observations.cache / "deals").iterdir() if observations.cache else ()
     kept = ClaimCache(memory)
     true = kept.load(datetime.now(UTC))
-    looks.lotus.add_deal(9, IN_DEALS.pieces[0], "f07")
+    observations.lotus.add_deal(9, IN_DEALS.pieces[0], "f07")
     first, second, third = IN_DEALS.pieces
     now = datetime.now(UTC)
     kept.save(
@@ -369,33 +371,33 @@ def test_a_memory_that_lies_makes_no_deal_better(looks: Looks) -> None:
             third: CachedClaims(now, (replace(true[third].claims[0], inclusion=IN_DEALS.proof(0)),)),
         }
     )
-    found, asked = looks.look()
+    found, asked = observations.observe()
     assert (states(found), {deal.deal_id for deal in found}, asked) == ({"active"}, {7}, 3)
 
 
-def test_what_a_deeper_check_finds_out_replaces_what_was_remembered(looks: Looks) -> None:
-    """The service names no deal any more, and the chain still has it: a quick look sees that, too."""
-    looks.look()
+def test_the_result_of_a_deeper_check_replaces_the_memory(observations: Observations) -> None:
+    """The service no longer names the deal that the chain still has."""
+    observations.observe()
     with http_peer(service(info())) as bridge:
-        gone = Looks(bridge, looks.lotus, looks.cache)
-        (memory,) = (looks.cache / "deals").iterdir() if looks.cache else ()
-        other = gone.look()  # another address, another memory: only to learn its name
+        gone = Observations(bridge, observations.lotus, observations.cache)
+        (memory,) = (observations.cache / "deals").iterdir() if observations.cache else ()
+        other = gone.observe()  # another address, another memory: only to learn its name
         assert states(other[0]) == {"aggregating"}
         (empty_one,) = {*memory.parent.iterdir()} - {memory}
         empty_one.write_bytes(memory.read_bytes())
-        assert (states((again := gone.look())[0]), again[1]) == ({"active"}, 0)
-        assert states(gone.look(check=Check.SAMPLE)[0]) == {"aggregating"}
-        assert states(gone.look()[0]) == {"aggregating"}
+        assert (states((again := gone.observe())[0]), again[1]) == ({"active"}, 0)
+        assert states(gone.observe(check=Check.SAMPLE)[0]) == {"aggregating"}
+        assert states(gone.observe()[0]) == {"aggregating"}
 
 
-def test_without_a_cache_nothing_is_written_and_nothing_remembered(looks: Looks, tmp_path: Path) -> None:
-    looks.cache = None
-    assert [looks.look()[1] for _ in range(2)] == [3, 3]
+def test_without_a_cache_nothing_is_remembered(observations: Observations, tmp_path: Path) -> None:
+    observations.cache = None
+    assert [observations.observe()[1] for _ in range(2)] == [3, 3]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_requests_about_pieces_are_under_way_at_once() -> None:
-    """A service takes milliseconds a task; four requests wait side by side, and no more."""
+def test_at_most_four_requests_about_pieces_are_sent_at_once() -> None:
+    """A service takes milliseconds for a task; four requests wait at the same time."""
     together = threading.Barrier(4)
     busy, most = 0, 0
     lock = threading.Lock()
@@ -417,15 +419,15 @@ def test_several_requests_about_pieces_are_under_way_at_once() -> None:
     assert most == 4
 
 
-def test_a_run_that_is_stopped_asks_no_further() -> None:
-    """Its progress is told after each request, and what that raises ends the asking."""
+def test_a_stopped_run_sends_no_further_requests() -> None:
+    """The progress advances after each request, and what that raises ends the queries."""
 
     class Stopped(Exception):
         pass
 
     class Impatient(Quiet):
         def task(self, label: str, total: int | None) -> Task:
-            assert (label, total) == ("space: asking for deals (pieces)", 3000)
+            assert (label, total) == ("space: querying deals (pieces)", 3000)
             task = super().task(label, total)
             task.advance = self.stop  # type: ignore[method-assign]
             return task
@@ -439,7 +441,7 @@ def test_a_run_that_is_stopped_asks_no_further() -> None:
     release = threading.Timer(0.3, stopped.set)
 
     def answer(asked: Asked) -> Said:
-        """One request about pieces is answered; the others are under way until the run was stopped."""
+        """Answer one request about pieces; delay the others until the run is stopped."""
         if b"filecoin/info" in asked.body and not first.acquire(blocking=False):
             stopped.wait(30)
         return service(plain)(asked)

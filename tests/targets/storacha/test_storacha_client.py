@@ -1,4 +1,4 @@
-"""Clients that are absent, wrong, broken, lying or stuck: one clear error each, and nothing believed."""
+"""Clients that are missing, wrong, broken, lying or stuck: one clear error each."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ READ = "sys.stdin.buffer.read(); "
 def fake(
     folder: Path, body: str, version: str = "storacha, 1.6.32", space: str = credentials.SPACE
 ) -> StorachaTarget:
-    """A target whose client is a script that does `body` when told to upload."""
+    """Return a target whose client is a script that runs `body` as its upload command."""
     program = folder / "storacha"
     log = str(folder / "log")
     program.write_text(FAKE.format(python=sys.executable, log=log, version=version, space=space, body=body))
@@ -85,22 +85,25 @@ def publish(where: StorachaTarget) -> object:
 
 
 BODIES = {
-    "does nothing and is content": ("pass", "stored nothing"),
-    "reads all and says nothing": (READ, "stored nothing"),
+    "does nothing and succeeds": ("pass", "stored nothing"),
+    "reads all and prints nothing": (READ, "stored nothing"),
     "half a line": (READ + f"sys.stdout.write({LINE[:40]!r})", "middle of a line"),
     "a whole line without its end": (READ + f"sys.stdout.write({ROOT!r})", "middle of a line"),
     "words": (READ + "print('all fine')", "instead of JSON"),
-    "wrong types": (READ + "print('[1, 2]')", "something that is not a line of `storacha up`"),
-    "a size that is none": (READ + f"print({LINE.replace(str(SHARD.size), 'true')!r})", "not a whole number"),
-    "no CARs": (READ + f"print({ROOT!r})", "stored the CAR nothing"),
-    "a line after the root": (READ + f"print({ROOT!r}); print({LINE!r})", "more than it should"),
+    "wrong types": (READ + "print('[1, 2]')", "the document is not an object"),
+    "a size that is a boolean": (
+        READ + f"print({LINE.replace(str(SHARD.size), 'true')!r})",
+        "'size' is not a whole number",
+    ),
+    "no CARs": (READ + f"print({ROOT!r})", "stored no other CAR instead of the CAR"),
+    "a line after the root": (READ + f"print({ROOT!r}); print({LINE!r})", "a line follows the root"),
     "another root": (
         READ + f"print({LINE!r}); print({ROOT.replace('bafy', 'bafk')!r})",
         "stored the root bafk",
     ),
     "another size": (
         READ + f"print({LINE.replace(str(SHARD.size), '99999')!r}); print({ROOT!r})",
-        rf"\(99999 bytes, piece {SHARD.piece}\) where our bytes give {SHARD.cid} \({SHARD.size} bytes",
+        rf"\(99999 bytes, piece {SHARD.piece}\) instead of the CAR {SHARD.cid} \({SHARD.size} bytes",
     ),
     "exit 1 and a stack": (
         f"sys.stderr.write({STACK % ('BlobAddError', 'no room')!r}); sys.exit(1)",
@@ -111,14 +114,14 @@ BODIES = {
 
 
 @pytest.mark.parametrize("what", BODIES)
-def test_a_client_that_does_not_do_its_work_is_not_believed(tmp_path: Path, what: str) -> None:
+def test_an_upload_that_the_client_does_not_prove_is_an_error(tmp_path: Path, what: str) -> None:
     body, said = BODIES[what]
     with pytest.raises(UnexpectedResponseError, match=said):
         publish(fake(tmp_path, body))
 
 
-def test_a_client_that_says_the_right_thing_is_not_believed_either(tmp_path: Path) -> None:
-    """The space does not list it afterwards."""
+def test_an_upload_that_the_space_does_not_list_is_partial(tmp_path: Path) -> None:
+    """The client prints the right result, but the space does not list it afterwards."""
     delivery = publish(fake(tmp_path, READ + f"print({LINE!r}); print({ROOT!r})"))
     assert delivery.state.value == "partial"  # type: ignore[attr-defined]
 
@@ -138,7 +141,9 @@ def test_a_connection_that_breaks_is_tried_three_times(tmp_path: Path, message: 
         ("Unauthorized", "Claim {} is not authorized", "does not allow this .Claim {} is not authorized"),
     ],
 )
-def test_a_no_of_the_service_is_told_apart(tmp_path: Path, name: str, message: str, said: str) -> None:
+def test_a_refusal_by_the_service_is_access_denied(
+    tmp_path: Path, name: str, message: str, said: str
+) -> None:
     stack = STACK % (name, message)
     with pytest.raises(AccessDeniedError, match=said):
         publish(fake(tmp_path, f"sys.stderr.write({stack!r}); sys.exit(1)"))
@@ -146,7 +151,7 @@ def test_a_no_of_the_service_is_told_apart(tmp_path: Path, name: str, message: s
 
 
 @pytest.mark.parametrize("version", ["storacha, 0.9.1", "storacha, 3.0.0", "v20.1.0", "", "w3, 7.0.0"])
-def test_a_wrong_version_is_given_nothing(tmp_path: Path, version: str) -> None:
+def test_a_wrong_version_gets_no_upload(tmp_path: Path, version: str) -> None:
     with pytest.raises(UnexpectedResponseError, match="version"):
         publish(fake(tmp_path, READ, version=version))
     assert "'up'" not in (tmp_path / "log").read_text()
@@ -174,13 +179,13 @@ Node.js v16.20.2
             "#!/bin/sh\necho \"env: 'node': No such file or directory\" >&2\nexit 127\n",
             "be started: env: 'node'",
         ),
-        ("#!/bin/sh\nexit 126\n", "cannot be started: it says nothing"),
+        ("#!/bin/sh\nexit 126\n", "cannot be started: no reason printed"),
         ("#!/no/such/interpreter\n", "cannot run"),
         ("no program at all", "cannot run"),
     ],
     ids=["old Node", "no Node", "not executable", "no interpreter", "garbage"],
 )
-def test_without_a_node_that_works_the_error_says_what_to_install(
+def test_without_a_working_node_the_error_says_what_to_install(
     tmp_path: Path, script: str, said: str
 ) -> None:
     program = tmp_path / "storacha"
@@ -205,13 +210,17 @@ READS = {
         "middle of a line",
     ),
     "words": ("print('no uploads yet')", UnexpectedResponseError, "instead of JSON"),
-    "bytes that are no text": (
+    "bytes that are not text": (
         "sys.stdout.buffer.write(bytes([255, 254, 10]))",
         UnexpectedResponseError,
         "instead of JSON",
     ),
-    "wrong types": ("print('[1]')", UnexpectedResponseError, "not an upload"),
-    "a root that is a number": ("print('{\"root\":1}')", UnexpectedResponseError, "no CID where one belongs"),
+    "wrong types": ("print('[1]')", UnexpectedResponseError, "'root' is not a link to a CID"),
+    "a root that is a number": (
+        "print('{\"root\":1}')",
+        UnexpectedResponseError,
+        "'root' is not a link to a CID",
+    ),
     "exit 1 and a stack": (
         f"sys.stderr.write({STACK % ('UploadListError', 'table is gone')!r}); sys.exit(1)",
         UnexpectedResponseError,
@@ -222,7 +231,7 @@ READS = {
         TransientError,
         "connection of the storacha command broke",
     ),
-    "no right to": (
+    "access denied": (
         f"sys.stderr.write({STACK % ('Unauthorized', 'Claim is not authorized')!r}); sys.exit(1)",
         AccessDeniedError,
         "does not allow this",
@@ -232,11 +241,11 @@ READS = {
         UnexpectedResponseError,
         "exit code -9",
     ),
-    "hangs": ("time.sleep(60)", TransientError, "stood still"),
+    "hangs": ("time.sleep(60)", TransientError, "made no progress"),
     "hangs after half a line": (
         f"sys.stdout.write({LISTED[:50]!r}); sys.stdout.flush(); time.sleep(60)",
         TransientError,
-        "stood still",
+        "made no progress",
     ),
 }
 
@@ -244,10 +253,10 @@ READS = {
 @pytest.mark.parametrize("command", ["ls", "can"])
 @pytest.mark.parametrize("what", READS)
 def test_a_client_that_reads_badly_leaves_the_space_unknown(tmp_path: Path, what: str, command: str) -> None:
-    """Listing uploads and asking for deals: no state comes of it, least of all `absent` or `lost`."""
+    """Listing uploads and querying deals yield no state then, least of all `absent` or `lost`."""
     body, error, said = READS[what]
     if command == "can" and what in ("wrong types", "a root that is a number"):
-        said = "answered with"
+        said = "unexpected output"
     where = fake(tmp_path, body)
     program = tmp_path / "storacha"
     listing = body if command == "ls" else f"print({LISTED!r})"
@@ -259,10 +268,10 @@ def test_a_client_that_reads_badly_leaves_the_space_unknown(tmp_path: Path, what
         if (command, error) == (
             "can",
             AccessDeniedError,
-        ):  # what is there can be said, and the run says what cannot
+        ):  # the uploads are known, and a note says that the deals are not
             inventory = where.observe(expected, Check.QUICK, "", QUIET)
             assert inventory.observations[DAG.layout.root].deals == ()
-            assert "filecoin/info is refused" in inventory.notes[0]
+            assert "filecoin/info failed" in inventory.notes[0]
             return
         with pytest.raises(error, match=said):
             where.observe(expected, Check.QUICK, "", QUIET)
@@ -276,19 +285,19 @@ def test_a_proof_for_another_space_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", ["", "sys.stdin.buffer.read(10); ", READ])
-def test_a_client_that_hangs_is_ended_with_all_it_started(tmp_path: Path, read: str) -> None:
+def test_a_client_that_hangs_is_killed_with_all_its_processes(tmp_path: Path, read: str) -> None:
     where = fake(tmp_path, f"os.system('sleep 60 &'); {read}time.sleep(60)")
     assert where._client is not None
     where._client._silence = 0.5
     begin = time.monotonic()
-    with pytest.raises(TransientError, match="stood still"):
+    with pytest.raises(TransientError, match="made no progress"):
         publish(where)
     assert time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize("read", ["sys.stdin.buffer.read(10); ", READ])
 def test_an_upload_can_be_interrupted_while_the_client_works(tmp_path: Path, read: str) -> None:
-    """A run that is stopped says so from its progress, and does not wait for the client."""
+    """The progress raises when a run is stopped, and the run does not wait for the client."""
 
     class Stopped(Exception):
         pass
@@ -305,7 +314,7 @@ def test_an_upload_can_be_interrupted_while_the_client_works(tmp_path: Path, rea
     where.close()
 
 
-def test_no_client_at_all_says_how_to_get_one(tmp_path: Path) -> None:
+def test_without_a_client_the_error_says_how_to_get_one(tmp_path: Path) -> None:
     for where in (
         target({"PATH": str(tmp_path)}),
         target(cli=str(tmp_path / "none")),
@@ -318,7 +327,7 @@ def test_no_client_at_all_says_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_an_argument_or_an_error_and_the_environment_is_small(tmp_path: Path) -> None:
-    """What the client echoes of its key is hidden; our other variables do not reach it."""
+    """A key that the client prints is redacted; our other variables do not reach the client."""
     body = "sys.stderr.write('Error: ' + os.environ['STORACHA_PRINCIPAL']); sys.exit(1)"
     where = fake(tmp_path, body)
     where._client._environ = {**where._client._environ, "GITHUB_TOKEN": "x"}  # type: ignore[union-attr]
@@ -336,26 +345,28 @@ def test_no_secret_is_in_an_argument_or_an_error_and_the_environment_is_small(tm
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("KEY", "garbage", "'KEY' holds no private key"),
-        ("KEY", credentials.PROOF, "'KEY' holds no private key"),
-        ("PROOF", "garbage", "'PROOF' holds no delegation"),
+        ("KEY", "garbage", "'KEY' is not a private key"),
+        ("KEY", credentials.PROOF, "'KEY' is not a private key"),
+        ("PROOF", "garbage", "'PROOF' is not a delegation"),
         (
             "PROOF",
             credentials.PROOF[:-40],
-            "'PROOF' holds no delegation: .* or cut short",
+            "'PROOF' is not a delegation: .* or truncated",
         ),
-        ("PROOF", "m!!!", "'PROOF' holds no delegation: not base64"),
+        ("PROOF", "m!!!", "'PROOF' is not a delegation: not base64"),
         ("PROOF", "", "'PROOF' is empty"),
     ],
 )
-def test_garbage_for_a_credential_names_its_variable(variable: str, value: str, said: str) -> None:
+def test_an_invalid_credential_is_an_error_that_names_its_variable(
+    variable: str, value: str, said: str
+) -> None:
     with pytest.raises(UsageError, match=said) as raised:
         target({variable: value})
     assert not value or value not in str(raised.value)
 
 
-def test_the_client_is_asked_for_deals_where_there_is_no_bridge(tmp_path: Path) -> None:
-    """An empty answer is not a lost deal; a failed one is no answer."""
+def test_without_a_bridge_the_client_is_queried_for_deals(tmp_path: Path) -> None:
+    """Empty output is not a lost deal, and malformed output is an error."""
     where = fake(tmp_path, "print()")
     listed = f'{{"root":{{"/":"{DAG.layout.root}"}},"shards":[{{"/":"{SHARD.cid}"}}]}}'
     program = tmp_path / "storacha"
@@ -363,7 +374,7 @@ def test_the_client_is_asked_for_deals_where_there_is_no_bridge(tmp_path: Path) 
     expected = [Expected(DAG.layout.root, ("",), pieces=shard_pieces(DAG, CLIENT_SHARDING))]
     (deal,) = where.observe(expected, Check.QUICK, "", QUIET).observations[DAG.layout.root].deals
     assert (deal.state.value, deal.piece) == ("aggregating", SHARD.piece)
-    assert "or not any more" in deal.detail
+    assert "or no longer" in deal.detail
     program.write_text(program.read_text().replace("print()", "print('{\"aggregate\":1}')"))
     with pytest.raises(PeerError):
         where.observe(expected, Check.QUICK, "", QUIET)
@@ -381,7 +392,7 @@ fake(Path(sys.argv[1]), body).publish(DAG, "", QUIET)
 """
 
 
-def test_after_a_kill_the_key_goes_with_the_next_run_once_the_client_is_gone(
+def test_after_a_kill_the_next_run_removes_the_key_once_the_client_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"

@@ -15,7 +15,7 @@ from tests.targets.storacha.subjects import StorachaSubject, opened
 @pytest.mark.slow
 @pytest.mark.storacha
 class TestStoracha(TargetSuite):
-    """Every upload takes a start of Node or two, so the whole suite takes minutes."""
+    """The whole suite takes minutes: every upload starts Node.js once or twice."""
 
     @pytest.fixture
     def subject(self, service: StorachaService) -> Iterator[StorachaSubject]:
@@ -25,7 +25,7 @@ class TestStoracha(TargetSuite):
     def test_an_unreachable_target_is_unknown_not_absent(  # type: ignore[override]
         self, tmp_path: Path, salt: str
     ) -> None:
-        """With a service of its own, for this one is stopped."""
+        """Use a separate service, because the test stops it."""
         installed = packages()
         assert installed is not None
         with storacha_service(installed, tmp_path) as running, opened(running) as target:

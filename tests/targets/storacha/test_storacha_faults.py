@@ -1,4 +1,4 @@
-"""Every request to the service and to the chain meets every fault: the truth, or one error, and no guess."""
+"""Every request to the service and to the chain meets every fault: the result is right, or one error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stage:
     chain: FaultProxy
     lotus: FakeLotus
 
-    def look(self) -> Observation:
+    def observe(self) -> Observation:
         where = opened(self.bridge.url, rpc=f"{self.chain.url}/rpc/v1")
         for http in _clients(where):
             http.timeouts = LIMITS
@@ -69,10 +69,10 @@ def scene(stage: Stage) -> Stage:
 
 @pytest.mark.parametrize("skip", [0, 1], ids=["listing", "deals"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_the_service_that_passes_is_got_over_or_told(scene: Stage, fault: str, skip: int) -> None:
+def test_a_passing_fault_of_the_service_is_survived_or_reported(scene: Stage, fault: str, skip: int) -> None:
     scene.bridge.arm(FAULTS[fault], times=1, skip=skip)
     try:
-        found = scene.look()
+        found = scene.observe()
     except PeerError as error:
         assert error.message.startswith("space: ")
         assert "\n" not in error.message
@@ -83,11 +83,11 @@ def test_a_fault_of_the_service_that_passes_is_got_over_or_told(scene: Stage, fa
 
 @pytest.mark.parametrize("skip", [0, 1], ids=["listing", "deals"])
 @pytest.mark.parametrize("fault", LASTING)
-def test_a_fault_of_the_service_that_stays_leaves_it_unknown(scene: Stage, fault: str, skip: int) -> None:
+def test_a_lasting_fault_of_the_service_leaves_it_unknown(scene: Stage, fault: str, skip: int) -> None:
     scene.bridge.arm(FAULTS[fault], skip=skip)
     begin = time.monotonic()
     with pytest.raises(PeerError) as caught:
-        scene.look()
+        scene.observe()
     assert "\n" not in caught.value.message
     assert 1 <= scene.bridge.hits <= 4
     assert time.monotonic() - begin < 20
@@ -97,7 +97,7 @@ def test_a_fault_of_the_service_that_stays_leaves_it_unknown(scene: Stage, fault
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_chain_makes_no_deal_lost(scene: Stage, fault: str, skip: int) -> None:
     scene.chain.arm(FAULTS[fault], times=1, skip=skip)
-    found = scene.look()
+    found = scene.observe()
     assert found.state is State.HELD
     assert {deal.state.value for deal in found.deals} in ({"active"}, {"claimed"})
     assert scene.chain.hits == 1
@@ -105,10 +105,10 @@ def test_a_fault_of_the_chain_makes_no_deal_lost(scene: Stage, fault: str, skip:
 
 @pytest.mark.parametrize("skip", [0, 1], ids=["head", "deal"])
 @pytest.mark.parametrize("fault", LASTING)
-def test_a_chain_that_stays_broken_leaves_deals_claimed(scene: Stage, fault: str, skip: int) -> None:
+def test_a_lasting_fault_of_the_chain_leaves_deals_claimed(scene: Stage, fault: str, skip: int) -> None:
     scene.chain.arm(FAULTS[fault], skip=skip)
     begin = time.monotonic()
-    found = scene.look()
+    found = scene.observe()
     assert {deal.state.value for deal in found.deals} == {"claimed"}
     assert all("could not be asked" in deal.detail for deal in found.deals)
     assert 1 <= scene.chain.hits <= 4

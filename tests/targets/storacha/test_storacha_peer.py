@@ -1,4 +1,4 @@
-"""The service and its own client agree with our pieces: at every size, and however many CARs there are."""
+"""The service and its client compute the same pieces as we do, at every size and number of CARs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.storacha
 
 @pytest.fixture(scope="module")
 def home(service: StorachaService, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the client keeps its state, with the space in it already."""
+    """The home of the client, to which the space has been added."""
     made = tmp_path_factory.mktemp("home")
     subprocess.run(
         [service.cli, "space", "add", service.proof],
@@ -40,7 +40,7 @@ def environ(service: StorachaService, home: Path) -> dict[str, str]:
 
 
 def uploaded(service: StorachaService, home: Path, path: Path, *options: str) -> list[dict[str, object]]:
-    """What the client prints when it stores the CAR at `path`."""
+    """Upload the CAR at `path`, and return what the client prints."""
     with path.open("rb") as file:
         done = subprocess.run(
             [service.cli, "up", "--car", "--json", "--verbose", *options],
@@ -63,7 +63,7 @@ def predicted(dag: MemoryDag, sharding: Sharding) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_one_car_is_stored_as_it_is(service: StorachaService, home: Path, tmp_path: Path, shape: str) -> None:
-    """Through its standard input, so that no file of ours is needed; and the service has those very bytes."""
+    """The client reads it from its standard input, and the service stores the same bytes."""
     dag = SHAPES[shape]("peer")
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))
     said = uploaded(service, home, tmp_path / "one.car")
@@ -83,7 +83,7 @@ def test_several_cars_are_cut_where_we_cut(service: StorachaService, home: Path,
 def test_a_car_that_breaks_off_within_a_block_is_not_stored(
     service: StorachaService, home: Path, tmp_path: Path
 ) -> None:
-    """What the client gets of a run that is killed: it lists nothing then."""
+    """A killed run leaves such a CAR to the client, which then lists nothing."""
     dag = large_file("peer, broken off")
     whole = b"".join(car.stream(dag))
     for missing in (1, 40, len(whole) // 2):
@@ -91,11 +91,11 @@ def test_a_car_that_breaks_off_within_a_block_is_not_stored(
         with pytest.raises(subprocess.CalledProcessError):
             uploaded(service, home, tmp_path / "one.car")
     with opened(service) as target:
-        assert dag.layout.root not in target._reads.uploads()
+        assert dag.layout.root not in target._reader.uploads()
 
 
 def leaf(size: int) -> MemoryDag:
-    """One raw block whose CAR has `size` bytes: a header of 59, the CID of 36, and the length before it."""
+    """Return one raw block whose CAR has `size` bytes: 59 of header, 36 of CID, and the length before it."""
     for data in (size - 59 - 36 - length for length in (1, 2, 3, 4)):
         block = (bytes(range(251)) * (data // 251 + 1))[:data]
         dag = MemoryDag(hash_block(RAW, block), {hash_block(RAW, block): block})
@@ -105,7 +105,7 @@ def leaf(size: int) -> MemoryDag:
 
 
 def file(size: int) -> MemoryDag:
-    """A file of several leaves whose CAR has `size` bytes."""
+    """Return a file of several leaves whose CAR has `size` bytes."""
     length = size - 4096
     for _ in range(8):
         packer = Blocks()

@@ -1,4 +1,4 @@
-"""The client's key and proof are on no disk for longer than a run, killed or not; nothing else is touched."""
+"""The key and proof of the client are removed after a run, even a killed one, and nothing else is."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def holders() -> Iterator[list[Holder]]:
             os.kill(each.client, signal.SIGKILL)
 
 
-def test_it_is_only_ours_and_goes_with_all_that_is_in_it(temporary: Path) -> None:
+def test_it_is_readable_by_us_only_and_removed_with_its_content(temporary: Path) -> None:
     state = PrivateState()
     assert state.path.parent == temporary
     assert state.path.stat().st_mode & 0o777 == 0o700
@@ -79,7 +79,7 @@ def test_it_is_only_ours_and_goes_with_all_that_is_in_it(temporary: Path) -> Non
     assert list(temporary.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(temporary: Path, holders: list[Holder]) -> None:
+def test_the_state_of_a_killed_run_is_removed_by_the_next(temporary: Path, holders: list[Holder]) -> None:
     holders += [Holder(), Holder()]
     killed, alive = holders
     killed.kill()
@@ -105,7 +105,7 @@ def test_a_client_that_outlives_its_run_keeps_its_state(holders: list[Holder]) -
     assert not killed.state.exists()
 
 
-def test_nothing_is_removed_that_is_not_certainly_ours(
+def test_only_state_that_is_certainly_ours_is_removed(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = temporary / "elsewhere"
@@ -113,7 +113,7 @@ def test_nothing_is_removed_that_is_not_certainly_ours(
     (elsewhere / "owner").write_text("")
     (temporary / "reconcile-storacha-link").symlink_to(elsewhere)
     (temporary / "reconcile-storacha-file").write_text("")
-    for name, mode, owner in (("open", 0o755, True), ("nobodys", 0o700, False)):
+    for name, mode, owner in (("open", 0o755, True), ("unowned", 0o700, False)):
         path = temporary / f"reconcile-storacha-{name}"
         path.mkdir()
         path.chmod(mode)
@@ -137,7 +137,7 @@ def test_nothing_is_removed_that_is_not_certainly_ours(
     assert not others.exists()
 
 
-def test_runs_that_begin_together_do_not_sweep_each_other_away(temporary: Path) -> None:
+def test_runs_that_start_together_do_not_remove_each_other(temporary: Path) -> None:
     code = (
         "from reconciler.targets.storacha.client import PrivateState\n"
         "for _ in range(50):\n"

@@ -1,4 +1,4 @@
-"""From an index without CIDs to merged records and active deals, through proposals and a real service."""
+"""From an index without CIDs to merged records and active deals, with proposals and a real service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INDEX, RECORD = "releases/index.yaml", "releases/records/lm/1.0.0.json"
 
 
 class Project:
-    """A repository with one version that nobody published, a space to keep it in, and a chain."""
+    """A repository with one unpublished version, a space as its target, and a chain."""
 
     def __init__(self, reconcile: CommandLine, service: StorachaService, lotus: FakeLotus, seed: str) -> None:
         self.reconcile, self.service, self.lotus = reconcile, service, lotus
@@ -63,7 +63,7 @@ class Project:
         return dict(done.document)
 
     def make_deals(self, number: int) -> None:
-        """The service aggregates all that it has, and the chain gets the deal."""
+        """Let the service aggregate all its pieces, and add the deal to the chain."""
         self.service.ask("_filecoin/aggregate")
         for deal in self.service.ask("_filecoin/deal", {"provider": "f03144037", "dealId": number})["deals"]:
             self.lotus.add_deal(deal["dealId"], piece_cid.parse(deal["aggregate"]), deal["provider"])
@@ -93,7 +93,7 @@ def changes(document: dict[str, Any]) -> list[tuple[str, str]]:
     return [(item["change"], item["state"]) for item in document["items"]]
 
 
-def test_from_an_index_over_a_branch_to_an_active_deal(project: Project) -> None:
+def test_from_an_index_through_a_branch_to_an_active_deal(project: Project) -> None:
     before = project.reconcile.files()
     report = project.run("--propose", "branch")
     assert ("publish", "applied") in changes(report)
@@ -105,7 +105,7 @@ def test_from_an_index_over_a_branch_to_an_active_deal(project: Project) -> None
     tip = project.git("rev-parse", BRANCH)
 
     again = project.run("--propose", "branch")
-    assert again["summary"]["bytes_sent"] == 0, "nobody merged it yet, and nothing is sent again"
+    assert again["summary"]["bytes_sent"] == 0, "it is not merged yet, and nothing is sent again"
     assert project.git("rev-parse", BRANCH) == tip
 
     project.git("merge", "-q", "--ff-only", BRANCH)
@@ -123,7 +123,7 @@ def test_from_an_index_over_a_branch_to_an_active_deal(project: Project) -> None
         assert ("named by the service on" in deal["detail"]) is remembered
 
 
-def test_from_an_index_over_a_pull_request_to_a_plan_with_nothing_in_it(
+def test_from_an_index_through_a_pull_request_to_an_empty_plan(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeGitHub()

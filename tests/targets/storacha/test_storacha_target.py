@@ -1,4 +1,4 @@
-"""The target against the real service: what it uploads, what it sees, and what it says of deals."""
+"""The target against the real service: uploads, observations and deals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def seen(
     return target.observe(expected, Check.QUICK, "reconciler/suite/", QUIET)
 
 
-def test_what_was_published_is_held_with_its_pieces(service: StorachaService) -> None:
+def test_a_published_version_is_held_with_its_pieces(service: StorachaService) -> None:
     dag = large_file("three CARs")
     with opened(service, sharding=SMALL) as target:
         assert seen(target, dag, sharding=SMALL).observations[dag.layout.root].state is State.ABSENT
@@ -122,7 +122,7 @@ def test_from_publishing_to_an_active_deal_and_to_its_loss(service: StorachaServ
         assert "was in a deal" in gone.detail
 
 
-def test_an_upload_by_other_software_is_held_and_its_pieces_are_not_known(service: StorachaService) -> None:
+def test_an_upload_by_other_software_is_held_and_its_pieces_are_unknown(service: StorachaService) -> None:
     dag = large_file("uploaded in other CARs")
     with opened(service, sharding=SMALL) as theirs, opened(service) as target:
         theirs.publish(dag, "", QUIET)
@@ -137,7 +137,7 @@ def test_an_upload_by_other_software_is_held_and_its_pieces_are_not_known(servic
         assert len(seen(theirs, dag, sharding=SMALL).observations[dag.layout.root].pieces) == 3
 
 
-def test_a_car_that_the_space_lacks_makes_it_partial(service: StorachaService) -> None:
+def test_a_car_missing_from_the_space_makes_it_partial(service: StorachaService) -> None:
     dag = large_file("one CAR too few")
     with opened(service, sharding=SMALL) as target:
         target.publish(dag, "", QUIET)
@@ -148,7 +148,7 @@ def test_a_car_that_the_space_lacks_makes_it_partial(service: StorachaService) -
         assert (found.state, found.detail) == (State.PARTIAL, "1 CAR of 4 missing")
 
 
-def test_uploads_that_nobody_expects_are_foreign_and_nothing_is_owned(service: StorachaService) -> None:
+def test_unexpected_uploads_are_foreign_and_none_is_owned(service: StorachaService) -> None:
     dag = bundle("foreign")
     with opened(service) as target:
         target.publish(dag, "", QUIET)
@@ -165,7 +165,7 @@ def test_all_pages_of_a_listing_are_read(service: StorachaService) -> None:
     with opened(service) as target:
         for dag in dags:
             target.publish(dag, "", QUIET)
-        target._reads._page = 1  # type: ignore[attr-defined]
+        target._reader._page = 1  # type: ignore[attr-defined]
         states = {each.state for each in seen(target, *dags).observations.values()}
         assert states == {State.HELD}
 
@@ -177,7 +177,9 @@ def writes_off(service: StorachaService) -> Iterator[None]:
     service.ask("_writes", {"disabled": False})
 
 
-def test_a_service_that_refuses_writes_says_where_to_go(service: StorachaService, writes_off: None) -> None:
+def test_an_upload_to_a_service_that_refuses_writes_names_the_alternative(
+    service: StorachaService, writes_off: None
+) -> None:
     dag = bundle("refused")
     with opened(service) as target:
         with pytest.raises(AccessDeniedError, match="space: this service refuses writes") as raised:
@@ -195,7 +197,7 @@ def test_a_source_that_changes_leaves_nothing(service: StorachaService, after: i
         assert seen(target, dag).observations[dag.layout.root].state is State.ABSENT
 
 
-def test_deals_that_the_delegation_does_not_show_are_said_to_be_unknown(service: StorachaService) -> None:
+def test_deals_that_the_delegation_does_not_allow_are_reported_as_unknown(service: StorachaService) -> None:
     dag = bundle("narrow")
     with opened(service, reads=("upload/list",)) as target:
         target.publish(dag, "", QUIET)
@@ -204,20 +206,20 @@ def test_deals_that_the_delegation_does_not_show_are_said_to_be_unknown(service:
         assert (found.state, found.deals) == (State.HELD, ())
         assert len(found.pieces) == 1
         (note,) = inventory.notes
-        assert "filecoin/info is refused" in note
+        assert "filecoin/info failed" in note
         findings = {each.subject: each for each in target.diagnose()}
         assert findings["bridge: deals"].ok is False
         assert "filecoin/info" in findings["bridge: deals"].text
         assert findings["service"].ok
 
 
-def test_a_delegation_that_shows_no_deals_is_told_though_nobody_asks_for_any(
+def test_a_delegation_without_deals_is_noted_even_without_a_policy(
     service: StorachaService,
 ) -> None:
     dag = bundle("narrow, and no policy")
     expected = Expected(dag.layout.root, ("",), pieces=shard_pieces(dag, CLIENT_SHARDING), min_deals=0)
     for reads, notes in (
-        (("upload/list",), ("space: deals are not looked at: the delegation does not allow filecoin/info",)),
+        (("upload/list",), ("space: deals are not checked: the delegation does not allow filecoin/info",)),
         (("upload/list", "filecoin/info"), ()),
     ):
         with opened(service, reads=reads) as target:
@@ -237,15 +239,15 @@ def test_without_the_right_to_list_nothing_is_called_absent(service: StorachaSer
 @pytest.mark.parametrize(
     ("terms", "said"),
     [
-        ({"expiration": 1_600_000_000}, "the proof has expired on 2020-09-13"),
-        ({"notBefore": 4_000_000_000}, "the proof does not hold before 2096-10-02 07:06 UTC"),
+        ({"expiration": 1_600_000_000}, "the proof expired on 2020-09-13"),
+        ({"notBefore": 4_000_000_000}, "the proof is not valid before 2096-10-02 07:06 UTC"),
         ({"foreign": True}, "does not allow space/blob/add"),
         ({"elsewhere": True}, "the proof is for did:key:"),
         ({"can": ("upload/add", "space/*")}, "does not allow filecoin/offer"),
     ],
     ids=["expired", "not yet", "another space", "another key", "too narrow"],
 )
-def test_a_proof_that_does_not_do_is_told_before_anything_is_sent(
+def test_an_insufficient_proof_is_an_error_before_anything_is_sent(
     service: StorachaService, terms: dict[str, object], said: str
 ) -> None:
     can = terms.pop("can", CAN)
@@ -257,7 +259,7 @@ def test_a_proof_that_does_not_do_is_told_before_anything_is_sent(
         assert any(each.ok is False and each.subject.startswith("proof") for each in target.diagnose())
 
 
-def test_doctor_is_content_with_what_works(service: StorachaService) -> None:
+def test_doctor_finds_no_fault_in_a_working_space(service: StorachaService) -> None:
     with opened(service, upload=service.delegate(CAN, expiration=1_990_000_000)) as target:
         findings = {each.subject: each for each in target.diagnose()}
         assert {subject: each.ok for subject, each in findings.items()} == {
