@@ -1,10 +1,10 @@
-"""How deep an observation looks. A module of its own, so that flags can name it without loading a target."""
+"""How deep an observation checks. A separate module, so that flags can use it without loading a target."""
 
 from enum import StrEnum
 
 
 class Check(StrEnum):
-    """How deep `observe` looks."""
+    """The check level of `observe`."""
 
     QUICK = "quick"  #: listings and sizes only; the number of requests does not grow with the versions
     SAMPLE = "sample"  #: random leaves are read and hashed as well

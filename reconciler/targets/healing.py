@@ -1,8 +1,8 @@
-"""One complete DAG out of several incomplete ones: how half-damaged targets heal each other.
+"""Healing: one complete DAG from several incomplete targets.
 
-Every block comes from the first source that has it good, inner nodes too, and the layout is proven from those
-nodes: it is believed of no source. A target may offer single blocks even where it cannot show a whole tree;
-that ability is optional (`ServesBlocks`), and without it only its `dag` is asked.
+Every block, tree blocks included, comes from the first source that has it undamaged. The layout is proven
+from the tree blocks; no source is trusted for it. A target may serve single blocks even where it cannot serve
+a whole DAG. That ability is optional (`ServesBlocks`); of other targets only `dag` is used.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, ReconcilerError, SourceChangedError
 from reconciler.targets.interface import Target
 
-_STRIKES = 2  #: peer faults after which a source is not asked again
+_MAX_FAILURES = 2  # peer errors after which a source is no longer used
 
 
 class BlockSource(Protocol):
-    """Blocks by CID, as many as there are. Calls may come from several threads."""
+    """Verified blocks by CID, some of which may be missing. Usable from several threads."""
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block. Raises BlockUnavailableError, PeerError or SourceChangedError."""
+        """Read and verify a block. Raises BlockUnavailableError, PeerError or SourceChangedError."""
 
     def close(self) -> None:
-        """Release what is open. May be called twice."""
+        """Release open resources. May be called twice."""
 
 
 @runtime_checkable
 class ServesBlocks(Protocol):
-    """A target that can serve what is left of a root whose inner nodes are not all there."""
+    """A target that serves the remaining blocks of a root even when tree blocks are missing."""
 
     def blocks(self, root: Cid) -> BlockSource:
-        """What is left of `root`.
+        """Return the remaining blocks of `root`.
 
-        Raises BlockUnavailableError when that is nothing, PeerError as `dag` does.
+        Raises BlockUnavailableError when there are none, PeerError as `dag` does.
         """
 
 
@@ -47,13 +47,13 @@ class DagBlocks:
         self._dag = dag
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block.
+        """Read and verify a block.
 
-        Raises as Dag.read does; BlockUnavailableError for a block the DAG does not have.
+        Raises as Dag.read does; BlockUnavailableError for a block that is not in the DAG.
         """
         position = self._dag.layout.find(cid)
         if position is None:
-            raise BlockUnavailableError(f"block {cid} is no part of {self._dag.layout.root}")
+            raise BlockUnavailableError(f"block {cid} is not in {self._dag.layout.root}")
         return self._dag.read(position)
 
     def close(self) -> None:
@@ -62,15 +62,15 @@ class DagBlocks:
 
 
 class MergedDag:
-    """The Dag of `root` from several sources, asked in the order given. It owns the sources.
+    """The Dag of `root` from several sources, used in the order given. It owns the sources.
 
-    Making one reads the inner nodes. Raises BlockUnavailableError when the sources do not have them all
-    together, DataError when they make no DAG. A source that failed as a peer twice is not asked again.
+    The constructor reads the tree blocks. It raises BlockUnavailableError when no source has one of them,
+    DataError when they are invalid. A source that raised PeerError twice is no longer used.
     """
 
     def __init__(self, root: Cid, sources: Sequence[BlockSource]) -> None:
         self._sources = tuple(sources)
-        self._strikes = [0] * len(self._sources)
+        self._failures = [0] * len(self._sources)
         try:
             self._layout = prove_layout(root, self.read_block)
         except BaseException:
@@ -83,24 +83,27 @@ class MergedDag:
         return self._layout
 
     def read(self, position: int) -> bytes:
-        """The verified block at `position`. Raises BlockUnavailableError when no source has it good."""
+        """Read the block at `position` from the first source that has it undamaged.
+
+        Raises BlockUnavailableError when there is none.
+        """
         return self.read_block(self._layout.cid(position))
 
     def read_block(self, cid: Cid) -> bytes:
-        """The verified block from the first source that has it good. Raises BlockUnavailableError."""
+        """Read a block from the first source that has it undamaged. Raises BlockUnavailableError."""
         reasons: list[str] = []
         for number, source in enumerate(self._sources):
-            if self._strikes[number] >= _STRIKES:
+            if self._failures[number] >= _MAX_FAILURES:
                 continue
             try:
                 return source.read_block(cid)
             except PeerError as error:
-                self._strikes[number] += 1
+                self._failures[number] += 1
                 reasons.append(error.message)
             except (BlockUnavailableError, SourceChangedError) as error:
                 reasons.append(error.message)
         raise BlockUnavailableError(
-            f"block {cid} is good in none of {len(self._sources)} places",
+            f"none of {len(self._sources)} sources has block {cid} undamaged",
             hint="; ".join(dict.fromkeys(reasons)) or None,
         )
 
@@ -119,11 +122,9 @@ def open_blocks(target: Target, root: Cid) -> BlockSource:
 
 
 def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
-    """The DAG of `root` from whatever `targets` hold of it, in their order; targets that cannot help are left
-    out.
+    """Return the DAG of `root` from the blocks of `targets`, in their order; skip targets that have none.
 
-    Raises BlockUnavailableError, with the reasons as its hint, when they do not have its inner nodes all
-    together.
+    Raises BlockUnavailableError, with the reasons as its hint, when no target has one of the tree blocks.
     """
     sources: list[BlockSource] = []
     reasons: list[str] = []
@@ -135,14 +136,15 @@ def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
         except ReconcilerError as error:
             reasons.append(f"{target.name}: {error.message}")
     if not sources:
-        raise BlockUnavailableError(f"no target can give {root}", hint="; ".join(reasons) or None)
+        raise BlockUnavailableError(f"no target has {root}", hint="; ".join(reasons) or None)
     return MergedDag(root, sources)
 
 
 def prove_layout(root: Cid, read: Callable[[Cid], bytes]) -> DagLayout:
-    """The layout that the inner nodes under `root` prove; `read` hands out verified blocks.
+    """Prove the layout of `root` from its tree blocks; `read` returns verified blocks.
 
-    What `read` raises passes through; DataError when the nodes make no DAG within the limits of this machine.
+    Raises DataError when the tree blocks are invalid or exceed the limits of this machine, and what `read`
+    raises.
     """
     raw_size = len(read(root)) if root.codec == RAW else None
     return walk.walk(root, read, raw_size=raw_size).layout

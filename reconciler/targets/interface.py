@@ -1,22 +1,22 @@
-"""Our mark on pins that carry a name and free metadata: IPFS Cluster and the Pinning Service API.
+"""The interface of targets: the places that keep bundles.
 
-The label is written twice, as the name and in the metadata, because services exist that drop or cut either
-one.
+A target is observed in bulk, once per run, and then called to close single differences. Its `Capabilities`
+say what it can do, and the planner works around the rest. All calls that carry bytes take a `Dag`, so a
+target does not depend on whether blocks come from a directory, a CAR or another target.
 
-The one small interface behind which every place that holds bundles stands.
+The contract, which the suite in tests/conformance/ checks:
 
-A target is observed in bulk, once a run, and then asked to close single differences. What it cannot do it
-says in its `Capabilities`, and the planner plans around that. All byte-carrying calls take a `Dag`, so a
-target never asks whether blocks come from a directory, a CAR or another target.
-
-Contract, held by the suite in tests/conformance/:
-
-- `observe` changes nothing and believes nothing it can check: `HELD` means that as much as `check` asks for
-  was really looked at. A target that cannot be reached raises PeerError; the loop then treats every root as
-  unknown.
+- `observe` changes nothing and relies on no report that it can check: `HELD` means that as much was checked
+  as the check level requires. A target that cannot be reached raises PeerError; the loop then treats every
+  root as unknown.
 - `publish`, `repair`, `pin`, `relabel` and `unpin` are idempotent: the same call again changes nothing.
-- Killed at any moment, a target is left as it was or with something that the next `observe` reports truly.
+- After a kill at any moment, a target is unchanged or in a state that the next `observe` reports truthfully.
 - Pins and files without our mark are never changed or removed.
+
+A method may read a block of a `Dag` several times, in any order and from several threads, as when it sends a
+broken request again; the caller closes the `Dag`. A method retries failed requests itself, within the retry
+budget of the run. The caller does not retry: a PeerError is final for this change in this run, and
+SourceChangedError or BlockUnavailableError of the `Dag` end the method at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
 from reconciler.index.label import Label
 from reconciler.progress import QUIET, Progress
-from reconciler.targets.check import Check as Check  # noqa: PLC0414 - a word of this interface
+from reconciler.targets.check import Check as Check  # noqa: PLC0414  part of this interface
 
 if TYPE_CHECKING:
     from reconciler.net.retry import RetryBudget
@@ -61,32 +61,29 @@ def pin_label(name: str, metadata: Mapping[str, str]) -> str:
 
 
 class State(StrEnum):
-    """What a target really holds of one root."""
+    """The state of one root on a target."""
 
     HELD = "held"  #: complete, as far as it was checked
-    PARTIAL = "partial"  #: there, but blocks are missing or damaged, or too few replicas hold it
+    PARTIAL = "partial"  #: present, but blocks are missing or damaged, or there are too few replicas
     ABSENT = "absent"
-    PENDING = "pending"  #: accepted, not there yet; waiting is no failure
+    PENDING = "pending"  #: accepted, not complete yet; this is not a failure
     FAILED = "failed"  #: the target itself gave up on it
-    UNKNOWN = "unknown"  #: could not be looked at; nothing is done on a guess
+    UNKNOWN = "unknown"  #: could not be observed; nothing is changed
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One root the index wants.
+    """One root that the index requires on a target.
 
-    `labels` are all labels under which the index wants it (several versions may share one root), the
-    preferred one first. `blocks` and `size` (bytes of all blocks together) are known from a record, or None.
-    `layout` is there when the blocks are known on this machine without asking anyone. `pieces` are the CARs
+    `labels` are the labels of all versions that share the root, the preferred one first. `layout` is
+    given when this machine knows the blocks without a request. `pieces` are the CARs
     as this target splits them, from a record; None when no record has them. Deals that end within
     `renew_before` count as expiring; of each piece `min_deals` with `min_providers` different providers are
-    enough. With 0 of `min_deals` nobody wants to know of any.
+    enough. With `min_deals` of 0, deals are not checked.
     """
 
     root: Cid
     labels: tuple[Label, ...]
-    blocks: int | None = None
-    size: int | None = None
     layout: DagLayout | None = None
     pieces: ShardedCar | None = None
     renew_before: timedelta = timedelta(days=30)
@@ -96,11 +93,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a target holds of one root, and how that was found out.
+    """The state of one root on a target, and how it was determined.
 
-    `labels` are the labels seen on it, ours or foreign. `damaged` are the blocks found missing or wrong, as
-    far as they are known (a PARTIAL may have none: see `detail`). `checked` says in words what was looked at,
-    `detail` what is wrong or worth knowing; both are shown to people.
+    `labels` are its labels there, ours or foreign. `damaged` are the blocks that were found missing or wrong;
+    a PARTIAL may have none when they are not known. `checked` describes what was checked, `detail` what is
+    wrong or notable; both are shown to users.
     """
 
     root: Cid
@@ -110,14 +107,14 @@ class Observation:
     checked: str = ""
     detail: str = ""
     needs: str = ""  #: the flag without which a repair is refused, such as "--allow-unpin-repair"
-    nothing_left: bool = False  #: of a PARTIAL: it has no block of it to give, not even for its own repair
-    pieces: tuple[PieceCid, ...] = ()  #: every piece of the root there; () where there are none, or unknown
-    deals: tuple[CheckedDeal, ...] = ()  #: the deals of these pieces, as checked
+    nothing_left: bool = False  #: of a PARTIAL: the target has no block of the root, even for its own repair
+    pieces: tuple[PieceCid, ...] = ()  #: all pieces of the root; () when there are none, or they are unknown
+    deals: tuple[CheckedDeal, ...] = ()  #: the checked deals of these pieces
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One root a target keeps under one label ("" when it has none)."""
+    """One root that a target keeps under one label; the label is "" when it has none."""
 
     root: Cid
     label: str
@@ -125,11 +122,11 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What one `observe` found: each expected root, every pin that carries our mark, and the rest.
+    """The result of one `observe`: each expected root, every pin with our mark, and all other pins.
 
     `observations` has an entry for each expected root. `owned` are all pins whose label begins with the mark,
-    expected or not; only these may ever be pruned. `foreign` are the other pins, never touched (`adopt` lists
-    them). `notes` are warnings about the target as a whole, worded for a user.
+    expected or not; only these may be pruned. `foreign` are the other pins, which are never changed (`adopt`
+    lists them). `notes` are warnings about the target as a whole, shown to users.
     """
 
     observations: Mapping[Cid, Observation]
@@ -140,9 +137,9 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a publish, repair or pin did. `state` is HELD, PARTIAL or PENDING as looked at afterwards.
+    """The result of a publish, repair or pin. `state` is HELD, PARTIAL or PENDING, as observed afterwards.
 
-    `pieces` are the CARs that went there, where the target splits any: they go into the version's record.
+    `pieces` are the CARs that were sent, for a target that splits CARs; they are written to the record.
     """
 
     state: State
@@ -154,15 +151,15 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a target can do; data, so that the planner can plan around it."""
+    """What a target can do, as data for the planner."""
 
     takes_bytes: bool = True  #: `publish` and `repair` accept our blocks
     pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
-    serves_blocks: bool = True  #: `dag` works, so it can heal others
-    keeps_labels: bool = True  #: roots there carry labels; without them none is known as ours, or removed
-    one_label: bool = False  #: a root carries a single label there, and a second one replaces the first
+    serves_blocks: bool = True  #: `dag` works, so it can heal other targets
+    keeps_labels: bool = True  #: roots carry labels; without labels no root is ours, and none is removed
+    one_label: bool = False  #: a root carries one label, and a second label replaces the first
     sharding: Sharding | None = None  #: how CARs become Filecoin pieces; None: it keeps blocks
-    renews_deals: bool = False  #: sending it what it has already leads to new deals
+    renews_deals: bool = False  #: publishing a root again leads to new deals
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,70 +179,68 @@ class RunTerms:
 
 
 class Target(Protocol):
-    """A place that holds bundles. Methods are called from one thread per target."""
+    """A place that keeps bundles. Methods are called from one thread per target."""
 
     name: str  #: as in releases/targets.yaml
     kind: str  #: the implementation: store, kubo, ipfs-cluster, pinning-service
     capabilities: Capabilities
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
-        """Look at every expected root in one go, and list what carries `mark` (a label prefix ending in "/").
+        """Observe every expected root at once, and list all pins with `mark` (a label prefix ending in "/").
 
-        Raises PeerError when the target cannot be looked at at all.
+        Raises PeerError when the target cannot be observed at all.
         """
 
     def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
-        """Make the target hold `dag` under `label`, sending only blocks it does not have.
+        """Make the target keep `dag` under `label`; send only blocks that it does not have.
 
-        Raises PeerError (nothing wrong is left behind; call again), SourceChanged, BlockUnavailable.
+        Raises PeerError (the state is valid; call again), SourceChangedError, BlockUnavailableError.
         """
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
-        """Put back what `observe` found missing or wrong, sending only that. Raises as `publish` does."""
+        """Replace the blocks that are missing or wrong, and send no others. Raises as `publish` does."""
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:
-        """Ask the target to fetch and keep `root`; `origins` are addresses that have it.
+        """Make the target fetch and keep `root`; `origins` are addresses of peers that have it.
 
-        Only where capabilities.pins_by_cid. Returns PENDING until the target says that it has everything.
+        Only with capabilities.pins_by_cid. Returns PENDING until the target reports that it is complete.
         """
 
     def relabel(self, root: Cid, label: Label) -> None:
-        """Put our `label` on a root that is held under another label of ours, or in our store under none."""
+        """Put `label` on a root that is kept under another label of ours, or in our store without a label."""
 
     def adopt(self, pin: Pin, label: Label) -> None:
-        """Make a foreign pin ours by putting `label` on it; only ever called on the user's word.
+        """Put `label` on a foreign pin, which makes it ours; called only at the request of the user.
 
-        Where a root carries one label the foreign one is replaced, elsewhere it stays. Raises PeerError when
-        the pin is not as `pin` says any more.
+        With capabilities.one_label the foreign label is replaced, otherwise it stays. Raises PeerError when
+        the pin has changed and no longer equals `pin`.
         """
 
     def unpin(self, root: Cid, label: Label) -> None:
-        """Take our `label` off `root`; the root goes when nothing else keeps it. No error when it is not
-        there.
-        """
+        """Remove `label` from `root`, and the root when nothing else keeps it. Does nothing without it."""
 
     def dag(self, root: Cid) -> Dag:
-        """The DAG under `root` as this target serves it, for healing others.
+        """Return the DAG under `root` as this target serves it, for healing other targets.
 
-        Raises BlockUnavailable when the inner nodes are not all there, PeerError when it cannot be asked.
+        Raises BlockUnavailableError when tree blocks are missing, PeerError when it cannot be reached.
         """
 
     def origins(self) -> tuple[str, ...]:
-        """Addresses from which others can fetch what it holds (multiaddrs with /p2p/), maybe none."""
+        """Return addresses from which others can fetch its blocks (multiaddrs with /p2p/); may be none."""
 
     def close(self) -> None:
         """Release connections and files. May be called twice."""
 
 
 class UnsupportedError(NotImplementedError):
-    """A call that the target's capabilities rule out: a bug of the caller."""
+    """A call that the capabilities of the target rule out, which is a bug of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One finding of `doctor`: what was looked at, whether it is fine, and what to do when not.
+    """One finding of `doctor`: what was checked, whether it is fine, and what to do otherwise.
 
-    `ok` is None where only trying would tell.
+    `ok` is None when only an attempt would show it.
     """
 
     subject: str
@@ -256,9 +251,10 @@ class Diagnosis:
 
 @runtime_checkable
 class Diagnosable(Protocol):
-    """A target that `doctor` can examine. Optional: a target without it gets only a reachability check."""
+    """A target with checks for `doctor`. Optional: of other targets only the reachability is checked."""
 
     def diagnose(self) -> Sequence[Diagnosis]:
-        """Look at versions, permissions, clock and reachability; changes nothing, raises nothing for a sick
-        peer.
+        """Check versions, permissions, clock and reachability without changing anything.
+
+        Problems of the peer are findings; they raise nothing.
         """
