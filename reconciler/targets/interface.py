@@ -75,11 +75,11 @@ class State(StrEnum):
 class Expected:
     """One root that the index requires on a target.
 
-    `labels` are the labels of all versions that share the root, the preferred one first. `layout` is
-    given when this machine knows the blocks without a request. `pieces` are the CARs
-    as this target splits them, from a record; None when no record has them. Deals that end within
-    `renew_before` count as expiring; of each piece `min_deals` with `min_providers` different providers are
-    enough. With `min_deals` of 0, deals are not checked.
+    `labels` are the labels of all versions that share the root, the preferred one first. `layout` is given
+    when this machine knows the blocks without a request. `pieces` are the CARs as this target splits them,
+    from a record; None when no record has them. Deals that end within `renew_before` count as expiring. Each
+    piece requires `min_deals` deals with `min_providers` different providers; with `min_deals` of 0, deals
+    are not checked.
     """
 
     root: Cid

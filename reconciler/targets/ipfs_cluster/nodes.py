@@ -101,7 +101,7 @@ class ClusterNodes:
         Errors of a node become failures; raises what reading `dag` raises.
         """
         root = dag.layout.root
-        expected = (Expected(root, (label,), len(dag.layout), dag.layout.size, dag.layout),)
+        expected = (Expected(root, (label,), layout=dag.layout),)
         sent, blocks, failures = 0, 0, []
         for node in self._targets:
             try:
