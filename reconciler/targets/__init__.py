@@ -1,8 +1,8 @@
-"""targets: the places that hold bundles.
+"""targets: the places that keep bundles, behind one interface.
 
-What it is: `interface.py` holds the protocol and its data types; each implementation has a file or a folder
-of its own; `open.py` makes a target from its entry in releases/targets.yaml. May use: `index` for the entry,
-`content` for DAGs, `net` for HTTP, and the ground floor. Promises: the contract in `interface.py`, which the
-suite in tests/conformance/ holds every implementation to. A new target is one implementation, one line in
-`open.py`, a schema entry, and a factory for the suite.
+May use: `index` for the entries of targets.yaml, `content` for DAGs, `deals` for the deals of pieces, `net`
+for HTTP, and the ground floor.
+Guarantees: every kind fulfils the contract of `targets.interface`; the suite in tests/conformance/ checks it.
+A kind is declared in schemas/targets.schema.json and implemented by a module of this room with a function
+`open_target`; docs/how-to-add-a-target.md lists the steps.
 """

@@ -22,7 +22,7 @@ def open_target(
     """Open the target that `spec` describes, without a connection; nothing is created.
 
     Relative paths are relative to `root`, the repository; secrets come from `environ`. Raises
-    InvalidIndexError for an unknown kind, UserError for options that cannot be used.
+    InvalidIndexError for an unknown kind, UserError for invalid options.
     """
     kinds = target_kinds()
     if spec.kind not in kinds:
@@ -37,7 +37,7 @@ def open_target(
 
 @dataclass(frozen=True, slots=True)
 class OpenedTargets:
-    """The targets of one command, by name: those that are open, and why the others are not."""
+    """The targets of one command, by name: the open ones, and the reason why each other one is not open."""
 
     targets: Mapping[str, Target]
     failed: Mapping[str, Reason]

@@ -1,8 +1,8 @@
-"""A pinning service in memory that keeps to the Pinning Service API 1.0.0, and can be told not to.
+"""A pinning service in memory that implements the Pinning Service API 1.0.0, with optional deviations.
 
-The real service in the tests is ipfs-cluster's own port, which deviates (a request's id is its CID, pages in
-no order, 200 for 202); this one is what the specification says, with the ways in which services in the field
-fail.
+The real service in the tests is the pinning service port of ipfs-cluster, which deviates (the id of a request
+is its CID, pages come in no order, 200 for 202). This one follows the specification, and can deviate in the
+ways that services in the field do.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ class FakePinningService:
     reachable: set[str] = field(default_factory=set)
     secret: str = "sesame"
     delegates: tuple[str, ...] = ("/dns4/fetch.example/tcp/4001/p2p/12D3KooWService",)
-    # what services do against the specification, or where it leaves them free
+    # deviations, and choices that the specification leaves to services
     largest_page: int = 1000
     counts_pages: bool = False  #: `count` is the length of the page
     ignores_cid_filter: bool = False
     ignores_before: bool = False
     drops_meta: bool = False
     drops_name: bool = False
-    same_request_for_same_cid: bool = False  #: a second POST changes nothing and answers the first request
+    same_request_for_same_cid: bool = False  #: a second POST changes nothing and returns the first request
     funds: bool = True
     details: str = ""
-    tick: timedelta = timedelta(seconds=1)  #: between two pins; 0 makes all of one time
+    tick: timedelta = timedelta(seconds=1)  #: between two pins; 0 gives all the same time
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     made: int = 0
 
     def add(self, cid: str, name: str = "", *, status: str = "pinned", **meta: str) -> str:
-        """A pin made by somebody else; its request id."""
+        """Add a pin of another client, and return its request id."""
         return str(self._make({"cid": cid, "name": name, "meta": meta}, status)["requestid"])
 
     def calls(self, method: str = "") -> list[str]:
-        """Every request so far, as `GET /pins`, without its query; only those of `method` if it is given."""
+        """Return the requests so far without their queries, such as `GET /pins`; `method` selects some."""
         seen = [f"{one.method} {urlsplit(one.target).path}" for one in self.asked]
         return [call for call in seen if call.startswith(method)]
 
     def answer(self, asked: Asked) -> Said:
-        """Any request."""
+        """Answer any request."""
         said = self._guarded(asked)
         if asked.headers.get("connection") == "close":
             return Said(said.status, said.body, {"Connection": "close"})
@@ -124,7 +124,7 @@ class FakePinningService:
         if self.drops_name:
             kept.pop("name", None)
         self.made += 1
-        request = f"request/{self.made}?#"  # opaque, and not meant for a URL
+        request = f"request/{self.made}?#"  # opaque, with characters that need quoting in a URL
         made = {
             "requestid": request,
             "status": status,
@@ -138,7 +138,7 @@ class FakePinningService:
         return made
 
     def _fetch(self, pin: dict[str, object]) -> None:
-        """Time passes: what can be fetched is, one status a look."""
+        """Advance a pin whose content is reachable by one status."""
         body = pin["pin"]
         assert isinstance(body, dict)
         if pin["status"] in ("queued", "pinning") and body["cid"] in self.reachable:
@@ -147,7 +147,7 @@ class FakePinningService:
 
 @contextmanager
 def fake_pinning_service() -> Iterator[FakePinningService]:
-    """A service of its own, listening on loopback."""
+    """Run a new service on loopback."""
     fake = FakePinningService()
     with http_peer(fake.answer) as peer:
         fake.url, fake.asked = peer.url, peer.asked

@@ -1,4 +1,4 @@
-"""From targets.yaml entries to targets."""
+"""Opening the targets that entries of targets.yaml describe."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def spec(kind: str, **options: object) -> TargetSpec:
     return TargetSpec("mine", kind, options, Where("targets.yaml", 3))
 
 
-def test_a_relative_store_lies_in_the_repository(tmp_path: Path) -> None:
+def test_a_relative_path_is_relative_to_the_repository(tmp_path: Path) -> None:
     target = open_target(spec("store", path=".reconcile/store"), root=tmp_path, environ={})
     assert (target.name, target.kind) == ("mine", "store")
-    assert list(tmp_path.iterdir()) == []  # opening makes nothing
+    assert list(tmp_path.iterdir()) == []  # opening creates nothing
     target.publish(single_leaf("x"), LABEL, QUIET)
     assert (tmp_path / ".reconcile" / "store" / "store.json").is_file()
 
 
-def test_an_absolute_store_lies_where_it_says(tmp_path: Path) -> None:
+def test_an_absolute_path_is_independent_of_the_repository(tmp_path: Path) -> None:
     target = open_target(spec("store", path=str(tmp_path / "far")), root=Path("elsewhere"), environ={})
     target.publish(single_leaf("x"), LABEL, QUIET)
     assert (tmp_path / "far" / "store.json").is_file()
 
 
 @pytest.mark.parametrize(("kind", "hint"), [("stor", "did you mean 'store'?"), ("s3", "the kinds are store")])
-def test_an_unknown_kind_is_answered_with_advice(kind: str, hint: str) -> None:
+def test_an_unknown_kind_is_an_error_with_a_suggestion(kind: str, hint: str) -> None:
     with pytest.raises(InvalidIndexError, match=f"targets.yaml:3.*unknown kind '{kind}'") as error:
         open_target(spec(kind), root=Path(), environ={})
     assert hint in (error.value.hint or "")
