@@ -1,4 +1,4 @@
-"""Every benchmark in turn: `python -m benchmarks [--quick]`; exits 1 when a promise is missed."""
+"""Run every benchmark: `python -m benchmarks [--quick]`; exit 1 if a figure misses its limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.measure import Figure, main
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """Each benchmark in a directory of its own."""
+    """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, publish, export),
         *(pieces, storacha, kubo, fetch, serve, action),

@@ -1,6 +1,6 @@
-"""The job of a pull request over 1,000 versions, from installation to comment, and its calls of the API.
+"""Measure the action on a pull request with 1,000 versions: time until the comment, and API calls.
 
-The forge is a fake on loopback, so its answers cost nothing; the pauses between writes are real.
+The forge is a fake on loopback, so its responses take no time; the pauses between writes are real.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEW = """\
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """All versions are published but one, which the pull request brings."""
+    """Measure with all versions published except one, which the pull request adds."""
     versions = 100 if quick else 1000
     root = directory / "repository"
     root.mkdir()
@@ -85,7 +85,7 @@ class _Job:
     can_install: bool = True
 
     def install(self) -> None:
-        """The first step of action.yml, on a runner that has nothing but the cache of pip."""
+        """Run the first step of action.yml, on a runner with only the cache of pip."""
         subprocess.run(["rm", "-rf", self.folder / "temp"], check=True)
         (self.folder / "temp").mkdir()
         script = PROJECT / "scripts" / "install_action.sh"
@@ -93,7 +93,7 @@ class _Job:
         self.can_install = done.returncode == 0
 
     def run(self, event: str, command: str) -> None:
-        """The second step; counts the calls it makes."""
+        """Run the second step and count its API calls."""
         before = self.github.calls
         (self.folder / "event.json").write_text(json.dumps(self.event))
         head = _head(self.root)

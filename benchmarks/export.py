@@ -1,4 +1,4 @@
-"""How quickly a CAR is written to a file, every block verified on the way, against `cp` and `fsync`."""
+"""Measure the export of a CAR, with every block verified, against `cp` and `fsync`."""
 
 from __future__ import annotations
 

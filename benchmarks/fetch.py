@@ -1,7 +1,7 @@
-"""Fetching from a gateway on loopback, every block verified: against curl and `ipfs get`.
+"""Measure verified fetching from a gateway on loopback against curl and `ipfs get`.
 
-The files alone, as the rivals send them, and once more as a bundle: then SHA256SUMS is checked as well, which
-is SHA-256 of every byte for a second time.
+Measured for the bare files, as curl and `ipfs get` fetch them, and for a bundle. For a bundle, SHA256SUMS is
+checked as well, so every byte is hashed twice.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ fetch(parse(sys.argv[2]), Path(sys.argv[3]), [GatewaySource(sys.argv[1])], QUIET
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """2 GiB in one file, from our own gateway and, where it is installed, from Kubo's; then two versions."""
+    """Fetch a file of 2 GiB from our own gateway and, if installed, from Kubo's; then two versions."""
     size = 2048 // (16 if quick else 1)
     source = directory / "source"
     weights(source, size)
@@ -71,7 +71,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
 def fetching(
     url: str, root: Cid, directory: Path, size: int, name: str, minimum: float | None = None
 ) -> Iterator[Figure]:
-    """Against `curl -o` of the same CAR from the same gateway."""
+    """Compare with `curl -o` of the same CAR from the same gateway."""
     copy, car = directory / "copy", directory / "copy.car"
 
     def ours() -> None:
@@ -93,7 +93,7 @@ def fetching(
 def from_kubo(
     node: KuboNode, dag: DirectoryDag, directory: Path, size: int, name: str, minimum: float | None = None
 ) -> Iterator[Figure]:
-    """From Kubo's gateway, against curl, and against `ipfs get` of the same node, which verifies nothing."""
+    """Fetch from Kubo's gateway; compare with curl and with `ipfs get`, which verify nothing."""
     with closing(target(node.url)) as kubo:
         kubo.publish(dag, LABEL, QUIET)
     root, url, copy = dag.layout.root, node.gateway, directory / "copy"
@@ -110,7 +110,7 @@ def from_kubo(
 
 
 def sharing(directory: Path, size: int) -> Iterator[Figure]:
-    """Two versions that share nine files of ten; what the second one takes from its source."""
+    """Measure how much of the second of two versions is fetched, when they share nine of ten files."""
     stores, roots = directory / "versions", []
     store = StoreTarget("store", stores)
     source = directory / "version"

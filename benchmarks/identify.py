@@ -1,8 +1,8 @@
-"""How quickly a directory gets its CID and sums, against plain sha256 over the same bytes, and its memory.
+"""Measure `identify` against plain SHA-256 over the same bytes, and its memory.
 
-The baseline is what any program must do at least: two threads, each reading all the bytes and running
-`hashlib.sha256` over them. The same over mapped files stands beside it: that saves the copy out of the page
-cache, but a mapped file that someone truncates kills its reader, so it is no way for a tool.
+The baseline is the minimum for any program: two threads, each of which reads all bytes and hashes them with
+`hashlib.sha256`. A second baseline maps the files, which saves the copy from the page cache. A tool cannot
+do that, because truncating a mapped file kills its reader.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _mapped(paths: list[Path]) -> None:
 
 
 def _fill(root: Path, count: int, size: int) -> None:
-    """`count` files of `size` bytes; no two mebibytes are equal."""
+    """Write `count` files of `size` bytes, in which no two mebibytes are equal."""
     root.mkdir()
     body = bytes(range(256)) * (MIB // 256)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""An index of 10,000 versions: reading and validating it, against PyYAML's C loader on the same text."""
+"""Measure loading an index of 10,000 versions against PyYAML's C loader on the same text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
     text = make_index(VERSIONS // 4 if quick else VERSIONS)
     file, stamps = scratch / "index.yaml", scratch / "cache"
     file.write_text(text, encoding="utf-8")
-    load_index(file, stamps=stamps)  # imports what a first load imports, and leaves the stamp
+    load_index(file, stamps=stamps)  # imports all modules, and writes the stamp
     loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
     for name, cache, maximum in (
         ("load and validate 10,000 versions, to the C YAML loader", None, 2.0),
@@ -35,7 +35,7 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
 
 
 def make_index(versions: int) -> str:
-    """A plain index as people write it: a path, a date and a CID for each version."""
+    """Return an index with a path, a date and a CID for each version."""
     lines = ["schema: 1", "id: bench", "defaults: {targets: [store]}", "models:"]
     for number in range(versions):
         model, version = f"model-{number // PER_MODEL:04}", f"1.{number % PER_MODEL}.0"

@@ -1,4 +1,4 @@
-"""A running Kubo node on loopback: publishing, interrupted too, a repair, and a run with nothing to do."""
+"""Measure a Kubo node on loopback: publishing, interruption, repair, and a run with nothing to do."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ with closing(target(sys.argv[1])) as kubo:
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """Everything on one node, whose repository lies beside the source."""
+    """Measure everything on one node, with its repository beside the source."""
     if shutil.which("ipfs") is None:
         print("publishing to Kubo: not measured, ipfs is not on PATH")
         return
@@ -54,7 +54,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
 
 
 def publishing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
-    """From directory to verified named pin with sums, the CID unknown before; rival: `ipfs add -r`."""
+    """Publish a directory without a known CID, up to the verified pin; compare with `ipfs add -r`."""
     weights(source, size)
 
     def ours() -> None:
@@ -87,7 +87,7 @@ def publishing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
 
 
 def interrupted(node: KuboNode, source: Path, dag: DirectoryDag) -> Iterator[Figure]:
-    """Killed when half of the blocks are there; what the next run sends that the node had already."""
+    """Kill a publish after half of the blocks; measure the bytes that the next run sends twice."""
     process = subprocess.Popen(
         [sys.executable, "-c", PUBLISH, node.url, str(source)],
         cwd=PROJECT,
@@ -97,7 +97,7 @@ def interrupted(node: KuboNode, source: Path, dag: DirectoryDag) -> Iterator[Fig
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1)  # what had arrived is written
+    time.sleep(1)  # received blocks are written
     there = sum(block.size for block in dag.layout if node.block_file(block.cid).exists())
     with closing(target(node.url)) as kubo:
         sent = kubo.publish(dag, LABEL, QUIET).bytes_sent
@@ -107,7 +107,7 @@ def interrupted(node: KuboNode, source: Path, dag: DirectoryDag) -> Iterator[Fig
 
 
 def repairing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
-    """Five leaves lost behind the node's back: found in one look, and nothing else is sent."""
+    """Delete five leaves from the node's files; a repair must find them at once and send only these."""
     weights(source, size)
     dag = packed(source)
     with closing(target(node.url)) as kubo:
@@ -128,7 +128,7 @@ def repairing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
 
 
 def nothing_to_do(node: KuboNode, versions: int) -> Iterator[Figure]:
-    """Every version pinned; what an observe at `--check quick` takes, and how many requests it makes."""
+    """Measure `observe` with `--check quick` when every version is pinned: time and requests."""
     leaves = {hash_block(RAW, data): data for data in (b"%d" % number for number in range(versions))}
     dags = [MemoryDag(root, {root: data}) for root, data in leaves.items()]
     with closing(target(node.url)) as kubo:
@@ -152,7 +152,7 @@ def target(url: str) -> KuboTarget:
 
 
 def weights(directory: Path, size: int) -> None:
-    """`size` MiB of random bytes in one file."""
+    """Write one file of `size` MiB of random bytes."""
     directory.mkdir()
     with (directory / "model.bin").open("wb") as file:
         for _ in range(size):
@@ -160,7 +160,7 @@ def weights(directory: Path, size: int) -> None:
 
 
 def packed(source: Path) -> DirectoryDag:
-    """The bundle of `source`, identified anew."""
+    """Identify the bundle of `source`."""
     listing = scan(source, include_hidden=False)
     bundle = make_bundle(
         listing, model="model", version="1.0.0", format="safetensors", created_at="2026-05-07T00:00:00Z"

@@ -1,4 +1,4 @@
-"""A run with nothing to do, over 1,000 versions: what it costs beside loading and listing."""
+"""Measure a run with nothing to do, over 1,000 versions, against loading and listing alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reconciler.targets.store import StoreTarget
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """Publish small bundles once, commit, then time a run that finds everything in order."""
+    """Publish small bundles, commit, then time a run that has nothing to do."""
     versions = 100 if quick else 1000
     layout = repository(directory, versions)
     scope = Scope(layout)
@@ -46,7 +46,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         load_index(layout.index_file, stamps=layout.cache)
         store.observe(expected, Check.QUICK, index.mark, QUIET)
 
-    nothing_to_do()  # the first look at a new commit reads its history
+    nothing_to_do()  # the first run after a commit reads its history
     timing = in_turn(nothing_to_do, allowed, rounds=7)
     detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
     name = f"nothing to do, {versions:,} versions / (2 x load + listing)"
@@ -68,7 +68,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
 
 
 def repository(root: Path, versions: int) -> Layout:
-    """A repository at `root` with an index of small versions, and no commit yet."""
+    """Create a repository at `root` with an index of small versions, and no commit yet."""
     lines = ["schema: 1", "id: bench", "models:"]
     for number in range(versions):
         model, version = f"model-{number // 10:03}", f"1.{number % 10}.0"

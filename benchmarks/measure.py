@@ -1,8 +1,7 @@
-"""Measuring: ratios within one run, and the peak memory of a process of its own.
+"""Measure ratios within one run, and the peak memory of a separate process.
 
-A figure in seconds says more about the machine and its neighbours than about the program. So every figure is
-a ratio between two things timed in turn, round after round, and the median of the rounds' ratios is what
-counts.
+Times in seconds depend more on the machine and its load than on the program. Therefore, every figure is the
+ratio of two operations that run alternately, as the median over several rounds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ PROJECT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value and what is promised of it: at least `minimum`, at most `maximum`."""
+    """One measured value with its limits: at least `minimum`, at most `maximum`."""
 
     name: str
     value: float
@@ -49,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Timing:
-    """Two things timed in turn: medians in seconds; `ratio` is the median over the rounds."""
+    """The times of two operations: medians in seconds; `ratio` is the median over the rounds."""
 
     subject: float
     baseline: float
@@ -69,7 +68,7 @@ def in_turn(
     rounds: int = 5,
     between: Callable[[], object] = lambda: None,
 ) -> Timing:
-    """Time both `rounds` times, alternating which goes first; `between` tidies up before each, untimed."""
+    """Time both operations `rounds` times, in alternating order; `between` cleans up before each, untimed."""
     pairs: list[tuple[float, float]] = []
     for number in range(rounds):
         taken: dict[bool, float] = {}
@@ -95,9 +94,10 @@ print(peak)
 
 
 def peak_memory(code: str, *arguments: str) -> tuple[int, list[str]]:
-    """Run `code` in a Python of its own with `arguments`: its peak resident bytes, and the lines it printed.
+    """Run `code` in a new Python process; return its peak resident bytes, and the lines it printed.
 
-    The process reads its own high-water mark: what the operating system says of a child counts its parent in.
+    The process reads its own high-water mark, because the value that the system reports for a child
+    includes its parent.
     """
     ran = subprocess.run(
         [sys.executable, "-c", code + _REPORT_PEAK, *arguments],
@@ -113,13 +113,13 @@ def peak_memory(code: str, *arguments: str) -> tuple[int, list[str]]:
 
 @contextmanager
 def scratch(parent: Path | None) -> Iterator[Path]:
-    """A directory of its own, removed afterwards whatever happens."""
+    """Yield a temporary directory, which is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=parent) as directory:
         yield Path(directory)
 
 
 def main(run: Callable[[bool, Path], Iterable[Figure]]) -> None:
-    """The command line of one benchmark: prints its figures, and exits 1 when a promise is missed."""
+    """Run the command line of one benchmark: print its figures, and exit 1 if one misses its limit."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="a sixteenth of the bytes")
     parser.add_argument("--scratch", type=Path, default=None, help="where to make the files")

@@ -1,8 +1,7 @@
-"""From a directory to its piece CIDs, everything included, against the piece hasher of the clients in npm.
+"""Measure computing the piece CIDs of a directory against the piece hasher of the npm clients.
 
-Ours is the whole pass: root CID, SHA256SUMS, the CAR, its CID and the piece CIDs. Theirs, the Rust hasher as
-WASM that Storacha's and Filecoin Onchain Cloud's clients use, computes the piece CID of the bare file and
-nothing else.
+Our figure covers the whole pass: root CID, SHA256SUMS, the CAR, its CID and the piece CIDs. The clients of
+Storacha and Filecoin Onchain Cloud use a Rust hasher as WASM, which only computes the piece CID of the file.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ SCRIPT = Path(__file__).parents[1] / "tests" / "support" / "hash_pieces.mjs"
 
 
 def run(quick: bool, scratch: Path) -> Iterator[Figure]:
-    """2 GiB with the vectorised engine, an eighth of that with the other, each against the same rival."""
+    """Measure both engines against the npm hasher: 2 GiB with the native one, an eighth with the other."""
     size = 2048 // (16 if quick else 1)
     large, small = scratch / "large", scratch / "small"
     _random(large, size)
@@ -35,7 +34,7 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
     engine = make_engine().name
     packages = npm_packages(PIECES)
     if packages is None:
-        print("piece CIDs: not compared, npm cannot bring the rival")
+        print("piece CIDs: not compared, because npm cannot install the hasher")
     elif engine == StdlibEngine.name:
         print("piece CIDs: the vectorised engine is not measured, its packages are not installed")
     else:
@@ -70,7 +69,7 @@ def _whole(source: Path, engine: Callable[[], PieceEngine]) -> None:
 
 
 def _random(root: Path, mebibytes: int) -> None:
-    """One file of bytes that repeat nowhere."""
+    """Write one file of random bytes."""
     root.mkdir()
     with (root / "weights.bin").open("wb") as file, Path("/dev/urandom").open("rb") as chance:
         for _ in range(mebibytes):

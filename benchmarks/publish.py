@@ -1,4 +1,4 @@
-"""Publishing a large file into the embedded store, against `cp` and `fsync` of the same bytes."""
+"""Measure publishing a large file to the embedded store against `cp` and `fsync` of the same bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABEL = Label("reconciler/benchmark/model@1.0.0")
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """2 GiB of random bytes, known CIDs: what is timed is reading, verifying and storing them."""
+    """Time reading, verifying and storing 2 GiB of random bytes whose CIDs are known."""
     size = 2048 // (16 if quick else 1)
     source = directory / "source" / "model.bin"
     source.parent.mkdir()

@@ -1,6 +1,6 @@
-"""Serving: a CAR against nginx sending the same file, plain files against Kubo's gateway, and many clients.
+"""Measure serving: a CAR against nginx, plain files against Kubo's gateway, and many clients.
 
-nginx and Kubo are measured where they are installed. The client is curl, writing to nowhere.
+nginx and Kubo are measured if they are installed. The client is curl, which discards the output.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
     source.unlink()
     stored = store / "cars" / f"{root}.car"
     with served(scratch, store) as gateway:
-        time.sleep(3)  # a file that was written just now is hashed every time
+        time.sleep(3)  # a recently written file is hashed on every request
         car = f"{gateway.url}/ipfs/{root}?format=car"
         yield first_time(car, size)
         plain = f"{gateway.url}/ipfs/{root}"
@@ -50,13 +50,13 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
 
 
 def first_time(car: str, size: int) -> Figure:
-    """Every block is hashed; within the next minutes those still in memory are not."""
+    """Measure the first request, which hashes every block."""
     rate = size / seconds(lambda: fetch(car)) / 1e9
     return Figure(f"serve a CAR of {size // MIB} MiB for the first time", rate, "GB/s")
 
 
 def against_nginx(scratch: Path, stored: Path, car: str, size: int) -> Iterator[Figure]:
-    """The whole CAR; nginx sends the file with sendfile and hashes nothing."""
+    """Compare with nginx, which sends the CAR with sendfile and hashes nothing."""
     if shutil.which("nginx") is None:
         print("nginx is not on PATH: not compared with it")
         return
@@ -67,7 +67,7 @@ def against_nginx(scratch: Path, stored: Path, car: str, size: int) -> Iterator[
 
 
 def against_kubo(scratch: Path, stored: Path, root: str, car: str, plain: str, size: int) -> Iterator[Figure]:
-    """The same requests to Kubo's gateway, which holds the same blocks."""
+    """Send the same requests to Kubo's gateway, which has the same blocks."""
     if shutil.which("ipfs") is None:
         print("ipfs is not on PATH: not compared with Kubo's gateway")
         return
@@ -89,7 +89,7 @@ def against_kubo(scratch: Path, stored: Path, root: str, car: str, plain: str, s
 
 
 def many_clients(gateway: Served, plain: str) -> Iterator[Figure]:
-    """CLIENTS at once, each for its own 16 MiB of the file: errors, and the peak memory of the process."""
+    """Let CLIENTS fetch 16 MiB each at once; measure errors and the peak memory of the process."""
     started = time.perf_counter()
     clients = [
         subprocess.Popen(
@@ -108,7 +108,7 @@ def many_clients(gateway: Served, plain: str) -> Iterator[Figure]:
 
 
 def startup_requests(gateway: Served, root: str) -> Iterator[Figure]:
-    """Single blocks, one after the other on one connection."""
+    """Request single blocks, one after the other on one connection."""
     number, opener = 300, urllib.request.build_opener()
     started = time.perf_counter()
     for _ in range(number):
@@ -124,7 +124,7 @@ def fetch(url: str) -> None:
 
 @contextmanager
 def nginx(home: Path, files: Path) -> Iterator[str]:
-    """nginx with its usual settings for static files, on loopback."""
+    """Run nginx on loopback, with common settings for static files."""
     home.mkdir()
     port = free_port()
     configuration = home / "nginx.conf"

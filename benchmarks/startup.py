@@ -1,4 +1,4 @@
-"""How quickly a command answers: `resolve` and `--help` as processes, against Python importing typer."""
+"""Measure the start of `resolve` and `--help` against a Python process that imports typer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAIN = "from reconciler.cli import main; main()"
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """Against the project's own releases, validated before; modules compiled, as installers leave them."""
+    """Measure with the releases of this project, validated before; modules are compiled, as after pip."""
     rounds = 5 if quick else 15
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(directory / "compiled")

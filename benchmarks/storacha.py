@@ -1,4 +1,4 @@
-"""A plan over many versions in a Storacha service on loopback, beside the bare work of the service."""
+"""Measure a plan over many versions in a Storacha service on loopback, against the same requests alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _AT_ONCE = 4  # requests
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """1,000 versions of three CARs each, all in deals: a first plan, and the next one on the same day."""
+    """Plan 1,000 versions of three CARs each, all with deals: a first plan, and one later that day."""
     installed = packages()
     if installed is None:
         print("a plan over a Storacha space: not measured, npm cannot bring the service")
@@ -116,8 +116,9 @@ def _head() -> int:
 def _fill(
     service: StorachaService, lotus: FakeLotus, records: Sequence[Record], shards: Sequence[CarShard]
 ) -> None:
-    """Everything uploaded and in deals, without the uploading: the entries in the listing over the bridge, as
-    a client adds them, the rest from where the service has hashed a CAR.
+    """Register all CARs and deals with the service, without uploading bytes.
+
+    Uploads are registered over the bridge, as a client does, and aggregates and deals directly.
     """
     keys = service.delegate(("upload/add",), secret="only for a benchmark")
     tasks = [
@@ -144,7 +145,7 @@ def _fill(
 
 
 def _replay(service: StorachaService, keys: Delegation, shards: Sequence[CarShard]) -> None:
-    """What a plan asks of the service, as many at once, and nothing done with the answers."""
+    """Send the requests of a plan to the service, with the same concurrency, and discard the responses."""
     questions = [["filecoin/info", service.space, {"piece": {"/": str(each.piece)}}] for each in shards]
     batches = [questions[start : start + BATCH] for start in range(0, len(questions), BATCH)]
     _ask(service, keys, [["upload/list", service.space, {"size": 1000}]])
@@ -172,7 +173,7 @@ def _repository(
     *,
     policy: str | None,
 ) -> Layout:
-    """A repository whose versions are all resolved and recorded."""
+    """Create a repository whose versions all have CIDs and records."""
     lines = ["schema: 1", "id: bench", "defaults: {targets: [space]}"]
     lines += [*([f"policy: {policy}"] if policy else []), "models:"]
     releases = root / "releases"

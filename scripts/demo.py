@@ -1,8 +1,8 @@
-"""The whole loop on the sample models, narrated, in a scratch copy that is removed at the end.
+"""Demonstrate the whole loop on the sample models, in a scratch copy that is removed at the end.
 
     make run
 
-Each step prints the command before it runs it; a step that does not end as it should stops the demonstration.
+Each step prints its command and runs it. An unexpected exit code stops the demonstration.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ RESOLVED = re.compile(r"^ +cid: .*\n", re.MULTILINE)
 
 
 def say(text: str) -> None:
-    """Narrate one step."""
+    """Print the description of a step."""
     print(f"\n{'─' * 100}\n{text}\n", flush=True)
 
 
 def run(folder: Path, *command: str, expect: int = 0) -> None:
-    """Show a command and run it; leave when it does not exit with `expect`."""
+    """Print and run a command; exit if its exit code is not `expect`."""
     print(f"$ {shlex.join(command)}", flush=True)
     program = {"reconcile": (str(COMMAND),), "git": GIT}[command[0]]
     done = subprocess.run([*program, *command[1:]], cwd=folder, check=False)
@@ -36,7 +36,7 @@ def run(folder: Path, *command: str, expect: int = 0) -> None:
 
 
 def release_repository(folder: Path) -> None:
-    """A repository as its owners have it before the first run: models and an index without CIDs."""
+    """Return a repository before its first run: models, and an index without CIDs."""
     shutil.copytree(PROJECT / "weights", folder / "weights")
     (folder / "releases").mkdir()
     index = (PROJECT / "releases" / "index.yaml").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def release_repository(folder: Path) -> None:
 
 
 def flip_one_bit(store: Path) -> None:
-    """Damage the largest CAR of the store in its middle, as a failing disk would."""
+    """Flip a bit in the middle of the largest CAR of the store, like a failing disk."""
     car = max(store.rglob("*.car"), key=lambda file: (file.stat().st_size, file.name))
     with car.open("r+b") as file:
         file.seek(car.stat().st_size // 2)
@@ -63,7 +63,7 @@ def flip_one_bit(store: Path) -> None:
 
 
 def demonstrate(folder: Path) -> None:
-    """Publish, write back, find nothing to do, find damage, repair it."""
+    """Publish, write back, plan again, detect damage, and repair it."""
     say("A repository with two versions of a small model. The index wants both; no CID is known yet.")
     run(folder, "git", "show", "--stat", "--oneline")
     say("What would a run do? Nothing is changed by looking.")
@@ -90,7 +90,7 @@ def demonstrate(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the demonstration in a folder of its own."""
+    """Run the demonstration in a temporary directory."""
     with tempfile.TemporaryDirectory(prefix="reconcile-demo-") as name:
         folder = Path(name)
         release_repository(folder)

@@ -1,4 +1,4 @@
-"""A page with generated parts, as the scripts `make_*.py` rewrite or check it."""
+"""Rewrite or check the generated parts of a page, for the scripts `make_*.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def wants_check(description: str) -> bool:
-    """Parse the command line; return whether the page is only to be compared (--check)."""
+    """Parse the command line; return whether to compare the page only (--check)."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     return bool(parser.parse_args().check)
@@ -21,7 +21,7 @@ def wants_check(description: str) -> bool:
 def update(
     page: Path, part: re.Pattern[str], render: Callable[[re.Match[str]], str], *, source: str, check: bool
 ) -> int:
-    """Replace every match of `part` in `page` by what `render` returns; with `check` only compare.
+    """Replace every match of `part` in `page` by the result of `render`; with `check`, only compare.
 
     Return the exit code: 1 when `check` finds that the page differs from its `source`.
     """

@@ -1,7 +1,7 @@
-"""Write the help texts of docs/commands.md from the program, so that page and program cannot disagree.
+"""Write the help texts of the program to docs/commands.md.
 
     python scripts/make_commands.py            rewrite the texts
-    python scripts/make_commands.py --check    exit 1 when one is out of date, or a command is missing
+    python scripts/make_commands.py --check    exit 1 if a text is outdated or a command is missing
     python scripts/make_commands.py --count    print the number of flag places
 
 The markers of a text are `<!-- help: COMMAND -->` and `<!-- end -->`; `loop` is `reconcile` itself. A flag
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-# the program beside this script, with help texts 100 characters wide in every environment
+# the program in this clone, with help texts 100 characters wide
 sys.path.insert(0, str(PROJECT))
 os.environ |= {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 

@@ -1,7 +1,7 @@
-"""Write the tables of docs/index-reference.md from the schemas, so that page and program cannot disagree.
+"""Write the tables of docs/index-reference.md from the schemas.
 
     python scripts/make_reference.py            rewrite the tables
-    python scripts/make_reference.py --check    exit 1 when a table is out of date
+    python scripts/make_reference.py --check    exit 1 if a table is outdated
 
 The markers of a table are `<!-- table: SCHEMA POINTER -->` and `<!-- end -->`; POINTER names an object of the
 schema.

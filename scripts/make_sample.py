@@ -1,11 +1,11 @@
-"""Make the sample models under weights/, byte for byte the same on every machine.
+"""Make the sample models under weights/; the bytes are the same on every machine.
 
     python scripts/make_sample.py            write weights/tiny-lm/
-    python scripts/make_sample.py --check    exit 1 when what is there differs
+    python scripts/make_sample.py --check    exit 1 if the files differ
 
 Each version is a real model in the usual layout: GPT-2's tensors in half precision (safetensors), its
 configuration, and a word-level tokenizer. It is untrained: its weights are drawn from SHA-256 in counter mode
-with integer arithmetic up to the last rounding, so neither libm nor Python's random module has a say.
+with integer arithmetic up to the last rounding, so they do not depend on libm or Python's random module.
 Source of the container: the safetensors format (8-byte little-endian header length, JSON header, tensors).
 """
 
@@ -30,7 +30,7 @@ DEVIATION = 0.02  #: GPT-2's initializer_range
 
 
 def tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every parameter of a GPT-2 of this size; the output head is tied to `wte`."""
+    """Return the shape of every parameter by name; the output head is tied to `wte`."""
     yield "transformer.wte.weight", (VOCABULARY, WIDTH)
     yield "transformer.wpe.weight", (POSITIONS, WIDTH)
     for layer in range(LAYERS):
@@ -51,19 +51,19 @@ def tensors() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def uniform16(seed: str) -> Iterator[int]:
-    """Integers from 0 to 65535, from SHA-256 over the seed and a counter."""
+    """Yield integers from 0 to 65535, from SHA-256 over the seed and a counter."""
     for block in count():
         yield from struct.unpack("<16H", hashlib.sha256(f"{seed}/{block}".encode()).digest())
 
 
 def values(seed: str, name: str, size: int) -> list[float]:
-    """The initial values of one tensor, as GPT-2 starts: near-normal matrices, unit gains, no biases."""
+    """Return the initial values of one tensor as in GPT-2: near-normal matrices, unit gains, zero biases."""
     if name.endswith(".bias"):
         return [0.0] * size
     if ".ln_" in name:
         return [1.0] * size
     source = uniform16(f"{seed}/{name}")
-    # Four uniform numbers added up are close to a normal one; their sum's deviation is 65536 / sqrt(3).
+    # The sum of four uniform numbers is nearly normal, with a standard deviation of 65536 / sqrt(3).
     scale = DEVIATION * 1.7320508075688772 / 65536
     return [
         (next(source) + next(source) + next(source) + next(source) - 2 * 65535) * scale for _ in range(size)
@@ -71,7 +71,7 @@ def values(seed: str, name: str, size: int) -> list[float]:
 
 
 def safetensors(seed: str) -> bytes:
-    """The whole weights file."""
+    """Return the bytes of the weights file."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     body = bytearray()
     for name, shape in sorted(tensors()):
@@ -83,19 +83,19 @@ def safetensors(seed: str) -> bytes:
         }
         body += data
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # readers map the file: tensors begin at a multiple of eight
+    text += b" " * (-len(text) % 8)  # readers map the file, so tensors begin at a multiple of eight
     return struct.pack("<Q", len(text)) + text + bytes(body)
 
 
 def words() -> list[str]:
-    """The vocabulary: special tokens, then two-syllable words."""
+    """Return the vocabulary: special tokens, then two-syllable words."""
     syllables = [c + v for c, v in product("bdklmnprst", "aeio")]
     invented = (first + second for first, second in product(syllables, syllables))
     return SPECIAL + [next(invented) for _ in range(VOCABULARY - len(SPECIAL))]
 
 
 def tokenizer() -> dict[str, object]:
-    """A word-level tokenizer in the `tokenizers` library's JSON form."""
+    """Return a word-level tokenizer in the JSON format of the `tokenizers` library."""
     return {
         "version": "1.0",
         "truncation": None,
@@ -151,7 +151,7 @@ TOKENIZER_CONFIG = {
 
 
 def bundle(seed: str) -> dict[str, bytes]:
-    """File name to content of one version."""
+    """Return the files of one version: content by name."""
     documents = {
         "config.json": CONFIG,
         "tokenizer.json": tokenizer(),
