@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.loop import git, repository
 from benchmarks.measure import PROJECT, Figure, main, seconds
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.loop.run import apply, make_plan
 from reconciler.loop.settings import RunOptions, Scope
 from reconciler.loop.workspace import load
@@ -130,7 +130,7 @@ class _Job:
         return os.environ | place
 
 
-def _publish(layout: Layout) -> None:
+def _publish(layout: RepositoryLayout) -> None:
     with load(Scope(layout), os.environ, QUIET) as workspace:
         report = apply(make_plan(workspace, RunOptions()), workspace)
     if report.failed:

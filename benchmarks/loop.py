@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main
-from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
+from reconciler.index.locations import RepositoryLayout
 from reconciler.loop.run import apply, make_plan
 from reconciler.loop.settings import RunOptions, Scope
 from reconciler.loop.workspace import load
@@ -67,7 +67,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     yield Figure("the same as a process / python -c 'import typer'", 1 / timing.ratio, detail=detail)
 
 
-def repository(root: Path, versions: int) -> Layout:
+def repository(root: Path, versions: int) -> RepositoryLayout:
     """Create a repository at `root` with an index of small versions, and no commit yet."""
     lines = ["schema: 1", "id: bench", "models:"]
     for number in range(versions):
@@ -82,7 +82,7 @@ def repository(root: Path, versions: int) -> Layout:
     index = root / "releases" / "index.yaml"
     index.parent.mkdir()
     index.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    layout = Layout(root, index, index.with_name("targets.yaml"), root)
+    layout = RepositoryLayout(root, index, index.with_name("targets.yaml"), root)
     layout.make_state()
     git(root, "init", "--quiet")
     return layout

@@ -16,7 +16,7 @@ from reconciler.content.car import CarCid, CarShard, ShardedCar, sharding_overhe
 from reconciler.content.cid import RAW, hash_block
 from reconciler.content.piece_cid import PieceCid, parse
 from reconciler.deals.chain import MAINNET
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Record
 from reconciler.index.records import write_record
 from reconciler.loop.run import make_plan
@@ -54,7 +54,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
             wanting = _repository(directory / "with a policy", *place, policy="{deals: {min: 1}}")
             content = _repository(directory / "without", *place, policy=None)
 
-            def plan(layout: Layout, *, remembers: bool) -> None:
+            def plan(layout: RepositoryLayout, *, remembers: bool) -> None:
                 with load(Scope(layout, use_cache=remembers), environ, QUIET) as workspace:
                     found = make_plan(workspace, RunOptions())
                     if found.in_sync != len(records) or found.notes:
@@ -172,7 +172,7 @@ def _repository(
     records: Sequence[Record],
     *,
     policy: str | None,
-) -> Layout:
+) -> RepositoryLayout:
     """Create a repository whose versions all have CIDs and records."""
     lines = ["schema: 1", "id: bench", "defaults: {targets: [space]}"]
     lines += [*([f"policy: {policy}"] if policy else []), "models:"]
@@ -188,7 +188,7 @@ def _repository(
         f"service: '{service.did}', bridge_secret_env: SECRET, bridge_auth_env: AUTH, rpc: '{rpc}'}}\n",
         encoding="utf-8",
     )
-    layout = Layout(root, releases / "index.yaml", releases / "targets.yaml", root)
+    layout = RepositoryLayout(root, releases / "index.yaml", releases / "targets.yaml", root)
     layout.make_state()
     git(root, "init", "--quiet")
     git(root, "add", "--all")

@@ -18,7 +18,7 @@ from reconciler.progress import QUIET, Progress
 
 if TYPE_CHECKING:
     from reconciler.consume.fetch import Fetched
-    from reconciler.index.layout import Layout
+    from reconciler.index.locations import RepositoryLayout
 
 __all__ = ["Resolution", "Sources", "fetch", "resolve"]
 
@@ -95,7 +95,7 @@ def fetch(
         )
 
 
-def _layout(index: str | os.PathLike[str] | None, *, optional: bool) -> Layout | None:
+def _layout(index: str | os.PathLike[str] | None, *, optional: bool) -> RepositoryLayout | None:
     """Find the index; return None when there is none and it is `optional`."""
     from reconciler.consume.find_index import find_index
 

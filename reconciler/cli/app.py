@@ -31,7 +31,7 @@ from reconciler.cli.reader_commands import reader_commands
 from reconciler.cli.store_commands import store_commands
 from reconciler.cli.verify_command import verify_command
 from reconciler.errors import UsageError
-from reconciler.index.layout import find_layout
+from reconciler.index.locations import find_layout
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.targets.check import Check
 

@@ -20,7 +20,7 @@ from reconciler.cli.options import (
     TargetsFile,
 )
 from reconciler.errors import ExitCode, UsageError
-from reconciler.index.layout import find_layout
+from reconciler.index.locations import find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, size
 

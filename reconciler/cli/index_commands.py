@@ -12,7 +12,7 @@ import typer
 from reconciler.cli import output as out
 from reconciler.cli.options import Directory, IndexFile, Json, NewDirectory, SourceRoot, TargetsFile
 from reconciler.errors import ExitCode, SafetyError, UsageError
-from reconciler.index.layout import INDEX, find_layout
+from reconciler.index.locations import INDEX, find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.index.history import LoggedRelease
-    from reconciler.index.layout import Layout
+    from reconciler.index.locations import RepositoryLayout
 
 index_commands = typer.Typer()
 
@@ -87,7 +87,7 @@ def add(
     return ExitCode.OK
 
 
-def _relative_path(layout: Layout, path: str) -> str:
+def _relative_path(layout: RepositoryLayout, path: str) -> str:
     """Return `path` as the index writes it: relative to the source root, with slashes. Raises UsageError."""
     root = layout.source_root.resolve()
     for candidate in (layout.source_root / path, Path(path)):
@@ -193,7 +193,7 @@ def check(
     """
     from reconciler.index.history import check_frozen
     from reconciler.index.load import load_index
-    from reconciler.index.recorded import check_records
+    from reconciler.index.records import check_records
     from reconciler.index.targets_file import load_targets
     from reconciler.loop.select import select
 

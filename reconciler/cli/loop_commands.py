@@ -31,14 +31,14 @@ from reconciler.cli.options import (
     TargetsFile,
 )
 from reconciler.errors import ExitCode, UsageError
-from reconciler.index.layout import find_layout
+from reconciler.index.locations import find_layout
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.render.words import plain
 from reconciler.targets.check import Check
 
 if TYPE_CHECKING:
     from reconciler.loop.changes import Plan, Report
-    from reconciler.loop.saved import SavedPlan
+    from reconciler.loop.plan_document import SavedPlan
 
 loop_commands = typer.Typer()
 
@@ -114,7 +114,7 @@ def apply(
 
     Exits with 4 when the index, the targets or what they hold changed since the plan was made.
     """
-    from reconciler.loop.saved import read_saved
+    from reconciler.loop.plan_document import read_saved
 
     layout = find_layout(directory, index, targets, source_root)
     saved = read_saved(plan_file)
@@ -131,8 +131,8 @@ def show_plan(
     exit_code: bool = False,
 ) -> int:
     """Make a plan, save it to `output`, and print it. Takes no lock and writes nothing else but caches."""
+    from reconciler.loop.plan_document import save_plan
     from reconciler.loop.run import make_plan
-    from reconciler.loop.saved import save_plan
     from reconciler.loop.workspace import load
 
     scope.layout.make_state()
@@ -154,9 +154,9 @@ def show_plan(
 def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPlan | None = None) -> int:
     """Make a plan and apply it; with `saved`, only if the plan is exactly the saved one."""
     from reconciler.cli.proposals import pull_requests
+    from reconciler.loop.plan_document import require_same
     from reconciler.loop.run import apply as apply_plan
     from reconciler.loop.run import make_plan
-    from reconciler.loop.saved import require_same
     from reconciler.loop.workspace import load, run_lock
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -191,7 +191,7 @@ def _show_refusal(plan: Plan) -> ExitCode:
 def _print_plan(plan: Plan, format: PlanFormat) -> None:  # noqa: A002 - the name of the option
     match format:
         case PlanFormat.JSON:
-            from reconciler.loop.saved import plan_document
+            from reconciler.loop.plan_document import plan_document
 
             out.result_json(plan_document(plan))
         case PlanFormat.MARKDOWN:
@@ -210,7 +210,7 @@ def _print_plan(plan: Plan, format: PlanFormat) -> None:  # noqa: A002 - the nam
 
 def _print_report(report: Report, *, as_json: bool) -> None:
     if as_json:
-        from reconciler.loop.saved import report_document
+        from reconciler.loop.plan_document import report_document
 
         out.result_json(report_document(report))
         return

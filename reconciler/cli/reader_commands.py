@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
+from reconciler.cli.fast_resolve import show_resolution
 from reconciler.cli.options import (
     AnyIndex,
     Directory,
@@ -18,10 +19,9 @@ from reconciler.cli.options import (
     Ref,
     TargetsFile,
 )
-from reconciler.cli.quick import show_resolution
 from reconciler.cli.reader_options import ReaderOptions
 from reconciler.errors import DataError, ExitCode, UsageError
-from reconciler.index.layout import find_layout
+from reconciler.index.locations import find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, size
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.consume.fetch import Fetched
     from reconciler.consume.lock_file import LockEntry
     from reconciler.content.cid import Cid
-    from reconciler.index.layout import Layout
+    from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Version
 
 reader_commands = typer.Typer()
@@ -62,7 +62,7 @@ def resolve(
     return show_resolution(layout, ref, as_json=as_json)
 
 
-def _show_versions(layout: Layout, ref: str, *, as_json: bool) -> int:
+def _show_versions(layout: RepositoryLayout, ref: str, *, as_json: bool) -> int:
     """Print every version that has the CID `ref`, in the order of the index."""
     from reconciler.index.load import load_index
     from reconciler.index.resolve import parse_ref
@@ -151,7 +151,7 @@ def fetch(
     All sources given as options are used at once. Without any, those of the user's configuration are used, or
     else the targets of the repository. An interrupted fetch resumes from the blocks it had verified.
     """
-    from reconciler.consume import hugging_face
+    from reconciler.consume import hugging_face_cache
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.consume.open import content_caches, open_ref
     from reconciler.index.resolve import parse_ref
@@ -167,10 +167,10 @@ def fetch(
     ):
         for warning in opened.warnings:
             out.warn(warning)
-        repository = hugging_face.repository(destination, hf_name) if hf_name is not None else None
+        repository = hugging_face_cache.repository(destination, hf_name) if hf_name is not None else None
         done = fetch_root(
             opened.root,
-            destination if repository is None else hugging_face.snapshot(repository, opened.root),
+            destination if repository is None else hugging_face_cache.snapshot(repository, opened.root),
             opened.sources,
             progress,
             name=opened.name,
@@ -179,7 +179,7 @@ def fetch(
             caches=content_caches(sources, own=not no_cache),
         )
         if repository is not None:
-            hugging_face.write_refs(repository, opened.root, _ref_names(ref, opened.version))
+            hugging_face_cache.write_refs(repository, opened.root, _ref_names(ref, opened.version))
     if as_json or as_events:
         out.result_json(documents.fetch_document(done, opened.version), line=as_events)
     else:

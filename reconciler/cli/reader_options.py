@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.errors import UsageError
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 
 if TYPE_CHECKING:
     from reconciler.consume.open import Sources
@@ -24,13 +24,13 @@ class ReaderOptions:
     offline: bool = False
     gateways: Sequence[str] = ()
 
-    def layout(self) -> Layout:
+    def layout(self) -> RepositoryLayout:
         """Find the index. Raises UsageError when there is none, and what reading a remote one raises."""
         from reconciler.consume.find_index import find_index
 
         return find_index(self.directory, self.index, gateways=self.gateways, offline=self.offline)
 
-    def layout_if_any(self) -> Layout | None:
+    def layout_if_any(self) -> RepositoryLayout | None:
         """Find the index; return None when none is named and none is found. Raises as `layout` does."""
         try:
             return self.layout()

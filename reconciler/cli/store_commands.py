@@ -11,7 +11,7 @@ import typer
 from reconciler.cli import output as out
 from reconciler.cli.options import Directory, Hidden, IndexFile, Json, TargetsFile
 from reconciler.errors import ExitCode, UsageError
-from reconciler.index.layout import find_layout
+from reconciler.index.locations import find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 

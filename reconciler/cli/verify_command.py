@@ -11,13 +11,13 @@ import typer
 from reconciler.cli import output as out
 from reconciler.cli.options import Directory, Hidden, IndexFile, Json, NoCache, SourceRoot, TargetsFile
 from reconciler.errors import DataError, ExitCode, UsageError
-from reconciler.index.layout import find_layout
+from reconciler.index.locations import find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 
 if TYPE_CHECKING:
     from reconciler.content.cid import Cid
-    from reconciler.index.layout import Layout
+    from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Version
 
 verify_command = typer.Typer()
@@ -82,7 +82,7 @@ def _verify_cache(*, as_json: bool) -> int:
 
 
 def _verify_directory(
-    layout: Layout, path: Path, *, as_ref: str | None, hidden: bool, use_cache: bool, as_json: bool
+    layout: RepositoryLayout, path: Path, *, as_ref: str | None, hidden: bool, use_cache: bool, as_json: bool
 ) -> int:
     """Find the version that has the CID of `path`, else compare `path` with the version it should be.
 
@@ -123,10 +123,12 @@ def _verify_directory(
     return _print_comparison(layout, expected, identity.root, path, as_json=as_json)
 
 
-def _print_comparison(layout: Layout, version: Version, root: Cid, path: Path, *, as_json: bool) -> int:
+def _print_comparison(
+    layout: RepositoryLayout, version: Version, root: Cid, path: Path, *, as_json: bool
+) -> int:
     """Print how the directory `path`, whose root is `root`, differs from `version`."""
     from reconciler.consume.verify import compare_directory, tree_from_stores
-    from reconciler.index.recorded import records_directory
+    from reconciler.index.records import records_directory
     from reconciler.loop.settings import Scope
     from reconciler.loop.workspace import load
 
@@ -146,7 +148,7 @@ def _print_comparison(layout: Layout, version: Version, root: Cid, path: Path, *
     return ExitCode.ERROR
 
 
-def _verify_version(layout: Layout, ref: str, *, use_cache: bool, as_json: bool) -> int:
+def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_json: bool) -> int:
     """Read every block of a version from its own directory, else from the targets.
 
     Raises DataError, BundleError.

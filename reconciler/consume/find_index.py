@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from reconciler.index.layout import INDEX, Layout, Origin, find_layout, nearest_repository
+from reconciler.index.locations import INDEX, Origin, RepositoryLayout, find_layout, nearest_repository
 from reconciler.index.user_config import config_file, load_config
 
 
@@ -16,7 +16,7 @@ def find_index(
     *,
     gateways: Sequence[str] = (),
     offline: bool = False,
-) -> Layout:
+) -> RepositoryLayout:
     """Return the layout of the index to read; download a remote index first.
 
     The first of these names the index: `index` (a file or an address), `directory`, RECONCILE_INDEX, the
@@ -47,7 +47,7 @@ def find_index(
         for source in sources:
             source.close()
     home = found.file.parent
-    return Layout(
+    return RepositoryLayout(
         root=home,
         index_file=found.file,
         targets_file=home / "targets.yaml",

@@ -17,10 +17,9 @@ from reconciler.content.cid import Cid
 from reconciler.errors import DataError, PeerError, UsageError, Where
 from reconciler.fs import replace_file
 from reconciler.git.repository import head_without_git
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index
-from reconciler.index.recorded import records_directory
-from reconciler.index.records import load_record
+from reconciler.index.records import load_record, records_directory
 from reconciler.index.resolve import parse_ref, resolve
 from reconciler.json_fields import JsonFields, load_json
 
@@ -89,7 +88,9 @@ def _parse_entry(fields: JsonFields) -> LockEntry:
     )
 
 
-def lock_reference(layout: Layout, index: Index, ref: str, *, offline: bool) -> tuple[LockEntry, str]:
+def lock_reference(
+    layout: RepositoryLayout, index: Index, ref: str, *, offline: bool
+) -> tuple[LockEntry, str]:
     """Return the entry that locks `ref`, and why its size could not be locked ("" when it could).
 
     Size and dirhash come from the version's record, which is downloaded for a remote index unless `offline`.
@@ -119,7 +120,7 @@ def lock_reference(layout: Layout, index: Index, ref: str, *, offline: bool) -> 
     return entry, problem
 
 
-def _index_commit(layout: Layout) -> str | None:
+def _index_commit(layout: RepositoryLayout) -> str | None:
     """Return the commit of the index; a remote index has none of the repository around its local copy."""
     if layout.origin is not None:
         return layout.origin.commit

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.consume.content_cache import ContentCache
     from reconciler.consume.sources import Source
     from reconciler.content.cid import Cid
-    from reconciler.index.layout import Layout
+    from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
     from reconciler.targets.interface import Target
 
@@ -117,7 +117,9 @@ class OpenedRef:
 
 
 @contextmanager
-def open_ref(layout: Layout | None, ref: str, sources: Sources, progress: Progress) -> Iterator[OpenedRef]:
+def open_ref(
+    layout: RepositoryLayout | None, ref: str, sources: Sources, progress: Progress
+) -> Iterator[OpenedRef]:
     """Resolve `ref`, and open `sources` for it; without any, the targets of the repository.
 
     `layout` is None without an index. Raises UsageError when `ref` needs one, InvalidIndexError, what
@@ -149,9 +151,11 @@ def open_ref(layout: Layout | None, ref: str, sources: Sources, progress: Progre
 
 
 @contextmanager
-def _repository_targets(index: Index, layout: Layout, progress: Progress) -> Iterator[Mapping[str, Target]]:
+def _repository_targets(
+    index: Index, layout: RepositoryLayout, progress: Progress
+) -> Iterator[Mapping[str, Target]]:
     """Open the targets of a repository whose index, targets file and records agree with each other."""
-    from reconciler.index.recorded import check_records
+    from reconciler.index.records import check_records
     from reconciler.index.targets_file import check_target_names, load_targets
     from reconciler.net.retry import RetryBudget
     from reconciler.targets.interface import RunTerms

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from reconciler.consume.jobs import SHORTEST_RUN, Job, make_jobs
 from reconciler.consume.selection import SelectedFiles
 from reconciler.consume.sources import (
     MAX_CALLS,
@@ -25,6 +24,7 @@ from reconciler.consume.sources import (
     StreamingSource,
     TrackedSource,
 )
+from reconciler.consume.transfer_jobs import SHORTEST_RUN, Job, make_jobs
 from reconciler.content.cid import Cid
 from reconciler.errors import BlockUnavailableError, ReconcilerError
 

@@ -17,8 +17,8 @@ from reconciler.content import profile, source_file
 from reconciler.content.bundle import MemoryFile
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
-from reconciler.content.layout import DIGEST_SIZE
 from reconciler.content.scan import SourceFile, SourceListing
+from reconciler.content.unixfs_tree import DIGEST_SIZE
 from reconciler.fs import read_at
 
 _NO_FILE = 0xFFFFFFFF

@@ -19,8 +19,8 @@ from threading import Condition, Lock
 from typing import TypeVar
 
 from reconciler.content import profile, source_file
-from reconciler.content.layout import DIGEST_SIZE, leaf_count
 from reconciler.content.scan import SourceFile, SourceListing
+from reconciler.content.unixfs_tree import DIGEST_SIZE, leaf_count
 from reconciler.progress import Task
 
 _BUFFER = 1 << 19  # bytes of a read: small enough to stay in the cache of a core until they are hashed

@@ -12,9 +12,9 @@ from reconciler.content.dag import DagLayout
 from reconciler.content.directory_dag import BundleIdentity, DirectoryDag, FileIdentity, PackedFile
 from reconciler.content.hashing import FileDigests
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.content.layout import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.content.profile import CHUNK_SIZE
 from reconciler.content.scan import SourceFile, SourceListing
+from reconciler.content.unixfs_tree import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.progress import QUIET, Progress
 
 

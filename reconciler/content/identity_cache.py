@@ -17,8 +17,8 @@ import struct
 from pathlib import Path
 
 from reconciler.content.hashing import FileDigests
-from reconciler.content.layout import DIGEST_SIZE, leaf_count
 from reconciler.content.scan import FileStamp, SourceFile, SourceListing
+from reconciler.content.unixfs_tree import DIGEST_SIZE, leaf_count
 from reconciler.errors import LockedError
 from reconciler.fs import replace_file
 

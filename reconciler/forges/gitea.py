@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from reconciler.forges.git_remote import GitRemote
-from reconciler.forges.hosted import HostedForge, PullRequest
+from reconciler.forges.hosted_forge import HostedForge, PullRequest
 from reconciler.forges.interface import Ability, Access, Clock, Proposal
 from reconciler.forges.local_repository import CommitIdentity
 from reconciler.forges.rest import ErrorClassifier, RestApi

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from reconciler.forges.git_remote import GitRemote
-from reconciler.forges.hosted import HostedForge, PullRequest
+from reconciler.forges.hosted_forge import HostedForge, PullRequest
 from reconciler.forges.interface import Ability, Access, Clock, Proposal
 from reconciler.forges.local_repository import CommitIdentity
 from reconciler.forges.rest import ErrorClassifier, RestApi

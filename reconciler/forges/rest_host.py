@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from reconciler.forges.hosted import Comment, PullRequest
+from reconciler.forges.hosted_forge import Comment, PullRequest
 from reconciler.forges.rest import RestApi
 from reconciler.json_fields import JsonFields
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.content import cid as cids
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
-from reconciler.gateway.load import METRICS_TYPE, Admission, Metrics, ServeLimits
+from reconciler.gateway.admission import METRICS_TYPE, Admission, Metrics, ServeLimits
 from reconciler.gateway.providers import providers_body
 from reconciler.gateway.request import (
     PREFIX,

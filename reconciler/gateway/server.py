@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.gateway.load import ServeLimits
+from reconciler.gateway.admission import ServeLimits
 from reconciler.gateway.stores import Stores
 from reconciler.net.multiaddr import multiaddr_of_url
 

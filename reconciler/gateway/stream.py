@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Scope, Send
 
 from reconciler.errors import DataError, ReconcilerError
-from reconciler.gateway.load import Metrics, ServeLimits
+from reconciler.gateway.admission import Metrics, ServeLimits
 from reconciler.gateway.protocol import direct_connection
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.responses import GatewayResponse

@@ -32,7 +32,7 @@ from reconciler.loop.changes import (
     WriteBack,
 )
 from reconciler.loop.settings import Drift
-from reconciler.loop.sources import SourceDirectories
+from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Delivery, State, Target
@@ -48,7 +48,7 @@ def apply_plan(
     *,
     targets: Mapping[str, Target],
     versions: Mapping[str, Version],
-    sources: SourceDirectories,
+    sources: VersionSources,
     propose: Propose,
     progress: Stoppable,
 ) -> Report:
@@ -195,7 +195,7 @@ def _open_bytes(
     change: Deliver,
     targets: Mapping[str, Target],
     versions: Mapping[str, Version],
-    sources: SourceDirectories,
+    sources: VersionSources,
 ) -> Dag:
     """Open the DAG that a change sends: the version's own directory, or the blocks that targets hold."""
     if change.sources == (DIRECTORY,):

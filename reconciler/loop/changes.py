@@ -290,8 +290,13 @@ class ChangeBuilder:
             "target": self.target,
             "root": self.root,
             "reason": reason,
-            "drift": self.version.cid is not None if drift is None else drift,
+            "drift": is_drift(self.version) if drift is None else drift,
         }
+
+
+def is_drift(version: Version) -> bool:
+    """Return whether differences of `version` are drift: the index has its CID, so it was published."""
+    return version.cid is not None
 
 
 def blocked(
@@ -312,7 +317,7 @@ def blocked(
         reason=reason,
         hint=hint,
         unknown=unknown,
-        drift=version.cid is not None and not unknown,
+        drift=is_drift(version) and not unknown,
     )
 
 
@@ -338,7 +343,7 @@ def write_record(
         version=version.version,
         root=root,
         held=held,
-        drift=version.cid is not None and not held,
+        drift=is_drift(version) and not held,
         reason="its pieces are not recorded yet" if recorded else "",
         path=f"records/{version.model}/{version.version}.json",
         size=size,

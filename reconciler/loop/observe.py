@@ -18,7 +18,7 @@ from reconciler.index.load import RENEW_BEFORE
 from reconciler.index.model import Version
 from reconciler.loop.plan import versions_needing_bytes, versions_needing_records
 from reconciler.loop.select import Selection
-from reconciler.loop.sources import SourceDirectories
+from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.workspace import Workspace, target_shardings
 from reconciler.loop.world import World
@@ -63,7 +63,7 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
     return replace(world, unlisted_holders=_unlisted_holders(workspace, orphans)) if orphans else world
 
 
-def _identify(sources: SourceDirectories, versions: Iterable[Version]) -> frozenset[str]:
+def _identify(sources: VersionSources, versions: Iterable[Version]) -> frozenset[str]:
     """Identify the versions whose directory is on this machine; return those, as `model@version`."""
     wanted = {version.ref: version for version in versions}
     present = sources.present(wanted.values())
@@ -119,7 +119,7 @@ class Expectations:
     recorded: Mapping[str, tuple[ShardedCar, ...]]
     all_deals: bool = False
 
-    def by_target(self, roots: Mapping[str, Cid], sources: SourceDirectories) -> dict[str, list[Expected]]:
+    def by_target(self, roots: Mapping[str, Cid], sources: VersionSources) -> dict[str, list[Expected]]:
         """Return what to expect of each target, one entry for each root; `roots` by `model@version`."""
         expected: dict[str, dict[Cid, Expected]] = {name: {} for name in self.capabilities}
         for version in self.selection.kept:
@@ -131,7 +131,7 @@ class Expectations:
         return {name: list(by_root.values()) for name, by_root in expected.items()}
 
     def _merged(
-        self, version: Version, target: str, root: Cid, known: Expected | None, sources: SourceDirectories
+        self, version: Version, target: str, root: Cid, known: Expected | None, sources: VersionSources
     ) -> Expected:
         """Add the expectation of `version` to `known`, that of other versions with the same root."""
         label = self.selection.index.label(version)

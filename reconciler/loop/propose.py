@@ -14,8 +14,14 @@ from reconciler.errors import ReconcilerError, UsageError
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, ProposalResult
 from reconciler.index.edits import set_cids, write_edit
 from reconciler.index.model import Record
-from reconciler.index.recorded import records_directory
-from reconciler.index.records import load_record, merge_records, record_path, render_record, write_record
+from reconciler.index.records import (
+    load_record,
+    merge_records,
+    record_path,
+    records_directory,
+    render_record,
+    write_record,
+)
 from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.workspace import Workspace

@@ -17,7 +17,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.identify import identify
 from reconciler.errors import PeerError, UsageError
 from reconciler.index.label import PUT_MARK, Label
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import TargetSpec
 from reconciler.index.targets_file import load_targets
 from reconciler.progress import Progress
@@ -47,7 +47,7 @@ class Put:
 
 
 def put(
-    layout: Layout,
+    layout: RepositoryLayout,
     path: Path,
     target: str | None,
     name: str | None,

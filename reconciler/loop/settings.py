@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.targets.check import Check
 
 
@@ -35,7 +35,7 @@ class Scope:
     nothing is read from caches or written to them.
     """
 
-    layout: Layout
+    layout: RepositoryLayout
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     use_cache: bool = True

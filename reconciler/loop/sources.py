@@ -68,7 +68,7 @@ class PieceCache:
         return self._directory / f"{layout.root}-{sharding.max_bytes}-{sharding.naming.value}"
 
 
-class SourceDirectories:
+class VersionSources:
     """The version directories below `root`; remembers what it identified, and why something failed."""
 
     def __init__(

@@ -10,11 +10,10 @@ from reconciler.content.car import CarShard, ShardedCar, Sharding
 from reconciler.content.dag import Dag
 from reconciler.content.pieces import MAX_PIECE, shard_pieces
 from reconciler.errors import DataError
-from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Version
-from reconciler.index.recorded import records_directory
-from reconciler.index.records import load_record, piece_difference
+from reconciler.index.records import load_record, piece_difference, records_directory
 from reconciler.index.resolve import parse_ref, resolve
 from reconciler.loop.settings import Scope
 from reconciler.loop.workspace import load
@@ -39,7 +38,7 @@ class OpenedVersion:
 
 @contextmanager
 def open_version(
-    layout: Layout, ref: str, environ: Mapping[str, str], progress: Progress, *, use_cache: bool
+    layout: RepositoryLayout, ref: str, environ: Mapping[str, str], progress: Progress, *, use_cache: bool
 ) -> Iterator[OpenedVersion]:
     """Open the DAG of `ref` while the block runs, from the version's own directory or else from its targets.
 
@@ -67,7 +66,7 @@ def open_version(
 
 
 def version_pieces(
-    layout: Layout,
+    layout: RepositoryLayout,
     ref: str,
     environ: Mapping[str, str],
     progress: Progress,
@@ -97,7 +96,7 @@ def version_pieces(
     return computed.shards, opened.source
 
 
-def _recorded_pieces(layout: Layout, version: Version | None) -> tuple[ShardedCar, ...]:
+def _recorded_pieces(layout: RepositoryLayout, version: Version | None) -> tuple[ShardedCar, ...]:
     if version is None:
         return ()
     record = load_record(records_directory(layout.index_file), version.model, version.version)

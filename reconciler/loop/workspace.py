@@ -22,14 +22,14 @@ from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.errors import Reason
 from reconciler.index import guarded_yaml
-from reconciler.index.layout import Layout
 from reconciler.index.load import parse_index
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index, Version
-from reconciler.index.recorded import check_records, recorded_pieces
+from reconciler.index.records import check_records, recorded_pieces
 from reconciler.index.targets_file import read_targets
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import Scope
-from reconciler.loop.sources import PieceCache, SourceDirectories
+from reconciler.loop.sources import PieceCache, VersionSources
 from reconciler.loop.stopping import Stoppable
 from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress
@@ -53,13 +53,13 @@ class Workspace:
     selection: Selection
     recorded: frozenset[str]
     pieces: Mapping[str, tuple[ShardedCar, ...]]
-    sources: SourceDirectories
+    sources: VersionSources
     targets: Mapping[str, Target]
     unopened: Mapping[str, Reason]
     progress: Stoppable
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> RepositoryLayout:
         """The paths of the repository."""
         return self.scope.layout
 
@@ -94,7 +94,7 @@ def load(
     recorded = check_records(index, cache)
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)
-    sources = SourceDirectories(
+    sources = VersionSources(
         layout.source_root,
         IdentityCache(cache / "identities") if cache else None,
         stoppable,

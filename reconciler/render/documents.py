@@ -1,8 +1,8 @@
 """The JSON documents of the commands, as `--json` prints them; `schemas/` has one schema for each `kind`.
 
-Plans and reports are built in `loop.saved`, since a saved plan is read back there; `status` has its own
-module. Sizes are in bytes, dates in RFC 3339, CIDs in their canonical text form. Importing this module loads
-nothing but the standard library.
+Plans and reports are built in `loop.plan_document`, since a saved plan is read back there; `status` has its
+own module. Sizes are in bytes, dates in RFC 3339, CIDs in their canonical text form. Importing this module
+loads nothing but the standard library.
 """
 
 from __future__ import annotations

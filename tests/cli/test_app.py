@@ -188,7 +188,7 @@ def test_hostile_names_reach_neither_the_terminal_nor_the_runner(empty: CommandL
 
 def test_an_unexpected_exception_is_reported_as_a_bug(reconcile: CommandLine) -> None:
     broken = (
-        "import reconciler.cli.quick as c\n"
+        "import reconciler.cli.fast_resolve as c\n"
         "c.show_resolution = lambda *a, **k: 1 / 0\n"
         "from reconciler.cli import main; main()"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.content.car_dag import open_car
-from reconciler.content.layout import file_tree
 from reconciler.content.profile import CHUNK_SIZE, MAX_LINKS
+from reconciler.content.unixfs_tree import file_tree
 from reconciler.progress import QUIET
 from tests.support.dags import Blocks, Source, car_bytes, files_under, memory_dag
 from tests.support.unpack import unpack

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.content import dagpb, unixfs
-from reconciler.content.layout import DIGEST_SIZE, file_tree, leaf_count
 from reconciler.content.profile import CHUNK_SIZE
+from reconciler.content.unixfs_tree import DIGEST_SIZE, file_tree, leaf_count
 from reconciler.errors import DataError
 from tests.support.chacha20 import seeded_bytes
 from tests.support.dags import Blocks, Source

@@ -30,9 +30,9 @@ import git  # noqa: F401
 import jsonschema  # noqa: F401
 import typer.main
 
+import reconciler.cli.fast_resolve
 import reconciler.cli.loop_commands
 import reconciler.cli.operator_commands
-import reconciler.cli.quick
 import reconciler.forges.branch
 import reconciler.render.progress
 import reconciler.targets.store  # noqa: F401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reconciler.gateway.load import Metrics
+from reconciler.gateway.admission import Metrics
 
 LINE = re.compile(r'[a-z_]+(\{[a-z]+="[a-z0-9]+"(,[a-z]+="[a-z0-9]+")*\})? \d+')
 

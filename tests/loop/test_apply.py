@@ -14,7 +14,7 @@ from reconciler.index.label import Label
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.changes import Outcome, OutcomeState, Plan, Report, Unpin
 from reconciler.loop.settings import RunOptions
-from reconciler.loop.sources import SourceDirectories
+from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.progress import QUIET
 from tests.support.memory_target import MemoryTarget, down
@@ -139,7 +139,7 @@ def test_a_repeated_unpin_of_what_is_gone_is_no_failure(tmp_path: Path) -> None:
         plan,
         targets={"a": target},
         versions={},
-        sources=SourceDirectories(tmp_path, None, QUIET),
+        sources=VersionSources(tmp_path, None, QUIET),
         propose=refuse,
         progress=Stoppable(QUIET),
     )

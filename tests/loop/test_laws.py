@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.content.cid import Cid
-from reconciler.loop.saved import plan_document
+from reconciler.loop.plan_document import plan_document
 from reconciler.loop.settings import Drift, ProposeMode
 from reconciler.targets.interface import Capabilities, Check, State
 from tests.support.memory_target import MemoryTarget, down

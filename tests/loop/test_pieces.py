@@ -13,8 +13,7 @@ import pytest
 from reconciler.content import pieces as content_pieces
 from reconciler.content.car import RootNaming, ShardedCar, Sharding
 from reconciler.content.dag import Dag
-from reconciler.index.recorded import records_directory
-from reconciler.index.records import load_record
+from reconciler.index.records import load_record, records_directory
 from reconciler.loop.settings import ProposeMode
 from reconciler.progress import Progress
 from reconciler.targets.interface import Capabilities, Check, Delivery, Expected, Inventory

@@ -11,7 +11,7 @@ from reconciler.errors import UsageError
 from reconciler.forges.github import github
 from reconciler.forges.interface import PROPOSAL_BRANCH, Clock, ProposalOutcome
 from reconciler.forges.open import OpenForge, open_forge, open_forge_for_comments
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.loop.propose import PullRequests
 from reconciler.loop.run import apply, make_plan
 from reconciler.loop.settings import ProposeMode, RunOptions, Scope
@@ -54,7 +54,7 @@ class Job:
     def run(self, only=(), **options):
         self.check_out()
         root = self.releases.root
-        layout = Layout(root, self.index, self.index.with_name("targets.yaml"), root)
+        layout = RepositoryLayout(root, self.index, self.index.with_name("targets.yaml"), root)
         layout.make_state()
         requests = PullRequests(self.open_forge, describe)
         with load(Scope(layout, only), {}, QUIET) as workspace:

@@ -24,7 +24,7 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
-from reconciler.loop.saved import KINDS, plan_document, report_document
+from reconciler.loop.plan_document import KINDS, plan_document, report_document
 from reconciler.loop.settings import RunOptions
 from reconciler.loop.status import Holding, ReleaseStatus
 from reconciler.render.status import status_document, status_text

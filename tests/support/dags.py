@@ -11,8 +11,8 @@ from typing import TypeAlias
 from reconciler.content import varint
 from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import DagLayout
-from reconciler.content.layout import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.content.profile import CHUNK_SIZE
+from reconciler.content.unixfs_tree import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.content.walk import walk
 
 #: a file, or a directory of such

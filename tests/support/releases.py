@@ -14,13 +14,13 @@ import jsonschema
 import pytest
 
 from reconciler.content.cid import Cid
-from reconciler.index.layout import Layout
 from reconciler.index.load import load_index
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index, TargetSpec
 from reconciler.index.schemas import schema_text
 from reconciler.loop.changes import Plan, Report
+from reconciler.loop.plan_document import plan_document, report_document
 from reconciler.loop.run import apply, make_plan
-from reconciler.loop.saved import plan_document, report_document
 from reconciler.loop.settings import RunOptions, Scope
 from reconciler.loop.status import ReleaseStatus, observe_status
 from reconciler.loop.workspace import Workspace, load
@@ -132,10 +132,10 @@ class Releases:
             if version.cid is not None:
                 self.fields[version.model][version.version]["cid"] = str(version.cid)
 
-    def layout(self) -> Layout:
+    def layout(self) -> RepositoryLayout:
         (self.root / ".reconcile").mkdir(exist_ok=True)
         targets = self.index_file.with_name("targets.yaml")
-        return Layout(self.root, self.index_file, targets, self.root)
+        return RepositoryLayout(self.root, self.index_file, targets, self.root)
 
     @contextmanager
     def running(self, progress: Progress = QUIET, **settings: Any) -> Iterator[Running]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import DAG_PB, RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.content.layout import DirectoryEntry, directory_tree
+from reconciler.content.unixfs_tree import DirectoryEntry, directory_tree
 from reconciler.errors import BlockUnavailableError, SourceChangedError
 from tests.support.dags import MemoryDag
 

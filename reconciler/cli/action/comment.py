@@ -16,9 +16,9 @@ from reconciler.cli.action.inputs import Event, Inputs, StepCommand
 from reconciler.cli.action.job import JobResult
 from reconciler.errors import PeerError, ReconcilerError, UsageError
 from reconciler.forges.local_repository import LocalRepository
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index
-from reconciler.index.recorded import records_directory
+from reconciler.index.records import records_directory
 from reconciler.net.errors import AccessDeniedError
 from reconciler.render.progress import Lines
 from reconciler.render.workflow import Annotation, failure_comment, nothing_comment, plan_comment
@@ -76,7 +76,7 @@ def _marker(inputs: Inputs) -> str:
     return f"plan/{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"
 
 
-def concerns_weights(event: Event, layout: Layout, index: Index) -> bool:
+def concerns_weights(event: Event, layout: RepositoryLayout, index: Index) -> bool:
     """Return whether the pull request changes the index, the targets, a record, or a version's files.
 
     The local clone answers; when it cannot, as a shallow clone, any pull request may concern the weights.
@@ -101,7 +101,7 @@ def _changed(repository: LocalRepository, event: Event) -> frozenset[str] | None
     return None if fork is None else repository.changed_paths(fork, head.sha)
 
 
-def _watched(layout: Layout, index: Index, prefix: PurePosixPath) -> Iterator[str]:
+def _watched(layout: RepositoryLayout, index: Index, prefix: PurePosixPath) -> Iterator[str]:
     """Yield the watched files and directories in the repository, as git writes paths."""
     sources = [layout.source_root / version.path for version in index.versions() if version.path]
     root = layout.root.resolve()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.errors import SafetyError, UsageError
-from reconciler.index.layout import find_layout
+from reconciler.index.locations import find_layout
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.targets.check import Check
 

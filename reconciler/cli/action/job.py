@@ -12,11 +12,11 @@ from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand
 from reconciler.cli.proposals import pull_requests
 from reconciler.errors import ExitCode, UsageError
 from reconciler.forges.interface import ProposalResult
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index
 from reconciler.loop.changes import Blocked, Change, OutcomeState, Plan, Report
+from reconciler.loop.plan_document import read_saved, require_same
 from reconciler.loop.run import apply, make_plan
-from reconciler.loop.saved import read_saved, require_same
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.workspace import load, run_lock
 from reconciler.render.progress import Lines
@@ -102,7 +102,7 @@ def _is_drift(change: Change) -> bool:
     return change.drift or (isinstance(change, Blocked) and change.unknown)
 
 
-def _check_repository(layout: Layout, propose: ProposeMode) -> None:
+def _check_repository(layout: RepositoryLayout, propose: ProposeMode) -> None:
     """Raise UsageError below the root of the repository, where a proposal would name wrong paths."""
     if propose is ProposeMode.PULL_REQUEST and not (layout.root / ".git").exists():
         raise UsageError(

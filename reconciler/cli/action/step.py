@@ -24,7 +24,7 @@ from reconciler.cli.action.inputs import (
 from reconciler.cli.action.job import JobResult, changes_left, do_job, step_exit_code
 from reconciler.errors import ExitCode, ReconcilerError, UsageError, Where
 from reconciler.loop.changes import Blocked, Change, OutcomeState, ResolveCid
-from reconciler.loop.saved import plan_document, report_document
+from reconciler.loop.plan_document import plan_document, report_document
 from reconciler.render import workflow as pages
 from reconciler.render.documents import error_document
 from reconciler.render.text import plan_text, report_text

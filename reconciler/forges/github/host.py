@@ -8,7 +8,7 @@ from reconciler.forges.github.access import find_access
 from reconciler.forges.github.api import GitHubAddress, GitHubErrors, graphql
 from reconciler.forges.github.branches import GitHubBranches
 from reconciler.forges.github.git_data import GitData
-from reconciler.forges.hosted import HostedForge, PullRequest
+from reconciler.forges.hosted_forge import HostedForge, PullRequest
 from reconciler.forges.interface import Access, Clock, Proposal
 from reconciler.forges.rest import RestApi
 from reconciler.forges.rest_host import PullsHost

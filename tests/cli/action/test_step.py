@@ -15,8 +15,8 @@ from reconciler.cli.action.__main__ import main
 from reconciler.cli.action.comment import concerns_weights
 from reconciler.cli.action.inputs import Event
 from reconciler.errors import ExitCode
-from reconciler.index.layout import find_layout
 from reconciler.index.load import load_index
+from reconciler.index.locations import find_layout
 from tests.cli.action.conftest import Jobs
 from tests.forges.fake_github import Break, Refusal
 from tests.support.command_line import INDEX, CommandLine

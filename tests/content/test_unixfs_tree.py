@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from reconciler.content import dagpb, unixfs
 from reconciler.content.cid import RAW, Cid
-from reconciler.content.layout import DirectoryEntry, directory_tree, file_tree, leaf_count
 from reconciler.content.profile import CHUNK_SIZE, DIRECTORY_BLOCK_LIMIT, MAX_LINKS
 from reconciler.content.unixfs import UnixFsType
+from reconciler.content.unixfs_tree import DirectoryEntry, directory_tree, file_tree, leaf_count
 
 
 def distinct_leaves(count: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import SafetyError, UsageError
-from reconciler.loop.saved import SavedPlan, plan_document, read_saved, require_same
+from reconciler.loop.plan_document import SavedPlan, plan_document, read_saved, require_same
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions
 from reconciler.targets.interface import Check
 from tests.support.memory_target import down

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from reconciler.errors import ReconcilerError, SafetyError, UsageError, Where
 from reconciler.fs import replace_file
-from reconciler.index.layout import Layout
+from reconciler.index.locations import RepositoryLayout
 from reconciler.json_fields import JsonFields, load_json
 from reconciler.loop.changes import (
     Blocked,
@@ -176,7 +176,7 @@ class SavedPlan:
     only: tuple[str, ...]
     exclude: tuple[str, ...]
 
-    def scope(self, layout: Layout, *, use_cache: bool = True) -> Scope:
+    def scope(self, layout: RepositoryLayout, *, use_cache: bool = True) -> Scope:
         """Return the scope in which the plan has to be made again."""
         return Scope(layout, self.only, self.exclude, use_cache)
 

@@ -24,7 +24,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RepositoryLayout:
     """The paths that a command uses. `root` is the repository, `source_root` the base of paths in the index.
 
     `origin` is None for an index on this machine.
@@ -76,7 +76,7 @@ def find_layout(
     index: Path | None = None,
     targets: Path | None = None,
     source_root: Path | None = None,
-) -> Layout:
+) -> RepositoryLayout:
     """Return the layout of `directory`, or else of the nearest directory upwards that has an index.
 
     `index`, `targets` and `source_root` override the paths in it. Raises UsageError when there is no index,
@@ -95,7 +95,7 @@ def find_layout(
         raise UsageError(f"no targets file at {str(targets)!r}")
     if source_root is not None and not source_root.is_dir():
         raise UsageError(f"--source-root is not a directory: {str(source_root)!r}")
-    return Layout(
+    return RepositoryLayout(
         root=root,
         index_file=file,
         targets_file=targets if targets is not None else file.with_name("targets.yaml"),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.quick import PlainResolve, plain_resolve
+from reconciler.cli.fast_resolve import PlainResolve, plain_resolve
 from tests.support.scratch import PROJECT
 
 QUICK = "from reconciler.cli import main; main()"
-ORDINARY = "import reconciler.cli.quick as q; q.plain_resolve = lambda _: None\n" + QUICK
+ORDINARY = "import reconciler.cli.fast_resolve as q; q.plain_resolve = lambda _: None\n" + QUICK
 
 
 @pytest.mark.parametrize(

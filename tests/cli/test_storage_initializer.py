@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import container
+from reconciler.cli import storage_initializer
 from reconciler.errors import ReconcilerError, UsageError
 from tests.support.command_line import CommandLine
 from tests.support.releases import tree
@@ -38,7 +38,7 @@ FILES = ["SHA256SUMS", "config.json", "manifest.json", "model.safetensors"]
 
 def test_a_plain_directory(published: CommandLine, tmp_path: Path) -> None:
     for _ in range(2):
-        assert container.run(["model://llm@^1", str(tmp_path / "models")]) == 0
+        assert storage_initializer.run(["model://llm@^1", str(tmp_path / "models")]) == 0
         assert names(tmp_path / "models") == FILES
 
 
@@ -49,13 +49,13 @@ def test_a_mounted_volume_is_filled_and_a_second_start_finds_it(
     with small_disk(tmp_path / "volume", 8) as disk:
         (disk.path / "lost+found").mkdir()
         for _ in range(2):
-            assert container.run(["model://llm@1.0.0", str(disk.path)]) == 0
+            assert storage_initializer.run(["model://llm@1.0.0", str(disk.path)]) == 0
             assert names(disk.path) == sorted([*FILES, "lost+found"])
         before = tree(disk.path)
         with pytest.raises(UsageError, match="is not empty"):
-            container.run(["model://llm@^1.1", str(disk.path)])
+            storage_initializer.run(["model://llm@^1.1", str(disk.path)])
         assert tree(disk.path) == before, "what another version left there is not touched"
-        assert container.run(["model://llm@^1.1", str(disk.path / "new")]) == 0
+        assert storage_initializer.run(["model://llm@^1.1", str(disk.path / "new")]) == 0
         assert names(disk.path / "new") == FILES
 
 
@@ -64,10 +64,10 @@ def test_a_mounted_volume_is_filled_and_a_second_start_finds_it(
 )
 def test_anything_else_is_wrong_usage(arguments: list[str]) -> None:
     with pytest.raises(UsageError, match="expected a URI"):
-        container.run(arguments)
+        storage_initializer.run(arguments)
 
 
 def test_what_cannot_be_fetched_leaves_nothing(published: CommandLine, tmp_path: Path) -> None:
     with pytest.raises(ReconcilerError):
-        container.run(["model://llm@9.9.9", str(tmp_path / "models")])
+        storage_initializer.run(["model://llm@9.9.9", str(tmp_path / "models")])
     assert not (tmp_path / "models").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.gateway.load import Admission, ServeLimits
+from reconciler.gateway.admission import Admission, ServeLimits
 from reconciler.gateway.request import RequestRefusedError
 from tests.support.dags import Blocks, MemoryDag
 from tests.support.gateway import Served, keep, wait_until
@@ -23,7 +23,7 @@ MIB = 1 << 20
 LIMITED = """
 import sys
 from pathlib import Path
-from reconciler.gateway.load import ServeLimits
+from reconciler.gateway.admission import ServeLimits
 from reconciler.gateway.server import serve
 limits = eval(sys.argv[2])
 serve([Path(sys.argv[1])], ("127.0.0.1", 0), [], limits=limits,

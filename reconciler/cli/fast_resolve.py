@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reconciler.errors import ExitCode
 
 if TYPE_CHECKING:
-    from reconciler.index.layout import Layout
+    from reconciler.index.locations import RepositoryLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def plain_resolve(arguments: Sequence[str]) -> PlainResolve | None:
     return PlainResolve(rest[0], directory, as_json)
 
 
-def show_resolution(layout: Layout, ref: str, *, as_json: bool) -> int:
+def show_resolution(layout: RepositoryLayout, ref: str, *, as_json: bool) -> int:
     """Print the CID of the version that `ref` names, and warnings (yanked, retired) on stderr."""
     from reconciler.cli import output as out
     from reconciler.index.load import load_index

@@ -9,8 +9,8 @@ import pytest
 
 from reconciler.consume.fetch import fetch
 from reconciler.consume.gateway_source import GatewaySource
-from reconciler.consume.jobs import Job, make_jobs
 from reconciler.consume.selection import file_spans, is_empty_leaf, select_files
+from reconciler.consume.transfer_jobs import Job, make_jobs
 from reconciler.content.walk import walk
 from reconciler.progress import QUIET
 from tests.consume.conftest import content, files
