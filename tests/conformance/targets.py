@@ -1,8 +1,8 @@
-"""What every target must do, as a library: README.md says how to hold a new one to it.
+"""The requirements on every target, as a library; README.md explains how to apply it to a new target.
 
-A test of a target subclasses `TargetSuite`, gives a `subject` fixture and sets the fields in which it
-differs. A slow peer sets `settle_seconds`; what a target cannot do it says in its capabilities, and the suite
-asks for the refusal instead.
+A test of a target subclasses `TargetSuite`, provides a `subject` fixture and sets the fields in which it
+differs. A slow peer sets `settle_seconds`. For what a target cannot do according to its capabilities, the
+suite requires the refusal instead.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STRANGER_LABEL = "backups 2019"  # no reconciler at all
 
 
 class Damage(StrEnum):
-    """Ways in which a peer loses blocks behind our back."""
+    """Ways in which a peer loses blocks without our doing."""
 
     LOST_LEAF = "leaf lost"
     CORRUPT_LEAF = "leaf corrupted, same size"
@@ -52,38 +52,38 @@ class Damage(StrEnum):
 
 
 class Subject(Protocol):
-    """One fresh, empty target, and hands on the peer behind it that do not go through the code under test."""
+    """One empty target, and access to its peer that does not use the code under test."""
 
     target: Target
 
     def damage(self, dag: Dag, kind: Damage, cid: Cid) -> None:
-        """Do `kind` to the block `cid` of the published `dag`, where the peer keeps its blocks."""
+        """Damage the block `cid` of the published `dag`, in the storage of the peer."""
 
     def pin_as_stranger(self, dag: Dag, label: str) -> None:
-        """Keep `dag` under `label` as another program would, or another index."""
+        """Keep `dag` under `label`, as another program or another index would, and wait until it is kept."""
 
     def serve(self, dag: Dag) -> Sequence[str]:
-        """Make `dag` fetchable for a target that pins by CID; its origins. Called only for such targets."""
+        """Make `dag` available to a target that pins by CID, and return its origins."""
 
     def snapshot(self) -> object:
-        """All that the peer keeps, in a form that compares equal as long as nothing changes."""
+        """Return everything that the peer keeps, as a value that is equal as long as nothing changes."""
 
     def make_unreachable(self) -> None:
-        """Stop the peer, or hide it; nothing follows but `observe`."""
+        """Stop or hide the peer; only `observe` is called afterwards."""
 
 
 class TargetSuite:
     """The suite. Subclass it as `Test…` with a `subject` fixture."""
 
-    #: how long the peer may take until it says what it holds
+    #: seconds until the peer reports a change
     settle_seconds: ClassVar[float] = 0.0
-    #: the damage that `Subject.damage` can do, and the shallowest check that must see it
+    #: the kinds of damage that `Subject.damage` supports, and the shallowest check that must detect each
     seen_at: ClassVar[Mapping[Damage, Check]] = {}
-    #: the damage after which the target cannot say which blocks are bad
+    #: the kinds of damage after which the target cannot name the bad blocks
     vague: ClassVar[frozenset[Damage]] = frozenset()
-    #: blocks that a repair may send beside the damaged ones and the inner nodes
+    #: blocks that a repair may send besides the damaged ones and the tree blocks
     repair_slack: ClassVar[int] = 0
-    #: whether blocks that an interrupted publish brought are still there for the next one
+    #: whether the next publish can use the blocks that an interrupted publish sent
     resumes: ClassVar[bool] = False
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -92,24 +92,24 @@ class TargetSuite:
         if "shape" in metafunc.fixturenames:
             metafunc.parametrize("shape", list(SHAPES))
 
-    # -- what the tests are made of; a suite may override these ----------------------------------------------
+    # -- parts of the tests, which a suite may override ----------------------------------------------
 
     def look(self, target: Target, dag: Dag, check: Check, layout: DagLayout | None = None) -> Observation:
-        """One observation of `dag`, wanted as LABEL."""
+        """Observe `dag`, expected under LABEL."""
         root = dag.layout.root
         inventory = target.observe([Expected(root, (LABEL,), layout=layout)], check, MARK, QUIET)
         assert list(inventory.observations) == [root]
         return inventory.observations[root]
 
     def settled(self, target: Target, dag: Dag, check: Check, wanted: State = State.HELD) -> Observation:
-        """What the target says once it is `wanted`, or after settle_seconds whatever it says then."""
+        """Observe `dag` until its state is `wanted`, for at most settle_seconds."""
         deadline = time.monotonic() + self.settle_seconds
         while (seen := self.look(target, dag, check)).state is not wanted and time.monotonic() < deadline:
             time.sleep(0.1)
         return seen
 
     def deliver(self, subject: Subject, dag: Dag, label: str = LABEL) -> Delivery:
-        """Publish `dag` in the way the target has, and wait until it is held."""
+        """Publish or pin `dag`, as the target supports, and wait until it is held."""
         target = subject.target
         if target.capabilities.takes_bytes:
             delivery = target.publish(dag, label, QUIET)
@@ -120,7 +120,7 @@ class TargetSuite:
         return delivery
 
     def victims(self, layout: DagLayout, damage: Damage) -> list[Cid]:
-        """The blocks of the 1,025-leaf file that `damage` makes bad."""
+        """Return the blocks of the 1,025-leaf file that `damage` makes bad."""
         tree = layout.tree_positions()
         leaf = next(position for position in range(500, len(layout)) if layout.is_leaf(position))
         if damage is Damage.ALL_LOST:
@@ -128,7 +128,7 @@ class TargetSuite:
         return [layout.cid({Damage.LOST_ROOT: tree[0], Damage.LOST_INNER: tree[1]}.get(damage, leaf))]
 
     def repair_bytes(self, layout: DagLayout, victims: Sequence[Cid]) -> int:
-        """The most bytes that a repair of `victims` may send."""
+        """Return the maximum of bytes that a repair of `victims` may send."""
         sizes = {block.cid: block.size for block in layout}
         needed = {*victims, *(layout.cid(position) for position in layout.tree_positions())}
         return sum(sizes[cid] for cid in needed) + self.repair_slack * max(sizes.values())
@@ -136,8 +136,9 @@ class TargetSuite:
     def assert_reads_back(
         self, target: Target, dag: MemoryDag, repaired: Sequence[Cid] | None = None
     ) -> None:
-        """Every block (of the others than `repaired`, some), in the right order, where the target serves
-        blocks at all.
+        """Check that the target serves every block in the right order, if it serves blocks.
+
+        With `repaired`, check these blocks and a sample of the others.
         """
         if not target.capabilities.serves_blocks:
             return
@@ -154,7 +155,7 @@ class TargetSuite:
 
     @pytest.fixture
     def salt(self, request: pytest.FixtureRequest) -> str:
-        """Different content in every test, so that tests may share one daemon."""
+        """Return a salt for content of this test alone, so that tests may share one daemon."""
         return request.node.nodeid
 
     # -- publishing -----------------------------------------------------------------------------------------
@@ -347,7 +348,7 @@ class TargetSuite:
         target.adopt(Pin(dag.layout.root, STRANGER_LABEL), LABEL)
         labels = set(self.settled(target, dag, Check.FULL).labels)
         assert LABEL in labels
-        assert labels <= {LABEL, STRANGER_LABEL}  # theirs may stay until ours is there for certain
+        assert labels <= {LABEL, STRANGER_LABEL}  # the foreign label may stay until ours is confirmed
 
     def test_unpin_may_be_repeated_and_may_miss(self, subject: Subject, salt: str) -> None:
         dag = single_leaf(salt)
@@ -414,7 +415,7 @@ class TargetSuite:
         if not target.capabilities.keeps_labels:
             assert self.deliver(subject, dag).bytes_sent == 0
             return
-        if target.capabilities.one_label:  # then theirs stays as it is, whatever we ask for
+        if target.capabilities.one_label:  # then the foreign label stays, whatever we request
             target.unpin(dag.layout.root, LABEL)
         else:
             self.deliver(subject, dag)

@@ -1,4 +1,4 @@
-"""The suite is worth something: a target that lies or harms in one way fails it there."""
+"""The suite detects violations: a target that lies or does harm in one way fails one of its tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.store_subject import StoreSubject
 
 
 class Suite(TargetSuite):
-    """The suite under test, run by hand."""
+    """The suite under test, whose tests are called directly."""
 
     __test__ = False
     seen_at: ClassVar = {Damage.LOST_LEAF: Check.FULL}
@@ -114,7 +114,7 @@ def test_the_suite_catches(tmp_path: Path, liar: type[StoreTarget], run: Callabl
 
 
 def test_a_memory_dag_is_what_the_suite_thinks_it_is() -> None:
-    """The shapes have the blocks that the tests count on."""
+    """The shapes have the blocks that the tests rely on."""
     from tests.support.shapes import SHAPES, large_file
 
     for shape in SHAPES.values():

@@ -1,4 +1,4 @@
-"""Several incomplete sources make one complete DAG, or one clear error."""
+"""Several incomplete sources give one complete DAG, or one clear error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def break_blocks(directory: Path, dag, positions: list[int]) -> None:
         harm(car_path(directory, dag), offset, bytes((dag.read(position)[0] ^ 1,)))
 
 
-def test_every_block_comes_from_whoever_has_it_good() -> None:
+def test_every_block_comes_from_a_source_that_has_it_undamaged() -> None:
     dag = bundle("merge")
     tree = dag.layout.tree_positions()
     odd = range(1, len(dag.layout), 2)
@@ -35,7 +35,7 @@ def test_every_block_comes_from_whoever_has_it_good() -> None:
     assert [merged.read(i) for i in range(len(dag.layout))] == [dag.read(i) for i in range(len(dag.layout))]
 
 
-def test_a_block_that_nobody_has_is_named_with_the_reasons() -> None:
+def test_a_block_that_no_source_has_is_named_with_the_reasons() -> None:
     dag = bundle("merge")
     leaf = next(position for position in range(len(dag.layout)) if dag.layout.is_leaf(position))
     merged = MergedDag(dag.layout.root, [DagBlocks(Without(dag, [leaf])), DagBlocks(Without(dag, [leaf]))])
@@ -50,7 +50,7 @@ def test_without_its_inner_nodes_there_is_no_dag() -> None:
         MergedDag(dag.layout.root, [DagBlocks(Without(dag, [0]))])
 
 
-def test_a_source_that_lists_other_blocks_is_not_believed() -> None:
+def test_a_source_that_lists_other_blocks_is_not_trusted() -> None:
     """The layout follows from the nodes, whatever the source's own layout says."""
     dag, other = bundle("merge"), bundle("other")
     merged = MergedDag(dag.layout.root, [DagBlocks(other), DagBlocks(dag)])

@@ -1,4 +1,4 @@
-"""The embedded store, held to the suite of all targets."""
+"""The embedded store under the conformance suite."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError, sa
 from reconciler.progress import Progress
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.rpc import KuboRpc
-from reconciler.targets.kubo.send import SentBlocks, send
+from reconciler.targets.kubo.send import TransferStats, send
 
 FLAG = "--allow-unpin-repair"
 _BATCH = 64  # blocks in one removal; the node walks all its pins for each removal
@@ -51,7 +51,7 @@ class BlockReplacer:
     pin_seconds: int
     owns: Owns = has_mark
 
-    def replace(self, dag: Dag, wrong: Collection[int], label: Label, progress: Progress) -> SentBlocks:
+    def replace(self, dag: Dag, wrong: Collection[int], label: Label, progress: Progress) -> TransferStats:
         """Remove the blocks at the positions `wrong`, send them again, and read them back.
 
         Raises SafetyError when this requires removing pins of ours without permission,

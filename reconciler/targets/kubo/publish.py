@@ -29,7 +29,7 @@ from reconciler.targets.interface import Delivery, State
 from reconciler.targets.kubo.heal import BlockReplacer
 from reconciler.targets.kubo.probe import BadBlocks, Prober, check_not_stuck
 from reconciler.targets.kubo.rpc import DagStat, KuboRpc
-from reconciler.targets.kubo.send import SentBlocks, send
+from reconciler.targets.kubo.send import TransferStats, send
 
 _LONGEST_NAME = 255  # bytes; Kubo's own limit
 _ROUNDS = 4  # send; send blocks it had only in its cache; send blocks that a collection removed
@@ -75,7 +75,7 @@ class Publisher:
 
     def settle(self, dag: Dag, found: BadBlocks, label: Label, progress: Progress) -> Delivery:
         """Send the bad blocks of `found`, prove the DAG complete, and pin it."""
-        layout, title, sent = dag.layout, label.name, SentBlocks()
+        layout, title, sent = dag.layout, label.name, TransferStats()
         for _ in range(_ROUNDS):
             if found.missing:
                 sent += send(self.rpc, dag, sorted(found.missing), progress, title)

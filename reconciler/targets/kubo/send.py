@@ -28,21 +28,21 @@ _SMALL = 16 << 20  # bytes that are not worth a second stream
 
 
 @dataclass(frozen=True, slots=True)
-class SentBlocks:
+class TransferStats:
     """The number of blocks that were sent, and their bytes."""
 
     blocks: int = 0
     size: int = 0
 
-    def __add__(self, other: SentBlocks) -> SentBlocks:
-        return SentBlocks(self.blocks + other.blocks, self.size + other.size)
+    def __add__(self, other: TransferStats) -> TransferStats:
+        return TransferStats(self.blocks + other.blocks, self.size + other.size)
 
 
 class _SendStoppedError(Exception):
     """Another stream failed."""
 
 
-def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, title: str) -> SentBlocks:
+def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, title: str) -> TransferStats:
     """Send the blocks of `dag` at `positions`. This proves nothing: check afterwards.
 
     Raises PeerError, and what reading `dag` raises.
@@ -58,7 +58,7 @@ def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, t
         else:
             _send_parallel(rpc, dag, segments(layout, leaves), task, stop)
             _send_one(rpc, dag, tree, task, stop)
-    return SentBlocks(len(positions), sum(layout.block_size(position) for position in positions))
+    return TransferStats(len(positions), sum(layout.block_size(position) for position in positions))
 
 
 def segments(layout: DagLayout, positions: Sequence[int]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""The fake that the tests of the loop use, held to the suite of all targets in each of its three forms."""
+"""The fake target of the loop tests under the conformance suite, in each of its three forms."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A store whose writer is killed, for test_crash.py: each scenario says how many deaths it survived.
+"""Scenes of a store whose writer is killed, for test_crash.py; each returns the number of kills.
 
-They fork at every death, so they run in a small process of their own: forking the process of a whole test run
+They fork for every kill, so they run in a small separate process: forking the process of a whole test run
 takes ten times as long.
 """
 
@@ -107,7 +107,7 @@ class Scene:
         return inventory.observations[self.dag.layout.root].state
 
     def assert_truthful(self) -> None:
-        """FULL says held exactly when every byte is right, and QUICK does not say it of what is half done."""
+        """Check that FULL reports held only when every byte is right, and partial for a damaged CAR."""
         path = car_path(self.directory, self.dag)
         right = path.is_file() and path.read_bytes() == canonical(self.dag)
         full = self.state(Check.FULL)
@@ -132,7 +132,7 @@ class Scene:
 
 
 def publish(directory: Path, seed: str) -> int:
-    """It is never called held, and the next publish finishes it."""
+    """A killed publish is never reported as held, and the next publish finishes it."""
     scene = Scene(directory, seed)
     scene.target().publish(scene.dag, LABEL, QUIET)
     finished = contents(scene.directory)
@@ -151,7 +151,7 @@ def publish(directory: Path, seed: str) -> int:
 
 
 def repair(directory: Path, seed: str, harmed: str) -> int:
-    """It stays partial, and the next repair finishes it."""
+    """A killed repair stays partial, and the next repair finishes it."""
     scene = Scene(directory, seed)
     scene.target().publish(scene.dag, LABEL, QUIET)
     finished = contents(scene.directory)
@@ -160,7 +160,7 @@ def repair(directory: Path, seed: str, harmed: str) -> int:
         for offset in (
             scene.dag.layout.data_start(0),
             size - 1,
-        ):  # two places, so one can be mended before the other
+        ):  # two places, so one can be repaired before the other
             harm(path, offset, bytes((canonical(scene.dag)[offset] ^ 1,)))
     elif harmed == "cut":
         os.truncate(path, size - 50)
@@ -183,7 +183,7 @@ def repair(directory: Path, seed: str, harmed: str) -> int:
 
 
 def unpin(directory: Path, seed: str) -> int:
-    """The next writer finishes it."""
+    """The next writer finishes a killed unpin."""
     scene = Scene(directory, seed)
     without = contents(scene.directory)
     scene.target().publish(scene.dag, LABEL, QUIET)
@@ -192,7 +192,7 @@ def unpin(directory: Path, seed: str) -> int:
         scene.assert_truthful()
         unpinned = scene.state(Check.QUICK) is not State.HELD
         if unpinned:  # begun: any change to this store ends it
-            scene.target().unpin(scene.sibling.layout.root, Label("reconciler/suite/nobody@1.0.0"))
+            scene.target().unpin(scene.sibling.layout.root, Label("reconciler/suite/absent@1.0.0"))
         else:
             scene.target().unpin(scene.dag.layout.root, LABEL)
         assert contents(scene.directory) == without
@@ -215,7 +215,7 @@ def unpin_and_publish(directory: Path, seed: str) -> int:
 
 
 def relabel(directory: Path, seed: str) -> int:
-    """The root is kept."""
+    """A killed relabel keeps the root."""
     scene = Scene(directory, seed)
     scene.target().publish(scene.dag, LABEL, QUIET)
 

@@ -1,4 +1,4 @@
-"""A store whose writer is killed: at every system call that changes something, and inside a write."""
+"""A store whose writer is killed at every system call that changes something, and inside each write."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Scene = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def deaths() -> Iterator[Scene]:
-    """How many deaths a scene has, played in a process of its own; it raises what fails there."""
+    """Run a scene in a separate process; return its number of kills, or raise its failure."""
     with ProcessPoolExecutor(1, get_context("spawn"), crash_scenes.no_waiting_for_the_disk) as pool:
         yield lambda scene, *arguments: pool.submit(scene, *arguments).result()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_killed_publish_is_never_called_held_and_the_next_one_finishes_it(
+def test_a_killed_publish_is_never_reported_as_held_and_the_next_one_finishes_it(
     deaths: Scene, tmp_path: Path, seed: str
 ) -> None:
     assert deaths(crash_scenes.publish, tmp_path, seed) >= 20

@@ -1,4 +1,4 @@
-"""What a store says about damage to its files: true, and no dearer than the check that was asked for."""
+"""Observation of a store with damaged files: correct, and no more costly than the check level."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ QUICK_CASES: dict[str, tuple[Callable[[Kept], object], str]] = {
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("case", QUICK_CASES)
 def test_damage_that_a_listing_shows(kept: Kept, case: str, known: bool, check: Check) -> None:
-    """Each is PARTIAL at every depth, says what is wrong, and is repaired to the very same bytes."""
+    """Each is PARTIAL at every check level, names the problem, and is repaired to the same bytes."""
     before = contents(kept.directory)
     damage, words = QUICK_CASES[case]
     damage(kept)
@@ -284,7 +284,7 @@ mutations = st.tuples(
 def test_whatever_happens_to_a_car_and_its_index_is_seen_and_repaired(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """FULL says held exactly of the right bytes; a repair gives the right bytes back."""
+    """FULL reports held only for the right bytes; a repair restores the right bytes."""
     kept = Kept(tmp_path_factory.mktemp("mutated") / "store", bundle("mutated"))
     right = contents(kept.directory)
     for path in data.draw(st.sampled_from([[kept.car], [kept.index], [kept.car, kept.index]])):

@@ -1,4 +1,4 @@
-"""Blocks of a store by their CIDs, hashed on the way out."""
+"""Blocks of a store by their CIDs, hashed when they are read."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_two_digests_that_begin_alike_are_kept_apart(
         assert blocks.read(block.cid) == dag.blocks[block.cid]
 
 
-def test_a_damaged_block_is_never_handed_out(blocks: StoredBlocks, dag: MemoryDag, tmp_path: Path) -> None:
+def test_a_damaged_block_is_never_returned(blocks: StoredBlocks, dag: MemoryDag, tmp_path: Path) -> None:
     cid = hash_block(RAW, b"second")
     position = dag.layout.find(cid)
     assert position is not None
@@ -136,7 +136,7 @@ def test_a_lost_or_damaged_index_is_made_up_for_by_the_car(
     assert again.read(hash_block(RAW, b"second")) == b"second"
 
 
-def test_only_what_the_store_vouches_for_is_offered(dag: MemoryDag, tmp_path: Path) -> None:
+def test_only_labelled_roots_are_served(dag: MemoryDag, tmp_path: Path) -> None:
     StoreTarget("store", tmp_path).publish(dag, LABEL, QUIET)
     (tmp_path / "labels" / f"{dag.layout.root}.json").unlink()
     blocks = StoredBlocks(tmp_path)

@@ -1,4 +1,4 @@
-"""Changing a store: several writers, full disks, foreign directories, and what must be left alone."""
+"""Changes to a store: several writers, full disks, foreign directories, and files that must not change."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def in_children(works: Sequence[Callable[[], object]]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
-# -- what lies on the disk -----------------------------------------------------------------------------------
+# -- files on the disk -----------------------------------------------------------------------------------
 
 
 def test_the_car_is_the_canonical_one(store: StoreTarget, directory: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
 
 
 def test_a_really_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    """On a tmpfs of 3 MiB whose size was not told beforehand."""
+    """On a tmpfs of 3 MiB whose size the store cannot see beforehand."""
     code = """
 import os, shutil, sys
 from pathlib import Path
