@@ -31,6 +31,7 @@ lint: $(VENV)/.dev  ## style, types, layers, and generated files
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_structure.py
 	$(BIN)/python scripts/make_sample.py --check
 	$(BIN)/python scripts/make_reference.py --check
 	$(BIN)/python scripts/make_commands.py --check

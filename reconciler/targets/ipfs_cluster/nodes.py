@@ -31,15 +31,15 @@ class NodesReport:
 
 
 @dataclass(frozen=True, slots=True)
-class SentBlocks:
+class HealingResult:
     """What was sent, and the failures of nodes as texts for users."""
 
     bytes_sent: int = 0
     blocks_sent: int = 0
     failures: tuple[str, ...] = ()
 
-    def __add__(self, other: SentBlocks) -> SentBlocks:
-        return SentBlocks(
+    def __add__(self, other: HealingResult) -> HealingResult:
+        return HealingResult(
             self.bytes_sent + other.bytes_sent,
             self.blocks_sent + other.blocks_sent,
             self.failures + other.failures,
@@ -95,7 +95,7 @@ class ClusterNodes:
 
     def repair(
         self, dag: Dag, damaged: Sequence[Cid], label: Label, mark: str, progress: Progress
-    ) -> SentBlocks:
+    ) -> HealingResult:
         """Send each node the blocks that are missing or damaged there. Nodes without the pin are skipped.
 
         Errors of a node become failures; raises what reading `dag` raises.
@@ -116,7 +116,7 @@ class ClusterNodes:
             blocks += delivery.blocks_sent
             if delivery.state is not State.HELD:
                 failures.append(f"{node.name} is still {delivery.state}: {delivery.detail}")
-        return SentBlocks(sent, blocks, tuple(failures))
+        return HealingResult(sent, blocks, tuple(failures))
 
     def missing_positions(self, peer_id: str, layout: DagLayout, progress: Progress) -> Iterable[int]:
         """Return the positions of blocks that the node `peer_id` does not have; all when that is unknown."""

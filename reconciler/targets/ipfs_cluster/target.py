@@ -32,7 +32,7 @@ from reconciler.targets.interface import (
 )
 from reconciler.targets.ipfs_cluster.diagnose import diagnose_cluster
 from reconciler.targets.ipfs_cluster.judge import ReplicationRules, ReplicationVerdict, judge_replication
-from reconciler.targets.ipfs_cluster.nodes import ClusterNodes, SentBlocks
+from reconciler.targets.ipfs_cluster.nodes import ClusterNodes, HealingResult
 from reconciler.targets.ipfs_cluster.observe import build_inventory, read_cluster
 from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
@@ -213,13 +213,13 @@ class ClusterTarget:
             raise
         return _with_sent(self._wait_for_delivery(dag.layout.root, label), sent)
 
-    def _add_missing(self, dag: Dag, title: str, progress: Progress) -> SentBlocks:
+    def _add_missing(self, dag: Dag, title: str, progress: Progress) -> HealingResult:
         """Send the missing blocks without changing a pin."""
         return self._add(dag, self._missing_positions(dag.layout, progress), title, None, progress)
 
     def _add(
         self, dag: Dag, positions: Sequence[int], title: str, options: PinOptions | None, progress: Progress
-    ) -> SentBlocks:
+    ) -> HealingResult:
         """Send the blocks at `positions`, and pin the root unless `options` is None."""
         layout = dag.layout
         size = sum(layout.block_size(position) for position in positions)
@@ -230,7 +230,7 @@ class ClusterTarget:
                 f"accepted {added.size} bytes of blocks where {size} were sent",
                 hint="check for a proxy that modifies or truncates request bodies",
             )
-        return SentBlocks(size, len(positions))
+        return HealingResult(size, len(positions))
 
     def _missing_positions(self, layout: DagLayout, progress: Progress) -> Sequence[int]:
         """Return the blocks that the Kubo behind this peer needs: all, when that is unknown."""
@@ -259,7 +259,7 @@ class ClusterTarget:
     def _complete_foreign(self, entry: ClusterPin, dag: Dag, progress: Progress) -> Delivery:
         """Send the blocks that are missing below a foreign pin, without changing the pin."""
         verdict = self._judge(entry, ours=False)
-        sent = SentBlocks()
+        sent = HealingResult()
         if verdict.lost or verdict.stuck:
             sent = self._add_missing(dag, entry.label or str(entry.cid), progress)
             verdict = self._judge(entry, ours=False)
@@ -319,7 +319,7 @@ def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) 
     return UploadBody(size, chunks, "application/vnd.ipld.car")
 
 
-def _with_sent(delivery: Delivery, sent: SentBlocks) -> Delivery:
+def _with_sent(delivery: Delivery, sent: HealingResult) -> Delivery:
     """Return `delivery` with what was sent; failures of nodes make it PARTIAL."""
     state = State.PARTIAL if sent.failures and delivery.state is State.HELD else delivery.state
     return Delivery(
