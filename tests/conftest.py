@@ -1,7 +1,7 @@
-"""What every test gets: a clean environment; and what every run says: which real peers took part.
+"""Fixtures for every test, such as a clean environment, and the report about real peers.
 
-A test that needs a real peer carries its marker. Where the peer is not installed the test is skipped, and the
-end of the run says so. `REQUIRE=ipfs,node make test` turns such skips into failures.
+A test that needs a real peer has its marker. If the peer is not installed, the test is skipped, and the
+end of the run reports it. `REQUIRE=ipfs,node make test` turns such skips into failures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from tests.support.peer_report import PeerReport
 from tests.support.scratch import scratch_copy
 
-#: set by the shell, by git hooks or by a forge's runner; each of these changes what a command does
+#: set by a shell, git hook or forge runner; each of these changes the behaviour of commands
 LEAKY_PREFIXES = (
     "GIT_",
     "GITHUB_",
@@ -28,7 +28,7 @@ LEAKY_PREFIXES = (
     "RECONCILE",
     "STORACHA",
 )
-#: commands that a test starts would compile every module of theirs again
+#: without this, every command that a test starts would compile all its modules again
 SLOW = ("PYTHONDONTWRITEBYTECODE",)
 LEAKY = ("CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PAGER", "EDITOR")
 
@@ -44,20 +44,20 @@ GIT_CONFIG = """\
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch the real peers; REQUIRE names those whose tests may not be skipped. No example has a deadline."""
+    """Report on real peers; REQUIRE names those that may not be skipped. Examples have no deadline."""
     names = frozenset(filter(None, os.environ.get("REQUIRE", "").replace(",", " ").split()))
     config.pluginmanager.register(PeerReport(names), "peer-report")
     if config.pluginmanager.hasplugin("hypothesispytest"):
         from hypothesis import HealthCheck, settings
 
-        # an example that takes long says something of the machine, not of the law
+        # the duration of an example depends on the load of the machine
         settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
         settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A machine like any other: git knows who commits, and nothing of the caller's set-up shows through."""
+    """Set a neutral environment: git has an identity, and nothing of the caller's set-up is visible."""
     git_config = tmp_path_factory.mktemp("git") / "config"
     git_config.write_text(GIT_CONFIG)
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(autouse=True, scope="session")
 def short_pauses() -> Iterator[None]:
-    """A client that nobody told how to try again does so without making the tests wait."""
+    """Let clients with the default retry policy retry without long pauses."""
     from reconciler.net.retry import RetryPolicy
 
     with pytest.MonkeyPatch.context() as patch:
@@ -83,5 +83,5 @@ def short_pauses() -> Iterator[None]:
 
 @pytest.fixture
 def scratch_clone(tmp_path: Path) -> Path:
-    """This project's files as they are now, in a git repository of its own with one commit."""
+    """Return a copy of this project's present files, in a new git repository with one commit."""
     return scratch_copy(tmp_path / "clone", commit=True)

@@ -1,4 +1,4 @@
-"""`.ci/run` installs what is missing where it may, and says what is missing where it may not."""
+"""`.ci/run` installs missing programs if it may, and otherwise names them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORD = '#!/bin/sh\necho "$(basename "$0") $*" >>"$RECORD"\n'
 
 
 def run(folder: Path, *programs: str, apt: bool, venv: bool = True) -> tuple[int, str, list[str]]:
-    """Run it with only `programs` on PATH; exit code, standard error, and every command it gave."""
+    """Run it with only `programs` on PATH; return exit code, standard error, and the commands it ran."""
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     for name in ("bash", "sh", "dirname", "basename"):

@@ -1,4 +1,4 @@
-"""Every command that the README and the pages under docs/ show is run as printed, in a scratch clone."""
+"""Every command in the README and the pages under docs/ runs as printed, in a scratch clone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.documents import Block, Command, blocks, commands, matches
 from tests.support.scratch import PROJECT
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-SHELL = 'trap \'pwd >"$1"\' EXIT; eval "$2"'  # notes where the command ended: a `cd` holds for the next one
+SHELL = 'trap \'pwd >"$1"\' EXIT; eval "$2"'  # records the directory for the next command
 
 NOT_RUN = [
     pytest.param(page, block, id=f"{page.relative_to(PROJECT)}:{block.line}")
@@ -26,7 +26,7 @@ NOT_RUN = [
 
 
 def run(command: Command, folder: Path, note: Path) -> tuple[int, str]:
-    """Run one command in `folder`; its exit code and what a terminal would have shown."""
+    """Run one command in `folder`; return its exit code and what a terminal would have shown."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", SHELL, "bash", note, command.text],
@@ -66,7 +66,7 @@ def test_commands_stand_in_console_blocks(page: Path) -> None:
 
 @pytest.mark.parametrize(("page", "block"), NOT_RUN)
 def test_blocks_that_are_not_run_say_why(page: Path, block: Block) -> None:
-    """Only a list: `pytest -rs tests/test_docs.py` prints every block that is not run, and its reason."""
+    """`pytest -rs tests/test_docs.py` lists every block that is not run, with its reason."""
     pytest.skip(f"not run: {block.not_run}")
 
 

@@ -1,4 +1,4 @@
-"""docs/how-to-add-a-target.md, followed literally in a copy of the project: the target it adds works."""
+"""Following docs/how-to-add-a-target.md literally, in a copy of the project, gives a working target."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TARGETS = "targets:\n  share: {kind: folder, path: share}\n"
 
 
 def follow(step: re.Match[str], project: Path) -> None:
-    """Do what one step of the page says."""
+    """Carry out one step of the page."""
     file = project / step["file"]
     if step["what"] == "file:":
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def follow(step: re.Match[str], project: Path) -> None:
 
 
 def run(project: Path, *arguments: str | Path, folder: Path | None = None) -> str:
-    """Run Python on the copied project; what it printed."""
+    """Run Python on the copied project and return its output."""
     environ = os.environ | {"PYTHONPATH": str(project), "PYTEST_XDIST_WORKER": ""}
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -70,7 +70,7 @@ def run(project: Path, *arguments: str | Path, folder: Path | None = None) -> st
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which every step of the page was carried out."""
+    """Return a copy of the project in which every step of the page was carried out."""
     copy = scratch_copy(tmp_path_factory.mktemp("how-to") / "project", commit=True)
     steps = list(STEP.finditer(PAGE))
     assert len(steps) == PAGE.count("<!-- file:") + PAGE.count("<!-- add to") + 2

@@ -18,7 +18,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 class DocumentError(Exception):
-    """The caller's error."""
+    """The error class of the caller."""
 
 
 FIELDS = JsonFields(DOCUMENT, DocumentError)

@@ -1,4 +1,4 @@
-"""The built wheel, in an environment that holds only what it asks for, with the sources out of the way."""
+"""The built wheel works in an environment with only its dependencies, without the sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.scratch import scratch_copy
 
 
 def closure(*names: str) -> set[str]:
-    """`names` and everything they need at run time here, extras left out."""
+    """Return `names` and their run-time dependencies here, without extras."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -41,7 +41,7 @@ def share(name: str, site_packages: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the project's files."""
+    """Return the wheel, built from the project's files."""
     source = scratch_copy(tmp_path_factory.mktemp("source") / "project", commit=False)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel"],
@@ -56,7 +56,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel and its run-time dependencies; its `bin`."""
+    """Create a virtual environment with the wheel and its run-time dependencies; return its `bin`."""
     home = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
@@ -69,7 +69,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def output(*command: str | Path, cwd: Path) -> str:
-    """Run without any Python setting of ours; its standard output."""
+    """Run a command without our Python settings; return its standard output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(command, cwd=cwd, env=environ, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr  # `check=True` would print the environment

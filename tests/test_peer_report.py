@@ -1,4 +1,4 @@
-"""Runs of pytest inside pytest: what the end of a run says about real peers, and what REQUIRE forbids."""
+"""The end of a run reports real peers, and REQUIRE forbids skips, tested by pytest inside pytest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_takes_long():
 def run(
     folder: Path, *arguments: str, programs: tuple[str, ...] = (), require: str = ""
 ) -> tuple[int, list[str]]:
-    """Run TESTS under this project's settings with exactly `programs` on PATH; exit code and output lines."""
+    """Run TESTS with this project's settings and only `programs` on PATH; return exit code and output."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *planted(folder, TESTS, programs), *arguments],
         cwd=PROJECT,

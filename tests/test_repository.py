@@ -1,4 +1,4 @@
-"""What holds for the repository itself: no machine's address, no silent module, a changelog that parses."""
+"""The repository has no addresses of machines, documents every module, and has a valid changelog."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = [file for file in FILES if file.parts[0] == "reconciler" and file.suff
 LONGEST = 450  #: lines of a module; a longer one covers more than one topic
 LONGER: dict[str, str] = {}  #: module: why it may be longer
 
-# Written in pieces, so that this file does not find itself.
+# Written in parts, so that this file does not match itself.
 FORBIDDEN = {
     "the address of a package index": "|".join(
         [
@@ -42,7 +42,7 @@ PRIVATE_NAME = re.compile(r"//[\w.-]+\.(?:internal|local|lan|corp|intranet)\b")
 
 
 def lines(file: Path) -> list[tuple[int, str]]:
-    """The numbered lines of a text file; none of a binary one."""
+    """Yield the numbered lines of a text file; nothing for a binary file."""
     try:
         text = (PROJECT / file).read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -60,7 +60,7 @@ def test_no_file_names(what: str) -> None:
 
 
 def test_no_file_but_a_test_names_a_private_address() -> None:
-    """Tests may: that such an address is refused is one of the things they show."""
+    """Tests may, because they check that such addresses are refused."""
     found = [
         f"{file}:{number}: {text}"
         for file in FILES

@@ -1,4 +1,4 @@
-"""Every JSON document that is printed has a schema of its kind, and every schema is valid."""
+"""Every printed JSON document has a schema for its kind, and every schema is valid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 SCHEMAS = {path.name.removesuffix(".schema.json"): path for path in (PROJECT / "schemas").iterdir()}
-#: formats of files, and a list: they carry no kind
+#: formats of files, and a list; these have no kind
 WITHOUT_KIND = {"config", "index", "targets", "record", "pieces"}
 
 

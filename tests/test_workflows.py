@@ -1,4 +1,4 @@
-"""action.yml and every workflow: sound by zizmor and by GitHub's schemas, and documented in whole."""
+"""action.yml and all workflows pass zizmor and GitHub's schemas, and are fully documented."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tool(name: str, *arguments: str | Path) -> tuple[int, str]:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The file; `on` is a key there, and yes in YAML 1.1."""
+    """Parse the file; YAML 1.1 reads its key `on` as a boolean."""
     document: dict[Any, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return {("on" if key is True else key): value for key, value in document.items()}
 
@@ -67,7 +67,7 @@ def test_inputs_reach_the_scripts_of_the_action_through_the_environment_only() -
 
 
 def rows(heading: str) -> dict[str, list[str]]:
-    """The cells behind each name in the first column of a section's first table."""
+    """Return the cells after each name in the first column of a section's first table."""
     section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n\n`")[0].partition("\n## ")[0]
     found = {}
     for line in section.splitlines():

@@ -1,11 +1,11 @@
-"""Runs the whole command in forked children, killing each at a chosen call; prints what came of it.
+"""Run the whole command in forked children, kill each at a chosen call, and print the results.
 
-    python runner.py SCENARIO DIRECTORY SEEDS        named points: a call of the system, before or after it
+    python runner.py SCENARIO DIRECTORY SEEDS        named points: before or after a system call
     python runner.py SCENARIO DIRECTORY SEEDS random  SEEDS random moments instead
 
-A line a case: `ok POINT` or `FAILED POINT: why`. After each kill the index must load, `status` must answer,
-the next run must end well with the same CIDs and the same CAR bytes, and then the plan must be empty, with
-every byte looked at.
+Prints one line per case: `ok POINT` or `FAILED POINT: why`. After each kill, the index must load, `status`
+must succeed, the next run must succeed with the same CIDs and CAR bytes, and then the plan with a full check
+must be empty.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-# what every child needs is imported and built once, here
+# imported and built once, for all children
 import git  # noqa: F401
 import jsonschema  # noqa: F401
 import typer.main
@@ -51,15 +51,15 @@ typer.main.get_command(app)
 
 
 def child(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
-    """Run the command in a child; its exit code, or minus the signal that ended it."""
+    """Run the command in a child; return its exit code, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(begun(directory, *arguments, seam=seam), 0)[1])
 
 
 def begun(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
-    """The command in a child with a process group of its own, which waits for nobody; the child's id."""
+    """Start the command in a child with its own process group; return the process ID."""
     pid = os.fork()
     if pid:
-        with contextlib.suppress(OSError):  # whoever is first names the group
+        with contextlib.suppress(OSError):  # parent or child, whichever is first, sets the group
             os.setpgid(pid, pid)
         return pid
     try:
@@ -78,7 +78,7 @@ def begun(directory: Path, *arguments: str, seam: Seam = lambda: None) -> int:
 
 
 def killed_after(seconds: float, directory: Path, arguments: list[str]) -> None:
-    """Run the command and kill it, with whatever it started, after a while."""
+    """Run the command and kill its process group after a delay."""
     pid = begun(directory, *arguments)
     time.sleep(seconds)
     os.killpg(pid, signal.SIGKILL)
@@ -86,7 +86,7 @@ def killed_after(seconds: float, directory: Path, arguments: list[str]) -> None:
 
 
 def counting(file: Path) -> Seam:
-    """Count the calls of one run into `file`."""
+    """Count the calls of one run and write the counts to `file`."""
 
     def patch() -> None:
         counts: Counter[str] = Counter()
@@ -138,7 +138,7 @@ def run_git(directory: Path, *arguments: str) -> None:
 
 
 def template(scenario: str, directory: Path) -> tuple[Path, list[str]]:
-    """A repository in the state before the run that is killed, and that run's arguments."""
+    """Create a repository in the state before the killed run; return the arguments of that run."""
     repository = directory / "template"
     lines = ["schema: 1", "id: crash", "models:", "  m:", "    versions:"]
     for number in (1, 2):
@@ -178,14 +178,14 @@ def template(scenario: str, directory: Path) -> tuple[Path, list[str]]:
 
 
 def outcome(repository: Path) -> dict[str, bytes]:
-    """What must be the same however often a run was killed: CARs, labels, index, records."""
+    """Return what must not depend on kills: CARs, labels, index, records."""
     files = [*(repository / ".reconcile" / "store").rglob("*.car"), *(repository / "releases").rglob("*.*")]
     files += (repository / ".reconcile" / "store" / "labels").glob("*.json")
     return {path.relative_to(repository).as_posix(): path.read_bytes() for path in files}
 
 
 def wait_for_the_lock(repository: Path) -> None:
-    """A child of the killed run that had not become git yet holds the lock until it is dead as well."""
+    """Wait for the lock; a forked child of the killed run that has not yet started git may still hold it."""
     with (
         contextlib.suppress(FileNotFoundError),
         (repository / ".reconcile" / "run.lock").open("rb") as lock,
@@ -194,7 +194,7 @@ def wait_for_the_lock(repository: Path) -> None:
 
 
 def problem(repository: Path, arguments: list[str], wanted: dict[str, bytes]) -> str:
-    """What is wrong after a kill; "" when the next run makes everything as if nothing had happened."""
+    """Return what is wrong after a kill; "" if the next run gives the same result as without a kill."""
     wait_for_the_lock(repository)
     load_index(repository / "releases" / "index.yaml")
     if (code := child(repository, "status")) not in (0, 5):

@@ -1,4 +1,4 @@
-"""SIGKILL anywhere leaves only what the next run finishes: same CIDs, same CARs, then an empty plan."""
+"""After SIGKILL at any point, the next run completes: same CIDs, same CARs, then an empty plan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ended(runner: subprocess.Popen[str]) -> list[str]:
 
 
 def named_points(directory: Path, seeds: int) -> set[tuple[str, ...]]:
-    """Every scenario, all at once: most of it is waiting for the disk."""
+    """Run all scenarios in parallel, because they mostly wait for the disk."""
     runners = []
     for scenario in SCENARIOS:
         (directory / scenario).mkdir()

@@ -1,4 +1,4 @@
-"""`reconcile fetch` killed at any time: the next run goes on, and a half directory never looks whole."""
+"""After `reconcile fetch` is killed, the next run continues; no partial directory is ever published."""
 
 from __future__ import annotations
 

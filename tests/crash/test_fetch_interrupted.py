@@ -1,4 +1,4 @@
-"""Ctrl-C while a gateway keeps us waiting: soon over, told in one line, and nothing stays locked."""
+"""Ctrl-C while a gateway stalls ends the fetch soon, with one line of output and no lock left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.dags import MemoryDag
 from tests.support.scripted_gateway import Answer, ScriptedGateway, scripted_gateway
 from tests.support.shapes import Builder
 
-# a shell that runs the tests in the background has SIGINT ignored, and so have its children
+# a shell ignores SIGINT for tests that run in the background, and children inherit that
 SCRIPT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + RUN[2]
 
 
@@ -32,7 +32,7 @@ def dag() -> MemoryDag:
 
 
 def stall(connection: BinaryIO, answer: Answer) -> None:
-    """Say half of it, and then nothing more."""
+    """Send half of the response, then stall."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n\r\n"
     connection.write(head.encode() + answer.body[: len(answer.body) // 2])
     connection.flush()
@@ -78,7 +78,7 @@ def test_it_ends_soon_and_the_next_run_goes_on(dag: MemoryDag, tmp_path: Path, w
 
 
 def _wait_for_a_stall(gateway: ScriptedGateway, what: str, dag: MemoryDag) -> None:
-    """Until what stalls was asked for: the root first, then five more nodes of the tree, then leaves."""
+    """Wait until a stalling block was requested: after the root and five more tree blocks."""
     requests = {"the root": 1, "the rest of the tree": 2, "a leaf": 9, "a stream": 9}[what]
     deadline = time.monotonic() + 30
     while len(gateway.asked) < requests:

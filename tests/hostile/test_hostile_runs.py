@@ -1,5 +1,6 @@
-"""Whole runs over repositories that mean harm: one clear error each, the exit code of the design, and not
-a byte outside of the repository.
+"""Runs over malicious repositories give one clear error and the documented exit code.
+
+They write nothing outside the repository.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ELSEWHERE = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 
 
 class Repository(CommandLine):
-    """What somebody else committed; `outside` is what it must not reach."""
+    """A repository with malicious commits; `outside` is a directory that runs must not change."""
 
     outside: Path
 
@@ -56,7 +57,7 @@ class Repository(CommandLine):
 
     def socket(self, name: str) -> None:
         with socket.socket(socket.AF_UNIX) as one, pytest.MonkeyPatch.context() as patch:
-            patch.chdir(self.remove(name).parent)  # its address has room for a hundred characters
+            patch.chdir(self.remove(name).parent)  # socket paths are limited to 100 characters
             one.bind(Path(name).name)
 
     def edit(self, name: str, old: str, new: str) -> None:
@@ -82,7 +83,7 @@ def repository(
 
 
 def is_clear(done: Done) -> None:
-    """Nothing in it moves a cursor, begins a workflow command, or tells what lies outside."""
+    """Check that the text moves no cursor, starts no workflow command, and reveals nothing from outside."""
     for line in (done.out + done.err).splitlines():
         assert line.isprintable()
         assert not line.startswith("::")
@@ -162,7 +163,7 @@ def test_a_hostile_source_blocks_its_own_version_alone(repository: Repository, c
     assert [item["state"] for item in report["items"]] == ["blocked"]
 
 
-# -- what a run keeps or reads besides: one error, nothing published -----------------------------------------
+# -- other files that a run writes or reads: one error, nothing published ------------------------------------
 
 FILES: dict[str, tuple[Arrange, int, str]] = {
     "state file": (lambda r: r.file(".reconcile"), 1, ".reconcile: blocks the directory"),
@@ -209,7 +210,7 @@ def test_hostile_files_of_a_repository_are_one_error(repository: Repository, cas
 
 
 def test_what_a_run_leaves_for_others_to_read_is_not_written_through_a_link(repository: Repository) -> None:
-    """Who holds the lock, and the file that keeps state out of git."""
+    """The files are run.json and the .gitignore in .reconcile."""
     for name in ("run.json", ".gitignore"):
         repository.link(f".reconcile/{name}", repository.outside / "secret")
     repository.link(".reconcile/.gitignore", repository.outside / "made")
@@ -276,7 +277,7 @@ def test_a_store_that_is_none_is_told_for_every_version(repository: Repository, 
     outside_is_as_it_was(repository)
 
 
-# -- an index with names that mean something elsewhere: one of each sort of tests/hostile/index --------------
+# -- an index with names that are special elsewhere: one case of each kind in tests/hostile/index ------------
 
 SORTS = sorted({path.name.partition("-")[0]: path.name for path in sorted(HOSTILE.glob("*.yaml"))}.values())
 
@@ -390,7 +391,7 @@ def test_what_is_no_plan_is_not_applied(repository: Repository, case: str) -> No
     assert not repository.cars()
 
 
-# -- a disk that takes nothing -------------------------------------------------------------------------------
+# -- a disk that cannot be written ---------------------------------------------------------------------------
 
 
 def test_on_a_disk_that_takes_nothing_a_run_is_one_error_and_looking_still_works(
