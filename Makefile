@@ -1,4 +1,4 @@
-# One verb a target; `make` alone lists them. Needs only python3 (3.11 or newer, with venv) and git.
+# `make` without arguments lists the targets. Requires only python3 (3.11 or newer, with venv) and git.
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all lint fmt bench clean lock
 
@@ -7,25 +7,25 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCKER := build/locker
-# Tests of real peers mostly wait for them: twice as many workers as cores keep the cores busy.
+# Tests of real peers mostly wait: twice as many workers as cores keep the cores busy.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-# A run of the tests starts some thousand processes; each would compile all its modules again.
+# The tests start thousands of processes; without this, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
-run: $(VENV)/.run  ## the whole loop on the sample models, narrated, in a scratch copy
+run: $(VENV)/.run  ## demonstrate the loop on the sample models, in a scratch copy
 	$(BIN)/python scripts/demo.py
 
-test: lint  ## lint, then every test that takes seconds
+test: lint  ## lint, then run every test that takes seconds
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow"
 
-test-all: lint  ## lint, then every test
+test-all: lint  ## lint, then run every test
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-lint: $(VENV)/.dev  ## style, types, layers, and generated files
+lint: $(VENV)/.dev  ## check style, types, layers, structure, and generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,18 +36,18 @@ lint: $(VENV)/.dev  ## style, types, layers, and generated files
 	$(BIN)/python scripts/make_reference.py --check
 	$(BIN)/python scripts/make_commands.py --check
 
-fmt: $(VENV)/.dev  ## rewrite the sources in the project's style
+fmt: $(VENV)/.dev  ## format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## measure; every figure is a ratio within one run
+bench: $(VENV)/.dev  ## run the benchmarks
 	$(BIN)/python -m benchmarks
 
-clean:  ## remove what these targets made, never a model or a store
+clean:  ## remove what these targets created, never a model or a store
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-# --- environment: two stamps, so that `make run` does not wait for the test tools, and nothing is installed twice
+# --- environment: two stamps, so that `make run` does not install the test tools
 
 $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed\nhint: make $(MAKECMDGOALS) PYTHON=python3.12")'
@@ -63,12 +63,12 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# --- lock: hash-pinned and for every platform; the address of an index never enters these files
+# --- lock: hash-pinned and for every platform; these files never contain the address of a package index
 
 COMPILE = $(LOCKER)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
-lock:  ## renew requirements/*.txt from pyproject.toml
+lock:  ## update requirements/*.txt from pyproject.toml
 	$(PYTHON) -m venv $(LOCKER)
 	$(LOCKER)/bin/python -m pip --quiet install uv
 	$(COMPILE) pyproject.toml --output-file requirements/run.txt

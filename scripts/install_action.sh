@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the environment in which action.yml runs: this very checkout and its locked requirements, every file of
-# them checked against its hash. A second step of the same job finds it and waits for nothing.
+# Create the environment in which action.yml runs: this checkout and its locked requirements, each file checked
+# against its hash. A second step of the same job reuses the environment.
 set -euo pipefail
 
 python=${RECONCILE_PYTHON:-python3}
@@ -15,7 +15,7 @@ fail() {
 
 [[ "${RUNNER_OS:-}" != Windows ]] || fail 'this action runs on Linux and macOS'
 
-# -I: nothing in the workspace, where a pull request may have put anything, can stand in for a module
+# -I: never import from the workspace, which may contain files of a pull request
 "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
   fail 'this action needs Python 3.11 or newer: run actions/setup-python before it, or name one with the input python'
 
@@ -29,7 +29,7 @@ print(digest.hexdigest())
 ' "$checkout/reconciler" "$checkout/requirements" "$checkout/schemas")
 [[ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]] || exit 0
 
-# The pip that is there serves the new environment: making one with a pip of its own takes seconds.
+# Use the pip of this Python for the new environment: installing pip there takes seconds.
 rm -rf "$venv"
 "$python" -I -m venv --without-pip "$venv"
 pip=("$python" -I -m pip --python "$venv/bin/python")

@@ -1,8 +1,7 @@
-"""Runs workflows by `act`, without containers and without a network: `Act` has a repository to run them in.
+"""Run workflows with `act`, without containers and network, in the repository of an `Act`.
 
-The action is taken from this project's files. Its step that installs runs as it is, but for the download: the
-`python3` on its PATH answers for pip with the packages of the test environment. `download=True` leaves pip
-alone.
+The action consists of this project's files. Its install step runs without downloads: the `python3` on its
+PATH replaces pip by the packages of the test environment, unless `download=True`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ esac
 
 @dataclass(frozen=True)
 class Ran:
-    """One run: act's exit code, every line of the log, what the step handed over, and the step summaries."""
+    """One run: act's exit code, the lines of the log, the outputs of the step, and the step summaries."""
 
     code: int
     lines: list[str]
@@ -55,7 +54,7 @@ class Ran:
 
     @property
     def annotations(self) -> list[str]:
-        """The workflow commands that were taken for ones."""
+        """The workflow commands that act recognized."""
         return [found[1] for line in self.lines if (found := _OURS.match(line))]
 
     @property
@@ -64,7 +63,7 @@ class Ran:
 
 
 class Act:
-    """A repository o/r at `root` whose workflows run on this machine; `api` is the forge's address."""
+    """A repository o/r at `root` whose workflows run on this machine; `api` is the URL of the forge."""
 
     def __init__(self, folder: Path, api: str = "http://127.0.0.1:9") -> None:
         self.root = folder / "repository"
@@ -116,7 +115,7 @@ class Act:
         download: bool = False,
         stubs: Mapping[str, Path] | None = None,
     ) -> Ran:
-        """Run the text of a workflow for an event. `stubs` stand in for actions that would be downloaded."""
+        """Run the text of a workflow for an event. `stubs` replace actions that would be downloaded."""
         kept = self.folder / "kept.json"
         kept.unlink(missing_ok=True)
         file, given = self.folder / "workflow.yml", self.folder / "event.json"
@@ -151,7 +150,7 @@ class Act:
 
 
 def _one_step(inputs: dict[str, str]) -> str:
-    """A workflow that runs the action once and keeps its outputs."""
+    """Return a workflow that runs the action once and saves its outputs."""
     keep = {
         "if": "always()",
         "env": {"OUTPUTS": "${{ toJSON(steps.model.outputs) }}"},

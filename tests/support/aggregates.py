@@ -1,4 +1,4 @@
-"""Aggregates with their inclusion proofs, built the long way: every node of a small tree in memory."""
+"""Aggregates with inclusion proofs, built without shortcuts: all nodes of a small tree in memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reconciler.deals.interface import InclusionProof, MerklePath
 
 
 class Aggregate:
-    """`pieces` one after the other in a tree of `height`, and the index of segments in its last part."""
+    """A tree of `height` with `pieces` one after the other, and the index of segments at its end."""
 
     def __init__(self, pieces: Sequence[PieceCid], height: int) -> None:
         self.pieces = tuple(pieces)
         self.height = height
-        self._nodes: dict[tuple[int, int], bytes] = {}  # by level and index; what is not here is zeros
+        self._nodes: dict[tuple[int, int], bytes] = {}  # by level and index; missing nodes are zeros
         self._places: list[int] = []
         offset = 0
         for piece in pieces:
@@ -37,7 +37,7 @@ class Aggregate:
         self.cid = PieceCid(self._get(height, 0), height, 0)
 
     def proof(self, number: int) -> InclusionProof:
-        """The proof that piece `number` is in it."""
+        """Return the proof that piece `number` is in the aggregate."""
         piece = self.pieces[number]
         return InclusionProof(
             piece,

@@ -1,4 +1,4 @@
-"""A credential that is easy to find again: in every form in which a peer, a library or a log may write it."""
+"""A credential that tests can find in every form in which a peer, a library or a log may write it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import base64
 import json
 from urllib.parse import quote, quote_plus
 
-#: printable ASCII, so that a header carries it, with what JSON, URLs and shells write differently
+#: printable ASCII, valid in a header, with characters that JSON, URLs and shells escape
 CANARY = 'C4nary"7%2Bplum/feather+=\\q'
 
 
 def forms(canary: str = CANARY) -> dict[str, str]:
-    """Texts that give `canary` away, by how they are written.
+    """Return the texts that reveal `canary`, by encoding.
 
-    Base64 is looked for at its three alignments, without the characters that its neighbours decide; so
-    `user:canary`, in one Authorization header, is found whoever the user is.
+    Base64 is searched at its three alignments, without the characters that depend on adjacent bytes, so that
+    `user:canary` in an Authorization header is found for every user.
     """
     found = {
         "raw": canary,
@@ -34,6 +34,6 @@ def forms(canary: str = CANARY) -> dict[str, str]:
 
 
 def leaks(data: bytes | str) -> list[str]:
-    """The forms of the canary that `data` holds."""
+    """Return the forms of the canary that `data` contains."""
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     return [name for name, form in forms().items() if form in text]

@@ -1,7 +1,7 @@
-"""The ChaCha20 key stream from which the public CID vectors take their bytes (RFC 8439, nonce 0, counter 0).
+"""The ChaCha20 key stream that the public CID vectors use as content (RFC 8439, nonce 0, counter 0).
 
-All blocks of a stretch are computed at once in wide integers, one 64-bit lane a block, so that the standard
-library alone makes a MiB in well under a second.
+Many blocks are computed at once in wide integers, one 64-bit lane per block, so that a MiB takes well under a
+second with the standard library alone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _ROUNDS = (
     (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
     (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14),
 )  # fmt: skip
-BLOCK = 64  #: bytes of key stream a block
+BLOCK = 64  #: bytes of key stream per block
 
 
 def seeded_bytes(seed: str, size: int, start: int = 0) -> bytes:
-    """`size` bytes of the stream whose key is the sha2-256 of `seed`, from byte `start`, a multiple of 64."""
+    """Return `size` bytes of the stream with the key sha2-256(`seed`), from `start`, a multiple of 64."""
     key = hashlib.sha256(seed.encode()).digest()
     first, rest = divmod(start, BLOCK)
     if rest:

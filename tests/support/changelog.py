@@ -1,4 +1,4 @@
-"""Reads CHANGELOG.md by its grammar."""
+"""Parse CHANGELOG.md according to its grammar."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 class Changelog:
-    """The grammar of CHANGELOG.md, as CONTRIBUTING.md describes it: what it says, and what breaks it."""
+    """A changelog parsed by the grammar in CONTRIBUTING.md, and its violations of this grammar."""
 
     VERSION = re.compile(
         r"## (?:Unreleased|(?P<version>\d+\.\d+\.\d+(?:-[\w.]+)?) - (?P<date>\d{4}-\d\d-\d\d))"

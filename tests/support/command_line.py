@@ -1,5 +1,5 @@
-"""The command `reconcile` as a test runs it: in this process where that will do, as one of its own where
-signals, pipes or terminals matter.
+"""Run the command `reconcile` in tests: in this process, or in a new one for tests of signals, pipes and
+terminals.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ models:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended, and what it said on each stream."""
+    """The exit code of a command and its output on each stream."""
 
     code: int
     out: str
@@ -51,14 +51,14 @@ class Done:
 
     @property
     def document(self) -> Any:
-        """The one JSON document on stdout; it holds to the schema of its kind (pieces are a list)."""
+        """The JSON document on stdout, validated against the schema of its kind (pieces are a list)."""
         document = json.loads(self.out)
         assert_document(document["kind"] if isinstance(document, dict) else "pieces", document)
         return document
 
 
 class CommandLine:
-    """`reconcile` in a directory of its own."""
+    """`reconcile` in a temporary directory."""
 
     def __init__(self, root: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
         self.root = root
@@ -66,7 +66,7 @@ class CommandLine:
         self._capture = capture
 
     def __call__(self, *arguments: str | Path, cwd: Path | None = None) -> Done:
-        """Run in this process, through the real entry point. A traceback is never right."""
+        """Run in this process, through the real entry point. Fail on a traceback."""
         self._patch.chdir(cwd or self.root)
         self._patch.setattr(sys, "argv", ["reconcile", *map(str, arguments)])
         self._capture.readouterr()
@@ -83,7 +83,7 @@ class CommandLine:
         return Done(caught.value.code, said.out, said.err)
 
     def process(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Done:
-        """Run as a process of its own, with pipes."""
+        """Run as a new process, with pipes."""
         done = subprocess.run(
             [*RUN, *arguments],
             cwd=self.root,
@@ -104,7 +104,7 @@ class CommandLine:
         return path
 
     def files(self) -> dict[str, bytes]:
-        """Every file by relative path; locks and caches left out, since those may always be there."""
+        """Return every file by relative path, without locks and caches, which may always exist."""
         return {
             name: path.read_bytes()
             for path in sorted(self.root.rglob("*"))
@@ -116,12 +116,12 @@ class CommandLine:
         }
 
     def releases(self) -> None:
-        """An index with two versions, and their files."""
+        """Write an index with two versions, and their files."""
         self.write("releases/index.yaml", INDEX)
         for version in ("1.0.0", "1.1.0"):
             self.write(f"weights/llm/{version}/model.safetensors", version.encode() * 100)
             self.write(f"weights/llm/{version}/config.json", "{}")
 
     def cars(self) -> list[Path]:
-        """The CARs in the default store."""
+        """Return the CARs in the default store."""
         return sorted((self.root / ".reconcile/store/cars").glob("*.car"))

@@ -15,18 +15,18 @@ from reconciler.content.profile import CHUNK_SIZE
 from reconciler.content.unixfs_tree import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.content.walk import walk
 
-#: a file, or a directory of such
+#: a file, or a directory of sources
 Source: TypeAlias = "bytes | Mapping[str, Source]"
 
 
 @dataclass
 class Blocks:
-    """Every block of what was packed, leaves included."""
+    """All blocks that were packed, leaves included."""
 
     blocks: dict[Cid, bytes] = field(default_factory=dict)
 
     def pack(self, source: Source) -> Tree:
-        """Add the blocks of a file or directory by the profile."""
+        """Add the blocks of a file or directory according to the profile."""
         if isinstance(source, bytes):
             chunks = [source[i : i + CHUNK_SIZE] for i in range(0, len(source), CHUNK_SIZE)] or [b""]
             tree = file_tree(len(source), b"".join(hashlib.sha256(chunk).digest() for chunk in chunks))
@@ -40,7 +40,7 @@ class Blocks:
         return tree
 
     def read(self, cid: Cid) -> bytes:
-        """One block."""
+        """Return one block."""
         return self.blocks[cid]
 
 
@@ -62,13 +62,13 @@ class MemoryDag:
 
 
 def memory_dag(source: Source) -> MemoryDag:
-    """The DAG of a file or directory."""
+    """Return the DAG of a file or directory."""
     blocks = Blocks()
     return MemoryDag(blocks.pack(source).cid, blocks.blocks)
 
 
 def car_bytes(root: Cid, blocks: Iterable[tuple[Cid, bytes]]) -> bytes:
-    """A CARv1 written independently of the package's own writer, with the blocks in the order given."""
+    """Return a CARv1 with the blocks in the given order, written without the writer of the package."""
     header = b"\xa2\x65roots\x81\xd8\x2a\x58\x25\x00" + bytes(root) + b"\x67version\x01"
     parts = [varint.encode(len(header)), header]
     for cid, data in blocks:
@@ -77,7 +77,7 @@ def car_bytes(root: Cid, blocks: Iterable[tuple[Cid, bytes]]) -> bytes:
 
 
 def write_car(path: Path, source: Source) -> Cid:
-    """The DAG of `source` as a CAR whose blocks come in no useful order (by digest)."""
+    """Write the DAG of `source` as a CAR with the blocks in the order of their digests; return the DAG."""
     blocks = Blocks()
     root = blocks.pack(source).cid
     ordered = sorted(blocks.blocks.items(), key=lambda item: item[0].digest)
@@ -86,7 +86,7 @@ def write_car(path: Path, source: Source) -> Cid:
 
 
 def files_under(directory: Path) -> Source:
-    """What is really on disk, as a source again."""
+    """Read the files on disk as a source."""
     if directory.is_file():
         return directory.read_bytes()
     return {entry.name: files_under(entry) for entry in directory.iterdir()}

@@ -1,11 +1,11 @@
-"""Reads the commands that a Markdown page shows, so that a test can run them as printed.
+"""Parse the commands on a Markdown page, so that a test can run them as printed.
 
-A page shows commands only in ```console blocks, each command after `$ `, a continued line after `> `. What
-follows a command up to the next one is its output; a command without any is not compared. In output, `…` is
-anything within a line, and a line that is only `…` is any lines. A command that must fail ends in a comment,
-`# exit 3`.
+Commands are only in ```console blocks, each after `$ `, with continued lines after `> `. The text between a
+command and the next one is its output; without such text, the output is not compared. In output, `…` matches
+anything within a line, and a line with only `…` matches any lines. A command that must fail ends in a
+comment, `# exit 3`.
 
-A block that cannot run in a test says why, in a comment right above it, which `pytest -rs` lists:
+A comment above a block gives the reason why it cannot run in a test; `pytest -rs` lists these reasons:
 
     <!-- not run: needs a Kubo daemon -->
 """
@@ -26,7 +26,7 @@ _EXIT = re.compile(r"\s+# exit (?P<code>\d+)$")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command as printed, the exit code it must end with, and the output shown ("" when none is)."""
+    """One command as printed, its expected exit code, and its expected output ("" if the page shows none)."""
 
     line: int
     text: str
@@ -36,7 +36,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block of commands. `not_run` is the reason why it is not run, or None."""
+    """One block of commands. `not_run` is the reason for not running it, or None."""
 
     line: int
     language: str
@@ -45,7 +45,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """Every block of `page` in a shell's language, in order. ValueError for output before a command."""
+    """Return the shell blocks of `page`, in order. Raises ValueError for output before a command."""
     lines = page.read_text(encoding="utf-8").splitlines()
     position = 0
     while position < len(lines):
@@ -67,7 +67,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def commands(lines: list[str], first: int) -> tuple[Command, ...]:
-    """The commands of one block whose first line has the number `first`."""
+    """Return the commands of a block whose first line has the number `first`."""
     found: list[Command] = []
     text: list[str] = []
     shown: list[str] = []
@@ -95,7 +95,7 @@ def commands(lines: list[str], first: int) -> tuple[Command, ...]:
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Whether what a command printed is what the page shows."""
+    """Return whether the output of a command matches the page."""
     pattern = ""
     for line in shown.splitlines():
         if line.strip() == "…":

@@ -1,4 +1,4 @@
-"""A peer that answers every request with the credential it was sent, in all its forms and places."""
+"""A peer that echoes the credential of every request, in all forms and places."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def _echo(asked: Asked, status: int, kind: str) -> Said:
 
 @contextmanager
 def echo_peer(status: int, kind: str) -> Iterator[HttpPeer]:
-    """A server on loopback; `kind` is that of its bodies: json, html or text."""
+    """Run a server on loopback; `kind` is the type of its bodies: json, html or text."""
     with http_peer(lambda asked: _echo(asked, status, kind)) as peer:
         yield peer

@@ -1,6 +1,6 @@
-"""A Filecoin node in memory that speaks Lotus JSON-RPC, and can be told to fail and to lie.
+"""A fake Filecoin node with Lotus JSON-RPC, in memory, that can fail and lie on demand.
 
-The answers have the shapes of Lotus 1.30 (StateMarketStorageDeal, ChainHead, StateGetClaims).
+The responses have the shapes of Lotus 1.30 (StateMarketStorageDeal, ChainHead, StateGetClaims).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class FakeLotus:
     head: int = 5_000_000
     deals: dict[int, dict[str, Any]] = field(default_factory=dict)
     claims: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    old: bool = False  #: it says no SectorNumber, as before Lotus 1.26
+    old: bool = False  #: omit SectorNumber, as before Lotus 1.26
     errors_with: int = 200  #: the status of a JSON-RPC error
-    lie: Callable[[str, Any], Any] | None = None  #: (method, result) to what is answered instead
-    refuse: Callable[[Asked], Said | None] | None = None  #: an answer instead of any
+    lie: Callable[[str, Any], Any] | None = None  #: maps (method, result) to another result
+    refuse: Callable[[Asked], Said | None] | None = None  #: replaces every response
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
 
     def calls(self) -> list[str]:
-        """The methods asked for, in order, without `Filecoin.`."""
+        """The called methods, in order, without `Filecoin.`."""
         return [str(json.loads(one.body)["method"]).removeprefix("Filecoin.") for one in self.asked]
 
     def add_deal(self, number: int, piece: PieceCid, provider: str = "f03144037", **state: int) -> None:
-        """A deal about `piece`, from a million epochs ago until in a million; `state` changes it."""
+        """Add a deal for `piece`, from a million epochs ago to a million ahead; `state` changes it."""
         epochs = {
             "StartEpoch": self.head - 1_000_000,
             "EndEpoch": self.head + 1_000_000,
@@ -69,7 +69,7 @@ class FakeLotus:
         }
 
     def add_claim(self, piece: PieceCid, provider: str = "f03144037", **terms: int) -> None:
-        """A claim of `provider` for `piece`, for two million epochs, half over; `terms` changes it."""
+        """Add a claim of `provider` for `piece`: two million epochs, half over; `terms` changes it."""
         claims = self.claims.setdefault(provider, {})
         claims[str(len(claims) + 7001)] = {
             "Provider": int(provider[2:]),
@@ -83,7 +83,7 @@ class FakeLotus:
         } | terms
 
     def answer(self, asked: Asked) -> Said:
-        """Any request."""
+        """Answer any request."""
         if self.refuse is not None and (said := self.refuse(asked)) is not None:
             return said
         if asked.method != "POST" or asked.target != "/rpc/v1":
@@ -117,7 +117,7 @@ class FakeLotus:
 
 @contextmanager
 def fake_lotus(**fields: Any) -> Iterator[FakeLotus]:
-    """The node, listening; its RPC is at `url`."""
+    """Run the node; its RPC is at `url`."""
     node = FakeLotus(**fields)
     with http_peer(node.answer) as peer:
         node.url, node.asked = f"{peer.url}/rpc/v1", peer.asked

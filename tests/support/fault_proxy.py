@@ -1,12 +1,12 @@
-"""A TCP proxy that breaks HTTP on purpose, between us and any peer that speaks it.
+"""A TCP proxy that injects faults into HTTP connections to a peer.
 
     with FaultProxy("127.0.0.1", port) as proxy:
         proxy.arm(Cut(0.5, reset=True), path="/dag/import", times=1)
         ... talk to proxy.url instead of the peer ...
         assert proxy.hits == 1
 
-One request a connection, so that each can be told by its path. `FAULTS` is the list that every endpoint is
-tried with.
+Each connection carries one request, so that faults can be selected by path. `FAULTS` lists the faults to
+test for every endpoint.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _HEAD_LIMIT = 1 << 20
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer this instead of the peer.
+    """Send this response instead of the peer's.
 
-    With `carried` the peer has done its work first, and nobody hears of it.
+    With `carried`, the peer handles the request first, and its response is dropped.
     """
 
     status: int
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cut:
-    """Give `share` of the peer's answer (0 nothing, 1 all but its last byte), then hang up or reset."""
+    """Send `share` of the peer's response (0: nothing, 1: all but the last byte), then close or reset."""
 
     share: float
     reset: bool = False
@@ -47,35 +47,35 @@ class Cut:
 
 @dataclass(frozen=True)
 class Stall:
-    """Give the peer's answer up to `share` of its bytes, then nothing more, without hanging up."""
+    """Send `share` of the peer's response, then stall with the connection open."""
 
     share: float = 0.0
 
 
 @dataclass(frozen=True)
 class Drip:
-    """Give the peer's answer byte by byte, `delay` seconds apart."""
+    """Send the peer's response byte by byte, `delay` seconds apart."""
 
     delay: float = 0.05
 
 
 @dataclass(frozen=True)
 class WrongLength:
-    """Claim a Content-Length that is off by `by` bytes."""
+    """Send a Content-Length that is wrong by `by` bytes."""
 
     by: int
 
 
 @dataclass(frozen=True)
 class Endless:
-    """Answer 200 and a body that does not end."""
+    """Send status 200 and an endless body."""
 
     piece: bytes = b'{"Keys":{}}\n' * 4096
 
 
 @dataclass(frozen=True)
 class ResetRequest:
-    """Reset after `after` bytes of the request's body were read; the peer hears of none of it."""
+    """Reset after `after` bytes of the request's body; the peer receives nothing."""
 
     after: int = 0
 
@@ -108,7 +108,7 @@ FAULTS: dict[str, Fault] = {
     "redirect": Answer(307, (("Location", "http://192.0.2.1/elsewhere"),)),
 }
 
-#: those that only a time limit ends; all others are told at once, whatever the limits are
+#: faults that only a time limit ends; all others are detected at once
 SLOW = frozenset(name for name, fault in FAULTS.items() if isinstance(fault, Stall | Drip | Endless))
 
 
@@ -122,7 +122,7 @@ class _Armed:
 
 @dataclass
 class FaultProxy:
-    """A proxy in a thread of its own. `paths` are all requests seen, `hits` how often a fault was given."""
+    """A proxy in its own thread. `paths` are all requests, `hits` is the number of injected faults."""
 
     host: str
     port: int
@@ -133,12 +133,12 @@ class FaultProxy:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arm(self, fault: Fault, *, path: str = "", times: int | None = None, skip: int = 0) -> None:
-        """Break requests whose target contains `path`: `times` of them (None: all), after `skip` others."""
+        """Inject a fault into `times` requests (None: all) that contain `path`, after `skip` others."""
         with self._lock:
             self._armed.append(_Armed(fault, path, times, skip))
 
     def disarm(self) -> None:
-        """Break nothing any more, and forget what was counted."""
+        """Inject no more faults, and reset the counters."""
         with self._lock:
             self._armed.clear()
             self.hits = 0
@@ -149,7 +149,7 @@ class FaultProxy:
         self._run(self._close_server())
 
     def up(self) -> None:
-        """Listen again at the same port."""
+        """Listen again on the same port."""
         self._run(self._listen(self._own_port))
 
     def __enter__(self) -> Self:
@@ -282,7 +282,7 @@ async def _say(writer: asyncio.StreamWriter, answer: Answer) -> None:
         lines.append("Content-Type: text/plain")
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + answer.body)
     await writer.drain()
-    await asyncio.sleep(0.05)  # a close with unread bytes behind it is a reset that may overtake the answer
+    await asyncio.sleep(0.05)  # closing with unread bytes sends a reset, which may overtake the response
 
 
 async def _break(fault: Fault, answer: bytes, writer: asyncio.StreamWriter) -> None:
@@ -304,12 +304,12 @@ async def _break(fault: Fault, answer: bytes, writer: asyncio.StreamWriter) -> N
         if isinstance(fault, Stall):
             await asyncio.Event().wait()
         elif fault.reset:
-            await asyncio.sleep(0.02)  # or the reset overtakes the bytes before it
+            await asyncio.sleep(0.02)  # otherwise the reset overtakes the bytes before it
             _reset(writer)
 
 
 def _framed(answer: bytes) -> tuple[bytes, bytes]:
-    """Head lines without any framing, and the body without chunks."""
+    """Return the header lines without framing, and the body without chunks."""
     head, _, body = answer.partition(b"\r\n\r\n")
     if re.search(rb"(?im)^transfer-encoding:\s*chunked", head):
         body = _unchunked(body)

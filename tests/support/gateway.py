@@ -1,4 +1,4 @@
-"""A running `reconcile serve`, and stores for it to serve."""
+"""Run `reconcile serve` with stores to serve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _START_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """One answer. Header names are lower case. `whole` is False when it broke off."""
+    """One response. Header names are lower case. `whole` is False if it was truncated."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,7 +45,7 @@ class Served:
         return int(self.url.rpartition(":")[2])
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Got:
-        """One request on a connection of its own; `_` in a header's name stands for `-`."""
+        """Send one request on a new connection; `_` in the name of a header means `-`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -60,14 +60,14 @@ class Served:
             connection.close()
 
     def stop(self) -> int:
-        """Tell it to stop; its exit code."""
+        """Stop the process; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
 
 @contextmanager
 def served(home: Path, *stores: Path, arguments: tuple[str, ...] = ()) -> Iterator[Served]:
-    """`reconcile serve` over `stores` on a free port of loopback, stopped at the end; `home` gets its log."""
+    """Run `reconcile serve` over `stores` on a free loopback port; `home` gets its log."""
     log = home / "serve.log"
     named = [part for store in stores for part in ("--store", str(store))]
     with log.open("wb") as errors:
@@ -90,7 +90,7 @@ def served(home: Path, *stores: Path, arguments: tuple[str, ...] = ()) -> Iterat
 
 
 def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The URL in the line that says it is ready."""
+    """Return the URL in the line that it prints when ready."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -108,7 +108,7 @@ def keep(store: Path, *dags: Dag) -> None:
 
 
 def wait_until(what: str, condition: object, seconds: float = 10.0) -> None:
-    """Ask `condition` until it is true."""
+    """Poll `condition` until it is true."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():

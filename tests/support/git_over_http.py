@@ -1,4 +1,4 @@
-"""Repositories over HTTP by git's own server program (`git http-backend`), behind a password."""
+"""Serve repositories over HTTP with `git http-backend`, protected by a password."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass
 class GitHost:
-    """Where it listens, what it was asked, and a status with which it fails instead of answering."""
+    """The server: its address, the requests it received, and a status for failing all requests."""
 
     url: str
     asked: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ def git_over_http(root: Path, user: str, password: str) -> Iterator[GitHost]:
         do_GET = do_POST = _any
 
         def log_message(self, *args: object) -> None:
-            """Be silent."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""A real Gitea on loopback, in a temporary directory: no mail, no registration, no call to elsewhere."""
+"""A real Gitea on loopback, in a temporary directory, without mail, registration and external calls."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ENABLED = false
 
 @dataclass
 class GiteaServer:
-    """One server with an administrator, the bot that proposes, and a stranger."""
+    """One server with an administrator, the bot that proposes, and another user."""
 
     home: Path
     port: int
@@ -79,7 +79,7 @@ class GiteaServer:
         return self.home / "app.ini"
 
     def command(self, *arguments: str) -> str:
-        """`gitea …` beside the running server."""
+        """Run `gitea …` with the configuration of the server."""
         done = subprocess.run(
             ["gitea", "--config", str(self.config), *arguments],
             env=self.environ,
@@ -101,7 +101,7 @@ class GiteaServer:
         }
 
     def call(self, method: str, path: str, body: object = None, *, user: str = "owner") -> Any:
-        """One call of the API as a person, without the code under test."""
+        """Call the API as a person, without the code under test."""
         answer = httpx.request(
             method,
             f"{self.url}/api/v1/{path}",
@@ -120,14 +120,14 @@ class GiteaServer:
         )  # fmt: skip
 
     def make_token(self, name: str, scopes: str) -> str:
-        """A token with only these scopes."""
+        """Create a token with only these scopes."""
         return self.command(
             "admin", "user", "generate-access-token", "--username", name, "--raw",
             "--token-name", f"test-{len(self.tokens)}", "--scopes", scopes,
         ).splitlines()[-1]  # fmt: skip
 
     def make_repository(self) -> str:
-        """An empty repository that the bot may write, as owner/name."""
+        """Create an empty repository that the bot may write; return owner/name."""
         self._repositories += 1
         name = f"r{self._repositories}"
         self.call("POST", "user/repos", {"name": name, "private": True, "default_branch": "main"})
@@ -136,14 +136,14 @@ class GiteaServer:
         return f"owner/{name}"
 
     def git_url(self, repository: str, *, user: str | None = None) -> str:
-        """Where git pushes to; with `user`, as that person."""
+        """Return the URL for git pushes; with `user`, as that person."""
         who = f"{user}:{_PASSWORD}@" if user else ""
         return f"http://{who}127.0.0.1:{self.port}/{repository}.git"
 
 
 @contextmanager
 def gitea_server(home: Path) -> Iterator[GiteaServer]:
-    """Started, with its users and the bot's token; stopped when the block ends."""
+    """Run a server with its users and the token of the bot."""
     home.mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The fake GitHub behind a port on loopback, for what runs in a process of its own."""
+"""Serve the fake GitHub on a loopback port, for other processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.http_peer import Asked, Said, http_peer
 
 @contextmanager
 def serving(fake: FakeGitHub) -> Iterator[str]:
-    """The address of its API while the block runs."""
+    """Serve while the block runs; yield the URL of the API."""
 
     def answer(asked: Asked) -> Said:
         request = httpx.Request(

@@ -1,4 +1,4 @@
-"""A small HTTP server in a thread, scripted by one function, for tests of whatever speaks HTTP."""
+"""A small HTTP server in a thread, scripted by one function, for tests of HTTP clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived, with its whole body."""
+    """One received request, with its whole body."""
 
     method: str
     target: str
@@ -21,7 +21,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Said:
-    """One answer."""
+    """One response."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -30,7 +30,7 @@ class Said:
 
 @dataclass
 class HttpPeer:
-    """Where it listens, and everything it was asked."""
+    """The server: its address, and all received requests."""
 
     url: str
     asked: list[Asked]
@@ -38,12 +38,12 @@ class HttpPeer:
 
 @contextmanager
 def http_peer(answer: Callable[[Asked], Said]) -> Iterator[HttpPeer]:
-    """A server on loopback that answers every request by `answer`."""
+    """Run a server on loopback that answers every request with `answer`."""
     seen: list[Asked] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # or every answer waits for an acknowledgement that is delayed
+        disable_nagle_algorithm = True  # otherwise every response waits for a delayed acknowledgement
 
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -60,7 +60,7 @@ def http_peer(answer: Callable[[Asked], Said]) -> Iterator[HttpPeer]:
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _any
 
         def log_message(self, *args: object) -> None:
-            """Be silent."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""Runs of pytest inside pytest, under the settings of this project, with the programs that a test names."""
+"""Run pytest inside pytest, with the settings of this project and selected programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.scratch import PROJECT
 
 
 def planted(folder: Path, tests: str, programs: Iterable[str]) -> list[str | Path]:
-    """Put `tests` and stand-ins for `programs` into `folder`; the arguments of pytest that run them."""
+    """Write `tests` and stubs for `programs` to `folder`; return the arguments of pytest to run them."""
     (folder / "bin").mkdir()
     for program in programs:
         (folder / "bin" / program).write_text("#!/bin/sh\n")
@@ -23,6 +23,6 @@ def planted(folder: Path, tests: str, programs: Iterable[str]) -> list[str | Pat
 
 
 def environ(folder: Path, require: str) -> dict[str, str]:
-    """Of such a run: the plugins that the settings need and no others, which halves its time."""
+    """Return the environment of a run with only the required plugins, which halves its time."""
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": str(folder / "bin"), "REQUIRE": require}
     return os.environ | alone

@@ -1,7 +1,6 @@
-"""A real Kubo daemon on loopback, in a temporary directory, and hands on its block files.
+"""A real Kubo daemon on loopback, in a temporary directory, with access to its block files.
 
-Nothing is bootstrapped, announced or looked up: no mDNS, no peers, no telemetry; offline unless asked
-otherwise.
+It does not bootstrap, announce or look up anything: no mDNS, no peers, no telemetry; offline by default.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _START_SECONDS = 60.0
 
 @dataclass
 class KuboNode:
-    """One daemon. `home` holds its repository; `url` is where its RPC API listens while it runs."""
+    """One daemon. `home` contains its repository; `url` is the address of its RPC API while it runs."""
 
     home: Path
     offline: bool = True
@@ -49,7 +48,7 @@ class KuboNode:
 
     @property
     def gateway(self) -> str:
-        """The address of its gateway, which it writes down when it listens."""
+        """The address of its gateway, from the file that it writes when it listens."""
         deadline = time.monotonic() + _START_SECONDS
         while not (self.repo / "gateway").exists():
             assert time.monotonic() < deadline, "no gateway"
@@ -66,7 +65,7 @@ class KuboNode:
         }
 
     def run(self, *arguments: str) -> str:
-        """`ipfs …` with this repository; what it printed."""
+        """Run `ipfs …` with this repository; return the output."""
         done = subprocess.run(
             ["ipfs", *arguments], env=self.environ, capture_output=True, text=True, check=False
         )
@@ -74,7 +73,7 @@ class KuboNode:
         return done.stdout.strip()
 
     def start(self, *flags: str) -> None:
-        """Make the repository when there is none, start the daemon, wait until it answers."""
+        """Create the repository if necessary, start the daemon, and wait until it responds."""
         if not self.repo.exists():
             self.home.mkdir(parents=True, exist_ok=True)
             self.run("init", "--profile", "test,unixfs-v1-2025")
@@ -110,7 +109,7 @@ class KuboNode:
         self.start()
 
     def call(self, command: str) -> tuple[int, bytes]:
-        """Status and body of one plain RPC, such as `pin/ls?type=recursive`, without the code under test."""
+        """Call an RPC such as `pin/ls?type=recursive` without the code under test; return status and body."""
         headers = {"Authorization": f"Bearer {self.bearer}"} if self.bearer else {}
         request = urllib.request.Request(f"{self.url}/api/v0/{command}", method="POST", headers=headers)
         try:
@@ -121,26 +120,26 @@ class KuboNode:
                 return error.code, error.read()
 
     def pins(self) -> dict[str, str]:
-        """Recursive pins by CID, with their names."""
+        """Return the names of recursive pins by CID."""
         _, body = self.call("pin/ls?type=recursive&names=true")
         return {cid: pin["Name"] for cid, pin in json.loads(body).get("Keys", {}).items()}
 
     def empty(self) -> None:
-        """Take all pins away and collect everything."""
+        """Remove all pins and collect all garbage."""
         for cid in self.pins():
             self.call(f"pin/rm?arg={cid}")
         self.call("repo/gc")
 
     def block_file(self, cid: Cid) -> Path:
-        """Where flatfs keeps a block.
+        """Return the path of a block in flatfs.
 
-        By the multihash in base32, sharded by its next to last two characters.
+        The name is the multihash in base32, sharded by the two characters before the last one.
         """
         key = base64.b32encode(b"\x12\x20" + cid.digest).decode().rstrip("=")
         return self.repo / "blocks" / key[-3:-1] / f"{key}.data"
 
     def blocks(self) -> set[str]:
-        """The names of all block files."""
+        """Return the names of all block files."""
         return {path.name for path in (self.repo / "blocks").glob("*/*.data")}
 
     def _ready(self) -> bool:
@@ -156,7 +155,7 @@ class KuboNode:
 def kubo_node(
     home: Path, *, offline: bool = True, config: Mapping[str, object] | None = None
 ) -> Iterator[KuboNode]:
-    """A running node, stopped at the end."""
+    """Run a node while the block runs."""
     node = KuboNode(home, offline, config or {})
     try:
         node.start()

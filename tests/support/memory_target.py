@@ -1,6 +1,6 @@
-"""A target in memory: it implements the production interface, counts its calls, and breaks when told to.
+"""A target in memory that counts its calls and fails on demand.
 
-It is held to the suite of all targets, as the real ones are (tests/targets/memory/).
+It passes the conformance suite of all targets (tests/targets/memory/).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reconciler.targets.interface import (
 
 @dataclass
 class Held:
-    """One root as the target keeps it: every block it should have, those it has, and the labels on it."""
+    """One root on the target: the blocks that it should have, those that it has, and its labels."""
 
     layout: DagLayout
     blocks: dict[Cid, bytes] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class Held:
 
 
 class MemoryTarget:
-    """Keeps whole DAGs in a dictionary.
+    """A target that keeps whole DAGs in a dictionary.
 
-    `calls` counts the calls of each method. `faults` maps a method, or (method, root), to what it raises, or
-    to a function that is called first. `network` holds the DAGs that `pin` can fetch; `pending` are roots
-    that a publish or pin leaves on their way.
+    `calls` counts the calls of each method. `faults` maps a method, or (method, root), to an exception to
+    raise or a function to call first. `network` holds the DAGs that `pin` can fetch; `pending` are roots
+    that stay pending after a publish or pin.
     """
 
     kind = "memory"
@@ -136,28 +136,28 @@ class MemoryTarget:
     def close(self) -> None:
         self.calls["close"] += 1
 
-    # -- what tests do to it ---------------------------------------------------------------------------------
+    # -- actions of tests ------------------------------------------------------------------------------------
 
     def lose(self, root: Cid, *lost: Cid) -> None:
-        """Lose blocks; without any named, all of them, the labels kept."""
+        """Lose the given blocks, by default all of them; keep the labels."""
         held = self.held[root]
         for cid in lost or list(held.blocks):
             held.blocks.pop(cid, None)
 
     def corrupt(self, root: Cid, cid: Cid) -> None:
-        """Flip a bit; an empty block grows one byte."""
+        """Flip a bit of a block; add a byte to an empty block."""
         data = self.held[root].blocks[cid]
         self.held[root].blocks[cid] = bytes([data[0] ^ 1]) + data[1:] if data else b"\0"
 
     def writes(self) -> int:
-        """How many calls there were that change something."""
+        """Return the number of calls that change something."""
         return sum(self.calls[name] for name in ("publish", "repair", "pin", "relabel", "adopt", "unpin"))
 
     def snapshot(self) -> object:
-        """Everything kept, comparable."""
+        """Return everything that the target keeps, for comparison."""
         return {root: (dict(held.blocks), tuple(held.labels)) for root, held in self.held.items()}
 
-    # -- inside ----------------------------------------------------------------------------------------------
+    # -- internals -------------------------------------------------------------------------------------------
 
     def _called(self, method: str, root: Cid | None = None) -> None:
         self.calls[method] += 1
@@ -216,7 +216,7 @@ class MemoryTarget:
 
 
 class Served:
-    """A Dag over what a target holds; every block is checked on its way out."""
+    """A Dag over the blocks of a target; every block is verified when it is read."""
 
     def __init__(self, held: Held) -> None:
         self._held = held
@@ -237,7 +237,7 @@ class Served:
 
 
 def down(name: str) -> PeerError:
-    """What a target that is down says."""
+    """Return the error of a target that is down."""
     return PeerError(f"cannot reach {name}", hint="is it running?")
 
 

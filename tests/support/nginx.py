@@ -1,4 +1,4 @@
-"""A real nginx on loopback, with a configuration and directories of its own."""
+"""A real nginx on loopback, with its own configuration and directories."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ http {{
 
 @contextmanager
 def nginx(home: Path, server: str) -> Iterator[str]:
-    """Its address while the block runs; `server` is what its one server block holds besides `listen`."""
+    """Run nginx and yield its URL; `server` is the content of its server block, without `listen`."""
     home.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

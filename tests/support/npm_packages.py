@@ -1,4 +1,4 @@
-"""Packages from npm in the user's cache, installed once a version: what other code says of our bytes."""
+"""Packages from npm, for tests against other implementations; cached by version for the user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READERS = (
 
 
 def npm_packages(packages: tuple[str, ...]) -> Path | None:
-    """A directory with `packages` (name@version) in its node_modules; None where npm cannot bring them."""
+    """Return a directory with `packages` (name@version) in node_modules; None if npm cannot install them."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "model-reconciler-tests")

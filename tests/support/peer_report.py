@@ -1,4 +1,4 @@
-"""A pytest plugin that reports which real peers took part, and turns forbidden skips into failures."""
+"""A pytest plugin that reports which real peers were tested, and turns forbidden skips into failures."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class PeerReport:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take over what a worker of pytest-xdist left out; every worker collects all tests."""
+        """Take over the deselected tests of a worker of pytest-xdist; every worker collects all tests."""
         self.slow_left_out = getattr(node, "workeroutput", {}).get("slow_left_out", self.slow_left_out)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Fail a run in which no test of a required peer took part."""
+        """Fail a run that ran no test of a required peer."""
         if hasattr(session.config, "workeroutput"):
             session.config.workeroutput["slow_left_out"] = self.slow_left_out
         elif (
@@ -88,11 +88,11 @@ class PeerReport:
         return (yield)
 
     def idle(self) -> list[str]:
-        """The required markers that no test carried."""
+        """Return the required markers without any test."""
         return sorted(self.required - self.ran.keys() - self.skipped.keys())
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """One line a peer, before pytest's own last line."""
+        """Print one line per peer, before the last line of pytest."""
         lines = [line for marker in PEERS for line in self.lines(marker)]
         lines += [f"{marker}: required by REQUIRE, but no test of it took part" for marker in self.idle()]
         if self.slow_left_out:
@@ -103,15 +103,15 @@ class PeerReport:
             terminalreporter.line(line)
 
     def lines(self, marker: str) -> list[str]:
-        """What happened with one peer: nothing when no test of it was selected."""
+        """Yield the lines about one peer: none if no test of it was selected."""
         parts = [f"{self.ran[marker]} ran"] if self.ran[marker] else []
-        skipped = self.skipped.get(marker, Counter())  # asking the defaultdict itself would make an entry
+        skipped = self.skipped.get(marker, Counter())  # indexing the defaultdict would create an entry
         parts += [f"{number} skipped ({reason})" for reason, number in skipped.items()]
         return [f"{marker}: {', '.join(parts)}"] if parts else []
 
 
 def markers(report: pytest.TestReport) -> list[str]:
-    """The peers that a test needs."""
+    """Return the peers that a test needs."""
     return [marker for marker in PEERS if marker in report.keywords]
 
 

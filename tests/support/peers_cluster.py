@@ -1,7 +1,7 @@
-"""Real IPFS Cluster peers on loopback, each with a Kubo daemon of its own, all in a temporary directory.
+"""Real IPFS Cluster peers on loopback, each with its own Kubo daemon, in a temporary directory.
 
-Nothing listens on or dials a public address but one ephemeral UDP socket of libp2p: no bootstrap, no mDNS, no
-DHT. Intervals are shortened so that a peer that dies is noticed within seconds.
+Only one ephemeral UDP socket of libp2p uses a public address: no bootstrap, no mDNS, no DHT. Intervals are
+short, so that a lost peer is detected within seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.kubo_node import KuboNode
 
 START_SECONDS = 60.0
 PING = "1s"
-METRICS = "2s"  # how long what a peer says of its disk holds; pins are placed only on peers that said it
+METRICS = "2s"  # lifetime of a peer's report of free space; pins are only placed on peers with such a report
 
 
 def missing_programs() -> str:
@@ -115,7 +115,7 @@ class ClusterPeer:
     _cluster: _Daemon | None = None
 
     def __post_init__(self) -> None:
-        # A port of its own, which it keeps when it is started again: the cluster peer has it configured.
+        # Keep the port after a restart, because it is in the configuration of the cluster peer.
         address = f"/ip4/127.0.0.1/tcp/{free_port()}"
         self.node = KuboNode(self.home / "kubo", offline=False, config={"Addresses.API": address})
 
@@ -128,7 +128,7 @@ class ClusterPeer:
         return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
 
     def start(self) -> None:
-        """Initialise when new, start both daemons, wait until both answer."""
+        """Initialise the peer if it is new, start both daemons, and wait until both respond."""
         self.node.start()
         self.start_cluster()
 

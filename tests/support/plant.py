@@ -20,7 +20,7 @@ _TREES = st.dictionaries(
 
 
 def _plantable(files: dict[str, bytes]) -> bool:
-    """Whether no path is also a directory and no two siblings collide."""
+    """Return whether no path is also a directory and no two siblings collide."""
     entries = {"/".join(path.split("/")[:depth]) for path in files for depth in range(1, path.count("/") + 2)}
     parents = {path.rpartition("/")[0] for path in entries} - {""}
     keys = [(path.rpartition("/")[0], collision_key(path.rpartition("/")[2])) for path in entries]
@@ -32,7 +32,7 @@ TREES = _TREES.filter(_plantable)
 
 
 def plant(root: Path, files: Mapping[str, bytes | None]) -> Path:
-    """Make `root` with these files; a path whose bytes are None becomes a directory."""
+    """Create `root` with these files; a path whose bytes are None becomes a directory."""
     root.mkdir(parents=True, exist_ok=True)
     for path, data in files.items():
         target = root / path
@@ -45,7 +45,7 @@ def plant(root: Path, files: Mapping[str, bytes | None]) -> Path:
 
 
 def noise(size: int, seed: int = 0) -> bytes:
-    """`size` bytes, always the same for one seed, in which no two mebibytes are equal."""
+    """Return `size` bytes, determined by the seed, in which no two mebibytes are equal."""
     pattern = seed.to_bytes(4, "big") * (MIB // 4)
     leaves = [number.to_bytes(8, "big") + pattern[8:] for number in range(-(-size // MIB))]
     return b"".join(leaves)[:size]

@@ -1,4 +1,4 @@
-"""A repository on a fake GitHub, whose workflows `act` runs."""
+"""A repository on a fake GitHub, with workflows that `act` runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN = "ghs_canary0123456789"
 
 
 class Project(Act):
-    """A repository of two versions on a fake GitHub; the store is outside of it."""
+    """A repository with two versions on a fake GitHub, and a store outside it."""
 
     def __init__(self, folder: Path, github: FakeGitHub, api: str) -> None:
         super().__init__(folder, api)
@@ -35,20 +35,20 @@ class Project(Act):
         file.write_text(text)
 
     def push(self) -> str:
-        """Commit everything, in the clone and on the forge alike."""
+        """Commit everything, in the clone and on the forge."""
         sha = self.commit()
         names = self.git("ls-files").splitlines()
         self.github.push("main", {name: (self.root / name).read_bytes() for name in names}, "Change", sha=sha)
         return sha
 
     def pull(self) -> None:
-        """Bring what was merged on the forge into the clone, as a commit that both know."""
+        """Commit what was merged on the forge to the clone, so that both have the same commit."""
         for name, data in self.github.files("main").items():
             self.write(name, data.decode())
         self.push()
 
     def pull_request(self) -> dict[str, object]:
-        """A pull request of what is committed last; the event that a runner gets for it."""
+        """Open a pull request for the last commit; return the event for a runner."""
         base = self.git("rev-parse", "HEAD^")
         number = self.github.open_pull("feature")
         return {
@@ -60,7 +60,7 @@ class Project(Act):
         }
 
     def proposals(self) -> list[dict[str, Any]]:
-        """The open pull requests with resolved CIDs."""
+        """Return the open pull requests with resolved CIDs."""
         return [pull for pull in self.github.open_pulls() if pull["head"] == PROPOSAL_BRANCH]
 
     def cars(self) -> list[Path]:

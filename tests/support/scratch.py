@@ -1,4 +1,4 @@
-"""A copy of this project's files that a test may do anything with."""
+"""Scratch copies of this project's files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def project_files() -> list[Path]:
-    """Every file of the project that is committed or could be, relative to its root, in order."""
+    """Return every file that is committed or not ignored, relative to the root, in order."""
     listing = subprocess.run(
         ["git", "-C", PROJECT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         check=True,
@@ -22,7 +22,7 @@ def project_files() -> list[Path]:
 
 
 def scratch_copy(destination: Path, *, commit: bool) -> Path:
-    """Copy the project's files to `destination`; with `commit`, as the one commit of a new repository."""
+    """Copy the project's files to `destination`; with `commit`, as a repository with one commit."""
     for file in project_files():
         (destination / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(PROJECT / file, destination / file)

@@ -1,6 +1,6 @@
-"""A gateway on loopback that serves a Dag honestly, but for one behaviour on the requests it has to spoil.
+"""A gateway on loopback that serves a Dag correctly, except for requests that a behaviour handles.
 
-A behaviour gets the open connection and the honest answer, and may do with both what it likes.
+A behaviour is a function of the open connection and the correct response.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Form: TypeAlias = Literal["block", "car", "file"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What an honest gateway says: the block, the CAR or bytes of the file, and what they are."""
+    """A correct response: a block, a CAR or bytes of a file, with its type."""
 
     cid: Cid
     body: bytes
@@ -35,7 +35,7 @@ class Answer:
 
     @property
     def status(self) -> str:
-        """The status line's end."""
+        """The end of the status line."""
         return "206 Partial Content" if self.span else "200 OK"
 
 
@@ -43,19 +43,19 @@ Behaviour: TypeAlias = Callable[[BinaryIO, Answer], None]
 
 
 def honest(connection: BinaryIO, answer: Answer) -> None:
-    """The right answer."""
+    """Send the correct response."""
     reply(connection, answer, answer.body)
 
 
 def reply(connection: BinaryIO, answer: Answer, body: bytes, length: int | None = None) -> None:
-    """What looks like `answer`, but with another body; `length` is the Content-Length that it claims."""
+    """Send a response like `answer` with another body; `length` is its Content-Length."""
     connection.write(
         (head_of(answer, length=len(body) if length is None else length) + "\r\n").encode() + body
     )
 
 
 def head_of(answer: Answer, *, length: int | None = None) -> str:
-    """The head of `answer`, without its last line."""
+    """Return the head of `answer`, without the last line."""
     lines = [f"HTTP/1.1 {answer.status}", f"Content-Type: {answer.kind}"]
     lines += [f"Content-Length: {length}"] if length is not None else []
     lines += [f"Content-Range: {answer.span}"] if answer.span else []
@@ -63,14 +63,14 @@ def head_of(answer: Answer, *, length: int | None = None) -> str:
 
 
 def send(connection: BinaryIO, body: bytes, *, status: str = "200 OK", kind: str = "") -> None:
-    """An answer of its own."""
+    """Send another response."""
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
     connection.write((head + (f"Content-Type: {kind}\r\n" if kind else "") + "\r\n").encode() + body)
 
 
 @dataclass
 class ScriptedGateway:
-    """Where it listens, the Dag it serves, and what it was asked for."""
+    """The gateway: its address, its Dag, and the requests it received."""
 
     url: str
     asked: list[str] = field(default_factory=list)
@@ -85,9 +85,9 @@ def scripted_gateway(
     spoils: Callable[[Answer], bool] = lambda _: True,
     forms: Collection[Form] = ("car",),
 ) -> Iterator[ScriptedGateway]:
-    """Serve `dag`; `behaviour` answers the requests that it `spoils`.
+    """Serve `dag`; `behaviour` handles the requests selected by `spoils`.
 
-    Blocks are always served; of CARs and bytes of files those that `forms` names.
+    Blocks are always served; CARs and bytes of files if `forms` names them.
     """
     map_ = _map(dag)
 
@@ -99,7 +99,7 @@ def scripted_gateway(
                 while self._one():
                     self.wfile.flush()
             except (OSError, ValueError):
-                pass  # the client had enough
+                pass  # the client closed the connection
 
         def _one(self) -> bool:
             line = self.rfile.readline(65536).decode("latin-1").split()
@@ -125,7 +125,7 @@ def scripted_gateway(
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A client that goes away is nothing to tell."""
+            """Ignore clients that close the connection."""
 
     server = Server(("127.0.0.1", 0), Handler)
     peer = ScriptedGateway(f"http://127.0.0.1:{server.server_address[1]}")
@@ -175,7 +175,7 @@ def _answer(dag: Dag, map_: DagMap, target: str, span: str) -> Answer | None:
 
 
 def _below(dag: Dag, map_: DagMap, root: Cid) -> Iterator[bytes]:
-    """The CAR of everything below `root`, in the order of the whole."""
+    """Return the CAR of all blocks below `root`, in the order of the whole DAG."""
     below, stack = set(), [root]
     while stack:
         cid = stack.pop()
@@ -195,7 +195,7 @@ def _above(dag: Dag, map_: DagMap, cid: Cid) -> Iterator[int | None]:
 
 
 def drip(connection: BinaryIO, answer: Answer) -> None:
-    """A byte now and then, for ever."""
+    """Send single bytes with pauses, forever."""
     connection.write((head_of(answer, length=1_000_000) + "\r\n").encode())
     for _ in range(200):
         connection.write(b"x")

@@ -1,4 +1,4 @@
-"""Runs the scripts that make committed files, in their checking mode."""
+"""Run the scripts that generate committed files, with --check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from pathlib import Path
 
 
 def check(script: Path) -> tuple[int, str]:
-    """Run `script --check`; its exit code and what it wrote to standard error."""
+    """Run `script --check`; return its exit code and standard error."""
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     return done.returncode, done.stderr

@@ -1,7 +1,7 @@
-"""DAGs of every shape a target meets, with leaves of a few bytes so that 1,025 of them cost nothing.
+"""DAGs of all shapes that targets must support, with leaves of a few bytes, so that 1,025 of them are cheap.
 
-The blocks are real UnixFS by our own encoder; only the chunk is smaller than the profile's, which no target
-can tell. Equal salts give equal DAGs, different salts share no leaf.
+The blocks are real UnixFS from our encoder, with smaller chunks than in the profile, which targets cannot
+detect. Equal salts give equal DAGs; DAGs of different salts share no leaf.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_LINKS = 1024
 
 @dataclass
 class Builder:
-    """Packs files of many small leaves; `blocks` collects everything packed."""
+    """Pack files of many small leaves; `blocks` collects all blocks."""
 
     salt: str
 
@@ -30,7 +30,7 @@ class Builder:
         self.blocks: dict[Cid, bytes] = {}
 
     def file(self, name: str, leaves: int, leaf_size: int = 64) -> DirectoryEntry:
-        """A file of `leaves` different leaves; one leaf is a bare raw block."""
+        """Pack a file of `leaves` different leaves; a single leaf is a raw block."""
         level = [self._leaf(name, number, leaf_size) for number in range(leaves)]
         while len(level) > 1:
             level = [self._parent(level[i : i + MAX_LINKS]) for i in range(0, len(level), MAX_LINKS)]
@@ -38,13 +38,13 @@ class Builder:
         return DirectoryEntry(name, cid, tsize)
 
     def directory(self, name: str, entries: Sequence[DirectoryEntry]) -> DirectoryEntry:
-        """A directory of `entries`."""
+        """Pack a directory of `entries`."""
         tree = directory_tree(entries)
         self.blocks.update(tree.blocks)
         return DirectoryEntry(name, tree.cid, tree.tsize)
 
     def dag(self, entry: DirectoryEntry) -> MemoryDag:
-        """The DAG under `entry`."""
+        """Return the DAG under `entry`."""
         return MemoryDag(entry.cid, self.blocks)
 
     def _leaf(self, name: str, number: int, size: int) -> tuple[Cid, int, int]:
@@ -73,13 +73,13 @@ def single_leaf(salt: str) -> MemoryDag:
 
 
 def large_file(salt: str) -> MemoryDag:
-    """1,025 leaves: a root of two links, the second over a single leaf."""
+    """Return a file of 1,025 leaves: a root with two links, the second to a tree block with one leaf."""
     build = Builder(salt)
     return build.dag(build.file("large", 1025))
 
 
 def bundle(salt: str) -> MemoryDag:
-    """A directory: a file of several leaves, one of which there are two copies, an empty one, directories."""
+    """Return a directory with a file of several leaves, a copy of one, an empty file, and directories."""
     build = Builder(salt)
     weights, config = build.file("model.safetensors", 40, 1000), build.file("config.json", 1, 300)
     copy = DirectoryEntry("copy.json", config.cid, config.tsize)
@@ -88,7 +88,7 @@ def bundle(salt: str) -> MemoryDag:
 
 
 def twins(salt: str) -> tuple[MemoryDag, MemoryDag]:
-    """Two bundles that share a large file."""
+    """Return two bundles that share a large file."""
     build = Builder(salt)
     weights = build.file("model.safetensors", 30, 1000)
     return (
@@ -106,7 +106,7 @@ SHAPES: dict[str, Callable[[str], MemoryDag]] = {
 
 
 class Failing:
-    """A Dag that works until its reads reach `after`, then fails as `error` says."""
+    """A Dag that raises `error` after `after` reads."""
 
     def __init__(self, dag: Dag, after: int, error: Exception | None = None) -> None:
         self._dag, self._left = dag, after
@@ -127,7 +127,7 @@ class Failing:
 
 
 class Without:
-    """A Dag that lacks the blocks at `positions`."""
+    """A Dag without the blocks at `positions`."""
 
     def __init__(self, dag: Dag, positions: Sequence[int]) -> None:
         self._dag, self._lost = dag, frozenset(positions)

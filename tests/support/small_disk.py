@@ -1,4 +1,4 @@
-"""A file system of a few megabytes, to be filled. Only root may mount one."""
+"""A file system of a few megabytes, for tests that fill it. Mounting one requires root."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import pytest
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """Where it is mounted."""
+    """The mounted disk."""
 
     path: Path
 
     def grow(self, megabytes: int) -> None:
-        """Make room."""
+        """Make the file system larger."""
         subprocess.run(["mount", "-o", f"remount,size={megabytes}m", self.path], check=True)
 
     def lock(self) -> None:
-        """Let nothing be written to it any more."""
+        """Make the file system read-only."""
         subprocess.run(["mount", "-o", "remount,ro", self.path], check=True)
 
 
 @contextmanager
 def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """A disk of `megabytes` at `path`; skips the test where none can be made."""
+    """Mount a disk of `megabytes` at `path`; skip the test if that is not possible."""
     path.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")

@@ -1,4 +1,4 @@
-"""What lies in the directory of a store."""
+"""Read and damage the files of a store."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from reconciler.content.dag import Dag
 
 
 def car_path(directory: Path, dag: Dag) -> Path:
-    """The CAR of `dag` in the store at `directory`."""
+    """Return the path of the CAR of `dag` in the store at `directory`."""
     return directory / "cars" / f"{dag.layout.root}.car"
 
 
 def snapshot(directory: Path) -> dict[str, tuple[int, int, str]]:
-    """Inode, mtime and sha256 of every file but the lock, by relative path."""
+    """Return inode, mtime and sha256 of every file except the lock, by relative path."""
     found = {}
     for folder, _, names in os.walk(directory):
         for name in names:
@@ -29,7 +29,7 @@ def snapshot(directory: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """The bytes of every file but the lock, by relative path."""
+    """Return the bytes of every file except the lock, by relative path."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
@@ -38,7 +38,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def canonical(dag: Dag) -> bytes:
-    """The CAR that a store must hold for `dag`."""
+    """Return the CAR that a store must have for `dag`."""
     return b"".join(car.stream(dag))
 
 

@@ -15,7 +15,7 @@ from tests.support.store_files import car_path, snapshot
 
 
 class StoreSubject:
-    """A store in a temporary directory; damage is done to its files."""
+    """A store in a temporary directory; `damage` changes its files."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

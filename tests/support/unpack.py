@@ -1,4 +1,4 @@
-"""Write the files of a DAG to a directory: what the tests compare with the files that were packed."""
+"""Write the files of a DAG to a directory, for comparison with the packed files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.content.walk import DagMap, NodeKind, leaf_bytes, walk
 
 
 def map_dag(dag: Dag) -> DagMap:
-    """The inner nodes and the file list of `dag`."""
+    """Return the inner nodes and the file list of `dag`."""
     layout = dag.layout
 
     def read(cid: Cid) -> bytes:
