@@ -1,7 +1,7 @@
 """Healing: one complete DAG from several incomplete targets.
 
-Every block, tree blocks included, comes from the first source that has it undamaged. The layout is proven
-from the tree blocks; no source is trusted for it. A target may serve single blocks even where it cannot serve
+Every block, inner nodes included, comes from the first source that has it undamaged. The layout is proven
+from the inner nodes; no source is trusted for it. A target may serve single blocks even where it cannot serve
 a whole DAG. That ability is optional (`ServesBlocks`); of other targets only `dag` is used.
 """
 
@@ -31,7 +31,7 @@ class BlockSource(Protocol):
 
 @runtime_checkable
 class ServesBlocks(Protocol):
-    """A target that serves the remaining blocks of a root even when tree blocks are missing."""
+    """A target that serves the remaining blocks of a root even when inner nodes are missing."""
 
     def blocks(self, root: Cid) -> BlockSource:
         """Return the remaining blocks of `root`.
@@ -64,7 +64,7 @@ class DagBlocks:
 class MergedDag:
     """The Dag of `root` from several sources, used in the order given. It owns the sources.
 
-    The constructor reads the tree blocks. It raises BlockUnavailableError when no source has one of them,
+    The constructor reads the inner nodes. It raises BlockUnavailableError when no source has one of them,
     DataError when they are invalid. A source that raised PeerError twice is no longer used.
     """
 
@@ -124,7 +124,7 @@ def open_blocks(target: Target, root: Cid) -> BlockSource:
 def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
     """Return the DAG of `root` from the blocks of `targets`, in their order; skip targets that have none.
 
-    Raises BlockUnavailableError, with the reasons as its hint, when no target has one of the tree blocks.
+    Raises BlockUnavailableError, with the reasons as its hint, when no target has one of the inner nodes.
     """
     sources: list[BlockSource] = []
     reasons: list[str] = []
@@ -141,9 +141,9 @@ def gather(root: Cid, targets: Sequence[Target]) -> MergedDag:
 
 
 def prove_layout(root: Cid, read: Callable[[Cid], bytes]) -> DagLayout:
-    """Prove the layout of `root` from its tree blocks; `read` returns verified blocks.
+    """Prove the layout of `root` from its inner nodes; `read` returns verified blocks.
 
-    Raises DataError when the tree blocks are invalid or exceed the limits of this machine, and what `read`
+    Raises DataError when the inner nodes are invalid or exceed the limits of this machine, and what `read`
     raises.
     """
     raw_size = len(read(root)) if root.codec == RAW else None

@@ -222,7 +222,7 @@ class Target(Protocol):
     def dag(self, root: Cid) -> Dag:
         """Return the DAG under `root` as this target serves it, for healing other targets.
 
-        Raises BlockUnavailableError when tree blocks are missing, PeerError when it cannot be reached.
+        Raises BlockUnavailableError when inner nodes are missing, PeerError when it cannot be reached.
         """
 
     def origins(self) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class TargetSuite:
     seen_at: ClassVar[Mapping[Damage, Check]] = {}
     #: the kinds of damage after which the target cannot name the bad blocks
     vague: ClassVar[frozenset[Damage]] = frozenset()
-    #: blocks that a repair may send besides the damaged ones and the tree blocks
+    #: blocks that a repair may send besides the damaged ones and the inner nodes
     repair_slack: ClassVar[int] = 0
     #: whether the next publish can use the blocks that an interrupted publish sent
     resumes: ClassVar[bool] = False

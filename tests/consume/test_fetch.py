@@ -224,7 +224,7 @@ def test_cached_files_are_used_unless_they_are_damaged(
     run(first, tmp_path / "first", memory(first), caches=[cache])
     done = run(second, tmp_path / "second", memory(second), caches=[cache])
     assert (done.cached, done.size) == (90_000, 100_000)
-    assert done.sources[0].bytes <= 0.25 * done.size  # tree blocks are large beside leaves of 500 bytes
+    assert done.sources[0].bytes <= 0.25 * done.size  # inner nodes are large beside leaves of 500 bytes
     assert files(tmp_path / "second") == content(second)
     _, rotten = next(iter(cache))
     rotten.chmod(0o644)

@@ -78,7 +78,7 @@ def test_it_ends_soon_and_the_next_run_goes_on(dag: MemoryDag, tmp_path: Path, w
 
 
 def _wait_for_a_stall(gateway: ScriptedGateway, what: str, dag: MemoryDag) -> None:
-    """Wait until a stalling block was requested: after the root and five more tree blocks."""
+    """Wait until a stalling block was requested: after the root and five more inner nodes."""
     requests = {"the root": 1, "the rest of the tree": 2, "a leaf": 9, "a stream": 9}[what]
     deadline = time.monotonic() + 30
     while len(gateway.asked) < requests:

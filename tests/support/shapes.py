@@ -73,7 +73,7 @@ def single_leaf(salt: str) -> MemoryDag:
 
 
 def large_file(salt: str) -> MemoryDag:
-    """Return a file of 1,025 leaves: a root with two links, the second to a tree block with one leaf."""
+    """Return a file of 1,025 leaves: a root with two links, the second to an inner node with one leaf."""
     build = Builder(salt)
     return build.dag(build.file("large", 1025))
 

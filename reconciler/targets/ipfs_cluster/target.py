@@ -237,7 +237,7 @@ class ClusterTarget:
         if not len(self._nodes):
             return range(len(layout))
         missing = self._nodes.missing_positions(self._rest.own().ipfs, layout, progress)
-        # The few tree blocks, which include the root that is pinned, and the empty block are always sent.
+        # The few inner nodes, which include the root that is pinned, and the empty block are always sent.
         empty = layout.find(_EMPTY_BLOCK)
         always = (0, *layout.tree_positions(), *(() if empty is None else (empty,)))
         return sorted({*always, *missing})

@@ -48,9 +48,9 @@ class UnusableBlockError(BlockUnavailableError):
 
 
 class KuboDag:
-    """The Dag under `root` on a node. The constructor proves the layout from the tree blocks.
+    """The Dag under `root` on a node. The constructor proves the layout from the inner nodes.
 
-    It raises BlockUnavailableError when a tree block is missing or damaged, DataError when they are invalid.
+    It raises BlockUnavailableError when an inner node is missing or damaged, DataError when they are invalid.
     """
 
     def __init__(self, rpc: KuboRpc, root: Cid) -> None:
@@ -71,7 +71,7 @@ class KuboDag:
 
 
 def read_layout(rpc: KuboRpc, root: Cid) -> DagLayout:
-    """Prove the layout of `root` from the tree blocks of the node. Raises as KuboDag does."""
+    """Prove the layout of `root` from the inner nodes of the node. Raises as KuboDag does."""
     return prove_layout(root, KuboBlocks(rpc).read_block)
 
 

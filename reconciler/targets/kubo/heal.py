@@ -98,7 +98,7 @@ class BlockReplacer:
 
     def _keeper(self, root: Cid, cid: Cid, why: str) -> Cid:
         """Return the root whose pin keeps `cid`, parsed from the reason that Kubo gives."""
-        if _CHECK_FAILED in why:  # it walks all pins, and ours contains the damaged tree block
+        if _CHECK_FAILED in why:  # it walks all pins, and ours contains the damaged inner node
             return root
         via = _VIA.search(why)
         if via is None:

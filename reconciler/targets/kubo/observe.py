@@ -114,7 +114,7 @@ def _full(observer: _KuboObserver, layout: DagLayout, title: str) -> tuple[BadBl
 
 
 def _sample(observer: _KuboObserver, layout: DagLayout, title: str) -> tuple[BadBlocks, str]:
-    """Read every tree block and a few leaves, and check the size of more leaves within the budget."""
+    """Read every inner node and a few leaves, and check the size of more leaves within the budget."""
     tree = layout.tree_positions()
     leaves = [position for position in range(len(layout)) if layout.is_leaf(position)]
     read = observer.random.sample(leaves, min(observer.read, len(leaves)))

@@ -1,4 +1,4 @@
-"""Sending blocks as partial CARs: the leaves in two streams at once, the tree blocks last.
+"""Sending blocks as partial CARs: the leaves in two streams at once, the inner nodes last.
 
 One stream does not saturate a node, two do. Tree blocks come last, so that no root leads to blocks that are
 still being sent. Segments limit the cost of a broken connection: segments that were imported are not sent

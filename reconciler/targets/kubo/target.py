@@ -127,7 +127,7 @@ class KuboTarget:
         return KuboDag(self._rpc, root)
 
     def blocks(self, root: Cid) -> BlockSource:
-        """Return the blocks of `root`, even when tree blocks are missing (see targets/healing.py)."""
+        """Return the blocks of `root`, even when inner nodes are missing (see targets/healing.py)."""
         if self._rpc.pin_name(root) is None and self._rpc.block_size(root) is None:
             raise BlockUnavailableError(f"{root} is not on {self.name}")
         return KuboBlocks(self._rpc)

@@ -1,6 +1,6 @@
-"""The layout of a CAR in the store: from its block index, its tree blocks, or its section frames.
+"""The layout of a CAR in the store: from its block index, its inner nodes, or its section frames.
 
-The block index is a cache with a checksum. The tree blocks are the proof: they hash to the root, and the
+The block index is a cache with a checksum. The inner nodes are the proof: they hash to the root, and the
 canonical order follows from them.
 """
 
@@ -32,9 +32,9 @@ def load_index(path: Path, root: Cid) -> DagLayout:
 
 
 def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
-    """Prove the layout of a CAR from its tree blocks, read at the offsets that `layout` gives.
+    """Prove the layout of a CAR from its inner nodes, read at the offsets that `layout` gives.
 
-    Raises DataError when `layout` does not contain a tree block, BlockUnavailableError when one is damaged.
+    Raises DataError when `layout` does not contain an inner node, BlockUnavailableError when one is damaged.
     """
 
     def read(cid: Cid) -> bytes:
@@ -47,9 +47,9 @@ def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
 
 
 def layout_of_car(fd: int, root: Cid) -> DagLayout:
-    """Prove the layout of a CAR without its index: find the tree blocks by the frames of the sections.
+    """Prove the layout of a CAR without its index: find the inner nodes by the frames of the sections.
 
-    Raises BlockUnavailableError when a tree block is damaged or missing. Reads no leaf, except a raw root.
+    Raises BlockUnavailableError when an inner node is damaged or missing. Reads no leaf, except a raw root.
     """
     blocks = SectionBlocks(os.dup(fd))
     try:

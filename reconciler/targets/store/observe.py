@@ -220,7 +220,7 @@ def _layout(
         try:
             layout = layout_of_car(fd, root) if index is None else tree_layout(fd, index)
         except BlockUnavailableError:
-            layout = index  # a tree block is damaged; the index shows which one
+            layout = index  # an inner node is damaged; the index shows which one
         except DataError as error:
             problems.texts.append(error.message)
             return None

@@ -147,7 +147,7 @@ class StoreTarget:
                 self._labels.finish_removal(root)
 
     def dag(self, root: Cid) -> Dag:
-        """Implement Target.dag. The layout is proven from the tree blocks in the CAR."""
+        """Implement Target.dag. The layout is proven from the inner nodes in the CAR."""
         fd = self._open(root)
         try:
             try:
@@ -160,7 +160,7 @@ class StoreTarget:
         return CarFileDag(fd, layout)
 
     def blocks(self, root: Cid) -> BlockSource:
-        """Return the blocks of `root`, even when tree blocks are damaged (see targets/healing.py)."""
+        """Return the blocks of `root`, even when inner nodes are damaged (see targets/healing.py)."""
         fd = self._open(root)
         try:
             return DagBlocks(CarFileDag(fd, load_index(self._directory.index(root), root)))
