@@ -1,6 +1,7 @@
-"""A real Storacha service on loopback: its published packages, wired together by storacha/service.mjs.
+"""A real Storacha service on loopback: its published packages, connected by storacha/service.mjs.
 
-The packages are installed once a version into the user's cache. Everything the service keeps is in memory.
+The packages are installed once for each version, into the cache of the user. The service keeps all its data
+in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 SOURCES = Path(__file__).with_name("storacha")
 
-#: what `up` and a reconciler's reads need
+#: the abilities that `up` and the reads of the reconciler need
 CAN = ("space/blob/add", "space/index/add", "filecoin/offer", "upload/add", "upload/list", "filecoin/info")
 READS = ("upload/list", "filecoin/info")
 
@@ -40,7 +41,7 @@ class Delegation:
 
 @dataclass(frozen=True)
 class StorachaService:
-    """Where it listens, its one space, and the client's executable. `environ` is for that client."""
+    """The address, the one space, and the executable of the client. `environ` is for that client."""
 
     url: str
     space: str
@@ -62,18 +63,18 @@ class StorachaService:
         return self.environ["STORACHA_PROOF"]
 
     def ask(self, path: str, body: object = None) -> Any:
-        """The hands on the service that no client has: `_state`, `_writes`, `_filecoin/deal` and the like."""
+        """Control the service through paths that clients do not use, such as `_state` or `_writes`."""
         data = None if path == "_state" else json.dumps(body or {}).encode()
         with urllib.request.urlopen(f"{self.url}/{path}", data, timeout=60) as answer:
             return json.load(answer)
 
     def delegate(self, can: tuple[str, ...] = CAN, **terms: object) -> Delegation:
-        """A delegation of the space: see `_delegate` in service.mjs for the terms."""
+        """Return a delegation of the space; `_delegate` in service.mjs documents the terms."""
         made = self.ask("_delegate", {"can": can, **terms})
         return Delegation(made["proof"], made.get("secret", ""), made["authorization"])
 
     def stop(self) -> None:
-        """End it for good; what it kept is gone."""
+        """Stop the service; its data is lost."""
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -82,13 +83,13 @@ class StorachaService:
             self.process.wait()
 
     def blob(self, car: object) -> bytes:
-        """The bytes of a stored CAR."""
+        """Return the bytes of a stored CAR."""
         with urllib.request.urlopen(f"{self.url}/blob/{car}", timeout=60) as answer:
             return bytes(answer.read())
 
 
 def packages() -> Path | None:
-    """A directory with the service and its packages; None where npm cannot bring them."""
+    """Return a directory with the service and its packages; None when npm cannot install them."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "model-reconciler-tests")
@@ -126,7 +127,7 @@ def _install(cache: Path, pins: bytes, ready: Path) -> bool:
 
 @contextmanager
 def storacha_service(installed: Path, scratch: Path) -> Iterator[StorachaService]:
-    """A fresh service out of `installed`, with everything it writes below `scratch`."""
+    """Run a new service from the packages in `installed`; all its files are below `scratch`."""
     program = (SOURCES / "service.mjs").read_bytes()
     service = installed / f"service-{hashlib.sha256(program).hexdigest()[:16]}.mjs"
     ready, log = scratch / "ready.json", scratch / "service.log"

@@ -275,9 +275,9 @@ class StorachaClient:
         return printed.data()
 
     def _feed(
-        self, process: subprocess.Popen[bytes], pieces: Iterable[bytes], waiting: Callable[[], None]
+        self, process: subprocess.Popen[bytes], chunks: Iterable[bytes], waiting: Callable[[], None]
     ) -> None:
-        """Write `pieces` to the standard input of the client, the last byte of each together with the next.
+        """Write `chunks` to the standard input of the client, the last byte of each together with the next.
 
         So a stream that breaks off, even because we are killed, ends within a block, and the client rejects
         it: it would accept a CAR that ends between two blocks.
@@ -286,8 +286,8 @@ class StorachaClient:
         descriptor = stdin.fileno()
         os.set_blocking(descriptor, False)
         held = b""
-        for piece in pieces:
-            data = held + piece
+        for chunk in chunks:
+            data = held + chunk
             held = data[-1:]
             if not self._write(process, descriptor, memoryview(data)[:-1], waiting):
                 return

@@ -213,7 +213,7 @@ class StorachaTarget:
 
 
 def _cache_name(options: StorachaOptions) -> str:
-    """Return the file name of the remembered claims: the same for one space of one service."""
+    """Return the file name of the cached claims of one space of one service."""
     return hashlib.sha256(f"{options.endpoint} {options.space}".encode()).hexdigest()
 
 
