@@ -226,7 +226,9 @@ async function deal({ provider = 'f01234', dealId = 1138 } = {}) {
     })
   }
   must(await DealerEvents.handleCronTick({ aggregateStore: stores.dealer.aggregateStore, dealTrackerService: dealer.dealTrackerService }))
-  for (const a of [...stores.dealer.aggregateStore.items].filter((a) => a.status === 'accepted')) {
+  const dealt = new Set([...stores.dealTracker.dealStore.items].map((d) => String(d.piece)))
+  // an aggregate whose deals were forgotten cannot be accepted again
+  for (const a of [...stores.dealer.aggregateStore.items].filter((a) => a.status === 'accepted' && dealt.has(String(a.aggregate)))) {
     must(await DealerEvents.handleAggregateUpdatedStatus({ dealerService: dealerSelf }, a))
   }
   const tick = async () => must(await StorefrontEvents.handleCronTick({
