@@ -39,7 +39,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Plan 1,000 versions of three CARs each, all with deals: a first plan, and one later that day."""
     installed = packages()
     if installed is None:
-        print("a plan over a Storacha space: not measured, npm cannot bring the service")
+        print("a plan over a Storacha space: not measured, because npm cannot install the service")
         return
     records = [_record(number) for number in range(1000 // (10 if quick else 1))]
     pieces = [shard for record in records for shard in record.pieces[0].shards]

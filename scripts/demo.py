@@ -36,7 +36,7 @@ def run(folder: Path, *command: str, expect: int = 0) -> None:
 
 
 def release_repository(folder: Path) -> None:
-    """Return a repository before its first run: models, and an index without CIDs."""
+    """Create a repository as before its first run: models, and an index without CIDs."""
     shutil.copytree(PROJECT / "weights", folder / "weights")
     (folder / "releases").mkdir()
     index = (PROJECT / "releases" / "index.yaml").read_text(encoding="utf-8")
@@ -64,29 +64,29 @@ def flip_one_bit(store: Path) -> None:
 
 def demonstrate(folder: Path) -> None:
     """Publish, write back, plan again, detect damage, and repair it."""
-    say("A repository with two versions of a small model. The index wants both; no CID is known yet.")
+    say("A repository with two versions of a small model. The index declares both; they have no CID yet.")
     run(folder, "git", "show", "--stat", "--oneline")
-    say("What would a run do? Nothing is changed by looking.")
+    say("Preview a run. This changes nothing.")
     run(folder, "reconcile", "--dry-run")
-    say("Do it: pack the files, publish their blocks into the embedded store, write the CIDs to the index.")
+    say("Apply: pack the files, publish their blocks to the embedded store, write the CIDs to the index.")
     run(folder, "reconcile")
-    say("The edit is an ordinary change in the working tree: one line a version, nothing else touched.")
+    say("The edit is an ordinary change in the working tree, one line for each version.")
     run(folder, "git", "--no-pager", "diff", "--unified=1", "releases/index.yaml")
     run(folder, "git", "add", "--all")
     run(folder, "git", "commit", "--quiet", "--message", "Resolve CIDs")
-    say("Run again: what git wants and what the store holds are the same, so there is nothing to do.")
+    say("Run again: the store holds what git declares, so there is nothing to do.")
     run(folder, "reconcile", "plan", "--exit-code")
     run(folder, "reconcile")
-    say("Now the disk fails a little. Reading every byte (--check full) finds it; exit code 3 says so.")
+    say("Flip one bit on the disk. A check that reads every byte (--check full) finds it; exit code 3.")
     flip_one_bit(folder / ".reconcile" / "store")
     run(folder, "reconcile", "plan", "--check", "full", "--exit-code", expect=3)
-    say("The next run repairs exactly that, from the files or from any other target that holds the blocks.")
+    say("The next run repairs only that block, from the files or from another target that holds it.")
     run(folder, "reconcile", "--check", "full")
     run(folder, "reconcile", "plan", "--check", "full", "--exit-code")
-    say("What consumers do: turn a name into a CID, offline.")
+    say("Consumers resolve a name to a CID, offline.")
     run(folder, "reconcile", "resolve", "tiny-lm@stable")
     run(folder, "reconcile", "resolve", "tiny-lm@~1.0")
-    say("That was the whole loop. This clone is as it was; README.md goes on from here.")
+    say("That was the whole loop. This clone is unchanged; continue with README.md.")
 
 
 def main() -> None:

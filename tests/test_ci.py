@@ -42,13 +42,13 @@ def test_a_machine_that_has_everything_only_runs_make_test(tmp_path: Path) -> No
     assert run(tmp_path, "python3", "git", "make", apt=True) == (0, "", ["make test"])
 
 
-def test_without_apt_what_is_missing_is_said_and_nothing_is_run(tmp_path: Path) -> None:
+def test_without_apt_missing_programs_are_named_and_nothing_runs(tmp_path: Path) -> None:
     code, error, commands = run(tmp_path, "python3", "make", apt=False, venv=False)
     assert (code, commands) == (1, [])
     assert error.splitlines()[0] == "error: missing: git python3-venv"
 
 
-def test_root_gets_exactly_what_is_missing_from_apt_and_nobody_else_does(tmp_path: Path) -> None:
+def test_apt_installs_exactly_the_missing_programs_for_root_only(tmp_path: Path) -> None:
     code, error, commands = run(tmp_path, "python3", "make", apt=True, venv=False)
     if os.geteuid() == 0:
         assert commands[0] == "apt-get update --quiet"

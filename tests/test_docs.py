@@ -46,7 +46,7 @@ SHOWING = [page for page in PAGES if any(block.not_run is None for block in bloc
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in SHOWING])
-def test_the_commands_of_a_page_do_what_it_shows(page: Path, scratch_clone: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_print_what_it_shows(page: Path, scratch_clone: Path, tmp_path: Path) -> None:
     folder, note = scratch_clone, tmp_path / "folder"
     for block in blocks(page):
         for command in block.commands if block.not_run is None else ():
@@ -58,19 +58,19 @@ def test_the_commands_of_a_page_do_what_it_shows(page: Path, scratch_clone: Path
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES])
-def test_commands_stand_in_console_blocks(page: Path) -> None:
+def test_commands_are_in_console_blocks(page: Path) -> None:
     for block in blocks(page):
         assert block.language == "console", f"{page.name}:{block.line}: write ```console, commands after `$ `"
         assert block.commands, f"{page.name}:{block.line}: a console block without a command"
 
 
 @pytest.mark.parametrize(("page", "block"), NOT_RUN)
-def test_blocks_that_are_not_run_say_why(page: Path, block: Block) -> None:
+def test_blocks_that_are_not_run_have_a_reason(page: Path, block: Block) -> None:
     """`pytest -rs tests/test_docs.py` lists every block that is not run, with its reason."""
     pytest.skip(f"not run: {block.not_run}")
 
 
-def test_a_page_is_read_as_the_rules_say(tmp_path: Path) -> None:
+def test_a_page_is_parsed_by_the_rules(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "```yaml\n$ not a command\n```\n"
@@ -102,13 +102,11 @@ def test_output_without_a_command_is_an_error() -> None:
         ("a.b", "axb\n", False),
     ],
 )
-def test_an_ellipsis_stands_for_anything_and_the_rest_for_itself(
-    shown: str, printed: str, same: bool
-) -> None:
+def test_an_ellipsis_matches_anything_and_other_text_itself(shown: str, printed: str, same: bool) -> None:
     assert matches(shown, printed) is same
 
 
-def test_a_change_of_folder_holds_for_the_next_command(tmp_path: Path) -> None:
+def test_a_change_of_directory_affects_the_next_command(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     note = tmp_path / "note"
     assert run(Command(1, "cd sub && false", 0, ""), tmp_path, note)[0] == 1
@@ -127,7 +125,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_an_index_or_targets_file_that_a_page_shows_holds(text: str, tmp_path: Path) -> None:
+def test_index_and_targets_files_on_pages_are_valid(text: str, tmp_path: Path) -> None:
     tree = guarded_yaml.parse(text, "example.yaml")
     assert schemas.problems("index" if text.startswith("schema:") else "targets", tree) == []
 

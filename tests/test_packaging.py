@@ -76,7 +76,7 @@ def output(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_the_package_its_schemas_and_its_license_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_only_the_package_its_schemas_and_its_license(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"reconciler", "model_reconciler"}
     assert "reconciler/schemas/index.schema.json" in names
@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_package_its_schemas_and_its_license_and_nothing_els
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_help_answers_without_sources_and_development_tools(environment: Path, tmp_path: Path) -> None:
+def test_help_works_without_sources_and_development_tools(environment: Path, tmp_path: Path) -> None:
     assert "Usage: reconcile" in output(environment / "reconcile", "--help", cwd=tmp_path)
     probe = (
         "import importlib.util as u; print([n for n in ('pytest', 'mypy', 'hatchling') if u.find_spec(n)])"

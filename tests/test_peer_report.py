@@ -41,7 +41,7 @@ def run(
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 
-def test_what_ran_and_what_was_skipped_is_said_before_the_last_line(tmp_path: Path) -> None:
+def test_the_report_of_peers_precedes_the_last_line(tmp_path: Path) -> None:
     code, lines = run(tmp_path, "-m", "not slow", programs=("node", "npm"))
     assert code == 0
     assert lines[-4:-1] == [
@@ -77,7 +77,7 @@ def test_a_required_peer_that_no_test_needs_fails_the_run(tmp_path: Path) -> Non
     assert "ipfs_cluster: required by REQUIRE, but no test of it took part" in lines
 
 
-def test_a_misspelt_requirement_is_refused(tmp_path: Path) -> None:
+def test_a_misspelt_requirement_is_an_error(tmp_path: Path) -> None:
     code, lines = run(tmp_path, require="kubo")
     assert code == 4
     assert any("REQUIRE names kubo; the peers are ipfs, ipfs_cluster, " in line for line in lines)

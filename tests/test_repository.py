@@ -81,7 +81,7 @@ def test_the_search_for_machine_paths_leaves_other_paths_alone(line: str) -> Non
     assert not re.search(FORBIDDEN["a path of one machine"], line)
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [
         str(file)
         for file in MODULES
@@ -90,12 +90,12 @@ def test_every_module_says_what_it_is() -> None:
     assert silent == []
 
 
-def test_no_module_grows_beyond_one_idea() -> None:
+def test_no_module_is_too_long() -> None:
     long = {str(file) for file in MODULES if len(lines(file)) > LONGEST}
     assert long == set(LONGER), "split it, or name it in LONGER with the reason"
 
 
-def test_every_action_is_pinned_to_a_commit_and_says_its_version() -> None:
+def test_every_action_is_pinned_to_a_commit_and_names_its_version() -> None:
     uses = [
         text.strip()
         for file in FILES
@@ -110,7 +110,7 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_version() -> None:
 
 
 @pytest.mark.parametrize("lock", ["run", "build", "dev"])
-def test_every_locked_package_carries_a_hash(lock: str) -> None:
+def test_every_locked_package_has_a_hash(lock: str) -> None:
     text = (PROJECT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
     entries = re.split(r"\n(?=\S)", text.strip())
     assert [
@@ -120,7 +120,7 @@ def test_every_locked_package_carries_a_hash(lock: str) -> None:
     ] == []
 
 
-def test_the_locks_hold_what_the_project_asks_for() -> None:
+def test_the_locks_contain_all_requirements() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
 
@@ -138,7 +138,7 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     assert asked(extras["test"] + extras["lint"]) | names("run") <= names("dev")
 
 
-def test_the_changelog_holds_its_grammar_and_knows_the_version() -> None:
+def test_the_changelog_follows_its_grammar_and_has_the_version() -> None:
     changelog = Changelog((PROJECT / "CHANGELOG.md").read_text(encoding="utf-8"))
     assert changelog.problems == []
     first = changelog.versions[0][0]
@@ -156,5 +156,5 @@ def test_the_changelog_holds_its_grammar_and_knows_the_version() -> None:
         ("# C\n\n## 1.0.0 - 2026-01-01\n\n## 1.1.0 - 2026-02-01\n", "the newest version comes first"),
     ],
 )
-def test_a_changelog_that_breaks_the_grammar_is_found_out(text: str, problem: str) -> None:
+def test_a_changelog_that_violates_the_grammar_is_detected(text: str, problem: str) -> None:
     assert any(found.startswith(problem) for found in Changelog(text).problems)

@@ -37,13 +37,13 @@ def _constant(node: ast.expr | None) -> object:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def test_every_document_that_is_made_has_a_schema_and_every_schema_a_document() -> None:
+def test_every_document_has_a_schema_and_every_schema_a_document() -> None:
     made = {kind for path in (PROJECT / "reconciler").rglob("*.py") for kind in kinds(path.read_text())}
     assert made | WITHOUT_KIND == SCHEMAS.keys()
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_a_schema_is_valid_and_carries_its_own_name(name: str) -> None:
+def test_a_schema_is_valid_and_has_its_own_name(name: str) -> None:
     schema: dict[str, Any] = json.loads(SCHEMAS[name].read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$id"] == f"urn:model-reconciler:schema:{name}:1"

@@ -50,7 +50,7 @@ def test_zizmor_would_find_a_template_in_a_script(tmp_path: Path) -> None:
     assert "template-injection" in tool("zizmor", "--offline", "--no-progress", broken)[1]
 
 
-def test_githubs_schemas_hold() -> None:
+def test_workflows_match_the_schemas_of_github() -> None:
     for schema, files in (("github-actions", [ACTION]), ("github-workflows", [*WORKFLOWS, *EXAMPLES])):
         code, said = tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
         assert code == 0, said

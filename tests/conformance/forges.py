@@ -133,7 +133,7 @@ class ForgeSuite:
         assert subject.parents(result.sha) == (subject.tip("main"),)
         assert subject.files(PROPOSAL_BRANCH) == {**subject.files("main"), **OTHER_FILES}
 
-    def test_a_base_that_moved_elsewhere_carries_the_branch_along(self, subject):
+    def test_the_branch_follows_a_base_that_changed_other_files(self, subject):
         planned = subject.tip("main")
         self.place(subject, planned=planned)
         subject.push("main", {"docs/new.md": b"new\n"})
@@ -142,7 +142,7 @@ class ForgeSuite:
         assert subject.parents(result.sha) == (subject.tip("main"),)
         assert "docs/new.md" in subject.files(PROPOSAL_BRANCH)
 
-    def test_a_base_that_changed_these_very_files_is_not_taken_back(self, subject):
+    def test_a_base_that_changed_the_same_files_is_not_reverted(self, subject):
         planned = subject.tip("main")
         subject.push("main", {INDEX: b"schema: 1\n# by a person\n"})
         before = snapshot(subject)
@@ -151,14 +151,14 @@ class ForgeSuite:
         assert "run again" in result.detail
         assert snapshot(subject) == before
 
-    def test_a_plan_from_a_commit_that_the_forge_does_not_have_is_told(self, subject):
+    def test_a_plan_from_a_commit_unknown_to_the_forge_is_reported(self, subject):
         before = snapshot(subject)
         result = self.place(subject, planned="1" * 40)
         assert result.outcome is BranchOutcome.BASE_MOVED
         assert "push it" in result.detail
         assert snapshot(subject) == before
 
-    def test_files_that_the_base_holds_need_no_branch(self, subject):
+    def test_files_that_the_base_contains_need_no_branch(self, subject):
         result = self.place(subject, {INDEX: subject.files("main")[INDEX]})
         assert (result.outcome, result.sha) == (BranchOutcome.EMPTY, subject.tip("main"))
         assert subject.tip(PROPOSAL_BRANCH) is None
@@ -178,13 +178,13 @@ class ForgeSuite:
         assert self.place(subject).outcome is BranchOutcome.HUMAN_EDITED
         assert subject.tip(PROPOSAL_BRANCH) == theirs
 
-    def test_a_branch_that_a_person_deleted_is_made_again(self, subject):
+    def test_a_branch_that_a_person_deleted_is_created_again(self, subject):
         self.place(subject)
         subject.delete_branch(PROPOSAL_BRANCH)
         assert self.place(subject).outcome is BranchOutcome.CREATED
 
     @pytest.mark.parametrize("squash", [False, True])
-    def test_after_a_merge_nothing_is_left_and_the_branch_serves_again(self, subject, squash):
+    def test_after_a_merge_nothing_is_left_and_the_branch_is_reused(self, subject, squash):
         self.place(subject)
         number = subject.forge.ensure_proposal(PROPOSAL).number
         subject.merge(number, squash=squash)
@@ -207,7 +207,7 @@ class ForgeSuite:
             self.place(subject, {path: b"x"})
         assert snapshot(subject) == before
 
-    def test_a_base_that_does_not_exist_is_told(self, subject):
+    def test_a_missing_base_is_reported(self, subject):
         with pytest.raises(PeerError, match="nowhere"):
             subject.forge.ensure_branch(FILES, MESSAGE, base="nowhere")
 
@@ -229,7 +229,7 @@ class ForgeSuite:
         assert (seen.title, seen.body.strip(), seen.base) == (PROPOSAL.title, PROPOSAL.body.strip(), "main")
         assert str(first.number) in (first.url or "")
 
-    def test_a_proposal_says_the_newest(self, subject):
+    def test_a_proposal_shows_the_newest_text(self, subject):
         self.place(subject)
         number = subject.forge.ensure_proposal(PROPOSAL).number
         newer = Proposal("Resolve two CIDs", "Two versions.", base="main")
@@ -238,7 +238,7 @@ class ForgeSuite:
         assert [(one.title, one.body.strip()) for one in subject.proposals()] == [(newer.title, newer.body)]
         assert subject.forge.ensure_proposal(newer).outcome is ProposalOutcome.UNCHANGED
 
-    def test_a_proposal_closed_by_hand_is_opened_anew(self, subject):
+    def test_a_proposal_closed_by_hand_is_opened_again(self, subject):
         self.place(subject)
         subject.close(subject.forge.ensure_proposal(PROPOSAL).number)
         result = subject.forge.ensure_proposal(PROPOSAL)
@@ -254,7 +254,7 @@ class ForgeSuite:
         assert len(subject.proposals()) == 1
         assert subject.files(PROPOSAL_BRANCH)[INDEX] == OTHER_FILES[INDEX]
 
-    def test_labels_are_added_and_never_taken_away(self, subject):
+    def test_labels_are_added_and_never_removed(self, subject):
         if not self.has_labels:
             pytest.skip("this forge takes no labels by name")
         self.place(subject)
@@ -292,7 +292,7 @@ class ForgeSuite:
 
     # -- the comment -----------------------------------------------------------------------------------------
 
-    def test_a_comment_is_one_and_says_the_newest(self, subject):
+    def test_there_is_one_comment_with_the_newest_text(self, subject):
         self.place(subject)
         number = subject.forge.ensure_proposal(PROPOSAL).number
         say = subject.forge.upsert_comment
@@ -304,7 +304,7 @@ class ForgeSuite:
         assert say(number, "other", "beside") is CommentOutcome.CREATED
         assert len(subject.comments(number)) == 2
 
-    def test_a_comment_that_is_only_to_be_changed_is_not_made(self, subject):
+    def test_a_comment_that_may_only_be_updated_is_not_created(self, subject):
         self.place(subject)
         number = subject.forge.ensure_proposal(PROPOSAL).number
         say = subject.forge.upsert_comment
@@ -314,7 +314,7 @@ class ForgeSuite:
         assert say(number, MARKER, "second", create=False) is CommentOutcome.UPDATED
         assert len(subject.comments(number)) == 1
 
-    def test_someone_elses_comment_is_not_ours_whatever_it_carries(self, subject):
+    def test_a_comment_of_another_account_is_not_ours_even_with_our_marker(self, subject):
         self.place(subject)
         number = subject.forge.ensure_proposal(PROPOSAL).number
         subject.forge.upsert_comment(number, MARKER, "ours")
@@ -327,14 +327,14 @@ class ForgeSuite:
         subject.forge.upsert_comment(number, "forged", "newer")
         assert forged in subject.comments(number)
 
-    def test_a_marker_that_could_end_its_hiding_place_is_refused(self, subject):
+    def test_a_marker_that_could_end_the_html_comment_is_refused(self, subject):
         with pytest.raises(UsageError):
             subject.forge.upsert_comment(1, "x -->", "body")
 
     # -- the token and the wire
     # --------------------------------------------------------------------------------
 
-    def test_access_names_who_and_what(self, subject):
+    def test_access_names_the_account_and_its_abilities(self, subject):
         before = snapshot(subject)
         access = subject.forge.access()
         assert access.login
@@ -342,7 +342,7 @@ class ForgeSuite:
         assert all(one.granted is not False for one in access.abilities)
         assert snapshot(subject) == before
 
-    def test_a_forge_that_cannot_be_reached_is_a_peers_fault(self, subject):
+    def test_an_unreachable_forge_is_a_peer_error(self, subject):
         subject.make_unreachable()
         with pytest.raises(PeerError):
             self.place(subject)
@@ -351,6 +351,6 @@ class ForgeSuite:
         with pytest.raises(PeerError):
             subject.forge.access()
 
-    def test_closing_the_connection_twice_is_fine(self, subject):
+    def test_closing_the_connection_twice_is_allowed(self, subject):
         subject.forge.close()
         subject.forge.close()

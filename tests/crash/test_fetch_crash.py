@@ -27,7 +27,7 @@ def dag() -> MemoryDag:
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kills", [6, pytest.param(110, marks=pytest.mark.slow)])
-def test_killed_at_random_it_ends_with_the_same_bytes(
+def test_after_random_kills_the_fetched_bytes_are_the_same(
     dag: MemoryDag, tmp_path: Path, kills: int, seed: int
 ) -> None:
     chance = random.Random(seed)

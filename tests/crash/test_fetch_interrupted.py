@@ -48,7 +48,9 @@ STALLS: dict[str, Callable[[MemoryDag, Answer], bool]] = {
 
 
 @pytest.mark.parametrize("what", STALLS)
-def test_it_ends_soon_and_the_next_run_goes_on(dag: MemoryDag, tmp_path: Path, what: str) -> None:
+def test_an_interrupted_fetch_ends_soon_and_the_next_run_continues(
+    dag: MemoryDag, tmp_path: Path, what: str
+) -> None:
     def command(gateway: ScriptedGateway, *rest: str) -> list[str]:
         place = [str(dag.layout.root), str(tmp_path / "d")]
         return [RUN[0], "-c", SCRIPT, "fetch", *place, "--gateway", gateway.url, "--no-cache", *rest]

@@ -146,7 +146,7 @@ SOURCES: dict[str, tuple[Arrange, str]] = {
 
 
 @pytest.mark.parametrize("case", SOURCES)
-def test_a_hostile_source_blocks_its_own_version_alone(repository: Repository, case: str) -> None:
+def test_a_hostile_source_blocks_only_its_own_version(repository: Repository, case: str) -> None:
     arrange, said = SOURCES[case]
     arrange(repository)
     done = repository()
@@ -195,7 +195,7 @@ FILES: dict[str, tuple[Arrange, int, str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_hostile_files_of_a_repository_are_one_error(repository: Repository, case: str) -> None:
+def test_hostile_files_of_a_repository_give_one_error(repository: Repository, case: str) -> None:
     arrange, code, said = FILES[case]
     arrange(repository)
     done = repository()
@@ -209,7 +209,7 @@ def test_hostile_files_of_a_repository_are_one_error(repository: Repository, cas
     assert repository("--json").document["error"]["exit_code"] == code
 
 
-def test_what_a_run_leaves_for_others_to_read_is_not_written_through_a_link(repository: Repository) -> None:
+def test_state_files_are_not_written_through_a_link(repository: Repository) -> None:
     """The files are run.json and the .gitignore in .reconcile."""
     for name in ("run.json", ".gitignore"):
         repository.link(f".reconcile/{name}", repository.outside / "secret")
@@ -233,7 +233,7 @@ WRITTEN: dict[str, tuple[Arrange, str]] = {
 
 
 @pytest.mark.parametrize("case", WRITTEN)
-def test_what_cannot_be_written_back_fails_after_publishing(repository: Repository, case: str) -> None:
+def test_a_failing_write_back_fails_after_publishing(repository: Repository, case: str) -> None:
     arrange, said = WRITTEN[case]
     arrange(repository)
     index = (repository.root / INDEX).read_bytes()
@@ -263,7 +263,7 @@ STORES: dict[str, tuple[Arrange, str]] = {
 
 
 @pytest.mark.parametrize("case", STORES)
-def test_a_store_that_is_none_is_told_for_every_version(repository: Repository, case: str) -> None:
+def test_a_directory_that_is_not_a_store_fails_every_version(repository: Repository, case: str) -> None:
     arrange, said = STORES[case]
     arrange(repository)
     index = (repository.root / INDEX).read_bytes()
@@ -284,7 +284,7 @@ SORTS = sorted({path.name.partition("-")[0]: path.name for path in sorted(HOSTIL
 
 @pytest.mark.parametrize("file", SORTS)
 @pytest.mark.parametrize("command", [(), ("plan", "--json"), ("check",)], ids=" ".join)
-def test_a_hostile_index_is_two_and_nothing_is_made(
+def test_a_hostile_index_exits_with_2_and_creates_nothing(
     repository: Repository, file: str, command: tuple[str, ...]
 ) -> None:
     (repository.root / INDEX).write_bytes((HOSTILE / file).read_bytes())
@@ -346,7 +346,7 @@ EDITED: dict[str, tuple[Callable[[Plan], object], int, str]] = {
 
 
 @pytest.mark.parametrize("case", EDITED)
-def test_a_plan_edited_by_hand_is_refused_and_nothing_is_done(repository: Repository, case: str) -> None:
+def test_a_plan_edited_by_hand_is_refused(repository: Repository, case: str) -> None:
     edit, code, said = EDITED[case]
     assert repository("plan", "-o", "plan.json").code == 0
     plan = json.loads((repository.root / "plan.json").read_text())
@@ -380,7 +380,7 @@ NO_PLANS: dict[str, tuple[Arrange, str]] = {
 
 
 @pytest.mark.parametrize("case", NO_PLANS)
-def test_what_is_no_plan_is_not_applied(repository: Repository, case: str) -> None:
+def test_a_file_that_is_not_a_plan_is_not_applied(repository: Repository, case: str) -> None:
     arrange, said = NO_PLANS[case]
     arrange(repository)
     done = repository("apply", "plan.json")
@@ -394,7 +394,7 @@ def test_what_is_no_plan_is_not_applied(repository: Repository, case: str) -> No
 # -- a disk that cannot be written ---------------------------------------------------------------------------
 
 
-def test_on_a_disk_that_takes_nothing_a_run_is_one_error_and_looking_still_works(
+def test_on_a_read_only_disk_a_run_gives_one_error_and_status_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with small_disk(tmp_path / "disk", 4) as disk:

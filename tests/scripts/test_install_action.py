@@ -63,7 +63,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path, environ)
 
 
-def test_what_is_installed_is_this_checkout_and_only_what_carries_a_hash(machine: Machine) -> None:
+def test_only_this_checkout_and_hashed_packages_are_installed(machine: Machine) -> None:
     assert machine.install() == (0, "")
     first, second = machine.asked
     assert "--require-hashes" in first
@@ -77,31 +77,31 @@ def test_a_second_step_of_the_job_installs_nothing(machine: Machine) -> None:
     assert len(machine.asked) == 2
 
 
-def test_an_installation_that_broke_off_is_made_anew(machine: Machine) -> None:
+def test_an_interrupted_installation_is_repeated(machine: Machine) -> None:
     machine.install()
     (machine.folder / "reconcile-action" / "installed").unlink()
     machine.install()
     assert len(machine.asked) == 4
 
 
-def test_a_pip_that_is_too_old_or_missing_is_brought_by_the_environment(machine: Machine) -> None:
+def test_an_old_or_missing_pip_is_replaced_by_that_of_the_environment(machine: Machine) -> None:
     assert machine.install(PIP="old") == (0, "")
     assert len(machine.asked) == 2
 
 
-def test_without_any_pip_it_says_what_to_do(machine: Machine) -> None:
+def test_without_any_pip_the_error_has_a_hint(machine: Machine) -> None:
     code, said = machine.install(PIP="none")
     assert code == 1
     assert said.startswith("::error title=reconcile::this Python has neither pip nor ensurepip")
 
 
-def test_a_python_that_is_not_there_is_told(machine: Machine) -> None:
+def test_a_missing_python_is_reported(machine: Machine) -> None:
     code, said = machine.install(RECONCILE_PYTHON="no-such-python")
     assert code == 1
     assert said.startswith("::error title=reconcile::this action needs Python 3.11 or newer")
 
 
-def test_windows_is_told(machine: Machine) -> None:
+def test_windows_is_reported_as_unsupported(machine: Machine) -> None:
     assert machine.install(RUNNER_OS="Windows") == (
         1,
         "::error title=reconcile::this action runs on Linux and macOS\n",
