@@ -168,3 +168,21 @@ def test_every_class_that_the_glossary_names_exists() -> None:
     for module in re.findall(r"`((?:[a-z_]+\.)+[a-z_]+)`(?=[ ,]|$)", page.replace("|\n", "\n")):
         path = PROJECT / "reconciler" / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or path.is_dir(), module
+
+
+LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<file>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES])
+def test_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
+    for link in LINK.finditer(page.read_text()):
+        target = page.parent / link["file"] if link["file"] else page
+        assert target.exists(), link[0]
+        if link["anchor"] is not None:
+            assert link["anchor"] in anchors(target), link[0]
