@@ -3,7 +3,7 @@
 A target's entry in targets.yaml has three keys for it: `network` is one of CHAINS, `rpc` the address of a
 node, and `rpc_token_env` the environment variable with its token. Responses are read strictly: a wrong type
 is an error of the node and no answer. The number of calls is bounded: the head once, each deal once, each
-provider once, however many pieces share them; and a node that refuses or asks for a pause gets no more calls
+provider once, however many pieces share them; and a node that refuses or requests a pause gets no more calls
 in the same check.
 """
 
@@ -87,7 +87,7 @@ def open_chain(
     chain = CHAINS.get(network)
     if chain is None:
         raise UsageError(
-            f"{name}: unknown network {network[:64]!r}", hint="one of " + ", ".join(sorted(CHAINS))
+            f"{name}: unknown network {network[:64]!r}", hint="use one of " + ", ".join(sorted(CHAINS))
         )
     address, variable = options.get("rpc"), options.get("rpc_token_env")
     if address is None:
@@ -103,7 +103,7 @@ _CLAIMS_LIMIT = 256 << 20  # bytes; a large provider has a million claims of 250
 _MAX_MALFORMED = 3  # malformed answers until a node is not called again
 _MAX = (1 << 62) - 1
 _ANSWERED = (200, 500)  # nodes report the error of a call with either
-_HINT = "is this the JSON-RPC address of a Lotus or Forest node, ending in /rpc/v1?"
+_HINT = "check that this is the JSON-RPC address of a Lotus or Forest node, ending in /rpc/v1"
 
 Hook = Callable[[dict[str, object]], object]
 K = TypeVar("K")
@@ -282,7 +282,7 @@ def _each(threads: ThreadPoolExecutor, keys: list[K], question: Callable[[K], V]
 
 
 class _CircuitBreaker:
-    """Stops the calls to a node that refuses, fails, or sends malformed answers; `opened` is the reason."""
+    """A stop for calls to a node that refuses, fails, or sends malformed answers; `opened` is the reason."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -205,7 +205,7 @@ def set_cids(text: str, wanted: Mapping[tuple[str, str], Cid], *, name: str = NA
         if there != str(cid):
             raise InvalidIndexError(
                 f"{model}@{version} has the CID {there}, not {cid}",
-                hint="published is immutable: release the changed content as a new version",
+                hint="a released CID is immutable: release the changed content as a new version",
                 where=Where(name, document.line_of("models", model, "versions", version, "cid")),
             )
         if document.find("models", model, "versions", version, "cid") is None:

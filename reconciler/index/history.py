@@ -1,4 +1,4 @@
-"""What the git history of an index proves: frozen CIDs, and who released what and when.
+"""The facts that the git history of an index proves: frozen CIDs, and who released what and when.
 
 Frozen CIDs: the index is compared with every content that its file had in the history of HEAD (or, with a
 base, in that one commit). Violations are a version whose CID changed, a version that lost its CID, and a
@@ -302,7 +302,7 @@ def _moved(version: Version, published: Published) -> list[Violation]:
             return [Violation(ref, version.where, message, f"restore it: cid: {cid}")]
         if cid != now:
             message = f"{ref} was {cid} in commit {commit[:12]} and is {now} now"
-            hint = "published is immutable: restore the CID and release the changed content as a new version"
+            hint = "a released CID is immutable: restore it, and release the changed content as a new version"
             return [Violation(ref, version.where, message, hint)]
     state = published.last.get(ref)
     if state is None or not state.protected:

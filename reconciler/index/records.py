@@ -327,7 +327,7 @@ def check_record(version: Version, record: Record) -> None:
     if version.cid is not None and version.cid != record.cid:
         raise InvalidIndexError(
             f"{version.ref} is {version.cid} in the index and {record.cid} in its record",
-            hint="published is immutable: restore the CID of the index, or the record, from the git history",
+            hint="a released CID is immutable: restore the index or the record from the git history",
             where=version.where,
         )
 

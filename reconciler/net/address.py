@@ -17,7 +17,7 @@ from reconciler.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A peer's base URL: `text` has no trailing slash; `loopback` tells that its host is this machine."""
+    """A peer's base URL: `text` has no trailing slash; `loopback` is True when its host is this machine."""
 
     text: str
     loopback: bool

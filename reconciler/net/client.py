@@ -194,7 +194,7 @@ class HttpClient:
                 raise error_for_status(answer, is_command_error=executed)
             if upload is not None and 200 <= response.status < 300 and not upload.complete:
                 raise TransientError(
-                    self.name, "answered before it had read everything", status=response.status
+                    self.name, "answered before it had received the whole request", status=response.status
                 )
         except BaseException:
             response.close()

@@ -3,7 +3,7 @@
     PeerError
     └── RequestError
         ├── TransientError             may succeed when retried: refused, reset, timed out, 5xx
-        ├── RetryLaterError            the peer asks for a pause of `retry_after` seconds
+        ├── RetryLaterError            the peer requests a pause of `retry_after` seconds
         ├── UnexpectedResponseError    the peer broke the protocol; retrying will not help
         ├── AccessDeniedError          authentication or authorization failed
         ├── NotFoundError              the peer does not have the resource
@@ -66,7 +66,7 @@ class TransientError(RequestError):
 
 
 class RetryLaterError(RequestError):
-    """The peer asks for a pause of `retry_after` seconds; None when it does not give a time."""
+    """The peer requests a pause of `retry_after` seconds; None when it does not give a time."""
 
     may_retry = True
 

@@ -23,7 +23,7 @@ from reconciler.net.errors import (
 )
 from reconciler.net.retry import retry_after
 
-_PROXY_HINT = "is this the address of the API, and not of a proxy or a login page?"
+_PROXY_HINT = "check that this is the address of the API, and not of a proxy or a login page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,7 @@ def _parse_json(
     try:
         value: object = json.loads(body, object_hook=hook)
     except (ValueError, RecursionError):
-        raise TransientError(
-            peer, "answered with something that is not JSON, or was cut off", hint=_PROXY_HINT
-        ) from None
+        raise TransientError(peer, "answered with invalid or truncated JSON", hint=_PROXY_HINT) from None
     return value
 
 
@@ -147,7 +145,7 @@ def error_for_status(answer: Response, *, is_command_error: bool = False) -> Req
         )
     if status == 429 or (status == 503 and pause is not None):
         return RetryLaterError(
-            peer, f"asks for a pause (HTTP {status}){detail}", retry_after=pause, status=status
+            peer, f"requests a pause (HTTP {status}){detail}", retry_after=pause, status=status
         )
     if status in (401, 403, 407):
         hint = (
@@ -157,7 +155,7 @@ def error_for_status(answer: Response, *, is_command_error: bool = False) -> Req
         )
         return AccessDeniedError(peer, f"denies access (HTTP {status}){detail}", status=status, hint=hint)
     if status == 404:
-        return NotFoundError(peer, f"did not find it (HTTP 404){detail}", status=status)
+        return NotFoundError(peer, f"answered that it does not exist (HTTP 404){detail}", status=status)
     if status == 409:
         return ConflictError(peer, f"reports a conflict (HTTP 409){detail}", status=status)
     if status >= 500 or status in (408, 425):

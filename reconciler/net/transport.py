@@ -100,21 +100,23 @@ class Session:
         try:
             yield
         except DeadlineExceededError:
-            raise TransientError(self._name, "took too long altogether", timed_out=True) from None
+            raise TransientError(
+                self._name, "exceeded the time limit of the whole request", timed_out=True
+            ) from None
         except httpx.ConnectTimeout:
             raise self._unreachable("no answer in time", timed_out=True) from None
         except httpx.ConnectError as error:
             raise self._unreachable(self._cause(error)) from None
         except httpx.WriteTimeout:
-            hint = "something in the peer is stuck; restart it and run again"
-            raise UnexpectedResponseError(self._name, "takes no more bytes", hint=hint) from None
+            hint = "the peer may be stuck: restart it and run again"
+            raise UnexpectedResponseError(self._name, "stopped reading the request", hint=hint) from None
         except httpx.TimeoutException:
             raise TransientError(self._name, "was silent for too long", timed_out=True) from None
         except httpx.TransportError as error:
             raise TransientError(self._name, f"the connection broke ({self._cause(error)})") from None
 
     def _unreachable(self, why: str, *, timed_out: bool = False) -> TransientError:
-        hint = f"is it running, and is {self._address.text} its address?"
+        hint = f"check that it is running, and that its address is {self._address.text}"
         message = f"cannot be reached at {self._address.text} ({why})"
         return TransientError(self._name, message, hint=hint, reached=False, timed_out=timed_out)
 
@@ -143,7 +145,7 @@ class OpenResponse:
                 yield piece
 
     def first_bytes(self, limit: int) -> bytes:
-        """Return up to `limit` bytes of the body, less when the connection breaks before.
+        """Return up to `limit` bytes of the body, fewer when the connection breaks earlier.
 
         Raises TransientError when the deadline passes.
         """
@@ -157,7 +159,7 @@ class OpenResponse:
         return bytes(body[:limit])
 
     def close(self) -> None:
-        """Give the connection back, or close it when the body was not read to its end."""
+        """Return the connection to the pool, or close it when the body was not read to its end."""
         self._response.close()
 
 
@@ -321,7 +323,7 @@ def _core_url(url: httpx.URL) -> httpcore.URL:
 
 
 class _WouldReadError(Exception):
-    """There is nothing left that can be given without reading from the network."""
+    """No more bytes can be returned without reading from the network."""
 
 
 class _Stream(httpcore.NetworkStream):
@@ -334,7 +336,7 @@ class _Stream(httpcore.NetworkStream):
 
     @contextmanager
     def without_reading(self) -> Iterator[None]:
-        """Make reads of this thread raise _WouldReadError, and do not close when httpcore then does."""
+        """Make reads of this thread raise _WouldReadError, and ignore that httpcore closes it then."""
         self._unread_by = threading.get_ident()
         try:
             yield
@@ -355,7 +357,7 @@ class _Stream(httpcore.NetworkStream):
             with _deadline_errors():
                 piece = self._inner.read(min(size, _PIECE), remaining(timeout))
             if not piece:
-                raise httpcore.RemoteProtocolError(f"the peer closed it {size} bytes too early")
+                raise httpcore.RemoteProtocolError(f"the peer closed the connection {size} bytes too early")
             size -= len(piece)
             yield piece
 
@@ -398,7 +400,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Opens `_Stream`s; with `public_only` to public addresses only."""
+    """The network backend of httpcore: it opens `_Stream`s, with `public_only` to public addresses only."""
 
     def __init__(self, *, public_only: bool) -> None:
         self._inner = httpcore.SyncBackend()
@@ -427,7 +429,7 @@ def _checked_address(host: str, port: int) -> str:
     except OSError as error:
         raise httpcore.ConnectError(error.strerror or str(error)) from None
     if address is None:
-        raise httpcore.ConnectError("its address is not a public one")
+        raise httpcore.ConnectError("its address is not public")
     return address
 
 

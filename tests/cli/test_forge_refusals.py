@@ -43,8 +43,8 @@ SAID = {
     "timeout before": ("was silent for too long", ""),
     "timeout after it was done": ("was silent for too long", ""),
     "reset after it was done": ("the connection broke", ""),
-    "unreachable": ("cannot be reached at https://api.github.com", "hint: is it running"),
-    "cut off after it was done": ("is not JSON, or was cut off", "hint: "),
+    "unreachable": ("cannot be reached at https://api.github.com", "hint: check that it is running"),
+    "cut off after it was done": ("answered with invalid or truncated JSON", "hint: "),
     "web page": ("answered with a web page", "hint: "),
     "nonsense after it was done": ("unexpected response: 'object.sha' is not a string", "hint: "),
 }

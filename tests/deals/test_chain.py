@@ -243,7 +243,7 @@ def test_a_node_that_requests_a_long_pause_gets_no_more_calls(
     assert time.monotonic() - begin < 20
     assert {deal.state for deal in found} <= {DealState.CLAIMED, DealState.ACTIVE}
     assert sum(deal.state is DealState.ACTIVE for deal in found) == max(0, after - 1)
-    assert "asks for a pause" in found[-1].detail
+    assert "requests a pause" in found[-1].detail
     assert len(node.asked) <= after + 8
 
 
@@ -252,7 +252,7 @@ def test_a_pause_that_cannot_be_read_is_a_short_one(node: FakeLotus, pause: str)
     opened = open_rpc(node.url, name="lotus", budget=RetryBudget(retries=2))
     opened._http._sleep = lambda _: None
     node.refuse = lambda _: Said(429, b"slow down", {"Retry-After": pause})
-    with pytest.raises(RequestError, match="asks for a pause"):
+    with pytest.raises(RequestError, match="requests a pause"):
         opened.head()
     assert len(node.asked) == 3
     opened.close()

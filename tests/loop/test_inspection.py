@@ -77,4 +77,4 @@ def test_doctor_says_what_can_be_reached(releases: Releases) -> None:
     releases.memory["a"].faults["observe"] = down("a")
     with releases.running() as run:
         (finding,) = diagnose_targets(run.workspace)
-    assert (finding.diagnosis.ok, finding.diagnosis.hint) == (False, "is it running?")
+    assert (finding.diagnosis.ok, finding.diagnosis.hint) == (False, "check that it is running")

@@ -134,7 +134,11 @@ def test_a_pending_version_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("node", "reason", "hint"),
     [
-        (Reason("connection refused", "is it running?"), "connection refused", "is it running?"),
+        (
+            Reason("connection refused", "check that it is running"),
+            "connection refused",
+            "check that it is running",
+        ),
         (seen(State.UNKNOWN), "cannot be observed", ""),
         (seen(State.UNKNOWN, detail="timed out"), "timed out", ""),
     ],

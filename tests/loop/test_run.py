@@ -106,7 +106,7 @@ def test_one_target_that_fails_stops_neither_the_other_nor_the_cid(two: Releases
     two.memory["a"].faults["publish"] = down("a")
     report = two.apply()
     assert [state for *_, state in states(report)] == ["failed", "applied", "applied", "applied"]
-    assert report.outcomes[0].hint == "is it running?"
+    assert report.outcomes[0].hint == "check that it is running"
     assert two.cid("m@1.0.0") in two.memory["b"].held
 
 
@@ -121,7 +121,7 @@ def test_a_target_that_cannot_be_reached_is_unknown_and_left_alone(two: Releases
     assert isinstance(change, Blocked)
     assert change.unknown
     assert not change.drift
-    assert change.hint == "is it running?"
+    assert change.hint == "check that it is running"
     report = two.apply()
     assert states(report) == [("blocked", "m@1.0.0", "b", "unknown")]
     assert report.failed
@@ -151,7 +151,7 @@ def test_a_target_that_cannot_be_opened_is_unknown(tmp_path: Path) -> None:
     assert kinds(releases.plan()) == [("blocked", "m@1.0.0", "other")]
 
 
-# -- published is immutable ----------------------------------------------------------------------------------
+# -- a released CID is immutable -----------------------------------------------------------------------------
 
 
 def test_bytes_that_no_longer_give_the_cid_are_an_error_never_an_update(two: Releases) -> None:

@@ -213,7 +213,7 @@ def test_a_proxy_that_cannot_be_used_is_a_usage_error(proxy: str, monkeypatch: p
 def test_a_client_for_public_addresses_does_not_dial_this_machine() -> None:
     with (
         server(b"private") as (url, counts),
-        pytest.raises(TransientError, match="not a public one") as caught,
+        pytest.raises(TransientError, match="not public") as caught,
     ):
         client(url, public_only=True).request("GET", "/", repeatable=True)
     assert not caught.value.reached

@@ -48,7 +48,7 @@ CHANGES: tuple[Change, ...] = (
     ResolveCid(**AT),
     WriteRecord(**AT, path="records/llm/1.0.0.json", size=5),
     Wait(**AT, target="node", reason="queued"),
-    Blocked(**AT, target="node", reason="cannot reach node", hint="is it running?", unknown=True),
+    Blocked(**AT, target="node", reason="cannot reach node", hint="check that it is running", unknown=True),
     Blocked(**AT, reason="weights/llm is not on this machine", hint="give --source-root"),
     Unpin(**{**ON, "model": "gone"}, reason="not in the index any more"),
 )
@@ -72,7 +72,7 @@ def test_a_plan_shows_every_kind_of_change() -> None:
         "  ~ 1.0.0              write records/llm/1.0.0.json",
         "  … 1.0.0 → node       waiting  (queued)",
         "  ! 1.0.0 → node       unknown: cannot reach node",
-        "      hint: is it running?",
+        "      hint: check that it is running",
         "  ! 1.0.0              blocked: weights/llm is not on this machine",
         "      hint: give --source-root",
         "gone",

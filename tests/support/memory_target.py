@@ -238,7 +238,7 @@ class Served:
 
 def down(name: str) -> PeerError:
     """Return the error of a target that is down."""
-    return PeerError(f"cannot reach {name}", hint="is it running?")
+    return PeerError(f"cannot reach {name}", hint="check that it is running")
 
 
 def _empty(layout: DagLayout) -> list[Cid]:

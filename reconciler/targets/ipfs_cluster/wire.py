@@ -19,7 +19,7 @@ from reconciler.targets.interface import pin_label
 
 EVERYWHERE = -1  #: as a replication factor: every peer
 
-_HINT = "is this the address of a REST API of ipfs-cluster 1.0 or later?"
+_HINT = "check that this is the address of a REST API of ipfs-cluster 1.0 or later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class AddedCar:
 
 
 def _parse_cid(text: str) -> Cid | None:
-    """Return None for unsupported CIDs, such as dag-cbor: such pins are always foreign."""
+    """Parse a CID; return None for an unsupported one, such as dag-cbor: its pin is always foreign."""
     try:
         return cids.parse(text)
     except DataError:

@@ -1,10 +1,10 @@
-"""Read a space: its uploads, and what the service claims about the deals of its pieces.
+"""Reading of a space: its uploads, and the claims of the service about the deals of its pieces.
 
-Over the HTTP bridge, which takes many tasks in one request and needs no Node.js, or through the client, which
-starts a process for each question. Uploads are not possible over the bridge.
+A space is read over the HTTP bridge, which takes many tasks in one request and needs no Node.js, or through
+the client, which starts a process for each question. Uploads are not possible over the bridge.
 
-Sources: the specifications w3-ucan-bridge, w3-store and w3-filecoin; the responses of
-`@storacha/upload-api` 2.8.4 and the output of `@storacha/cli` 1.6.32.
+Sources: the specifications w3-ucan-bridge, w3-store and w3-filecoin; the responses of `@storacha/upload-api`
+2.8.4 and the output of `@storacha/cli` 1.6.32.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _THREADS = 4  # concurrent requests about pieces: a service verifies signatures 
 _MAX_PAGES = 10_000  # ten million uploads; a longer listing does not end
 _UNKNOWN_PIECE = "RecordNotFound"  # error for a piece that was offered and that the queue has not processed
 _MAX_DEAL_ID = 1 << 63  # deal ids are 64 bits on the chain
-_HINT = "is `endpoint` the address of an upload service?"
+_HINT = "check that `endpoint` is the address of an upload service"
 _NO_DEALS = "not in a deal yet, or no longer: the client reports both alike"
 
 
@@ -61,7 +61,7 @@ PieceClaims = tuple[DealClaim, ...] | TaskFailure
 
 
 class SpaceReader(Protocol):
-    """Reads one space. Methods raise RequestError."""
+    """A reader of one space. Methods raise RequestError."""
 
     def uploads(self) -> dict[Cid, SpaceUpload]:
         """Return every upload in the space, by root."""
@@ -78,7 +78,7 @@ class SpaceReader(Protocol):
 
 
 class BridgeReader:
-    """Reads a space over the HTTP bridge. `page` is how many uploads one request lists."""
+    """A reader of a space over the HTTP bridge. `page` is how many uploads one request lists."""
 
     def __init__(
         self, http: HttpClient, space: str, credentials: BridgeCredentials, page: int = PAGE
@@ -112,7 +112,7 @@ class BridgeReader:
             if following == cursor:
                 break
             cursor = following
-        raise UnexpectedResponseError(self._http.name, "the list of uploads does not end")
+        raise UnexpectedResponseError(self._http.name, "returned the same page of uploads repeatedly")
 
     def claims(self, pieces: Sequence[PieceCid], done: Callable[[int], None]) -> dict[PieceCid, PieceClaims]:
         """Return the claims about each piece; several requests are sent at a time."""
@@ -171,7 +171,7 @@ class BridgeReader:
 
 
 class ClientReader:
-    """Reads a space through the client, which starts a process for each question."""
+    """A reader of a space through the client, which starts a process for each question."""
 
     def __init__(self, client: StorachaClient) -> None:
         self._client = client

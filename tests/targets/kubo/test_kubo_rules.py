@@ -615,7 +615,7 @@ def test_doctor_on_a_node_that_is_down(subject: KuboSubject) -> None:
     subject.node.stop()
     findings = subject.target.diagnose()
     assert [(finding.subject, finding.ok) for finding in findings] == [("reachable", False)]
-    assert "is it running" in findings[0].hint
+    assert "check that it is running" in findings[0].hint
 
 
 # -- healing others ----------------------------------------------------------------------------------------
