@@ -137,12 +137,14 @@ def _check_characters(text: str, name: str) -> None:
     where = Where(name, text.count("\n", 0, found.start()) + 1)
     character = found.group()
     if character == "\t":
-        raise InvalidIndexError("tab character", hint="use spaces", where=where)
+        raise InvalidIndexError("tab character is not allowed", hint="use spaces", where=where)
     if character == "\ufeff":
         raise InvalidIndexError(
-            "byte order mark (U+FEFF)", hint="save the file as UTF-8 without a byte order mark", where=where
+            "byte order mark (U+FEFF) is not allowed",
+            hint="save the file as UTF-8 without a byte order mark",
+            where=where,
         )
-    raise InvalidIndexError(f"control character {character!r}", hint="remove it", where=where)
+    raise InvalidIndexError(f"control character {character!r} is not allowed", hint="remove it", where=where)
 
 
 def forbidden(value: str) -> str | None:
@@ -245,13 +247,13 @@ def _scalar(event: Any, name: str) -> YamlScalar:
     if style:
         if style in "|>":
             raise InvalidIndexError(
-                f"block scalar ({style})",
+                f"block scalar ({style}) is not allowed",
                 hint="write the text on one line, in quotes",
                 where=Where(name, scalar.line),
             )
         if (found := forbidden(value)) is not None:
             raise InvalidIndexError(
-                f"control character {found!r} in a value",
+                f"control character {found!r} in a value is not allowed",
                 hint="remove it",
                 where=Where(name, scalar.line),
             )
@@ -269,7 +271,7 @@ def _key(node: YamlNode, mapping: YamlMapping, name: str) -> YamlScalar:
             "a key that is not plain text", hint="keys are names, not lists or mappings", where=where
         )
     if node == "<<":
-        raise InvalidIndexError("merge key (<<)", hint="write the keys out", where=where)
+        raise InvalidIndexError("merge key (<<) is not allowed", hint="write the keys out", where=where)
     if node in mapping:
         first = next(other.line for other in mapping if other == node)
         raise InvalidIndexError(
@@ -284,14 +286,16 @@ def _document(event: Any, documents: int, name: str) -> int:
     """Return how many documents `event` begins (0 or 1); refuse directives, aliases and a second document."""
     where = Where(name, event.start_mark.line + 1)
     if isinstance(event, yaml.AliasEvent):
-        raise InvalidIndexError(f"alias (*{event.anchor})", hint="write the value out", where=where)
+        raise InvalidIndexError(
+            f"alias (*{event.anchor}) is not allowed", hint="write the value out", where=where
+        )
     if not isinstance(event, yaml.DocumentStartEvent):
         return 0
     if event.version is not None or event.tags:
-        raise InvalidIndexError("YAML directive (%)", hint="remove it", where=where)
+        raise InvalidIndexError("YAML directive (%) is not allowed", hint="remove it", where=where)
     if documents:
         raise InvalidIndexError(
-            "a second YAML document (---)", hint="keep one document in the file", where=where
+            "a second YAML document (---) is not allowed", hint="keep one document in the file", where=where
         )
     return 1
 
@@ -300,11 +304,13 @@ def _refuse_properties(event: Any, name: str) -> None:
     where = Where(name, event.start_mark.line + 1)
     if event.anchor is not None:
         raise InvalidIndexError(
-            f"anchor (&{event.anchor})", hint="write the value out where it is needed", where=where
+            f"anchor (&{event.anchor}) is not allowed",
+            hint="write the value out where it is needed",
+            where=where,
         )
     if event.tag is not None:
         raise InvalidIndexError(
-            f"tag ({event.tag[:80]})", hint="remove it: values are plain text", where=where
+            f"tag ({event.tag[:80]}) is not allowed", hint="remove it: values are plain text", where=where
         )
 
 

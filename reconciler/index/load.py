@@ -73,7 +73,7 @@ def parse_index(
 
 
 class _IndexBuilder:
-    """Builds one Index from a tree; collects all problems, so that one run reports them together."""
+    """The construction of one Index from a tree; all problems are collected and reported together."""
 
     def __init__(self, name: str, path: Path, digest: str) -> None:
         self.name = name

@@ -40,7 +40,7 @@ class RepositoryLayout:
     def state(self) -> Path:
         """`.reconcile` in the repository: caches, locks and the default store.
 
-        Deleting it loses no truth but the bytes in the default store.
+        Deleting it loses nothing but the bytes in the default store.
         """
         return self.root / ".reconcile"
 

@@ -153,7 +153,7 @@ _KINDS = {
 
 
 def _explain(error: ValidationError) -> Iterator[IndexProblem]:
-    """Yield the problems that `error` means, without a value that may be a secret."""
+    """Translate a schema error into problems for the user; they quote no value that may be a secret."""
     node: Any = error.instance
     path = [str(part) for part in error.absolute_path]
     field = _field(path)

@@ -110,7 +110,7 @@ def parse_range(text: str) -> Range:
 
 @dataclass(frozen=True, slots=True)
 class _Partial:
-    """A version whose trailing numbers may be open (None)."""
+    """A version whose trailing numbers may be missing (None)."""
 
     major: int | None
     minor: int | None
@@ -118,13 +118,13 @@ class _Partial:
     prerelease: str | None
 
     def floor(self, prerelease: str | None = None) -> semver.Version:
-        """Return the lowest version it can mean."""
+        """Return the lowest version that matches."""
         return semver.Version(
             self.major or 0, self.minor or 0, self.patch or 0, self.prerelease or prerelease
         )
 
     def ceiling(self) -> semver.Version:
-        """Return the first version after all it can mean, before its pre-releases. Requires a major."""
+        """Return the lowest pre-release of the first version after all matching ones. Requires a major."""
         major, minor = self.major or 0, self.minor
         if minor is None:
             return semver.Version(major + 1, 0, 0, "0")
