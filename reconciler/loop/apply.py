@@ -105,7 +105,7 @@ def apply_plan(
 
 
 class _Lanes:
-    """Runs changes of one kind, each target's in a thread of its own, and collects the outcomes by number."""
+    """The threads that make changes, one for each target; they collect the outcomes by number."""
 
     def __init__(self, plan: Plan, outcomes: dict[int, Outcome], progress: Stoppable) -> None:
         self._plan = plan

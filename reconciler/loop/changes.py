@@ -259,7 +259,7 @@ class ChangeBuilder:
     label: Label
 
     def publish(self, reason: str, sources: tuple[str, ...], size: int | None) -> Publish:
-        """Return a Publish; `size` is bytes of the CAR or None."""
+        """Return a Publish; `size` is the size of the CAR in bytes, None when it is unknown."""
         return Publish(**self._common(reason), label=self.label, sources=sources, size=size)
 
     def repair(self, reason: str, sources: tuple[str, ...], damaged: tuple[Cid, ...]) -> Repair:

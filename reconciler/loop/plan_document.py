@@ -212,7 +212,7 @@ def read_saved(path: Path) -> SavedPlan:
         raise UsageError("not a saved plan", hint="make one with `reconcile plan -o FILE`", where=where)
     if value.get("schema") != SCHEMA:
         raise UsageError(
-            f"a plan of schema {value.get('schema')!r}, this version knows {SCHEMA}", where=where
+            f"the plan has schema {value.get('schema')!r}; this version supports {SCHEMA}", where=where
         )
     if "options" not in value:
         raise UsageError(
@@ -268,7 +268,7 @@ def require_same(saved: SavedPlan, plan: Plan) -> None:
     changed = [json.loads(text) for text in sorted(before ^ after)]
     named = ", ".join(dict.fromkeys(_item_name(item) for item in changed))
     what = f": {named}" if named else " (or the file was edited)"
-    raise SafetyError(f"the world changed since the plan was saved{what}", hint=_PLAN_AGAIN)
+    raise SafetyError(f"the changes differ from those of the saved plan{what}", hint=_PLAN_AGAIN)
 
 
 def _item_name(item: dict[str, Any]) -> str:

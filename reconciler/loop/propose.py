@@ -46,7 +46,7 @@ class PullRequests:
 
 
 class Proposer:
-    """Writes the write-backs of one run to the place that `mode` names.
+    """The writer of the write-backs of one run, to the place that `mode` names.
 
     When the index file has changed since the workspace read it, nothing is written.
     """
@@ -88,7 +88,7 @@ class Proposer:
             return False  # the error is raised again when the proposal is made
 
     def propose(self, changes: Sequence[WriteBack]) -> str:
-        """Write `changes`, all or none; return in words where. Raises ReconcilerError or OSError."""
+        """Write all `changes` or none; return a text that says where. Raises ReconcilerError or OSError."""
         text, records = self._contents(changes)
         if self._mode is ProposeMode.BRANCH:
             return self._to_branch(text, records, changes)

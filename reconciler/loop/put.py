@@ -70,7 +70,10 @@ def put(
         closing(identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)) as dag,
     ):
         if not opened.capabilities.takes_bytes:
-            raise UsageError(f"target {spec.name!r} accepts no bytes, it only pins what others have")
+            raise UsageError(
+                f"target {spec.name!r} accepts no bytes: it pins only what another target serves",
+                hint="publish to another target with --target",
+            )
         identity = dag.identity
         kept = _other_label(opened, Expected(identity.root, (label,), layout=dag.layout), label, progress)
         if kept is not None:
@@ -80,7 +83,7 @@ def put(
             state, sent, detail = delivery.state, delivery.bytes_sent, delivery.detail
         if state not in (State.HELD, State.PENDING):
             raise PeerError(
-                f"{spec.name}: {identity.root} is incomplete there: {detail or state.value}",
+                f"{spec.name} does not have all of {identity.root}: {detail or state.value}",
                 hint="run it again",
             )
         return Put(

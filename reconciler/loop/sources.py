@@ -1,7 +1,7 @@
 """The bytes on this machine: the versions' own directories, identified once in a run, only when needed.
 
 The pieces of bundles are cached, so that a proposal that is not merged yet needs no second reading. They
-follow from the root and the way of cutting, so a cache entry is never out of date, only damaged: it starts
+follow from the root and the sharding, so a cache entry is never out of date, only damaged: it starts
 with its own checksum, and a damaged entry counts as missing.
 """
 
@@ -98,7 +98,7 @@ class VersionSources:
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise BundleError(
                 f"{version.path} leads outside the source root through a link",
-                hint="give the directory that really holds the weights with --source-root",
+                hint="name the directory that contains the weights with --source-root",
                 where=version.where,
             )
         return path
@@ -178,7 +178,7 @@ class VersionSources:
     def pieces(self, ref: str, sharding: Sharding) -> ShardedCar:
         """Return the pieces of an identified version; read its bytes unless they are known.
 
-        Raises SourceChangedError, and UsageError when the version cannot be split like that.
+        Raises SourceChangedError, and UsageError when a block does not fit a shard of `sharding`.
         """
         dag = self._dags[ref]
         key = (dag.layout.root, sharding)

@@ -127,7 +127,7 @@ def _holding(version: Version, target: str, world: World) -> Holding:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The findings about one version; `problem` tells why there are none, or is ""."""
+    """The findings about one version; `problem` is the reason why there are none, or ""."""
 
     model: str
     version: str
@@ -179,4 +179,6 @@ def _dag_layout(workspace: Workspace, version: Version, root: Cid) -> DagLayout:
                 continue
     if workspace.sources.present([version]):
         return workspace.sources.identify(version).layout
-    raise BlockUnavailableError("its leaves are not known here: no target and no directory has it")
+    raise BlockUnavailableError(
+        "its leaves are unknown: neither a target nor a directory on this machine has its blocks"
+    )

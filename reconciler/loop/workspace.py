@@ -43,7 +43,7 @@ class Workspace:
 
     `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex. `recorded`
     are the versions that have a record, `pieces` the pieces that records name, both by `model@version`.
-    `targets` are open; `unopened` tells why the others could not be opened.
+    `targets` are open; `unopened` has the reasons why the others could not be opened.
     """
 
     scope: Scope

@@ -315,9 +315,9 @@ EDITED: dict[str, tuple[Callable[[Plan], object], int, str]] = {
     "a removal more": (
         unpin_of_another,
         4,
-        "the world changed since the plan was saved: other@1.0.0 on store",
+        "the changes differ from those of the saved plan: other@1.0.0 on store",
     ),
-    "a change less": (lambda p: p["items"].pop(), 4, "the world changed since the plan was saved: llm@"),
+    "a change less": (lambda p: p["items"].pop(), 4, "the changes differ from those of the saved plan: llm@"),
     "another target": (
         lambda p: p["items"][0].update(target="../../etc"),
         4,
@@ -341,7 +341,7 @@ EDITED: dict[str, tuple[Callable[[Plan], object], int, str]] = {
         "'\\x1b[31m\\n::error::x@1.1.0 on store'",
     ),
     "a report": (lambda p: p.update(kind="report"), 2, "plan.json: not a saved plan"),
-    "another schema": (lambda p: p.update(schema=99), 2, "plan.json: a plan of schema 99"),
+    "another schema": (lambda p: p.update(schema=99), 2, "plan.json: the plan has schema 99"),
 }
 
 
@@ -372,7 +372,10 @@ NO_PLANS: dict[str, tuple[Arrange, str]] = {
         lambda r: r.write("plan.json", '{"kind": "plan", "schema": ' + "9" * 5000 + "}"),
         "not a saved plan",
     ),
-    "no number": (lambda r: r.write("plan.json", '{"kind": "plan", "schema": NaN}'), "a plan of schema nan"),
+    "no number": (
+        lambda r: r.write("plan.json", '{"kind": "plan", "schema": NaN}'),
+        "the plan has schema nan",
+    ),
     "byte order mark": (lambda r: r.write("plan.json", "\ufeff{}"), "not a saved plan"),
     "no text": (lambda r: r.write("plan.json", b"\xff\xfe"), "not a saved plan"),
     "too large": (lambda r: os.truncate(r.write("plan.json", "{}"), 65 << 20), "too large for a saved plan"),

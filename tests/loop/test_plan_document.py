@@ -60,8 +60,8 @@ def change_bytes(releases: Releases) -> None:
     ("change", "message"),
     [
         (edit_index, "the index changed since the plan was saved"),
-        (lose_a_target, "the world changed since the plan was saved: m@1.0.0 on b, n@1.0.0 on b"),
-        (change_bytes, "the world changed since the plan was saved: m@1.0.0 on "),
+        (lose_a_target, "the changes differ from those of the saved plan: m@1.0.0 on b, n@1.0.0 on b"),
+        (change_bytes, "the changes differ from those of the saved plan: m@1.0.0 on "),
     ],
 )
 def test_the_refusal_names_what_changed(
@@ -162,8 +162,8 @@ def test_a_note_does_not_make_it_another_plan(releases: Releases) -> None:
         (b'{"kind": "report"}', "not a saved plan"),
         (b"\xff\xfe", "not a saved plan"),
         (b"[" * 100_000, "not a saved plan"),
-        (b'{"kind": "plan", "schema": 99}', "a plan of schema 99, this version knows 1"),
-        (b'{"kind": "plan"}', "a plan of schema None"),
+        (b'{"kind": "plan", "schema": 99}', "the plan has schema 99; this version supports 1"),
+        (b'{"kind": "plan"}', "the plan has schema None"),
     ],
 )
 def test_a_file_that_is_no_saved_plan_is_rejected(tmp_path: Path, content: bytes, message: str) -> None:
