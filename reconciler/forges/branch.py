@@ -51,7 +51,8 @@ def commit_to_branch(
         except RefMovedError:
             continue
     raise ReconcilerError(
-        f"the branch {branch!r} kept moving", hint="another run is changing it: run again when it has ended"
+        f"the branch {branch!r} changed during every attempt",
+        hint="another run is changing it: run again when it has ended",
     )
 
 

@@ -75,7 +75,9 @@ class GitRemote:
         branch: str = PROPOSAL_BRANCH,
     ) -> BranchResult:
         """As `Branches.ensure_branch`. Also raises UserError when git has no identity for the commit."""
-        error: RequestError = ConflictError(self.name, f"the branch {branch!r} kept moving", hint="run again")
+        error: RequestError = ConflictError(
+            self.name, f"the branch {branch!r} changed during every attempt", hint="run again"
+        )
         for _ in range(_ATTEMPTS):
             try:
                 return self._attempt(files, message, base, planned, branch)
@@ -95,7 +97,9 @@ class GitRemote:
             try:
                 self._push(scratch, "", branch, head)
             except _StaleError:
-                raise ConflictError(self.name, f"the branch {branch!r} has moved and is kept") from None
+                raise ConflictError(
+                    self.name, f"the branch {branch!r} was changed meanwhile and is not deleted"
+                ) from None
 
     def describe_foreign(self, base: str, branch: str, head: str) -> str:  # noqa: ARG002 - the tip is fetched
         """As `Branches.describe_foreign`."""

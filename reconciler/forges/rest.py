@@ -145,7 +145,7 @@ class RestApi:
         return JsonFields(response.json() if response.body else None, self._unexpected)
 
     def _unexpected(self, message: str) -> UnexpectedResponseError:
-        hint = "is this the address of the forge's API?"
+        hint = "check that this is the address of the forge's API"
         return UnexpectedResponseError(self.name, f"unexpected response: {message}", hint=hint)
 
     def _once(self, method: str, path: str, json: object, params: Params) -> Response:
@@ -196,8 +196,8 @@ class ErrorClassifier:
 
     def __call__(self, response: Response, doing: str) -> RequestError:
         """Return the error for a status that is not a success; `doing` is the purpose of the call."""
-        peer, status, words = response.peer, response.status, self.words(response)
-        context = f"(HTTP {status}) while {doing}" + (f": {words}" if words else "")
+        peer, status, message = response.peer, response.status, self.message_of(response)
+        context = f"(HTTP {status}) while {doing}" + (f": {message}" if message else "")
         if self.is_rate_limit(response):
             pause = self.rate_limit_pause(response)
             when = "later" if pause is None else f"in {max(1, math.ceil(pause / 60))} min"
@@ -219,7 +219,7 @@ class ErrorClassifier:
                 hint = f"check the name {self.repository!r}, and that the token may read it"
                 return NotFoundError(peer, f"not found {context}", hint=hint, status=status)
             case 409:
-                hint = "push a first commit to it" if "empty" in words.lower() else "run again"
+                hint = "push a first commit to it" if "empty" in message.lower() else "run again"
                 return ConflictError(peer, f"conflict {context}", hint=hint, status=status)
             case 408 | 425:
                 return TransientError(peer, f"failed {context}", status=status)
@@ -231,12 +231,12 @@ class ErrorClassifier:
             )
         if status >= 500:
             return TransientError(peer, f"failed {context}", status=status)
-        hint_or_none = self.rejection_hint(words)
+        hint_or_none = self.rejection_hint(message)
         return RejectedError(
-            peer, f"rejected the request {context}", reason=words, hint=hint_or_none, status=status
+            peer, f"rejected the request {context}", reason=message, hint=hint_or_none, status=status
         )
 
-    def words(self, response: Response) -> str:
+    def message_of(self, response: Response) -> str:
         """Return the message of an error response, cleaned.
 
         `message` is a text, a list, or an object of lists (GitLab); without it, `error` is the message.
@@ -259,13 +259,13 @@ class ErrorClassifier:
 
     def describe_denial(self, response: Response) -> tuple[str, str]:
         """Return the message and the hint for a response of 403."""
-        if "archived" in self.words(response).lower():
+        if "archived" in self.message_of(response).lower():
             return "the repository is archived", "unarchive it in its settings"
         return "denied access", self.permissions
 
-    def rejection_hint(self, words: str) -> str | None:
+    def rejection_hint(self, message: str) -> str | None:
         """Return the hint for a rejected request."""
-        too_large = "too long" in words.lower() or "too large" in words.lower()
+        too_large = "too long" in message.lower() or "too large" in message.lower()
         return "propose fewer versions at once with --only" if too_large else None
 
 

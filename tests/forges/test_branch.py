@@ -412,5 +412,5 @@ def test_a_branch_that_keeps_moving_ends_in_one_error(root, monkeypatch):
         move(repository, branch, new, old, reason)
 
     monkeypatch.setattr(local_repository.LocalRepository, "move_branch", interrupted)
-    with pytest.raises(ReconcilerError, match="kept moving"):
+    with pytest.raises(ReconcilerError, match="changed during every attempt"):
         propose(root)

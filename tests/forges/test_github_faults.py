@@ -196,7 +196,7 @@ def test_a_branch_that_moves_before_its_deletion_is_kept(fake, ticking):
     fake.between = lambda number, github: person_adds_a_commit(github) if number == last else None
     result = connect(fake, ticking).close_proposal("nothing is left", base=BASE)
     assert result.outcome is ProposalOutcome.CLOSED
-    assert "has moved and is kept" in result.detail
+    assert "was changed meanwhile and is not deleted" in result.detail
     assert fake.refs[PROPOSAL_BRANCH] in by_hand(fake)
 
 

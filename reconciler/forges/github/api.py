@@ -89,8 +89,8 @@ class GitHubErrors(ErrorClassifier):
         super().__init__(repository, "check the token's permissions and the rules of the branch")
         self._now = now
 
-    def words(self, response: Response) -> str:
-        """Return the message and the messages of its details, which are more specific."""
+    def message_of(self, response: Response) -> str:
+        """Return the message of an error response, with the more specific messages of its details."""
         document = error_document(response)
         if not document:
             return response.message
@@ -108,8 +108,8 @@ class GitHubErrors(ErrorClassifier):
         """Whether GitHub limits the rate of requests, by 403 or 429."""
         if response.status != 403:
             return super().is_rate_limit(response)
-        words = self.words(response).lower()
-        return "rate limit" in words or "abuse" in words or self.rate_limit_pause(response) is not None
+        message = self.message_of(response).lower()
+        return "rate limit" in message or "abuse" in message or self.rate_limit_pause(response) is not None
 
     def rate_limit_pause(self, response: Response) -> float | None:
         """Return the seconds to wait, by the headers in the order that GitHub documents."""
@@ -122,7 +122,7 @@ class GitHubErrors(ErrorClassifier):
 
     def describe_denial(self, response: Response) -> tuple[str, str]:
         """Return the message and the hint for a response of 403."""
-        lower = self.words(response).lower()
+        lower = self.message_of(response).lower()
         if "not permitted to create or approve pull requests" in lower:
             return "GitHub Actions must not create pull requests", ACTIONS_SETTING
         if "not accessible by" in lower:
@@ -134,9 +134,9 @@ class GitHubErrors(ErrorClassifier):
             return "the token is not authorized for single sign-on", f"authorize it at {where}"
         return super().describe_denial(response)
 
-    def rejection_hint(self, words: str) -> str | None:
+    def rejection_hint(self, message: str) -> str | None:
         """Return the hint for a rejected request."""
-        lower = words.lower()
+        lower = message.lower()
         if "protected" in lower or "rule violations" in lower:
             return "let this actor bypass the rule: Settings > Rules, or Settings > Branches"
         if "head invalid" in lower:
@@ -145,7 +145,7 @@ class GitHubErrors(ErrorClassifier):
             return "name an existing branch as the base"
         if "draft" in lower:
             return "do not open it as a draft"
-        return super().rejection_hint(words)
+        return super().rejection_hint(message)
 
 
 def graphql(
@@ -163,15 +163,15 @@ def graphql(
 
 
 def _graphql_error(peer: str, error: JsonFields, doing: str) -> RequestError:
-    kind, words = error.text_or("", "type"), sanitize(error.text_or("no message", "message"))
-    context = f"while {doing}: {words}"
-    if kind == "RATE_LIMITED" or "rate limit" in words.lower():
+    kind, message = error.text_or("", "type"), sanitize(error.text_or("no message", "message"))
+    context = f"while {doing}: {message}"
+    if kind == "RATE_LIMITED" or "rate limit" in message.lower():
         return RetryLaterError(peer, f"rate limit exceeded {context}", retry_after=None)
-    if kind == "FORBIDDEN" or "not accessible by" in words.lower():
+    if kind == "FORBIDDEN" or "not accessible by" in message.lower():
         return AccessDeniedError(peer, f"the token lacks a permission {context}", hint=permission_hint(""))
     if kind == "NOT_FOUND":
         return NotFoundError(peer, f"not found {context}")
-    return RejectedError(peer, f"rejected the request {context}", reason=words)
+    return RejectedError(peer, f"rejected the request {context}", reason=message)
 
 
 def permission_hint(accepted: str) -> str:

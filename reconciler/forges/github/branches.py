@@ -35,12 +35,12 @@ class GitHubBranches:
     ) -> BranchResult:
         """As `Branches.ensure_branch`."""
         error: RequestError = ConflictError(
-            self._git.name, f"the branch {branch!r} kept moving", hint="run again"
+            self._git.name, f"the branch {branch!r} changed during every attempt", hint="run again"
         )
         for _ in range(_ATTEMPTS):
             try:
                 return self._place(files, message, base, planned, branch)
-            except _AgainError as again:
+            except _ReadAgainError as again:
                 error = again.cause or error
         raise error
 
@@ -58,13 +58,13 @@ class GitHubBranches:
             if now == head:
                 raise
             if now is not None:
-                text = f"the branch {branch!r} has moved and is kept ({error.message})"
+                text = f"the branch {branch!r} was changed meanwhile and is not deleted ({error.message})"
                 raise ConflictError(self._git.name, text) from error
 
     def _place(
         self, files: Mapping[str, bytes], message: str, base: str, planned: str | None, branch: str
     ) -> BranchResult:
-        """Make one attempt of `ensure_branch`. Raises _AgainError when the branch moved meanwhile."""
+        """Make one attempt of `ensure_branch`. Raises _ReadAgainError when the branch moved meanwhile."""
         parent = self._git.tip(base)
         if parent is None:
             hint = (
@@ -109,13 +109,13 @@ class GitHubBranches:
             if now == new:
                 return
             if now != old:
-                raise _AgainError(None) from error
+                raise _ReadAgainError(None) from error
             if error.may_retry:
-                raise _AgainError(error) from error
+                raise _ReadAgainError(error) from error
             raise
 
 
-class _AgainError(Exception):
+class _ReadAgainError(Exception):
     """The branch must be read again; `cause` is raised when the attempts are used up."""
 
     def __init__(self, cause: RequestError | None) -> None:
