@@ -104,7 +104,7 @@ class RootNaming(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """How a DAG is split into CARs: at most `max_bytes` each, and which of them name the root."""
+    """A way to split a DAG into CARs: at most `max_bytes` each, and which of them name the root."""
 
     max_bytes: int
     naming: RootNaming = RootNaming.EVERY
@@ -189,7 +189,9 @@ def parse_car_cid(text: str) -> CarCid:
     except DataError:
         data = b""
     if not data.startswith(_CAR_CID_PREFIX) or len(data) != len(_CAR_CID_PREFIX) + 32:
-        raise DataError(f"not the CID of a CAR: {text[:128]!r}", hint="it begins with 'bagbaiera'")
+        raise DataError(
+            f"not the CID of a CAR: {text[:128]!r}", hint="the CID of a CAR begins with 'bagbaiera'"
+        )
     return CarCid(data[len(_CAR_CID_PREFIX) :])
 
 

@@ -42,7 +42,8 @@ def render(digests: Iterable[tuple[str, bytes]]) -> bytes:
 def parse(data: bytes) -> tuple[Checksum, ...]:
     """Parse every line of a SHA256SUMS. Lines that begin with `#` are comments, as for sha256sum.
 
-    Raises BundleError with the line when one is malformed, repeats a path, or names a path outside.
+    Raises BundleError with the line when a line is malformed, repeats a path, or names a path outside of the
+    directory.
     """
     found: dict[str, Checksum] = {}
     lines = data.split(b"\n")

@@ -115,7 +115,7 @@ def decode_at(data: bytes | memoryview, offset: int) -> tuple[Cid, int]:
 
 
 def _explain_unsupported(data: bytes | memoryview, offset: int) -> str:
-    """Say which part of the CID at `offset` is not supported."""
+    """Describe which part of the CID at `offset` is not supported."""
     version, offset = varint.decode(data, offset)
     if version != 1:
         return f"unknown CID version {version}"

@@ -36,7 +36,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class BundleIdentity:
-    """What packing computes about a bundle.
+    """The results of identifying a bundle.
 
     `size` is the bytes of all files, `blocks` the number of unique blocks and `block_bytes` their total,
     `car_size` the bytes of the CARv1. `dirhash` is the hex sha256 of SHA256SUMS, None in a bare bundle.

@@ -58,7 +58,10 @@ class _DecodedBlock:
 
 
 class Examiner:
-    """Reads and checks every unique block once, in CAR order. Recursion is bounded by `limits.depth`."""
+    """A check of a DAG that reads every unique block once, in CAR order.
+
+    Recursion is bounded by `limits.depth`.
+    """
 
     def __init__(self, root: Cid, read: ReadBlock, limits: DagLimits) -> None:
         self.layout = DagLayout(root)

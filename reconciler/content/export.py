@@ -34,7 +34,7 @@ def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
     disk is full or fails, and what `Dag.read` raises; then no file is left.
     """
     if os.path.lexists(path):
-        raise UsageError(f"{str(path)!r} exists", hint="remove it, or choose another name")
+        raise UsageError(f"{str(path)!r} already exists", hint="remove it, or choose another name")
     total = dag.layout.car_size
     staging = path.parent / f".{path.name}.partial"
     try:

@@ -65,7 +65,7 @@ class PieceCid:
 
     @property
     def size(self) -> int:
-        """Bytes of the data."""
+        """The size of the data in bytes, without padding."""
         return capacity(self.height) - self.padding
 
     @property
@@ -138,7 +138,7 @@ def decode(data: bytes) -> PieceCid | PieceRoot:
         raise DataError("neither a v1 nor a v2 piece CID")
     length, start = varint.decode(data, len(_V2_PREFIX))
     if length != len(data) - start:
-        raise DataError(f"declares {length} bytes of digest and has {len(data) - start}")
+        raise DataError(f"the digest has {len(data) - start} bytes, but {length} are declared")
     padding, offset = varint.decode(data, start)
     if len(data) - offset != 1 + NODE_SIZE:
         raise DataError("the digest has the wrong length")

@@ -51,7 +51,7 @@ def _make_lanes_engine() -> PieceEngine | None:
 
 
 class PieceHasher:
-    """Hashes one piece after another: any number of `update` calls, then `finish`.
+    """A hasher of one piece after another: any number of `update` calls, then `finish`.
 
     A context manager, because it may own threads. `engine` is called once for each thread.
     """

@@ -48,7 +48,7 @@ class LanesEngine:
         return bytes(self._above(height - 1)[0])
 
     def _above(self, depth: int) -> Any:
-        """Return where the digests of level `depth` are written: one row for each node."""
+        """Return the array for the digests of level `depth`, one row for each node."""
         if depth + 1 == STRETCH_HEIGHT:
             return self._top
         return self._levels[depth + 1].tape.reshape(-1, NODE_SIZE)

@@ -25,7 +25,7 @@ _TRUNCATE = bytes(byte & 0x3F for byte in range(256))
 
 
 class PieceEngine(Protocol):
-    """Computes subtrees. One engine is used by one thread at a time."""
+    """A calculator of subtrees. One engine is used by one thread at a time."""
 
     name: str
     parallel: bool  #: releases the interpreter lock while it hashes

@@ -31,8 +31,8 @@ def shard_pieces(
 ) -> ShardedCar:
     """Return the shards of `dag` as pieces. Reads every block once and writes nothing.
 
-    `engine` is for PieceHasher. Raises UsageError when a block does not fit a shard, and what `Dag.read`
-    raises.
+    `engine` makes the engines of the hasher. Raises UsageError when a block does not fit a
+    shard, and what `Dag.read` raises.
     """
     spans = _shard_spans(dag, sharding)
     with PieceHasher(engine) as hasher, progress.task("piece CIDs", sum(span.size for span in spans)) as task:
@@ -115,5 +115,5 @@ class _ShardHash:
         self.size += len(chunk)
 
     def finish(self) -> CarShard:
-        """Return what the CAR hashed to, after its last byte."""
+        """Return the CID, size and piece of the CAR, after its last byte."""
         return CarShard(CarCid(self._digest.digest()), self.size, self._hasher.finish())

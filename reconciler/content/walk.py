@@ -129,7 +129,9 @@ def leaf_bytes(layout: DagLayout, position: int, block: bytes) -> bytes:
 
 
 class _PathLister:
-    """Expands the checked directories to paths, after the number of paths was checked against the limits."""
+    """An expansion of the checked directories to paths, after the number of paths was checked against the
+    limits.
+    """
 
     def __init__(self, examiner: Examiner, limits: DagLimits) -> None:
         self._children = examiner.children
