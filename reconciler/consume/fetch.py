@@ -55,7 +55,7 @@ def read_tree(root: Cid, peers: SourcePool) -> DagMap:
 
 
 class _Prefetcher:
-    """Requests the inner blocks that a node links to while the node itself is processed."""
+    """A reader of blocks that requests the inner blocks below a node while the node is processed."""
 
     def __init__(self, peers: SourcePool, pool: ThreadPoolExecutor) -> None:
         self._peers = peers

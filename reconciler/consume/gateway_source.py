@@ -37,7 +37,7 @@ _CAR_OVERHEAD = 1 << 20  # bytes of a CAR in addition to its leaves: the inner b
 
 
 class _RangeForm(Enum):
-    """How a range of a file is requested, the cheaper form first."""
+    """The form in which a range of a file is requested, the cheaper one first."""
 
     FILE = "file"
     CAR = "car"
@@ -224,7 +224,7 @@ class _BodyReader(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Return 1 to `size` bytes; none at the end."""
+        """Return 1 to `size` bytes; b"" at the end."""
         while not self._piece:
             piece = next(self._pieces, None)
             if piece is None:

@@ -145,7 +145,7 @@ class _IndexRepository:
         return next(iter(found.values()))
 
     def fetch(self, oid: str) -> str:
-        """Fetch the commit that `oid` is or tags, without files; return its id."""
+        """Fetch the commit `oid`, or the one that the tag `oid` points to, without files; return its id."""
         with _request_errors(self._address):
             self._scratch.fetch(oid, flags=("--depth=1", "--filter=blob:none"))
         return self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{oid}^{{commit}}").text

@@ -25,7 +25,7 @@ _LONGEST = 96
 def repository(cache: Path, name: str, kind: str = "model") -> Path:
     """Return the directory of the repository `name` (or `org/name`) in `cache`.
 
-    Raises UsageError for a kind without a place in the layout, and for a name that readers reject (see
+    Raises UsageError for a kind that the layout cannot contain, and for a name that readers reject (see
     `validate_repo_id` of huggingface_hub).
     """
     bad_ending = any(part.endswith((".", "-", ".git")) for part in name.split("/"))
@@ -35,7 +35,7 @@ def repository(cache: Path, name: str, kind: str = "model") -> Path:
         )
     if kind not in _KINDS:
         raise UsageError(
-            f"the cache of huggingface_hub has no place for a {kind}", hint="fetch it to a directory"
+            f"the cache of huggingface_hub cannot contain a {kind}", hint="fetch it without --hf-name"
         )
     return cache / f"{_KINDS[kind]}--{name.replace('/', '--')}"
 

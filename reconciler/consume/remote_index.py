@@ -176,7 +176,7 @@ def _resolve_name(place: str, tag: str, sources: Sequence[Source]) -> _Download 
 
 
 def _cached_origin(home: Path) -> _CachedOrigin:
-    """Return the origin of the cached bytes; an empty one when they are not those it was written for."""
+    """Return the origin of the cached bytes; an empty one when they have changed since it was written."""
     try:
         fields = JsonFields(load_json((home / "origin.json").read_bytes()), ValueError)
         commit = fields.text("commit") if fields.has("commit") else None

@@ -107,8 +107,8 @@ class BadBlockError(PeerError):
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """What one source delivered: the `bytes` and `blocks` that were verified, the number of `bad` blocks, and
-    the reason why it was `dropped`, "" while it is in use.
+    """The counters of one source: the verified `bytes` and `blocks`, the number of `bad` blocks, and the
+    reason why it was `dropped`, "" while it is in use.
     """
 
     name: str

@@ -48,22 +48,22 @@ class SumsCheck:
         self._thread = threading.Thread(target=self._work, daemon=True, name="sums")
 
     @property
-    def possible(self) -> bool:
+    def is_selected(self) -> bool:
         """Whether SHA256SUMS is among the selected files."""
         return self._list is not None
 
     def start(self, written: set[int]) -> None:
         """Start the thread; the blocks at the positions `written` are on the disk already."""
         self._written |= written
-        if self.possible:
+        if self.is_selected:
             self._thread.start()
 
     def block_written(self, position: int, span: FileSpan, block: Parts) -> None:
-        """Report that the leaf `block` at `position` is on the disk; `span` is its first span.
+        """Queue for hashing the leaf `block` at `position`, now on the disk; `span` is its first span.
 
-        Waits while the transfer is too far ahead of the hasher.
+        Blocks the caller while it is more than _LONGEST_LAG bytes ahead of the hashing.
         """
-        if not self.possible:
+        if not self.is_selected:
             return
         with self._changed:
             self._written.add(position)
@@ -95,7 +95,7 @@ class SumsCheck:
             if found is not None and found != entry.digest:
                 raise DataError(
                     f"{entry.path!r} does not match its digest in {checksums.NAME}",
-                    hint="the bundle was released with a wrong list: the CID of the file is right",
+                    hint="the file has the released CID, so the list is wrong: report this to the publisher",
                 )
         return True
 

@@ -1,4 +1,4 @@
-"""DirectoryComparison of a directory with a released version.
+"""The comparison of a directory with a released version.
 
 `compare_directory` compares leaf by leaf where a store on this machine has the version's tree, otherwise by
 the SHA-256 sums of the directory's own SHA256SUMS, when the version's record proves that list.
@@ -33,7 +33,7 @@ _READ_SIZE = 1 << 20
 
 
 class DifferenceKind(StrEnum):
-    """How a file differs."""
+    """The difference between a file and the released one."""
 
     MISSING = "missing"
     EXTRA = "extra"
@@ -41,7 +41,7 @@ class DifferenceKind(StrEnum):
 
 
 class ComparedBy(StrEnum):
-    """What files were compared by: the blocks of the version's tree, or the sums in its SHA256SUMS."""
+    """The basis of a comparison: the blocks of the version's tree, or the sums in its SHA256SUMS."""
 
     BLOCKS = "blocks"
     SUMS = "sums"
