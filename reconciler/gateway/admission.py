@@ -33,7 +33,7 @@ class ServeLimits:
 
 
 class Admission:
-    """Admits requests up to the limits. Used from one event loop."""
+    """The admission of requests up to the limits. Used from one event loop."""
 
     def __init__(self, limits: ServeLimits) -> None:
         self._limits = limits

@@ -113,6 +113,6 @@ class DirectConnection:
 
 
 def direct_connection(scope: Scope) -> DirectConnection:
-    """Return the connection of a request."""
+    """Return the DirectConnection that the protocol stored in the ASGI scope of a request."""
     found: DirectConnection = scope["extensions"][_EXTENSION]
     return found

@@ -1,4 +1,4 @@
-"""How content is presented to HTTP clients: media types, file names, and directories as HTML pages."""
+"""The presentation of content to HTTP clients: media types, file names, and directories as HTML pages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def disposition(kind: str, filename: str) -> str:
 def listing_page(request: ContentRequest, resolved: Resolved, read: ReadBlock) -> str:
     """Return the HTML page of the directory at the end of a path: names, sizes, CIDs and links, no scripts.
 
-    Raises RequestRefusedError (501) when it has too many directory_entries, and what `read` raises.
+    Raises RequestRefusedError (501) when it has too many entries, and what `read` raises.
     """
     here = request.path.rstrip("/")
     rows = [f'<tr><td><a href="{escape(here)}/..">..</a></td></tr>'] if request.segments else []

@@ -197,7 +197,7 @@ class EntityBytes:
         return Span(start, stop) if start < stop else None
 
     def lies_outside(self, size: int) -> bool:
-        """Return whether the range begins after the end."""
+        """Return whether the range begins after the end of an entity of `size` bytes."""
         return self.first >= 0 and self.first >= max(size, 1)
 
 

@@ -130,7 +130,10 @@ def _raise_file_limit() -> None:
 
 
 class _ErrorHandler(logging.Handler):
-    """Logs exceptions as one line. uvicorn's messages about responses cut off on purpose are dropped."""
+    """A log handler that writes an exception as one line.
+
+    It drops uvicorn's messages about responses that were cut off on purpose.
+    """
 
     def __init__(self, log: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)

@@ -55,7 +55,7 @@ class _SendingBody:
 
 
 class Sender:
-    """Sends the responses of one gateway."""
+    """The sender of the responses of one gateway."""
 
     def __init__(self, readers: Executor, metrics: Metrics, limits: ServeLimits) -> None:
         self._readers = readers
