@@ -50,7 +50,11 @@ class FileHistory:
         if found is None:
             raise UserError(f"the git repository around this directory cannot be read{reason}", where=where)
         if found.top is None:
-            raise UserError("the git repository keeps its files elsewhere (core.worktree)", where=where)
+            raise UserError(
+                "a git repository whose files are elsewhere (core.worktree) is not supported",
+                hint="work in a clone of it",
+                where=where,
+            )
         return cls(found.top, directory / file.name)
 
     def head(self) -> str | None:
@@ -92,7 +96,7 @@ class FileHistory:
         return [(commit, oid) for oid, commit in seen.items()], len(touching) <= limit
 
     def introductions(self, limit: int) -> list[tuple[str, str]]:
-        """Return (commit, object id) of each content, oldest first, with the oldest commit that has it.
+        """Return (commit, object id) of each content of the file, oldest first; the commit is its first.
 
         Only the `limit` newest commits that touched the file are read.
         """

@@ -26,7 +26,7 @@ class RepositoryLocation:
 
 
 def locate_repository(directory: Path) -> RepositoryLocation | None:
-    """Return the repository that `directory` lies in (for a bare one: that it is), None without one.
+    """Return the repository that contains `directory`, or the bare one that it is; None without one.
 
     Raises GitError when git is missing, does not trust the repository, or cannot read it.
     """

@@ -1,4 +1,4 @@
-"""The one way git runs: hardened, without questions, within a time limit, with classified failures.
+"""The one way git runs: hardened, without prompts, within a time limit, with classified failures.
 
 Commands are argument lists for GitPython's `Git.execute`, never a shell. All get the same hardening:
 
@@ -7,7 +7,7 @@ Commands are argument lists for GitPython's `Git.execute`, never a shell. All ge
   Hooks on the server are its own.
 - No file-system monitor, pager, automatic maintenance or recursion into submodules.
 - No replaced objects (`refs/replace/`): an object id means the bytes that hash to it.
-- No questions. Git, its helpers and ssh run in a session without a terminal, and graphical prompts are off.
+- No prompts. Git, its helpers and ssh run in a session without a terminal, and graphical prompts are off.
   ssh gets `BatchMode=yes` unless the user configured a command for it (`GIT_SSH_COMMAND`, `GIT_SSH`,
   `core.sshCommand`), which then runs as configured.
 - The repository is the one that the caller names. What an outer git (a hook, `git rebase --exec`) put into
@@ -149,7 +149,7 @@ class GitOutput:
 
 @dataclass(frozen=True, slots=True)
 class GitRunner:
-    """Runs git in `directory`.
+    """A runner of git commands in `directory`.
 
     `git_dir` names the repository; without it git looks for one around `directory`, and refuses one that
     belongs to another user. `protocols` are those of git's transports that may be used; none by default.
@@ -282,8 +282,8 @@ def _execute(
 ) -> tuple[int, bytes, bytes]:
     """Run a command to its end; return its exit status, standard output and standard error.
 
-    The whole process group is killed when anything else ends the wait. Raises subprocess.TimeoutExpired, and
-    GitError without git.
+    Any exception while waiting, such as a signal, kills the whole process group. Raises
+    subprocess.TimeoutExpired after `limit` seconds, and GitError when git is not installed.
     """
     try:
         import git
@@ -310,7 +310,7 @@ def _execute(
 
 
 def _kill(process: Any, *, group: bool) -> None:
-    """Kill a command, with everything that it started where that is a group of its own."""
+    """Kill a command; with `group`, its whole process group."""
     with suppress(ProcessLookupError):
         if group:
             os.killpg(process.pid, signal.SIGKILL)

@@ -20,7 +20,7 @@ _FETCH_FLAGS = ("--quiet", "--no-tags", "--no-write-fetch-head")
 
 @dataclass(frozen=True, slots=True)
 class ScratchRepository:
-    """An own bare repository whose remote `origin` is the repository at some URL.
+    """A temporary bare repository whose remote `origin` is the repository at some URL.
 
     Every method raises GitError. Objects that a filtered fetch left out are fetched when they are read.
     """
@@ -36,7 +36,7 @@ class ScratchRepository:
         settings: tuple[tuple[str, str], ...] = (),
         time_limit: float = TIME_LIMIT,
     ) -> Self:
-        """Create an empty repository in `directory`, which may be missing but not its parent."""
+        """Create an empty repository in `directory`; create the directory too, if its parent exists."""
         directory.mkdir(exist_ok=True)
         runner = GitRunner(
             directory,
