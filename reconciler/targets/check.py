@@ -1,4 +1,7 @@
-"""How deep an observation checks. A separate module, so that flags can use it without loading a target."""
+"""The level at which an observation checks.
+
+A separate module, so that flags can use it without loading a target.
+"""
 
 from enum import StrEnum
 

@@ -96,8 +96,8 @@ class Observation:
     """The state of one root on a target, and how it was determined.
 
     `labels` are its labels there, ours or foreign. `damaged` are the blocks that were found missing or wrong;
-    a PARTIAL may have none when they are not known. `checked` describes what was checked, `detail` what is
-    wrong or notable; both are shown to users.
+    it may be empty in state PARTIAL, when they are not known. `checked` describes what was checked,
+    `detail` what is wrong or notable; both are shown to users.
     """
 
     root: Cid
@@ -151,7 +151,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a target can do, as data for the planner."""
+    """The abilities of a target, as data for the planner."""
 
     takes_bytes: bool = True  #: `publish` and `repair` accept our blocks
     pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
@@ -186,7 +186,7 @@ class Target(Protocol):
     capabilities: Capabilities
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
-        """Observe every expected root at once, and list all pins with `mark` (a label prefix ending in "/").
+        """Observe all expected roots, and list all pins with `mark` (a label prefix ending in "/").
 
         Raises PeerError when the target cannot be observed at all.
         """
@@ -217,7 +217,10 @@ class Target(Protocol):
         """
 
     def unpin(self, root: Cid, label: Label) -> None:
-        """Remove `label` from `root`, and the root when nothing else keeps it. Does nothing without it."""
+        """Remove `label` from `root`, and the root when nothing else keeps it.
+
+        Does nothing when `root` does not have it.
+        """
 
     def dag(self, root: Cid) -> Dag:
         """Return the DAG under `root` as this target serves it, for healing other targets.
@@ -240,7 +243,7 @@ class UnsupportedError(NotImplementedError):
 class Diagnosis:
     """One finding of `doctor`: what was checked, whether it is fine, and what to do otherwise.
 
-    `ok` is None when only an attempt would show it.
+    `ok` is None when only a write would show whether it works.
     """
 
     subject: str
@@ -256,5 +259,5 @@ class Diagnosable(Protocol):
     def diagnose(self) -> Sequence[Diagnosis]:
         """Check versions, permissions, clock and reachability without changing anything.
 
-        Problems of the peer are findings; they raise nothing.
+        Problems of the peer are returned as findings, not raised.
         """

@@ -1,4 +1,4 @@
-"""Open the target that an entry of targets.yaml describes. The module of a kind is imported on demand."""
+"""Opening of the targets that targets.yaml describes. The module of a kind is imported on demand."""
 
 from __future__ import annotations
 

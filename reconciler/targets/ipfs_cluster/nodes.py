@@ -32,7 +32,7 @@ class NodesReport:
 
 @dataclass(frozen=True, slots=True)
 class HealingResult:
-    """What was sent, and the failures of nodes as texts for users."""
+    """The number of sent blocks and bytes, and the failures of nodes as texts for users."""
 
     bytes_sent: int = 0
     blocks_sent: int = 0
@@ -58,7 +58,7 @@ class ReportsMissingBlocks(Protocol):
 
 
 def ownership_by_cluster(rest: ClusterRest) -> Owns:
-    """Return a test for pins of a node: one is ours when the cluster's pin on the same root is."""
+    """Return a test whether a pin of a node is ours: it is when the cluster's pin of that root is ours."""
 
     def owns(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the cluster chooses the name
         entry = rest.entry(root)

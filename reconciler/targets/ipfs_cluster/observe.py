@@ -21,7 +21,7 @@ _BLOCKS_UNCHECKED = (
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """What the cluster reports: its pinset, the status of the pins, its peers, and alerts about peers."""
+    """The reported state: the pinset, the status of the pins, its peers, and alerts about peers."""
 
     entries: Mapping[Cid, ClusterPin]
     statuses: PinStatuses

@@ -44,7 +44,7 @@ _FOREIGN = "held by a pin that is not ours, which is left unchanged"
 
 @dataclass(frozen=True, slots=True)
 class WaitLimits:
-    """How long to wait for a pin, in seconds: while it is pending, or bad; `pause` is between requests."""
+    """Limits of the wait for a pin, in seconds: while it is pending, or bad; `pause` is between requests."""
 
     pending: float = 60.0
     bad: float = 3.0
@@ -144,7 +144,7 @@ class ClusterTarget:
         if not origins and (known is None or not (known.holders or known.lost)):
             raise PeerError(
                 f"{self.name} has no source to fetch {root} from",
-                hint="run where the bytes are, or keep the version on another target that serves them",
+                hint="run it on a machine with the files, or add a target that serves blocks to the version",
             )
         if known is not None and known.lost:
             self._rest.recover(root)
@@ -169,7 +169,7 @@ class ClusterTarget:
         if entry is None or entry.label != pin.label:
             raise PeerError(
                 f"{self.name}: {pin.root} is no longer pinned as {pin.label!r}",
-                hint="run again to see its present label",
+                hint="run again to list its current labels",
             )
         self._rest.pin(pin.root, self._pin_options(label, entry))
 
@@ -182,7 +182,7 @@ class ClusterTarget:
     def dag(self, root: Cid) -> Dag:
         """Return the DAG as the nodes serve it; the API of the cluster serves no blocks."""
         if not len(self._nodes):
-            raise UnsupportedError("a cluster without nodes serves no blocks")
+            raise UnsupportedError("a cluster without configured nodes serves no blocks")
         return self._nodes.dag(root)
 
     def origins(self) -> tuple[str, ...]:

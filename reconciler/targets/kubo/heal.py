@@ -43,7 +43,7 @@ def has_mark(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the root
 
 @dataclass(frozen=True, slots=True)
 class BlockReplacer:
-    """Replaces damaged blocks. `may_unpin` permits removing our pins for a moment."""
+    """The replacement of damaged blocks. `may_unpin` permits removing our pins for a moment."""
 
     rpc: KuboRpc
     prober: Prober

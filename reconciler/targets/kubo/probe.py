@@ -53,7 +53,7 @@ def describe_stuck_gc(rpc: KuboRpc) -> str:
 
 
 def check_not_stuck(rpc: KuboRpc) -> None:
-    """Raise UnexpectedResponseError when garbage collection is stuck, so that nothing is sent in vain."""
+    """Raise UnexpectedResponseError, before anything is sent, when garbage collection is stuck."""
     stuck = describe_stuck_gc(rpc)
     if stuck:
         raise UnexpectedResponseError(rpc.name, stuck, hint=RESTART_HINT)
@@ -108,7 +108,7 @@ class BadBlocks:
 
 
 class Prober:
-    """Checks blocks of one node, several at once."""
+    """The checks of blocks on one node, several at once."""
 
     def __init__(self, rpc: KuboRpc, threads: int = _THREADS) -> None:
         self._rpc = rpc
@@ -188,7 +188,7 @@ class Prober:
 
 
 class _BadBlockCollector:
-    """Collects bad blocks from several threads."""
+    """The bad blocks that several threads found."""
 
     def __init__(self, layout: DagLayout) -> None:
         self._layout = layout

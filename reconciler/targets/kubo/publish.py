@@ -42,14 +42,14 @@ def check_label(label: Label) -> None:
     size = len(label.encode())
     if size > _LONGEST_NAME:
         raise UsageError(
-            f"the label {label[:40]!r}… has {size} bytes; a pin name may have {_LONGEST_NAME}",
+            f"the label {label[:40]!r}… has {size} bytes; a pin name may have {_LONGEST_NAME} bytes",
             hint="shorten the name of the model, or the id of the index",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes to and repairs one node. `pin_seconds` is the time limit of one pin."""
+    """Publication to and repair of one node. `pin_seconds` is the time limit of one pin."""
 
     rpc: KuboRpc
     prober: Prober
@@ -96,7 +96,7 @@ class Publisher:
         raise UnexpectedResponseError(
             self.rpc.name,
             f"does not keep the blocks of {layout.root} that it is sent",
-            hint="does something remove blocks, or is its disk full? see `ipfs repo stat` and its log",
+            hint="check that its disk is not full (`ipfs repo stat`) and that no program removes blocks",
         )
 
     def warn_if_full(self, layout: DagLayout, found: BadBlocks, progress: Progress) -> None:

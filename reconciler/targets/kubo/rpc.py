@@ -157,7 +157,7 @@ class KuboRpc:
         """Pin `root` recursively under `name`, within `seconds`; return False when a block is missing.
 
         Call it only for a DAG that was proven complete: an online node waits for missing blocks from the
-        network, and one garbage collection behind that pin blocks every later import. Raises
+        network, and a garbage collection that waits for that pin blocks every later import. Raises
         UnexpectedResponseError when it takes longer.
         """
         params = [("arg", str(root)), ("name", name), ("timeout", f"{seconds}s")]

@@ -86,7 +86,7 @@ class KuboTarget:
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Raise UnsupportedError: a pin that waits for blocks would block garbage collection."""
-        raise UnsupportedError("a Kubo node is sent blocks, it does not fetch them")
+        raise UnsupportedError("a Kubo target receives blocks and does not fetch them")
 
     def relabel(self, root: Cid, label: Label) -> None:
         """Implement Target.relabel, after a check of every block: Kubo drops a pin before it renames it.
@@ -159,7 +159,8 @@ class KuboTarget:
         stat = self._rpc.dag_stat(root, layout.size)
         if stat is None or (stat.blocks, stat.size) != (len(layout), layout.size):
             raise BlockUnavailableError(
-                f"{root} is not complete on {self.name}, so its pin is unchanged", hint="repair it first"
+                f"{root} is not complete on {self.name}, so its pin is unchanged",
+                hint="run `reconcile` to repair it first",
             )
         if not self._rpc.pin_add(root, label, self._publisher.pin_seconds):
             raise BlockUnavailableError(f"{root} has just lost a block on {self.name}", hint="run again")

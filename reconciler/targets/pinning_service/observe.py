@@ -1,4 +1,4 @@
-"""Observe an account: list its pins, and derive the state of each root from them.
+"""Observation of an account: the list of its pins, and the state of each root that follows from it.
 
 The specification pages by time: `before=<created of the oldest pin>`. Services deviate from it: several pins
 at the edge of a page have the same time, `limit` is lowered silently, `count` is that of the page and not of
@@ -149,9 +149,9 @@ def _list_by_time(api: PinningApi) -> PinListing:
 
 
 def _next_before(page: PinResults, *, strict: bool) -> str:
-    """Return the `before` of the next page: the time of the oldest pin, or with `strict` False just after it.
+    """Return the `before` parameter of the next page, "" when no pin of the page has a time.
 
-    "" when no pin of the page has a time.
+    It is the time of the oldest pin; without `strict` slightly later, so that the page contains it again.
     """
     timed = [(pin.created_at, pin.created) for pin in page.pins if pin.created_at is not None]
     if not timed:

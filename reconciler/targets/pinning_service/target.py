@@ -58,19 +58,19 @@ class PinningServiceTarget:
     def observe(
         self,
         expected: Sequence[Expected],
-        check: Check,  # noqa: ARG002  there is one depth only
+        check: Check,  # noqa: ARG002  all levels are the same
         mark: str,
         progress: Progress,  # noqa: ARG002  one listing needs no progress
     ) -> Inventory:
-        """List the account. All depths of `check` are the same, because a service serves no blocks."""
+        """List the account. All check levels are the same, because a service serves no blocks."""
         return observe_account(self._api, expected, mark)
 
     def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
-        """Not supported."""
+        """Raise UnsupportedError."""
         raise UnsupportedError("a pinning service accepts CIDs, not bytes")
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:  # noqa: ARG002
-        """Not supported."""
+        """Raise UnsupportedError."""
         raise UnsupportedError("a pinning service accepts CIDs, not bytes")
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:
@@ -135,7 +135,7 @@ class PinningServiceTarget:
                 self._api.remove(pin.request_id)
 
     def dag(self, root: Cid) -> Dag:  # noqa: ARG002
-        """Not supported."""
+        """Raise UnsupportedError."""
         raise UnsupportedError("a pinning service serves no blocks")
 
     def origins(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Diagnose a space: the delegations, the client and the service. Changes nothing."""
+"""Diagnosis of a space: the delegations, the client and the service. Changes nothing."""
 
 from __future__ import annotations
 

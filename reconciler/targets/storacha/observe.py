@@ -1,4 +1,4 @@
-"""Observe a space: compare its uploads with the expected roots, and check the deals of their pieces.
+"""Observation of a space: its uploads against the expected roots, and the deals of their pieces.
 
 A query about a piece costs the service some milliseconds of signature verification, and there are thousands
 of pieces. So claims are cached for a day, and where the chain confirms now that the claimed deals are active
@@ -75,7 +75,9 @@ def _count_cars(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DealRequirement:
-    """How many deals and providers one piece needs; a deal that ends within `renew_before` does not count."""
+    """The deals and providers that one piece requires; a deal that ends within `renew_before` does not
+    count.
+    """
 
     deals: int = 1
     providers: int = 1
@@ -168,6 +170,6 @@ def _satisfies(deals: Sequence[CheckedDeal], required: DealRequirement) -> bool:
 
 
 def _with_claim_time(deal: CheckedDeal, entry: CachedClaims) -> CheckedDeal:
-    """Return `deal` with the time of the cached claim in its detail; its check is of now."""
+    """Return `deal` with the time of the cached claim in its detail; the check itself is current."""
     note = f"named by the service on {entry.at:%Y-%m-%d %H:%M} UTC"
     return replace(deal, detail=f"{deal.detail}; {note}" if deal.detail else note)

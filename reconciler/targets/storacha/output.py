@@ -1,4 +1,4 @@
-"""Parse the output of the official client, and classify its failures. Pure.
+"""Parsing of the output of the official client, and classification of its failures. Pure.
 
 The client has ended with exit code 0 without storing anything, so only its output counts, and it is parsed
 strictly. All functions raise RequestError.
@@ -46,7 +46,7 @@ _SUPPORTED_MAJORS = (1, 2)
 
 @dataclass(frozen=True, slots=True)
 class UploadResult:
-    """What the client stored: the root, and the CID, size in bytes and piece of each CAR, as text."""
+    """The stored upload: the root, and the CID, size in bytes and piece of each CAR, as text."""
 
     root: str
     shards: frozenset[tuple[str, int, str]]

@@ -136,26 +136,26 @@ class StorachaTarget:
         return self._deliver(dag, progress)
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
-        """Not supported."""
+        """Raise UnsupportedError."""
         raise UnsupportedError("Storacha accepts bytes and fetches nothing by CID")
 
     def relabel(self, root: Cid, label: Label) -> None:  # noqa: ARG002
-        """Not supported."""
+        """Raise UnsupportedError."""
         raise UnsupportedError("uploads to Storacha have no names")
 
     def adopt(self, pin: Pin, label: Label) -> None:  # noqa: ARG002
-        """Not supported."""
+        """Raise UnsupportedError."""
         raise PeerError(
             f"{self.name}: uploads to Storacha have no names, so none can be adopted",
             hint="an upload whose root is in the index counts as held",
         )
 
     def unpin(self, root: Cid, label: Label) -> None:  # noqa: ARG002
-        """Not supported: uploads cannot be recognized as ours."""
-        raise UnsupportedError("uploads to Storacha have no names, so none is removed")
+        """Raise UnsupportedError: uploads cannot be recognized as ours."""
+        raise UnsupportedError("uploads to Storacha have no names, so the reconciler cannot remove its own")
 
     def dag(self, root: Cid) -> Dag:  # noqa: ARG002
-        """Not supported."""
+        """Raise UnsupportedError."""
         raise UnsupportedError("Storacha serves blocks through its gateways only")
 
     def origins(self) -> tuple[str, ...]:

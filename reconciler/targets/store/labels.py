@@ -99,14 +99,14 @@ class Labels:
         self._directory = directory
 
     def read(self, root: Cid) -> LabelFile | None:
-        """Read the label file of `root`; None when there is none, or it is damaged and proves nothing."""
+        """Read the label file of `root`; None when it is missing or damaged."""
         try:
             return read(self._directory.label_file(root), root)
         except DataError:
             return None
 
     def is_complete(self, layout: DagLayout) -> bool:
-        """Return whether the store has a labelled CAR of this DAG, as far as sizes show."""
+        """Return whether the store has a labelled CAR of this DAG, judged by sizes only; reads no block."""
         entry = self.read(layout.root)
         try:
             car_size = self._directory.car(layout.root).lstat().st_size
@@ -145,7 +145,7 @@ class Labels:
         fs.sync_directory(self._directory.labels)
 
     def finish_removal(self, root: Cid) -> None:
-        """Finish a removal; when the root has a label file again, only forget that it was to be removed."""
+        """Finish a removal; when the root has a label file again, only cancel it."""
         if not self._directory.label_file(root).exists():
             staging.remove(self._directory.car(root))
             staging.remove(self._directory.index(root))

@@ -93,7 +93,7 @@ class StoredRoot:
 
 
 class _CarFile:
-    """One CAR on disk: its status when it was last read, and since when the status is unchanged."""
+    """One CAR on disk, with its last `stat` result and the time since which that is unchanged."""
 
     def __init__(self, stored: StoredRoot, path: Path) -> None:
         self.stored = stored
@@ -102,7 +102,7 @@ class _CarFile:
         self._since = 0.0
 
     def unchanged_since(self, fd: int) -> float:
-        """Return the monotonic time since which the status of the open file was seen unchanged."""
+        """Return the monotonic time since which the `stat` result of the open file has not changed."""
         status = os.fstat(fd)
         seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if seen != self._seen:

@@ -112,7 +112,9 @@ class StoreTarget:
                 intact = os.fstat(fd).st_size == layout.car_size and is_header_valid(fd, layout)
                 with QUIET.task("checking", None) as task:
                     if not intact or all_bad_positions(fd, layout, task):
-                        raise BlockUnavailableError(f"the CAR of {root} is damaged", hint="repair it first")
+                        raise BlockUnavailableError(
+                            f"the CAR of {root} is damaged", hint="run `reconcile` to repair it first"
+                        )
             self._labels.commit(layout, label)
 
     def adopt(self, pin: Pin, label: Label) -> None:
@@ -135,7 +137,8 @@ class StoreTarget:
                 entry = label_files.read(self._directory.label_file(root), root)
             except DataError as error:
                 raise DataError(
-                    f"{root} is kept: {error.message}", hint="a repair writes a new label file"
+                    f"cannot unpin {root}: {error.message}",
+                    hint="keep its version in the index for one more run: the repair writes a new label file",
                 ) from None
             if entry is not None and label in entry.labels:
                 if rest := tuple(other for other in entry.labels if other != label):

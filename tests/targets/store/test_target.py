@@ -162,7 +162,7 @@ def test_a_root_whose_owners_cannot_be_told_is_kept(store: StoreTarget, director
     dag = bundle("x")
     store.publish(dag, LABEL, QUIET)
     (directory / "labels" / f"{dag.layout.root}.json").write_text("?")
-    with pytest.raises(DataError, match="is kept: label file is not JSON"):
+    with pytest.raises(DataError, match="label file is not JSON"):
         store.unpin(dag.layout.root, LABEL)
     assert car_path(directory, dag).exists()
 
