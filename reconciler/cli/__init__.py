@@ -48,7 +48,7 @@ def guarded(run: Callable[[], int]) -> int:
 
 
 def _run() -> int:
-    """Run the command in `sys.argv`, without the command-line library when it is a plain `resolve`."""
+    """Run the command in `sys.argv`; the simplest `resolve` without the command-line library."""
     from reconciler.cli.fast_resolve import plain_resolve, show_resolution
 
     plain = plain_resolve(sys.argv[1:])

@@ -112,7 +112,7 @@ def reconcile(
         return show_plan(scope, options, style, exit_code=exit_code)
     if exit_code:
         raise UsageError(
-            "--exit-code reports pending changes, which a run applies",
+            "--exit-code reports pending changes, but a run without --dry-run applies them",
             hint="use it with --dry-run, or with `reconcile plan`",
         )
     return run_loop(scope, options, as_json=as_json)

@@ -67,7 +67,7 @@ def identify(
     """Compute the root CID of a directory, offline.
 
     A bundle is the directory plus SHA256SUMS and manifest.json, which are generated where they are missing. A
-    generated manifest contains the model and version: pass them as the index has them.
+    generated manifest contains the model and version: pass those of the index.
     """
     from reconciler.content import profile
     from reconciler.content.bundle import bare_bundle, make_bundle
@@ -121,7 +121,7 @@ def export(
 ) -> int:
     """Write a version as one CAR file that any IPFS tool can import.
 
-    The bytes come from the version's own directory, or else from the targets. Every block is verified.
+    The bytes come from the directory that the index names, or else from the targets. Every block is verified.
     """
     from reconciler.content.export import export as export_dag
     from reconciler.loop.version_bytes import open_version
@@ -162,7 +162,7 @@ def pieces(
     targets: TargetsFile = None,
     source_root: SourceRoot = None,
 ) -> int:
-    """Print the Filecoin piece CIDs of a version, one for each of its CARs, or of one file.
+    """Print the Filecoin piece CIDs of a version, one for each of its CARs, or the one of a file.
 
     Each line has the piece CID (v2), the size of the CAR in bytes, and the CID of the CAR. Pieces in the
     version's record are printed from there; --no-cache computes them again and compares.
@@ -201,7 +201,7 @@ def _file_pieces(path: Path, max_piece: int | None) -> tuple[CarShard]:
     if max_piece is not None and length > max_piece:
         raise UsageError(
             f"{str(path)!r} has {length} bytes, more than --max-piece allows",
-            hint="a file is never split; a version is, at block boundaries",
+            hint="raise --max-piece: a version is split into several CARs, a file never is",
         )
     with out.progress() as progress:
         return (file_piece(path, progress),)

@@ -1,7 +1,7 @@
-"""`reconcile resolve`, whose plainest form is answered without loading the command-line library.
+"""`reconcile resolve`, which in its simplest form runs without loading the command-line library.
 
 Inference nodes call it at every start. A call with anything but a REF, --json and -C DIR is parsed the
-ordinary way, which also words every usage error; a test checks that both ways print the same. Importing this
+ordinary way, as is every usage error; a test checks that both ways print the same. Importing this
 module loads no git and no HTTP library, and resolving against a known index loads no schema validator.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlainResolve:
-    """The arguments of a plain `reconcile resolve`."""
+    """The arguments of a `reconcile resolve` with only REF, --json and -C DIR."""
 
     ref: str
     directory: Path | None = None
@@ -29,7 +29,7 @@ class PlainResolve:
 
 
 def plain_resolve(arguments: Sequence[str]) -> PlainResolve | None:
-    """Parse the arguments of a plain `resolve`; return None when they are anything else."""
+    """Parse a `resolve` with only REF, --json and -C DIR; return None for any other arguments."""
     rest = list(arguments)
     directory = None
     if rest[:1] == ["-C"] and len(rest) > 2:

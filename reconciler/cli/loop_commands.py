@@ -44,7 +44,7 @@ loop_commands = typer.Typer()
 
 
 class PlanFormat(StrEnum):
-    """How a plan is printed."""
+    """The output format of a plan."""
 
     TEXT = "text"
     JSON = "json"
@@ -84,12 +84,12 @@ def plan(
 ) -> int:
     """Show what a run would do, and change nothing.
 
-    `reconcile apply FILE` carries out exactly the plan saved with -o, or refuses.
+    `reconcile apply FILE` carries out the plan saved with -o, and refuses when anything changed since.
     """
     if as_json and format not in (PlanFormat.TEXT, PlanFormat.JSON):
         raise UsageError(f"--json and --format {format} request different formats", hint="choose one")
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in a directory that exists")
+        raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in an existing directory")
     layout = find_layout(directory, index, targets, source_root)
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
     options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
@@ -110,7 +110,7 @@ def apply(
     targets: TargetsFile = None,
     source_root: SourceRoot = None,
 ) -> int:
-    """Carry out exactly a saved plan, with the options it was made with, or refuse.
+    """Carry out a saved plan, with the options it was made with.
 
     Exits with 4 when the index, the targets or what they hold changed since the plan was made.
     """

@@ -124,7 +124,7 @@ def doctor(
 ) -> int:
     """Check that every target can be reached, has a supported version and grants the needed permissions.
 
-    Exits with 1 when something is wrong, and says what to do about it.
+    Prints how to fix each problem, and exits with 1 when there is one.
     """
     layout = find_layout(directory, index, targets)
     found = _forge_findings() if forge else _findings(Scope(layout, tuple(only or ()), tuple(exclude or ())))
@@ -196,7 +196,7 @@ def adopt(
     index: IndexFile = None,
     targets: TargetsFile = None,
 ) -> int:
-    """List pins of versions in the index that the reconciler did not make, and adopt them with --take."""
+    """List foreign pins of versions in the index; with --take, adopt them."""
     from reconciler.loop.inspection import adopt_pins, foreign_pins
     from reconciler.loop.observe import observe
     from reconciler.loop.workspace import load, run_lock

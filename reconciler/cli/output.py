@@ -45,7 +45,7 @@ def show_failure(
 ) -> ExitCode:
     """Print an error on stderr, and as a JSON document on stdout when JSON was requested; return `code`.
 
-    The request is looked up in `sys.argv`, since parsing the arguments may be what failed. With
+    Whether JSON was requested is read from `sys.argv`, since parsing the arguments may have failed. With
     `document=False` nothing is printed on stdout: the command has already printed its document.
     """
     place = f"{plain(where)}: " if where else ""

@@ -47,8 +47,8 @@ def serve(
 ) -> int:
     """Serve stores over HTTP as an IPFS gateway: verifiable blocks and CARs, and plain files.
 
-    Every block is verified before it is sent. SIGTERM stops the server after the responses in progress. Needs
-    the extra `serve`.
+    Every block is verified before it is sent. SIGTERM stops the server after the responses in progress.
+    Requires the Python extra `serve`.
     """
     from reconciler.gateway.server import parse_listen
     from reconciler.gateway.server import serve as serve_stores
@@ -131,8 +131,8 @@ def put(
 ) -> int:
     """Publish a file or directory without an index entry, and print its CID.
 
-    Use it for artifacts that are not releases: a dataset, the input or output of an inference, a proof. No
-    run removes them.
+    Use it for artifacts that are not releases: a dataset, the input or output of an inference, a proof. A
+    run never removes them.
     """
     from reconciler.loop.put import put as put_path
     from reconciler.targets.interface import State

@@ -50,8 +50,8 @@ def verify(
     """Verify a directory or a version against the index, reading every byte.
 
     DIR: find the version that has the CID of the directory, or list every file that is missing, extra or
-    changed, with the offsets of the changes; the network is not used. REF: read the version's own directory,
-    or every block from the targets when that directory is not on this machine.
+    changed, with the offsets of the changes; the network is not used. REF: read the directory that the index
+    names, or every block from the targets when that directory is not on this machine.
     """
     if cache:
         return _verify_cache(as_json=as_json)

@@ -43,7 +43,7 @@ def comment_on_plan(
 def comment_on_failure(
     error: ReconcilerError, inputs: Inputs, event: Event, environ: Mapping[str, str]
 ) -> list[Annotation]:
-    """Update an existing comment with the reason why there is no plan; create none."""
+    """Update an existing comment with the reason why there is no plan; never create a comment."""
     body = failure_comment(str(error), error.hint or "", event.page)
     return _upsert(body, inputs, event, environ, create=False)
 

@@ -116,7 +116,7 @@ class _InputReader:
         return Path(text) if text else None
 
     def lines(self, name: str) -> tuple[str, ...]:
-        """Return the values of an input that has one a line."""
+        """Return the values of an input with one value per line."""
         return tuple(line.strip() for line in self.text(name).splitlines() if line.strip())
 
     def boolean(self, name: str, *, default: bool) -> bool:
@@ -166,7 +166,7 @@ class Event:
 
     @property
     def proposes(self) -> bool:
-        """Whether the job runs on contents that are not accepted yet."""
+        """Whether the job runs on contents that are not merged yet."""
         of_pull = self.name.startswith("pull_request") or self.ref.startswith("refs/pull/")
         return of_pull or self.name == "merge_group"
 
@@ -175,7 +175,7 @@ def read_event(environ: Mapping[str, str]) -> Event:
     """Read the event of this job. Raises UsageError outside of GitHub Actions."""
     name = environ.get("GITHUB_EVENT_NAME", "")
     if environ.get("GITHUB_ACTIONS") != "true" or not name:
-        raise UsageError("not in a job of GitHub Actions", hint="use the command `reconcile` elsewhere")
+        raise UsageError("this step runs only in a job of GitHub Actions", hint="elsewhere, run `reconcile`")
     payload = _payload(environ.get("GITHUB_EVENT_PATH", ""))
     pull = payload.get("pull_request")
     pull = pull if isinstance(pull, dict) else {}
@@ -199,14 +199,14 @@ def refuse_unaccepted(event: Event, inputs: Inputs) -> None:
     """Raise SafetyError for a command that must not run on the contents of a pull request."""
     if event.name == "pull_request_target" or event.follows_pull_request:
         raise SafetyError(
-            f"{event.name} gives secrets to a job on files of another author, so nothing runs on it",
-            hint="plan on the event pull_request: a plan needs no secret, and falls back to the step summary",
+            f"no command runs on {event.name}, because it gives secrets to jobs on files of other authors",
+            hint="run `plan` on pull_request: it needs no secret, and then writes to the step summary",
         )
     if inputs.acts and event.proposes:
         what = "apply" if inputs.command is StepCommand.APPLY else "the repair of drift"
         raise SafetyError(
-            f"{what} does not run on {event.name}: the contents of a pull request are not accepted yet",
-            hint="plan on pull_request, and apply on push to the branch it is merged into",
+            f"{what} does not run on {event.name}: the contents of a pull request are not merged yet",
+            hint="run `plan` on pull_request, and `apply` on push to the base branch",
         )
 
 
@@ -216,7 +216,7 @@ def _started_by(payload: Mapping[str, Any]) -> str:
 
 
 def _payload(path: str) -> dict[str, Any]:
-    """Return the JSON of the event, empty when it cannot be read: no command depends on it alone."""
+    """Return the payload of the event; {} when it cannot be read, since every command can run without it."""
     try:
         file = Path(path)
         if not path or file.stat().st_size > _MAX_BYTES:

@@ -341,7 +341,7 @@ def test_nothing_in_the_log_is_a_command_but_our_own_annotations(
 def test_outside_of_a_job_it_says_so(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
     jobs.patch.chdir(jobs.root)
     assert main() == ExitCode.USAGE
-    assert "not in a job of GitHub Actions" in capsys.readouterr().err
+    assert "this step runs only in a job of GitHub Actions" in capsys.readouterr().err
 
 
 def test_the_token_is_never_printed(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
