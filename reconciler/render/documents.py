@@ -39,7 +39,7 @@ def error_document(message: str, *, where: str | None, hint: str | None, exit_co
 
 
 def identity_document(identity: BundleIdentity, *, profile: str, generated: Sequence[str]) -> dict[str, Any]:
-    """Return the identity of a bundle under the CID `profile`; `generated` names the generated files."""
+    """Return the document of a bundle's identity under `profile`; `generated` names the generated files."""
     return _document(
         "identity",
         root=str(identity.root),
@@ -58,7 +58,7 @@ def identity_document(identity: BundleIdentity, *, profile: str, generated: Sequ
 
 
 def export_document(layout: DagLayout, file: Path, source: str) -> dict[str, Any]:
-    """Return what `export` wrote to `file`; `source` names where the bytes came from."""
+    """Return the document of an export to `file`; `source` names where the bytes came from."""
     return _document("export", cid=str(layout.root), file=str(file), size=layout.car_size, source=source)
 
 
@@ -83,7 +83,7 @@ def pieces_document(shards: Sequence[CarShard]) -> list[dict[str, Any]]:
 
 
 def resolution_document(found: ResolvedReference, requested: str) -> dict[str, Any]:
-    """Return the version and CID that the reference `requested` resolves to."""
+    """Return the document of the version and CID that the reference `requested` resolves to."""
     version = found.version
     return _document(
         "resolution",
@@ -98,7 +98,7 @@ def resolution_document(found: ResolvedReference, requested: str) -> dict[str, A
 
 
 def versions_document(cid: Cid, versions: Sequence[Version]) -> dict[str, Any]:
-    """Return every version that has `cid`."""
+    """Return the document of every version that has `cid`."""
     items = [
         {"model": each.model, "version": each.version, "yanked": each.yanked, "retired": each.retired}
         for each in versions
@@ -107,7 +107,7 @@ def versions_document(cid: Cid, versions: Sequence[Version]) -> dict[str, Any]:
 
 
 def fetch_document(done: Fetched, version: Version | None) -> dict[str, Any]:
-    """Return what was fetched and how much each source sent; `version` is None for a bare CID."""
+    """Return the document of a fetch, with the counters of each source; `version` is None for a CID."""
     return _document(
         "fetch",
         **_names(version),
@@ -135,7 +135,9 @@ def fetch_document(done: Fetched, version: Version | None) -> dict[str, Any]:
 def lock_document(
     file: Path, entries: Sequence[LockEntry], *, changed: Sequence[str], stale: bool
 ) -> dict[str, Any]:
-    """Return the lock entries of a run; `changed` lists the references whose CID differs from the file's."""
+    """Return the document of the lock entries of a run; `changed` lists the references whose CID differs from
+    the file's.
+    """
     return _document(
         "lock",
         file=str(file),
@@ -148,7 +150,7 @@ def lock_document(
 def verified_document(
     version: Version | None, root: Cid, *, blocks: int, size: int, source: str
 ) -> dict[str, Any]:
-    """Return a successful verification: every block of `root` was read from `source`."""
+    """Return the document of a successful verification: every block of `root` was read from `source`."""
     return _document(
         "verification", ok=True, **_names(version), cid=str(root), blocks=blocks, bytes=size, source=source
     )
@@ -157,7 +159,7 @@ def verified_document(
 def difference_document(
     version: Version, found: Cid, path: Path, comparison: DirectoryComparison
 ) -> dict[str, Any]:
-    """Return a failed verification: `path` has the root `found`, not that of `version`."""
+    """Return the document of a failed verification: `path` has the root `found` instead of `version.cid`."""
     return _document(
         "verification",
         ok=False,
@@ -174,7 +176,7 @@ def difference_document(
 
 
 def cache_document(files: int, damaged: Sequence[str]) -> dict[str, Any]:
-    """Return the result of checking the content cache: `files` checked, `damaged` ones removed."""
+    """Return the document of a check of the content cache: `files` checked, `damaged` ones removed."""
     return _document("cache", ok=not damaged, files=files, damaged=list(damaged))
 
 
@@ -182,19 +184,19 @@ def cache_document(files: int, damaged: Sequence[str]) -> dict[str, Any]:
 
 
 def added_document(model: str, version: str, *, path: str, created_at: str, index: Path) -> dict[str, Any]:
-    """Return a version that was added to the index."""
+    """Return the document of a version that was added to the index."""
     return _document(
         "added", model=model, version=version, path=path, created_at=created_at, index=str(index)
     )
 
 
 def init_document(index_id: str, made: Sequence[Path]) -> dict[str, Any]:
-    """Return the id of a new index and the files that were created."""
+    """Return the document of a new index: its id and the files that were created."""
     return _document("init", id=index_id, made=[str(file) for file in made])
 
 
 def check_document(frozen: FrozenCheck, *, versions: int, resolved: int, recorded: int) -> dict[str, Any]:
-    """Return a check that found no problem: how many versions there are, have a CID, and have a record."""
+    """Return the document of a check without problems: the numbers of versions, of CIDs and of records."""
     return _document(
         "check",
         ok=True,
@@ -207,7 +209,7 @@ def check_document(frozen: FrozenCheck, *, versions: int, resolved: int, recorde
 
 
 def log_document(model: str, releases: Sequence[LoggedRelease]) -> dict[str, Any]:
-    """Return the releases of `model`, newest first."""
+    """Return the document of the releases of `model`, newest first."""
     return _document("log", items=[{"model": model, **asdict(release)} for release in releases])
 
 
@@ -217,7 +219,7 @@ def log_document(model: str, releases: Sequence[LoggedRelease]) -> dict[str, Any
 def import_document(
     layout: DagLayout, file: Path, store: Path, *, extra_blocks: int, already_there: bool
 ) -> dict[str, Any]:
-    """Return an imported CAR; `extra_blocks` were in the file but not reachable from its root."""
+    """Return the document of an imported CAR; `extra_blocks` of the file are not reachable from its root."""
     return _document(
         "import",
         cid=str(layout.root),
@@ -231,7 +233,7 @@ def import_document(
 
 
 def put_document(done: Put) -> dict[str, Any]:
-    """Return an artifact that was published without an index entry."""
+    """Return the document of an artifact that was published without an index entry."""
     return _document(
         "put",
         cid=str(done.root),
@@ -247,7 +249,7 @@ def put_document(done: Put) -> dict[str, Any]:
 
 
 def doctor_document(findings: Sequence[DoctorFinding]) -> dict[str, Any]:
-    """Return the findings of `doctor`; `ok` is false when one of them is a failure."""
+    """Return the document of the findings of `doctor`; `ok` is false when one of them is a failure."""
     items = [
         {
             "target": finding.target,
@@ -264,7 +266,7 @@ def doctor_document(findings: Sequence[DoctorFinding]) -> dict[str, Any]:
 def adopt_document(
     results: Mapping[ForeignPin, str], *, take: bool, foreign: int, matching: int
 ) -> dict[str, Any]:
-    """Return foreign pins, each with its problem ("" for none); `take` says that they were to be adopted."""
+    """Return the document of foreign pins, each with its problem or ""; `take`: adoption was requested."""
     items = [_adopted(candidate, problem, take=take) for candidate, problem in results.items()]
     return _document("adopt", items=items, summary={"foreign": foreign, "matching": matching})
 
