@@ -104,7 +104,7 @@ def replace_file(
     """Write `data` to `path` atomically. `mode` are the exact permissions; None: 0o666 less the umask.
 
     With `expected`, replace the file only while these are its bytes. `staging` and `sync` as in
-    `staged_file`. Raises FileChangedError when the file holds other bytes than `expected`, LockedError, and
+    `staged_file`. Raises FileChangedError when the file has other bytes than `expected`, LockedError, and
     OSError.
     """
     with staged_file(path, mode=0o666 if mode is None else 0o600, staging=staging, sync=sync) as descriptor:
@@ -138,7 +138,7 @@ def _open_staging(staged: Path, path: Path, mode: int) -> int:
 
 
 def check_free(destination: Path, *, single_file: bool) -> None:
-    """Raise UsageError unless `destination` does not exist, or is an empty directory and may be one."""
+    """Raise UsageError when `destination` exists; without `single_file`, an empty directory is allowed."""
     taken = destination.is_symlink() or destination.exists()
     if taken and (single_file or not destination.is_dir() or destination.is_symlink()):
         raise UsageError(
@@ -221,7 +221,7 @@ def locked(file: Path, message: str | Callable[[], str], *, hint: str, timeout: 
     """Hold the lock file `file` while the body runs; wait for it up to `timeout` seconds.
 
     The operating system releases the lock when the process ends, however it ends. Raises LockedError with
-    `message` and `hint` when another process holds it; a function makes the message at that moment.
+    `message` and `hint` when another process holds it; a function is called for the message at that moment.
     """
     from filelock import FileLock, Timeout
 

@@ -1,10 +1,10 @@
 """A cache of the claims of services about pieces in deals, kept for a day.
 
-With it, the chain can be asked without asking the service. An inclusion proof is valid forever and states
-itself what it proves, and the chain reports whether a deal runs: a cached claim is therefore checked exactly
-like a new one, and a damaged or forged entry cannot improve the state of a deal. The cache cannot know deals
-made since; for that reason an entry expires after a day. It is one file, with a checksum; an invalid file
-counts as missing.
+With it, the chain can be asked without asking the service. An inclusion proof is valid forever and contains
+what it proves, and the chain reports whether a deal runs: a cached claim is therefore checked exactly like a
+new one, and a damaged or forged entry cannot improve the state of a deal. The cache cannot know deals made
+since; for that reason an entry expires after a day. It is one file, with a checksum; an invalid file counts
+as missing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ClaimCache:
         return {piece: each for piece, each in found.items() if timedelta(0) <= now - each.at < MAX_AGE}
 
     def _read(self) -> bytes:
-        """Return the bytes of a regular file: a repository may have a link or a pipe in its place."""
+        """Read the file, without following a symbolic link; return b"" when it is not a regular file."""
         descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             return file.read(_MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
@@ -78,7 +78,7 @@ class ClaimCache:
 def is_cacheable(claims: Iterable[DealClaim]) -> bool:
     """Return whether `claims`, all about one piece, are deals with a proof.
 
-    Others rest on the service alone, so the service must be asked again.
+    Claims without a proof are only as good as the answer of the service, so they are requested in every run.
     """
     listed = list(claims)
     return bool(listed) and all(

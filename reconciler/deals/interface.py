@@ -43,7 +43,7 @@ class InclusionProof:
 
 
 class Stage(StrEnum):
-    """How far a piece is on its way into a deal, as its service claims."""
+    """The progress of a piece towards a deal, as its service claims."""
 
     QUEUED = "queued"  #: accepted, not in an aggregate yet
     AGGREGATED = "aggregated"  #: in an aggregate, not in a deal yet
@@ -99,8 +99,8 @@ class CheckedBy(StrEnum):
 class CheckedDeal:
     """One claim after checking.
 
-    `aggregate` is the piece that the deal is about: the aggregate, or the piece itself without one (None
-    before it is in either). `until` is the epoch at which the deal ends, None when that is unknown. `at` is
+    `aggregate` is the piece that the provider stores: the aggregate with `piece` in it, or `piece` itself;
+    None before there is one. `until` is the epoch at which the deal ends, None when that is unknown. `at` is
     the reference time of the check (UTC). `detail` describes a problem for the user.
     """
 

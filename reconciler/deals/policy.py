@@ -60,7 +60,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DealAbility:
-    """What a target can do about missing deals of bytes that it holds.
+    """The abilities of a target to obtain missing deals for bytes that it holds.
 
     `writes`: it accepts bytes. `renews`: sending bytes that it has already leads to new deals; without it,
     publishing again would change nothing.
