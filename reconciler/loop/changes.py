@@ -63,7 +63,7 @@ class Deliver(OnTarget):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish(Deliver):
-    """The whole bundle is sent. `size` is bytes of the CAR, None when only another target has it."""
+    """Sending of a whole bundle. `size` is that of the CAR in bytes, None when only another target has it."""
 
     kind: ClassVar[str] = "publish"
     size: int | None = None
@@ -71,7 +71,7 @@ class Publish(Deliver):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinRoot(OnTarget):
-    """The target fetches the root itself; `sources` are the targets whose addresses it receives."""
+    """Pinning of a root that the target fetches itself, from the addresses of the targets `sources`."""
 
     kind: ClassVar[str] = "pin"
     sources: tuple[str, ...] = ()
@@ -79,7 +79,10 @@ class PinRoot(OnTarget):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair(Deliver):
-    """Missing or damaged blocks are sent. `damaged` are the known ones; empty when only the target knows."""
+    """Sending of missing or damaged blocks.
+
+    `damaged` are the known ones; empty when only the target knows.
+    """
 
     kind: ClassVar[str] = "repair"
     damaged: tuple[Cid, ...] = ()
@@ -87,7 +90,7 @@ class Repair(Deliver):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relabel(OnTarget):
-    """Our label is put on a root that is held under `old`, which no version of this index has there.
+    """Labelling of a root that is held under `old`, a label that no version of this index has there.
 
     Where a root carries several labels, the old one may stay beside ours.
     """
@@ -98,7 +101,7 @@ class Relabel(OnTarget):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpin(OnTarget):
-    """A pin that carries our mark and that the index no longer wants is removed."""
+    """Removal of a pin that carries our mark and that the index no longer wants."""
 
     kind: ClassVar[str] = "unpin"
 
@@ -113,14 +116,14 @@ class WriteBack(Change):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveCid(WriteBack):
-    """The version's CID, found by identifying its bytes, is written into the index."""
+    """Writing of a version's CID, found by identifying its bytes, into the index."""
 
     kind: ClassVar[str] = "resolve-cid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteRecord(WriteBack):
-    """The version's record is written. `size` is bytes of all files.
+    """Writing of a version's record. `size` is that of all files in bytes.
 
     `shardings` are those whose pieces are added to the record.
     """
@@ -133,14 +136,14 @@ class WriteRecord(WriteBack):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Change):
-    """The target is still working on the root; no failure, and nothing to do."""
+    """A root that the target is still working on: neither a failure nor something to do."""
 
     kind: ClassVar[str] = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked(Change):
-    """Nothing can be done; `reason` says why, and `hint` what would help.
+    """A difference that cannot be closed; `reason` says why, and `hint` what would help.
 
     `unknown` marks a target that could not be observed, which is not the same as an absent root.
     """

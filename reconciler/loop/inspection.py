@@ -47,9 +47,10 @@ def _reachability(workspace: Workspace, target: Target) -> Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class ForeignPin:
-    """A pin that others made. `ref` is the version of the index with its root ("" when there is none).
+    """A pin that others made.
 
-    `label` is our label for that version, or None. `adoptable`: the index wants the version on this target,
+    `ref` is the version of the index that has the root of the pin, "" when there is none. `label` is our
+    label for that version, or None. `adoptable`: the index wants the version on this target,
     and the target holds all of it.
     """
 

@@ -158,7 +158,7 @@ class VersionSources:
         known = self._pieces.setdefault((root, pieces.sharding), pieces)
         if known != pieces:
             raise DataError(
-                f"{root}: {piece_difference(known, pieces)}",
+                f"the pieces of {root} differ from the known ones: {piece_difference(known, pieces)}",
                 hint="compare with `reconcile pieces --no-cache`, which reads the bytes again",
             )
         if computed and self._piece_cache:

@@ -169,7 +169,7 @@ def _probed(
 
 
 def _dag_layout(workspace: Workspace, version: Version, root: Cid) -> DagLayout:
-    """Return the blocks of `root` from a target, or from the version's own directory."""
+    """Return the layout of `root`, read from a target, or from the version's own directory."""
     for target in workspace.targets.values():
         if target.capabilities.serves_blocks:
             try:
