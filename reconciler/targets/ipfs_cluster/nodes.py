@@ -24,7 +24,10 @@ from reconciler.targets.kubo.heal import Owns
 
 @dataclass(frozen=True, slots=True)
 class NodesReport:
-    """The blocks on the nodes. `by_root` has for each root the observation of each node that answered."""
+    """The observations of the nodes.
+
+    `by_root` has for each root the observation of each node that answered.
+    """
 
     by_root: Mapping[Cid, tuple[tuple[str, Observation], ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

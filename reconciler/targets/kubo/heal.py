@@ -91,7 +91,7 @@ class BlockReplacer:
                     raise UnexpectedResponseError(
                         self.rpc.name,
                         f"does not remove a damaged block: {sanitize(next(iter(kept.values())))}",
-                        hint="other pins are damaged too; `ipfs repo verify` on the node lists them",
+                        hint="run `ipfs repo verify` on the node: it also lists damaged blocks of other pins",
                     )
                 for keeper in keepers:
                     self._unpin(keeper, label, unpinned, len(positions))

@@ -43,7 +43,9 @@ class _SendStoppedError(Exception):
 
 
 def send(rpc: KuboRpc, dag: Dag, positions: Sequence[int], progress: Progress, title: str) -> TransferStats:
-    """Send the blocks of `dag` at `positions`. This proves nothing: check afterwards.
+    """Send the blocks of `dag` at `positions`.
+
+    A success does not prove that the node has them: check afterwards.
 
     Raises PeerError, and what reading `dag` raises.
     """

@@ -279,8 +279,8 @@ class StorachaClient:
     ) -> None:
         """Write `chunks` to the standard input of the client, the last byte of each together with the next.
 
-        So a stream that breaks off, even because we are killed, ends within a block, and the client rejects
-        it: it would accept a CAR that ends between two blocks.
+        A stream that breaks off, even because we are killed, then ends within a block, and the client rejects
+        it. It would accept a CAR that ends between two blocks.
         """
         stdin = _pipe(process.stdin)
         descriptor = stdin.fileno()

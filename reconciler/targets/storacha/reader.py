@@ -182,7 +182,7 @@ class ClientReader:
         return {upload.root: upload for upload in uploads if upload is not None}
 
     def claims(self, pieces: Sequence[PieceCid], done: Callable[[int], None]) -> dict[PieceCid, PieceClaims]:
-        """Return the claims about each piece, from one command for each of the first MAX_CLIENT_PIECES."""
+        """Return the claims about each piece, by one command each; after MAX_CLIENT_PIECES, failures."""
         found: dict[PieceCid, PieceClaims] = {}
         for piece in pieces[:MAX_CLIENT_PIECES]:
             found[piece] = self._claims_of_piece(piece)

@@ -147,7 +147,7 @@ class StorachaTarget:
         """Raise UnsupportedError."""
         raise PeerError(
             f"{self.name}: uploads to Storacha have no names, so none can be adopted",
-            hint="an upload whose root is in the index counts as held",
+            hint="nothing needs to be adopted: an upload whose root is in the index counts as held",
         )
 
     def unpin(self, root: Cid, label: Label) -> None:  # noqa: ARG002

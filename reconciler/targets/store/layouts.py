@@ -1,4 +1,4 @@
-"""The layout of a CAR in the store: from its block index, its inner nodes, or its section frames.
+"""The layout of a CAR in the store: from its block index, its inner nodes, or the lengths of its sections.
 
 The block index is a cache with a checksum. The inner nodes are the proof: they hash to the root, and the
 canonical order follows from them.
@@ -47,7 +47,7 @@ def tree_layout(fd: int, layout: DagLayout) -> DagLayout:
 
 
 def layout_of_car(fd: int, root: Cid) -> DagLayout:
-    """Prove the layout of a CAR without its index: find the inner nodes by the frames of the sections.
+    """Prove the layout of a CAR without its index; find the inner nodes by the lengths of the sections.
 
     Raises BlockUnavailableError when an inner node is damaged or missing. Reads no leaf, except a raw root.
     """
@@ -64,9 +64,9 @@ def same_layout(one: DagLayout, other: DagLayout) -> bool:
 
 
 class SectionBlocks:
-    """The blocks of a CAR without its index, located by the frames of its sections. It owns `fd`.
+    """The blocks of a CAR without its index, located by the length prefixes of its sections. It owns `fd`.
 
-    Blocks after a damaged frame are missing. A block is read only when it is requested.
+    Blocks after a damaged prefix are missing. A block is read only when it is requested.
     """
 
     def __init__(self, fd: int) -> None:
