@@ -10,7 +10,7 @@ from reconciler.loop.settings import ProposeMode
 
 
 def pull_requests(mode: ProposeMode, environ: Mapping[str, str]) -> PullRequests | None:
-    """Return how a run opens pull requests, or None when `mode` opens none.
+    """Return the forge and the wording of pull requests, or None when `mode` opens none.
 
     The RECONCILE_PROPOSAL variables give their title, body, labels, reviewers and draft state. Raises
     UsageError for an invalid variable.

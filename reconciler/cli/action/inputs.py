@@ -200,7 +200,7 @@ def refuse_unaccepted(event: Event, inputs: Inputs) -> None:
     if event.name == "pull_request_target" or event.follows_pull_request:
         raise SafetyError(
             f"no command runs on {event.name}, because it gives secrets to jobs on files of other authors",
-            hint="run `plan` on pull_request: it needs no secret, and then writes to the step summary",
+            hint="run `plan` on pull_request: it needs no secret to write to the step summary",
         )
     if inputs.acts and event.proposes:
         what = "apply" if inputs.command is StepCommand.APPLY else "the repair of drift"

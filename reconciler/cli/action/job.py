@@ -39,7 +39,7 @@ class JobResult:
 def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
     """Make a plan, and apply it when the step acts and no safety rule refuses. Raises ReconcilerError.
 
-    A saved plan is made again with the options it carries; the inputs for them are not used.
+    With a saved plan, the new plan is made with the options of the saved one, not with those of the inputs.
     """
     saved = None if inputs.plan is None else read_saved(inputs.plan)
     scope = inputs.scope if saved is None else saved.scope(inputs.scope.layout)
@@ -107,5 +107,5 @@ def _check_repository(layout: RepositoryLayout, propose: ProposeMode) -> None:
     if propose is ProposeMode.PULL_REQUEST and not (layout.root / ".git").exists():
         raise UsageError(
             f"{os.getcwd()!r} is not the root of a git repository",  # noqa: PTH109 - as the user sees it
-            hint="check out with actions/checkout first; set working-directory to the directory",
+            hint="run actions/checkout before this step, and set working-directory to the root of the clone",
         )
