@@ -98,7 +98,9 @@ def lock_reference(
     """
     parsed = parse_ref(ref)
     if parsed.cid is not None:
-        raise UsageError(f"{ref!r} is a CID, which needs no lock", hint="fetch it as it is")
+        raise UsageError(
+            f"{ref!r} is a CID, which needs no lock", hint=f"run `reconcile fetch {ref}` without --locked"
+        )
     version = resolve(index, parsed).version
     assert version is not None and version.cid is not None  # noqa: S101, PT018  a reference to a model
     records, problem = records_directory(layout.index_file), ""

@@ -112,7 +112,7 @@ class SumsCheck:
                 self._changed.notify_all()
 
     def _hash(self, number: int) -> bool:
-        """Hash one file; return whether its end was reached."""
+        """Hash one file; return False when the thread was stopped, or the file is too short."""
         digest = hashlib.sha256()
         buffer = memoryview(bytearray(_BUFFER))
         descriptor = os.open(self._path(number), os.O_RDONLY | os.O_CLOEXEC)
