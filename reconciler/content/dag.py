@@ -131,7 +131,7 @@ class ReadsUnverified(Protocol):
     """A Dag of local files that can leave the hashing of leaves to a receiver that hashes them anyway."""
 
     def read_unverified(self, position: int) -> bytes:
-        """Return the bytes at the place of the block at `position`, in its length, without hashing them.
+        """Return the bytes where the block at `position` should be, as many as it has, without hashing them.
 
         Only for a receiver that rejects a block whose bytes do not match its CID. Raises as Dag.read does.
         """

@@ -31,7 +31,7 @@ _CHECKSUM = 32
 
 
 class IdentityCache:
-    """Entries below `directory`, which is created with the first entry."""
+    """The cache in `directory`, which is created with the first entry."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -79,7 +79,7 @@ class PieceCid:
         return PieceRoot(self.root)
 
     def is_tree(self, root: PieceRoot, padded_size: int) -> bool:
-        """Whether `root` and `padded_size` (bytes), the terms of a deal, describe this tree."""
+        """Whether this piece has the `root` and the `padded_size` (bytes) that a deal states."""
         return root.root == self.root and padded_size == self.padded_size
 
     def __bytes__(self) -> bytes:
