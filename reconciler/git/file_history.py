@@ -113,7 +113,7 @@ class FileHistory:
         return self._git("cat-file", kind, oid).stdout
 
     def _touching(self, limit: int) -> list[tuple[str, str | None]]:
-        """Return the newest commits that touched the file, newest first, with its blob there (None: gone)."""
+        """Return the commits that touched the file, the newest first, each with its blob (None: deleted)."""
         listed = self._git(
             "rev-list", "--full-history", "--topo-order", f"--max-count={limit}", "HEAD", "--", self.path
         )

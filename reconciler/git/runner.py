@@ -154,7 +154,8 @@ class GitRunner:
     `git_dir` names the repository; without it git looks for one around `directory`, and refuses one that
     belongs to another user. `protocols` are those of git's transports that may be used; none by default.
     `settings` are pairs of a configuration key and a value that git reads from its environment, so that they
-    may hold a secret. `address` is the URL that commands name: its text does not classify a failure.
+    may contain a secret. `address` is the URL that commands name: it is ignored when a failure is classified
+    by its text.
     """
 
     directory: Path
@@ -175,8 +176,8 @@ class GitRunner:
     ) -> GitOutput:
         """Run `git command...` and return its output.
 
-        `env` is added to the environment; `directory` replaces the runner's; `statuses` are further exit
-        statuses that are no failure. An interactive command, such as one that signs, may ask for a
+        `env` is added to the environment; `directory` replaces the runner's; `statuses` are exit statuses
+        besides 0 that count as success. An interactive command, such as one that signs, may ask for a
         passphrase; it keeps the user's terminal if there is one, and then has no time limit.
 
         Raises GitError.
