@@ -80,8 +80,8 @@ def open_chain(
 ) -> ChainAccess:
     """Return the chain that a target's `options` name, without opening a connection.
 
-    `name` is the target; it begins the errors of the node. Raises UsageError for an unknown network, an
-    invalid address, or a token that is not set.
+    `name` is the target; error messages of the node begin with it. Raises UsageError for an unknown network,
+    an invalid address, or a token that is not set.
     """
     network = str(options.get("network", MAINNET.name))
     chain = CHAINS.get(network)
@@ -224,7 +224,7 @@ def open_rpc(
 ) -> LotusRpc:
     """Open the node at `address`, its full JSON-RPC address, such as https://api.node.glif.io/rpc/v1.
 
-    `name` begins its errors. Raises UsageError for an invalid address.
+    Error messages begin with `name`. Raises UsageError for an invalid address.
     """
     base, _, path = parse_address(address, f"the rpc address of {name}").text.rpartition("/")
     if "://" not in base:

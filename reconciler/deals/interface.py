@@ -74,7 +74,7 @@ class DealClaim:
 
 
 class DealState(StrEnum):
-    """The state of one deal after checking; a closed set."""
+    """The state of one deal after checking."""
 
     AGGREGATING = "aggregating"  #: queued by the service for an aggregate
     OFFERED = "offered"  #: in an aggregate, or in a deal whose sector is not sealed yet

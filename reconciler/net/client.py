@@ -51,13 +51,13 @@ class _Call:
 class HttpClient:
     """One peer at one base URL. Usable from several threads.
 
-    `name` is the peer's name for the user; it begins every error. `on_retry` gets one line for each pause. A
-    call with `repeatable` may reach the peer more than once; every other call is sent again only when
-    certainly nothing of it reached the peer, or when the peer asked for a pause instead of executing it.
-    `is_command_error` recognizes the error responses of a peer that executed the command and failed: these
-    raise RejectedError and are not sent again, even where the peer uses the same status for failures of its
-    own. `public_only` refuses to connect to addresses of this machine and of private networks, for base URLs
-    that the user did not give.
+    `name` is the peer's name for the user; every error message begins with it. `on_retry` gets one line for
+    each pause. A call with `repeatable` may reach the peer more than once; every other call is sent again
+    only when certainly nothing of it reached the peer, or when the peer asked for a pause instead of
+    executing it. `is_command_error` recognizes the error responses of a peer that executed the command and
+    failed: these raise RejectedError and are not sent again, even where the peer uses the same status for
+    failures of its own. `public_only` refuses to connect to addresses of this machine and of private
+    networks, for base URLs that the user did not give.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class HttpClient:
             yield piece
 
     def _with_retries(self, once: Callable[[], _Result], *, repeatable: bool) -> _Result:
-        """Call `once` until it succeeds, must not be repeated, or the policy or the budget is exhausted."""
+        """Call `once`; repeat it after a failure while the call, the policy and the budget allow it."""
         attempt = 1
         while True:
             try:

@@ -35,8 +35,8 @@ _SOCKS = ("socks5", "socks5h")
 class Session:
     """The connections to one peer. Usable from several threads.
 
-    `name` begins every error, `secrets` are removed from their texts. `headers` go with every request. With
-    `public_only` no connection is made to addresses of this machine and of private networks. Proxies and
+    Every error message begins with `name`; `secrets` are removed from it. `headers` go with every request.
+    With `public_only` no connection is made to addresses of this machine and of private networks. Proxies and
     certificates come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and their like); a peer on
     this machine, and one that must be public, is dialled without a proxy.
     """
