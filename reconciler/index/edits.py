@@ -182,7 +182,7 @@ def _flow(fields: str | Fields) -> str:
 
 
 def _end(node: Any) -> int:
-    """Return the end of the text of `node`; the end mark of a block is after the comments that follow it."""
+    """Return the end of the text of `node`; the end mark of a block also covers comments after it."""
     while not isinstance(node, yaml.ScalarNode) and not node.flow_style and node.value:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last

@@ -44,7 +44,7 @@ _MAX_CACHE = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class LastState:
-    """A version in the newest commit that has it: its protection, and the targets of a protected one."""
+    """A version in the newest commit that has it: whether it is protected, and if so its targets."""
 
     commit: str
     protected: bool
