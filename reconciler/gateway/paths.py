@@ -43,7 +43,7 @@ class ResolvedNode:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The end of a path.
+    """A resolved path: the node at its end, and the way to it.
 
     `path_blocks` are the blocks above `end`, in order; `roots` is the root and one CID for each segment.
     """

@@ -181,7 +181,7 @@ class _ClientStalledError(Exception):
 
 
 def _write(body: _SendingBody) -> bool:
-    """Send the rest of a piece; False when the client does not accept all of it soon. Raises OSError."""
+    """Send the rest of a piece; False when the client accepts nothing for _PATIENCE. Raises OSError."""
     poll = select.poll()
     poll.register(body.socket, select.POLLOUT)
     while body.rest:
