@@ -7,8 +7,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCKER := build/locker
-# Tests of real peers mostly wait: twice as many workers as cores keep the cores busy.
-WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+# Tests of real peers mostly wait: more workers than cores keep the cores busy.
+WORKERS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+
+# $(call TEST,ARGUMENTS OF PYTEST): the output of lint follows that of the tests, and only where lint fails
+define TEST
+@mkdir -p build
+@$(MAKE) --no-print-directory lint >build/lint.log 2>&1 & lint=$$!; \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(1); tests=$$?; \
+	wait $$lint && echo "lint: passed" || { lint=$$?; cat build/lint.log; exit $$lint; }; \
+	exit $$tests
+endef
 
 # The tests start thousands of processes; without this, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,11 +28,11 @@ help:  ## list the targets
 run: $(VENV)/.run  ## demonstrate the loop on the sample models, in a scratch copy
 	$(BIN)/python scripts/demo.py
 
-test: lint  ## lint, then run every test that takes seconds
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not slow"
+test: $(VENV)/.dev  ## run every test that takes seconds, and lint at the same time
+	$(call TEST,-m "not slow")
 
-test-all: lint  ## lint, then run every test
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+test-all: $(VENV)/.dev  ## run every test, and lint at the same time
+	$(call TEST,)
 
 lint: $(VENV)/.dev  ## check style, types, layers, structure, and generated files
 	$(BIN)/ruff check .
