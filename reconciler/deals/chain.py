@@ -69,7 +69,7 @@ def in_epochs(period: timedelta) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ChainAccess:
-    """A chain, and the node for reading it; None when none is configured."""
+    """A chain, and the node through which it is read; `rpc` is None when no node is configured."""
 
     chain: Chain
     rpc: LotusRpc | None

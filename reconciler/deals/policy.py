@@ -28,11 +28,11 @@ class Policy(Protocol):
 
     @property
     def min(self) -> int:
-        """The number of deals."""
+        """The required number of deals for each piece."""
 
     @property
     def providers(self) -> int:
-        """The number of different providers."""
+        """The required number of different providers for each piece."""
 
     @property
     def renew_before(self) -> timedelta:

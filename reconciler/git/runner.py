@@ -90,7 +90,7 @@ _NETWORK_COMMANDS = {"clone", "fetch", "ls-remote", "push"}
 
 
 class GitFailure(Enum):
-    """Why a command failed, by what the caller may do next."""
+    """The class of a failure, which decides what the caller may do next."""
 
     NOT_INSTALLED = auto()  #: there is no git on PATH
     NO_REPOSITORY = auto()  #: there is no repository around the directory

@@ -181,7 +181,7 @@ def observe_targets(
     mark: str,
     progress: Stoppable,
 ) -> dict[str, Inventory | Reason]:
-    """Observe each target, in a thread of its own, for the roots `expected` of it (by target name).
+    """Observe each target in a thread of its own; `expected` has its roots by target name.
 
     The error of a target becomes its Reason. On KeyboardInterrupt the other threads are stopped too.
     """

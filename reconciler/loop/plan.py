@@ -183,7 +183,7 @@ def _held_change(
 
 
 def _delivery(on: ChangeBuilder, world: World, seen: Observation, reason: str) -> Change | None:
-    """Return the change that sends the missing bytes, or None when nothing here has them."""
+    """Return the change that sends the missing bytes, or None when no directory and no target has them."""
     partial = seen.state is State.PARTIAL
     sources = tuple(_byte_sources(world, on.version, on.root, but=None if partial else on.target))
     lost = _lost_everywhere(world, on.root, sources)

@@ -167,7 +167,7 @@ class RunTerms:
     """Settings that all targets of one run share.
 
     `allow_unpin_repair` permits repairs during which a root is unpinned for a moment. `retries` is one budget
-    for all targets, so that many items against a dead peer do not each pay the full backoff; None: each
+    for all targets, so that requests to a dead peer do not wait for the full backoff each time; None: each
     target has its own. `cache` is a directory for data that may be deleted at any time; None: nothing is
     cached. `progress` receives a note for each retry of a request.
     """

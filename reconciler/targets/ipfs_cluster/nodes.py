@@ -57,7 +57,7 @@ class ReportsMissingBlocks(Protocol):
         """Return its peer id in the swarm. Raises PeerError."""
 
     def missing_positions(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
-        """Return the positions of the blocks of `layout` that it does not have. Raises PeerError."""
+        """Return the positions of the blocks of `layout` that the node does not have. Raises PeerError."""
 
 
 def ownership_by_cluster(rest: ClusterRest) -> Owns:
