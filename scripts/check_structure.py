@@ -217,7 +217,7 @@ def subject_problems(subject: str) -> Iterator[str]:
         yield f"the subject has {len(subject)} characters; at most {MAX_SUBJECT} are allowed"
     if ";" in subject:
         yield "the subject contains ';': make one commit of each idea"
-    if not re.match(r"(?:[a-z][\w/ -]*: \S|Merge |Revert |fixup! |squash! )", subject):
+    if not re.match(r"(?:[a-z][\w/, -]*: \S|Merge |Revert |fixup! |squash! )", subject):
         yield "the subject is not 'room: verb object', such as 'store: write the label last'"
 
 

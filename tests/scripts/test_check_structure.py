@@ -111,6 +111,7 @@ def test_a_circle_inside_functions_is_named(project: Path) -> None:
     [
         ("store: write the label last", ""),
         ("targets/kubo: retry", ""),
+        ("scripts, benchmarks: retry", ""),
         ("store: " + "x" * 66, "the subject has 73 characters"),
         ("store: write; read", "the subject contains ';'"),
         ("Write the label last", "the subject is not 'room: verb object'"),
