@@ -39,6 +39,7 @@ lint: $(VENV)/.dev  ## check style, types, layers, structure, and generated file
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
+	$(BIN)/mypy --explicit-package-bases benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_structure.py
 	$(BIN)/python scripts/make_sample.py --check

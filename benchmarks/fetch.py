@@ -23,6 +23,7 @@ from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import DirectoryDag
 from reconciler.content.identify import identify
+from reconciler.index.label import Label
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.gateway import served
@@ -48,7 +49,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     bare, bundle = identify(bare_bundle(source), cache=None), packed(source)
     store = directory / "store"
     for number, dag in enumerate((bare, bundle)):
-        StoreTarget("store", store).publish(dag, f"{LABEL}{number}", QUIET)
+        StoreTarget("store", store).publish(dag, Label(f"{LABEL}{number}"), QUIET)
     with served(directory, store) as gateway:
         yield from fetching(gateway.url, bare.layout.root, directory, size, "our gateway", minimum=0.5)
         yield from fetching(gateway.url, bundle.layout.root, directory, size, "our gateway, sums too")
@@ -120,7 +121,7 @@ def sharing(directory: Path, size: int) -> Iterator[Figure]:
             if version == 0 or number == 9:
                 (source / f"shard-{number}").write_bytes(os.urandom(size * MIB // 10))
         dag = identify(bare_bundle(source), cache=None)
-        store.publish(dag, f"{LABEL}{version}", QUIET)
+        store.publish(dag, Label(f"{LABEL}{version}"), QUIET)
         roots.append(dag.layout.root)
     cache = ContentCache(directory / "cache")
     for number, root in enumerate(roots):

@@ -11,6 +11,7 @@ import hashlib
 import mmap
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main, peak_memory
@@ -45,7 +46,7 @@ def _speed(name: str, root: Path, minimum: float) -> Iterator[Figure]:
     paths = list(root.iterdir())
     size = sum(path.stat().st_size for path in paths)
     for hashed, how, least in ((_read, "", minimum), (_mapped, ", against mapped files", None)):
-        timing = in_turn(lambda: _identify(root), lambda hashed=hashed: _two_threads(hashed, paths))
+        timing = in_turn(partial(_identify, root), partial(_two_threads, hashed, paths))
         detail = f"{size / timing.subject / 1e9:.2f} GB/s against {size / timing.baseline / 1e9:.2f}"
         yield Figure(name + how, timing.ratio, minimum=least, detail=detail)
 

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main, seconds
@@ -81,7 +82,7 @@ def against_kubo(scratch: Path, stored: Path, root: str, car: str, plain: str, s
             ("CAR", car, f"{theirs}/ipfs/{root}?format=car"),
             ("file", plain, f"{theirs}/ipfs/{root}"),
         ):
-            timing = in_turn(lambda ours=ours: fetch(ours), lambda other=other: fetch(other), rounds=3)
+            timing = in_turn(partial(fetch, ours), partial(fetch, other), rounds=3)
             detail = f"{size / timing.subject / 1e9:.2f} GB/s against {size / timing.baseline / 1e9:.2f}"
             name = f"serve a {what} of {size // MIB} MiB, against Kubo's gateway"
             yield Figure(name, timing.ratio, minimum=1.0, detail=detail)
