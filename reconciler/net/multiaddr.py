@@ -57,7 +57,7 @@ class Multiaddr:
             return None
         (kind, host), (_, port), *rest = self.components
         scheme = _scheme([name for name, _ in rest])
-        if scheme is None or port == "0" or kind not in _IPS | _NAMES - {"dnsaddr"}:
+        if scheme is None or port == "0" or kind not in _IPS | _NAMES - {"dnsaddr"} or "*" in host:
             return None
         if kind in _IPS:
             host = f"[{self.ip}]" if kind == "ip6" else str(self.ip)
@@ -99,8 +99,13 @@ def _is_valid(name: str, value: str) -> bool:
     if name in _PORTS:
         return value.isdecimal() and len(value) <= 5 and int(value) < 1 << 16
     if name in _NAMES:
-        return all(label and label.replace("-", "").isalnum() for label in value.split("."))
+        return all(map(_is_label, value.removesuffix(".").split(".")))
     return bool(value)
+
+
+def _is_label(label: str) -> bool:
+    """Whether a label of a DNS name is valid: also `_` (service names, Docker) and `*` (libp2p's AutoTLS)."""
+    return label == "*" or label.replace("-", "").replace("_", "").isalnum()
 
 
 def multiaddr_of_url(url: str) -> Multiaddr:

@@ -19,6 +19,9 @@ PEER = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
         (f"/dnsaddr/bootstrap.example/p2p/{PEER}", None, PEER),
         (f"/ip4/1.2.3.4/udp/1/some-new-transport/p2p/{PEER}", "1.2.3.4", PEER),
         ("/ip4/127.0.0.1/tcp/8080/http", "127.0.0.1", None),
+        (f"/dns4/my_node/tcp/4001/p2p/{PEER}", None, PEER),
+        (f"/dns4/node.example.com./tcp/4001/p2p/{PEER}", None, PEER),
+        (f"/dns4/*.example.libp2p.direct/tcp/4001/tls/ws/p2p/{PEER}", None, PEER),
     ],
 )
 def test_a_multiaddr_is_read_and_written_back(text: str, ip: str | None, peer: str | None) -> None:
@@ -44,6 +47,8 @@ def test_a_multiaddr_is_read_and_written_back(text: str, ip: str | None, peer: s
         "/ip4/1.2.3.4/tcp/1/p2p",
         "/dns/user@example.org/tcp/80",
         "/dns/a..b/tcp/80",
+        "/dns/./tcp/80",
+        "/dns/-/tcp/80",
         "/dns/exämple.org/tcp/80",
         "/dns/example.org/tcp/80/http\n",
         "/" + "x/" * 300,
@@ -61,6 +66,7 @@ def test_a_malformed_multiaddr_is_none(text: str) -> None:
         ("/ip6/2001:DB8::1/tcp/443/https", "https://[2001:db8::1]:443"),
         ("/dns6/example.org/tcp/443/tls/sni/example.org/http", "https://example.org:443"),
         ("/dns/example.org/tcp/0/http", None),
+        ("/dns/*.example.org/tcp/80/http", None),
         ("/dnsaddr/example.org/tcp/80/http", None),
         ("/dns/example.org/tcp/443/https/http-path/x", None),
         (f"/ip4/1.2.3.4/tcp/80/http/p2p/{PEER}", None),
