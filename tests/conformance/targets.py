@@ -335,6 +335,17 @@ class TargetSuite:
         target.unpin(dag.layout.root, OTHER_LABEL)
         assert self.settled(target, dag, Check.QUICK, State.ABSENT).state is State.ABSENT
 
+    def test_publish_under_another_label_of_ours_leaves_that_label(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        if not target.capabilities.takes_bytes or not target.capabilities.keeps_labels:
+            return
+        dag = bundle(salt)
+        self.deliver(subject, dag)
+        target.publish(dag, OTHER_LABEL, QUIET)
+        labels = (OTHER_LABEL,) if target.capabilities.one_label else (LABEL, OTHER_LABEL)
+        assert self.settled(target, dag, Check.QUICK).labels == labels
+
     def test_a_foreign_pin_is_adopted_only_as_it_was_seen(
         self, subject: Subject, target: Target, salt: str
     ) -> None:

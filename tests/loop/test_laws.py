@@ -205,3 +205,17 @@ def test_without_a_proposal_apply_then_plan_is_empty_too(data: st.DataObject) ->
 
 #: names no version, so that two versions give one root
 SAME = {"w.bin": b"same", "manifest.json": b'{"model": "same", "files": ["w.bin"]}'}
+
+
+def test_a_repair_under_another_label_of_ours_needs_no_second_run(tmp_path: Path) -> None:
+    """A version is retired while its root is damaged, and another version of the same root takes over."""
+    releases = fresh(str(tmp_path), store=False)
+    releases.add("m@1.0.0", {"w.bin": b"weights"}, targets=["a", "one-label"])
+    releases.apply(**LOOK)
+    target = releases.memory["one-label"]
+    (root,) = target.held
+    target.lose(root, root)
+    releases.change("m@1.0.0", retired=True)
+    releases.add("shared@1.0.0", cid=releases.fields["m"]["1.0.0"]["cid"], targets=["a", "one-label"])
+    assert not releases.apply(**LOOK).failed
+    assert kinds(releases.plan(**LOOK)) == []

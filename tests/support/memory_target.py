@@ -211,8 +211,10 @@ class MemoryTarget:
         return Delivery(State.PARTIAL if missing else State.HELD, sent, count)
 
     def _label(self, held: Held, label: str) -> None:
-        if not (self.capabilities.one_label and held.labels):
+        if not self.capabilities.one_label or not held.labels:
             held.labels = sorted({*held.labels, label})
+        elif held.labels[0].startswith(label.mark):
+            held.labels = [label]
 
 
 class Served:
