@@ -54,7 +54,7 @@ def add(
     layout = find_layout(directory, index, source_root=source_root)
     load_index(layout.index_file)
     relative = _relative_path(layout, path)
-    listing = scan(layout.source_root / relative, include_hidden=False)
+    listing = scan(layout.source_root / relative, include_hidden=False, boundary=layout.source_root)
     if not listing.files:
         raise UsageError(f"no files in {path!r}")
     text = layout.index_file.read_bytes().decode("utf-8")

@@ -141,15 +141,15 @@ def _compare_leaves(tree: DagMap, directory: Path, progress: Progress) -> tuple[
     """Compare every leaf of every file."""
     nodes = {node.path: node for node in select_files(tree).files}
     listing = scan(directory, include_hidden=True)
-    sizes = {file.path: file.stamp.size for file in listing.files}
-    differences = list(_missing_and_extra(set(nodes), set(sizes)))
+    present = {file.path: file for file in listing.files}
+    differences = list(_missing_and_extra(set(nodes), set(present)))
     with progress.task(f"comparing {directory.name}", listing.size) as task:
-        for path in nodes.keys() & sizes.keys():
-            if nodes[path].size != sizes[path]:
+        for path in nodes.keys() & present.keys():
+            if nodes[path].size != present[path].stamp.size:
                 differences.append(Difference(path, DifferenceKind.CHANGED))
                 continue
             offsets = []
-            for leaf, good in check_leaves(tree, nodes[path], directory / path):
+            for leaf, good in check_leaves(tree, nodes[path], listing.locate(present[path])):
                 task.advance(leaf.size)
                 if not good:
                     offsets.append(leaf.offset)
@@ -162,7 +162,7 @@ def _compare_sums(sums: bytes, directory: Path, progress: Progress) -> tuple[Dif
     """Compare the SHA-256 of every file with `sums`, a SHA256SUMS."""
     listed = {entry.path: entry.digest for entry in checksums.parse(sums)}
     listing = scan(directory, include_hidden=True)
-    found = {file.path: directory / file.path for file in listing.files if file.path != checksums.NAME}
+    found = {file.path: listing.locate(file) for file in listing.files if file.path != checksums.NAME}
     with progress.task(f"comparing {directory.name}", listing.size) as task:
         changed = []
         for path in sorted(listed.keys() & found.keys()):

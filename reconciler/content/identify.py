@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from reconciler.content import checksums, dagpb, hashing
+from reconciler.content import checksums, dagpb, hashing, hub_links
 from reconciler.content.bundle import Bundle, MemoryFile
 from reconciler.content.cid import DAG_PB, Cid
 from reconciler.content.dag import DagLayout
@@ -90,6 +90,9 @@ def _digests(
     if unknown:
         with progress.task("hashing", sum(file.stamp.size for file in unknown)) as task:
             hashing.hash_files(listing, unknown, sums=with_sums, task=task, done=keep)
+    for file in listing.files:
+        if file.blob is not None and hub_links.is_wrong(file.blob, digests[file.path].sha256):
+            raise hub_links.damaged(file.path, file.blob)
     return digests
 
 

@@ -3,7 +3,8 @@
 The scan reads directory entries only, and nothing outside the root: directories are opened one below the
 other without following links. Anything that cannot be part of a bundle that unpacks the same everywhere is an
 error with its path. Symbolic links are an error as well, even the root itself: their target can change, or be
-outside, without a change of the directory.
+outside, without a change of the directory. The one exception are the links of a Hugging Face cache, whose
+targets are in the same cache (`hub_links.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from reconciler.content import bounds
 from reconciler.content.bounds import LIMITS
+from reconciler.content.hub_links import HubBlobs, not_accepted
 from reconciler.errors import BundleError, DataError
 
 #: nested directories; readers of DAGs stop at 64 levels, and a large directory takes several
@@ -42,10 +44,14 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One regular file; `path` is relative to the root and uses `/`."""
+    """One regular file; `path` is relative to the root and uses `/`.
+
+    `blob` is the name of the file in `blobs/` of a Hugging Face cache that the link at `path` leads to.
+    """
 
     path: str
     stamp: FileStamp
+    blob: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,8 @@ class SourceListing:
         return sum(file.stamp.size for file in self.files)
 
     def locate(self, file: SourceFile) -> Path:
-        """Return the path of `file` on disk."""
-        return self.root / file.path
+        """Return the path of `file` on disk, which is not a link."""
+        return self.root / file.path if file.blob is None else self.root / "../../blobs" / file.blob
 
 
 def stamp_of(status: os.stat_result) -> FileStamp:
@@ -78,20 +84,23 @@ def stamp_of(status: os.stat_result) -> FileStamp:
     return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def scan(directory: Path, *, include_hidden: bool) -> SourceListing:
+def scan(directory: Path, *, include_hidden: bool, boundary: Path | None = None) -> SourceListing:
     """List all files and directories below `directory`; hidden ones (a leading dot) with `include_hidden`.
 
-    Raises BundleError with the path for anything that cannot be packed.
+    With `boundary`, a Hugging Face cache that the directory belongs to must be inside it as well. Raises
+    BundleError with the path for anything that cannot be packed.
     """
     scanned_at = time.time_ns()
-    found = _Scan(include_hidden)
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise _cannot_open_root(directory, error) from None
+    blobs = HubBlobs(root, boundary)
+    found = _Scan(include_hidden, blobs)
     try:
         found.enter(root, "", 0)
     finally:
+        blobs.close()
         os.close(root)
     found.files.sort(key=lambda file: file.path.encode())
     return SourceListing(
@@ -118,8 +127,9 @@ def scan_file(path: Path) -> SourceListing:
 class _Scan:
     """A traversal of a directory tree that collects its entries."""
 
-    def __init__(self, include_hidden: bool) -> None:
+    def __init__(self, include_hidden: bool, blobs: HubBlobs) -> None:
         self.include_hidden = include_hidden
+        self.blobs = blobs
         self.files: list[SourceFile] = []
         self.directories: list[str] = []
         self.hidden: list[str] = []
@@ -153,6 +163,10 @@ class _Scan:
     def _collect(self, directory: int, entry: os.DirEntry[str], path: str, depth: int) -> None:
         try:
             status = entry.stat(follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                blob, status = self.blobs.resolve(os.readlink(entry.name, dir_fd=directory), path)
+                self.files.append(SourceFile(path, stamp_of(status), blob))
+                return
             if not stat.S_ISDIR(status.st_mode):
                 _check_kind(path, status.st_mode)
                 self.files.append(SourceFile(path, stamp_of(status)))
@@ -187,10 +201,7 @@ def _check_kind(path: str, mode: int) -> None:
     if stat.S_ISREG(mode):
         return
     if stat.S_ISLNK(mode):
-        raise BundleError(
-            f"{path!r} is a symbolic link",
-            hint="replace it by the file itself (cp --dereference), or move the link out of the directory",
-        )
+        raise not_accepted(path)
     kind = next((name for test, name in _KINDS if test(mode)), "not a regular file")
     raise BundleError(
         f"{path!r} is {kind}; a bundle contains regular files only", hint="move it out of the directory"

@@ -129,7 +129,7 @@ class VersionSources:
             release = ReleaseInfo(version.model, version.version, version.format, version.created_at)
             return identify_car(path, release, self._progress)
         bundle = make_bundle(
-            scan(path, include_hidden=version.include_hidden),
+            scan(path, include_hidden=version.include_hidden, boundary=self._root),
             model=version.model,
             version=version.version,
             format=version.format,
