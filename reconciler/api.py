@@ -81,7 +81,7 @@ def fetch(
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.index.resolve import parse_ref
 
-    layout = _layout(index, optional=parse_ref(ref).cid is not None)
+    layout = _layout(index, optional=parse_ref(ref, with_path=True).cid is not None)
     with open_ref(layout, ref, sources, progress) as found:
         return fetch_root(
             found.root,
@@ -92,6 +92,7 @@ def fetch(
             include=include,
             exclude=exclude,
             caches=content_caches(sources, own=cache),
+            path=found.path,
         )
 
 

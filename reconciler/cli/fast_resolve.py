@@ -55,7 +55,7 @@ def show_resolution(layout: RepositoryLayout, ref: str, *, as_json: bool) -> int
     from reconciler.index.load import load_index
     from reconciler.index.resolve import parse_ref, resolve
 
-    wanted = parse_ref(ref)
+    wanted = parse_ref(ref, with_path=True)
     with contextlib.suppress(OSError):  # a checkout may be read-only; then nothing is cached
         layout.make_state()
     found = resolve(load_index(layout.index_file, stamps=layout.cache), wanted)
@@ -66,5 +66,5 @@ def show_resolution(layout: RepositoryLayout, ref: str, *, as_json: bool) -> int
 
         out.result_json(resolution_document(found, ref))
     else:
-        out.result(str(found.cid))
+        out.result(f"{found.cid}/{found.path}" if found.path else str(found.cid))
     return ExitCode.OK

@@ -20,7 +20,7 @@ from reconciler.cli.options import (
     TargetsFile,
 )
 from reconciler.cli.reader_options import ReaderOptions
-from reconciler.errors import DataError, ExitCode, UsageError
+from reconciler.errors import ExitCode, UsageError
 from reconciler.index.locations import find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, size
@@ -157,7 +157,7 @@ def fetch(
     from reconciler.index.resolve import parse_ref
 
     options = ReaderOptions(directory, index, offline, gateway or ())
-    needs_no_index = locked or parse_ref(ref).cid is not None
+    needs_no_index = locked or parse_ref(ref, with_path=True).cid is not None
     layout = options.layout_if_any() if needs_no_index else options.layout()
     sources = options.sources(nodes=kubo or (), stores=store or (), cars=car or (), caches=cache_from or ())
     wanted = str(_locked_cid(lock_file, ref)) if locked else ref
@@ -177,6 +177,7 @@ def fetch(
             include=include or (),
             exclude=exclude or (),
             caches=content_caches(sources, own=not no_cache),
+            path=opened.path,
         )
         if repository is not None:
             hugging_face_cache.write_refs(repository, opened.root, _ref_names(ref, opened.version))
@@ -206,7 +207,7 @@ def _ref_names(ref: str, version: Version | None) -> list[str]:
     """Return the names under which readers may look for a version: its number, and the requested channel."""
     from reconciler.index.resolve import Channel, parse_ref
 
-    selector = parse_ref(ref).selector
+    selector = parse_ref(ref, with_path=True).selector
     channel = [selector.name] if isinstance(selector, Channel) else []
     return [*([version.version] if version else []), *channel]
 
@@ -240,22 +241,20 @@ def get(
     """Fetch a CID from the targets and verify every block."""
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.consume.open import Sources, open_ref
-    from reconciler.content import cid as cids
+    from reconciler.index.resolve import parse_ref
 
     layout = find_layout(directory, index, targets)
-    try:
-        root = cids.parse(cid)
-    except DataError as error:
-        raise UsageError(
-            error.message, hint=error.hint or "get takes a CID; `reconcile fetch` takes versions"
-        ) from None
+    if parse_ref(cid, with_path=True).cid is None:
+        raise UsageError(f"{cid!r} is not a CID", hint="get takes a CID; `reconcile fetch` takes versions")
     with (
         out.progress() as progress,
-        open_ref(layout, str(root), Sources(), progress) as opened,
+        open_ref(layout, cid, Sources(), progress) as opened,
     ):
         for warning in opened.warnings:
             out.warn(warning)
-        done = fetch_root(root, destination, opened.sources, progress, name=opened.name)
+        done = fetch_root(
+            opened.root, destination, opened.sources, progress, name=opened.name, path=opened.path
+        )
     if as_json:
         out.result_json(documents.fetch_document(done, opened.version))
     else:

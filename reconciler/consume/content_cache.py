@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
-from reconciler.content.cid import parse as parse_cid
+from reconciler.content.cid import parse_canonical as parse_cid
 from reconciler.content.identify import identify
 from reconciler.errors import DataError
 from reconciler.progress import Progress

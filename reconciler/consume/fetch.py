@@ -76,6 +76,14 @@ class _Prefetcher:
         return block
 
 
+def _find_below(root: Cid, path: str, peers: SourcePool) -> Cid:
+    """Return the CID of the file or directory at `path` below `root`. Raises UsageError without one."""
+    for node in read_tree(root, peers).nodes:
+        if node.path == path:
+            return node.cid
+    raise UsageError(f"{root} has no {path!r}", hint="fetch the CID without a path to see what it has")
+
+
 # --- the fetch
 
 
@@ -107,10 +115,12 @@ def fetch(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     caches: Sequence[ContentCache] = (),
+    path: str = "",
 ) -> Fetched:
     """Fetch the files of `root` to `destination`, which is complete afterwards, or unchanged on failure.
 
-    `name` is the name of the root in messages. Files are read from all `caches` and added to the first.
+    `name` is the name of the root in messages. With `path`, only the file or directory at that path below
+    `root` is fetched, as a root of its own. Files are read from all `caches` and added to the first.
     Closes the sources. Raises UsageError when the destination has other content, BlockUnavailableError when
     no source has a block, DataError when the DAG is invalid, LockedError, and ReconcilerError when the disk
     cannot be written.
@@ -120,6 +130,8 @@ def fetch(
         raise UsageError(f"destination {str(destination)!r} does not end in a file or directory name")
     peers = SourcePool([TrackedSource(source) for source in sources])
     try:
+        if path:
+            root = _find_below(root, path, peers)
         selected = select_files(read_tree(root, peers), include, exclude)
         spans = file_spans(selected)
         if _is_complete(selected, spans, destination, progress, name):

@@ -102,13 +102,15 @@ def target_sources(targets: Mapping[str, Target], names: Iterable[str], root: Ci
 class OpenedRef:
     """A reference ready to be fetched: its root, the sources to request blocks from, and warnings for people.
 
-    `version` is None for a CID that the index does not have.
+    `version` is None for a CID that the index does not have. `path` is the path below a CID,
+    "" for all of it.
     """
 
     root: Cid
     version: Version | None
     sources: Sequence[Source]
     warnings: tuple[str, ...] = ()
+    path: str = ""
 
     @property
     def name(self) -> str:
@@ -126,20 +128,22 @@ def open_ref(
     resolving raises, and BlockUnavailableError when no source has the root.
     """
     from reconciler.index.load import load_index
-    from reconciler.index.resolve import parse_ref, resolve
+    from reconciler.index.resolve import parse_ref, resolve, why_no_cid
 
-    parsed = parse_ref(ref)
+    parsed = parse_ref(ref, with_path=True)
     if layout is None:
         if parsed.cid is None:
-            raise UsageError(f"{ref!r} needs an index, and none was found", hint="name one with --index")
-        yield OpenedRef(parsed.cid, None, open_sources(sources, parsed.cid, progress))
+            hint = why_no_cid(parsed.model) or "name one with --index"
+            raise UsageError(f"{ref!r} needs an index, and none was found", hint=hint)
+        opened = open_sources(sources, parsed.cid, progress)
+        yield OpenedRef(parsed.cid, None, opened, path=parsed.path)
         return
     if sources:
         with suppress(OSError):  # an index may be mounted read-only
             layout.make_state()
         found = resolve(load_index(layout.index_file, stamps=layout.cache), parsed)
         opened = open_sources(sources, found.cid, progress)
-        yield OpenedRef(found.cid, found.version, opened, found.warnings)
+        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path)
         return
     layout.make_state()
     index = load_index(layout.index_file, stamps=layout.cache)
@@ -147,7 +151,7 @@ def open_ref(
         found = resolve(index, parsed)
         names = found.version.targets if found.version else targets
         opened = target_sources(targets, names, found.cid)
-        yield OpenedRef(found.cid, found.version, opened, found.warnings)
+        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path)
 
 
 @contextmanager

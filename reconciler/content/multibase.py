@@ -1,13 +1,15 @@
-"""Text encodings of bytes: base32, base36 and base58btc as multibase defines them.
+"""Text encodings of bytes, as multibase defines them.
 
 A multibase text begins with one character for its base: `b` for base32 (RFC 4648, lower case, no padding),
 `k` for base36. base58btc is used without its `z`: as CIDv0, as peer ID, or by a caller that adds the `z`.
-Decoding is strict: one text for the same bytes. Source: the multibase specification of multiformats.
+The functions for one base are strict: one text for the same bytes. `decode` reads every base in which other
+programs write CIDs. Source: the multibase specification of multiformats.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 
 from reconciler.errors import DataError
 
@@ -68,3 +70,37 @@ def decode_base58(text: str) -> bytes:
         number = number * 58 + digit
     body = number.to_bytes((number.bit_length() + 7) // 8, "big")
     return b"\0" * (len(text) - len(text.lstrip("1"))) + body
+
+
+def decode(text: str) -> bytes:
+    """Decode multibase `text` in any of base16, base32, base36, base58btc and base64.
+
+    Digits of bases that have no upper case of their own are read in either case, and padding may be left out.
+    Raises DataError.
+    """
+    base, body = text[:1], text[1:]
+    try:
+        match base:
+            case "b" | "B" | "c" | "C":
+                return decode_base32("b" + body.lower().rstrip("="))
+            case "k" | "K":
+                return decode_base36("k" + body.lower())
+            case "z":
+                return decode_base58(body)
+            case "f" | "F":
+                return binascii.unhexlify(body)
+            case "v" | "V" | "t" | "T":
+                return base64.b32hexdecode(_padded(body.upper(), 8))
+            case "m" | "M":
+                return base64.b64decode(_padded(body, 4), validate=True)
+            case "u" | "U":
+                return base64.b64decode(_padded(body, 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise DataError(f"{text!r} is not valid in the base that its first letter names") from None
+    raise DataError(f"{text!r} does not begin with the letter of a base")
+
+
+def _padded(body: str, length: int) -> str:
+    """Return `body` with the padding of its base."""
+    body = body.rstrip("=")
+    return body + "=" * (-len(body) % length)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
+from reconciler.content.cid_path import CidPath, parse_cid_path
 from reconciler.errors import DataError, UsageError
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Model, Version
@@ -29,6 +30,7 @@ from reconciler.index.versions import Range, is_version, newest_first, parse_ran
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CHANNEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_LIKE_CID = re.compile(r"(?:baf[ky]|Qm)[A-Za-z0-9]{20,}")
 _MAX_REF = 512
 _HINT = "a reference is model@1.2.0, model@^1.2, model@stable, model, or a CID"
 
@@ -52,31 +54,49 @@ Selector = Exact | Channel | Range
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A parsed reference: its `text`, and either `cid` or a `model` with a selector (None: the newest)."""
+    """A parsed reference: its `text`, and either `cid` or a `model` with a selector (None: the newest).
+
+    `path` is the path below the CID, "" when there is none.
+    """
 
     text: str
     model: str = ""
     selector: Selector | None = None
     cid: Cid | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedReference:
-    """The version that a reference means; `version` is None for a CID that is not in the index."""
+    """The version that a reference means; `version` is None for a CID that is not in the index.
+
+    `path` is the path that was given below a CID, "" when there was none.
+    """
 
     requested: str
     cid: Cid
     version: Version | None
     warnings: tuple[str, ...] = ()
+    path: str = ""
 
 
-def parse_ref(text: str) -> Ref:
-    """Parse a reference. Raises UsageError when it is malformed."""
+def parse_ref(text: str, *, with_path: bool = False) -> Ref:
+    """Parse a reference. Raises UsageError when it is malformed.
+
+    A CID may be written in any spelling that `content.cid_path` reads. A path below it is an error unless
+    `with_path`.
+    """
     if len(text) > _MAX_REF:
         raise UsageError(f"a reference longer than {_MAX_REF} characters", hint=_HINT)
+    found = _cid_path(text)
+    if found is not None:
+        if found.path and not with_path:
+            raise UsageError(
+                f"{shown(text)} names a path below a CID, and this needs the whole of it",
+                hint=f"give {found.cid}; `reconcile fetch` takes a path",
+            )
+        return Ref(text, cid=found.cid, path=found.path)
     model, at, selector = text.partition("@")
-    if not at and (cid := _cid(text)) is not None:
-        return Ref(text, cid=cid)
     if not _NAME.fullmatch(model):
         raise UsageError(f"{shown(text)} is not a reference: {shown(model)} is not a model name", hint=_HINT)
     if not at:
@@ -102,7 +122,8 @@ def resolve(index: Index, ref: Ref) -> ResolvedReference:
         return _resolve_cid(index, ref, ref.cid)
     model = index.models.get(ref.model)
     if model is None:
-        raise UsageError(f"unknown model {shown(ref.model)}", hint=suggestion(ref.model, index.models))
+        hint = why_no_cid(ref.model) or suggestion(ref.model, index.models)
+        raise UsageError(f"unknown model {shown(ref.model)}", hint=hint)
     if isinstance(ref.selector, Exact):
         return _resolution(ref, _named(model, ref.selector.version))
     if isinstance(ref.selector, Channel):
@@ -170,14 +191,26 @@ def _resolve_cid(index: Index, ref: Ref, cid: Cid) -> ResolvedReference:
     known = [version for version in index.versions() if version.cid == cid]
     known.sort(key=lambda version: (version.yanked is not None, version.retired))
     version = known[0] if known else None
-    return ResolvedReference(ref.text, cid, version, _warnings(version) if version else ())
+    return ResolvedReference(ref.text, cid, version, _warnings(version) if version else (), ref.path)
 
 
-def _cid(text: str) -> Cid | None:
+def _cid_path(text: str) -> CidPath | None:
+    """Parse the CID in a reference, None for one without. Raises UsageError for an unsupported CID."""
     try:
-        return cids.parse(text)
-    except DataError:
+        return parse_cid_path(text)
+    except DataError as error:
+        raise UsageError(f"{shown(text)} cannot be read: {error.message}", hint=error.hint) from None
+
+
+def why_no_cid(text: str) -> str | None:
+    """Return a hint for the name of a model that looks like a mistyped CID; None for any other."""
+    if not _LIKE_CID.fullmatch(text):
         return None
+    try:
+        cids.parse(text)
+    except DataError as error:
+        return f"it looks like a CID, but it is not one: {error.message}; copy it again"
+    return None
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -89,6 +89,7 @@ def resolution_document(found: ResolvedReference, requested: str) -> dict[str, A
         "resolution",
         **_names(version),
         cid=str(found.cid),
+        path=found.path or None,
         yanked=version.yanked if version else None,
         retired=version.retired if version else False,
         requested=requested,

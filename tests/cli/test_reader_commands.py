@@ -76,6 +76,26 @@ def test_fetch_by_cid_needs_no_index(released: CommandLine, tmp_path_factory: py
     assert not (elsewhere / "no").exists()
 
 
+@pytest.mark.parametrize("form", ["ipfs://{}", "/ipfs/{}", "https://nowhere.invalid/ipfs/{}"])
+def test_a_path_below_a_cid_is_fetched_alone(released: CommandLine, form: str) -> None:
+    cid = released("resolve", "llm@1.0.0").out.strip()
+    named = form.format(cid)
+    assert released("fetch", f"{named}/SHA256SUMS", "sums").code == 0
+    assert released("fetch", cid, "whole").code == 0
+    assert (released.root / "sums").read_bytes() == (released.root / "whole/SHA256SUMS").read_bytes()
+    assert released("get", f"{named}/SHA256SUMS", "again").code == 0
+    missing = released("fetch", f"{named}/none.bin", "none")
+    assert (missing.code, (released.root / "none").exists()) == (2, False)
+    assert "has no 'none.bin'" in missing.err
+    assert released("resolve", f"{named}/SHA256SUMS").out == f"{cid}/SHA256SUMS\n"
+    assert released("resolve", f"{named}/SHA256SUMS", "--json").document["path"] == "SHA256SUMS"
+    assert released("resolve", "--reverse", named).out == "llm@1.0.0\n"
+    for refused in ("resolve --reverse", "export", "pieces", "verify"):
+        done = released(*refused.split(), f"{named}/SHA256SUMS", *(["x.car"] if refused == "export" else []))
+        assert done.code == 2, refused
+        assert "below a CID" in done.err
+
+
 def test_an_index_that_cannot_be_written_beside_is_enough(
     released: CommandLine, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.content.cid import Cid
 from reconciler.errors import UsageError
 from reconciler.index.resolve import Channel, Exact, parse_ref, resolve
 from reconciler.index.versions import parse_range, parse_version
@@ -86,6 +88,43 @@ def test_a_bad_reference_gives_advice(ref: str, message: str, hint: str) -> None
     assert message in caught.value.message
     assert hint in (caught.value.hint or "")
     assert "\n" not in str(caught.value)
+
+
+BLAKE3 = "bafyb4ifz7j6t3q64ddzrnsb7gvss4gutdwwfa7qfrdsglv6dtmwun34phm"
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "ipfs://{}", "/ipfs/{}", "https://gateway.example/ipfs/{}", "https://{}.ipfs.dweb.link/"]
+)
+@pytest.mark.parametrize("spelling", [str, lambda cid: str(cid).upper(), lambda cid: "f" + bytes(cid).hex()])
+def test_every_spelling_of_a_cid_names_its_version(form: str, spelling: Callable[[Cid], str]) -> None:
+    version = INDEX.models["my-llm-7b"].versions["1.2.0"]
+    assert version.cid is not None
+    found = resolve(INDEX, parse_ref(form.format(spelling(version.cid))))
+    assert (found.cid, found.version) == (version.cid, version)
+
+
+@pytest.mark.parametrize("form", ["{}", "ipfs://{}/a", "/ipfs/{}", "{}/config.json"])
+def test_a_cid_of_another_hash_is_not_taken_for_a_model(form: str) -> None:
+    with pytest.raises(UsageError, match=r"hash blake3 \(0x1e\); only sha2-256 is supported"):
+        parse_ref(form.format(BLAKE3), with_path=True)
+
+
+def test_a_path_below_a_cid_is_kept_where_it_can_be_used_and_refused_elsewhere() -> None:
+    cid = INDEX.models["my-llm-7b"].versions["1.2.0"].cid
+    found = resolve(INDEX, parse_ref(f"ipfs://{cid}/onnx/model.onnx", with_path=True))
+    assert (found.cid, found.path) == (cid, "onnx/model.onnx")
+    with pytest.raises(UsageError, match="names a path below a CID") as caught:
+        parse_ref(f"{cid}/onnx")
+    assert str(cid) in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("cut", [58, 40, 30])
+def test_a_cid_that_was_cut_off_is_recognized_when_no_model_has_its_name(cut: int) -> None:
+    cid = str(INDEX.models["my-llm-7b"].versions["1.2.0"].cid)
+    with pytest.raises(UsageError, match="unknown model") as caught:
+        resolve(INDEX, parse_ref(cid[:cut]))
+    assert "looks like a CID" in (caught.value.hint or "")
 
 
 def test_parse_ref_distinguishes_the_kinds_of_references() -> None:
