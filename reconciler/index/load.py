@@ -108,6 +108,7 @@ class _IndexBuilder:
         values = {field: self._optional(node, field) for field in ("kind", "format", "license")}
         shared: dict[str, Any] = {field: value for field, value in values.items() if value is not None}
         shared["deals"] = read_deal_policy(node, deals, self.problems)
+        suspended = shared["suspended"] = self._boolean(_scalars(node), "suspend")
         versions: dict[str, Version] = {}
         folded: dict[str, str] = {}
         for text, body in self._mapping(node.value("versions")).items():
@@ -130,16 +131,18 @@ class _IndexBuilder:
                     schemas.suggestion(str(target), versions),
                 )
             channels[str(channel)] = str(target)
-        return Model(str(key), Where(self.name, key.line), versions, channels)
+        return Model(str(key), Where(self.name, key.line), versions, channels, suspended)
 
     def _version(
         self, model: str, key: YamlScalar, node: YamlMapping, targets: tuple[str, ...], shared: dict[str, Any]
     ) -> Version:
-        fields = {str(name): value for name, value in node.items() if isinstance(value, YamlScalar)}
+        fields = _scalars(node)
         path, created_at = fields.get("path"), fields.get("created_at")
         cid = self._cid(fields["cid"]) if "cid" in fields else None
         retired, protect = self._boolean(fields, "retired"), self._boolean(fields, "protect")
         ref = f"{model}@{key}"
+        if "suspend" in fields:
+            shared = shared | {"suspended": self._boolean(fields, "suspend")}
         if path is not None:
             self._check_path(path, ref)
         elif "cid" not in fields:
@@ -258,6 +261,11 @@ class _IndexBuilder:
 
     def _problem(self, node: YamlNode, message: str, hint: str | None = None) -> None:
         self.problems.append(IndexProblem(getattr(node, "line", 1), message, hint))
+
+
+def _scalars(node: YamlMapping) -> dict[str, YamlScalar]:
+    """Return the keys of `node` that have a single value."""
+    return {str(name): value for name, value in node.items() if isinstance(value, YamlScalar)}
 
 
 # --- the path of a version

@@ -33,7 +33,7 @@ class Version:
 
     `path` is relative to the repository (or --source-root), None when the index has none. `cid` is None until
     resolved. `targets` are names, with the defaults of the index applied. `yanked` is the reason, or None.
-    `deals` is the policy for its deals, None without one.
+    `deals` is the policy for its deals, None without one. A run leaves a `suspended` version alone.
     """
 
     model: str
@@ -48,6 +48,7 @@ class Version:
     yanked: str | None = None
     retired: bool = False
     protect: bool = False
+    suspended: bool = False
     include_hidden: bool = False
     targets: tuple[str, ...] = ()
     deals: DealPolicy | None = None
@@ -60,12 +61,16 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: its versions by SemVer text, in the order of the file, and its channels."""
+    """One model: its versions by SemVer text, in the order of the file, and its channels.
+
+    While it is `suspended`, a run also leaves pins of versions alone that are no longer in the index.
+    """
 
     name: str
     where: Where
     versions: Mapping[str, Version]
     channels: Mapping[str, str]
+    suspended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,8 @@ class Plan:
 
     The digests identify the index and the targets file it was made from (SHA-256 in hex). `options`, `only`
     and `exclude` are what it was made with. `in_sync` counts the pairs of version and target that need no
-    change. `refusals` stop the run after the plan is shown.
+    change. `refusals` stop the run after the plan is shown. `suspended` are the selected versions that the
+    index suspends.
     """
 
     index_id: str
@@ -181,6 +182,7 @@ class Plan:
     refusals: tuple[Refusal, ...] = ()
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    suspended: tuple[str, ...] = ()
 
     @property
     def pending(self) -> bool:

@@ -31,7 +31,7 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
     With `all_deals`, also the deals that no policy requires.
     """
     selection, sources = workspace.selection, workspace.sources
-    present = _identify(sources, (version for version in selection.kept if version.cid is None))
+    present = _identify(sources, (version for version in selection.active if version.cid is None))
     roots = _known_roots(workspace)
     for ref, recorded in workspace.pieces.items():
         for pieces in recorded if ref in roots else ():

@@ -51,7 +51,7 @@ def versions_needing_bytes(selection: Selection, world: World) -> Iterator[tuple
     Those are roots that are absent, partial or failed there, and roots that need new deals.
     """
     names = {spec.name for spec in selection.targets}
-    for version in selection.kept:
+    for version in selection.active:
         root = world.root(version)
         if root is None:
             continue
@@ -70,7 +70,7 @@ def versions_needing_records(selection: Selection, world: World) -> Iterator[Ver
 
     Their deals cannot be checked until the pieces are computed, which needs the bytes.
     """
-    for version in selection.kept:
+    for version in selection.active:
         root = world.root(version)
         if root is None or version.ref not in world.missing_shardings:
             continue
@@ -95,7 +95,7 @@ def make_changes(
     in_sync = 0
     planned: dict[tuple[str, Cid], Change] = {}
     names = [spec.name for spec in selection.targets]
-    for version in selection.kept:
+    for version in selection.active:
         problem = world.problems.get(version.ref)
         if problem is not None:
             changes.append(blocked(version, problem.text, problem.hint))
@@ -321,7 +321,10 @@ def removals(selection: Selection, world: World, planned: Set[tuple[str, Cid]]) 
             model, number = label.version
             if not selection.covers(model, number):
                 continue
-            version = index.models[model].versions.get(number) if model in index.models else None
+            known = index.models.get(model)
+            version = known.versions.get(number) if known else None
+            if version.suspended if version else known is not None and known.suspended:
+                continue
             reason = _why_unwanted(version, spec.name, pin.root)
             if reason and _kept_without(pin, spec.name, wanting.get(pin.root, {}), world, planned):
                 yield unpin(label, spec.name, pin.root, reason)

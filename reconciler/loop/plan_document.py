@@ -62,6 +62,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "options": _options_document(plan),
         "items": [_item(change, _planned_state(change)) for change in plan.changes],
         "summary": {**_counts(plan.changes), "in_sync": plan.in_sync},
+        "suspended": list(plan.suspended),
         "refusals": [
             {"rule": refusal.rule, "message": refusal.message, "override": refusal.override}
             for refusal in plan.refusals

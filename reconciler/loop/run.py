@@ -47,6 +47,9 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
         for note in inventory.notes
     ]
     notes += unconfirmed_deals(selection, world)
+    suspended = tuple(version.ref for version in selection.versions if version.suspended)
+    if suspended:
+        notes.append(f"suspended in the index and left alone: {_listed(suspended)}")
     if not frozen.complete:
         notes.append(f"frozen CIDs were compared with {frozen.checked}")
     if options.propose is ProposeMode.BRANCH:
@@ -75,6 +78,7 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
         ),
         only=scope.only,
         exclude=scope.exclude,
+        suspended=suspended,
     )
 
 
@@ -100,10 +104,16 @@ def apply(plan: Plan, workspace: Workspace, pull_requests: PullRequests | None =
         propose=proposer.propose,
         progress=workspace.progress,
     )
-    resolved = all(version.cid or version.retired for version in workspace.index.versions())
+    resolved = all(v.cid or v.retired or v.suspended for v in workspace.index.versions())
     if resolved and not proposing and not report.interrupted:  # else another run's proposal may be needed
         proposer.close_finished()
     return replace(report, proposal=proposer.result)
+
+
+def _listed(refs: Sequence[str]) -> str:
+    """Return the first ten of `refs`, and how many more there are."""
+    more = f" and {len(refs) - 10} more" if len(refs) > 10 else ""
+    return ", ".join(refs[:10]) + more
 
 
 def _without_proposed(changes: list[Change], workspace: Workspace) -> tuple[list[Change], list[str]]:

@@ -30,6 +30,11 @@ class Selection:
         """The versions that must exist on a target."""
         return tuple(version for version in self.versions if not version.retired)
 
+    @property
+    def active(self) -> tuple[Version, ...]:
+        """The versions for which a run may change something: kept, and not suspended."""
+        return tuple(version for version in self.kept if not version.suspended)
+
     def covers(self, model: str, version: str) -> bool:
         """Return whether the globs select this model and version, which may be absent from the index."""
         return _wanted((model, f"{model}@{version}"), self.version_only, self.exclude)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from reconciler import fs
 from reconciler.content.bundle import make_bundle
@@ -68,6 +68,18 @@ class PieceCache:
         return self._directory / f"{layout.root}-{sharding.max_bytes}-{sharding.naming.value}"
 
 
+def _escaping_link(root: Path, path: str) -> str | None:
+    """Return the first part of `path` that leads out of `root` through a link, or in circles; else None."""
+    top = root.resolve()
+    for part in (*reversed(PurePosixPath(path).parents), PurePosixPath(path)):
+        try:
+            if not (root / part).resolve().is_relative_to(top):
+                return str(part)
+        except (OSError, RuntimeError):  # a loop of links
+            return str(part)
+    return None
+
+
 class VersionSources:
     """The version directories below `root`; remembers what it identified, and why something failed."""
 
@@ -89,19 +101,23 @@ class VersionSources:
     def path(self, version: Version) -> Path:
         """Return the path of the version's directory or CAR file, which may not exist.
 
-        Raises BundleError when the index names no path, or the path leaves the source root through a link: an
-        index from a fork must not make us publish other files of this machine.
+        Links above it are followed once, here, so that a later change of a link has no effect. Raises
+        BundleError when the index names no path, or the path leaves the source root through a link: an index
+        from a fork must not make us publish other files of this machine.
         """
         if version.path is None:
             raise BundleError(f"the index names no path for {version.ref}", where=version.where)
-        path = self._root / version.path
-        if not path.resolve().is_relative_to(self._root.resolve()):
+        link = _escaping_link(self._root, version.path)
+        if link is not None:
             raise BundleError(
-                f"{version.path} leads outside the source root through a link",
+                f"{version.path} leads outside the source root through the link {link!r}",
                 hint="name the directory that contains the weights with --source-root",
                 where=version.where,
             )
-        return path
+        path = self._root / version.path
+        parent = path.parent.resolve()
+        above = PurePosixPath(version.path).parent
+        return path if parent == self._root.resolve() / above else parent / path.name
 
     def present(self, versions: Iterable[Version]) -> frozenset[str]:
         """Return the versions (as `model@version`) whose path exists on this machine."""

@@ -29,7 +29,7 @@ class Holding:
     """One version on one target.
 
     `root` is None while the version has no CID. `decision` is what its policy requires of the deals there,
-    None without a policy.
+    None without a policy. A `suspended` version is shown as it is, and requires nothing.
     """
 
     model: str
@@ -44,12 +44,13 @@ class Holding:
     pieces: tuple[PieceCid, ...] = ()
     deals: tuple[CheckedDeal, ...] = ()
     decision: Decision | None = None
+    suspended: bool = False
 
     @property
     def in_sync(self) -> bool:
-        """Whether it is complete there and has the required deals."""
+        """Whether it is complete there and has the required deals, or is suspended."""
         satisfied = self.decision is None or self.decision.verdict is DealVerdict.SATISFIED
-        return self.state is State.HELD and self.root is not None and satisfied
+        return self.suspended or (self.state is State.HELD and self.root is not None and satisfied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def observe_status(workspace: Workspace, check: Check) -> ReleaseStatus:
     """Observe every selected version on every target, all deals included."""
     selection = workspace.selection
     world = observe(workspace, check, all_deals=True)
-    blocked = (blocked_by_unsatisfiable_policy(version, selection, world) for version in selection.kept)
+    blocked = (blocked_by_unsatisfiable_policy(version, selection, world) for version in selection.active)
     return ReleaseStatus(
         workspace.index.id,
         check,
@@ -101,7 +102,7 @@ def _holdings(selection: Selection, world: World) -> Iterator[Holding]:
 def _holding(version: Version, target: str, world: World) -> Holding:
     root = world.root(version)
     inventory = world.inventories[target]
-    holding = partial(Holding, version.model, version.version, target, root)
+    holding = partial(Holding, version.model, version.version, target, root, suspended=version.suspended)
     if isinstance(inventory, Reason):
         return holding(State.UNKNOWN, detail=inventory.text)
     if root is None:

@@ -175,6 +175,7 @@ def status_document(status: ReleaseStatus, probed: Sequence[Probed] | None = Non
                 "policy": None
                 if holding.decision is None
                 else {"verdict": holding.decision.verdict.value, "reason": holding.decision.reason},
+                "suspended": holding.suspended,
             }
             for holding in status.holdings
         ],
@@ -206,5 +207,7 @@ def _holding_line(holding: Holding, paint: Paint) -> str:
     place = f"{holding.version} → {holding.target}"
     state = paint(f"{holding.state.value:<8}", _MARKS.get(holding.state, "!"))
     root = str(holding.root) if holding.root else "no CID yet"
-    why = "; ".join(text for text in (holding.checked, holding.detail, deals_line(holding)) if text)
+    suspended = "suspended" if holding.suspended else ""
+    texts = (suspended, holding.checked, holding.detail, deals_line(holding))
+    why = "; ".join(text for text in texts if text)
     return f"  {plain(place):<22} {state} {root}" + (paint(f"  ({plain(why)})", "dim") if why else "")

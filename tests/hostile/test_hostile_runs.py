@@ -101,7 +101,7 @@ Arrange = Callable[[Repository], object]
 # -- the source directory of one version: that version is blocked, its sibling is published ------------------
 
 SOURCES: dict[str, tuple[Arrange, str]] = {
-    "link out": (lambda r: r.link_out(SOURCE), "leads outside the source root through a link"),
+    "link out": (lambda r: r.link_out(SOURCE), "leads outside the source root through the link"),
     "link to a sibling": (lambda r: r.link(SOURCE, "1.1.0"), f"'{SOURCE}' is a symbolic link"),
     "link to itself": (lambda r: r.link(SOURCE, "1.0.0"), f"{SOURCE} is not on this machine"),
     "link in it": (lambda r: r.link(f"{SOURCE}/x", r.outside / "secret"), "'x' is a symbolic link"),
