@@ -40,6 +40,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     r"\bos\.(pwrite|pread)\(": ("fs.py",),
     r"\bmkstemp\b|NamedTemporaryFile": (),
     r"\bobject_pairs_hook\b": ("json_fields.py",),
+    r"\beth_(account|abi|utils|keys)\b": ("deals/onchain/keys.py",),
 }
 
 #: phrases that read as translated, or metaphors where a standard term exists

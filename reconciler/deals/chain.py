@@ -19,19 +19,12 @@ from typing import TypeVar
 from reconciler.content import piece_cid
 from reconciler.content.piece_cid import PieceRoot
 from reconciler.deals.interface import ChainAnswers, DirectClaim, MarketDeal, parse_actor
+from reconciler.deals.json_rpc import JsonRpc, open_json_rpc
 from reconciler.errors import DataError, Reason, UsageError
 from reconciler.json_fields import JsonFields
 from reconciler.net.address import parse_address
-from reconciler.net.auth import Auth, Scheme, Secret, from_env
-from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.errors import (
-    RejectedError,
-    RequestError,
-    TransientError,
-    UnexpectedResponseError,
-    sanitize,
-)
-from reconciler.net.response import peer_fields
+from reconciler.net.auth import Secret, from_env
+from reconciler.net.errors import RejectedError, RequestError, UnexpectedResponseError
 from reconciler.net.retry import RetryBudget
 
 EPOCH = timedelta(seconds=30)  #: the length of an epoch
@@ -102,10 +95,7 @@ _THREADS = 4
 _CLAIMS_LIMIT = 256 << 20  # bytes; a large provider has a million claims of 250 bytes each
 _MAX_MALFORMED = 3  # malformed answers until a node is not called again
 _MAX = (1 << 62) - 1
-_ANSWERED = (200, 500)  # nodes report the error of a call with either
-_HINT = "check that this is the JSON-RPC address of a Lotus or Forest node, ending in /rpc/v1"
 
-Hook = Callable[[dict[str, object]], object]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -113,23 +103,22 @@ V = TypeVar("V")
 class LotusRpc:
     """One node, opened by `open_rpc`. Usable from several threads. All calls raise RequestError."""
 
-    def __init__(self, http: HttpClient, path: str) -> None:
-        self._http = http
-        self._path = path
+    def __init__(self, rpc: JsonRpc) -> None:
+        self._rpc = rpc
 
     @property
     def name(self) -> str:
         """The node's name for the user."""
-        return self._http.name
+        return self._rpc.name
 
     def head(self) -> int:
         """Return the newest epoch that the node knows."""
-        return self._call("Filecoin.ChainHead", []).number_in(0, _MAX, "Height")
+        return self._rpc.call("Filecoin.ChainHead", []).number_in(0, _MAX, "Height")
 
     def deal(self, deal_id: int) -> MarketDeal | None:
         """Return a deal of the storage market; None when the chain does not have it, or has dropped it."""
         try:
-            deal = self._call("Filecoin.StateMarketStorageDeal", [deal_id, None])
+            deal = self._rpc.call("Filecoin.StateMarketStorageDeal", [deal_id, None])
         except RejectedError as error:
             if f"deal {deal_id} not found" in error.reason:
                 return None
@@ -159,7 +148,7 @@ class LotusRpc:
             unwanted = isinstance(data, dict) and isinstance(data.get("/"), str) and data["/"] not in links
             return None if unwanted else value
 
-        found = self._call(
+        found = self._rpc.call(
             "Filecoin.StateGetClaims", [provider, None], limit=_CLAIMS_LIMIT, hook=drop_unwanted
         )
         if not found.has():
@@ -168,26 +157,7 @@ class LotusRpc:
 
     def close(self) -> None:
         """Close connections. May be called twice."""
-        self._http.close()
-
-    def _call(
-        self, method: str, parameters: list[object], limit: int = 8 << 20, hook: Hook | None = None
-    ) -> JsonFields:
-        """Return the result of one call. Raises RejectedError, with the node's message, for an error."""
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-        response = self._http.request(
-            "POST", self._path, repeatable=True, json=body, expect=_ANSWERED, limit=limit
-        )
-        if response.status == 500 and not response.body.lstrip().startswith(b"{"):
-            raise TransientError(self.name, "failed (HTTP 500)", status=500)
-        answer = peer_fields(self.name, response.json(hook), _HINT)
-        answer.mapping()
-        if answer.has("error"):
-            message = sanitize(str(answer.at("error").mapping().get("message")), self._http.secrets)
-            raise RejectedError(self.name, f"{method}: {message}", reason=message, hint=_HINT)
-        if "result" not in answer.mapping() or answer.number_or(0, "id") != 1:
-            raise UnexpectedResponseError(self.name, "answered with the result of another call", hint=_HINT)
-        return answer.at("result")
+        self._rpc.close()
 
 
 def _direct_claim(claim: JsonFields) -> DirectClaim:
@@ -226,14 +196,12 @@ def open_rpc(
 
     Error messages begin with `name`. Raises UsageError for an invalid address.
     """
-    base, _, path = parse_address(address, f"the rpc address of {name}").text.rpartition("/")
-    if "://" not in base:
+    text = parse_address(address, f"the rpc address of {name}").text
+    if "/" not in text.partition("://")[2]:
         raise UsageError(
             f"the rpc address of {name} has no path", hint="write it with its path, such as /rpc/v1"
         )
-    auth = None if token is None else Auth(Scheme.BEARER, token)
-    timeouts = Timeouts(silence=30.0, total=120.0)
-    return LotusRpc(HttpClient(base, name=name, auth=auth, timeouts=timeouts, budget=budget), path)
+    return LotusRpc(open_json_rpc(address, name=name, token=token, budget=budget))
 
 
 class ChainQuery:

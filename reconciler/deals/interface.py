@@ -79,6 +79,7 @@ class DealState(StrEnum):
     AGGREGATING = "aggregating"  #: queued by the service for an aggregate
     OFFERED = "offered"  #: in an aggregate, or in a deal whose sector is not sealed yet
     ACTIVE = "active"  #: proved, and confirmed by the chain
+    LATE = "late"  #: a proof that the chain requires regularly is overdue, or a recent one was missed
     EXPIRING = "expiring"  #: active, and ends soon
     EXPIRED = "expired"  #: ended
     SLASHED = "slashed"  #: terminated by the chain because the provider failed

@@ -17,7 +17,7 @@ from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal, DealState
 
 COUNTS = frozenset({DealState.ACTIVE, DealState.CLAIMED})
-IN_PROGRESS = frozenset({DealState.AGGREGATING, DealState.OFFERED})
+IN_PROGRESS = frozenset({DealState.AGGREGATING, DealState.OFFERED, DealState.LATE})
 
 
 class Policy(Protocol):
