@@ -151,8 +151,7 @@ class JsonRpc:
 
 
 def _error_data(value: object) -> bytes:
-    """Return the bytes of a revert from the `data` of an error: a hexadecimal string, or an object with one.
-    """
+    """Return the bytes of a revert from the `data` of an error, a string or an object with one."""
     if isinstance(value, Mapping):
         value = value.get("data")
     if not isinstance(value, str) or len(value) > _MAX_DATA:

@@ -39,8 +39,7 @@ class ContractCall:
 
 @dataclass(frozen=True, slots=True)
 class Revert:
-    """A call that the contract refused, with the bytes it refused it with; empty where the node hides them.
-    """
+    """A call that the contract refused, with its bytes; empty where the node hides them."""
 
     data: bytes
     text: str
@@ -214,8 +213,7 @@ def _answers(node: JsonRpc, calls: Sequence[RpcCall]) -> list[bytes | Revert]:
 
 
 def _is_revert(error: RpcRefusedError) -> bool:
-    """Whether the contract refused the call, and not the node: 3 is the code of anvil, geth and Lotus 1.29.
-    """
+    """Whether the contract refused the call, and not the node (3: anvil, geth, Lotus)."""
     text = error.reason.lower()
     return bool(error.data) or error.code == 3 or "revert" in text or "exit=[33]" in text
 

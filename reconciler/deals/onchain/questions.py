@@ -35,8 +35,7 @@ class BlockReader:
         self.block = block
 
     def ask(self, questions: Sequence[ContractQuestion]) -> list[Values]:
-        """Return the answers, decoded; a Revert where the contract refused, a Reason where none can be used.
-        """
+        """Return the answers, decoded; a Revert or a Reason where there is none."""
         if not questions:
             return []
         sent = [ContractCall(each.contract, each.call.data(*each.arguments)) for each in questions]
