@@ -42,7 +42,7 @@ def resolved(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Return `node` with its `$ref` resolved; keys beside the reference take precedence."""
     if "$ref" not in node:
         return node
-    target: dict[str, Any] = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+    target = resolved(schema["$defs"][node["$ref"].removeprefix("#/$defs/")], schema)
     return target | {key: value for key, value in node.items() if key != "$ref"}
 
 

@@ -52,9 +52,14 @@ def add(
     from reconciler.index.load import load_index
 
     layout = find_layout(directory, index, source_root=source_root)
-    load_index(layout.index_file)
+    loaded = load_index(layout.index_file)
     relative = _relative_path(layout, path)
-    listing = scan(layout.source_root / relative, include_hidden=False, boundary=layout.source_root)
+    listing = scan(
+        layout.source_root / relative,
+        include_hidden=False,
+        patterns=loaded.models.get(model, loaded).patterns,
+        boundary=layout.source_root,
+    )
     if not listing.files:
         raise UsageError(f"no files in {path!r}")
     text = layout.index_file.read_bytes().decode("utf-8")
@@ -83,6 +88,8 @@ def add(
     if listing.hidden:
         left = count(len(listing.hidden), "hidden entry", "hidden entries")
         out.say(f"note: {left} skipped; `hidden: include` in the index includes them")
+    if listing.excluded:
+        out.say(f"note: {count(len(listing.excluded), 'entry', 'entries')} left out by patterns of the index")
     out.say("next: `reconcile --dry-run` shows what a run would do")
     return ExitCode.OK
 

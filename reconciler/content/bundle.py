@@ -89,13 +89,15 @@ def make_bundle(
     top = {file.path: file for file in listing.files if "/" not in file.path}
     _check_special_names(listing)
     if not {file.path for file in listing.files} - {manifest.NAME, checksums.NAME}:
-        hidden = f" ({len(listing.hidden)} hidden entries are left out)" if listing.hidden else ""
-        raise BundleError(f"no files to pack in {str(listing.root)!r}{hidden}")
+        left = [f"{len(listing.hidden)} hidden entries"] if listing.hidden else []
+        left += [f"{len(listing.excluded)} entries by patterns"] if listing.excluded else []
+        without = f" ({' and '.join(left)} are left out)" if left else ""
+        raise BundleError(f"no files to pack in {str(listing.root)!r}{without}")
     release = ReleaseInfo(model, version, format, created_at)
     paths = {file.path for file in listing.files} | {manifest.NAME, checksums.NAME}
     if own := top.get(manifest.NAME):
         manifest_data = source_file.read_small(listing, own, manifest.MAX_SIZE)
-        manifest.check(manifest_data, release, paths)
+        manifest.check(manifest_data, release, paths, listing)
     else:
         manifest_data = manifest.render(release, paths - {manifest.NAME})
     sums = _own_sums(listing, top.get(checksums.NAME), paths)
@@ -129,14 +131,14 @@ def _own_sums(listing: SourceListing, own: SourceFile | None, paths: set[str]) -
     if own is None:
         return None
     data = source_file.read_small(listing, own, checksums.MAX_SIZE)
-    check_listed(data, paths)
+    check_listed(data, paths, listing)
     return data
 
 
-def check_listed(data: bytes, paths: set[str]) -> tuple[Checksum, ...]:
+def check_listed(data: bytes, paths: set[str], listing: SourceListing | None = None) -> tuple[Checksum, ...]:
     """Parse a SHA256SUMS that must list exactly the bundle's `paths`; manifest.json may be missing.
 
-    Raises BundleError with the line.
+    `listing` is that of the directory, None for a CAR. Raises BundleError with the line.
     """
     listed = checksums.parse(data)
     for checksum in listed:
@@ -144,7 +146,7 @@ def check_listed(data: bytes, paths: set[str]) -> tuple[Checksum, ...]:
         if checksum.path == checksums.NAME:
             raise BundleError("lists itself", hint="delete that line", where=where)
         if checksum.path not in paths:
-            hint = missing_file_hint(checksum.path)
+            hint = missing_file_hint(checksum.path, listing)
             raise BundleError(f"{checksum.path!r} is missing", hint=hint, where=where)
     unlisted = paths - {checksum.path for checksum in listed} - {manifest.NAME, checksums.NAME}
     if unlisted:

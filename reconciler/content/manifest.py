@@ -42,10 +42,12 @@ def render(release: ReleaseInfo, files: Iterable[str]) -> bytes:
     return (json.dumps(known, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def check(data: bytes, release: ReleaseInfo, files: Iterable[str]) -> None:
+def check(
+    data: bytes, release: ReleaseInfo, files: Iterable[str], listing: scan.SourceListing | None = None
+) -> None:
     """Check a manifest written by hand against `release` and the paths `files` of the whole bundle.
 
-    Raises BundleError.
+    `listing` is that of the directory, None for a CAR. Raises BundleError.
     """
     where = Where(NAME)
     fields = _load(data, where)
@@ -61,7 +63,9 @@ def check(data: bytes, release: ReleaseInfo, files: Iterable[str]) -> None:
     for path in listed:
         if path not in present:
             raise BundleError(
-                f"lists {path!r}, which does not exist", hint=scan.missing_file_hint(path), where=where
+                f"lists {path!r}, which does not exist",
+                hint=scan.missing_file_hint(path, listing),
+                where=where,
             )
     if unlisted := sorted(present - set(listed) - {NAME, checksums.NAME}, key=str.encode):
         raise BundleError(

@@ -18,6 +18,7 @@ from pathlib import Path
 from reconciler.content import bounds
 from reconciler.content.bounds import LIMITS
 from reconciler.content.hub_links import HubBlobs, not_accepted
+from reconciler.content.patterns import ALL_FILES, FilePatterns, PatternList
 from reconciler.errors import BundleError, DataError
 
 #: nested directories; readers of DAGs stop at 64 levels, and a large directory takes several
@@ -59,8 +60,9 @@ class SourceListing:
     """One scan of `root`.
 
     `files` and `directories` (without the root itself) are sorted by the UTF-8 bytes of their paths. `hidden`
-    are the entries that were left out because their names begin with a dot. `scanned_at_ns` is the wall clock
-    just before the scan; only the identity cache uses it, and no bundle depends on it.
+    are the entries that were left out because their names begin with a dot, `excluded` those that patterns
+    left out, both without what is below them. `unused` are the patterns that matched nothing. `scanned_at_ns`
+    is the wall clock just before the scan; only the identity cache uses it, and no bundle depends on it.
     """
 
     root: Path
@@ -68,6 +70,8 @@ class SourceListing:
     directories: tuple[str, ...]
     hidden: tuple[str, ...]
     scanned_at_ns: int
+    excluded: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -84,10 +88,17 @@ def stamp_of(status: os.stat_result) -> FileStamp:
     return FileStamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def scan(directory: Path, *, include_hidden: bool, boundary: Path | None = None) -> SourceListing:
-    """List all files and directories below `directory`; hidden ones (a leading dot) with `include_hidden`.
+def scan(
+    directory: Path,
+    *,
+    include_hidden: bool,
+    patterns: FilePatterns = ALL_FILES,
+    boundary: Path | None = None,
+) -> SourceListing:
+    """List the files and directories below `directory`; hidden ones (a leading dot) with `include_hidden`.
 
-    With `boundary`, a Hugging Face cache that the directory belongs to must be inside it as well. Raises
+    `patterns` leave out entries of any kind, and then all directories without a file that is left. With
+    `boundary`, a Hugging Face cache that the directory belongs to must be inside it as well. Raises
     BundleError with the path for anything that cannot be packed.
     """
     scanned_at = time.time_ns()
@@ -96,19 +107,22 @@ def scan(directory: Path, *, include_hidden: bool, boundary: Path | None = None)
     except OSError as error:
         raise _cannot_open_root(directory, error) from None
     blobs = HubBlobs(root, boundary)
-    found = _Scan(include_hidden, blobs)
+    found = _Scan(include_hidden, patterns, blobs)
     try:
-        found.enter(root, "", 0)
+        found.enter(root, "", (), included=not patterns.include)
     finally:
         blobs.close()
         os.close(root)
     found.files.sort(key=lambda file: file.path.encode())
+    directories = _with_files(found) if patterns else found.directories
     return SourceListing(
         directory,
         tuple(found.files),
-        tuple(sorted(found.directories, key=str.encode)),
+        tuple(sorted(directories, key=str.encode)),
         tuple(sorted(found.hidden, key=str.encode)),
         scanned_at,
+        tuple(sorted(found.excluded, key=str.encode)),
+        (*found.include.unused(), *found.exclude.unused()),
     )
 
 
@@ -127,16 +141,23 @@ def scan_file(path: Path) -> SourceListing:
 class _Scan:
     """A traversal of a directory tree that collects its entries."""
 
-    def __init__(self, include_hidden: bool, blobs: HubBlobs) -> None:
+    def __init__(self, include_hidden: bool, patterns: FilePatterns, blobs: HubBlobs) -> None:
         self.include_hidden = include_hidden
+        self.include = PatternList(patterns.include)
+        self.exclude = PatternList(patterns.exclude)
         self.blobs = blobs
         self.files: list[SourceFile] = []
         self.directories: list[str] = []
         self.hidden: list[str] = []
+        self.excluded: list[str] = []
 
-    def enter(self, directory: int, prefix: str, depth: int) -> None:
-        """Collect the entries of the open `directory`; `prefix` is its path with a final slash."""
-        if depth > MAX_DEPTH:
+    def enter(self, directory: int, prefix: str, names: tuple[bytes, ...], *, included: bool) -> None:
+        """Collect the entries of the open `directory`.
+
+        `prefix` is its path with a final slash, `names` are the parts of that path. `included`: everything in
+        it that no pattern excludes belongs to the bundle.
+        """
+        if len(names) > MAX_DEPTH:
             raise BundleError(f"{prefix!r} is nested more than {MAX_DEPTH} directories deep")
         try:
             with os.scandir(directory) as entries:
@@ -149,6 +170,11 @@ class _Scan:
             if entry.name.startswith(".") and not self.include_hidden:
                 self.hidden.append(_printable(path))
                 continue
+            below = (*names, os.fsencode(entry.name))
+            selected = self._is_selected(entry, below, included)
+            if selected is None:
+                self.excluded.append(_printable(path))
+                continue
             _check_name(entry.name, path)
             twin = seen.setdefault(bounds.collision_key(entry.name), entry.name)
             if twin != entry.name:
@@ -156,11 +182,26 @@ class _Scan:
                     f"{path!r} and {prefix + twin!r} collide on file systems that ignore case or normal form",
                     hint="rename one of them",
                 )
-            self._collect(directory, entry, path, depth)
-            if len(self.files) + len(self.directories) > LIMITS.paths:
+            self._collect(directory, entry, path, below, included=selected)
+            if len(self.files) + len(self.directories) + len(self.excluded) > LIMITS.paths:
                 raise BundleError(f"more than {LIMITS.paths} files and directories")
 
-    def _collect(self, directory: int, entry: os.DirEntry[str], path: str, depth: int) -> None:
+    def _is_selected(self, entry: os.DirEntry[str], names: tuple[bytes, ...], included: bool) -> bool | None:
+        """Return None for an entry that is left out, else whether all that is below it is included."""
+        if not self.include and not self.exclude:
+            return True
+        is_directory = entry.is_dir(follow_symlinks=False)
+        excluded = self.exclude.last_match(names, is_directory=is_directory)
+        if excluded is not None and not excluded.negated:
+            return None
+        if not included:
+            matched = self.include.last_match(names, is_directory=is_directory)
+            included = matched is not None and not matched.negated
+        return included if included or is_directory else None
+
+    def _collect(
+        self, directory: int, entry: os.DirEntry[str], path: str, names: tuple[bytes, ...], *, included: bool
+    ) -> None:
         try:
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
@@ -178,15 +219,28 @@ class _Scan:
             raise BundleError(f"cannot read {path!r}: {_reason(error)}") from None
         try:
             self.directories.append(path)
-            self.enter(below, path + "/", depth + 1)
+            self.enter(below, path + "/", names, included=included)
         finally:
             os.close(below)
 
 
-def missing_file_hint(path: str) -> str | None:
-    """Return a hint for a list that names `path` when the listing has no such file."""
+def _with_files(found: _Scan) -> list[str]:
+    """Return the directories with a file in or below them."""
+    needed: set[str] = set()
+    for file in found.files:
+        parent = file.path.rpartition("/")[0]
+        while parent and parent not in needed:
+            needed.add(parent)
+            parent = parent.rpartition("/")[0]
+    return [directory for directory in found.directories if directory in needed]
+
+
+def missing_file_hint(path: str, listing: SourceListing | None) -> str | None:
+    """Return a hint for a list in the directory that names `path`, which `listing` does not have."""
     if any(part.startswith(".") for part in path.split("/")):
         return "hidden files are left out; include them (--hidden, or `hidden: include` in the index)"
+    if listing and any(path == left or path.startswith(f"{left}/") for left in listing.excluded):
+        return "patterns leave it out; exclude this list as well, so that one is generated"
     return None
 
 

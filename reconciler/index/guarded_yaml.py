@@ -183,7 +183,9 @@ def _not_yaml(error: yaml.YAMLError, text: str, name: str) -> InvalidIndexError:
     mark = error.problem_mark or error.context_mark
     what = " ".join(part for part in (error.context, error.problem) if part)
     line = 1 if mark is None else mark.line + 1
-    return InvalidIndexError(f"not YAML: {what or 'cannot be parsed'}", where=Where(name, line))
+    begins = {"alias": "*", "anchor": "&", "tag": "!"}.get((error.context or "").rpartition(" ")[2])
+    hint = f"text that begins with {begins!r} needs quotes" if begins else None
+    return InvalidIndexError(f"not YAML: {what or 'cannot be parsed'}", hint=hint, where=Where(name, line))
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -287,7 +289,9 @@ def _document(event: Any, documents: int, name: str) -> int:
     where = Where(name, event.start_mark.line + 1)
     if isinstance(event, yaml.AliasEvent):
         raise InvalidIndexError(
-            f"alias (*{event.anchor}) is not allowed", hint="write the value out", where=where
+            f"alias (*{event.anchor}) is not allowed",
+            hint="write the value out; text that begins with '*' needs quotes",
+            where=where,
         )
     if not isinstance(event, yaml.DocumentStartEvent):
         return 0
@@ -305,12 +309,14 @@ def _refuse_properties(event: Any, name: str) -> None:
     if event.anchor is not None:
         raise InvalidIndexError(
             f"anchor (&{event.anchor}) is not allowed",
-            hint="write the value out where it is needed",
+            hint="write the value out where it is needed; text that begins with '&' needs quotes",
             where=where,
         )
     if event.tag is not None:
         raise InvalidIndexError(
-            f"tag ({event.tag[:80]}) is not allowed", hint="remove it: values are plain text", where=where
+            f"tag ({event.tag[:80]}) is not allowed",
+            hint="remove it: values are plain text; text that begins with '!' needs quotes",
+            where=where,
         )
 
 

@@ -16,8 +16,10 @@ from typing import Any
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
+from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import DataError, UsageError, Where
 from reconciler.index import guarded_yaml, schemas
+from reconciler.index.file_patterns import read_patterns
 from reconciler.index.guarded_yaml import (
     IndexProblem,
     YamlMapping,
@@ -92,23 +94,31 @@ class _IndexBuilder:
             self._problem(
                 mark, f"'id' must not be {shown(mark)}: it is reserved for content without an index"
             )
-        defaults = self._targets(self._mapping(root.value("defaults")), DEFAULT_TARGETS)
+        defaults = self._mapping(root.value("defaults"))
+        targets = self._targets(defaults, DEFAULT_TARGETS)
+        patterns = read_patterns(defaults, ALL_FILES, self.problems)
         deals = read_deal_policy(root, None, self.problems)
         models = {}
         for key, node in self._mapping(root.value("models")).items():
             self._check(_NAME, key, "is not a model name")
-            models[str(key)] = self._model(key, self._mapping(node), defaults, deals)
+            models[str(key)] = self._model(key, self._mapping(node), targets, deals, patterns)
         raise_for(self.problems, self.name)
-        return Index(str(mark), self.path, self.digest, models)
+        return Index(str(mark), self.path, self.digest, models, patterns)
 
     def _model(
-        self, key: YamlScalar, node: YamlMapping, defaults: tuple[str, ...], deals: DealPolicy | None
+        self,
+        key: YamlScalar,
+        node: YamlMapping,
+        defaults: tuple[str, ...],
+        deals: DealPolicy | None,
+        patterns: FilePatterns,
     ) -> Model:
         targets = self._targets(node, defaults)
         values = {field: self._optional(node, field) for field in ("kind", "format", "license")}
         shared: dict[str, Any] = {field: value for field, value in values.items() if value is not None}
         shared["deals"] = read_deal_policy(node, deals, self.problems)
         suspended = shared["suspended"] = self._boolean(_scalars(node), "suspend")
+        patterns = read_patterns(node, patterns, self.problems)
         versions: dict[str, Version] = {}
         folded: dict[str, str] = {}
         for text, body in self._mapping(node.value("versions")).items():
@@ -120,7 +130,9 @@ class _IndexBuilder:
                 self._problem(
                     text, f"version {shown(text)} differs from {shown(other)} only by case", "rename one"
                 )
-            versions[str(text)] = self._version(str(key), text, self._mapping(body), targets, shared)
+            versions[str(text)] = self._version(
+                str(key), text, self._mapping(body), targets, patterns, shared
+            )
         channels: dict[str, str] = {}
         for channel, target in self._mapping(node.value("channels")).items():
             self._check_channel(channel)
@@ -131,10 +143,16 @@ class _IndexBuilder:
                     schemas.suggestion(str(target), versions),
                 )
             channels[str(channel)] = str(target)
-        return Model(str(key), Where(self.name, key.line), versions, channels, suspended)
+        return Model(str(key), Where(self.name, key.line), versions, channels, suspended, patterns)
 
     def _version(
-        self, model: str, key: YamlScalar, node: YamlMapping, targets: tuple[str, ...], shared: dict[str, Any]
+        self,
+        model: str,
+        key: YamlScalar,
+        node: YamlMapping,
+        targets: tuple[str, ...],
+        patterns: FilePatterns,
+        shared: dict[str, Any],
     ) -> Version:
         fields = _scalars(node)
         path, created_at = fields.get("path"), fields.get("created_at")
@@ -173,6 +191,7 @@ class _IndexBuilder:
             retired=retired,
             protect=protect,
             include_hidden=fields.get("hidden") == "include",
+            patterns=read_patterns(node, patterns, self.problems),
             targets=self._targets(node, targets),
             **shared,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.content.cid import Cid
+from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import Where
 from reconciler.index.label import Label, mark_of
 
@@ -32,8 +33,9 @@ class Version:
     """One version of one model. `version` is SemVer 2.0 text; `where` points at its line in the index.
 
     `path` is relative to the repository (or --source-root), None when the index has none. `cid` is None until
-    resolved. `targets` are names, with the defaults of the index applied. `yanked` is the reason, or None.
-    `deals` is the policy for its deals, None without one. A run leaves a `suspended` version alone.
+    resolved. `targets` and `patterns` have the defaults of model and index applied. `yanked` is the reason,
+    None without one. `deals` is the policy for its deals, None without one. A run leaves a `suspended`
+    version alone.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Version:
     protect: bool = False
     suspended: bool = False
     include_hidden: bool = False
+    patterns: FilePatterns = ALL_FILES
     targets: tuple[str, ...] = ()
     deals: DealPolicy | None = None
 
@@ -64,6 +67,7 @@ class Model:
     """One model: its versions by SemVer text, in the order of the file, and its channels.
 
     While it is `suspended`, a run also leaves pins of versions alone that are no longer in the index.
+    `patterns` are those of versions that have none of their own.
     """
 
     name: str
@@ -71,16 +75,21 @@ class Model:
     versions: Mapping[str, Version]
     channels: Mapping[str, str]
     suspended: bool = False
+    patterns: FilePatterns = ALL_FILES
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A valid index. `id` is the owner in its labels; `digest` is the sha256 of the file, hex."""
+    """A valid index. `id` is the owner in its labels; `digest` is the sha256 of the file, hex.
+
+    `patterns` are those of models that have none of their own.
+    """
 
     id: str
     file: Path
     digest: str
     models: Mapping[str, Model]
+    patterns: FilePatterns = ALL_FILES
 
     @property
     def mark(self) -> str:

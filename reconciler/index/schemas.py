@@ -181,6 +181,8 @@ def _explain(error: ValidationError) -> Iterator[IndexProblem]:
         yield IndexProblem(line, f"{_value(path, node)} {schema['patternErrorMessage']}", None)
     elif keyword == "maxLength":
         yield IndexProblem(line, f"{field} is longer than {operand} characters", None)
+    elif keyword == "maxItems":
+        yield IndexProblem(line, f"{field} has more than {operand} items", None)
     elif keyword in ("minLength", "minItems", "minProperties"):
         yield IndexProblem(line, f"{field} is empty", None)
     elif keyword == "uniqueItems":

@@ -9,7 +9,7 @@ Every step returns a frozen value that the next one takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.errors import SafetyError
@@ -50,6 +50,7 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
     suspended = tuple(version.ref for version in selection.versions if version.suspended)
     if suspended:
         notes.append(f"suspended in the index and left alone: {_listed(suspended)}")
+    notes += _unused_patterns(workspace)
     if not frozen.complete:
         notes.append(f"frozen CIDs were compared with {frozen.checked}")
     if options.propose is ProposeMode.BRANCH:
@@ -114,6 +115,15 @@ def _listed(refs: Sequence[str]) -> str:
     """Return the first ten of `refs`, and how many more there are."""
     more = f" and {len(refs) - 10} more" if len(refs) > 10 else ""
     return ", ".join(refs[:10]) + more
+
+
+def _unused_patterns(workspace: Workspace) -> Iterator[str]:
+    """Yield a note for each pattern that matches nothing in a new version, except the index's defaults."""
+    defaults = {*workspace.index.patterns.include, *workspace.index.patterns.exclude}
+    for version in workspace.selection.kept:
+        unused = workspace.sources.unused_patterns(version) if version.cid is None else ()
+        if shown := [repr(text) for text in unused if text not in defaults]:
+            yield f"{version.ref}: patterns match nothing in {version.path}: {', '.join(shown)}"
 
 
 def _without_proposed(changes: list[Change], workspace: Workspace) -> tuple[list[Change], list[str]]:

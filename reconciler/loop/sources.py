@@ -96,6 +96,7 @@ class VersionSources:
         self._progress = progress
         self._dags: dict[str, DirectoryDag | CarBundle] = {}
         self._problems: dict[str, Reason] = {}
+        self._unused: dict[str, tuple[str, ...]] = {}
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
 
     def path(self, version: Version) -> Path:
@@ -144,8 +145,12 @@ class VersionSources:
         if path.suffix == ".car" and path.is_file():
             release = ReleaseInfo(version.model, version.version, version.format, version.created_at)
             return identify_car(path, release, self._progress)
+        listing = scan(
+            path, include_hidden=version.include_hidden, patterns=version.patterns, boundary=self._root
+        )
+        self._unused[version.ref] = listing.unused
         bundle = make_bundle(
-            scan(path, include_hidden=version.include_hidden, boundary=self._root),
+            listing,
             model=version.model,
             version=version.version,
             format=version.format,
@@ -226,6 +231,10 @@ class VersionSources:
     def problems(self) -> dict[str, Reason]:
         """Return the reasons why directories cannot be used, by `model@version`."""
         return dict(self._problems)
+
+    def unused_patterns(self, version: Version) -> tuple[str, ...]:
+        """Return the patterns of a version identified in this run that match nothing in its directory."""
+        return self._unused.get(version.ref, ())
 
     def close(self) -> None:
         """Close open files."""
