@@ -73,6 +73,7 @@ def identify(
     from reconciler.content.bundle import bare_bundle, make_bundle
     from reconciler.content.identify import identify as identify_bundle
     from reconciler.content.scan import scan
+    from reconciler.index.versions import plain_version
 
     if not path.exists():
         raise UsageError(f"no such directory: {str(path)!r}")
@@ -85,7 +86,7 @@ def identify(
         bundle = make_bundle(
             scan(path, include_hidden=hidden),
             model=model or resolved.parent.name,
-            version=version or resolved.name,
+            version=plain_version(version or resolved.name),
             format=format,
             created_at=created_at,
         )

@@ -50,9 +50,11 @@ def add(
     from reconciler.content.scan import scan
     from reconciler.index.edits import add_version, write_edit
     from reconciler.index.load import load_index
+    from reconciler.index.versions import plain_version
 
     layout = find_layout(directory, index, source_root=source_root)
     loaded = load_index(layout.index_file)
+    version = plain_version(version)
     relative = _relative_path(layout, path)
     listing = scan(
         layout.source_root / relative,

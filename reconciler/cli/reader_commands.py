@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from reconciler.consume.fetch import Fetched
     from reconciler.consume.lock_file import LockEntry
-    from reconciler.content.cid import Cid
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Version
 
@@ -153,6 +152,7 @@ def fetch(
     """
     from reconciler.consume import hugging_face_cache
     from reconciler.consume.fetch import fetch as fetch_root
+    from reconciler.consume.lock_file import locked_entry
     from reconciler.consume.open import content_caches, open_ref
     from reconciler.index.resolve import parse_ref
 
@@ -160,7 +160,7 @@ def fetch(
     needs_no_index = locked or parse_ref(ref, with_path=True).cid is not None
     layout = options.layout_if_any() if needs_no_index else options.layout()
     sources = options.sources(nodes=kubo or (), stores=store or (), cars=car or (), caches=cache_from or ())
-    wanted = str(_locked_cid(lock_file, ref)) if locked else ref
+    wanted = str(locked_entry(lock_file, ref).cid) if locked else ref
     with (
         out.progress(events=as_events) as progress,
         open_ref(layout, wanted, sources, progress) as opened,
@@ -187,20 +187,6 @@ def fetch(
         _print_fetched(done)
         out.result(str(destination if repository is None else done.destination))
     return ExitCode.OK
-
-
-def _locked_cid(lock: Path, ref: str) -> Cid:
-    """Return the CID that the lock file has for `ref`, as it was requested or as `model@version`."""
-    from reconciler.consume.lock_file import read_lock
-
-    entries = read_lock(lock)
-    entry = entries.get(ref) or next(
-        (each for each in entries.values() if ref == f"{each.model}@{each.version}"), None
-    )
-    if entry is None:
-        known = ", ".join(entries) or "no entry"
-        raise UsageError(f"{ref!r} is not in {str(lock)!r}, which has {known}", hint=f"reconcile lock {ref}")
-    return entry.cid
 
 
 def _ref_names(ref: str, version: Version | None) -> list[str]:

@@ -20,7 +20,7 @@ from reconciler.git.repository import head_without_git
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index
 from reconciler.index.records import load_record, records_directory
-from reconciler.index.resolve import parse_ref, resolve
+from reconciler.index.resolve import Exact, parse_ref, resolve
 from reconciler.json_fields import JsonFields, load_json
 
 NAME = "models.lock"
@@ -67,6 +67,30 @@ def read_lock(path: Path) -> dict[str, LockEntry]:
             where=Where(str(path)),
         ) from None
     return {entry.requested: entry for entry in entries}
+
+
+def locked_entry(path: Path, ref: str) -> LockEntry:
+    """Return the entry of the lock file `path` for `ref`, as it was requested or as the version it names.
+
+    Raises UsageError when there is none, and when it locks an exact reference to another version: releases
+    before 1.0 took `v1.0.0+cu118` for a range, and locked another build.
+    """
+    entries = read_lock(path)
+    selector = parse_ref(ref).selector
+    exact = f"{parse_ref(ref).model}@{selector.version}" if isinstance(selector, Exact) else None
+    entry = entries.get(ref) or next(
+        (each for each in entries.values() if f"{each.model}@{each.version}" == exact), None
+    )
+    if entry is None:
+        known = ", ".join(entries) or "no entry"
+        raise UsageError(f"{ref!r} is not in {str(path)!r}, which has {known}", hint=f"reconcile lock {ref}")
+    found = f"{entry.model}@{entry.version}"
+    if exact is not None and found != exact:
+        raise UsageError(
+            f"{str(path)!r} locks {ref!r} to {found}, which is another version",
+            hint=f"lock it again: reconcile lock {ref}",
+        )
+    return entry
 
 
 def write_lock(path: Path, entries: Mapping[str, LockEntry]) -> None:

@@ -22,6 +22,7 @@ from reconciler.fs import replace_file
 from reconciler.index import guarded_yaml
 from reconciler.index.guarded_yaml import YamlScalar, implicit_type, shown
 from reconciler.index.load import parse_index
+from reconciler.index.names import is_model_name, name_hint, name_key, unportable, version_hint
 from reconciler.index.versions import is_version, newest_first
 
 Fields = list[tuple[str, "str | Fields"]]  #: keys and values as they are written; nested for a mapping
@@ -234,12 +235,12 @@ def add_version(
     model exists with another description, or when the result is not a valid index.
     """
     if not is_version(version):
-        hint = 'versions look like "1.2.0" or "2.0.0-rc.1"'
-        raise InvalidIndexError(f"{shown(version)} is not a SemVer 2.0 version", hint=hint)
+        raise InvalidIndexError(f"{shown(version)} is not a SemVer 2.0 version", hint=version_hint(version))
     tree = _plain(guarded_yaml.parse(text, name))
     document = YamlDocument(text, name)
     about = {"kind": kind, "format": format, "license": license}
     _check_characters({"model": model, "path": path, "created_at": created_at, **about})
+    _check_new_name(model, tree["models"], name)
     description = {key: value for key, value in about.items() if value is not None}
     body = {
         "path": path,
@@ -257,7 +258,7 @@ def add_version(
     if existing is None:
         whole: Fields = [(key, text_value(value)) for key, value in description.items()]
         whole.append(("versions", [(quoted(version), fields)]))
-        document.insert(("models",), model, whole, after=len(tree["models"]))
+        document.insert(("models",), text_value(model), whole, after=len(tree["models"]))
         tree["models"][model] = {**description, "versions": {version: entry}}
         return _checked(document.edited(), tree, name)
     _check_description(existing, model, description, Where(name, document.line_of("models", model)))
@@ -299,6 +300,23 @@ def _position(texts: list[str], version: str) -> int:
     if texts == ascending[::-1]:
         return order.index(version)
     return len(texts)  # no order to follow
+
+
+def _check_new_name(model: str, models: Mapping[str, Any], name: str) -> None:
+    """Raise InvalidIndexError for a name that a new model must not have; a name in `models` is kept."""
+    if model in models:
+        return
+    if not is_model_name(model):
+        raise InvalidIndexError(f"{shown(model)} is not a model name", hint=name_hint(model))
+    if (reason := unportable(model)) is not None:
+        raise InvalidIndexError(f"{shown(model)} cannot be a new model: {reason}", hint=name_hint(model))
+    for other in models:
+        if name_key(other) == name_key(model):
+            raise InvalidIndexError(
+                f"model {shown(model)} differs from {shown(other)} only by case",
+                hint=f"use {other!r}",
+                where=Where(name),
+            )
 
 
 def _check_characters(values: Mapping[str, str | None]) -> None:

@@ -31,12 +31,12 @@ from reconciler.index.guarded_yaml import (
 )
 from reconciler.index.label import RESERVED_IDS
 from reconciler.index.model import DealPolicy, Index, Model, Version
-from reconciler.index.versions import is_version, parse_range
+from reconciler.index.names import CHANNEL_NAME, is_model_name, name_hint, name_key, version_hint
+from reconciler.index.versions import is_build, is_version, parse_range
 
 DEFAULT_TARGETS = ("store",)  #: when nothing names a target
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_CHANNEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+=@-]*)*")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -99,8 +99,9 @@ class _IndexBuilder:
         patterns = read_patterns(defaults, ALL_FILES, self.problems)
         deals = read_deal_policy(root, None, self.problems)
         models = {}
+        spellings: dict[str, YamlScalar] = {}
         for key, node in self._mapping(root.value("models")).items():
-            self._check(_NAME, key, "is not a model name")
+            self._check_model_name(key, spellings)
             models[str(key)] = self._model(key, self._mapping(node), targets, deals, patterns)
         raise_for(self.problems, self.name)
         return Index(str(mark), self.path, self.digest, models, patterns)
@@ -123,7 +124,7 @@ class _IndexBuilder:
         folded: dict[str, str] = {}
         for text, body in self._mapping(node.value("versions")).items():
             if not is_version(text):
-                self._problem(text, f"{shown(text)} is not a SemVer 2.0 version", 'write it like "1.2.0"')
+                self._problem(text, f"{shown(text)} is not a SemVer 2.0 version", version_hint(text))
                 continue
             other = folded.setdefault(text.lower(), text)
             if other != text:
@@ -143,7 +144,31 @@ class _IndexBuilder:
                     schemas.suggestion(str(target), versions),
                 )
             channels[str(channel)] = str(target)
-        return Model(str(key), Where(self.name, key.line), versions, channels, suspended, patterns)
+        build = node.value("build")
+        if build is not None and not (isinstance(build, YamlScalar) and is_build(build)):
+            self._problem(build, f"{shown(str(build))} is not build metadata", "write it like cu121")
+        preferred = None if build is None else str(build)
+        where = Where(self.name, key.line)
+        return Model(str(key), where, versions, channels, suspended, patterns, preferred)
+
+    def _check_model_name(self, key: YamlScalar, spellings: dict[str, YamlScalar]) -> None:
+        """Check the form of a name, and that it and its `org` are spelled in one way in the whole index."""
+        if not is_model_name(key):
+            self._problem(key, f"{shown(key)} is not a model name", name_hint(key))
+            return
+        first = spellings.setdefault(name_key(key), key)
+        if first != key:
+            self._problem(
+                key,
+                f"model {shown(key)} differs from {shown(first)} (line {first.line}) only by case",
+                "rename one, or move its versions below the other",
+            )
+            return
+        top = key.partition("/")[0]  # a directory of records
+        other = spellings.setdefault(f"{name_key(top)}/", key)
+        if other.partition("/")[0] != top:
+            hint = f"write {other.partition('/')[0]!r} in both"
+            self._problem(key, f"{shown(key)} and {shown(other)} differ in the case of {shown(top)}", hint)
 
     def _version(
         self,
@@ -224,7 +249,7 @@ class _IndexBuilder:
             self._problem(text, f"{shown(text)} is not an RFC 3339 time in UTC", hint)
 
     def _check_channel(self, channel: YamlScalar) -> None:
-        if not self._check(_CHANNEL, channel, "is not a channel name"):
+        if not self._check(CHANNEL_NAME, channel, "is not a channel name"):
             return
         try:
             parse_range(channel)

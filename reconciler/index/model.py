@@ -68,6 +68,7 @@ class Model:
 
     While it is `suspended`, a run also leaves pins of versions alone that are no longer in the index.
     `patterns` are those of versions that have none of their own.
+    `build` is the build metadata that a range takes among versions that differ only in it; None without one.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Model:
     channels: Mapping[str, str]
     suspended: bool = False
     patterns: FilePatterns = ALL_FILES
+    build: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

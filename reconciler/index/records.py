@@ -8,6 +8,7 @@ an entry must be consistent with each other and with the size of the bundle.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ from reconciler.errors import DataError, InvalidIndexError, Where
 from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Record, Version
+from reconciler.index.names import MODEL_NAME, is_model_name
 from reconciler.index.schemas import is_stamped, write_stamp
 from reconciler.index.versions import is_version
 from reconciler.json_fields import JsonFields, load_json
@@ -75,25 +77,27 @@ def recorded_pieces(index: Index, versions: Iterable[Version]) -> dict[str, tupl
 def _listing(directory: Path) -> dict[str, tuple[int, int, int]]:
     """Return each record below `directory` as `model@version`, with size, mtime and inode of its file."""
     found: dict[str, tuple[int, int, int]] = {}
-    try:
-        models = [entry for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return found
-    for model in models:
-        for entry in os.scandir(model.path):
-            if entry.name.endswith(".json") and not entry.name.startswith("."):
-                seen = entry.stat()
-                ref = f"{model.name}@{entry.name.removesuffix('.json')}"
-                found[ref] = (seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        _list_records(directory, "", found)
     return found
+
+
+def _list_records(directory: Path | str, model: str, found: dict[str, tuple[int, int, int]]) -> None:
+    """Add the records in `directory`, which is that of `model` or of the organisation `model`, to `found`."""
+    for entry in os.scandir(directory):
+        version = entry.name.removesuffix(".json")
+        if model and version != entry.name and is_version(version):
+            seen = entry.stat()
+            found[f"{model}@{version}"] = (seen.st_size, seen.st_mtime_ns, seen.st_ino)
+        elif "/" not in model and entry.is_dir(follow_symlinks=False):
+            _list_records(entry.path, f"{model}/{entry.name}" if model else entry.name, found)
 
 
 SCHEMA = 1
 MAX_RECORD_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
 _MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TEXTS = {
-    "model": _NAME,
+    "model": MODEL_NAME,
     "version": re.compile(r".{1,64}"),
     "cid": re.compile(r".{1,512}"),
     "dirhash": re.compile(r"[0-9a-f]{64}"),
@@ -108,7 +112,7 @@ def record_path(records: Path, model: str, version: str) -> Path:
 
     Raises ValueError for names that could lead to another directory.
     """
-    if not _NAME.fullmatch(model) or not is_version(version):
+    if not is_model_name(model) or not is_version(version):
         raise ValueError(f"{model!r}@{version!r} cannot name a record")
     return records / model / f"{version}.json"
 
@@ -292,7 +296,7 @@ def write_record(records: Path, record: Record) -> bool:
         record = merge_records(existing, record, str(path))
     if existing == record:
         return False
-    for directory in (records, path.parent):
+    for directory in dict.fromkeys((records, records / record.model.partition("/")[0], path.parent)):
         if directory.is_symlink():
             raise InvalidIndexError(
                 "is a symbolic link, and records are written inside the repository only",

@@ -9,6 +9,10 @@ Pure functions. Which versions a selector may pick:
 | range         | skipped       | skipped          | skipped          | only if named     |
 | none          | skipped       | skipped          | skipped          | skipped           |
 
+An exact version (also as `v1.2.0` or `=1.2.0`) names one build: 1.0.0 and 1.0.0+cu118 are two versions. A
+range ignores build metadata, so it may find several builds of one version; then `build` of the model decides,
+and without it the reference is an error.
+
 A range skips versions without a CID, so that a version which is added but not yet published breaks no
 consumer.
 """
@@ -25,11 +29,18 @@ from reconciler.content.cid_path import CidPath, parse_cid_path
 from reconciler.errors import DataError, UsageError
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Model, Version
+from reconciler.index.names import CHANNEL_NAME, is_model_name, suggested_name
 from reconciler.index.schemas import suggestion
-from reconciler.index.versions import Range, is_version, newest_first, parse_range, parse_version
+from reconciler.index.versions import (
+    Range,
+    highest_of,
+    is_version,
+    newest_first,
+    parse_range,
+    parse_version,
+    plain_version,
+)
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_CHANNEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _LIKE_CID = re.compile(r"(?:baf[ky]|Qm)[A-Za-z0-9]{20,}")
 _MAX_REF = 512
 _HINT = "a reference is model@1.2.0, model@^1.2, model@stable, model, or a CID"
@@ -97,18 +108,22 @@ def parse_ref(text: str, *, with_path: bool = False) -> Ref:
             )
         return Ref(text, cid=found.cid, path=found.path)
     model, at, selector = text.partition("@")
-    if not _NAME.fullmatch(model):
-        raise UsageError(f"{shown(text)} is not a reference: {shown(model)} is not a model name", hint=_HINT)
+    if not is_model_name(model):
+        near = suggested_name(model)
+        raise UsageError(
+            f"{shown(text)} is not a reference: {shown(model)} is not a model name",
+            hint=f"{_HINT}; did you mean {near!r}?" if near else _HINT,
+        )
     if not at:
         return Ref(text, model)
     if not selector:
         raise UsageError(f"{shown(text)} has no version after '@'", hint=_HINT)
-    if is_version(selector):
-        return Ref(text, model, Exact(selector))
+    if is_version(version := plain_version(selector)):
+        return Ref(text, model, Exact(version))
     try:
         return Ref(text, model, parse_range(selector))
     except UsageError:
-        if _CHANNEL.fullmatch(selector):
+        if CHANNEL_NAME.fullmatch(selector):
             return Ref(text, model, Channel(selector))
         raise
 
@@ -142,14 +157,27 @@ def _highest(model: Model, ref: Ref) -> Version:
     wanted = ref.selector if isinstance(ref.selector, Range) else parse_range("*")
     matching = [text for text in newest_first(model.versions) if wanted.contains(parse_version(text))]
     offered = [model.versions[text] for text in matching]
-    for version in offered:
-        if version.cid is not None and version.yanked is None and not version.retired:
-            return version
+    usable = [v.version for v in offered if v.cid is not None and v.yanked is None and not v.retired]
+    if usable:
+        return model.versions[_one_build(model, ref, highest_of(usable))]
     if not offered:
         what = f"has no version in {shown(wanted.text)}" if ref.selector else "has no release"
         raise UsageError(f"model {model.name!r} {what}", hint=_listed(newest_first(model.versions)))
     reasons = ", ".join(f"{version.version} {_why_skipped(version)}" for version in offered[:5])
     raise UsageError(f"no version to pick for {shown(ref.text)}: {reasons}", hint="name one version exactly")
+
+
+def _one_build(model: Model, ref: Ref, builds: list[str]) -> str:
+    """Return the one of `builds`, versions of equal precedence, that the index prefers. Raises UsageError."""
+    if len(builds) == 1:
+        return builds[0]
+    preferred = [text for text in builds if text.partition("+")[2] == model.build]
+    if preferred:
+        return preferred[0]
+    raise UsageError(
+        f"{shown(ref.text)} may mean several builds: {', '.join(builds)}",
+        hint=f"name one, such as {model.name}@{builds[0]}, or a channel; `build` in the index prefers one",
+    )
 
 
 def _why_skipped(version: Version) -> str:
@@ -161,9 +189,10 @@ def _why_skipped(version: Version) -> str:
 def _named(model: Model, text: str) -> Version:
     version = model.versions.get(text)
     if version is None:
-        raise UsageError(
-            f"model {model.name!r} has no version {shown(text)}", hint=suggestion(text, model.versions)
-        )
+        number = text.partition("+")[0]
+        builds = [each for each in newest_first(model.versions) if each.partition("+")[0] == number]
+        hint = f"name one of its builds: {', '.join(builds)}" if builds else suggestion(text, model.versions)
+        raise UsageError(f"model {model.name!r} has no version {shown(text)}", hint=hint)
     return version
 
 

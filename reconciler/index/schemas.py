@@ -13,7 +13,6 @@ any time, and a forged one gains nothing but worse error messages.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import re
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.errors import LockedError
 from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, implicit_type, shown
+from reconciler.index.names import closest, name_hint, version_hint
 from reconciler.version import __version__
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def as_boolean(value: YamlScalar) -> bool | None:
 def suggestion(word: str, known: Iterable[str]) -> str | None:
     """Return a hint with the known name closest to `word`, or with a few known names; None without any."""
     names = list(known)
-    if close := difflib.get_close_matches(word[:100], names, n=1):
-        return f"did you mean {close[0]!r}?"
+    if close := closest(word, names):
+        return f"did you mean {close!r}?"
     if not names:
         return None
     return "known: " + ", ".join(sorted(names)[:12]) + (", ..." if len(names) > 12 else "")
@@ -178,7 +178,8 @@ def _explain(error: ValidationError) -> Iterator[IndexProblem]:
         hint = suggestion(node, operand) if isinstance(node, YamlScalar) else None
         yield IndexProblem(line, f"{field} must be one of {', '.join(operand)}", hint)
     elif keyword == "pattern":
-        yield IndexProblem(line, f"{_value(path, node)} {schema['patternErrorMessage']}", None)
+        form = schema["patternErrorMessage"]
+        yield IndexProblem(line, f"{_value(path, node)} {form}", _form_hint(form, node))
     elif keyword == "maxLength":
         yield IndexProblem(line, f"{field} is longer than {operand} characters", None)
     elif keyword == "maxItems":
@@ -216,6 +217,13 @@ def _field(path: list[str]) -> str:
         if path and not path[-1].isdigit()
         else (f"{path[-2]!r} entry" if len(path) > 1 else "the file")
     )
+
+
+def _form_hint(form: str, node: YamlScalar) -> str | None:
+    """Return a hint for a text that is not the name of a model or a version; `form` is the message."""
+    if form.startswith("is not a model name"):
+        return name_hint(node)
+    return version_hint(node) if form.startswith("is not a SemVer") else None
 
 
 def _inside(path: list[str]) -> str:

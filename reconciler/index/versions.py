@@ -32,9 +32,26 @@ _SEMVER = re.compile(
 )
 
 
+_PREFIX = re.compile(r"=? *[vV]?")
+
+
 def is_version(text: str) -> bool:
     """Return whether `text` is a SemVer 2.0 version of at most MAX_LENGTH characters."""
     return len(text) <= MAX_LENGTH and _SEMVER.fullmatch(text) is not None
+
+
+def is_build(text: str) -> bool:
+    """Return whether `text` may be the build metadata of a version; empty for a version without one."""
+    return not text or is_version(f"0.0.0+{text}")
+
+
+def plain_version(text: str) -> str:
+    """Return the version that `text` names exactly, without `v` or `=` in front; else `text` itself.
+
+    `v1.2.0`, `=1.2.0` and `= v1.2.0` all name 1.2.0.
+    """
+    found = _PREFIX.sub("", text, count=1)
+    return found if is_version(found) else text
 
 
 def parse_version(text: str) -> semver.Version:
@@ -47,6 +64,13 @@ def parse_version(text: str) -> semver.Version:
 def newest_first(texts: Iterable[str]) -> list[str]:
     """Sort version texts by SemVer precedence, the highest first; equal ones by text (build metadata)."""
     return sorted(texts, key=lambda text: (parse_version(text), text), reverse=True)
+
+
+def highest_of(texts: Iterable[str]) -> list[str]:
+    """Return the versions of the highest precedence, sorted; several differ only in build metadata."""
+    ordered = newest_first(texts)
+    top = [text for text in ordered if parse_version(text).compare(parse_version(ordered[0])) == 0]
+    return sorted(top)
 
 
 MAX_RANGE_LENGTH = 256  #: characters of a range

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from reconciler.errors import UsageError
 from reconciler.index.model import Index, TargetSpec, Version
+from reconciler.index.names import closest
 from reconciler.index.targets_file import check_target_names
 
 
@@ -75,8 +75,8 @@ def select(
 
 def suggestion(name: str, candidates: Iterable[str]) -> str | None:
     """Return `did you mean …?` for a mistyped name, or None when no candidate is similar."""
-    near = difflib.get_close_matches(name, list(candidates), n=1)
-    return f"did you mean {near[0]!r}?" if near else None
+    near = closest(name, candidates)
+    return f"did you mean {near!r}?" if near else None
 
 
 def _wanted(names: Sequence[str], only: Sequence[str], exclude: Sequence[str]) -> bool:

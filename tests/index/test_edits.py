@@ -142,7 +142,7 @@ def test_edits_with_an_invalid_result_are_refused() -> None:
         add_version(SAMPLE, "my-llm-7b", "9.0.0", path="../x")
     with pytest.raises(InvalidIndexError, match="is not a SemVer"):
         add_version(SAMPLE, "my-llm-7b", "9.0", path="weights/x")
-    with pytest.raises(InvalidIndexError, match="is not a name"):
+    with pytest.raises(InvalidIndexError, match="is not a model name"):
         add_version(SAMPLE, "My LLM", "9.0.0", path="weights/x")
     with pytest.raises(InvalidIndexError, match="has format 'safetensors', not 'gguf'"):
         add_version(SAMPLE, "my-llm-7b", "9.0.0", path="weights/x", format="gguf")

@@ -75,7 +75,8 @@ def test_a_cid_means_itself_and_names_its_version() -> None:
         ("my-llm-7b@", "has no version", "a reference is"),
         ("", "is not a model name", "a reference is"),
         ("@1.0.0", "is not a model name", "a reference is"),
-        ("My-LLM@1.0.0", "is not a model name", "a reference is"),
+        ("My-LLM-7B@1.0.0", "unknown model 'My-LLM-7B'", "did you mean 'my-llm-7b'?"),
+        ("acme/my-llm-7b/x", "is not a model name", "did you mean 'acme/my-llm-7b-x'?"),
         ("my-llm-7b@1.0.0@x", "", ""),
         ("my-llm-7b@;id", "", ""),
         ("../x", "is not a model name", "a reference is"),
@@ -189,3 +190,67 @@ def test_resolving_imports_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+BUILDS = f"""\
+schema: 1
+id: acme
+models:
+  llm:
+    channels: {{stable: "1.0.0+cu118"}}
+    versions:
+      "1.1.0+cpu": {{cid: {some_cid("1.1.0+cpu")}, yanked: "slow"}}
+      "1.1.0+cu121": {{path: w/new}}
+      "1.0.0+cu118": {{cid: {some_cid("1.0.0+cu118")}}}
+      "1.0.0+cu121": {{cid: {some_cid("1.0.0+cu121")}}}
+      "1.0.0": {{cid: {some_cid("1.0.0")}}}
+      "0.9.0+cpu": {{cid: {some_cid("0.9.0+cpu")}}}
+"""
+
+
+def build(ref: str, text: str = BUILDS) -> str:
+    found = resolve(index_of(text), parse_ref(ref)).version
+    assert found is not None
+    return found.version
+
+
+@pytest.mark.parametrize("prefix", ["", "v", "=", "=v", "= ", "= v", "V"])
+@pytest.mark.parametrize("version", ["1.0.0+cu118", "1.0.0+cu121", "1.0.0", "0.9.0+cpu", "1.1.0+cpu"])
+def test_an_exact_reference_never_answers_with_another_build(prefix: str, version: str) -> None:
+    assert build(f"llm@{prefix}{version}") == version
+
+
+@pytest.mark.parametrize("ref", ["llm@v1.0.0+cu12", "llm@=0.9.0", "llm@0.9.0+cu118", "llm@1.0.0+CU118"])
+def test_a_build_that_does_not_exist_is_an_error_that_names_its_builds(ref: str) -> None:
+    with pytest.raises(UsageError, match="has no version") as caught:
+        build(ref)
+    assert (caught.value.hint or "").startswith("name one of its builds: ")
+
+
+@pytest.mark.parametrize(
+    "ref", ["llm", "llm@^1", "llm@1.x", "llm@>=1.0.0+cu118 <2", "llm@1.0.0 || 0.9.0", "llm@~1.0"]
+)
+def test_a_range_over_builds_of_equal_precedence_lists_them(ref: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"several builds: 1\.0\.0, 1\.0\.0\+cu118, 1\.0\.0\+cu121"
+    ) as caught:
+        build(ref)
+    assert "name one, such as llm@1.0.0, or a channel" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("preferred", "version"), [("cu121", "1.0.0+cu121"), ('""', "1.0.0"), ("cpu", None)])
+def test_the_index_says_which_build_a_range_takes(preferred: str, version: str | None) -> None:
+    text = BUILDS.replace("    channels", f"    build: {preferred}\n    channels")
+    if version is None:
+        with pytest.raises(UsageError, match="several builds"):
+            build("llm@^1", text)
+        return
+    assert build("llm@^1", text) == build("llm", text) == version
+    assert build("llm@1.0.0+cu118", text) == build("llm@stable", text) == "1.0.0+cu118"
+    assert build("llm@^0.9", text) == "0.9.0+cpu", "a single build needs no preference"
+
+
+def test_builds_that_a_range_must_not_pick_do_not_make_it_ambiguous() -> None:
+    text = BUILDS.replace('"1.0.0+cu121": {', '"1.0.0+cu121": {retired: true, ')
+    text = text.replace('"1.0.0": {', '"1.0.0": {yanked: "wrong", ')
+    assert build("llm@^1", text) == "1.0.0+cu118"

@@ -60,7 +60,7 @@ def test_globs_narrow_versions_and_targets_each_on_their_own(
         ("only", "vison", "did you mean 'vision'?"),
         ("exclude", "pinta", "did you mean 'pinata'?"),
         ("only", "llm@1.0.1", "did you mean 'llm@1.0.0'?"),
-        ("only", "LLM", None),
+        ("only", "LLM", "did you mean 'llm'?"),
         ("exclude", "", None),
     ],
 )
