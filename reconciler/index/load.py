@@ -82,7 +82,7 @@ class _IndexBuilder:
         self.path = path
         self.digest = digest
         self.problems: list[IndexProblem] = []
-        self.paths: dict[str, tuple[int, str]] = {}
+        self.paths: dict[tuple[str, str], tuple[int, str]] = {}
 
     def index(self, tree: YamlNode) -> Index:
         """Return the whole index. Raises InvalidIndexError."""
@@ -231,7 +231,8 @@ class _IndexBuilder:
     def _check_path(self, path: YamlScalar, ref: str) -> None:
         if problem := path_problem(path):
             self._problem(path, f"path {shown(path)} {problem[0]}", problem[1])
-        line, other = self.paths.setdefault(path, (path.line, ref))
+        # Two models may be one directory under two names; within a model it is a copied line.
+        line, other = self.paths.setdefault((ref.partition("@")[0], path), (path.line, ref))
         if other != ref:
             self._problem(
                 path,

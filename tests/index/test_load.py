@@ -11,7 +11,7 @@ import pytest
 from reconciler.errors import InvalidIndexError, Where
 from reconciler.index import schemas
 from reconciler.index.load import load_index
-from tests.index.samples import SAMPLE, some_cid
+from tests.index.samples import SAMPLE, index_of, some_cid
 
 
 @pytest.fixture
@@ -152,3 +152,10 @@ def test_loading_does_not_recurse() -> None:
 
     with pytest.raises(InvalidIndexError, match="nested deeper"):
         parse("[" * (sys.getrecursionlimit() * 20), "x")
+
+
+def test_two_models_may_publish_one_directory_under_two_names() -> None:
+    text = "schema: 1\nid: acme\nmodels:\n" + "".join(
+        f"  {model}: {{versions: {{'1.0.0': {{path: w}}}}}}\n" for model in ("llm", "acme/LLM")
+    )
+    assert {version.path for version in index_of(text).versions()} == {"w"}
