@@ -232,4 +232,4 @@ def _foreign_pin_line(pin: ForeignPin, problem: str, *, take: bool) -> str:
     what = pin.ref or "no version of the index"
     name = f" named {pin.pin.label!r}" if pin.pin.label else ""
     state = f": {problem}" if problem else ": adopted" if take and pin.ref else ""
-    return plain(f"{pin.target}: {pin.pin.root}{name}: {what}{state}")
+    return plain(f"{pin.target}: {pin.pin.spelling or pin.pin.root}{name}: {what}{state}")

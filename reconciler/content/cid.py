@@ -88,6 +88,16 @@ class UnsupportedCidError(DataError):
     """A well-formed CID with a codec, a hash function or a digest length that is not supported."""
 
 
+def v0_text(cid: Cid) -> str | None:
+    """Return the CIDv0 of a dag-pb block; None for a raw block, which has none."""
+    return multibase.encode_base58(_V0_START + cid.digest) if cid.codec == DAG_PB else None
+
+
+def is_v0(text: str) -> bool:
+    """Return whether `text` is written as a CIDv0."""
+    return len(text) == _V0_TEXT_SIZE and text.startswith("Qm")
+
+
 def parse(text: str) -> Cid:
     """Parse a CID as any program writes it: CIDv0, or CIDv1 in any base, in either case.
 
@@ -96,12 +106,12 @@ def parse(text: str) -> Cid:
     """
     if len(text) > _MAX_TEXT:
         raise DataError(f"not a CID: longer than {_MAX_TEXT} characters")
-    is_v0 = len(text) == _V0_TEXT_SIZE and text.startswith("Qm")
+    old = is_v0(text)
     try:
-        data = multibase.decode_base58(text) if is_v0 else multibase.decode(text)
+        data = multibase.decode_base58(text) if old else multibase.decode(text)
     except DataError as error:
         raise DataError(f"not a CID: {error.message}") from None
-    if not is_v0 and data[:1] == _V0_START[:1]:
+    if not old and data[:1] == _V0_START[:1]:
         raise DataError(f"not a CID: {text!r} is a CIDv0 in a base other than base58btc")
     try:
         return decode(data)

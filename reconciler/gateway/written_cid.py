@@ -47,7 +47,7 @@ class IdentityCid:
 
 def parse_written_cid(text: str) -> WrittenCid:
     """Parse the CID in a request. Raises DataError."""
-    return WrittenCid(cids.parse(text), v0=text.startswith("Qm"))
+    return WrittenCid(cids.parse(text), v0=cids.is_v0(text))
 
 
 def parse_identity(text: str) -> IdentityCid | None:

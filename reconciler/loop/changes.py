@@ -271,9 +271,9 @@ class ChangeBuilder:
         """Return a Repair."""
         return Repair(**self._common(reason), label=self.label, sources=sources, damaged=damaged)
 
-    def pin(self, reason: str, sources: tuple[str, ...]) -> PinRoot:
-        """Return a PinRoot."""
-        return PinRoot(**self._common(reason), label=self.label, sources=sources)
+    def pin(self, reason: str, sources: tuple[str, ...], *, drift: bool | None = None) -> PinRoot:
+        """Return a PinRoot; `drift` replaces what follows from the version."""
+        return PinRoot(**self._common(reason, drift=drift), label=self.label, sources=sources)
 
     def relabel(self, old: str) -> Relabel:
         """Return a Relabel, which is not drift: the bytes are complete."""

@@ -51,7 +51,7 @@ class ForeignPin:
 
     `ref` is the version of the index that has the root of the pin, "" when there is none. `label` is our
     label for that version, or None. `adoptable`: the index wants the version on this target,
-    and the target holds all of it.
+    and the target holds all of it, or says so when it is asked to adopt a pin on a CIDv0.
     """
 
     target: str
@@ -67,15 +67,21 @@ def foreign_pins(workspace: Workspace, world: World) -> Iterator[ForeignPin]:
     for name, inventory in world.inventories.items():
         if not isinstance(inventory, Inventory):
             continue
+        owned = {pin.root for pin in inventory.owned}
         for pin in inventory.foreign:
             version = versions.get(pin.root)
-            if version is None:
+            if version is None or (pin.root in owned and _stays_beside(pin, workspace, name)):
                 if not pin.label.startswith((PUT_MARK, IMPORT_MARK)):
                     yield ForeignPin(name, pin)
                 continue
             seen = inventory.observations.get(pin.root)
-            adoptable = seen is not None and seen.state is State.HELD
+            adoptable = seen is not None and (seen.state is State.HELD or bool(pin.spelling))
             yield ForeignPin(name, pin, version.ref, workspace.index.label(version), adoptable)
+
+
+def _stays_beside(pin: Pin, workspace: Workspace, target: str) -> bool:
+    """Return whether a pin of others stays beside ours, so that adopting it changes nothing for us."""
+    return bool(pin.spelling) or workspace.targets[target].capabilities.one_label
 
 
 def adopt_pins(workspace: Workspace, pins: Sequence[ForeignPin]) -> Iterator[tuple[ForeignPin, str]]:

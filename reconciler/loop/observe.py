@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.cid import Cid
-from reconciler.errors import Reason, ReconcilerError
+from reconciler.errors import PeerError, Reason, ReconcilerError
 from reconciler.index.load import RENEW_BEFORE
 from reconciler.index.model import Version
 from reconciler.loop.plan import versions_needing_bytes, versions_needing_records
@@ -60,7 +61,11 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
     present |= _identify(sources, needed.values())
     world = replace(world, present=present, facts=sources.facts(), problems=sources.problems())
     orphans = _without_bytes(world, needed.values())
-    return replace(world, unlisted_holders=_unlisted_holders(workspace, orphans)) if orphans else world
+    if not orphans:
+        return world
+    unlisted = _unlisted_holders(workspace, orphans)
+    unpinned = _unpinned_holders(workspace, orphans.difference(*unlisted.values()))
+    return replace(world, unlisted_holders=unlisted, unpinned_holders=unpinned)
 
 
 def _identify(sources: VersionSources, versions: Iterable[Version]) -> frozenset[str]:
@@ -104,6 +109,30 @@ def _unlisted_holders(workspace: Workspace, roots: set[Cid]) -> dict[str, frozen
         for name, inventory in seen.items()
         if isinstance(inventory, Inventory)
     }
+
+
+def _unpinned_holders(workspace: Workspace, roots: set[Cid]) -> dict[str, frozenset[Cid]]:
+    """Return which targets have the inner nodes of `roots`, although they report no pin of ours on them.
+
+    Such blocks lie under the CIDv0 of the root, in the tree of a pin of somebody else, or under no pin. A
+    publish proves the other blocks before it pins.
+    """
+    found: dict[str, frozenset[Cid]] = {}
+    for target in workspace.targets.values():
+        if not (target.capabilities.keeps_unpinned and target.capabilities.serves_blocks):
+            continue
+        there = set()
+        for root in roots:
+            try:
+                with closing(target.dag(root)):
+                    there.add(root)
+            except PeerError:
+                break
+            except ReconcilerError:
+                continue
+        if there:
+            found[target.name] = frozenset(there)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

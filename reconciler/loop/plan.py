@@ -14,6 +14,7 @@ from reconciler.content.cid import Cid
 from reconciler.errors import Reason
 from reconciler.index.label import Label
 from reconciler.index.model import Index, Version
+from reconciler.loop.borrowed import describe_owner, is_borrowed
 from reconciler.loop.changes import (
     DIRECTORY,
     Blocked,
@@ -171,7 +172,10 @@ def _target_change(
 def _held_change(
     on: ChangeBuilder, selection: Selection, world: World, seen: Observation, *, propose: bool
 ) -> Change | None:
-    """Return the change of a root that the target holds: its label, then its deals."""
+    """Return the change of a root that the target holds: a pin of ours, its label, then its deals."""
+    if seen.takes_own_pin and is_borrowed(seen, selection, world, on.target):
+        reason = f"held only by {describe_owner(seen.labels)}"
+        return on.pin(reason, tuple(_origin_targets(selection, world, on.version, on.target)), drift=False)
     relabel = _label_change(on, selection, world, seen)
     decision = deal_decision(on.version, seen, world.capabilities[on.target])
     if relabel is not None or decision is None:
@@ -256,6 +260,7 @@ def _byte_sources(world: World, version: Version, root: Cid, but: str | None) ->
             seen = world.observation(name, root)
             if name != but and not (seen is not None and seen.nothing_left):
                 yield name
+        yield from (name for name, roots in world.unpinned_holders.items() if root in roots)
 
 
 def _lost_everywhere(world: World, root: Cid, sources: tuple[str, ...]) -> int:

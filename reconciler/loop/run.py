@@ -16,6 +16,7 @@ from reconciler.errors import SafetyError
 from reconciler.forges.interface import PROPOSAL_BRANCH
 from reconciler.index.history import check_frozen
 from reconciler.loop.apply import apply_plan
+from reconciler.loop.borrowed import describe_loans
 from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack
 from reconciler.loop.deal_rules import unconfirmed_deals
 from reconciler.loop.observe import observe
@@ -46,6 +47,7 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
         if isinstance(inventory, Inventory)
         for note in inventory.notes
     ]
+    notes += describe_loans(selection, world)
     notes += unconfirmed_deals(selection, world)
     suspended = tuple(version.ref for version in selection.versions if version.suspended)
     if suspended:

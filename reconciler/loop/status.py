@@ -15,6 +15,7 @@ from reconciler.deals.interface import CheckedDeal
 from reconciler.deals.policy import DealVerdict, Decision
 from reconciler.errors import BlockUnavailableError, Reason, ReconcilerError
 from reconciler.index.model import Version
+from reconciler.loop.borrowed import describe_loan
 from reconciler.loop.deal_rules import blocked_by_unsatisfiable_policy, deal_decision, unconfirmed_deals
 from reconciler.loop.observe import observe
 from reconciler.loop.select import Selection
@@ -29,7 +30,8 @@ class Holding:
     """One version on one target.
 
     `root` is None while the version has no CID. `decision` is what its policy requires of the deals there,
-    None without a policy. A `suspended` version is shown as it is, and requires nothing.
+    None without a policy. A `suspended` version is shown as it is, and requires nothing. `borrowed` says
+    whose pin keeps it and what happens when that is removed, "" where a pin of ours does.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Holding:
     deals: tuple[CheckedDeal, ...] = ()
     decision: Decision | None = None
     suspended: bool = False
+    borrowed: str = ""
 
     @property
     def in_sync(self) -> bool:
@@ -96,10 +99,10 @@ def _holdings(selection: Selection, world: World) -> Iterator[Holding]:
     for version in selection.kept:
         for target in version.targets:
             if target in names:
-                yield _holding(version, target, world)
+                yield _holding(version, target, selection, world)
 
 
-def _holding(version: Version, target: str, world: World) -> Holding:
+def _holding(version: Version, target: str, selection: Selection, world: World) -> Holding:
     root = world.root(version)
     inventory = world.inventories[target]
     holding = partial(Holding, version.model, version.version, target, root, suspended=version.suspended)
@@ -120,6 +123,7 @@ def _holding(version: Version, target: str, world: World) -> Holding:
         pieces=seen.pieces,
         deals=seen.deals,
         decision=deal_decision(version, seen, world.capabilities[target]),
+        borrowed=describe_loan(version, target, selection, world),
     )
 
 

@@ -29,7 +29,8 @@ class World:
     directory is on this machine, `facts` those identified in this run, `problems` the reasons why a directory
     cannot be used. `recorded` are the versions that have a record, `missing_shardings` the ways in which a
     target splits a version into pieces that its record lacks. `unlisted_holders` are roots found on targets
-    that no version lists for them, by target name.
+    that no version lists for them, by target name, and `unpinned_holders` roots whose blocks a target has
+    without a pin of ours, looked for only when nothing else has them.
     """
 
     inventories: Mapping[str, Inventory | Reason]
@@ -40,6 +41,7 @@ class World:
     recorded: frozenset[str] = frozenset()
     missing_shardings: Mapping[str, tuple[Sharding, ...]] = field(default_factory=dict)
     unlisted_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
+    unpinned_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:
         """Return the version's root: the CID in the index, or the identified one; None when unknown."""

@@ -277,7 +277,7 @@ def _adopted(candidate: ForeignPin, problem: str, *, take: bool) -> dict[str, An
     taken = take and bool(candidate.ref) and not problem
     return {
         "target": candidate.target,
-        "cid": str(candidate.pin.root),
+        "cid": candidate.pin.spelling or str(candidate.pin.root),
         "label": candidate.pin.label,
         "model": model or None,
         "version": version or None,

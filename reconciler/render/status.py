@@ -171,6 +171,7 @@ def status_document(status: ReleaseStatus, probed: Sequence[Probed] | None = Non
                 "damaged": holding.damaged,
                 "checked": holding.checked,
                 "detail": holding.detail,
+                "borrowed": holding.borrowed or None,
                 "pieces": deals_document(holding),
                 "policy": None
                 if holding.decision is None
@@ -208,6 +209,6 @@ def _holding_line(holding: Holding, paint: Paint) -> str:
     state = paint(f"{holding.state.value:<8}", _MARKS.get(holding.state, "!"))
     root = str(holding.root) if holding.root else "no CID yet"
     suspended = "suspended" if holding.suspended else ""
-    texts = (suspended, holding.checked, holding.detail, deals_line(holding))
+    texts = (suspended, holding.checked, holding.detail, holding.borrowed, deals_line(holding))
     why = "; ".join(text for text in texts if text)
     return f"  {plain(place):<22} {state} {root}" + (paint(f"  ({plain(why)})", "dim") if why else "")

@@ -107,6 +107,7 @@ class Observation:
     checked: str = ""
     detail: str = ""
     needs: str = ""  #: the flag without which a repair is refused, such as "--allow-unpin-repair"
+    takes_own_pin: bool = False  #: of a root under pins of others: `pin` adds one of ours beside them
     nothing_left: bool = False  #: of a PARTIAL: the target has no block of the root, even for its own repair
     pieces: tuple[PieceCid, ...] = ()  #: all pieces of the root; () when there are none, or they are unknown
     deals: tuple[CheckedDeal, ...] = ()  #: the checked deals of these pieces
@@ -114,10 +115,21 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One root that a target keeps under one label; the label is "" when it has none."""
+    """One root that a target keeps under one label; the label is "" when it has none.
+
+    `spelling` is the CID as the target lists it, where that makes it another pin than the one of `root`: Kubo
+    and IPFS Cluster keep pins of a CIDv0 apart from those of its CIDv1. It is "" for all other pins.
+    """
 
     root: Cid
     label: str
+    spelling: str = ""
+
+
+def describe_v0_pin(label: str) -> str:
+    """Return the detail of a root that is pinned by its CIDv0 only, under `label` ("" for none)."""
+    named = f"named {label!r}" if label else "without a name"
+    return f"pinned there only by its CIDv0 (a pin {named}), which does not make it ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +168,7 @@ class Capabilities:
     takes_bytes: bool = True  #: `publish` and `repair` accept our blocks
     pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
     serves_blocks: bool = True  #: `dag` works, so it can heal other targets
+    keeps_unpinned: bool = False  #: it may have blocks of a root that it does not pin, and `dag` reads them
     keeps_labels: bool = True  #: roots carry labels; without labels no root is ours, and none is removed
     one_label: bool = False  #: a root carries one label, and a second label replaces the first
     sharding: Sharding | None = None  #: how CARs become Filecoin pieces; None: it keeps blocks

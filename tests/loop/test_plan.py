@@ -99,6 +99,16 @@ def test_a_held_version_needs_no_change() -> None:
     assert changes(selection(version()), world(seen(State.HELD))) == ([], 1)
 
 
+def test_a_pin_of_ours_is_added_beside_one_of_others_where_the_target_takes_it() -> None:
+    able = Capabilities(takes_bytes=False, pins_by_cid=True, serves_blocks=False, one_label=True)
+    theirs = seen(State.HELD, labels=("reconciler/other/m@1.0.0",), takes_own_pin=True)
+    change = only_change(world(theirs, capabilities={"node": able}))
+    assert isinstance(change, PinRoot)
+    assert (change.drift, change.reason) == (False, "held only by the pin of index 'other' (m@1.0.0)")
+    alone = seen(State.HELD, labels=("reconciler/other/m@1.0.0",))
+    assert changes(selection(version()), world(alone, capabilities={"node": able})) == ([], 1)
+
+
 @pytest.mark.parametrize(
     ("state", "cid", "kind", "reason"),
     [

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from reconciler.content.cid import Cid
 from reconciler.progress import Progress
-from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
+from reconciler.targets.interface import (
+    Check,
+    Expected,
+    Inventory,
+    Observation,
+    Pin,
+    State,
+    describe_v0_pin,
+)
 from reconciler.targets.ipfs_cluster.judge import ReplicationRules, describe_peer_error, judge_replication
 from reconciler.targets.ipfs_cluster.nodes import ClusterNodes, NodesReport
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinStatuses
@@ -54,7 +62,9 @@ def build_inventory(
     progress: Progress,
 ) -> Inventory:
     """Return the inventory from the state of the cluster and the blocks on the nodes behind it."""
-    pinned = [one for one in expected if one.root in cluster.entries]
+    pinned = [
+        one for one in expected if one.root in cluster.entries and not cluster.entries[one.root].spelling
+    ]
     report = nodes.observe(pinned, check, mark, progress)
     observations = {}
     for one in expected:
@@ -63,7 +73,8 @@ def build_inventory(
     owned: list[Pin] = []
     foreign: list[Pin] = []
     for root, entry in cluster.entries.items():
-        (owned if entry.label.startswith(mark) else foreign).append(Pin(root, entry.label))
+        pin = Pin(root, entry.label, entry.spelling)
+        (owned if entry.label.startswith(mark) else foreign).append(pin)
     notes = (*_peer_notes(cluster), *report.notes, *(() if len(nodes) else (_BLOCKS_UNCHECKED,)))
     return Inventory(observations, tuple(owned), tuple(foreign), notes)
 
@@ -73,6 +84,9 @@ def _observe_root(cluster: ClusterState, root: Cid, mark: str, rules: Replicatio
     labels = (entry.label,) if entry is not None and entry.label else ()
     if entry is None and status is None:
         return Observation(root, State.ABSENT, checked="not in the cluster's pinset")
+    if entry is not None and entry.spelling:
+        detail = describe_v0_pin(entry.label)
+        return Observation(root, State.ABSENT, checked="only its CIDv0 is in the pinset", detail=detail)
     if entry is None or status is None:
         # A list is truncated without a sign when a peer fails after its first byte, and pins may change
         # between the two requests.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
@@ -73,14 +74,24 @@ class ClusterRest:
         return wire.read_object(self._name, answer.json(), "a version").text_or("", "version")
 
     def entries(self) -> dict[Cid, wire.ClusterPin]:
-        """Return the whole pinset. The API cannot filter by name or metadata: it ignores such parameters."""
-        found = (wire.read_entry(self._name, line) for line in self._list("allocations"))
-        return {entry.cid: entry for entry in found if entry is not None}
+        """Return the whole pinset; of two entries for one root, the one of the CIDv1.
 
-    def entry(self, root: Cid) -> wire.ClusterPin | None:
-        """Return one entry of the pinset, or None. `/pins/<cid>` answers 200 even for a CID without a pin."""
+        The API cannot filter by name or metadata: it ignores such parameters.
+        """
+        found = (wire.read_entry(self._name, line) for line in self._list("allocations"))
+        entries = [entry for entry in found if entry is not None]
+        return {entry.cid: entry for entry in sorted(entries, key=lambda entry: not entry.spelling)}
+
+    def entry(self, root: Cid, *, v0: bool = False) -> wire.ClusterPin | None:
+        """Return one entry of the pinset, or None; with `v0` that of its CIDv0.
+
+        `/pins/<cid>` answers 200 even for a CID without a pin.
+        """
+        text = cids.v0_text(root) if v0 else str(root)
+        if text is None:
+            return None
         try:
-            answer = self.http.request("GET", f"allocations/{root}", repeatable=True)
+            answer = self.http.request("GET", f"allocations/{text}", repeatable=True)
         except NotFoundError:
             return None
         return wire.read_entry(self._name, answer.json())
@@ -88,10 +99,10 @@ class ClusterRest:
     def statuses(self) -> PinStatuses:
         """Return the status of every pin on every peer that answers."""
         answer = self._ask_list("pins")
-        found = (wire.read_status(self._name, line) for line in answer.json_lines())
-        return PinStatuses(
-            {status.cid: status for status in found if status is not None}, _server_time(answer)
-        )
+        read = (wire.read_status(self._name, line) for line in answer.json_lines())
+        found = [status for status in read if status is not None]
+        found.sort(key=lambda status: not status.spelling)  # a pin of the CIDv1 goes before one of its CIDv0
+        return PinStatuses({status.cid: status for status in found}, _server_time(answer))
 
     def status(self, root: Cid) -> tuple[wire.PinStatus, datetime]:
         """Return the status of one pin on every peer that answers, and the time of the cluster's clock."""
@@ -144,10 +155,11 @@ class ClusterRest:
             answer = self.http.request("POST", f"pins/{root}", repeatable=True, params=options.params())
         return wire.read_entry(self._name, answer.json())
 
-    def unpin(self, root: Cid) -> None:
-        """Remove `root` from the pinset. Not an error when it is not in it."""
+    def unpin(self, root: Cid, *, v0: bool = False) -> None:
+        """Remove `root`, or with `v0` its CIDv0, from the pinset. Not an error when it is not in it."""
+        text = cids.v0_text(root) if v0 else str(root)
         try:
-            answer = self.http.request("DELETE", f"pins/{root}", repeatable=True)
+            answer = self.http.request("DELETE", f"pins/{text}", repeatable=True)
         except NotFoundError:
             return
         wire.read_entry(self._name, answer.json())  # a login page answers 200 as well

@@ -70,7 +70,9 @@ class ClusterTarget:
         limits: WaitLimits | None = None,
     ) -> None:
         self.name = name
-        self.capabilities = Capabilities(pins_by_cid=True, serves_blocks=len(nodes) > 0, one_label=True)
+        self.capabilities = Capabilities(
+            pins_by_cid=True, serves_blocks=len(nodes) > 0, one_label=True, keeps_unpinned=len(nodes) > 0
+        )
         self._http = http
         self._options = options
         self._nodes = nodes
@@ -141,7 +143,8 @@ class ClusterTarget:
         known = None if entry is None else self._judge(entry, ours=True)
         if known is not None and known.stuck:
             self._rest.unpin(root)
-        if not origins and (known is None or not (known.holders or known.lost)):
+        has_blocks = known is None and self._rest.entry(root, v0=True) is not None
+        if not (origins or has_blocks) and (known is None or not (known.holders or known.lost)):
             raise PeerError(
                 f"{self.name} has no source to fetch {root} from",
                 hint="run it on a machine with the files, or add a target that serves blocks to the version",
@@ -164,8 +167,11 @@ class ClusterTarget:
             self._rest.pin(root, self._pin_options(label, entry))
 
     def adopt(self, pin: Pin, label: Label) -> None:
-        """Put `label` on a foreign pin. Raises PeerError when it no longer matches `pin`."""
-        entry = self._rest.entry(pin.root)
+        """Put `label` on a foreign pin. Raises PeerError when it no longer matches `pin`.
+
+        A pin of a CIDv0 stays, and the CIDv1 is pinned under `label` in addition.
+        """
+        entry = self._rest.entry(pin.root, v0=bool(pin.spelling))
         if entry is None or entry.label != pin.label:
             raise PeerError(
                 f"{self.name}: {pin.root} is no longer pinned as {pin.label!r}",
@@ -174,10 +180,11 @@ class ClusterTarget:
         self._rest.pin(pin.root, self._pin_options(label, entry))
 
     def unpin(self, root: Cid, label: Label) -> None:
-        """Remove `root` from the pinset when it carries `label`."""
-        entry = self._rest.entry(root)
-        if entry is not None and entry.label == label:
-            self._rest.unpin(root)
+        """Remove `root` from the pinset when it carries `label`, also a pin of its CIDv0."""
+        for v0 in (False, True):
+            entry = self._rest.entry(root, v0=v0)
+            if entry is not None and entry.label == label:
+                self._rest.unpin(root, v0=v0)
 
     def dag(self, root: Cid) -> Dag:
         """Return the DAG as the nodes serve it; the API of the cluster serves no blocks."""

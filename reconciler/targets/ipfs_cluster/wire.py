@@ -27,7 +27,8 @@ class ClusterPin:
     """One entry of the pinset: a pin as the cluster should keep it.
 
     `allocations` are peer ids, empty when every peer should keep it. `factor_min` and `factor_max` are
-    EVERYWHERE or numbers of peers; `expires` is None when the pin does not expire.
+    EVERYWHERE or numbers of peers; `expires` is None when the pin does not expire. `spelling` is the CIDv0 by
+    which it is pinned, "" for a CIDv1: for a cluster these are two pins.
     """
 
     cid: Cid
@@ -37,6 +38,7 @@ class ClusterPin:
     factor_max: int
     expires: datetime | None
     allocations: tuple[str, ...]
+    spelling: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class PinStatus:
 
     cid: Cid
     peers: tuple[PeerStatus, ...]
+    spelling: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,8 @@ def read_object(peer: str, value: object, what: str) -> JsonFields:
 def read_entry(peer: str, value: object) -> ClusterPin | None:
     """Read an api.Pin; None when we never pin CIDs of its kind, or when it is only part of another pin."""
     pin = read_object(peer, value, "a pin")
-    root = _parse_cid(pin.text_or("", "cid"))
+    text = pin.text_or("", "cid")
+    root = _parse_cid(text)
     if root is None or pin.text_or("", "type") not in ("", "pin"):
         return None
     return ClusterPin(
@@ -125,13 +129,15 @@ def read_entry(peer: str, value: object) -> ClusterPin | None:
         factor_max=pin.number_or(0, "replication_factor_max"),
         expires=pin.moment("expire_at"),
         allocations=pin.texts("allocations"),
+        spelling=text if cids.is_v0(text) else "",
     )
 
 
 def read_status(peer: str, value: object) -> PinStatus | None:
     """Read an api.GlobalPinInfo; None when its CID is of a kind that we never pin."""
     info = read_object(peer, value, "the status of a pin")
-    root = _parse_cid(info.text_or("", "cid"))
+    text = info.text_or("", "cid")
+    root = _parse_cid(text)
     if root is None:
         return None
     found = info.mapping("peer_map") if info.has("peer_map") else {}
@@ -147,7 +153,7 @@ def read_status(peer: str, value: object) -> PinStatus | None:
                 one.moment("timestamp"),
             )
         )
-    return PinStatus(root, tuple(peers))
+    return PinStatus(root, tuple(peers), text if cids.is_v0(text) else "")
 
 
 def read_peer(peer: str, value: object) -> ClusterPeer:

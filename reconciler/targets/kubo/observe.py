@@ -10,7 +10,15 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import DataError
 from reconciler.progress import Progress
-from reconciler.targets.interface import Check, Expected, Inventory, Observation, Pin, State
+from reconciler.targets.interface import (
+    Check,
+    Expected,
+    Inventory,
+    Observation,
+    Pin,
+    State,
+    describe_v0_pin,
+)
 from reconciler.targets.kubo import probe
 from reconciler.targets.kubo.dag import UnusableBlockError, read_layout
 from reconciler.targets.kubo.heal import FLAG, Owns
@@ -54,6 +62,7 @@ def observe(
     pins = rpc.pins()
     stuck = probe.describe_stuck_gc(rpc)
     names = {pin.root: pin.name for pin in pins if pin.canonical and pin.root is not None}
+    v0_names = {pin.root: pin.name for pin in pins if not pin.canonical and pin.root is not None}
     pinned = sum(item.root in names for item in expected)
     share = max(1, pinned)
     observer = _KuboObserver(
@@ -68,19 +77,30 @@ def observe(
         sized=max(1, _SIZES // share),
         read=max(1, min(_READ_EACH, _READ // share)),
     )
-    listed = [Pin(pin.root, pin.name) for pin in pins if pin.root is not None]
+    listed = [
+        Pin(pin.root, pin.name, "" if pin.canonical else pin.text) for pin in pins if pin.root is not None
+    ]
     return Inventory(
-        observations={item.root: _observe_root(observer, item, names.get(item.root)) for item in expected},
+        observations={
+            item.root: _observe_root(observer, item, names.get(item.root), v0_names.get(item.root))
+            for item in expected
+        },
         owned=tuple(pin for pin in listed if pin.label.startswith(mark)),
         foreign=tuple(pin for pin in listed if not pin.label.startswith(mark)),
         notes=(probe.stuck_note(stuck),) if stuck else (),
     )
 
 
-def _observe_root(observer: _KuboObserver, item: Expected, name: str | None) -> Observation:
-    """Observe one root. `name` is that of its pin, None without a pin: unpinned blocks count as absent."""
+def _observe_root(
+    observer: _KuboObserver, item: Expected, name: str | None, v0_name: str | None
+) -> Observation:
+    """Observe one root. `name` is that of its pin, None without a pin: unpinned blocks count as absent.
+
+    `v0_name` is that of a pin on its CIDv0, which is another pin and does not become ours.
+    """
     if name is None:
-        return Observation(item.root, State.ABSENT, checked="list of pins")
+        detail = "" if v0_name is None else describe_v0_pin(v0_name)
+        return Observation(item.root, State.ABSENT, checked="list of pins", detail=detail)
     labels = (name,) if name else ()
     if observer.check is Check.QUICK:
         return Observation(item.root, State.HELD, labels, checked="list of pins")

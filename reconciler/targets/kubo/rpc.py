@@ -90,7 +90,7 @@ def read_pins(peer: str, answer: Response) -> tuple[NodePin, ...]:
             root: Cid | None = cids.parse(text)
         except DataError:
             root = None
-        found.append(NodePin(text, root, named, canonical=root is not None and str(root) == text))
+        found.append(NodePin(text, root, named, canonical=root is not None and not cids.is_v0(text)))
     return tuple(found)
 
 
@@ -143,10 +143,16 @@ class KuboRpc:
         answer = self._call("pin/ls", [("type", "recursive"), ("names", "true")], limit=_PINS_LIMIT)
         return read_pins(self.name, answer)
 
-    def pin_name(self, root: Cid) -> str | None:
-        """Return the name of the recursive pin on `root`, "" if it has no name; None when there is no pin."""
+    def pin_name(self, root: Cid, *, v0: bool = False) -> str | None:
+        """Return the name of the recursive pin on `root`, "" if it has no name; None when there is no pin.
+
+        With `v0`, of the pin on its CIDv0, which is another pin.
+        """
+        text = cids.v0_text(root) if v0 else str(root)
+        if text is None:
+            return None
         try:
-            answer = self._call("pin/ls", [("arg", str(root)), ("type", "recursive"), ("names", "true")])
+            answer = self._call("pin/ls", [("arg", text), ("type", "recursive"), ("names", "true")])
         except RejectedError as error:
             if _NOT_PINNED[0] in error.reason:
                 return None
@@ -175,10 +181,11 @@ class KuboRpc:
             raise
         return True
 
-    def pin_rm(self, root: Cid) -> None:
-        """Remove the recursive pin on `root`; does nothing when there is none."""
+    def pin_rm(self, root: Cid, *, v0: bool = False) -> None:
+        """Remove the recursive pin on `root`, or with `v0` on its CIDv0; does nothing when there is none."""
+        text = cids.v0_text(root) if v0 else str(root)
         try:
-            self._call("pin/rm", [("arg", str(root))])
+            self._call("pin/rm", [("arg", text or "")])
         except RejectedError as error:
             if _NOT_PINNED[1] not in error.reason:
                 raise

@@ -40,7 +40,7 @@ class KuboTarget:
     """
 
     kind = "kubo"
-    capabilities = Capabilities(one_label=True)
+    capabilities = Capabilities(one_label=True, keeps_unpinned=True)
 
     def __init__(
         self,
@@ -105,22 +105,27 @@ class KuboTarget:
         self._rename_pin(root, name, label)
 
     def adopt(self, pin: Pin, label: Label) -> None:
-        """Implement Target.adopt. Raises BlockUnavailableError as `relabel` does."""
+        """Implement Target.adopt. Raises BlockUnavailableError as `relabel` does.
+
+        A pin on a CIDv0 stays, and the CIDv1 is pinned under `label` in addition.
+        """
         check_label(label)
         name = self._rpc.pin_name(pin.root)
         if name == label:
             return
-        if name != pin.label:
-            state = "not pinned" if name is None else f"named {name!r}"
+        theirs = self._rpc.pin_name(pin.root, v0=True) if pin.spelling else name
+        if theirs != pin.label or (pin.spelling and name is not None):
+            state = "not pinned" if theirs is None else f"named {name or theirs!r}"
             raise PeerError(
                 f"{self.name}: {pin.root} is now {state}", hint="list the pins again with `reconcile adopt`"
             )
-        self._rename_pin(pin.root, name, label)
+        self._rename_pin(pin.root, theirs, label)
 
     def unpin(self, root: Cid, label: Label) -> None:
-        """Implement Target.unpin: remove the pin only when its name is exactly `label`."""
-        if self._rpc.pin_name(root) == label:
-            self._rpc.pin_rm(root)
+        """Implement Target.unpin: remove the pin, also on the CIDv0, if its name is exactly `label`."""
+        for v0 in (False, True):
+            if self._rpc.pin_name(root, v0=v0) == label:
+                self._rpc.pin_rm(root, v0=v0)
 
     def dag(self, root: Cid) -> Dag:
         """Implement Target.dag, from pinned and unpinned blocks."""

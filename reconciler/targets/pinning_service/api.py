@@ -47,8 +47,8 @@ class PinRequest:
     """One pin request: a `PinStatus` object with its `Pin`.
 
     `cid` is None when it is of a kind that we never pin. `id_is_cid` is True when the id of the request is
-    the text of its CID: such services keep one pin for each CID. `created` is the service's own text, which
-    paging sends back; `created_at` the same as a time, None when it cannot be read. `label` is ours or
+    its CID in any spelling: such services keep one pin for each CID. `created` is the service's own text,
+    which paging sends back; `created_at` the same as a time, None when it cannot be read. `label` is ours or
     foreign, "" when there is none. `delegates` are the multiaddrs of the nodes that fetch the blocks.
     """
 
@@ -87,7 +87,7 @@ class PinningApi:
         """The service's name for the user."""
         return self._http.name
 
-    def page(self, *, before: str = "", cids: Sequence[Cid] = (), limit: int = MAX_PAGE) -> PinResults:
+    def page(self, *, before: str = "", wanted: Sequence[Cid] = (), limit: int = MAX_PAGE) -> PinResults:
         """Return one page of the pins, the newest first if the service follows the specification.
 
         The query names all statuses: without them a service lists only `pinned`, and a queued pin would seem
@@ -96,18 +96,21 @@ class PinningApi:
         params = [("status", ",".join(STATUSES)), ("limit", str(limit))]
         if before:
             params.append(("before", before))
-        if cids:
-            params.append(("cid", ",".join(str(cid) for cid in cids)))
+        if wanted:
+            # Both spellings: services compare texts, and show a pin as its maker wrote it.
+            spelled = [text for cid in wanted for text in (str(cid), cids.v0_text(cid)) if text is not None]
+            params.append(("cid", ",".join(spelled)))
         return self._read_results(self._request("GET", "pins", repeatable=True, params=params))
 
     def find(self, roots: Iterable[Cid]) -> tuple[PinRequest, ...]:
         """Return every pin request of these roots, queried by CID."""
         wanted = list(dict.fromkeys(roots))
         found: dict[str, PinRequest] = {}
-        for start in range(0, len(wanted), MAX_CIDS):
-            batch = wanted[start : start + MAX_CIDS]
+        step = MAX_CIDS // 2
+        for start in range(0, len(wanted), step):
+            batch = wanted[start : start + step]
             # A service that ignores the filter returns pins of others: they must not pass for ours.
-            found |= {pin.request_id: pin for pin in self.page(cids=batch).pins if pin.cid in batch}
+            found |= {pin.request_id: pin for pin in self.page(wanted=batch).pins if pin.cid in batch}
         return tuple(found.values())
 
     def get(self, request_id: str) -> PinRequest | None:
@@ -207,7 +210,7 @@ def read_pin_request(fields: JsonFields) -> PinRequest:
         created=fields.text_or("", "created"),
         created_at=fields.moment("created"),
         cid=_parse_cid(cid),
-        id_is_cid=request_id == cid,
+        id_is_cid=request_id == cid or _is_same_cid(request_id, cid),
         label=pin_label(fields.text_or("", "pin", "name"), fields.words("pin", "meta")),
         origins=fields.texts("pin", "origins"),
         delegates=fields.texts("delegates"),
@@ -229,6 +232,11 @@ def _parse_cid(text: str) -> Cid | None:
         return cids.parse(text)
     except DataError:
         return None
+
+
+def _is_same_cid(text: str, other: str) -> bool:
+    found = _parse_cid(text)
+    return found is not None and found == _parse_cid(other)
 
 
 def _path(request_id: str) -> str:

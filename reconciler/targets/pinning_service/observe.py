@@ -74,7 +74,17 @@ def observe_root(root: Cid, pins: Sequence[PinRequest], mark: str) -> Observatio
         labels,
         checked=f"the service reports {sanitize(furthest.status)}",
         detail="; ".join(_details(furthest, ours)),
+        takes_own_pin=not ours and takes_own_request(pins),
     )
+
+
+def takes_own_request(pins: Sequence[PinRequest]) -> bool:
+    """Return whether a request of ours may be made beside `pins`, which are not ours.
+
+    With one pin for each CID, a second request would replace a pin that is not ours. A pin without a label
+    may be ours with its mark lost: requests would accumulate with every run.
+    """
+    return not any(pin.id_is_cid or not pin.label for pin in pins)
 
 
 def furthest_request(pins: Sequence[PinRequest]) -> PinRequest:

@@ -29,7 +29,12 @@ from reconciler.targets.interface import (
     UnsupportedError,
 )
 from reconciler.targets.pinning_service.api import MAX_NAME, MAX_ORIGINS, PinningApi, PinRequest
-from reconciler.targets.pinning_service.observe import furthest_request, observe_account, pin_state
+from reconciler.targets.pinning_service.observe import (
+    furthest_request,
+    observe_account,
+    pin_state,
+    takes_own_request,
+)
 
 _MAX_SKEW = 300.0  # seconds between two clocks that a slow response does not explain
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0)  # seconds between two queries of a new pin; the last one repeats
@@ -88,12 +93,10 @@ class PinningServiceTarget:
                 self.relabel(root, label)
                 current = self._labelled(root, label) or current
             return self._await_delivery(current)
-        blocking = next((pin for pin in pins if pin not in ours and (pin.id_is_cid or not pin.label)), None)
-        if blocking is not None:
-            # With one pin for each CID, a second request would replace a pin that is not ours. A pin without
-            # a label may be ours with its mark lost: requests would accumulate with every run.
+        theirs = [pin for pin in pins if pin not in ours]
+        if not takes_own_request(theirs):
             detail = "kept by a pin that is not ours, which is left unchanged"
-            return Delivery(_delivery_state(pin_state(blocking)), detail=detail)
+            return Delivery(_delivery_state(pin_state(furthest_request(theirs))), detail=detail)
         chosen = choose_origins(self._configured_origins, origins, near=self._http.address.loopback)
         created = self._add(root, label, chosen)
         for failed in ours:

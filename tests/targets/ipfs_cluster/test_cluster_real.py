@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from reconciler.content import car
+from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import BlockUnavailableError, SafetyError, Where
@@ -314,3 +315,23 @@ class TestThreePeers:
             assert seen.state is State.PARTIAL
             assert "peer3 does not answer" in seen.detail
             assert any("the blocks on kubo of peer3 could not be checked" in note for note in inventory.notes)
+
+
+def test_a_pin_of_a_cid_v0_is_another_pin_and_ours_goes_beside_it(one_peer: ClusterPeer) -> None:
+    dag = bundle("pinned as CIDv0")
+    root = dag.layout.root
+    v0 = str(cids.v0_text(root))
+    add_by_hand(one_peer, b"".join(car.stream(dag)), "no-pin=true")
+    call(f"{one_peer.rest}/pins/{v0}?name=theirs", method="POST")
+    target = cluster_target(one_peer.rest)
+    with closing(target):
+        wait_until("their pin", lambda: any(pin.spelling == v0 for pin in look(target, root)[1].foreign))
+        seen = look(target, root)[0]
+        assert (seen.state, "CIDv0" in seen.detail) == (State.ABSENT, True)
+        assert target.pin(root, LABEL, ()).state is State.HELD  # no origins: its peers have the blocks
+        assert look(target, root)[0].labels == (LABEL,)
+        target.unpin(root, LABEL)
+        (pin,) = [pin for pin in look(target, root)[1].foreign if pin.root == root]
+        target.adopt(pin, LABEL)
+        wait_until("our pin", lambda: state(target, root) is State.HELD)
+        assert v0.encode() in call(f"{one_peer.rest}/allocations")[1]
