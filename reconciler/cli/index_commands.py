@@ -202,14 +202,14 @@ def check(
     """
     from reconciler.index.history import check_frozen
     from reconciler.index.load import load_index
-    from reconciler.index.records import check_records
+    from reconciler.index.record_check import check_records
     from reconciler.index.targets_file import load_targets
     from reconciler.loop.select import select
 
     layout = find_layout(directory, index, targets)
     loaded = load_index(layout.index_file)
     select(loaded, load_targets(layout.targets_file))
-    recorded = len(check_records(loaded, None))
+    recorded = len(check_records(loaded))
     frozen = check_frozen(loaded, base=base)
     if frozen.violations:
         raise SafetyError(

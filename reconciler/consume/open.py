@@ -159,14 +159,14 @@ def _repository_targets(
     index: Index, layout: RepositoryLayout, progress: Progress
 ) -> Iterator[Mapping[str, Target]]:
     """Open the targets of a repository whose index, targets file and records agree with each other."""
-    from reconciler.index.records import check_records
+    from reconciler.index.record_check import check_records
     from reconciler.index.targets_file import check_target_names, load_targets
     from reconciler.net.retry import RetryBudget
     from reconciler.targets.interface import RunTerms
     from reconciler.targets.open import open_targets
 
     specs = load_targets(layout.targets_file, stamp_directory=layout.cache)
-    check_records(index, layout.cache)
+    check_records(index)
     check_target_names(index, specs)
     terms = RunTerms(retries=RetryBudget(), cache=layout.cache, progress=progress)
     with open_targets(specs, root=layout.root, environ=os.environ, terms=terms) as opened:

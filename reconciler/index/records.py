@@ -8,14 +8,13 @@ an entry must be consistent with each other and with the size of the bundle.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
 import re
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from reconciler.content import cid as cids
@@ -28,16 +27,14 @@ from reconciler.content.car import (
     parse_car_cid,
     sharding_overhead,
 )
-from reconciler.errors import DataError, InvalidIndexError, Where
+from reconciler.content.cid import Cid
+from reconciler.errors import DataError, InvalidIndexError, LockedError, Where
 from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.names import MODEL_NAME, is_model_name
-from reconciler.index.schemas import is_stamped, write_stamp
 from reconciler.index.versions import is_version
 from reconciler.json_fields import JsonFields, load_json
-
-_STAMP = "record"
 
 
 def records_directory(index_file: Path) -> Path:
@@ -45,52 +42,11 @@ def records_directory(index_file: Path) -> Path:
     return index_file.with_name("records")
 
 
-def check_records(index: Index, stamps: Path | None) -> frozenset[str]:
-    """Return the versions of `index` (as `model@version`) that have a record.
-
-    Raises InvalidIndexError for a record that is invalid or has another CID. With `stamps`, records that were
-    valid before and are unchanged since are not read again.
-    """
-    directory = records_directory(index.file)
-    there = _listing(directory)
-    refs = frozenset(version.ref for version in index.versions() if version.ref in there)
-    key = hashlib.sha256(repr((index.digest, sorted(there.items()))).encode()).hexdigest()
-    if stamps is not None and is_stamped(stamps, _STAMP, key):
-        return refs
-    for version in index.versions():
-        if version.ref in refs:
-            record = load_record(directory, version.model, version.version)
-            if record is not None:
-                check_record(version, record)
-    if stamps is not None:
-        write_stamp(stamps, _STAMP, key)
-    return refs
-
-
-def recorded_pieces(index: Index, versions: Iterable[Version]) -> dict[str, tuple[ShardedCar, ...]]:
-    """Return the pieces in the records of `versions`, by `model@version`. Raises InvalidIndexError."""
+def read_records(index: Index, versions: Iterable[Version]) -> dict[str, Record]:
+    """Return the records of `versions`, by `model@version`. Raises InvalidIndexError."""
     directory = records_directory(index.file)
     found = {v.ref: load_record(directory, v.model, v.version) for v in versions}
-    return {ref: record.pieces for ref, record in found.items() if record is not None}
-
-
-def _listing(directory: Path) -> dict[str, tuple[int, int, int]]:
-    """Return each record below `directory` as `model@version`, with size, mtime and inode of its file."""
-    found: dict[str, tuple[int, int, int]] = {}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        _list_records(directory, "", found)
-    return found
-
-
-def _list_records(directory: Path | str, model: str, found: dict[str, tuple[int, int, int]]) -> None:
-    """Add the records in `directory`, which is that of `model` or of the organisation `model`, to `found`."""
-    for entry in os.scandir(directory):
-        version = entry.name.removesuffix(".json")
-        if model and version != entry.name and is_version(version):
-            seen = entry.stat()
-            found[f"{model}@{version}"] = (seen.st_size, seen.st_mtime_ns, seen.st_ino)
-        elif "/" not in model and entry.is_dir(follow_symlinks=False):
-            _list_records(entry.path, f"{model}/{entry.name}" if model else entry.name, found)
+    return {ref: record for ref, record in found.items() if record is not None}
 
 
 SCHEMA = 1
@@ -284,28 +240,55 @@ def render_pieces(pieces: tuple[ShardedCar, ...]) -> list[dict[str, object]]:
     ]
 
 
-def write_record(records: Path, record: Record) -> bool:
-    """Write `record`; return False when the same facts are already recorded.
+@contextmanager
+def records_written(
+    records: Path, wanted: Sequence[Record], replaced: Collection[Cid] = ()
+) -> Iterator[None]:
+    """Write records, and undo that when a write or the block fails.
 
-    Raises InvalidIndexError when the existing record contradicts it (records are immutable), or when its
-    directory is a symbolic link.
+    A record that names one of the CIDs `replaced` was left by a run whose index was never committed, and is
+    replaced. Raises InvalidIndexError when another existing record contradicts a wanted one (records are
+    immutable), or when its directory is a symbolic link.
     """
-    existing = load_record(records, record.model, record.version)
+    undo: list[Callable[[], object]] = []
+    try:
+        for record in wanted:
+            _write_record(records, record, replaced, undo)
+        yield
+    except BaseException:
+        for step in reversed(undo):
+            with suppress(OSError, LockedError):
+                step()
+        raise
+
+
+def _write_record(
+    records: Path, record: Record, replaced: Collection[Cid], undo: list[Callable[[], object]]
+) -> None:
     path = record_path(records, record.model, record.version)
-    if existing is not None:
+    existing = load_record(records, record.model, record.version)
+    if existing is not None and existing.cid not in replaced:
         record = merge_records(existing, record, str(path))
     if existing == record:
-        return False
-    for directory in dict.fromkeys((records, records / record.model.partition("/")[0], path.parent)):
+        return
+    directories = dict.fromkeys((records, records / record.model.partition("/")[0], path.parent))
+    for directory in directories:
         if directory.is_symlink():
             raise InvalidIndexError(
                 "is a symbolic link, and records are written inside the repository only",
                 hint="replace it by a directory",
                 where=Where(str(directory)),
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for directory in directories:
+        if not directory.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            undo.append(directory.rmdir)
+    before = path.read_bytes() if existing is not None else None
+    if before is None:
+        undo.append(partial(path.unlink, missing_ok=True))
+    else:
+        undo.append(partial(replace_file, path, before, mode=0o644))
     replace_file(path, render_record(record).encode(), mode=0o644)
-    return True
 
 
 # --- comparing

@@ -125,13 +125,15 @@ class ResolveCid(WriteBack):
 class WriteRecord(WriteBack):
     """Writing of a version's record. `size` is that of all files in bytes.
 
-    `shardings` are those whose pieces are added to the record.
+    `shardings` are those whose pieces are added to the record. `replaces` is the CID in an existing record
+    that was never released, None when there is none.
     """
 
     kind: ClassVar[str] = "write-record"
     path: str
     size: int
     shardings: tuple[Sharding, ...] = ()
+    replaces: Cid | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,17 +342,28 @@ def resolve_cid(version: Version, root: Cid, *, held: bool) -> ResolveCid:
 
 
 def write_record(
-    version: Version, root: Cid, size: int, shardings: tuple[Sharding, ...], *, recorded: bool, held: bool
+    version: Version,
+    root: Cid,
+    size: int,
+    shardings: tuple[Sharding, ...],
+    *,
+    recorded: bool,
+    held: bool,
+    replaces: Cid | None = None,
 ) -> WriteRecord:
     """Return a WriteRecord; with `recorded`, a record exists and only lacks the pieces of `shardings`."""
+    reason = "its pieces are not recorded yet" if recorded else ""
+    if replaces is not None:
+        reason = f"replaces the record of {replaces}, which was never released"
     return WriteRecord(
         model=version.model,
         version=version.version,
         root=root,
         held=held,
         drift=is_drift(version) and not held,
-        reason="its pieces are not recorded yet" if recorded else "",
+        reason=reason,
         path=f"records/{version.model}/{version.version}.json",
         size=size,
         shardings=shardings,
+        replaces=replaces,
     )

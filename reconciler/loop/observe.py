@@ -17,6 +17,8 @@ from reconciler.content.cid import Cid
 from reconciler.errors import PeerError, Reason, ReconcilerError
 from reconciler.index.load import RENEW_BEFORE
 from reconciler.index.model import Version
+from reconciler.index.record_check import committed_record_cid
+from reconciler.index.records import record_path, records_directory
 from reconciler.loop.plan import versions_needing_bytes, versions_needing_records
 from reconciler.loop.select import Selection
 from reconciler.loop.sources import VersionSources
@@ -33,11 +35,15 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
     """
     selection, sources = workspace.selection, workspace.sources
     present = _identify(sources, (version for version in selection.active if version.cid is None))
+    outdated = _outdated_records(workspace)
     roots = _known_roots(workspace)
-    for ref, recorded in workspace.pieces.items():
-        for pieces in recorded if ref in roots else ():
+    recorded = {
+        ref: record.pieces for ref, record in workspace.records.items() if record.cid == roots.get(ref)
+    }
+    for ref, known in recorded.items():
+        for pieces in known:
             sources.keep_pieces(roots[ref], pieces)
-    expectations = Expectations(selection, workspace.capabilities, workspace.pieces, all_deals)
+    expectations = Expectations(selection, workspace.capabilities, recorded, all_deals)
     inventories = observe_targets(
         list(workspace.targets.values()),
         expectations.by_target(roots, sources),
@@ -53,7 +59,8 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
         },
         facts=sources.facts(),
         problems=sources.problems(),
-        recorded=workspace.recorded,
+        recorded=frozenset(workspace.recorded) - outdated.keys(),
+        outdated_records=outdated,
         missing_shardings=expectations.missing_shardings(),
     )
     needed = {version.ref: version for version, _ in versions_needing_bytes(selection, world)}
@@ -76,6 +83,35 @@ def _identify(sources: VersionSources, versions: Iterable[Version]) -> frozenset
         if ref in present and sources.dag(version) is None:
             sources.try_identify(version)
     return present
+
+
+def _outdated_records(workspace: Workspace) -> dict[str, Cid]:
+    """Return the CIDs in records of versions without a CID in the index whose bytes give another one.
+
+    A run left such a record, and its edit of the index was undone. A record that HEAD has was released with
+    those bytes: that is a problem of the version.
+    """
+    sources, found = workspace.sources, {}
+    facts = sources.facts()
+    for version in workspace.selection.active:
+        old = workspace.recorded.get(version.ref)
+        if version.cid is not None or old is None or version.ref not in facts:
+            continue
+        root = facts[version.ref].root
+        if old == root:
+            continue
+        path = record_path(records_directory(workspace.index.file), version.model, version.version)
+        if committed_record_cid(path, version) != old:
+            found[version.ref] = old
+            continue
+        sources.refuse(
+            version,
+            Reason(
+                f"{path}: records {old}, and the files of {version.path} have {root}; the index has no CID",
+                f"to release {root}, delete {str(path)!r}; to keep the recorded content, set cid: {old}",
+            ),
+        )
+    return found
 
 
 def _known_roots(workspace: Workspace) -> dict[str, Cid]:

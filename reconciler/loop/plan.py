@@ -232,8 +232,15 @@ def _write_backs(version: Version, root: Cid, world: World, *, held: bool) -> It
     shardings = world.missing_shardings.get(version.ref, ())
     recorded = version.ref in world.recorded
     if shardings or not recorded:
-        size = world.facts[version.ref].size
-        yield write_record(version, root, size, shardings, recorded=recorded, held=held)
+        yield write_record(
+            version,
+            root,
+            world.facts[version.ref].size,
+            shardings,
+            recorded=recorded,
+            held=held,
+            replaces=world.outdated_records.get(version.ref),
+        )
 
 
 def _will_be_recorded(version: Version, world: World) -> bool:

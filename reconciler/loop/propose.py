@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from reconciler.content import profile
 from reconciler.content.car import ShardedCar
 from reconciler.content.directory_dag import BundleIdentity
-from reconciler.errors import ReconcilerError, UsageError
+from reconciler.errors import FileChangedError, ReconcilerError, UsageError
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, ProposalResult
+from reconciler.index import guarded_yaml
 from reconciler.index.edits import set_cids, write_edit
 from reconciler.index.model import Record
 from reconciler.index.records import (
@@ -19,8 +20,8 @@ from reconciler.index.records import (
     merge_records,
     record_path,
     records_directory,
+    records_written,
     render_record,
-    write_record,
 )
 from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
 from reconciler.loop.settings import ProposeMode
@@ -94,12 +95,23 @@ class Proposer:
             return self._to_branch(text, records, changes)
         if self._mode is ProposeMode.PULL_REQUEST:
             return self._to_forge(text, records, changes)
-        directory = records_directory(self._layout.index_file)
-        for record in records:  # before the index: a record alone claims nothing
-            write_record(directory, record)
-        if text != self._index_bytes:
-            write_edit(self._layout.index_file, self._index_bytes.decode("utf-8"), text.decode("utf-8"))
+        self._to_working_tree(text, records, changes)
         return "written to the working tree"
+
+    def _to_working_tree(self, text: bytes, records: Sequence[Record], changes: Sequence[WriteBack]) -> None:
+        """Write index and records, both or neither. Raises FileChangedError when the index was edited."""
+        index_file = self._layout.index_file
+        if guarded_yaml.read(index_file) != self._index_bytes:
+            raise FileChangedError(index_file)
+        replaced = [change.replaces for change in changes if isinstance(change, WriteRecord)]
+        # Records come first: a run that is killed in between leaves records that claim nothing.
+        with records_written(
+            records_directory(index_file), records, [cid for cid in replaced if cid is not None]
+        ):
+            if text != self._index_bytes:
+                write_edit(index_file, self._index_bytes.decode("utf-8"), text.decode("utf-8"))
+            elif guarded_yaml.read(index_file) != self._index_bytes:
+                raise FileChangedError(index_file)
 
     def close_finished(self) -> None:
         """Close a pull request of ours that is still open although nothing is left to propose."""
@@ -132,7 +144,7 @@ class Proposer:
         pieces = tuple(self._sources.pieces(change.ref, sharding) for sharding in change.shardings)
         found = make_record(change.model, change.version, identity, pieces)
         existing = load_record(directory, change.model, change.version)
-        if existing is None:
+        if existing is None or existing.cid == change.replaces:
             return found
         return merge_records(existing, found, str(record_path(directory, change.model, change.version)))
 

@@ -167,6 +167,10 @@ class VersionSources:
         except OSError as error:
             self._problems[version.ref] = Reason(f"{version.path}: {error.strerror or error}")
 
+    def refuse(self, version: Version, reason: Reason) -> None:
+        """Make the bytes of `version` unusable in this run, for `reason`."""
+        self._problems[version.ref] = reason
+
     def dag(self, version: Version) -> DirectoryDag | CarBundle | None:
         """Return the DAG of a version that was identified in this run, or None."""
         return self._dags.get(version.ref)

@@ -18,14 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import fs
-from reconciler.content.car import ShardedCar, Sharding
+from reconciler.content.car import Sharding
+from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.errors import Reason
 from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.locations import RepositoryLayout
-from reconciler.index.model import Index, Version
-from reconciler.index.records import check_records, recorded_pieces
+from reconciler.index.model import Index, Record, Version
+from reconciler.index.record_check import check_records
+from reconciler.index.records import read_records
 from reconciler.index.targets_file import read_targets
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import Scope
@@ -42,8 +44,8 @@ class Workspace:
     """The inputs of one run, as read by `load`.
 
     `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex. `recorded`
-    are the versions that have a record, `pieces` the pieces that records name, both by `model@version`.
-    `targets` are open; `unopened` has the reasons why the others could not be opened.
+    are the CIDs in the records of versions, `records` the records of those whose targets need pieces, both by
+    `model@version`. `targets` are open; `unopened` has the reasons why the others could not be opened.
     """
 
     scope: Scope
@@ -51,8 +53,8 @@ class Workspace:
     index_bytes: bytes
     targets_digest: str
     selection: Selection
-    recorded: frozenset[str]
-    pieces: Mapping[str, tuple[ShardedCar, ...]]
+    recorded: Mapping[str, Cid]
+    records: Mapping[str, Record]
     sources: VersionSources
     targets: Mapping[str, Target]
     unopened: Mapping[str, Reason]
@@ -91,7 +93,7 @@ def load(
     index_bytes = guarded_yaml.read(layout.index_file, name)
     index = parse_index(guarded_yaml.decode(index_bytes, name), layout.index_file, stamp_directory=cache)
     specs, targets_bytes = read_targets(layout.targets_file, stamp_directory=cache)
-    recorded = check_records(index, cache)
+    recorded = check_records(index)
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)
     sources = VersionSources(
@@ -113,7 +115,7 @@ def load(
             targets_digest=hashlib.sha256(targets_bytes).hexdigest(),
             selection=selection,
             recorded=recorded,
-            pieces=recorded_pieces(index, (v for v in selection.kept if target_shardings(v, capabilities))),
+            records=read_records(index, (v for v in selection.kept if target_shardings(v, capabilities))),
             sources=sources,
             targets=opened.targets,
             unopened=opened.failed,

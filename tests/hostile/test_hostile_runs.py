@@ -186,6 +186,7 @@ FILES: dict[str, tuple[Arrange, int, str]] = {
     "record fifo": (lambda r: r.fifo(RECORD), 2, f"{RECORD}: not a regular file"),
     "record device": (lambda r: r.link(RECORD, "/dev/zero"), 2, f"{RECORD}: not a regular file"),
     "record link out": (lambda r: r.link(RECORD, r.outside / "secret"), 2, f"{RECORD}:1: not JSON"),
+    "records file": (lambda r: r.file("releases/records"), 2, "cannot be read: not a directory"),
     "record without an end": (lambda r: r.write(RECORD, "[" * 100_000), 2, f"{RECORD}: not a record"),
     "git file": (lambda r: r.write(".git", "garbage"), 2, "git repository around"),
     "git elsewhere": (lambda r: r.write(".git", "gitdir: /nowhere"), 2, "git repository around"),
@@ -224,7 +225,6 @@ WRITTEN: dict[str, tuple[Arrange, str]] = {
         lambda r: r.link_out("releases/records/llm"),
         "releases/records/llm: is a symbolic link",
     ),
-    "records file": (lambda r: r.file("releases/records"), "cannot be read: not a directory"),
     "index is a link": (
         lambda r: ((r.root / INDEX).rename(r.root / "real.yaml"), r.link(INDEX, "../real.yaml")),
         f"{INDEX}: is a symbolic link, and links are not edited",

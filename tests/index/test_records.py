@@ -23,8 +23,8 @@ from reconciler.index.records import (
     load_record,
     parse_record,
     record_path,
+    records_written,
     render_record,
-    write_record,
 )
 from reconciler.index.schemas import schema_text
 from tests.index.samples import SAMPLE, index_of, some_cid
@@ -42,6 +42,15 @@ RECORD = Record(
     profile="unixfs-v1-2025",
 )
 FIELDS = json.loads(render_record(RECORD))
+
+
+def write_record(records: Path, record: Record, replaced=()) -> bool:
+    """Write one record; return whether its file changed."""
+    path = record_path(records, record.model, record.version)
+    before = path.read_bytes() if path.exists() else None
+    with records_written(records, [record], replaced):
+        pass
+    return path.read_bytes() != before
 
 
 def test_a_record_written_is_read_back(tmp_path: Path) -> None:
