@@ -83,7 +83,7 @@ def reconcile(
     propose: Propose = ProposeMode.WRITE,
     prune: Prune = False,
     allow_removals: AllowRemovals = None,
-    allow_unpin_repair: AllowUnpinRepair = False,
+    allow_unpin_repair: AllowUnpinRepair = False,  # noqa: ARG001  for scripts of earlier versions
     base: Base = None,
     no_cache: NoCache = False,
     directory: Directory = None,
@@ -106,7 +106,7 @@ def reconcile(
         return 0
     layout = find_layout(directory, index, targets, source_root)
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
-    options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
+    options = RunOptions(check, drift, propose, prune, allow_removals, base)
     if dry_run:
         style = PlanFormat.JSON if as_json else PlanFormat.TEXT
         return show_plan(scope, options, style, exit_code=exit_code)

@@ -74,7 +74,7 @@ def plan(
     propose: Propose = ProposeMode.WRITE,
     prune: Prune = False,
     allow_removals: AllowRemovals = None,
-    allow_unpin_repair: AllowUnpinRepair = False,
+    allow_unpin_repair: AllowUnpinRepair = False,  # noqa: ARG001  for scripts of earlier versions
     base: Base = None,
     no_cache: NoCache = False,
     directory: Directory = None,
@@ -92,7 +92,7 @@ def plan(
         raise UsageError(f"cannot save to {str(output)!r}", hint="name a file in an existing directory")
     layout = find_layout(directory, index, targets, source_root)
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
-    options = RunOptions(check, drift, propose, prune, allow_removals, allow_unpin_repair, base)
+    options = RunOptions(check, drift, propose, prune, allow_removals, base)
     return show_plan(
         scope, options, PlanFormat.JSON if as_json else format, output=output, exit_code=exit_code
     )
@@ -138,7 +138,7 @@ def show_plan(
     scope.layout.make_state()
     with (
         out.progress() as progress,
-        load(scope, os.environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
+        load(scope, os.environ, progress) as workspace,
     ):
         made = make_plan(workspace, options)
     if output is not None:
@@ -165,7 +165,7 @@ def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPl
         requests = pull_requests(options.propose, os.environ)
         with (
             out.progress() as progress,
-            load(scope, os.environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
+            load(scope, os.environ, progress) as workspace,
         ):
             made = make_plan(workspace, options)
             if saved is not None:

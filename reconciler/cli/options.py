@@ -135,7 +135,7 @@ AllowRemovals = Annotated[
 ]
 AllowUnpinRepair = Annotated[
     bool,
-    typer.Option("--allow-unpin-repair", help="Allow repairs that unpin a version for a short time."),
+    typer.Option("--allow-unpin-repair", hidden=True, help="Accepted, without effect: no repair unpins."),
 ]
 Base = Annotated[
     str | None,

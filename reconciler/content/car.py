@@ -8,7 +8,7 @@ Source: the CARv1 specification.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -41,6 +41,13 @@ def header(root: Cid | bytes) -> bytes:
     size = len(raw) + 1  # of the byte string, which begins with the identity multibase prefix 00
     head = bytes((0x58, size)) if size > 23 else bytes((0x40 | size,))
     body = _ROOTS + b"\x81\xd8\x2a" + head + b"\0" + raw + _VERSION_1
+    return varint.encode(len(body)) + body
+
+
+def header_of(roots: Sequence[Cid]) -> bytes:
+    """Return a CARv1 header that names all `roots`, up to 65,535."""
+    listed = b"".join(b"\xd8\x2a\x58" + bytes((len(bytes(root)) + 1, 0)) + bytes(root) for root in roots)
+    body = _ROOTS + b"\x99" + len(roots).to_bytes(2, "big") + listed + _VERSION_1
     return varint.encode(len(body)) + body
 
 

@@ -60,7 +60,7 @@ def versions_needing_bytes(selection: Selection, world: World) -> Iterator[tuple
             if target not in names or not world.capabilities[target].takes_bytes:
                 continue
             seen = world.observation(target, root)
-            if seen is None or seen.needs:
+            if seen is None:
                 continue
             if seen.state in _NEEDS_BYTES or deals_need_bytes(version, seen, world.capabilities[target]):
                 yield version, target
@@ -151,10 +151,6 @@ def _target_change(
             return _held_change(on, selection, world, seen, propose=propose)
         case State.PENDING:
             return on.wait(seen.detail)
-    if seen.needs:
-        return on.blocked(
-            seen.detail, f"run again with {seen.needs}" if seen.needs.startswith("--") else seen.needs
-        )
     reason = seen.detail or (
         "not there yet" if version.cid is None else "not there, though it was published before"
     )

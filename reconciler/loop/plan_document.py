@@ -99,7 +99,6 @@ def _options_document(plan: Plan) -> dict[str, Any]:
         "propose": options.propose.value,
         "prune": options.prune,
         "allow_removals": options.allow_removals,
-        "allow_unpin_repair": options.allow_unpin_repair,
         "base": options.base,
     }
 
@@ -240,7 +239,6 @@ def _saved_plan(plan: JsonFields) -> SavedPlan:
             propose=_choice(options, "propose", ProposeMode),
             prune=options.flag("prune"),
             allow_removals=options.number("allow_removals") if options.has("allow_removals") else None,
-            allow_unpin_repair=options.flag("allow_unpin_repair"),
             base=options.text("base") if options.has("base") else None,
         ),
         only=tuple(glob.text() for glob in options.items("only")),

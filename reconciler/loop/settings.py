@@ -59,5 +59,4 @@ class RunOptions:
     propose: ProposeMode = ProposeMode.WRITE
     prune: bool = False
     allow_removals: int | None = None
-    allow_unpin_repair: bool = False
     base: str | None = None

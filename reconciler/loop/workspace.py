@@ -80,8 +80,6 @@ def load(
     scope: Scope,
     environ: Mapping[str, str],
     progress: Progress,
-    *,
-    allow_unpin_repair: bool = False,
 ) -> Iterator[Workspace]:
     """Read the inputs of a run and open its targets; close targets and files when the block ends.
 
@@ -102,7 +100,7 @@ def load(
         stoppable,
         PieceCache(cache / "pieces") if cache else None,
     )
-    terms = RunTerms(allow_unpin_repair, RetryBudget(), cache, stoppable)
+    terms = RunTerms(RetryBudget(), cache, stoppable)
     with (
         open_targets(selection.targets, root=layout.root, environ=environ, terms=terms) as opened,
         closing(sources),

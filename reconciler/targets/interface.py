@@ -106,7 +106,6 @@ class Observation:
     damaged: tuple[Cid, ...] = ()
     checked: str = ""
     detail: str = ""
-    needs: str = ""  #: the flag without which a repair is refused, such as "--allow-unpin-repair"
     takes_own_pin: bool = False  #: of a root under pins of others: `pin` adds one of ours beside them
     nothing_left: bool = False  #: of a PARTIAL: the target has no block of the root, even for its own repair
     pieces: tuple[PieceCid, ...] = ()  #: all pieces of the root; () when there are none, or they are unknown
@@ -179,13 +178,11 @@ class Capabilities:
 class RunTerms:
     """Settings that all targets of one run share.
 
-    `allow_unpin_repair` permits repairs during which a root is unpinned for a moment. `retries` is one budget
-    for all targets, so that requests to a dead peer do not wait for the full backoff each time; None: each
-    target has its own. `cache` is a directory for data that may be deleted at any time; None: nothing is
-    cached. `progress` receives a note for each retry of a request.
+    `retries` is one budget for all targets, so that requests to a dead peer do not wait for the full backoff
+    each time; None: each target has its own. `cache` is a directory for data that may be deleted at any time;
+    None: nothing is cached. `progress` receives a note for each retry of a request.
     """
 
-    allow_unpin_repair: bool = False
     retries: RetryBudget | None = None
     cache: Path | None = None
     progress: Progress = QUIET

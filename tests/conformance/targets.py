@@ -245,7 +245,7 @@ class TargetSuite:
             target.publish(Failing(dag, after), LABEL, QUIET)
         assert self.look(target, dag, Check.QUICK).state is not State.HELD
         delivery = target.publish(dag, LABEL, QUIET)
-        assert self.look(target, dag, Check.FULL).state is State.HELD
+        assert self.settled(target, dag, Check.FULL).state is State.HELD
         if self.resumes and after > 1:
             assert delivery.bytes_sent < dag.layout.size
         else:
@@ -415,7 +415,7 @@ class TargetSuite:
         inventory = subject.target.observe([], Check.QUICK, MARK, QUIET)
         assert Pin(theirs.layout.root, label) in inventory.foreign
         assert Pin(theirs.layout.root, label) not in inventory.owned
-        seen = self.look(subject.target, theirs, Check.FULL)
+        seen = self.settled(subject.target, theirs, Check.FULL)
         assert (seen.state, seen.labels) == (State.HELD, (label,))
 
     def test_a_root_kept_for_two_indexes_outlives_the_first_unpin(

@@ -162,16 +162,6 @@ def test_an_unknown_target_is_blocked_and_no_drift(
 
 
 @pytest.mark.parametrize(
-    ("needs", "hint"),
-    [("--allow-unpin-repair", "run again with --allow-unpin-repair"), ("add nodes", "add nodes")],
-)
-def test_a_repair_that_needs_consent_is_blocked(needs: str, hint: str) -> None:
-    change = only_change(world(seen(State.PARTIAL, detail="damaged", needs=needs), **HERE))
-    assert isinstance(change, Blocked)
-    assert (change.reason, change.hint, change.drift) == ("damaged", hint, True)
-
-
-@pytest.mark.parametrize(
     ("path", "present", "reason"),
     [
         (None, False, "no target holds it, and the index names no path for it"),

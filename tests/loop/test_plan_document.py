@@ -108,7 +108,6 @@ def test_a_saved_plan_carries_its_options(releases: Releases) -> None:
         "propose": ProposeMode.NONE,
         "prune": True,
         "allow_removals": 3,
-        "allow_unpin_repair": True,
     }
     narrowing = {"only": ("m", "a"), "exclude": ("b",)}
     saved = save(releases, **options, **narrowing)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.content.cid import Cid
-from tests.support.kubo_node import KuboNode
+from tests.support.kubo_node import SMALL_CACHE, KuboNode
 
 START_SECONDS = 60.0
 PING = "1s"
@@ -117,7 +117,9 @@ class ClusterPeer:
     def __post_init__(self) -> None:
         # Keep the port after a restart, because it is in the configuration of the cluster peer.
         address = f"/ip4/127.0.0.1/tcp/{free_port()}"
-        self.node = KuboNode(self.home / "kubo", offline=False, config={"Addresses.API": address})
+        self.node = KuboNode(
+            self.home / "kubo", offline=False, config={"Addresses.API": address, **SMALL_CACHE}
+        )
 
     @property
     def headers(self) -> dict[str, str]:

@@ -50,8 +50,8 @@ class Running:
 class Releases:
     """An index of versions as `fields[model][version]`, written out before each run.
 
-    CIDs that a run wrote back are read back. `targets` are names; those in `memory` are memory targets, the
-    others stores below the repository.
+    CIDs that a run wrote back are read back. `targets` are names; those in `memory` are memory targets, those
+    in `specs` have these entries in targets.yaml, the others are stores below the repository.
     """
 
     def __init__(self, root: Path, *targets: str, index_id: str = "acme") -> None:
@@ -61,6 +61,7 @@ class Releases:
         self.fields: dict[str, dict[str, dict[str, Any]]] = {}
         self.policy: object = None
         self.memory: dict[str, MemoryTarget] = {}
+        self.specs: dict[str, dict[str, Any]] = {}
         self.index_file.parent.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -123,7 +124,9 @@ class Releases:
         if self.policy is not None:
             index["policy"] = self.policy
         self.index_file.write_text(json.dumps(index, indent=1))
-        targets = {name: {"kind": "store", "path": f".reconcile/{name}"} for name in self.targets}
+        targets = {
+            name: {"kind": "store", "path": f".reconcile/{name}"} for name in self.targets
+        } | self.specs
         self.index_file.with_name("targets.yaml").write_text(json.dumps({"targets": targets}, indent=1))
 
     def take_over(self) -> None:
@@ -149,12 +152,7 @@ class Releases:
         options = RunOptions(**settings)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(targets_module, "open_target", self._opener(targets_module.open_target))
-            with load(
-                Scope(self.layout(), **narrowing),
-                {},
-                progress,
-                allow_unpin_repair=options.allow_unpin_repair,
-            ) as workspace:
+            with load(Scope(self.layout(), **narrowing), {}, progress) as workspace:
                 yield Running(workspace, options)
 
     def plan(self, **settings: Any) -> Plan:

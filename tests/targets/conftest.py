@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from reconciler.targets.kubo import heal
 from tests.support.fault_proxy import FaultProxy
+from tests.support.kubo_node import SMALL_CACHE_ATTEMPT
 from tests.support.peers_cluster import ClusterPeer, cluster, missing_programs
+
+
+@pytest.fixture(autouse=True)
+def short_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try first what suffices for the nodes of these tests."""
+    monkeypatch.setattr(heal, "_ATTEMPTS", (SMALL_CACHE_ATTEMPT, *heal._ATTEMPTS))
 
 
 @pytest.fixture(scope="session")

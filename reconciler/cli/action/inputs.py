@@ -85,7 +85,6 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
         propose=ProposeMode.NONE if drifting else propose,
         prune=given.boolean("prune", default=False) and not drifting,
         allow_removals=given.number("allow-removals"),
-        allow_unpin_repair=given.boolean("allow-unpin-repair", default=False),
         base=given.text("base") or None,
     )
     return Inputs(

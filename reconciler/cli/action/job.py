@@ -49,13 +49,13 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
     scope.layout.make_state()
     progress = Lines(sys.stderr)  # output goes to a log, even when the runner provides a terminal
     if not inputs.acts:
-        with load(scope, environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace:
+        with load(scope, environ, progress) as workspace:
             return JobResult(workspace.index, _selected_plan(make_plan(workspace, options), inputs))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     requests = pull_requests(options.propose, environ)
     with (
         run_lock(scope.layout.state, f"the action, {inputs.command.value}"),
-        load(scope, environ, progress, allow_unpin_repair=options.allow_unpin_repair) as workspace,
+        load(scope, environ, progress) as workspace,
     ):
         plan = _selected_plan(make_plan(workspace, options), inputs)
         if saved is not None:

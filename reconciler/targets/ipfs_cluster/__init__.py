@@ -30,9 +30,9 @@ def open_target(
     """
     from reconciler.net.client import HttpClient
     from reconciler.targets import kubo
-    from reconciler.targets.ipfs_cluster.nodes import ClusterNodes, ownership_by_cluster
+    from reconciler.targets.ipfs_cluster.nodes import ClusterNodes
     from reconciler.targets.ipfs_cluster.options import read_options
-    from reconciler.targets.ipfs_cluster.rest import ClusterRest, is_command_error
+    from reconciler.targets.ipfs_cluster.rest import is_command_error
     from reconciler.targets.ipfs_cluster.target import ClusterTarget
 
     options = read_options(spec, environ)
@@ -44,8 +44,5 @@ def open_target(
         is_command_error=is_command_error,
         on_retry=terms.progress.note,
     )
-    owns = ownership_by_cluster(ClusterRest(http))
-    nodes = [
-        kubo.open_target(node, root=root, environ=environ, terms=terms, owns=owns) for node in options.nodes
-    ]
+    nodes = [kubo.open_target(node, root=root, environ=environ, terms=terms) for node in options.nodes]
     return ClusterTarget(spec.name, http, options, ClusterNodes(nodes))

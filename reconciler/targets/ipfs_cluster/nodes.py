@@ -7,19 +7,19 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.dag import Dag
 from reconciler.errors import PeerError
 from reconciler.index.label import Label
+from reconciler.net.errors import RetryLaterError, TransientError
 from reconciler.progress import Progress
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Check, Expected, Observation, State, Target
-from reconciler.targets.ipfs_cluster.rest import ClusterRest
-from reconciler.targets.kubo.heal import Owns
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +50,14 @@ class HealingResult:
 
 
 @runtime_checkable
-class ReportsMissingBlocks(Protocol):
-    """A node that reports which blocks it does not have."""
+class ReplacesBlocks(Protocol):
+    """A node on which damaged blocks can be overwritten without touching a pin."""
 
     def peer_id(self) -> str:
         """Return its peer id in the swarm. Raises PeerError."""
 
-    def missing_positions(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
-        """Return the positions of the blocks of `layout` that the node does not have. Raises PeerError."""
-
-
-def ownership_by_cluster(rest: ClusterRest) -> Owns:
-    """Return a test whether a pin of a node is ours: it is when the cluster's pin of that root is ours."""
-
-    def owns(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the cluster chooses the name
-        entry = rest.entry(root)
-        return entry is not None and entry.label.startswith(mark)
-
-    return owns
+    def replace_damaged(self, dag: Dag, progress: Progress) -> frozenset[int]:
+        """Overwrite the damaged blocks of `dag`; return the positions of missing ones. Raises PeerError."""
 
 
 class ClusterNodes:
@@ -99,7 +89,9 @@ class ClusterNodes:
     def repair(
         self, dag: Dag, damaged: Sequence[Cid], label: Label, mark: str, progress: Progress
     ) -> HealingResult:
-        """Send each node the blocks that are missing or damaged there. Nodes without the pin are skipped.
+        """Send each node the blocks that are missing or damaged there.
+
+        A node without the pin, which may be asked to fetch it, gets only its damaged blocks replaced.
 
         Errors of a node become failures; raises what reading `dag` raises.
         """
@@ -110,6 +102,8 @@ class ClusterNodes:
             try:
                 seen = node.observe(expected, Check.QUICK, mark, progress).observations[root]
                 if seen.state not in (State.HELD, State.PARTIAL):
+                    if isinstance(node, ReplacesBlocks):
+                        node.replace_damaged(dag, progress)
                     continue
                 delivery = node.repair(dag, damaged, label, progress)
             except PeerError as error:
@@ -121,15 +115,18 @@ class ClusterNodes:
                 failures.append(f"{node.name} is still {delivery.state}: {delivery.detail}")
         return HealingResult(sent, blocks, tuple(failures))
 
-    def missing_positions(self, peer_id: str, layout: DagLayout, progress: Progress) -> Iterable[int]:
-        """Return the positions of blocks that the node `peer_id` does not have; all when that is unknown."""
+    def replace_damaged(self, dag: Dag, progress: Progress) -> dict[str, frozenset[int]]:
+        """Overwrite the blocks of `dag` that are damaged on any node.
+
+        Return the positions of missing blocks, by the peer id of each node that answers. Raises what reading
+        `dag` raises, and UnexpectedResponseError when a node keeps the wrong bytes.
+        """
+        missing: dict[str, frozenset[int]] = {}
         for node in self._targets:
-            try:
-                if isinstance(node, ReportsMissingBlocks) and node.peer_id() == peer_id:
-                    return node.missing_positions(layout, progress)
-            except PeerError:
-                continue
-        return range(len(layout))
+            if isinstance(node, ReplacesBlocks):
+                with suppress(TransientError, RetryLaterError):
+                    missing[node.peer_id()] = node.replace_damaged(dag, progress)
+        return missing
 
     def dag(self, root: Cid) -> Dag:
         """Return the DAG that the nodes serve together.

@@ -116,8 +116,7 @@ def _with_blocks(seen: Observation, report: NodesReport, root: Cid, nodes: int) 
         words.append("its blocks could not be checked on any node behind the cluster")
     checked = "; ".join((seen.checked, *(f"{name}: {one.checked}" for name, one in (*good, *bad))))
     damaged = tuple(dict.fromkeys(cid for _, one in bad for cid in one.damaged))
-    needs = next((one.needs for _, one in bad if one.needs), "")
-    return Observation(root, state, seen.labels, damaged, checked, "; ".join(words), needs)
+    return Observation(root, state, seen.labels, damaged, checked, "; ".join(words))
 
 
 def _peer_notes(cluster: ClusterState) -> list[str]:

@@ -100,6 +100,7 @@ class ClusterTarget:
         verdict = self._judge(entry, ours=True)
         if verdict.state is State.PARTIAL:
             return self.repair(dag, (), label, progress)
+        self._nodes.replace_damaged(dag, progress)
         self.relabel(root, label)
         return self._wait_for_delivery(root, label)
 
@@ -210,7 +211,7 @@ class ClusterTarget:
 
     def _send_and_pin(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
         """Send the missing blocks and pin the root, through a peer that is then one of its holders."""
-        positions = self._missing_positions(dag.layout, progress)
+        positions = self._missing_positions(dag, progress)
         self._add_empty_block(dag.layout, progress)
         try:
             sent = self._add(dag, positions, label, self._pin_options(label, None), progress)
@@ -222,7 +223,7 @@ class ClusterTarget:
 
     def _add_missing(self, dag: Dag, title: str, progress: Progress) -> HealingResult:
         """Send the missing blocks without changing a pin."""
-        return self._add(dag, self._missing_positions(dag.layout, progress), title, None, progress)
+        return self._add(dag, self._missing_positions(dag, progress), title, None, progress)
 
     def _add(
         self, dag: Dag, positions: Sequence[int], title: str, options: PinOptions | None, progress: Progress
@@ -239,11 +240,16 @@ class ClusterTarget:
             )
         return HealingResult(size, len(positions))
 
-    def _missing_positions(self, layout: DagLayout, progress: Progress) -> Sequence[int]:
-        """Return the blocks that the Kubo behind this peer needs: all, when that is unknown."""
-        if not len(self._nodes):
+    def _missing_positions(self, dag: Dag, progress: Progress) -> Sequence[int]:
+        """Return the blocks that the Kubo behind this peer needs: all, when that is unknown.
+
+        Damaged blocks on the nodes are overwritten first: neither the cluster nor Bitswap would replace them.
+        """
+        layout = dag.layout
+        by_peer = self._nodes.replace_damaged(dag, progress)
+        missing = by_peer.get(self._rest.own().ipfs) if by_peer else None
+        if missing is None:
             return range(len(layout))
-        missing = self._nodes.missing_positions(self._rest.own().ipfs, layout, progress)
         # The few inner nodes, which include the root that is pinned, and the empty block are always sent.
         empty = layout.find(_EMPTY_BLOCK)
         always = (0, *layout.tree_positions(), *(() if empty is None else (empty,)))
@@ -264,10 +270,12 @@ class ClusterTarget:
             progress.note(f"{error.message}; its peers may have to wait for an empty file")
 
     def _complete_foreign(self, entry: ClusterPin, dag: Dag, progress: Progress) -> Delivery:
-        """Send the blocks that are missing below a foreign pin, without changing the pin."""
+        """Replace damaged blocks below a foreign pin and send missing ones, without changing the pin."""
         verdict = self._judge(entry, ours=False)
         sent = HealingResult()
-        if verdict.lost or verdict.stuck:
+        if not (verdict.lost or verdict.stuck):
+            self._nodes.replace_damaged(dag, progress)
+        else:
             sent = self._add_missing(dag, entry.label or str(entry.cid), progress)
             verdict = self._judge(entry, ours=False)
         detail = "; ".join(part for part in (_FOREIGN, verdict.detail) if part)

@@ -1,8 +1,8 @@
 """kubo: a Kubo daemon as a target, through its RPC API.
 
 May use: content, index, net and the interface of targets. Guarantees: no block counts as held because a call
-reported success; a pin that is not ours is never touched, and ours is set only over a DAG that was just
-proven complete; no request makes the node wait for the network.
+reported success; what was not sent was read; a pin that is not ours is never touched, and ours is set only
+over a DAG that was just proven complete; no request makes the node wait for the network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from reconciler.net.auth import Auth, Scheme, from_env
 from reconciler.targets.interface import RunTerms
 
 if TYPE_CHECKING:
-    from reconciler.targets.kubo.heal import Owns
     from reconciler.targets.kubo.target import KuboTarget
 
 _PIN_SECONDS = 120
@@ -31,15 +30,12 @@ def open_target(
     root: Path,  # noqa: ARG001  nothing of a node lies in the repository
     environ: Mapping[str, str],
     terms: RunTerms = RunTerms(),
-    owns: Owns | None = None,
 ) -> KuboTarget:
     """Return the node of `spec` without sending a request.
 
-    `owns` decides which pins are ours where their names do not show it. Raises InvalidIndexError for an
-    invalid option, UsageError for a missing environment variable.
+    Raises InvalidIndexError for an invalid option, UsageError for a missing environment variable.
     """
     from reconciler.net.client import HttpClient
-    from reconciler.targets.kubo.heal import has_mark
     from reconciler.targets.kubo.rpc import is_command_error
     from reconciler.targets.kubo.target import KuboTarget
 
@@ -52,13 +48,7 @@ def open_target(
         is_command_error=is_command_error,
         on_retry=terms.progress.note,
     )
-    return KuboTarget(
-        spec.name,
-        http,
-        pin_seconds=options.pin_seconds,
-        allow_unpin_repair=terms.allow_unpin_repair,
-        owns=owns or has_mark,
-    )
+    return KuboTarget(spec.name, http, pin_seconds=options.pin_seconds)
 
 
 @dataclass(frozen=True, slots=True)

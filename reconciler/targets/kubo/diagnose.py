@@ -20,7 +20,6 @@ _SKEW = 120.0  # seconds
 NEEDED = ("pin/ls", "pin/add", "pin/rm", "block/stat", "block/get", "dag/import", "dag/stat")
 #: optional calls, and the consequence when they are not permitted
 USEFUL = {
-    "block/rm": "damaged blocks cannot be replaced",
     "diag/cmds": "a stuck node cannot be recognized",
     "repo/stat": "there is no warning before the node is full",
     "id": "the addresses of the node are unknown, so other targets cannot fetch from it",

@@ -1,145 +1,72 @@
-"""Replacement of blocks whose bytes are wrong: the one damage that an import does not repair.
+"""Replacement of blocks whose bytes are wrong: the one damage that an import alone does not repair.
 
-Kubo does not write a block that it has already, so the bad one must be removed first, and `block/rm` removes
-nothing that is pinned. Where only pins of ours keep the block, they are removed, and restored as soon as the
-DAG under them was proven complete. In between nothing protects the DAG from garbage collection, so this
-requires permission by a flag. Blocks under pins of others are left to `ipfs repo verify --drop` on the node.
-The name of a pin shows whether it is ours; behind a cluster, which gives pins names of its own, the cluster
-shows it.
+Kubo overwrites the file of a block when it imports the block, unless its in-memory cache of present blocks
+(`Datastore.BlockKeyCacheSize`, a 2Q cache of 65,536 entries by default) has an entry for it. Every read makes
+such an entry, the read that found the damage too. So the cache is filled with other entries first: an import
+of a CAR without blocks, whose header names CIDs that do not exist, looks each of them up, stores nothing and
+pins nothing. Then the blocks are sent, and read back. A node with a Bloom filter in front of that cache, or
+without Datastore.WriteThrough, keeps the damaged blocks; then only its administrator can drop them.
+
+No block is removed, so no pin has to be, ours or not: a kill at any moment leaves each block damaged or
+replaced. `block/rm` could not do this: it refuses a pinned block, and every block while any pin on the node
+has a missing or damaged inner node.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Sequence
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from reconciler.content import cid as cids
-from reconciler.content.cid import Cid
+from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import DataError, ReconcilerError, SafetyError
-from reconciler.index.label import Label
-from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError, sanitize
+from reconciler.net.errors import UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.rpc import KuboRpc
 from reconciler.targets.kubo.send import TransferStats, send
 
-FLAG = "--allow-unpin-repair"
-_BATCH = 64  # blocks in one removal; the node walks all its pins for each removal
-_CHECK_FAILED = "pin check failed"
-_VIA = re.compile(r"pinned via (\S+)")
-
-
-#: decides from the root and the name of a pin, and our mark, whether the pin is ours
-Owns: TypeAlias = Callable[[Cid, str, str], bool]
-
-
-def has_mark(root: Cid, name: str, mark: str) -> bool:  # noqa: ARG001  the root matters behind a cluster
-    """Return whether the name of a pin begins with our mark."""
-    return name.startswith(mark)
+#: Attempts, each with the number of CIDs in one header and the number of headers. Each header is sent twice:
+#: what a 2Q cache was asked for twice, soon enough, displaces what was read before. The first attempt is for
+#: caches of the default size, the next two for smaller ones, the rest for larger ones, up to a million.
+_ATTEMPTS = ((4096, 17), (256, 40), (16, 64), (4096, 68), (16384, 72))
 
 
 @dataclass(frozen=True, slots=True)
 class BlockReplacer:
-    """The replacement of damaged blocks. `may_unpin` permits removing our pins for a moment."""
+    """The replacement of damaged blocks on one node."""
 
     rpc: KuboRpc
     prober: Prober
-    may_unpin: bool
-    pin_seconds: int
-    owns: Owns = has_mark
 
-    def replace(self, dag: Dag, wrong: Collection[int], label: Label, progress: Progress) -> TransferStats:
-        """Remove the blocks at the positions `wrong`, send them again, and read them back.
+    def replace(self, dag: Dag, wrong: Collection[int], title: str, progress: Progress) -> TransferStats:
+        """Overwrite the blocks of `dag` at the positions `wrong`, and read them back.
 
-        Raises SafetyError when this requires removing pins of ours without permission,
-        UnexpectedResponseError when pins of others keep the blocks or the new bytes do not arrive.
+        Raises UnexpectedResponseError when the node keeps the wrong bytes, and what `send` raises.
         """
-        positions = sorted(wrong)
-        for position in positions:
-            dag.read(position)  # no pin is removed before the good bytes were read
-        unpinned: dict[Cid, str] = {}
-        try:
-            self._remove(dag, positions, label, unpinned)
-            title = label.name
-            self.prober.sizes(dag.layout, positions, progress, title)  # clears stale cache entries
-            sent = send(self.rpc, dag, positions, progress, title)
-            if self.prober.contents(dag.layout, positions, progress, title):
-                raise UnexpectedResponseError(
-                    self.rpc.name,
-                    f"still has damaged bytes for blocks of {dag.layout.root}",
-                    hint="restart the node and run again; `ipfs repo verify` lists what is damaged",
-                )
-        finally:
-            self._restore_pins(unpinned)
-        return sent
-
-    def _remove(self, dag: Dag, positions: Sequence[int], label: Label, unpinned: dict[Cid, str]) -> None:
-        """Remove the blocks; add the pins of ours that had to be removed to `unpinned`."""
-        wanted = [dag.layout.cid(position) for position in positions]
-        repo_size = self._repo_size()
-        for start in range(0, len(wanted), _BATCH):
-            left = wanted[start : start + _BATCH]
-            while kept := self.rpc.block_rm(left, repo_size):
-                left = list(kept)
-                keepers = {
-                    self._keeper(dag.layout.root, cid, why) for cid, why in kept.items()
-                } - unpinned.keys()
-                if not keepers:
-                    raise UnexpectedResponseError(
-                        self.rpc.name,
-                        f"does not remove a damaged block: {sanitize(next(iter(kept.values())))}",
-                        hint="run `ipfs repo verify` on the node: it also lists damaged blocks of other pins",
-                    )
-                for keeper in keepers:
-                    self._unpin(keeper, label, unpinned, len(positions))
-
-    def _keeper(self, root: Cid, cid: Cid, why: str) -> Cid:
-        """Return the root whose pin keeps `cid`, parsed from the reason that Kubo gives."""
-        if _CHECK_FAILED in why:  # it walks all pins, and ours contains the damaged inner node
-            return root
-        via = _VIA.search(why)
-        if via is None:
-            return cid  # pinned itself
-        try:
-            return cids.parse(via[1])
-        except DataError:
-            raise self._not_ours(via[1]) from None
-
-    def _unpin(self, keeper: Cid, label: Label, unpinned: dict[Cid, str], damaged: int) -> None:
-        name = self.rpc.pin_name(keeper)
-        if name is None or not self.owns(keeper, name, label.mark):
-            raise self._not_ours(str(keeper))
-        if not self.may_unpin:
-            pin = repr(name) if name else keeper
-            raise SafetyError(
-                f"{self.rpc.name}: {damaged} damaged blocks can be replaced only while {pin} is unpinned",
-                hint=f"run again with {FLAG}; its blocks are not protected from garbage collection meanwhile",
-            )
-        unpinned[keeper] = name
-        self.rpc.pin_rm(keeper)
-
-    def _restore_pins(self, unpinned: dict[Cid, str]) -> None:
-        """Pin the roots that are complete; the next run finds the others absent and publishes them."""
-        for root, name in unpinned.items():
-            try:
-                if self.rpc.dag_stat(root, 1 << 40) is not None:
-                    self.rpc.pin_add(root, name, self.pin_seconds)
-            except ReconcilerError:
-                continue
-
-    def _repo_size(self) -> int:
-        """Return the bytes in the repository; 0 when the node does not permit the question."""
-        try:
-            return self.rpc.repo_stat().size
-        except AccessDeniedError:
-            return 0
-
-    def _not_ours(self, keeper: str) -> UnexpectedResponseError:
-        return UnexpectedResponseError(
+        layout, left = dag.layout, sorted(wrong)
+        sent = TransferStats()
+        for size, count in _ATTEMPTS:
+            self._displace(size, count, progress, title)
+            attempt = send(self.rpc, dag, left, progress, title)
+            bad = self.prober.contents(layout, left, progress, title)
+            if not sent.blocks:
+                sent = attempt
+            if not bad:
+                return sent
+            left = bad.positions
+        raise UnexpectedResponseError(
             self.rpc.name,
-            f"a pin that is not ours, on {keeper}, keeps a damaged block",
-            hint="on the node, `ipfs repo verify --drop` removes damaged blocks; then run again",
+            f"keeps damaged bytes for {len(left)} blocks of {layout.root} when it is sent the right ones",
+            hint="run `ipfs repo verify --drop` on the node, which removes damaged blocks; then run again;"
+            " with WriteThrough false or a BloomFilterSize in its Datastore, it overwrites none itself",
         )
+
+    def _displace(self, size: int, count: int, progress: Progress, title: str) -> None:
+        """Look up `count` times `size` random CIDs, each twice."""
+        with progress.task(f"{title}: displacing cached entries", size * count) as task:
+            for _ in range(count):
+                strangers = [Cid(RAW, os.urandom(32)) for _ in range(size)]
+                self.rpc.look_up(strangers)
+                self.rpc.look_up(strangers)
+                task.advance(size)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.errors import DataError
 from reconciler.progress import Progress
@@ -21,7 +20,6 @@ from reconciler.targets.interface import (
 )
 from reconciler.targets.kubo import probe
 from reconciler.targets.kubo.dag import UnusableBlockError, read_layout
-from reconciler.targets.kubo.heal import FLAG, Owns
 from reconciler.targets.kubo.probe import BadBlocks, Prober
 from reconciler.targets.kubo.rpc import KuboRpc
 
@@ -37,9 +35,6 @@ class _KuboObserver:
     rpc: KuboRpc
     prober: Prober
     check: Check
-    mark: str
-    may_unpin: bool
-    owns: Owns
     random: Random
     progress: Progress
     sized: int
@@ -53,8 +48,6 @@ def observe(
     check: Check,
     mark: str,
     *,
-    may_unpin: bool,
-    owns: Owns,
     random: Random,
     progress: Progress,
 ) -> Inventory:
@@ -69,9 +62,6 @@ def observe(
         rpc,
         prober,
         check,
-        mark,
-        may_unpin,
-        owns,
         random,
         progress,
         sized=max(1, _SIZES // share),
@@ -108,8 +98,7 @@ def _observe_root(
         layout = item.layout or read_layout(observer.rpc, item.root)
     except UnusableBlockError as error:
         detail = f"an inner node is {'damaged' if error.damaged else 'missing'}"
-        needs = _needs(observer, item.root, name, damaged=error.damaged)
-        return Observation(item.root, State.PARTIAL, labels, (error.cid,), "inner nodes", detail, needs)
+        return Observation(item.root, State.PARTIAL, labels, (error.cid,), "inner nodes", detail)
     except DataError as error:
         return Observation(item.root, State.PARTIAL, labels, (), "inner nodes", error.message)
     title = item.labels[0].name if item.labels else str(item.root)
@@ -125,7 +114,6 @@ def _observe_root(
         damaged=tuple(layout.cid(position) for position in bad.positions),
         checked=checked,
         detail=bad.summary(),
-        needs=_needs(observer, item.root, name, damaged=bool(bad.wrong)),
     )
 
 
@@ -143,12 +131,3 @@ def _sample(observer: _KuboObserver, layout: DagLayout, title: str) -> tuple[Bad
     bad |= observer.prober.sizes(layout, sorted(sized), observer.progress, title)
     reads = f"{len(tree)} inner nodes and {len(read)} of {len(leaves)} leaves read"
     return bad, f"{reads}, size of {len(sized)} leaves checked"
-
-
-def _needs(observer: _KuboObserver, root: Cid, name: str, *, damaged: bool) -> str:
-    """Return what a repair requires: nothing for missing blocks, a flag for damaged ones under our pin."""
-    if not damaged:
-        return ""
-    if not observer.owns(root, name, observer.mark):
-        return "the pin is not ours: run `ipfs repo verify --drop` on the node, then repair again"
-    return "" if observer.may_unpin else FLAG

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, UnexpectedResponseError
 from reconciler.progress import Progress
@@ -161,16 +160,11 @@ class Prober:
             self._each(one, sorted(wanted))
         return found.result()
 
-    def has_any(self, wanted: Sequence[Cid]) -> bool:
-        """Return whether the node has any of `wanted`."""
-        found: list[Cid] = []
-
-        def one(cid: Cid) -> None:
-            if not found and self._rpc.block_size(cid) is not None:
-                found.append(cid)
-
-        self._each(one, wanted)
-        return bool(found)
+    def find_bad(self, layout: DagLayout, progress: Progress, title: str) -> BadBlocks:
+        """Find every block that is missing or damaged. The node reads and sends each one that it has."""
+        bad = self.sizes(layout, range(len(layout)), progress, title)
+        rest = [position for position in range(len(layout)) if position not in bad.missing | bad.wrong]
+        return bad | self.contents(layout, rest, progress, title) if rest else bad
 
     def _each(self, work: Callable[[_Item], None], items: Sequence[_Item]) -> None:
         """Call `work` on every item, in several threads; the first failure ends it."""

@@ -1,6 +1,8 @@
 """Publishing a DAG to a node, and repairing one.
 
-    complete  send missing blocks until `dag/stat`, offline, reports our number of blocks and bytes
+    find      look up every block, and read and hash each one that the node has: it verifies nothing itself
+    complete  send missing blocks until `dag/stat`, offline, reports our number of blocks and bytes, and
+              overwrite damaged ones
     pin       only then pin under our label, within a time limit, and check the name of the pin
 
 `pin/add` reads every block while it keeps garbage collection out, so a pin that succeeded is a second check:
@@ -10,18 +12,20 @@ An online node that is asked to pin an incomplete DAG waits for the network with
 `pin-roots=true` and `pin/add` both drop the name of an existing pin and, when the walk fails, the pin itself.
 So a pin that is not ours is never touched, and ours only when everything under it was just checked.
 
-A repair probes all blocks first, for two reasons: probing finds every bad block, where `dag/stat` stops at
-the first; and it clears stale cache entries of the node, which would make an import skip missing blocks.
+All blocks are probed first, also those of a version that is new to the node, whose files other versions and
+other programs may share. Probing finds every bad block, where `dag/stat` stops at the first; and it clears
+stale cache entries of the node, which would make an import skip missing blocks. A repair does the same,
+whatever was observed: behind a damaged inner node, the observation saw nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
-from reconciler.errors import UsageError
+from reconciler.errors import PeerError, UsageError
 from reconciler.index.label import Label
 from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError
 from reconciler.progress import Progress
@@ -33,7 +37,6 @@ from reconciler.targets.kubo.send import TransferStats, send
 
 _LONGEST_NAME = 255  # bytes; Kubo's own limit
 _ROUNDS = 4  # send; send blocks it had only in its cache; send blocks that a collection removed
-_SAMPLES = 32  # blocks that show whether the node has any block of a DAG
 _NO_MAXIMUM = 1 << 63  # a StorageMax from here on means no limit
 
 
@@ -60,18 +63,16 @@ class Publisher:
         """Implement Target.publish."""
         check_label(label)
         check_not_stuck(self.rpc)
-        title = label.name
-        found = self.find_missing(dag.layout, progress, title)
+        found = self.prober.find_bad(dag.layout, progress, label.name)
         self.warn_if_full(dag.layout, found, progress)
         return self.settle(dag, found, label, progress)
 
-    def find_missing(self, layout: DagLayout, progress: Progress, title: str) -> BadBlocks:
-        """Return the blocks to send. When a sample finds no block, all blocks count as missing."""
-        everything = range(len(layout))
-        step = max(1, len(layout) // _SAMPLES)
-        if not self.prober.has_any([layout.cid(position) for position in everything[::step]]):
-            return BadBlocks(missing=frozenset(everything))
-        return self.prober.sizes(layout, everything, progress, title)
+    def replace_damaged(self, dag: Dag, title: str, progress: Progress) -> frozenset[int]:
+        """Overwrite the blocks that are damaged on the node; return the positions of missing ones."""
+        found = self.prober.find_bad(dag.layout, progress, title)
+        if found.wrong:
+            self.replacer.replace(dag, found.wrong, title, progress)
+        return found.missing
 
     def settle(self, dag: Dag, found: BadBlocks, label: Label, progress: Progress) -> Delivery:
         """Send the bad blocks of `found`, prove the DAG complete, and pin it."""
@@ -80,7 +81,7 @@ class Publisher:
             if found.missing:
                 sent += send(self.rpc, dag, sorted(found.missing), progress, title)
             if found.wrong:
-                sent += self.replacer.replace(dag, found.wrong, label, progress)
+                sent += self.replacer.replace(dag, found.wrong, title, progress)
             if not self._complete(layout):
                 found = self.prober.sizes(layout, range(len(layout)), progress, title)
                 continue
@@ -89,8 +90,7 @@ class Publisher:
                 return Delivery(State.HELD, sent.size, sent.blocks)
             if name is not None and not name.startswith(label.mark):
                 return Delivery(State.HELD, sent.size, sent.blocks, foreign(name))
-            pinned = self.rpc.pin_add(layout.root, label, self.pin_seconds)
-            if pinned and self.rpc.pin_name(layout.root) == label:
+            if self.pin(layout.root, name, label) and self.rpc.pin_name(layout.root) == label:
                 return Delivery(State.HELD, sent.size, sent.blocks)
             found = self.prober.sizes(layout, range(len(layout)), progress, title)
         raise UnexpectedResponseError(
@@ -98,6 +98,26 @@ class Publisher:
             f"does not keep the blocks of {layout.root} that it is sent",
             hint="check that its disk is not full (`ipfs repo stat`) and that no program removes blocks",
         )
+
+    def pin(self, root: Cid, former: str | None, label: Label) -> bool:
+        """Pin `root`, which is complete, under `label`; return False when it has just lost a block.
+
+        Kubo drops the pin that it renames before it walks. So when this fails, the pin is set again under its
+        `former` name, as far as the node permits.
+        """
+        try:
+            if self.rpc.pin_add(root, label, self.pin_seconds):
+                return True
+        except PeerError:
+            self._restore(root, former)
+            raise
+        self._restore(root, former)
+        return False
+
+    def _restore(self, root: Cid, former: str | None) -> None:
+        with suppress(PeerError):
+            if former is not None and self.rpc.pin_name(root) is None:
+                self.rpc.pin_add(root, former, self.pin_seconds)
 
     def warn_if_full(self, layout: DagLayout, found: BadBlocks, progress: Progress) -> None:
         """Note when the node will have more than its StorageMax, which it does not enforce."""
@@ -124,16 +144,8 @@ def foreign(name: str) -> str:
     return f"held under a pin that is not ours ({described}), which is unchanged"
 
 
-def repair(
-    publisher: Publisher, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress
-) -> Delivery:
-    """Implement Target.repair. Blocks of `damaged` are read and hashed; of all others the size is checked."""
+def repair(publisher: Publisher, dag: Dag, label: Label, progress: Progress) -> Delivery:
+    """Implement Target.repair. Every block is looked for, and read."""
     check_label(label)
     check_not_stuck(publisher.rpc)
-    layout, title = dag.layout, label.name
-    suspects = [position for cid in damaged if (position := layout.find(cid)) is not None]
-    found = publisher.prober.sizes(layout, range(len(layout)), progress, title)
-    found |= publisher.prober.contents(
-        layout, [position for position in suspects if position not in found.missing], progress, title
-    )
-    return publisher.settle(dag, found, label, progress)
+    return publisher.settle(dag, publisher.prober.find_bad(dag.layout, progress, label.name), label, progress)

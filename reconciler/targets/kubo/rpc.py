@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from reconciler.content import car
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
@@ -112,7 +113,6 @@ _PREFIX = "/api/v0/"
 _PINS_LIMIT = 512 << 20  # bytes; about four million pins
 _BLOCK_LIMIT = 16 << 20  # bytes; a damaged block may be longer than any block is
 _SLOWEST_READ = 16 << 20  # bytes a second at which a node reads its own blocks before it responds
-_SLOWEST_WALK = 1 << 30  # bytes of a repository a second whose links a node follows before it responds
 _FLUSHING = 60.0  # seconds in which a node writes out the end of an import
 _WRONG_SIZE = -1  # of a block that the node itself finds damaged
 _NOT_HERE = "block was not found locally"
@@ -229,20 +229,14 @@ class KuboRpc:
             raise TransientError(self.name, f"sent {len(answer.body)} of the {size} bytes of block {cid}")
         raise WrongBytesError
 
-    def block_rm(self, wanted: Sequence[Cid], repo_size: int) -> dict[Cid, str]:
-        """Remove blocks; return Kubo's reason for each one that it keeps. Missing blocks are no error.
+    def look_up(self, strangers: Sequence[Cid]) -> None:
+        """Make the node look up `strangers`, random CIDs that do not exist, in its own blocks.
 
-        Kubo follows the links of every pin before it responds (measured on 0.42: 7 s for 100 pins of 4,000
-        leaves each). `repo_size`, bytes in the repository, determines the time limit.
+        This fills its cache of present blocks with other entries (see heal.py). Nothing is stored or pinned.
         """
-        params = [("arg", str(cid)) for cid in wanted]
-        kept: dict[Cid, str] = {}
-        for line in self._call("block/rm", params, patience=repo_size / _SLOWEST_WALK).json_lines():
-            entry = _read_object(self.name, line)
-            reason = entry.text_or("", "Error")
-            if reason and "could not find" not in reason:
-                kept[cids.parse(entry.text("Hash"))] = reason
-        return kept
+        body = car.header_of(strangers)
+        upload = multipart_file("blocks.car", UploadBody(len(body), lambda: iter((body,))))
+        self._call("dag/import", [("pin-roots", "true")], content=upload)
 
     def dag_import(self, upload: UploadBody) -> None:
         """Import the blocks of a CAR without pinning anything.

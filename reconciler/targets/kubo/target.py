@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.dag import Dag
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
 from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
@@ -25,7 +25,7 @@ from reconciler.targets.interface import (
 )
 from reconciler.targets.kubo import diagnose
 from reconciler.targets.kubo.dag import KuboBlocks, KuboDag
-from reconciler.targets.kubo.heal import BlockReplacer, Owns, has_mark
+from reconciler.targets.kubo.heal import BlockReplacer
 from reconciler.targets.kubo.observe import observe
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.publish import Publisher, check_label, foreign, repair
@@ -35,8 +35,7 @@ from reconciler.targets.kubo.rpc import KuboRpc
 class KuboTarget:
     """A Kubo daemon behind `http`, a client created with `rpc.is_command_error`.
 
-    `pin_seconds` is the time limit of one pin. `allow_unpin_repair` permits removing our pins while damaged
-    blocks are replaced, and `owns` decides which pins are ours. `random` chooses the leaves of a sample.
+    `pin_seconds` is the time limit of one pin. `random` chooses the leaves of a sample.
     """
 
     kind = "kubo"
@@ -48,18 +47,14 @@ class KuboTarget:
         http: HttpClient,
         *,
         pin_seconds: int = 120,
-        allow_unpin_repair: bool = False,
-        owns: Owns = has_mark,
         random: Random | None = None,
     ) -> None:
         self.name = name
         self._http = http
         self._rpc = KuboRpc(http)
         self._prober = Prober(self._rpc)
-        replacer = BlockReplacer(self._rpc, self._prober, allow_unpin_repair, pin_seconds, owns)
+        replacer = BlockReplacer(self._rpc, self._prober)
         self._publisher = Publisher(self._rpc, self._prober, replacer, pin_seconds)
-        self._allow_unpin_repair = allow_unpin_repair
-        self._owns = owns
         self._random = random or Random()  # noqa: S311  a sample, not a secret
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
@@ -70,19 +65,23 @@ class KuboTarget:
             expected,
             check,
             mark,
-            may_unpin=self._allow_unpin_repair,
-            owns=self._owns,
             random=self._random,
             progress=progress,
         )
 
     def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
-        """Implement Target.publish. Under a pin that is not ours, only missing blocks are added."""
+        """Implement Target.publish. Under a pin that is not ours, only blocks are added or replaced."""
         return self._publisher.publish(dag, label, progress)
 
-    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
-        """Implement Target.repair. Raises SafetyError when it requires `allow_unpin_repair`."""
-        return repair(self._publisher, dag, damaged, label, progress)
+    def repair(
+        self,
+        dag: Dag,
+        damaged: Sequence[Cid],  # noqa: ARG002  every block is checked, because these may not be all
+        label: Label,
+        progress: Progress,
+    ) -> Delivery:
+        """Implement Target.repair."""
+        return repair(self._publisher, dag, label, progress)
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Raise UnsupportedError: a pin that waits for blocks would block garbage collection."""
@@ -141,9 +140,12 @@ class KuboTarget:
         """Return the peer id of the node."""
         return self._rpc.identity().peer_id
 
-    def missing_positions(self, layout: DagLayout, progress: Progress) -> frozenset[int]:
-        """Return the positions of blocks that are missing on the node."""
-        return self._publisher.find_missing(layout, progress, self.name).missing
+    def replace_damaged(self, dag: Dag, progress: Progress) -> frozenset[int]:
+        """Overwrite the blocks that are damaged on the node; return the positions of missing ones.
+
+        No pin is set or changed. Raises PeerError, and what reading `dag` raises.
+        """
+        return self._publisher.replace_damaged(dag, self.name, progress)
 
     def origins(self) -> tuple[str, ...]:
         """Return the swarm addresses of the node; none while it is offline."""
@@ -167,5 +169,5 @@ class KuboTarget:
                 f"{root} is not complete on {self.name}, so its pin is unchanged",
                 hint="run `reconcile` to repair it first",
             )
-        if not self._rpc.pin_add(root, label, self._publisher.pin_seconds):
+        if not self._publisher.pin(root, name, label):
             raise BlockUnavailableError(f"{root} has just lost a block on {self.name}", hint="run again")

@@ -18,14 +18,14 @@ from reconciler.content import car
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
-from reconciler.errors import BlockUnavailableError, SafetyError, Where
+from reconciler.errors import BlockUnavailableError, Where
 from reconciler.index.label import Label
 from reconciler.index.model import TargetSpec
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import AccessDeniedError
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET
-from reconciler.targets.interface import Check, Expected, Inventory, Observation, RunTerms, State, Target
+from reconciler.targets.interface import Check, Expected, Inventory, Observation, State, Target
 from reconciler.targets.ipfs_cluster.judge import ReplicationRules
 from reconciler.targets.ipfs_cluster.target import ClusterTarget
 from reconciler.targets.kubo.rpc import is_command_error
@@ -48,12 +48,11 @@ def node_of(peer: ClusterPeer) -> KuboTarget:
     return KuboTarget(f"kubo of {peer.name}", http, random=Random(7))
 
 
-def configured(peer: ClusterPeer, *, allow_unpin_repair: bool = False) -> Target:
+def configured(peer: ClusterPeer) -> Target:
     """Return the cluster with its node, opened from an entry of targets.yaml."""
     options = {"api": peer.rest, "nodes": [{"api": peer.node.url}]}
     spec = TargetSpec("c", "ipfs-cluster", options, Where("t"))
-    terms = RunTerms(allow_unpin_repair=allow_unpin_repair)
-    return open_target(spec, root=Path(), environ={}, terms=terms)
+    return open_target(spec, root=Path(), environ={})
 
 
 def look(target: Target, root: Cid, check: Check = Check.QUICK) -> tuple[Observation, Inventory]:
@@ -114,53 +113,39 @@ def test_a_pin_removed_behind_the_clusters_back_is_recovered(one_peer: ClusterPe
         target.unpin(root, LABEL)
 
 
-def test_a_damaged_leaf_is_detected_through_the_node_and_replaced_when_allowed(
-    one_peer: ClusterPeer,
+@pytest.mark.parametrize("owner", [LABEL, Label("reconciler/others/m@1.0.0")], ids=["ours", "foreign"])
+def test_damage_is_detected_through_the_node_and_replaced_under_any_pin(
+    one_peer: ClusterPeer, owner: Label
 ) -> None:
     """The pin on the node has the name that the cluster gave it, before and after the repair."""
-    dag = bundle(f"rot {os.getpid()}")
+    dag = bundle(f"rot {os.getpid()} {owner}")
     root, leaf = dag.layout.root, leaves(dag)[5]
-    with (
-        closing(cluster_target(one_peer.rest)) as blind,
-        closing(configured(one_peer)) as target,
-        closing(configured(one_peer, allow_unpin_repair=True)) as allowed,
-    ):
-        target.publish(dag, LABEL, QUIET)
+    with closing(cluster_target(one_peer.rest)) as blind, closing(configured(one_peer)) as target:
+        target.publish(dag, owner, QUIET)
         pins = one_peer.node.pins()
         rot(one_peer, leaf)
         assert look(blind, root, Check.FULL)[0].state is State.HELD
         seen, _ = look(target, root, Check.FULL)
         assert (seen.state, seen.damaged) == (State.PARTIAL, (leaf,))
-        assert seen.needs == "--allow-unpin-repair"
-        with pytest.raises(SafetyError, match="only while"):
-            target.repair(dag, (leaf,), LABEL, QUIET)
-        assert one_peer.node.pins() == pins
-        assert not look(allowed, root, Check.FULL)[0].needs
-        delivery = allowed.repair(dag, (leaf,), LABEL, QUIET)
-        assert delivery.state is State.HELD
-        assert delivery.blocks_sent == 1
+        delivery = target.repair(dag, (leaf,), LABEL, QUIET)
+        assert (delivery.state, delivery.blocks_sent) == (State.HELD, 1)
         assert look(target, root, Check.FULL)[0].state is State.HELD
         assert one_peer.node.pins() == pins
-        target.unpin(root, LABEL)
+        target.unpin(root, owner)
 
 
-def test_a_damaged_leaf_under_a_foreign_pin_is_left_to_the_node(one_peer: ClusterPeer) -> None:
-    dag = bundle(f"foreign rot {os.getpid()}")
+def test_a_publish_replaces_what_was_damaged_on_the_node_before(one_peer: ClusterPeer) -> None:
+    """The block came from somebody's `ipfs add`; the cluster would pin it as it is."""
+    dag = bundle(f"rot before {os.getpid()}")
     root, leaf = dag.layout.root, leaves(dag)[5]
-    theirs = Label("reconciler/others/m@1.0.0")
-    with closing(configured(one_peer, allow_unpin_repair=True)) as target:
-        target.publish(dag, theirs, QUIET)
-        rot(one_peer, leaf)
-        seen, _ = look(target, root, Check.FULL)
-        assert seen.state is State.PARTIAL
-        assert "ipfs repo verify --drop" in seen.needs
-        target.repair(dag, (leaf,), LABEL, QUIET)
-        assert str(root) in one_peer.node.pins()
-        assert look(target, root, Check.FULL)[0].state is State.PARTIAL
-        one_peer.node.run("repo", "verify", "--drop")
-        target.repair(dag, (leaf,), LABEL, QUIET)
+    path = one_peer.node.home / "one.car"
+    path.write_bytes(b"".join(car.stream_partial(dag, [dag.layout.find(leaf) or 0])))
+    one_peer.node.run("dag", "import", "--pin-roots=false", str(path))
+    rot(one_peer, leaf)
+    with closing(configured(one_peer)) as target:
+        assert target.publish(dag, LABEL, QUIET).state is State.HELD
         assert look(target, root, Check.FULL)[0].state is State.HELD
-        target.unpin(root, theirs)
+        target.unpin(root, LABEL)
 
 
 def rot(peer: ClusterPeer, leaf: Cid) -> None:
@@ -229,8 +214,7 @@ class TestSecrets:
             assert target.publish(dag, LABEL, QUIET).state is State.HELD
         for target in (self.cluster(guarded, token), self.service(guarded, token)):
             with closing(target):
-                inventory = target.observe([Expected(dag.layout.root, (LABEL,))], Check.QUICK, MARK, QUIET)
-                assert inventory.observations[dag.layout.root].state is State.HELD
+                wait_until("the pin", lambda t=target: look(t, dag.layout.root)[0].state is State.HELD, 30)
 
     def test_a_wrong_secret_is_denied_and_never_shown(self, guarded: ClusterPeer) -> None:
         for target in (self.cluster(guarded, "ci:canary-wrong"), self.service(guarded, "canary-wrong")):
@@ -283,7 +267,7 @@ class TestThreePeers:
                 ),
                 30,
             )
-            assert state(target, root) is State.HELD
+            wait_until("it to be held again", lambda: state(target, root) is State.HELD, 30)
 
     def test_nodes_that_lost_different_blocks_heal_each_other(self, peers: list[ClusterPeer]) -> None:
         """There is no source directory: what one node lost, another still has."""

@@ -13,7 +13,7 @@ from reconciler.net.retry import RetryPolicy
 from reconciler.targets.kubo.rpc import is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kubo_node import KuboNode, kubo_node
+from tests.support.kubo_node import SMALL_CACHE, KuboNode, kubo_node
 from tests.targets.kubo.subject import KuboSubject
 
 _OPEN: list[KuboTarget] = []
@@ -28,7 +28,7 @@ def close_targets() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboNode]:
-    with kubo_node(tmp_path_factory.mktemp("kubo")) as node:
+    with kubo_node(tmp_path_factory.mktemp("kubo"), config=SMALL_CACHE) as node:
         yield node
 
 
@@ -48,8 +48,8 @@ def proxy(node: KuboNode) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def kubo(node: KuboNode) -> KuboTarget:
-    """A target that retries without a pause and may unpin for a repair."""
-    return make_target(node.url, allow_unpin_repair=True)
+    """A target that retries without a pause."""
+    return make_target(node.url)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def subject(node: KuboNode, kubo: KuboTarget, tmp_path: Path) -> KuboSubject:
     return KuboSubject(kubo, node, tmp_path)
 
 
-def make_target(url: str, *, allow_unpin_repair: bool = False, attempts: int = 3) -> KuboTarget:
+def make_target(url: str, *, attempts: int = 3) -> KuboTarget:
     http = HttpClient(
         url,
         name="node",
@@ -66,7 +66,7 @@ def make_target(url: str, *, allow_unpin_repair: bool = False, attempts: int = 3
         sleep=lambda seconds: None,
         is_command_error=is_command_error,
     )
-    target = KuboTarget("node", http, pin_seconds=30, allow_unpin_repair=allow_unpin_repair, random=Random(7))
+    target = KuboTarget("node", http, pin_seconds=30, random=Random(7))
     return opened(target)
 
 

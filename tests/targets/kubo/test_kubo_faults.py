@@ -81,7 +81,7 @@ class Scene:
             sleep=lambda seconds: None,
             is_command_error=is_command_error,
         )
-        self.target = opened(KuboTarget("node", http, pin_seconds=30, allow_unpin_repair=True))
+        self.target = opened(KuboTarget("node", http, pin_seconds=30))
 
 
 # Each operation prepares the scene and returns the attempt, and the DAG that must be held after a second one.
@@ -170,9 +170,8 @@ REST = [
     (repair, "block/stat"),
     (repair, "block/get"),
     (repair, "dag/import"),
-    (replace, "block/rm"),
-    (replace, "pin/rm"),
-    (replace, "pin/add"),
+    (replace, "dag/import"),
+    (replace, "block/get"),
     (relabel, "dag/stat"),
     (relabel, "pin/add"),
 ]
@@ -191,6 +190,7 @@ def cases() -> Iterator[object]:
 def relay(shared_node: KuboNode) -> Iterator[FaultProxy]:
     if not shared_node.running:
         shared_node.start()
+    shared_node.empty()
     sound = make_target(shared_node.url)
     sound.publish(small_leaves("a stranger"), FOREIGN_LABEL, QUIET)
     sound.close()
@@ -234,7 +234,7 @@ def test_a_broken_call_leaves_nothing_wrong(
         assert look(scene.target, dag).state is State.HELD
     assert strangers
     assert strangers.items() <= shared_node.pins().items()
-    shared_node.call(f"pin/rm?arg={dag.layout.root}")  # each `block/rm` walks all pins of the node
+    shared_node.call(f"pin/rm?arg={dag.layout.root}")
 
 
 def whole(node: KuboNode, dag: Dag) -> bool:

@@ -45,7 +45,7 @@ def target(address: str, auth: Auth | None = None) -> KuboTarget:
         retry=NO_RETRY,
         is_command_error=is_command_error,
     )
-    return KuboTarget("node", http, pin_seconds=20, allow_unpin_repair=False)
+    return KuboTarget("node", http, pin_seconds=20)
 
 
 def weights(salt: str, megabytes: int):

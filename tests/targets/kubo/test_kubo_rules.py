@@ -33,7 +33,7 @@ from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL, Damage
 from tests.support.dags import MemoryDag
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kubo_node import KuboNode, kubo_node
+from tests.support.kubo_node import SMALL_CACHE, KuboNode, kubo_node
 from tests.support.peers_cluster import wait_until
 from tests.support.plant import MIB, noise, plant
 from tests.support.shapes import Builder, Without, bundle, large_file, twins
@@ -97,28 +97,28 @@ def test_blocks_under_a_foreign_pin_are_completed_without_touching_it(
     before = subject.snapshot()
     subject.damage(dag, Damage.LOST_LEAF, a_leaf(dag))
     seen = look(subject.target, dag)
-    assert (seen.state, seen.damaged, seen.needs) == (State.PARTIAL, (a_leaf(dag),), "")
+    assert (seen.state, seen.damaged) == (State.PARTIAL, (a_leaf(dag),))
     delivery = subject.target.repair(dag, seen.damaged, LABEL, QUIET)
     assert (delivery.state, delivery.blocks_sent) == (State.HELD, 1)
     assert "not ours" in delivery.detail
     assert subject.snapshot() == before
 
 
-def test_a_damaged_block_under_a_foreign_pin_is_left_to_the_node(subject: KuboSubject, salt: str) -> None:
+@pytest.mark.parametrize("inner", [False, True], ids=["leaf", "root"])
+def test_a_damaged_block_under_a_foreign_pin_is_replaced_without_touching_it(
+    subject: KuboSubject, salt: str, inner: bool
+) -> None:
     dag = bundle(salt)
     subject.pin_as_stranger(dag, FOREIGN_LABEL)
-    before = subject.node.pins()
-    subject.damage(dag, Damage.CORRUPT_LEAF, a_leaf(dag))
+    before = subject.snapshot()
+    bad = dag.layout.root if inner else a_leaf(dag)
+    subject.damage(dag, Damage.CORRUPT_LEAF, bad)
     seen = look(subject.target, dag)
-    assert "ipfs repo verify" in seen.needs
-    with pytest.raises(UnexpectedResponseError, match="not ours") as caught:
-        subject.target.repair(dag, seen.damaged, LABEL, QUIET)
-    assert "repo verify" in (caught.value.hint or "")
-    assert subject.node.pins() == before
-    subject.node.call("repo/verify?drop=true")  # what the hint says
-    assert subject.target.repair(dag, seen.damaged, LABEL, QUIET).blocks_sent == 1
+    assert (seen.state, seen.damaged) == (State.PARTIAL, (bad,))
+    delivery = subject.target.repair(dag, seen.damaged, LABEL, QUIET)
+    assert (delivery.state, delivery.blocks_sent) == (State.HELD, 1)
     assert look(subject.target, dag).state is State.HELD
-    assert subject.node.pins() == before
+    assert subject.snapshot() == before
 
 
 def test_adopt_takes_over_a_foreign_pin_only_when_it_is_complete(subject: KuboSubject, salt: str) -> None:
@@ -155,27 +155,6 @@ def test_a_pin_of_a_model_with_a_slash_in_its_name_is_ours(subject: KuboSubject,
     assert subject.target.publish(dag, LABEL, QUIET).detail == ""
     subject.target.relabel(dag.layout.root, slashed)
     assert look(subject.target, dag).labels == (slashed,)
-
-
-def test_a_damaged_block_is_not_replaced_without_permission(subject: KuboSubject, salt: str) -> None:
-    cautious = make_target(subject.node.url)
-    dag = bundle(salt)
-    cautious.publish(dag, LABEL, QUIET)
-    subject.damage(dag, Damage.CORRUPT_LEAF, a_leaf(dag, 3))
-    subject.damage(dag, Damage.LOST_LEAF, a_leaf(dag, 5))
-    before = subject.node.pins()
-    seen = look(cautious, dag)
-    assert seen.needs == "--allow-unpin-repair"
-    assert set(seen.damaged) == {a_leaf(dag, 3), a_leaf(dag, 5)}
-    with pytest.raises(SafetyError) as caught:
-        cautious.repair(dag, seen.damaged, LABEL, QUIET)
-    assert "--allow-unpin-repair" in (caught.value.hint or "")
-    assert subject.node.pins() == before
-    assert look(cautious, dag).damaged == (a_leaf(dag, 3),)  # the lost one could be put back without asking
-    assert look(subject.target, dag).needs == ""
-    subject.target.repair(dag, seen.damaged, LABEL, QUIET)
-    assert look(subject.target, dag).state is State.HELD
-    assert subject.node.pins() == before
 
 
 @pytest.mark.parametrize("kind", [Damage.CORRUPT_LEAF, Damage.TRUNCATED_LEAF])
@@ -258,7 +237,7 @@ def test_damage_is_repaired_with_and_without_a_restart(
     subject.damage(dag, kind, a_leaf(dag))
     if restarted:
         subject.node.restart()
-    target = make_target(subject.node.url, allow_unpin_repair=True)
+    target = make_target(subject.node.url)
     seen = look(target, dag)
     assert (seen.state, seen.damaged) == (State.PARTIAL, (a_leaf(dag),))
     assert target.repair(dag, seen.damaged, LABEL, QUIET).blocks_sent == 1
@@ -474,7 +453,7 @@ def test_a_leaf_that_changed_on_its_way_is_refused_and_its_file_named(
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboNode]:
-    with kubo_node(tmp_path_factory.mktemp("online"), offline=False) as node:
+    with kubo_node(tmp_path_factory.mktemp("online"), offline=False, config=SMALL_CACHE) as node:
         yield node
 
 
