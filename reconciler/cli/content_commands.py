@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.content.car import CarShard
+    from reconciler.content.dag import DagLayout
 
 content_commands = typer.Typer()
 
@@ -125,17 +126,20 @@ def export(
     The bytes come from the directory that the index names, or else from the targets. Every block is verified.
     """
     from reconciler.content.export import export as export_dag
-    from reconciler.loop.version_bytes import open_version
+    from reconciler.loop.version_bytes import OpenedVersion, read_version
 
     layout = find_layout(directory, index, targets, source_root)
     if file.exists():
         raise UsageError(f"{str(file)!r} already exists", hint="choose another name, or delete it first")
-    with (
-        out.progress() as progress,
-        open_version(layout, ref, os.environ, progress, use_cache=not no_cache) as opened,
-    ):
-        export_dag(opened.dag, file, progress)
-        dag_layout, source = opened.dag.layout, opened.source
+    with out.progress() as progress:
+
+        def write(opened: OpenedVersion) -> tuple[DagLayout, str]:
+            export_dag(opened.dag, file, progress)
+            return opened.dag.layout, opened.source
+
+        dag_layout, source = read_version(
+            layout, ref, os.environ, progress, use_cache=not no_cache, read=write
+        )
     if as_json:
         out.result_json(documents.export_document(dag_layout, file, source))
     else:

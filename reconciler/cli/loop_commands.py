@@ -173,7 +173,7 @@ def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPl
             if made.refusals:
                 _print_plan(made, PlanFormat.JSON if as_json else PlanFormat.TEXT)
                 return _show_refusal(made)
-            report = apply_plan(made, workspace, requests)
+            report = apply_plan(made, workspace, requests, only_this=saved is not None)
         _print_report(report, as_json=as_json)
     if report.interrupted:
         return ExitCode.INTERRUPTED

@@ -157,12 +157,13 @@ def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_j
 
     with (
         out.progress() as progress,
-        open_version(layout, ref, os.environ, progress, use_cache=use_cache) as opened,
+        open_version(layout, ref, os.environ, progress, use_cache=use_cache, fresh=True) as opened,
     ):
         blocks = opened.dag.layout
-        with progress.task(f"verify {opened.name}", blocks.size) as task:
-            for position in range(len(blocks)):
-                task.advance(len(opened.dag.read(position)))
+        if not opened.verified:
+            with progress.task(f"verify {opened.name}", blocks.size) as task:
+                for position in range(len(blocks)):
+                    task.advance(len(opened.dag.read(position)))
     _print_verified(
         opened.version,
         blocks.root,

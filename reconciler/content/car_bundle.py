@@ -9,24 +9,36 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.content import checksums, manifest
+from reconciler.content import checksums, manifest, source_file
 from reconciler.content.bundle import check_digests, check_listed
 from reconciler.content.car_dag import CarDag, open_car
 from reconciler.content.directory_dag import BundleIdentity, FileIdentity
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.walk import FileNode, NodeKind, leaf_bytes
-from reconciler.errors import BundleError
+from reconciler.errors import BlockUnavailableError, BundleError, SourceChangedError
 from reconciler.progress import Progress
 
 
 class CarBundle:
-    """The Dag of a CAR file with the identity of its bundle; made by `identify_car`."""
+    """The Dag of a CAR file with the identity of its bundle; made by `identify_car`.
+
+    `changed` is set once a block could not be read, or had other bytes than when the CAR was identified.
+    """
 
     def __init__(self, car: CarDag, identity: BundleIdentity) -> None:
         self.identity = identity
         self.layout = car.layout
-        self.read = car.read
+        self.changed = False
         self.close = car.close
+        self._car = car
+
+    def read(self, position: int) -> bytes:
+        """Return the verified bytes of the block at `position`. Raises SourceChangedError."""
+        try:
+            return self._car.read(position)
+        except BlockUnavailableError as error:
+            self.changed = True
+            raise SourceChangedError(error.message, hint=source_file.WAIT_HINT) from None
 
 
 def identify_car(path: Path, release: ReleaseInfo, progress: Progress) -> CarBundle:

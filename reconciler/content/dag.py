@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -135,3 +135,6 @@ class ReadsUnverified(Protocol):
 
         Only for a receiver that rejects a block whose bytes do not match its CID. Raises as Dag.read does.
         """
+
+    def mark_verified(self, positions: Iterable[int]) -> None:
+        """Note that a receiver hashed the blocks at `positions` and accepted all of them."""

@@ -3,6 +3,10 @@
 This makes the virtual CAR possible: there is never a second copy of the weights. For each leaf, arrays hold
 its digest, the number of its file and its number in that file; a model of 80,000 leaves takes a few
 megabytes.
+
+Digests that come from a cache may be those of older bytes. The DAG remembers which leaves were hashed since,
+and `confirm` hashes the others. Leaves with equal bytes share a block, which is read from the first of them:
+sending it says nothing about the others.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event, Lock
 
 from reconciler.content import profile, source_file
 from reconciler.content.bundle import MemoryFile
@@ -19,9 +25,12 @@ from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.content.unixfs_tree import DIGEST_SIZE
+from reconciler.errors import BundleError
 from reconciler.fs import read_at
+from reconciler.progress import QUIET, Progress, Task
 
 _NO_FILE = 0xFFFFFFFF
+_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,11 @@ class PackedFile:
 
 
 class DirectoryDag:
-    """The Dag of a bundle; made by `identify`. Reads are thread-safe and keep no file open."""
+    """The Dag of a bundle; made by `identify`. Reads are thread-safe and keep no file open.
+
+    `cached` are the paths of the files whose digests come from a cache. `changed` is set once a read failed,
+    or found other bytes than were identified.
+    """
 
     def __init__(
         self,
@@ -70,13 +83,22 @@ class DirectoryDag:
         tree: Mapping[Cid, bytes],
         listing: SourceListing,
         files: Sequence[PackedFile],
+        cached: frozenset[str] = frozenset(),
     ) -> None:
         self.identity = identity
         self.layout = layout
+        self.cached = cached
+        self.changed = False
         self._tree = tree
         self._listing = listing
         self._sources = [file.source for file in files]
         self._file_of, self._leaf_of = _spans(layout, files)
+        self._verified = bytearray(len(layout))  # 1 for each block that was hashed since it was identified
+        self._unconfirmed = {
+            number: file.leaves
+            for number, file in enumerate(files)
+            if isinstance(file.source, SourceFile) and file.source.path in cached
+        }
 
     def read(self, position: int) -> bytes:
         """Return the verified bytes of the block at `position`.
@@ -90,7 +112,9 @@ class DirectoryDag:
             source = self._sources[self._file_of[position]]
             if isinstance(source, MemoryFile):
                 raise AssertionError(f"{source.path!r} in memory differs from what was identified")
+            self.changed = True
             raise source_file.changed(source, self._leaf_of[position] * profile.CHUNK_SIZE)
+        self._verified[position] = 1
         return data
 
     def read_unverified(self, position: int) -> bytes:
@@ -103,13 +127,99 @@ class DirectoryDag:
         size = self.layout.block_size(position)
         if isinstance(source, MemoryFile):
             return source.data[start : start + size]
-        data = self._read_span(source, start, size)
+        try:
+            data = self._read_span(source, start, size)
+        except BundleError:
+            self.changed = True
+            raise
         if len(data) != size:
+            self.changed = True
             raise source_file.changed(source, start + len(data))
         return data
 
+    def mark_verified(self, positions: Iterable[int]) -> None:
+        """See `content.dag.ReadsUnverified`."""
+        for position in positions:
+            self._verified[position] = 1
+
+    def confirm(self, progress: Progress = QUIET) -> None:
+        """Hash every leaf whose digest comes from a cache, unless it was read since; then nothing is cached.
+
+        Raises SourceChangedError when a file has other bytes now, BundleError when one cannot be read.
+        """
+        waiting = {number: list(self._unverified(number)) for number in self._unconfirmed}
+        total = sum(self._leaf_size(number, leaf) for number, leaves in waiting.items() for leaf in leaves)
+        try:
+            for number in waiting:
+                self._check_size(number)
+            if total:
+                with progress.task("confirming", total) as task:
+                    self._confirm_leaves(
+                        iter([(number, leaf) for number, leaves in waiting.items() for leaf in leaves]), task
+                    )
+        except BundleError:
+            self.changed = True
+            raise
+        self._unconfirmed = {}
+
     def close(self) -> None:
         """Do nothing: no file stays open between reads."""
+
+    def _unverified(self, number: int) -> Iterator[int]:
+        """Yield the leaves of a file that were not hashed since: not sent, or sent from another place."""
+        digests = self._unconfirmed[number]
+        for leaf in range(len(digests) // DIGEST_SIZE):
+            position = self.layout.find(Cid(RAW, _digest(digests, leaf)))
+            assert position is not None  # noqa: S101 - `_spans` found it
+            was_read = (self._file_of[position], self._leaf_of[position]) == (number, leaf)
+            if not (was_read and self._verified[position]):
+                yield leaf
+
+    def _confirm_leaves(self, waiting: Iterator[tuple[int, int]], task: Task) -> None:
+        taking, stopped = Lock(), Event()
+
+        def take() -> tuple[int, int] | None:
+            with taking:
+                return None if stopped.is_set() else next(waiting, None)
+
+        def work() -> None:
+            while (place := take()) is not None:
+                number, leaf = place
+                source, start = self._source_file(number), leaf * profile.CHUNK_SIZE
+                try:
+                    data = self._read_span(source, start, self._leaf_size(number, leaf))
+                    if hashlib.sha256(data).digest() != _digest(self._unconfirmed[number], leaf):
+                        raise source_file.changed(source, start)
+                    task.advance(len(data))
+                except BaseException:
+                    stopped.set()
+                    raise
+
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="confirm") as threads:
+            try:
+                for worker in [threads.submit(work) for _ in range(_THREADS)]:
+                    worker.result()
+            finally:
+                stopped.set()
+
+    def _check_size(self, number: int) -> None:
+        """Raise SourceChangedError when the file has another size than when it was scanned."""
+        source = self._source_file(number)
+        descriptor = source_file.open_regular(self._listing, source)
+        try:
+            if (size := os.fstat(descriptor).st_size) != source.stamp.size:
+                raise source_file.changed(source, min(size, source.stamp.size))
+        finally:
+            os.close(descriptor)
+
+    def _source_file(self, number: int) -> SourceFile:
+        source = self._sources[number]
+        if isinstance(source, MemoryFile):
+            raise AssertionError(f"{source.path!r} is in memory, not in a cache")
+        return source
+
+    def _leaf_size(self, number: int, leaf: int) -> int:
+        return min(profile.CHUNK_SIZE, self._source_file(number).stamp.size - leaf * profile.CHUNK_SIZE)
 
     def _read_span(self, source: SourceFile, start: int, size: int) -> bytes:
         # Opening costs 10 µs for each leaf, hashing 700 µs; in return no descriptor is shared.
@@ -122,13 +232,17 @@ class DirectoryDag:
             os.close(descriptor)
 
 
+def _digest(digests: bytes, leaf: int) -> bytes:
+    return digests[DIGEST_SIZE * leaf : DIGEST_SIZE * (leaf + 1)]
+
+
 def _spans(layout: DagLayout, files: Sequence[PackedFile]) -> tuple[array[int], array[int]]:
     """Return for each position the number of the file with that leaf, and of the leaf in the file."""
     file_of = array("L", [_NO_FILE]) * len(layout)
     leaf_of = array("L", [0]) * len(layout)
     for number, file in enumerate(files):
         for leaf in range(len(file.leaves) // DIGEST_SIZE):
-            position = layout.find(Cid(RAW, file.leaves[DIGEST_SIZE * leaf : DIGEST_SIZE * (leaf + 1)]))
+            position = layout.find(Cid(RAW, _digest(file.leaves, leaf)))
             if position is None:
                 raise AssertionError("a leaf is missing from the layout")
             if file_of[position] == _NO_FILE:

@@ -2,9 +2,11 @@
 
 Two threads hash in parallel, and each reads for itself: one hashes whole files, the other their leaves. The
 second read of a span comes from the page cache, which costs less than passing buffers between threads;
-`_Lockstep` keeps the threads close enough for that. A file of one leaf is hashed once, because its leaf and
-its sum are the same. A thread that has finished its own kind of work takes over the other's. Without sums,
-both share the leaves.
+`_Lockstep` keeps the threads close enough for that. A span is read for its leaves first and for its file's
+sum afterwards: when a later reading of the leaf, such as its delivery, finds the bytes of its digest, then
+the sum was computed from the same bytes, even in a file that is written through a memory map meanwhile. A
+file of one leaf is hashed once, because its leaf and its sum are the same. The thread that has finished the
+leaves takes over sums. Without sums, both share the leaves.
 """
 
 from __future__ import annotations
@@ -121,6 +123,7 @@ class _HashingPass:
             with source_file.opened(self._listing, each.file) as descriptor:
                 for start in range(0, each.file.stamp.size, profile.CHUNK_SIZE):
                     size = min(profile.CHUNK_SIZE, each.file.stamp.size - start)
+                    self._lockstep.follow(size)
                     buffer.feed(descriptor, each.file, start, size, digest.update)
                     self._lockstep.advance(_SUMS, size)
             each.sha256 = digest.digest()
@@ -188,7 +191,7 @@ _SUMS, _LEAVES = 0, 1
 
 
 class _Lockstep:
-    """Backpressure: keeps the two kinds of work at most `length` bytes apart; stops both when one fails."""
+    """Keeps the leaves ahead of the sums, by at most `length` bytes; stops both kinds when one fails."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -205,6 +208,17 @@ class _Lockstep:
             self._at[kind] += size
             self._changed.notify_all()
             while not self._stopped and self._at[kind] - self._at[1 - kind] > self._length:
+                self._changed.wait()
+            if self._stopped:
+                raise _HashingStoppedError
+
+    def follow(self, size: int) -> None:
+        """Wait until the leaves of the next `size` bytes are hashed, before their sum is.
+
+        Both kinds of work take the files in the same order. Raises _HashingStoppedError.
+        """
+        with self._changed:
+            while not self._stopped and self._at[_SUMS] + size > self._at[_LEAVES]:
                 self._changed.wait()
             if self._stopped:
                 raise _HashingStoppedError

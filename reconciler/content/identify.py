@@ -15,19 +15,33 @@ from reconciler.content.identity_cache import IdentityCache
 from reconciler.content.profile import CHUNK_SIZE
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.content.unixfs_tree import DirectoryEntry, Tree, directory_tree, file_tree
+from reconciler.errors import BundleError
 from reconciler.progress import QUIET, Progress
 
 
-def identify(bundle: Bundle, *, cache: IdentityCache | None, progress: Progress = QUIET) -> DirectoryDag:
+def identify(
+    bundle: Bundle, *, cache: IdentityCache | None, fresh: bool = False, progress: Progress = QUIET
+) -> DirectoryDag:
     """Return the DAG of `bundle` with its identity.
 
-    Every file is read in a single pass, or not at all when its digests are in `cache`. The source tree is not
-    written to. Raises SourceChangedError when a file changes while it is read, BundleError when one cannot be
-    read or when the directory's own sums are wrong.
+    Every file is read in a single pass, or not at all when its digests are in `cache`; with `fresh` they are
+    only stored there. What the cache says is confirmed later (`DirectoryDag.confirm`), and nothing is refused
+    because of it. The source tree is not written to. Raises SourceChangedError when a file changes while it
+    is read, BundleError when one cannot be read or when the directory's own sums are wrong.
     """
     listing = bundle.listing
-    digests = _digests(listing, with_sums=not bundle.bare, cache=cache, progress=progress)
-    generated = bundle.complete({path: each.sha256 for path, each in digests.items() if each.sha256})
+    digests, cached = _digests(
+        listing, with_sums=not bundle.bare, cache=cache, fresh=fresh, progress=progress
+    )
+    try:
+        for file in listing.files:
+            if file.blob is not None and hub_links.is_wrong(file.blob, digests[file.path].sha256):
+                raise hub_links.damaged(file.path, file.blob)
+        generated = bundle.complete({path: each.sha256 for path, each in digests.items() if each.sha256})
+    except BundleError:
+        if not cached:
+            raise
+        return identify(bundle, cache=cache, fresh=True, progress=progress)
     packed = [PackedFile(file, digests[file.path].leaves) for file in listing.files]
     packed += [PackedFile(file, _leaves(file.data)) for file in generated]
     packed.sort(key=lambda file: file.source.path.encode())
@@ -54,7 +68,7 @@ def identify(bundle: Bundle, *, cache: IdentityCache | None, progress: Progress 
             for file in packed
         ),
     )
-    return DirectoryDag(identity, layout, blocks, listing, packed)
+    return DirectoryDag(identity, layout, blocks, listing, packed, cached)
 
 
 def build_layout(root: Tree, blocks: Mapping[Cid, bytes]) -> DagLayout:
@@ -71,16 +85,23 @@ def build_layout(root: Tree, blocks: Mapping[Cid, bytes]) -> DagLayout:
 
 
 def _digests(
-    listing: SourceListing, *, with_sums: bool, cache: IdentityCache | None, progress: Progress
-) -> dict[str, FileDigests]:
+    listing: SourceListing,
+    *,
+    with_sums: bool,
+    cache: IdentityCache | None,
+    fresh: bool,
+    progress: Progress,
+) -> tuple[dict[str, FileDigests], frozenset[str]]:
+    """Return the digests of all files by path, and the paths of those that come from the cache."""
     digests: dict[str, FileDigests] = {}
     unknown: list[SourceFile] = []
     for file in listing.files:
-        known = cache.get(listing, file, with_sum=with_sums) if cache else None
+        known = cache.get(listing, file, with_sum=with_sums) if cache and not fresh else None
         if known is None:
             unknown.append(file)
         else:
             digests[file.path] = known
+    cached = frozenset(digests)
 
     def keep(file: SourceFile, found: FileDigests) -> None:
         digests[file.path] = found
@@ -90,10 +111,7 @@ def _digests(
     if unknown:
         with progress.task("hashing", sum(file.stamp.size for file in unknown)) as task:
             hashing.hash_files(listing, unknown, sums=with_sums, task=task, done=keep)
-    for file in listing.files:
-        if file.blob is not None and hub_links.is_wrong(file.blob, digests[file.path].sha256):
-            raise hub_links.damaged(file.path, file.blob)
-    return digests
+    return digests, cached
 
 
 def _directories(listing: SourceListing, trees: Mapping[str, Tree], blocks: dict[Cid, bytes]) -> Tree:

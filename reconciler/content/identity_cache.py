@@ -4,8 +4,12 @@ There is one entry for each file, named by its absolute path. It is used only wh
 size, mtime, ctime) is equal to the nanosecond and the checksum of the entry is correct; otherwise it counts
 as missing. The directory may be deleted at any time, and several processes may share it. Like git's index,
 the cache does not store a file that was modified in the two seconds before its scan, because a later change
-could leave the same timestamps. A wrong entry cannot corrupt a delivery: every leaf is hashed again when it
-is read.
+could leave the same timestamps.
+
+A stamp proves nothing: a file that is written through a memory map keeps all of it, and so may files on
+network and overlay file systems, and files that were written while the clock was set back. An entry saves
+reading, but decides nothing: every leaf is hashed again when it is sent, and `DirectoryDag.confirm` hashes
+what was not sent before a CID is written anywhere.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from reconciler.fs import read_at
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SWAPPED = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)  # now a link, below a file, a socket
-_HINT = "wait until no program writes it, then run again"
+#: what to do about a file that changes during a run
+WAIT_HINT = "wait until no program writes it, then run again"
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def open_regular(listing: SourceListing, file: SourceFile) -> int:
     try:
         descriptor = os.open(listing.locate(file), _FLAGS)
     except FileNotFoundError:
-        raise SourceChangedError(f"{file.path!r} was removed after it was scanned", hint=_HINT) from None
+        raise SourceChangedError(f"{file.path!r} was removed after it was scanned", hint=WAIT_HINT) from None
     except OSError as error:
         if error.errno in _SWAPPED:
             raise changed(file) from None
@@ -73,7 +74,7 @@ def read_small(listing: SourceListing, file: SourceFile, limit: int) -> bytes:
 def changed(file: SourceFile, offset: int | None = None) -> SourceChangedError:
     """Make the error for a file that differs from what was scanned, from byte `offset` if that is known."""
     at = "" if offset is None else f" (at byte {offset})"
-    return SourceChangedError(f"{file.path!r} changed after it was scanned{at}", hint=_HINT)
+    return SourceChangedError(f"{file.path!r} changed after it was scanned{at}", hint=WAIT_HINT)
 
 
 def unreadable(file: SourceFile, error: OSError) -> BundleError:
@@ -86,6 +87,6 @@ def _compare(descriptor: int, file: SourceFile) -> None:
     if stamp_of(status) != file.stamp:
         if status.st_size < file.stamp.size:
             raise SourceChangedError(
-                f"{file.path!r} was truncated to {status.st_size} bytes after it was scanned", hint=_HINT
+                f"{file.path!r} was truncated to {status.st_size} bytes after it was scanned", hint=WAIT_HINT
             )
         raise changed(file)

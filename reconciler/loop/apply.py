@@ -2,6 +2,9 @@
 
 Bytes are sent first, then pins that fetch those bytes, then the proposal; removals come last. The failure of
 one change never stops the others, but nothing is removed from a target on which something failed.
+
+A CID is proposed only when its bytes were hashed in this run: while they were sent, or by `confirm`. When a
+directory turns out to have other bytes than the plan says, proposal and removals are left to the next plan.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from reconciler.content import source_file
 from reconciler.content.dag import Dag
-from reconciler.errors import DataError, ReconcilerError
+from reconciler.errors import DataError, ReconcilerError, SourceChangedError
 from reconciler.index.model import Version
 from reconciler.loop.changes import (
     DIRECTORY,
@@ -51,11 +55,13 @@ def apply_plan(
     sources: VersionSources,
     propose: Propose,
     progress: Stoppable,
+    planned_again: bool = False,
 ) -> Report:
     """Carry out `plan`. `versions` are the index's, by `model@version`.
 
-    Never raises for the failure of a change. On KeyboardInterrupt, stops all threads and returns a report
-    with `interrupted`.
+    With `planned_again`, another plan follows in this run if a directory turns out to have changed
+    (`VersionSources.changed`); then nothing is proposed or removed. Never raises for the failure of a change.
+    On KeyboardInterrupt, stops all threads and returns a report with `interrupted`.
     """
     outcomes: dict[int, Outcome] = {}
     for number, change in enumerate(plan.changes):
@@ -91,16 +97,25 @@ def apply_plan(
         kept = _why_kept(change, list(outcomes.values()))
         if kept is not None:
             return kept
+        if change.ref in sources.changed():
+            return Outcome(change, OutcomeState.SKIPPED, f"kept: the files of {change.ref} changed")
         targets[change.target].unpin(change.root, change.label)
         return Outcome(change, OutcomeState.APPLIED)
 
     lanes.run((Publish, Repair), deliver)
     lanes.run((Relabel,), relabel)
     lanes.run((PinRoot,), pin)
-    _propose(plan, outcomes, propose, progress)
-    lanes.run((Unpin,), unpin)
+    ready = _write_backs(plan, outcomes, progress)
+    _confirm(plan, ready, outcomes, versions, sources, progress)
+    why = "interrupted"
+    if not progress.stopped and not (planned_again and sources.changed()):
+        _propose([(number, change) for number, change in ready if number not in outcomes], outcomes, propose)
+    if planned_again and sources.changed():
+        why = "a directory changed during the run"
+    else:
+        lanes.run((Unpin,), unpin)
     for number, change in enumerate(plan.changes):
-        outcomes.setdefault(number, Outcome(change, OutcomeState.SKIPPED, "interrupted"))
+        outcomes.setdefault(number, Outcome(change, OutcomeState.SKIPPED, why))
     return Report(plan, tuple(outcomes[number] for number in range(len(plan.changes))), progress.stopped)
 
 
@@ -199,6 +214,10 @@ def _open_bytes(
 ) -> Dag:
     """Open the DAG that a change sends: the version's own directory, or the blocks that targets hold."""
     if change.sources == (DIRECTORY,):
+        if change.ref in sources.changed():
+            raise SourceChangedError(
+                f"the files of {change.ref} changed during the run", hint=source_file.WAIT_HINT
+            )
         dag = sources.identify(versions[change.ref])
         if dag.layout.root != change.root:
             raise DataError(f"{change.ref} has the CID {dag.layout.root}, expected {change.root}")
@@ -218,8 +237,10 @@ def _delivered(change: Change, delivery: Delivery) -> Outcome:
     return Outcome(change, state, detail, bytes_sent=delivery.bytes_sent, blocks_sent=delivery.blocks_sent)
 
 
-def _propose(plan: Plan, outcomes: dict[int, Outcome], propose: Propose, progress: Stoppable) -> None:
-    """Write back what at least one target now holds, in one edit that fails or succeeds as a whole."""
+def _write_backs(
+    plan: Plan, outcomes: dict[int, Outcome], progress: Stoppable
+) -> list[tuple[int, WriteBack]]:
+    """Return the write-backs of what at least one target now holds; skip the others in `outcomes`."""
     applied = {
         o.change.root
         for o in outcomes.values()
@@ -233,7 +254,42 @@ def _propose(plan: Plan, outcomes: dict[int, Outcome], propose: Propose, progres
             ready.append((number, change))
         elif not progress.stopped:
             outcomes[number] = Outcome(change, OutcomeState.SKIPPED, "no target holds it yet")
-    if not ready or progress.stopped:
+    return [] if progress.stopped else ready
+
+
+def _confirm(
+    plan: Plan,
+    ready: Sequence[tuple[int, WriteBack]],
+    outcomes: dict[int, Outcome],
+    versions: Mapping[str, Version],
+    sources: VersionSources,
+    progress: Stoppable,
+) -> None:
+    """Hash what the write-backs and the removals rely on and was not hashed in this run.
+
+    That is the bytes of versions without a CID: those of the others gave their CID. The write-backs of a
+    version whose bytes differ fail.
+    """
+    removals = (change for change in plan.changes if isinstance(change, Unpin))
+    for ref in dict.fromkeys(change.ref for change in (*(change for _, change in ready), *removals)):
+        version = versions.get(ref)
+        if version is None or version.cid is not None:
+            continue
+        try:
+            progress.check()
+            sources.confirm(ref)
+        except (RunInterruptedError, KeyboardInterrupt):
+            progress.stop()
+            return
+        except ReconcilerError as error:
+            for number, change in ready:
+                if change.ref == ref:
+                    outcomes[number] = Outcome(change, OutcomeState.FAILED, str(error), error.hint or "")
+
+
+def _propose(ready: Sequence[tuple[int, WriteBack]], outcomes: dict[int, Outcome], propose: Propose) -> None:
+    """Write `ready` back in one edit that fails or succeeds as a whole."""
+    if not ready:
         return
     state, detail, hint = OutcomeState.APPLIED, "", ""
     try:

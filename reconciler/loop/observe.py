@@ -98,7 +98,9 @@ def _outdated_records(workspace: Workspace) -> dict[str, Cid]:
         if version.cid is not None or old is None or version.ref not in facts:
             continue
         root = facts[version.ref].root
-        if old == root:
+        if old != root and sources.try_identify(version, fresh=True):  # a cache refuses nothing
+            root = sources.facts()[version.ref].root
+        if old == root or version.ref in sources.problems():
             continue
         path = record_path(records_directory(workspace.index.file), version.model, version.version)
         if committed_record_cid(path, version) != old:

@@ -15,7 +15,7 @@ from pathlib import Path
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.identify import identify
-from reconciler.errors import PeerError, UsageError
+from reconciler.errors import PeerError, SourceChangedError, UsageError
 from reconciler.index.label import PUT_MARK, Label
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import TargetSpec
@@ -63,17 +63,23 @@ def put(
     """
     label = Label(PUT_MARK + _label_name(path, name))
     spec = _choose_target(load_targets(layout.targets_file), target)
-    with (
-        closing(
-            open_target(spec, root=layout.root, environ=environ, terms=RunTerms(progress=progress))
-        ) as opened,
-        closing(identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)) as dag,
-    ):
+    with closing(
+        open_target(spec, root=layout.root, environ=environ, terms=RunTerms(progress=progress))
+    ) as opened:
         if not opened.capabilities.takes_bytes:
             raise UsageError(
                 f"target {spec.name!r} accepts no bytes: it pins only what another target serves",
                 hint="publish to another target with --target",
             )
+        try:
+            return _put(opened, path, label, hidden=hidden, progress=progress)
+        except SourceChangedError as error:
+            progress.note(f"{error}; reading it again")
+            return _put(opened, path, label, hidden=hidden, progress=progress)
+
+
+def _put(opened: Target, path: Path, label: Label, *, hidden: bool, progress: Progress) -> Put:
+    with closing(identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)) as dag:
         identity = dag.identity
         kept = _other_label(opened, Expected(identity.root, (label,), layout=dag.layout), label, progress)
         if kept is not None:
@@ -83,12 +89,12 @@ def put(
             state, sent, detail = delivery.state, delivery.bytes_sent, delivery.detail
         if state not in (State.HELD, State.PENDING):
             raise PeerError(
-                f"{spec.name} does not have all of {identity.root}: {detail or state.value}",
+                f"{opened.name} does not have all of {identity.root}: {detail or state.value}",
                 hint="run it again",
             )
         return Put(
             root=identity.root,
-            target=spec.name,
+            target=opened.name,
             label=label if kept is None else "",
             state=state,
             files=len(identity.files),

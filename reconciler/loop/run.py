@@ -4,7 +4,8 @@
         plan = make_plan(workspace, options)            # observe.py, plan.py, safety.py
         report = apply(plan, workspace)                 # apply.py, propose.py
 
-Every step returns a frozen value that the next one takes.
+Every step returns a frozen value that the next one takes. When a directory turns out to have other bytes than
+the plan was made from, `apply` makes and applies another plan, from the same index.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from reconciler.errors import SafetyError
+from reconciler.errors import ReconcilerError, SafetyError
 from reconciler.forges.interface import PROPOSAL_BRANCH
 from reconciler.index.history import check_frozen
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.borrowed import describe_loans
-from reconciler.loop.changes import Change, OnTarget, Plan, Report, Unpin, WriteBack
+from reconciler.loop.changes import Change, OnTarget, OutcomeState, Plan, Report, Unpin, Wait, WriteBack
 from reconciler.loop.deal_rules import unconfirmed_deals
 from reconciler.loop.observe import observe
 from reconciler.loop.plan import make_changes, removals
@@ -28,6 +29,8 @@ from reconciler.loop.settings import Drift, ProposeMode, RunOptions
 from reconciler.loop.workspace import Workspace
 from reconciler.loop.world import World
 from reconciler.targets.interface import Inventory
+
+_MORE_PLANS = 2  # of one run, when directories change during it
 
 
 def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
@@ -85,12 +88,36 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
     )
 
 
-def apply(plan: Plan, workspace: Workspace, pull_requests: PullRequests | None = None) -> Report:
+def apply(
+    plan: Plan, workspace: Workspace, pull_requests: PullRequests | None = None, *, only_this: bool = False
+) -> Report:
     """Carry out a plan that was made from `workspace`.
 
-    Raises SafetyError when a safety rule refuses the plan, and UserError when its proposal is impossible;
-    nothing is done then.
+    When directories turn out to have changed, they are identified again, and another plan is made and carried
+    out; `only_this` forbids that. The report is then about all plans. Raises SafetyError when a safety rule
+    refuses the plan, and UserError when its proposal is impossible; nothing is done then.
     """
+    report = _apply_one(plan, workspace, pull_requests, planned_again=not only_this)
+    for left in range(0 if only_this else _MORE_PLANS, 0, -1):
+        if report.interrupted or not (changed := workspace.sources.renew()):
+            break
+        workspace.progress.note(f"changed during the run, identified again: {', '.join(sorted(changed))}")
+        try:
+            again = make_plan(workspace, plan.options)
+            report = _merged(
+                report, _apply_one(again, workspace, pull_requests, planned_again=left > 1), workspace
+            )
+        except KeyboardInterrupt:
+            return replace(report, interrupted=True)
+        except ReconcilerError as error:
+            workspace.progress.note(f"not planned again: {error}")
+            break
+    return report
+
+
+def _apply_one(
+    plan: Plan, workspace: Workspace, pull_requests: PullRequests | None, *, planned_again: bool
+) -> Report:
     if plan.refusals:
         first = plan.refusals[0]
         more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
@@ -106,11 +133,42 @@ def apply(plan: Plan, workspace: Workspace, pull_requests: PullRequests | None =
         sources=workspace.sources,
         propose=proposer.propose,
         progress=workspace.progress,
+        planned_again=planned_again,
     )
     resolved = all(v.cid or v.retired or v.suspended for v in workspace.index.versions())
-    if resolved and not proposing and not report.interrupted:  # else another run's proposal may be needed
+    unsettled = proposing or report.interrupted or (planned_again and workspace.sources.changed())
+    if resolved and not unsettled:  # else another run's proposal may be needed
         proposer.close_finished()
     return replace(report, proposal=proposer.result)
+
+
+def _merged(first: Report, second: Report, workspace: Workspace) -> Report:
+    """Return the report of a run that made two plans: what the first one achieved, then the second one."""
+    done = [
+        outcome
+        for outcome in first.outcomes
+        if isinstance(outcome.change, OnTarget)
+        and outcome.state in (OutcomeState.APPLIED, OutcomeState.WAITING)
+    ]
+    waiting = {(o.change.target, o.change.root) for o in done if o.state is OutcomeState.WAITING}
+    applied = {(o.change.target, o.change.root) for o in done if o.state is OutcomeState.APPLIED}
+    outcomes = done + [
+        outcome
+        for outcome in second.outcomes
+        if not isinstance(outcome.change, Wait) or (outcome.change.target, outcome.change.root) not in waiting
+    ]
+    facts = workspace.sources.facts()
+    pairs = [
+        (target, version.cid or (facts[version.ref].root if version.ref in facts else None))
+        for version in workspace.selection.kept
+        for target in version.targets
+    ]
+    plan = replace(
+        second.plan,
+        changes=tuple(outcome.change for outcome in outcomes),
+        in_sync=max(0, second.plan.in_sync - sum(pair in applied for pair in pairs)),
+    )
+    return replace(second, plan=plan, outcomes=tuple(outcomes))
 
 
 def _listed(refs: Sequence[str]) -> str:

@@ -1,5 +1,9 @@
 """The bytes on this machine: the versions' own directories, identified once in a run, only when needed.
 
+A directory that turns out to have other bytes than were identified, because a cache was out of date or a
+program writes to it, is identified once more in the same run: `confirm` or a delivery finds it, and `renew`
+forgets what was known about it.
+
 The pieces of bundles are cached, so that a proposal that is not merged yet needs no second reading. They
 follow from the root and the sharding, so a cache entry is never out of date, only damaged: it starts
 with its own checksum, and a damaged entry counts as missing.
@@ -97,6 +101,7 @@ class VersionSources:
         self._dags: dict[str, DirectoryDag | CarBundle] = {}
         self._problems: dict[str, Reason] = {}
         self._unused: dict[str, tuple[str, ...]] = {}
+        self._renewed: set[str] = set()
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
 
     def path(self, version: Version) -> Path:
@@ -124,14 +129,19 @@ class VersionSources:
         """Return the versions (as `model@version`) whose path exists on this machine."""
         return frozenset(v.ref for v in versions if v.path is not None and (self._root / v.path).exists())
 
-    def identify(self, version: Version) -> DirectoryDag | CarBundle:
+    def identify(self, version: Version, *, fresh: bool = False) -> DirectoryDag | CarBundle:
         """Return the version's own DAG. Reads its bytes the first time, unless they are in the cache.
 
-        Raises BundleError or DataError, also when the bytes no longer give the CID in the index.
+        With `fresh`, no cached digest is used. Raises BundleError or DataError, also when the bytes no longer
+        give the CID in the index.
         """
-        if version.ref not in self._dags:
-            self._dags[version.ref] = self._identify(version, self.path(version))
-        dag = self._dags[version.ref]
+        fresh = fresh or version.ref in self._renewed
+        dag = self._dags.get(version.ref)
+        if dag is None or (fresh and _is_cached(dag)):
+            dag = self._identify(version, self.path(version), fresh=fresh)
+        if version.cid is not None and dag.layout.root != version.cid and _is_cached(dag):
+            dag = self._identify(version, self.path(version), fresh=True)  # a cache refuses nothing
+        self._dags[version.ref] = dag
         if version.cid is not None and dag.layout.root != version.cid:
             raise BundleError(
                 f"{version.path} no longer has the published CID: it has {dag.layout.root}, "
@@ -141,7 +151,7 @@ class VersionSources:
             )
         return dag
 
-    def _identify(self, version: Version, path: Path) -> DirectoryDag | CarBundle:
+    def _identify(self, version: Version, path: Path, *, fresh: bool) -> DirectoryDag | CarBundle:
         if path.suffix == ".car" and path.is_file():
             release = ReleaseInfo(version.model, version.version, version.format, version.created_at)
             return identify_car(path, release, self._progress)
@@ -156,24 +166,52 @@ class VersionSources:
             format=version.format,
             created_at=version.created_at,
         )
-        return identify(bundle, cache=self._cache, progress=self._progress)
+        return identify(bundle, cache=self._cache, fresh=fresh, progress=self._progress)
 
-    def try_identify(self, version: Version) -> None:
-        """Identify a version; keep the reason of a failure instead of raising it."""
+    def try_identify(self, version: Version, *, fresh: bool = False) -> bool:
+        """Identify a version; on failure, keep the reason instead of raising it, and return False."""
         try:
-            self.identify(version)
+            self.identify(version, fresh=fresh)
+            return True
         except ReconcilerError as error:
             self._problems[version.ref] = Reason.from_error(error)
         except OSError as error:
             self._problems[version.ref] = Reason(f"{version.path}: {error.strerror or error}")
+        return False
 
     def refuse(self, version: Version, reason: Reason) -> None:
         """Make the bytes of `version` unusable in this run, for `reason`."""
         self._problems[version.ref] = reason
 
+    def confirm(self, ref: str) -> None:
+        """Hash whatever only the cache says about a version, unless it was sent since.
+
+        Does nothing for a version that was not identified. Raises SourceChangedError when the directory has
+        other bytes now, BundleError when it cannot be read.
+        """
+        dag = self._dags.get(ref)
+        if isinstance(dag, DirectoryDag):
+            dag.confirm(self._progress)
+
+    def changed(self) -> frozenset[str]:
+        """Return the versions whose directories turned out to have other bytes than were identified."""
+        return frozenset(ref for ref, dag in self._dags.items() if dag.changed)
+
+    def renew(self) -> frozenset[str]:
+        """Forget what was identified of the `changed` versions, and return them.
+
+        They are identified again without the cache when they are needed.
+        """
+        changed = self.changed()
+        for ref in changed:
+            self._dags.pop(ref).close()
+            self._problems.pop(ref, None)
+        self._renewed |= changed
+        return changed
+
     def dag(self, version: Version) -> DirectoryDag | CarBundle | None:
-        """Return the DAG of a version that was identified in this run, or None."""
-        return self._dags.get(version.ref)
+        """Return the DAG of a version that was identified in this run and can be used, or None."""
+        return None if version.ref in self._problems else self._dags.get(version.ref)
 
     def keep_pieces(self, root: Cid, pieces: ShardedCar, *, computed: bool = False) -> None:
         """Remember the pieces of `root` that a record names, or that were computed while sending its bytes.
@@ -244,3 +282,8 @@ class VersionSources:
         """Close open files."""
         for dag in self._dags.values():
             dag.close()
+
+
+def _is_cached(dag: DirectoryDag | CarBundle) -> bool:
+    """Return whether a digest of `dag` comes from a cache."""
+    return isinstance(dag, DirectoryDag) and bool(dag.cached)

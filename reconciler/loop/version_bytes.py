@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from reconciler.content.car import CarShard, ShardedCar, Sharding
 from reconciler.content.dag import Dag
 from reconciler.content.pieces import MAX_PIECE, shard_pieces
-from reconciler.errors import DataError
+from reconciler.errors import BundleError, DataError, SourceChangedError
 from reconciler.index.load import load_index
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Version
@@ -20,13 +21,15 @@ from reconciler.loop.workspace import load
 from reconciler.progress import Progress
 from reconciler.targets.healing import gather
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedVersion:
     """A version whose blocks can be read. `version` is None for a CID that the index does not list.
 
     `name` is `model@version` or the CID, `source` says where the bytes come from, `shardings` are the ways in
-    which the targets of the version split it into CARs.
+    which the targets of the version split it into CARs. `verified`: all its bytes were hashed just now.
     """
 
     name: str
@@ -34,16 +37,25 @@ class OpenedVersion:
     dag: Dag
     source: str
     shardings: tuple[Sharding, ...] = ()
+    verified: bool = False
 
 
 @contextmanager
 def open_version(
-    layout: RepositoryLayout, ref: str, environ: Mapping[str, str], progress: Progress, *, use_cache: bool
+    layout: RepositoryLayout,
+    ref: str,
+    environ: Mapping[str, str],
+    progress: Progress,
+    *,
+    use_cache: bool,
+    fresh: bool = False,
+    fall_back: bool = False,
 ) -> Iterator[OpenedVersion]:
     """Open the DAG of `ref` while the block runs, from the version's own directory or else from its targets.
 
-    Raises UsageError when `ref` names nothing, BundleError when the version's directory no longer has its
-    CID, BlockUnavailableError when no target has the bytes.
+    Cached digests of the directory are used unless `fresh`. With `fall_back`, targets are also read when the
+    directory no longer has the CID. Raises UsageError when `ref` names nothing or has no CID, BundleError for
+    such a directory, BlockUnavailableError when no target has the bytes.
     """
     wanted = parse_ref(ref)
     layout.make_state()
@@ -51,9 +63,17 @@ def open_version(
         found = resolve(workspace.index, wanted)
         version = found.version
         if version is not None and workspace.sources.present([version]):
-            dag = workspace.sources.identify(version)
-            yield OpenedVersion(version.ref, version, dag, str(version.path), workspace.shardings(version))
-            return
+            fresh = fresh or not use_cache
+            try:
+                dag = workspace.sources.identify(version, fresh=fresh)
+            except (BundleError, DataError) as error:
+                if not fall_back:
+                    raise
+                progress.note(f"{error}; reading the targets instead")
+            else:
+                source, shardings = str(version.path), workspace.shardings(version)
+                yield OpenedVersion(version.ref, version, dag, source, shardings, verified=fresh)
+                return
         wanted_targets = version.targets if version else tuple(workspace.targets)
         names = [name for name in wanted_targets if name in workspace.targets]
         gathered = gather(found.cid, [workspace.targets[name] for name in names])
@@ -63,6 +83,32 @@ def open_version(
             yield OpenedVersion(name, version, gathered, ", ".join(names), shardings)
         finally:
             gathered.close()
+
+
+def read_version(
+    layout: RepositoryLayout,
+    ref: str,
+    environ: Mapping[str, str],
+    progress: Progress,
+    *,
+    use_cache: bool,
+    read: Callable[[OpenedVersion], T],
+) -> T:
+    """Return what `read` makes of the opened version `ref`.
+
+    When the directory has other bytes than its cached digests, it is identified and read again; when it no
+    longer has the version's CID, targets are read. Raises what `open_version` and `read` raise.
+    """
+
+    def opened_version(*, fresh: bool) -> AbstractContextManager[OpenedVersion]:
+        return open_version(layout, ref, environ, progress, use_cache=use_cache, fresh=fresh, fall_back=True)
+
+    try:
+        with opened_version(fresh=False) as opened:
+            return read(opened)
+    except SourceChangedError:
+        with opened_version(fresh=True) as opened:
+            return read(opened)
 
 
 def version_pieces(
@@ -85,15 +131,18 @@ def version_pieces(
     known = next((each for each in recorded if max_piece in (None, each.sharding.max_bytes)), None)
     if known is not None and use_cache:
         return known.shards, "the record"
-    with open_version(layout, ref, environ, progress, use_cache=use_cache) as opened:
+
+    def compute(opened: OpenedVersion) -> tuple[Sequence[CarShard], str]:
         sharding = known.sharding if known else _choose_sharding(opened.shardings, max_piece)
         computed = shard_pieces(opened.dag, sharding, progress)
-    if known is not None and computed != known:
-        raise DataError(
-            f"the record of {opened.name} does not match its bytes: {piece_difference(known, computed)}",
-            hint="records are immutable: restore the record from the git history",
-        )
-    return computed.shards, opened.source
+        if known is not None and computed != known:
+            raise DataError(
+                f"the record of {opened.name} does not match its bytes: {piece_difference(known, computed)}",
+                hint="records are immutable: restore the record from the git history",
+            )
+        return computed.shards, opened.source
+
+    return read_version(layout, ref, environ, progress, use_cache=use_cache, read=compute)
 
 
 def _recorded_pieces(layout: RepositoryLayout, version: Version | None) -> tuple[ShardedCar, ...]:

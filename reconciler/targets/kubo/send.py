@@ -129,3 +129,5 @@ def _send_one(rpc: KuboRpc, dag: Dag, positions: Sequence[int], task: Task, stop
                     position
                 )  # raises SourceChangedError when a file has changed, which is then the reason
         raise
+    if isinstance(dag, ReadsUnverified):
+        dag.mark_verified(positions)
