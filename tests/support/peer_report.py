@@ -11,6 +11,7 @@ import pytest
 
 #: marker: the programs that its tests need on PATH
 PEERS = {
+    "anvil": ("anvil",),
     "ipfs": ("ipfs",),
     "ipfs_cluster": ("ipfs", "ipfs-cluster-service"),
     "gateway_conformance": ("gateway-conformance", "go"),
