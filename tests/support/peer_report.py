@@ -11,7 +11,6 @@ import pytest
 
 #: marker: the programs that its tests need on PATH
 PEERS = {
-    "anvil": ("anvil",),
     "ipfs": ("ipfs",),
     "ipfs_cluster": ("ipfs", "ipfs-cluster-service"),
     "gateway_conformance": ("gateway-conformance", "go"),
@@ -19,6 +18,7 @@ PEERS = {
     "nginx": ("nginx",),
     "node": ("node", "npm"),
     "storacha": ("node", "npm"),
+    "anvil": ("anvil",),
 }
 
 
