@@ -11,10 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from eth_abi import decode, encode
-from eth_account import Account
-from eth_account.messages import encode_typed_data
-from eth_utils import keccak, to_checksum_address
+from tests.support.onchain.ethereum import (
+    Account,
+    decode,
+    encode,
+    encode_typed_data,
+    keccak,
+    to_checksum_address,
+)
 
 MONTH = 86_400
 ZERO = "0x" + "00" * 20

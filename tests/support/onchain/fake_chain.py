@@ -14,13 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from eth_account import Account
-from eth_account.typed_transactions import TypedTransaction
-from eth_utils import keccak
-from hexbytes import HexBytes
-
 from tests.support.http_peer import Asked, Said, http_peer
 from tests.support.onchain.contracts import OnchainContracts, RevertedCallError
+from tests.support.onchain.ethereum import Account, HexBytes, TypedTransaction, keccak
 
 RICH = 10**22
 GENESIS = 1_700_000_000

@@ -22,12 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eth_abi import decode, encode
-from eth_account import Account
-from eth_utils import keccak
-
 from reconciler.content.piece_cid import PieceCid
 from tests.support.onchain.contracts import ADDRESSES, types_of
+from tests.support.onchain.ethereum import Account, decode, encode, keccak
 from tests.support.onchain.fake_chain import FakeChain, fake_chain
 
 CHAIN_ID = 31415926  # the one that devnets of Filecoin Onchain Cloud use
