@@ -209,7 +209,7 @@ def check(
     layout = find_layout(directory, index, targets)
     loaded = load_index(layout.index_file)
     select(loaded, load_targets(layout.targets_file))
-    recorded = len(check_records(loaded))
+    recorded = len(check_records(loaded, with_contents=True))
     frozen = check_frozen(loaded, base=base)
     if frozen.violations:
         raise SafetyError(

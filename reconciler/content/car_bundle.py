@@ -12,6 +12,7 @@ from pathlib import Path
 from reconciler.content import checksums, manifest, source_file
 from reconciler.content.bundle import check_digests, check_listed
 from reconciler.content.car_dag import CarDag, open_car
+from reconciler.content.contents import contents_of_map
 from reconciler.content.directory_dag import BundleIdentity, FileIdentity
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.walk import FileNode, NodeKind, leaf_bytes
@@ -27,6 +28,7 @@ class CarBundle:
 
     def __init__(self, car: CarDag, identity: BundleIdentity) -> None:
         self.identity = identity
+        self.contents = contents_of_map(car.map)
         self.layout = car.layout
         self.changed = False
         self.close = car.close
@@ -41,9 +43,10 @@ class CarBundle:
             raise SourceChangedError(error.message, hint=source_file.WAIT_HINT) from None
 
 
-def identify_car(path: Path, release: ReleaseInfo, progress: Progress) -> CarBundle:
+def identify_car(path: Path, release: ReleaseInfo | None, progress: Progress) -> CarBundle:
     """Verify all of the CAR at `path`, and its SHA256SUMS and manifest.json if it has them.
 
+    `release` is what the manifest must describe; None for a published version, whose CID is known. The
     `dirhash` is computed from the sums of the files, even if the CAR has no SHA256SUMS. Raises DataError for
     an invalid CAR, BundleError for an invalid bundle.
     """
@@ -55,7 +58,7 @@ def identify_car(path: Path, release: ReleaseInfo, progress: Progress) -> CarBun
         raise
 
 
-def _identity(car: CarDag, release: ReleaseInfo, progress: Progress) -> BundleIdentity:
+def _identity(car: CarDag, release: ReleaseInfo | None, progress: Progress) -> BundleIdentity:
     files = [node for node in car.map.nodes if node.kind is NodeKind.FILE]
     for node in car.map.nodes:
         if node.kind is NodeKind.SYMLINK:
@@ -81,10 +84,10 @@ def _identity(car: CarDag, release: ReleaseInfo, progress: Progress) -> BundleId
     )
 
 
-def _sums(small: Mapping[str, bytes], digests: Mapping[str, bytes], release: ReleaseInfo) -> bytes:
+def _sums(small: Mapping[str, bytes], digests: Mapping[str, bytes], release: ReleaseInfo | None) -> bytes:
     """Return the checked SHA256SUMS of the CAR, or the one that it would have."""
     paths = set(digests)
-    if manifest.NAME in small:
+    if manifest.NAME in small and release is not None:
         manifest.check(small[manifest.NAME], release, paths | {checksums.NAME})
     if checksums.NAME not in small:
         return checksums.render(digests.items())

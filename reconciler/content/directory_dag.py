@@ -22,6 +22,7 @@ from threading import Event, Lock
 from reconciler.content import profile, source_file
 from reconciler.content.bundle import MemoryFile
 from reconciler.content.cid import RAW, Cid
+from reconciler.content.contents import BundleContents, FileEntry, make_contents
 from reconciler.content.dag import DagLayout
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.content.unixfs_tree import DIGEST_SIZE
@@ -90,7 +91,7 @@ class DirectoryDag:
         self.cached = cached
         self.changed = False
         self._tree = tree
-        self._listing = listing
+        self.listing = listing
         self._sources = [file.source for file in files]
         self._file_of, self._leaf_of = _spans(layout, files)
         self._verified = bytearray(len(layout))  # 1 for each block that was hashed since it was identified
@@ -162,6 +163,11 @@ class DirectoryDag:
             raise
         self._unconfirmed = {}
 
+    @property
+    def contents(self) -> BundleContents:
+        """The files of the bundle and its empty directories."""
+        return contents_of(self.identity, self.listing.directories)
+
     def close(self) -> None:
         """Do nothing: no file stays open between reads."""
 
@@ -205,7 +211,7 @@ class DirectoryDag:
     def _check_size(self, number: int) -> None:
         """Raise SourceChangedError when the file has another size than when it was scanned."""
         source = self._source_file(number)
-        descriptor = source_file.open_regular(self._listing, source)
+        descriptor = source_file.open_regular(self.listing, source)
         try:
             if (size := os.fstat(descriptor).st_size) != source.stamp.size:
                 raise source_file.changed(source, min(size, source.stamp.size))
@@ -223,7 +229,7 @@ class DirectoryDag:
 
     def _read_span(self, source: SourceFile, start: int, size: int) -> bytes:
         # Opening costs 10 µs for each leaf, hashing 700 µs; in return no descriptor is shared.
-        descriptor = source_file.open_regular(self._listing, source)
+        descriptor = source_file.open_regular(self.listing, source)
         try:
             return read_at(descriptor, size, start)
         except OSError as error:
@@ -234,6 +240,11 @@ class DirectoryDag:
 
 def _digest(digests: bytes, leaf: int) -> bytes:
     return digests[DIGEST_SIZE * leaf : DIGEST_SIZE * (leaf + 1)]
+
+
+def contents_of(identity: BundleIdentity, directories: Iterable[str]) -> BundleContents:
+    """Return the contents of an identified bundle with these directories."""
+    return make_contents((FileEntry(file.path, file.size, file.cid) for file in identity.files), directories)
 
 
 def _spans(layout: DagLayout, files: Sequence[PackedFile]) -> tuple[array[int], array[int]]:

@@ -38,6 +38,12 @@ class FileDigests:
     leaves: bytes
 
 
+def leaf_digests(data: bytes) -> bytes:
+    """Return the digests of the leaves of a file with these bytes: 32 bytes for each, in order."""
+    starts = range(0, max(1, len(data)), profile.CHUNK_SIZE)
+    return b"".join(hashlib.sha256(data[start : start + profile.CHUNK_SIZE]).digest() for start in starts)
+
+
 def hash_files(
     listing: SourceListing,
     files: Sequence[SourceFile],

@@ -12,7 +12,7 @@ from reconciler.content.dag import DagLayout
 from reconciler.content.directory_dag import BundleIdentity, DirectoryDag, FileIdentity, PackedFile
 from reconciler.content.hashing import FileDigests
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.content.profile import CHUNK_SIZE
+from reconciler.content.remembered_digests import RememberedDigests
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.content.unixfs_tree import DirectoryEntry, Tree, directory_tree, file_tree
 from reconciler.errors import BundleError
@@ -20,18 +20,30 @@ from reconciler.progress import QUIET, Progress
 
 
 def identify(
-    bundle: Bundle, *, cache: IdentityCache | None, fresh: bool = False, progress: Progress = QUIET
+    bundle: Bundle,
+    *,
+    cache: IdentityCache | None,
+    fresh: bool = False,
+    remembered: RememberedDigests | None = None,
+    progress: Progress = QUIET,
 ) -> DirectoryDag:
     """Return the DAG of `bundle` with its identity.
 
     Every file is read in a single pass, or not at all when its digests are in `cache`; with `fresh` they are
     only stored there. What the cache says is confirmed later (`DirectoryDag.confirm`), and nothing is refused
-    because of it. The source tree is not written to. Raises SourceChangedError when a file changes while it
-    is read, BundleError when one cannot be read or when the directory's own sums are wrong.
+    because of it. Files in `remembered` are not hashed again, and those that are hashed are added to it. The
+    source tree is not written to. Raises SourceChangedError when a file changes while it is read, BundleError
+    when one cannot be read or when the directory's own sums are wrong.
     """
     listing = bundle.listing
+    remembered = RememberedDigests() if remembered is None else remembered
     digests, cached = _digests(
-        listing, with_sums=not bundle.bare, cache=cache, fresh=fresh, progress=progress
+        listing,
+        remembered,
+        with_sums=not bundle.bare,
+        cache=cache,
+        fresh=fresh,
+        progress=progress,
     )
     try:
         for file in listing.files:
@@ -41,9 +53,9 @@ def identify(
     except BundleError:
         if not cached:
             raise
-        return identify(bundle, cache=cache, fresh=True, progress=progress)
+        return identify(bundle, cache=cache, fresh=True, remembered=remembered, progress=progress)
     packed = [PackedFile(file, digests[file.path].leaves) for file in listing.files]
-    packed += [PackedFile(file, _leaves(file.data)) for file in generated]
+    packed += [PackedFile(file, hashing.leaf_digests(file.data)) for file in generated]
     packed.sort(key=lambda file: file.source.path.encode())
     trees = {file.source.path: file_tree(_size(file.source), file.leaves) for file in packed}
     blocks: dict[Cid, bytes] = {}
@@ -86,6 +98,7 @@ def build_layout(root: Tree, blocks: Mapping[Cid, bytes]) -> DagLayout:
 
 def _digests(
     listing: SourceListing,
+    remembered: RememberedDigests,
     *,
     with_sums: bool,
     cache: IdentityCache | None,
@@ -95,23 +108,28 @@ def _digests(
     """Return the digests of all files by path, and the paths of those that come from the cache."""
     digests: dict[str, FileDigests] = {}
     unknown: list[SourceFile] = []
+    cached: set[str] = set()
     for file in listing.files:
-        known = cache.get(listing, file, with_sum=with_sums) if cache and not fresh else None
+        known = remembered.get(file, with_sum=with_sums)
+        if known is None and cache and not fresh:
+            known = cache.get(listing, file, with_sum=with_sums)
+            if known is not None:
+                cached.add(file.path)
         if known is None:
             unknown.append(file)
         else:
             digests[file.path] = known
-    cached = frozenset(digests)
 
     def keep(file: SourceFile, found: FileDigests) -> None:
         digests[file.path] = found
+        remembered.put(file, found)
         if cache:
             cache.put(listing, file, found)
 
     if unknown:
         with progress.task("hashing", sum(file.stamp.size for file in unknown)) as task:
             hashing.hash_files(listing, unknown, sums=with_sums, task=task, done=keep)
-    return digests, cached
+    return digests, frozenset(cached)
 
 
 def _directories(listing: SourceListing, trees: Mapping[str, Tree], blocks: dict[Cid, bytes]) -> Tree:
@@ -147,8 +165,3 @@ def _sum(source: SourceFile | MemoryFile, digests: Mapping[str, FileDigests]) ->
 
 def _size(source: SourceFile | MemoryFile) -> int:
     return len(source.data) if isinstance(source, MemoryFile) else source.stamp.size
-
-
-def _leaves(data: bytes) -> bytes:
-    starts = range(0, max(1, len(data)), CHUNK_SIZE)
-    return b"".join(hashlib.sha256(data[start : start + CHUNK_SIZE]).digest() for start in starts)

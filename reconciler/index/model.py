@@ -8,13 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.cid import Cid
+from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import Where
 from reconciler.index.label import Label, mark_of
 
 if TYPE_CHECKING:
     from reconciler.content.car import ShardedCar
+    from reconciler.content.contents import BundleContents
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,12 @@ class Version:
     def ref(self) -> str:
         """`model@version`."""
         return f"{self.model}@{self.version}"
+
+    @property
+    def inputs(self) -> BundleInputs:
+        """What its bundle is made from, besides the bytes, according to the index."""
+        release = ReleaseInfo(self.model, self.version, self.format, self.created_at)
+        return BundleInputs(release, self.include_hidden, self.patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,9 @@ class Record:
 
     `size` is the bytes of all files, `blocks` the number of unique blocks, `block_bytes` their bytes,
     `car_size` the bytes of the CARv1, `dirhash` the hex sha256 of SHA256SUMS. `pieces` are the CARs and piece
-    CIDs for each sharding that a target of the version uses; empty when no target needs them.
+    CIDs for each sharding that a target of the version uses; empty when no target needs them. `inputs` is
+    what the bundle was made from, and `contents` its files; both are None in records of earlier releases,
+    `contents` also for very many files.
     """
 
     model: str
@@ -141,3 +152,5 @@ class Record:
     dirhash: str
     profile: str
     pieces: tuple[ShardedCar, ...] = ()
+    inputs: BundleInputs | None = None
+    contents: BundleContents | None = None

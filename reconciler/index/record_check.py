@@ -23,16 +23,17 @@ from reconciler.index.records import (
 )
 
 
-def check_records(index: Index) -> dict[str, Cid]:
+def check_records(index: Index, *, with_contents: bool = False) -> dict[str, Cid]:
     """Return the CID in the record of each version of `index` that has one, by `model@version`.
 
     Every record is read and checked each time (30 ms for 1000): a file can change and keep its size and its
-    times. Raises InvalidIndexError for a record that is invalid or has another CID than the index.
+    times. The lists of files in them are checked only with `with_contents`. Raises InvalidIndexError for a
+    record that is invalid or has another CID than the index.
     """
     directory = records_directory(index.file)
     found = {}
     for version in index.versions():
-        record = load_record(directory, version.model, version.version)
+        record = load_record(directory, version.model, version.version, with_contents=with_contents)
         if record is None:
             continue
         if version.cid not in (None, record.cid):

@@ -33,6 +33,7 @@ from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.names import MODEL_NAME, is_model_name
+from reconciler.index.record_bundle import parse_contents, parse_inputs, render_contents, render_inputs
 from reconciler.index.versions import is_version
 from reconciler.json_fields import JsonFields, load_json
 
@@ -43,13 +44,28 @@ def records_directory(index_file: Path) -> Path:
 
 
 def read_records(index: Index, versions: Iterable[Version]) -> dict[str, Record]:
-    """Return the records of `versions`, by `model@version`. Raises InvalidIndexError."""
+    """Return the records of `versions` without contents, by `model@version`. Raises InvalidIndexError."""
     directory = records_directory(index.file)
-    found = {v.ref: load_record(directory, v.model, v.version) for v in versions}
+    found = {v.ref: load_record(directory, v.model, v.version, with_contents=False) for v in versions}
     return {ref: record for ref, record in found.items() if record is not None}
 
 
-SCHEMA = 1
+def records_of(directory: Path, cid: Cid) -> Iterator[Record]:
+    """Yield the valid records below `directory` that have `cid`, whichever version they are of."""
+    wanted = str(cid).encode()
+    for path in sorted(directory.rglob("*.json")):
+        try:
+            if path.is_symlink() or path.stat().st_size > MAX_RECORD_BYTES:
+                continue
+            data = path.read_bytes()
+            if wanted in data and (record := parse_record(data, str(path))).cid == cid:
+                yield record
+        except (OSError, InvalidIndexError):
+            continue
+
+
+SCHEMA = 2  #: 1: records of earlier releases, without `bundle` and `contents`
+_ADDED = {"bundle", "contents", "empty_directories"}  # by schema 2
 MAX_RECORD_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
 _MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
 _TEXTS = {
@@ -76,8 +92,11 @@ def record_path(records: Path, model: str, version: str) -> Path:
 # --- reading
 
 
-def load_record(records: Path, model: str, version: str) -> Record | None:
-    """Return the record of one version, None without one. Raises InvalidIndexError when it is invalid."""
+def load_record(records: Path, model: str, version: str, *, with_contents: bool = True) -> Record | None:
+    """Return the record of one version, None without one. Raises InvalidIndexError when it is invalid.
+
+    Without `with_contents` the list of files, which few need, is neither checked nor returned.
+    """
     path = record_path(records, model, version)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -89,15 +108,17 @@ def load_record(records: Path, model: str, version: str) -> Record | None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InvalidIndexError(f"cannot be read: {reason}", where=Where(str(path))) from None
-    return parse_record_of(model, version, data, str(path))
+    return parse_record_of(model, version, data, str(path), with_contents=with_contents)
 
 
-def parse_record_of(model: str, version: str, data: bytes, name: str) -> Record:
+def parse_record_of(
+    model: str, version: str, data: bytes, name: str, *, with_contents: bool = True
+) -> Record:
     """Parse the record of this version; errors call the file `name`.
 
     Raises InvalidIndexError, also for the record of another version.
     """
-    record = parse_record(data, name)
+    record = parse_record(data, name, with_contents=with_contents)
     if (record.model, record.version) != (model, version):
         raise InvalidIndexError(
             f"the record is of {record.model}@{record.version}, not of {model}@{version}",
@@ -107,7 +128,7 @@ def parse_record_of(model: str, version: str, data: bytes, name: str) -> Record:
     return record
 
 
-def parse_record(data: bytes, name: str) -> Record:
+def parse_record(data: bytes, name: str, *, with_contents: bool = True) -> Record:
     """Parse a record; errors call the file `name`. Raises InvalidIndexError."""
     where = Where(name)
     if len(data) > MAX_RECORD_BYTES:
@@ -119,9 +140,11 @@ def parse_record(data: bytes, name: str) -> Record:
     except ValueError as error:
         raise InvalidIndexError(f"not a record: {str(error)[:200]}", where=where) from None
     fields = JsonFields(value, lambda message: InvalidIndexError(message, where=where))
-    _check_keys(fields, {"schema", *_TEXTS, *_COUNTS}, optional={"pieces"})
-    if fields.number("schema") != SCHEMA:
-        raise fields.fail(f"'schema' must be {SCHEMA}")
+    schema = fields.number("schema")
+    if schema not in (1, SCHEMA):
+        raise fields.fail(f"'schema' must be 1 or {SCHEMA}")
+    optional = {"pieces"} if schema == 1 else {"pieces", *_ADDED}
+    _check_keys(fields, {"schema", *_TEXTS, *_COUNTS}, optional=optional)
     texts = {key: _text(fields, key, pattern) for key, pattern in _TEXTS.items()}
     counts = {key: _count(fields, key, least) for key, least in _COUNTS.items()}
     if not is_version(texts["version"]):
@@ -139,6 +162,8 @@ def parse_record(data: bytes, name: str) -> Record:
         dirhash=texts["dirhash"],
         profile=texts["profile"],
         pieces=pieces,
+        inputs=parse_inputs(fields.at("bundle")) if fields.has("bundle") else None,
+        contents=parse_contents(fields) if with_contents and fields.has("contents") else None,
         **counts,
     )
 
@@ -218,10 +243,15 @@ def _filled_list(fields: JsonFields) -> list[JsonFields]:
 
 def render_record(record: Record) -> str:
     """Return the canonical text of `record`."""
-    fields: dict[str, object] = {"schema": SCHEMA, "cid": str(record.cid)}
+    schema = 1 if record.inputs is None and record.contents is None else SCHEMA
+    fields: dict[str, object] = {"schema": schema, "cid": str(record.cid)}
     fields |= {name: getattr(record, name) for name in (*_TEXTS, *_COUNTS) if name != "cid"}
     if record.pieces:
         fields["pieces"] = render_pieces(record.pieces)
+    if record.inputs is not None:
+        fields["bundle"] = render_inputs(record.inputs)
+    if record.contents is not None:
+        fields |= render_contents(record.contents)
     return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -295,18 +325,28 @@ def _write_record(
 
 
 def merge_records(existing: Record, found: Record, name: str) -> Record:
-    """Return `existing` with the pieces of `found` added: facts are added, never changed.
+    """Return `existing` with the facts of `found` added: facts are added, never changed.
 
-    Raises InvalidIndexError with both values when the two contradict each other; the error calls the file
-    `name`.
+    What the bundle was made from stays as first recorded, since the index may have changed since. Raises
+    InvalidIndexError with both values when the two contradict each other; the error calls the file `name`.
     """
     known = {each.sharding: each for each in existing.pieces}
     for each in found.pieces:
         if known.setdefault(each.sharding, each) != each:
             raise _contradiction(existing, piece_difference(known[each.sharding], each), name)
-    if replace(existing, pieces=()) != replace(found, pieces=()):
+    if _plain(existing) != _plain(found):
         raise _contradiction(existing, _difference(existing, found), name)
-    return replace(existing, pieces=_in_order(tuple(known.values())))
+    return replace(
+        existing,
+        pieces=_in_order(tuple(known.values())),
+        inputs=existing.inputs or found.inputs,
+        contents=existing.contents or found.contents,
+    )
+
+
+def _plain(record: Record) -> Record:
+    """Return `record` with only the facts that every record has."""
+    return replace(record, pieces=(), inputs=None, contents=None)
 
 
 def check_record(version: Version, record: Record) -> None:

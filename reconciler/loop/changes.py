@@ -15,6 +15,7 @@ from reconciler.content.cid import Cid
 from reconciler.forges.interface import ProposalResult
 from reconciler.index.label import Label
 from reconciler.index.model import Version
+from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.settings import RunOptions
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
@@ -147,12 +148,14 @@ class Wait(Change):
 class Blocked(Change):
     """A difference that cannot be closed; `reason` says why, and `hint` what would help.
 
-    `unknown` marks a target that could not be observed, which is not the same as an absent root.
+    `unknown` marks a target that could not be observed, which is not the same as an absent root. `mismatch`
+    is what differs in a directory that no longer gives the published CID.
     """
 
     kind: ClassVar[str] = "blocked"
     hint: str = ""
     unknown: bool = False
+    mismatch: Mismatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +317,7 @@ def blocked(
     target: str | None = None,
     root: Cid | None = None,
     unknown: bool = False,
+    mismatch: Mismatch | None = None,
 ) -> Blocked:
     """Return a Blocked for a version, on all its targets or on one; with `unknown` it is not drift."""
     return Blocked(
@@ -324,6 +328,7 @@ def blocked(
         reason=reason,
         hint=hint,
         unknown=unknown,
+        mismatch=mismatch,
         drift=is_drift(version) and not unknown,
     )
 

@@ -66,7 +66,13 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
     needed = {version.ref: version for version, _ in versions_needing_bytes(selection, world)}
     needed |= {version.ref: version for version in versions_needing_records(selection, world)}
     present |= _identify(sources, needed.values())
-    world = replace(world, present=present, facts=sources.facts(), problems=sources.problems())
+    world = replace(
+        world,
+        present=present,
+        facts=sources.facts(),
+        problems=sources.problems(),
+        mismatches=sources.mismatches(),
+    )
     orphans = _without_bytes(world, needed.values())
     if not orphans:
         return world

@@ -99,7 +99,8 @@ def make_changes(
     for version in selection.active:
         problem = world.problems.get(version.ref)
         if problem is not None:
-            changes.append(blocked(version, problem.text, problem.hint))
+            mismatch = world.mismatches.get(version.ref)
+            changes.append(blocked(version, problem.text, problem.hint, mismatch=mismatch))
         root = world.root(version)
         if root is None:
             if problem is None:

@@ -35,12 +35,14 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
+from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.targets.check import Check
 
 E = TypeVar("E", bound=StrEnum)
 
 SCHEMA = 1
+MAX_DIFFERENCES = 1000  #: of one directory in a document
 KINDS = ("publish", "pin", "repair", "relabel", "unpin", "resolve-cid", "write-record", "wait", "blocked")
 
 _MAX_BYTES = 64 << 20
@@ -140,9 +142,29 @@ def _item(change: Change, state: str) -> dict[str, Any]:
             item.update(path=change.path, bytes=change.size)
         case Blocked():
             item.update(hint=change.hint)
+            if change.mismatch is not None:
+                item.update(mismatch=_mismatch(change.mismatch))
         case _:
             pass
     return item
+
+
+def _mismatch(mismatch: Mismatch) -> dict[str, Any]:
+    return {
+        "found": None if mismatch.found is None else str(mismatch.found),
+        "compared_with": mismatch.compared_with,
+        "differences": [
+            {
+                "path": each.path,
+                "change": each.change.value,
+                "cause": None if each.cause is None else each.cause.value,
+                "detail": each.detail,
+                "hint": each.hint,
+            }
+            for each in mismatch.differences[:MAX_DIFFERENCES]
+        ],
+        "total": len(mismatch.differences),
+    }
 
 
 def _outcome_item(outcome: Outcome) -> dict[str, Any]:

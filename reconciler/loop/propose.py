@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, Proposal
 from reconciler.index import guarded_yaml
 from reconciler.index.edits import set_cids, write_edit
 from reconciler.index.model import Record
+from reconciler.index.record_bundle import is_listed
 from reconciler.index.records import (
     load_record,
     merge_records,
@@ -143,6 +144,10 @@ class Proposer:
         identity = self._sources.identities()[change.ref]
         pieces = tuple(self._sources.pieces(change.ref, sharding) for sharding in change.shardings)
         found = make_record(change.model, change.version, identity, pieces)
+        found = replace(found, inputs=self._sources.inputs(change.ref))
+        dag = self._sources.identified(change.ref)
+        if is_listed(dag.contents):
+            found = replace(found, contents=dag.contents)
         existing = load_record(directory, change.model, change.version)
         if existing is None or existing.cid == change.replaces:
             return found

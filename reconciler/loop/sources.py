@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from reconciler import fs
 from reconciler.content.bundle import make_bundle
+from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.car_bundle import CarBundle, identify_car
 from reconciler.content.cid import Cid
@@ -26,18 +27,22 @@ from reconciler.content.dag import DagLayout
 from reconciler.content.directory_dag import BundleIdentity, DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.content.manifest import ReleaseInfo
-from reconciler.content.scan import scan
+from reconciler.content.remembered_digests import RememberedDigests
+from reconciler.content.scan import SourceListing, scan
 from reconciler.errors import (
     BundleError,
     DataError,
     LockedError,
     Reason,
     ReconcilerError,
+    SourceChangedError,
 )
 from reconciler.index.model import Version
 from reconciler.index.records import parse_pieces, piece_difference, render_pieces
 from reconciler.json_fields import JsonFields, load_json
+from reconciler.loop.explain import FoundBundle, contents_without_hashing, explain
+from reconciler.loop.mismatch import Mismatch, PublishedMismatchError
+from reconciler.loop.published import NOTHING_PUBLISHED, PublishedBundles
 from reconciler.loop.world import Facts
 from reconciler.progress import Progress
 
@@ -93,6 +98,7 @@ class VersionSources:
         cache: IdentityCache | None,
         progress: Progress,
         piece_cache: PieceCache | None = None,
+        published: PublishedBundles = NOTHING_PUBLISHED,
     ) -> None:
         self._root = root
         self._cache = cache
@@ -100,6 +106,9 @@ class VersionSources:
         self._progress = progress
         self._dags: dict[str, DirectoryDag | CarBundle] = {}
         self._problems: dict[str, Reason] = {}
+        self._published = published
+        self._inputs: dict[str, BundleInputs] = {}
+        self._mismatches: dict[str, Mismatch] = {}
         self._unused: dict[str, tuple[str, ...]] = {}
         self._renewed: set[str] = set()
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
@@ -138,35 +147,102 @@ class VersionSources:
         fresh = fresh or version.ref in self._renewed
         dag = self._dags.get(version.ref)
         if dag is None or (fresh and _is_cached(dag)):
-            dag = self._identify(version, self.path(version), fresh=fresh)
+            dag = self._make(version, fresh=fresh)
         if version.cid is not None and dag.layout.root != version.cid and _is_cached(dag):
-            dag = self._identify(version, self.path(version), fresh=True)  # a cache refuses nothing
+            dag = self._make(version, fresh=True)  # a cache refuses nothing
         self._dags[version.ref] = dag
         if version.cid is not None and dag.layout.root != version.cid:
-            raise BundleError(
-                f"{version.path} no longer has the published CID: it has {dag.layout.root}, "
-                f"the index has {version.cid}",
-                hint="a published version is immutable: restore its bytes, or release them as a new version",
-                where=version.where,
-            )
+            listing = dag.listing if isinstance(dag, DirectoryDag) else None
+            found = FoundBundle(dag.layout.root, dag.contents, listing)
+            raise PublishedMismatchError(version, self._explain(version, found))
         return dag
 
-    def _identify(self, version: Version, path: Path, *, fresh: bool) -> DirectoryDag | CarBundle:
+    def _explain(self, version: Version, found: FoundBundle) -> Mismatch:
+        known = self._mismatches.get(version.ref)
+        if known is None:
+            contents = self._published.contents(version)
+            known = explain(found, contents, lambda: self._published.recorded_in(version))
+            self._mismatches[version.ref] = known
+        return known
+
+    def _make(self, version: Version, *, fresh: bool) -> DirectoryDag | CarBundle:
+        """Return the DAG of a version from its path, and keep what it was made from."""
+        path = self.path(version)
+        if version.cid is not None:
+            self._inputs[version.ref], dag = self._find(version, path, fresh=fresh)
+            return dag
+        dag = self._identify(path, version.inputs, RememberedDigests(), fresh=fresh)
+        self._inputs[version.ref] = version.inputs
+        if isinstance(dag, DirectoryDag):
+            self._unused[version.ref] = dag.listing.unused
+        return dag
+
+    def _find(
+        self, version: Version, path: Path, *, fresh: bool
+    ) -> tuple[BundleInputs, DirectoryDag | CarBundle]:
+        """Return what a published version was made from, and its DAG; those best known when none gives the
+        CID. Files are hashed once.
+        """
+        remembered = RememberedDigests()
+        best: tuple[BundleInputs, DirectoryDag | CarBundle] | None = None
+        problem: BundleError | None = None
+        for inputs in self._published.inputs(version):
+            try:
+                dag = self._identify(path, inputs, remembered, fresh=fresh, is_published=True)
+            except SourceChangedError:
+                raise
+            except BundleError as error:
+                problem = problem or error
+                continue
+            if dag.layout.root == version.cid or isinstance(dag, CarBundle):
+                return inputs, dag
+            best = best or (inputs, dag)
+        if best is not None:
+            return best
+        assert problem is not None  # noqa: S101 - there is always an index
+        raise self._explained(version, path, problem, remembered)
+
+    def _explained(
+        self, version: Version, path: Path, problem: BundleError, remembered: RememberedDigests
+    ) -> BundleError:
+        """Return `problem`, which makes the files of a published version no bundle, with what differs."""
+        contents = self._published.contents(version)
+        if contents is None:
+            return problem
+        inputs = next(self._published.inputs(version))
+        try:
+            listing = self._scan(path, inputs)
+        except BundleError:
+            return problem
+        found = FoundBundle(None, contents_without_hashing(listing, contents[0], remembered), listing)
+        mismatch = self._explain(version, found)
+        return PublishedMismatchError(version, mismatch, problem) if mismatch.differences else problem
+
+    def _identify(
+        self,
+        path: Path,
+        inputs: BundleInputs,
+        remembered: RememberedDigests,
+        *,
+        fresh: bool,
+        is_published: bool = False,
+    ) -> DirectoryDag | CarBundle:
+        release = inputs.release
         if path.suffix == ".car" and path.is_file():
-            release = ReleaseInfo(version.model, version.version, version.format, version.created_at)
-            return identify_car(path, release, self._progress)
-        listing = scan(
-            path, include_hidden=version.include_hidden, patterns=version.patterns, boundary=self._root
-        )
-        self._unused[version.ref] = listing.unused
+            return identify_car(path, None if is_published else release, self._progress)
         bundle = make_bundle(
-            listing,
-            model=version.model,
-            version=version.version,
-            format=version.format,
-            created_at=version.created_at,
+            self._scan(path, inputs),
+            model=release.model,
+            version=release.version,
+            format=release.format,
+            created_at=release.created_at,
         )
-        return identify(bundle, cache=self._cache, fresh=fresh, progress=self._progress)
+        return identify(
+            bundle, cache=self._cache, fresh=fresh, remembered=remembered, progress=self._progress
+        )
+
+    def _scan(self, path: Path, inputs: BundleInputs) -> SourceListing:
+        return scan(path, include_hidden=inputs.include_hidden, patterns=inputs.patterns, boundary=self._root)
 
     def try_identify(self, version: Version, *, fresh: bool = False) -> bool:
         """Identify a version; on failure, keep the reason instead of raising it, and return False."""
@@ -206,6 +282,7 @@ class VersionSources:
         for ref in changed:
             self._dags.pop(ref).close()
             self._problems.pop(ref, None)
+            self._mismatches.pop(ref, None)
         self._renewed |= changed
         return changed
 
@@ -257,6 +334,18 @@ class VersionSources:
         if self._piece_cache:
             self._piece_cache.put(dag.layout, found)
         return found
+
+    def inputs(self, ref: str) -> BundleInputs:
+        """Return what the bundle of an identified version was made from."""
+        return self._inputs[ref]
+
+    def identified(self, ref: str) -> DirectoryDag | CarBundle:
+        """Return the DAG of an identified version."""
+        return self._dags[ref]
+
+    def mismatches(self) -> dict[str, Mismatch]:
+        """Return why directories no longer give the published CID, by `model@version`."""
+        return dict(self._mismatches)
 
     def identities(self) -> dict[str, BundleIdentity]:
         """Return the identity of each identified version, by `model@version`."""

@@ -29,6 +29,7 @@ from reconciler.index.model import Index, Record, Version
 from reconciler.index.record_check import check_records
 from reconciler.index.records import read_records
 from reconciler.index.targets_file import read_targets
+from reconciler.loop.published import PublishedBundles
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import Scope
 from reconciler.loop.sources import PieceCache, VersionSources
@@ -94,17 +95,20 @@ def load(
     recorded = check_records(index)
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)
+    published = PublishedBundles(layout.index_file)
     sources = VersionSources(
         layout.source_root,
         IdentityCache(cache / "identities") if cache else None,
         stoppable,
         PieceCache(cache / "pieces") if cache else None,
+        published,
     )
     terms = RunTerms(RetryBudget(), cache, stoppable)
     with (
         open_targets(selection.targets, root=layout.root, environ=environ, terms=terms) as opened,
         closing(sources),
     ):
+        published.targets = opened.targets
         capabilities = {name: target.capabilities for name, target in opened.targets.items()}
         yield Workspace(
             scope=scope,

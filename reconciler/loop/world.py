@@ -9,6 +9,7 @@ from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
 from reconciler.errors import Reason
 from reconciler.index.model import Version
+from reconciler.loop.mismatch import Mismatch
 from reconciler.targets.interface import Capabilities, Inventory, Observation, State
 
 
@@ -27,11 +28,12 @@ class World:
 
     `inventories` has a Reason for a target that could not be observed. `present` are the versions whose
     directory is on this machine, `facts` those identified in this run, `problems` the reasons why a directory
-    cannot be used. `recorded` are the versions that have a record, `outdated_records` the CIDs in records
-    that a run may replace, `missing_shardings` the ways in which a target splits a version into pieces that
-    its record lacks. `unlisted_holders` are roots found on targets that no version lists for them, by target
-    name, and `unpinned_holders` roots whose blocks a target has without a pin of ours, looked for only when
-    nothing else has them.
+    cannot be used, `mismatches` what differs where it no longer gives the published CID. `recorded` are the
+    versions that have a record, `outdated_records` the CIDs in records that a run may replace,
+    `missing_shardings` the ways in which a target splits a version into pieces that its record lacks.
+    `unlisted_holders` are roots found on targets that no version lists for them, by target name, and
+    `unpinned_holders` roots whose blocks a target has without a pin of ours, looked for only when nothing
+    else has them.
     """
 
     inventories: Mapping[str, Inventory | Reason]
@@ -41,6 +43,7 @@ class World:
     problems: Mapping[str, Reason] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
     outdated_records: Mapping[str, Cid] = field(default_factory=dict)
+    mismatches: Mapping[str, Mismatch] = field(default_factory=dict)
     missing_shardings: Mapping[str, tuple[Sharding, ...]] = field(default_factory=dict)
     unlisted_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
     unpinned_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)

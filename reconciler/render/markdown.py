@@ -8,12 +8,13 @@ request to 65,536 characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from reconciler.index.model import Record
 from reconciler.loop.changes import Blocked, Change, Outcome, OutcomeState, Plan, Report
-from reconciler.render.text import action, mark, plan_summary, report_summary
+from reconciler.loop.mismatch import MAX_SHOWN
+from reconciler.render.text import MAX_LISTED, action, mark, plan_summary, report_summary
 from reconciler.render.words import count, plain, size
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False
     if fold and len(plan.changes) >= FOLD_FROM:
         table = f"<details><summary>All {len(plan.changes):,} changes</summary>\n\n{table}\n\n</details>"
     parts.append(table)
+    parts += _differences(plan.changes)
     if notes:
         parts.append(f"<details><summary>Notes</summary>\n\n{notes}\n\n</details>")
     return _fit("\n\n".join(part for part in parts if part) + "\n", limit)
@@ -54,7 +56,21 @@ def report_markdown(report: Report, *, limit: int = MAX_CHARACTERS) -> str:
     head = "| | version | target | change | result |\n|---|---|---|---|---|"
     parts = [f"**Result:** {report_summary(report)}."]
     parts.append(_table(head, report.outcomes, _report_row, limit - _RESERVE))
+    parts += _differences([outcome.change for outcome in report.outcomes])
     return _fit("\n\n".join(part for part in parts if part) + "\n", limit)
+
+
+def _differences(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield what differs in each directory that no longer gives the published CID, collapsed."""
+    for change in changes:
+        differences = change.mismatch.differences if isinstance(change, Blocked) and change.mismatch else ()
+        if len(differences) <= MAX_SHOWN:
+            continue
+        lines = [f"- {escape(each.text)}" for each in differences[:MAX_LISTED]]
+        if (more := len(differences) - len(lines)) > 0:
+            lines.append(f"- and {more:,} more")
+        summary = f"{count(len(differences), 'difference')} of {escape(change.ref)}"
+        yield f"<details><summary>{summary}</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
 
 
 def escape(text: str) -> str:

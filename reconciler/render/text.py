@@ -26,12 +26,15 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
+from reconciler.loop.mismatch import MAX_SHOWN
 from reconciler.render.words import count, plain, size
 
 Paint = Callable[[str, str], str]
 """`paint(text, style)` returns `text` in a style of `STYLES`, or unchanged where colours are off."""
 
 STYLES = {"+": "32", "~": "33", "-": "31", "!": "1;31", "…": "36", "ok": "32", "dim": "2", "bold": "1"}
+
+MAX_LISTED = 20  #: differences of one directory
 
 _SUMMARY = (  # the order of the states in a summary
     OutcomeState.APPLIED,
@@ -190,6 +193,7 @@ def _line(change: Change) -> Line:
     below = []
     if isinstance(change, Blocked):
         text += f": {plain(change.reason)}"
+        below += _differences(change)
         if change.hint:
             below.append(f"hint: {plain(change.hint)}")
     elif change.reason and not isinstance(change, (ResolveCid, WriteRecord)):
@@ -207,7 +211,18 @@ def _outcome_line(outcome: Outcome) -> Line:
         text += f": {plain(outcome.detail)}"
     if outcome.bytes_sent and not bad:
         text += f", {size(outcome.bytes_sent)} sent"
-    return sign, text, [f"hint: {plain(outcome.hint)}"] if outcome.hint else []
+    below = _differences(change) if isinstance(change, Blocked) else []
+    return sign, text, [*below, *([f"hint: {plain(outcome.hint)}"] if outcome.hint else [])]
+
+
+def _differences(change: Blocked) -> list[str]:
+    """Return a line for each path that differs, where the reason does not name all of them."""
+    differences = change.mismatch.differences if change.mismatch else ()
+    if len(differences) <= MAX_SHOWN:
+        return []
+    lines = [plain(each.text) for each in differences[:MAX_LISTED]]
+    more = len(differences) - len(lines)
+    return [*lines, *([f"and {more:,} more; --json has them"] if more else [])]
 
 
 def _from(sources: Sequence[str]) -> str:

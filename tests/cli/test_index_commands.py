@@ -228,7 +228,7 @@ def test_check_says_that_a_shallow_clone_was_not_compared_whole(
     [
         (INDEX_FILE, "format: safetensors", "fromat: safetensors", 2, "did you mean 'format'?"),
         (INDEX_FILE, "targets: [store]", "targets: [stroe]", 2, "'stroe'"),
-        ("releases/records/llm/1.0.0.json", '"schema": 1', '"schema": 9', 2, "1.0.0.json"),
+        ("releases/records/llm/1.0.0.json", '"schema": 2', '"schema": 9', 2, "1.0.0.json"),
     ],
 )
 def test_check_tells_what_does_not_hold_with_its_file(

@@ -14,7 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import CarCid, CarShard, RootNaming, ShardedCar, Sharding
+from reconciler.content.contents import BundleContents, FileEntry
+from reconciler.content.manifest import ReleaseInfo
+from reconciler.content.patterns import FilePatterns
 from reconciler.content.piece_cid import PieceCid, capacity, height_for
 from reconciler.errors import InvalidIndexError
 from reconciler.index.model import Record
@@ -23,6 +27,7 @@ from reconciler.index.records import (
     load_record,
     parse_record,
     record_path,
+    records_of,
     records_written,
     render_record,
 )
@@ -240,3 +245,66 @@ def test_pieces_edited_by_hand_are_one_clear_error(edited: object) -> None:
         parse_record(json.dumps(fields).encode(), "r.json")
     assert str(caught.value).startswith("r.json")
     assert len(str(caught.value)) < 600
+
+
+# --- what the bundle was made from, and its files
+
+INPUTS = BundleInputs(ReleaseInfo("old", "1.2.0", "gguf", None), True, FilePatterns(("*.gguf",), ("a b/",)))
+CONTENTS = BundleContents((FileEntry("a", 0, some_cid("a")), FileEntry("é/b", 5, some_cid("b"))), ("empty",))
+WITH_BUNDLE = replace(RECORD, inputs=INPUTS, contents=CONTENTS)
+BUNDLE_FIELDS = json.loads(render_record(WITH_BUNDLE))
+
+
+def test_a_record_keeps_what_the_bundle_was_made_from(tmp_path: Path) -> None:
+    assert write_record(tmp_path, WITH_BUNDLE)
+    assert load_record(tmp_path, "my-llm-7b", "1.2.0") == WITH_BUNDLE
+    jsonschema.validate(BUNDLE_FIELDS, json.loads(schema_text("record")))
+    assert (FIELDS["schema"], BUNDLE_FIELDS["schema"]) == (1, 2)
+
+
+def test_what_a_bundle_was_made_from_is_added_to_an_old_record_but_never_changed(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    assert write_record(tmp_path, WITH_BUNDLE)
+    renamed = replace(WITH_BUNDLE, inputs=BundleInputs(ReleaseInfo("newer", "1.2.0")), contents=None)
+    assert not write_record(tmp_path, renamed)
+    assert load_record(tmp_path, "my-llm-7b", "1.2.0") == WITH_BUNDLE
+
+
+def test_records_are_found_by_their_cid(tmp_path: Path) -> None:
+    write_record(tmp_path, WITH_BUNDLE)
+    write_record(tmp_path, replace(RECORD, model="other"))
+    write_record(tmp_path, replace(RECORD, version="1.3.0", cid=some_cid("1.3.0")))
+    (tmp_path / "my-llm-7b" / "damaged.json").write_text(str(RECORD.cid))
+    (tmp_path / "my-llm-7b" / "link.json").symlink_to("/etc/passwd")
+    assert [r.model for r in records_of(tmp_path, RECORD.cid)] == ["my-llm-7b", "other"]
+    assert list(records_of(tmp_path / "nowhere", RECORD.cid)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 1},
+        {"schema": 3},
+        {"bundle": []},
+        {"bundle": {"model": "m"}},
+        {"bundle": {"model": "", "version": "1"}},
+        {"bundle": {"model": "m" * 300, "version": "1"}},
+        {"bundle": {"model": "m", "version": "1", "cid": "x"}},
+        {"bundle": {"model": "m", "version": "1", "hidden": "yes"}},
+        {"bundle": {"model": "m", "version": "1", "include": "a"}},
+        {"bundle": {"model": "m", "version": "1", "exclude": [1]}},
+        {"bundle": {"model": "m", "version": "1", "exclude": ["[a"]}},
+        {"bundle": {"model": "m", "version": "1", "exclude": ["a"] * 1001}},
+        {"contents": {}},
+        {"contents": [{}]},
+        {"contents": [{"path": "a", "size": -1, "cid": str(some_cid("a"))}]},
+        {"contents": [{"path": "a", "size": 1, "cid": "bafy"}]},
+        {"contents": [{"path": "a", "size": 1, "cid": str(some_cid("a")), "mode": 1}]},
+        {"contents": [{"path": "a", "size": 1, "cid": str(some_cid("a"))}] * 4097},
+        {"empty_directories": [1]},
+        {"empty_directories": "a"},
+    ],
+)
+def test_a_malformed_bundle_or_list_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidIndexError):
+        parse_record(json.dumps(BUNDLE_FIELDS | change).encode(), "r.json")

@@ -18,7 +18,6 @@ PEERS = {
     "nginx": ("nginx",),
     "node": ("node", "npm"),
     "storacha": ("node", "npm"),
-    "anvil": ("anvil",),
 }
 
 
