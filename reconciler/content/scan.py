@@ -127,15 +127,37 @@ def scan(
 
 
 def scan_file(path: Path) -> SourceListing:
-    """Return the listing of a single regular file; its root is the parent directory. Raises BundleError."""
+    """Return the listing of a single regular file; its root is the parent directory. Raises BundleError.
+
+    The file may be a link at the top of a snapshot of a Hugging Face cache.
+    """
     scanned_at = time.time_ns()
     try:
         status = path.lstat()
     except OSError as error:
         raise BundleError(f"cannot read {str(path)!r}: {_reason(error)}") from None
     _check_name(path.name, path.name)
+    blob = None
+    if stat.S_ISLNK(status.st_mode):
+        blob, status = _blob_of(path)
     _check_kind(path.name, status.st_mode)
-    return SourceListing(path.parent, (SourceFile(path.name, stamp_of(status)),), (), (), scanned_at)
+    return SourceListing(path.parent, (SourceFile(path.name, stamp_of(status), blob),), (), (), scanned_at)
+
+
+def _blob_of(path: Path) -> tuple[str, os.stat_result]:
+    """Return the blob that the link `path` leads to, at the top of a snapshot of a Hugging Face cache."""
+    try:
+        root = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleError(f"cannot read {str(path)!r}: {_reason(error)}") from None
+    blobs = HubBlobs(root, None)
+    try:
+        return blobs.resolve(os.readlink(path.name, dir_fd=root), path.name)
+    except OSError as error:
+        raise BundleError(f"cannot read {str(path)!r}: {_reason(error)}") from None
+    finally:
+        blobs.close()
+        os.close(root)
 
 
 class _Scan:

@@ -10,6 +10,7 @@ out. It stays as published when the index changes. Large lists are left out, see
 
 from __future__ import annotations
 
+from reconciler.content import bounds
 from reconciler.content import cid as cids
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.contents import BundleContents, FileEntry
@@ -71,7 +72,7 @@ def parse_contents(fields: JsonFields) -> BundleContents:
     files = tuple(_entry(entry) for entry in fields.items("contents"))
     empty: tuple[str, ...] = ()
     if fields.has("empty_directories"):
-        empty = tuple(item.text() for item in fields.items("empty_directories"))
+        empty = tuple(_path(item) for item in fields.items("empty_directories"))
     contents = BundleContents(files, empty)
     if not is_listed(contents):
         raise fields.fail(f"'contents' has more than {MAX_LISTED} entries")
@@ -85,9 +86,20 @@ def _entry(fields: JsonFields) -> FileEntry:
     if not 0 <= size <= _MAX_COUNT:
         raise fields.error("a whole number of at least 0", "size")
     try:
-        return FileEntry(fields.text("path"), size, cids.parse_canonical(fields.text("cid")))
+        return FileEntry(_path(fields.at("path")), size, cids.parse_canonical(fields.text("cid")))
     except DataError as error:
         raise fields.fail(f"{fields.path!r}: {error.message}") from None
+
+
+def _path(fields: JsonFields) -> str:
+    """Return a path below the bundle, whose parts are names that a bundle may have."""
+    text = fields.text()
+    try:
+        for part in text.encode().split(b"/"):
+            bounds.decode_name(part)
+    except (DataError, UnicodeEncodeError):
+        raise fields.error("a path below the bundle") from None
+    return text
 
 
 def _text(fields: JsonFields, key: str) -> str:

@@ -123,7 +123,7 @@ def parse_record_of(
         raise InvalidIndexError(
             f"the record is of {record.model}@{record.version}, not of {model}@{version}",
             where=Where(name),
-            hint="it was moved or edited; restore it from the git history",
+            hint="move it back (records of a renamed model stay where they are), or restore it from git",
         )
     return record
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 
 from reconciler.content import bounds, checksums, manifest, source_file
 from reconciler.content.cid import Cid
@@ -147,12 +148,12 @@ class _CauseSearch:
             return (
                 MismatchCause.EMPTY_DIRECTORY,
                 "it was empty, and git keeps no empty directories",
-                f"create the empty directory again: mkdir -p {place}",
+                f"create the empty directory again: mkdir -p {quote(str(place))}",
             )
         return (
             MismatchCause.EMPTY_DIRECTORY,
             "an empty directory is part of the CID",
-            f"remove the empty directory: rmdir {place}",
+            f"remove the empty directory: rmdir {quote(str(place))}",
         )
 
     def _content(self, difference: ContentDifference) -> Explained | None:
@@ -257,7 +258,7 @@ class _CauseSearch:
             MismatchCause.COMMITTED,
             f"commit {last.commit[:12]} {verb} it: {last.subject[:60]!r}; its history is not that of the CID",
             "move what was added into a new version, and restore what the version had with "
-            f"`git checkout {recorded[:12]} -- {self.listing.root}`",
+            f"`git checkout {recorded[:12]} -- {quote(str(self.listing.root))}`",
         )
 
     @cached_property

@@ -59,6 +59,16 @@ def test_a_snapshot_has_the_identity_of_the_plain_files(cache: Cache, tmp_path: 
     assert len(huggingface_hub.scan_cache_dir(cache.root).repos) == 1
 
 
+def test_a_single_file_of_a_snapshot_is_read_through_its_link(cache: Cache, tmp_path: Path) -> None:
+    plain = plant(tmp_path / "plain", FILES)
+    linked = identify(bare_bundle(cache.snapshot / "model.safetensors"), cache=None)
+    assert linked.identity == identify(bare_bundle(plain / "model.safetensors"), cache=None).identity
+    (cache.snapshot / "x").symlink_to("/etc/passwd")
+    for path in ("x", "onnx/model.onnx"):
+        with pytest.raises(BundleError, match="is a symbolic link"):
+            bare_bundle(cache.snapshot / path)
+
+
 def test_a_cache_may_be_at_the_boundary_or_below_it(cache: Cache, tmp_path: Path) -> None:
     for boundary in (tmp_path, cache.root, cache.repository, cache.repository / "blobs"):
         assert len(scanned(cache, boundary).files) == 3

@@ -302,6 +302,12 @@ def test_records_are_found_by_their_cid(tmp_path: Path) -> None:
         {"contents": [{"path": "a", "size": 1, "cid": str(some_cid("a")), "mode": 1}]},
         {"contents": [{"path": "a", "size": 1, "cid": str(some_cid("a"))}] * 4097},
         {"empty_directories": [1]},
+        {"empty_directories": ["../up"]},
+        {"empty_directories": ["a\x00"]},
+        {"empty_directories": ["/etc"]},
+        {"contents": [{"path": "a//b", "size": 1, "cid": str(some_cid("a"))}]},
+        {"contents": [{"path": "a\nb", "size": 1, "cid": str(some_cid("a"))}]},
+        {"contents": [{"path": "\ud800", "size": 1, "cid": str(some_cid("a"))}]},
         {"empty_directories": "a"},
     ],
 )

@@ -91,7 +91,23 @@ def hidden_files(releases: Releases) -> str:
     return REF
 
 
-CHANGES = [rename, another_time, no_time, other_patterns, hidden_files]
+def about(releases: Releases) -> str:
+    releases.about["old"] = {"format": "gguf", "license": "MIT", "kind": "dataset", "exclude": ["*.bin"]}
+    return REF
+
+
+def defaults(releases: Releases) -> str:
+    releases.defaults = {"include": ["*.txt"]}
+    return REF
+
+
+def into_an_organization(releases: Releases) -> str:
+    releases.rename(REF, "Acme/Old@1.0.0")
+    releases.about["Acme/Old"] = {"format": "gguf"}
+    return "Acme/Old@1.0.0"
+
+
+CHANGES = [rename, another_time, no_time, other_patterns, hidden_files, about, defaults, into_an_organization]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -59,6 +59,8 @@ class Releases:
         self.id = index_id
         self.targets = targets or ("store",)
         self.fields: dict[str, dict[str, dict[str, Any]]] = {}
+        self.about: dict[str, dict[str, Any]] = {}  #: further fields of models
+        self.defaults: dict[str, Any] = {}
         self.policy: object = None
         self.memory: dict[str, MemoryTarget] = {}
         self.specs: dict[str, dict[str, Any]] = {}
@@ -119,8 +121,9 @@ class Releases:
 
     def write(self) -> None:
         """Write index.yaml and targets.yaml. JSON is YAML, quoted as the loader requires."""
-        models = {model: {"versions": versions} for model, versions in self.fields.items()}
-        index = {"schema": 1, "id": self.id, "defaults": {"targets": list(self.targets)}, "models": models}
+        models = {m: {**self.about.get(m, {}), "versions": v} for m, v in self.fields.items()}
+        defaults = {"targets": list(self.targets), **self.defaults}
+        index = {"schema": 1, "id": self.id, "defaults": defaults, "models": models}
         if self.policy is not None:
             index["policy"] = self.policy
         self.index_file.write_text(json.dumps(index, indent=1))
