@@ -123,7 +123,7 @@ def parse_record_of(
         raise InvalidIndexError(
             f"the record is of {record.model}@{record.version}, not of {model}@{version}",
             where=Where(name),
-            hint="move it back (records of a renamed model stay where they are), or restore it from git",
+            hint="it was moved or edited: move it back, even after a rename, or restore it from history",
         )
     return record
 
