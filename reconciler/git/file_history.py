@@ -7,6 +7,7 @@ objects is off.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,18 @@ class FileHistory:
     def open(cls, file: Path) -> FileHistory | None:
         """Return the history of `file`, None when no repository is around it.
 
-        Raises UserError when git is missing or does not trust the repository.
+        Raises UserError when git is missing, does not trust the repository, or has it elsewhere (GIT_DIR).
         """
         directory = file.parent.resolve()
-        if git_directory(directory) is None:
-            return None
         where, reason = Where(str(directory)), ""
+        if git_directory(directory) is None:
+            if os.environ.get("GIT_DIR"):
+                raise UserError(
+                    "GIT_DIR names a git repository, but none is around this directory",
+                    hint="its history cannot be compared: work in a clone, or unset GIT_DIR",
+                    where=where,
+                )
+            return None
         try:
             found = locate_repository(directory)
         except GitError as error:
@@ -49,7 +56,9 @@ class FileHistory:
             found, reason = None, f": {error.message}"
         if found is None:
             raise UserError(f"the git repository around this directory cannot be read{reason}", where=where)
-        if found.top is None:
+        # A work tree above (core.worktree) would give paths that the commits do not have.
+        around = next(place for place in (directory, *directory.parents) if (place / ".git").exists())
+        if found.top != around:
             raise UserError(
                 "a git repository whose files are elsewhere (core.worktree) is not supported",
                 hint="work in a clone of it",

@@ -69,7 +69,7 @@ _NO_QUESTIONS = {
     "GCM_INTERACTIVE": "never",
 }
 _OFFLINE = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
-# `git rev-parse --local-env-vars`, less the settings
+# `git rev-parse --local-env-vars`, less the settings, and the limit of the search for a repository
 _REPOSITORY_VARIABLES = (
     "GIT_DIR",
     "GIT_COMMON_DIR",
@@ -84,6 +84,7 @@ _REPOSITORY_VARIABLES = (
     "GIT_REPLACE_REF_BASE",
     "GIT_NAMESPACE",
     "GIT_CONFIG",
+    "GIT_CEILING_DIRECTORIES",
 )
 _SSH_VARIABLES = ("GIT_SSH_COMMAND", "GIT_SSH")
 _NETWORK_COMMANDS = {"clone", "fetch", "ls-remote", "push"}

@@ -299,3 +299,70 @@ def test_linked_work_trees_and_packed_refs_are_read(repo: Repository, tmp_path: 
     git(tree, "checkout", "-q", "--detach")
     assert head_without_git(tree) == commit
     assert head_without_git(tmp_path) is None
+
+
+@pytest.mark.parametrize("place", ["above", "beside", "nowhere", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GIT_WORK_TREE",
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_COMMON_DIR",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_CEILING_DIRECTORIES",
+        "GIT_NAMESPACE",
+        "GIT_SHALLOW_FILE",
+        "GIT_GRAFT_FILE",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_PREFIX",
+    ],
+)
+def test_a_variable_of_git_never_switches_the_check_off(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    """A deploy hook, an alias or `git rebase --exec` sets some of them, for another repository."""
+    repo.commit(v1_0_0=A)
+    repo.write(v1_0_0=B)
+    other = Repository(tmp_path / "other")
+    other.commit(v1_0_0=B)
+    places = {"above": tmp_path, "beside": other.root / ".git", "nowhere": tmp_path / "missing", "": ""}
+    monkeypatch.setenv(name, str(places[place]))
+    assert len(repo.check().violations) == 1
+
+
+def test_a_work_tree_above_is_refused_rather_than_the_check_left_out(repo: Repository) -> None:
+    """The commits do not have the paths below it."""
+    repo.commit(v1_0_0=A)
+    repo.write(v1_0_0=B)
+    git(repo.root, "config", "core.worktree", str(repo.root.parent))
+    with pytest.raises(UserError, match="elsewhere"):
+        repo.check()
+
+
+@pytest.mark.parametrize("setting", ["core.worktree=/", "core.bare=true"])
+def test_a_setting_from_outside_never_switches_the_check_off(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """`git -c NAME=VALUE` passes a setting on to the commands of an alias."""
+    repo.commit(v1_0_0=A)
+    repo.write(v1_0_0=B)
+    monkeypatch.setenv("GIT_CONFIG_PARAMETERS", f"'{setting}'")
+    try:
+        assert len(repo.check().violations) == 1
+    except UserError as error:
+        assert "elsewhere" in error.message
+
+
+def test_a_repository_that_only_git_dir_names_is_an_error_and_not_no_history(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a bare repository of dotfiles, or a hook that deploys into a plain directory."""
+    repo.commit(v1_0_0=A)
+    repo.write(v1_0_0=B)
+    (repo.root / ".git").rename(tmp_path / "elsewhere.git")
+    assert repo.check().checked.startswith("nothing")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere.git"))
+    with pytest.raises(UserError, match="GIT_DIR names a git repository") as caught:
+        repo.check()
+    assert "unset GIT_DIR" in (caught.value.hint or "")
