@@ -86,6 +86,12 @@ class TargetSuite:
     #: whether the next publish can use the blocks that an interrupted publish sent
     resumes: ClassVar[bool] = False
 
+    def __init_subclass__(cls) -> None:
+        """Leave out the tests of damage for a target on which none can be seen."""
+        super().__init_subclass__()
+        for name in DAMAGE_TESTS - vars(cls).keys():
+            setattr(cls, name, getattr(TargetSuite, name) if cls.seen_at else None)
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "damage" in metafunc.fixturenames:
             metafunc.parametrize("damage", list(self.seen_at), ids=lambda kind: kind.name.lower())
@@ -468,3 +474,9 @@ class TargetSuite:
     def test_closing_twice_is_fine(self, target: Target) -> None:
         target.close()
         target.close()
+
+
+#: the tests that need a visible kind of damage
+DAMAGE_TESTS = frozenset(
+    name for name, test in vars(TargetSuite).items() if "damage" in getattr(test, "__annotations__", {})
+)

@@ -45,7 +45,7 @@ def _clients(where: StorachaTarget) -> Iterator[HttpClient]:
     assert where._http is not None
     assert where._options.chain.rpc is not None
     yield where._http
-    yield where._options.chain.rpc._http
+    yield where._options.chain.rpc._rpc._http
 
 
 @pytest.fixture(scope="module")
