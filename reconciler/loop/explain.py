@@ -181,8 +181,8 @@ class _CauseSearch:
                 return (
                     MismatchCause.LINE_ENDINGS,
                     f"its line ends: {words}",
-                    f"write `{self._git_path(difference.path)} -text` into .gitattributes, so that git keeps "
-                    "its line ends, then delete the file and check it out again",
+                    f"write `{self._git_path('**')} -text` into .gitattributes, so that git keeps line ends, "
+                    "then delete these files and check them out again",
                 )
         return None
 
@@ -237,10 +237,14 @@ class _CauseSearch:
             return (
                 MismatchCause.GIT_IGNORED,
                 "git ignores it, so only this machine has it",
-                "move it out of the directory",
+                f"move the files that git ignores out of {self.listing.root}",
             )
         if difference.change is ContentChange.NEW and self._tree and path not in self._tracked:
-            return MismatchCause.NOT_IN_GIT, "git does not have it", "move it out of the directory"
+            return (
+                MismatchCause.NOT_IN_GIT,
+                "git does not have it",
+                f"move the files that git does not have out of {self.listing.root}",
+            )
         return None
 
     def _commit(self, difference: ContentDifference) -> Explained | None:
@@ -256,7 +260,8 @@ class _CauseSearch:
         verb = {ContentChange.NEW: "added", ContentChange.GONE: "removed"}.get(difference.change, "changed")
         return (
             MismatchCause.COMMITTED,
-            f"commit {last.commit[:12]} {verb} it: {last.subject[:60]!r}; its history is not that of the CID",
+            f"commit {last.commit[:12]}, which is not in the history of the CID, {verb} it: "
+            f"{last.subject[:60]!r}",
             "move what was added into a new version, and restore what the version had with "
             f"`git checkout {recorded[:12]} -- {quote(str(self.listing.root))}`",
         )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.content.patterns import PatternList, parse_pattern
+from reconciler.content.patterns import FilePatterns, PatternList, parse_pattern
+from reconciler.content.scan import scan
 from reconciler.errors import DataError
+from tests.support.plant import plant
 
 _TOKENS = [*"ab.-é", "*", "**", "***", "?", "[ab]", "[!a]", "[^a]", "[]a]", "[a-b]", "[a-]", "[[:alpha:]]"]
 _TOKENS += [
@@ -85,6 +88,7 @@ def is_valid(pattern: str) -> bool:
     return True
 
 
+@settings(max_examples=60)
 @given(st.lists(_PATTERNS, min_size=1, max_size=4), _PATHS)
 def test_patterns_match_what_git_ignores(repository: Path, patterns: list[str], paths: list[str]) -> None:
     valid = [each for each in patterns if is_valid(each) and not _BEGINS_INSIDE.match(each)]
@@ -92,6 +96,7 @@ def test_patterns_match_what_git_ignores(repository: Path, patterns: list[str], 
     assert mine == ignored_by_git(repository, valid, paths)
 
 
+@settings(max_examples=30)
 @given(_PATTERNS, _PATHS)
 def test_a_pattern_that_is_refused_matches_nothing_in_git(
     repository: Path, pattern: str, paths: list[str]
@@ -154,3 +159,16 @@ def test_the_patterns_that_matched_nothing_are_known() -> None:
     for path in ("a.bin", "keep.bin", "onnx"):
         rules.last_match([path.encode()], is_directory=False)
     assert list(rules.unused()) == ["*.log", "onnx/"]
+
+
+@settings(max_examples=15)
+@given(st.lists(_PATTERNS, min_size=1, max_size=3), _PATHS)
+def test_a_scan_excludes_what_git_ignores(repository: Path, patterns: list[str], paths: list[str]) -> None:
+    valid = [each for each in patterns if is_valid(each) and not _BEGINS_INSIDE.match(each)]
+    parents = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 1)}
+    with tempfile.TemporaryDirectory() as directory:
+        files = sorted(path for path in paths if path not in parents)
+        root = plant(Path(directory), dict.fromkeys(files, b""))
+        listing = scan(root, include_hidden=False, patterns=FilePatterns(exclude=tuple(valid)))
+    expected = set(files) - ignored_by_git(repository, valid, files)
+    assert {file.path for file in listing.files} == expected

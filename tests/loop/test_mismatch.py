@@ -267,7 +267,7 @@ def test_a_file_that_only_this_machine_has_is_told_from_git(
 ) -> None:
     (committed.source(REF) / name).write_bytes(b"x")
     assert causes(committed) == {name: ("new", cause)}
-    assert "move it out" in blocked(committed).hint
+    assert "move the files that git" in blocked(committed).hint
 
 
 @pytest.mark.parametrize("change", ["added", "changed", "removed"])
