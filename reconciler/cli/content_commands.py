@@ -104,6 +104,8 @@ def identify(
         f"{count(len(identity.files), 'file')}, {size(identity.size)}, {count(identity.blocks, 'block')}, "
         f"CAR of {size(identity.car_size)}{made}"
     )
+    for note in bundle.notes:
+        out.say(f"note: {note}")
     if bundle.listing.hidden:
         left = count(len(bundle.listing.hidden), "hidden entry", "hidden entries")
         out.say(f"note: {left} skipped (--hidden includes them)")

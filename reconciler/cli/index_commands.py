@@ -19,6 +19,8 @@ from reconciler.render.words import count, plain, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from reconciler.content.manifest import ReleaseInfo
+    from reconciler.content.patterns import FilePatterns
     from reconciler.index.history import LoggedRelease
     from reconciler.index.locations import RepositoryLayout
 
@@ -29,7 +31,7 @@ index_commands = typer.Typer()
 def add(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model in the index, or a new one.")],
     version: Annotated[str, typer.Argument(metavar="VERSION", help="New SemVer version, such as 1.2.0.")],
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Directory with the files of the version.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Directory or CAR file of the version.")],
     format: Annotated[  # noqa: A002 - the word of the index
         str | None,
         typer.Option(metavar="FORMAT", help="Format of a new model, such as safetensors."),
@@ -46,8 +48,11 @@ def add(
     index: IndexFile = None,
     source_root: SourceRoot = None,
 ) -> int:
-    """Add a version to the index and change no other line. The next run resolves its CID."""
-    from reconciler.content.scan import scan
+    """Add a version to the index and change no other line. The next run resolves its CID.
+
+    The files are those of a directory, or of a CAR file, which is verified first.
+    """
+    from reconciler.content.manifest import ReleaseInfo
     from reconciler.index.edits import add_version, write_edit
     from reconciler.index.load import load_index
     from reconciler.index.versions import plain_version
@@ -55,17 +60,14 @@ def add(
     layout = find_layout(directory, index, source_root=source_root)
     loaded = load_index(layout.index_file)
     version = plain_version(version)
-    relative = _relative_path(layout, path)
-    listing = scan(
-        layout.source_root / relative,
-        include_hidden=False,
-        patterns=loaded.models.get(model, loaded).patterns,
-        boundary=layout.source_root,
-    )
-    if not listing.files:
-        raise UsageError(f"no files in {path!r}")
-    text = layout.index_file.read_bytes().decode("utf-8")
     created_at = created_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    relative = _relative_path(layout, path)
+    source = layout.source_root / relative
+    if source.is_file():
+        files, total, notes = _check_car(source, ReleaseInfo(model, version, format, created_at))
+    else:
+        files, total, notes = _scan_directory(source, layout, loaded.models.get(model, loaded).patterns)
+    text = layout.index_file.read_bytes().decode("utf-8")
     edited = add_version(
         text,
         model,
@@ -84,30 +86,59 @@ def add(
             )
         )
         return ExitCode.OK
-    total = sum(file.stamp.size for file in listing.files)
     out.result(f"added {model}@{version} to {layout.index_file}")
-    out.say(f"{count(len(listing.files), 'file')}, {size(total)}, in {relative}")
-    if listing.hidden:
-        left = count(len(listing.hidden), "hidden entry", "hidden entries")
-        out.say(f"note: {left} skipped; `hidden: include` in the index includes them")
-    if listing.excluded:
-        out.say(f"note: {count(len(listing.excluded), 'entry', 'entries')} left out by patterns of the index")
+    out.say(f"{count(files, 'file')}, {size(total)}, in {relative}")
+    for note in notes:
+        out.say(f"note: {note}")
     out.say("next: `reconcile --dry-run` shows what a run would do")
     return ExitCode.OK
+
+
+def _scan_directory(
+    source: Path, layout: RepositoryLayout, patterns: FilePatterns
+) -> tuple[int, int, list[str]]:
+    """Return the number of files in `source`, their bytes, and notes for the user. Raises UsageError."""
+    from reconciler.content.bundle import collision_notes
+    from reconciler.content.scan import scan
+
+    listing = scan(source, include_hidden=False, patterns=patterns, boundary=layout.source_root)
+    if not listing.files:
+        raise UsageError(f"no files in {str(source)!r}")
+    notes = list(collision_notes(listing.collisions))
+    if listing.hidden:
+        left = count(len(listing.hidden), "hidden entry", "hidden entries")
+        notes.append(f"{left} skipped; `hidden: include` in the index includes them")
+    if listing.excluded:
+        notes.append(f"{count(len(listing.excluded), 'entry', 'entries')} left out by patterns of the index")
+    return len(listing.files), listing.size, notes
+
+
+def _check_car(source: Path, release: ReleaseInfo) -> tuple[int, int, list[str]]:
+    """Return the same for a CAR, every byte verified. Raises UsageError, BundleError."""
+    from reconciler.content.car_bundle import identify_new_car
+
+    if source.suffix != ".car":
+        raise UsageError(
+            f"{str(source)!r} is neither a directory nor a CAR file",
+            hint="give the directory that contains it; the name of a CAR ends with .car",
+        )
+    with out.progress() as progress:
+        identity = identify_new_car(source, release, progress)
+    return len(identity.files), identity.size, [f"its CID is {identity.root}, every block verified"]
 
 
 def _relative_path(layout: RepositoryLayout, path: str) -> str:
     """Return `path` as the index writes it: relative to the source root, with slashes. Raises UsageError."""
     root = layout.source_root.resolve()
     for candidate in (layout.source_root / path, Path(path)):
-        if candidate.is_dir() and candidate.resolve().is_relative_to(root):
+        if candidate.exists() and candidate.resolve().is_relative_to(root):
             return candidate.resolve().relative_to(root).as_posix()
-    if Path(path).is_dir():
+    if Path(path).exists():
         raise UsageError(
             f"{path!r} is outside {str(layout.source_root)!r}",
             hint="move it there, or set the directory that paths in the index are relative to: --source-root",
         )
-    raise UsageError(f"no such directory: {path!r}")
+    raise UsageError(f"no such directory or CAR file: {path!r}")
 
 
 # -- init ----------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from reconciler.consume.selection import FileSpan, SelectedFiles
 from reconciler.consume.sources import Parts
+from reconciler.content.bounds import collisions
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.walk import DagMap, FileNode, Leaf, leaf_bytes
 from reconciler.errors import DataError, LockedError, ReconcilerError, UsageError
@@ -135,6 +136,7 @@ class Staging:
         """Create all selected files in full length, and remove everything else from the directory."""
         if self._in_mount:
             _undo_move(self._content, self.destination, self.directory, self._selected.names)
+        self._check_names()
         directories = [self._content / path for path in self._selected.directories]
         expected = {self._content, *self._paths, *directories}
         for parent, subdirectories, files in os.walk(self.directory):
@@ -152,6 +154,17 @@ class Staging:
             # A file shared with the cache must not be written to: it is shared again, or fetched.
             if not path.exists() or path.stat().st_size != node.size or path.stat().st_nlink > 1:
                 self.reset(number)
+
+    def _check_names(self) -> None:
+        """Raise UsageError when the file system takes two of the selected names for one."""
+        paths = (*self._selected.directories, *(node.path for node in self._selected.files))
+        for group in collisions(paths):
+            if not holds_each(self.directory, [path.rpartition("/")[2] for path in group]):
+                raise UsageError(
+                    f"{' and '.join(map(repr, group))} are one name on the file system of "
+                    f"{str(self.destination)!r}, which cannot hold both",
+                    hint="fetch to a file system that distinguishes them, or leave one out with --exclude",
+                )
 
     def reset(self, number: int) -> None:
         """Replace the selected file `number` by a new one: a single hole in full length."""
@@ -289,6 +302,17 @@ def _is_own_uid(owner: int, parent: Path) -> bool:
         return probe.stat().st_uid == owner
     finally:
         probe.rmdir()
+
+
+def holds_each(directory: Path, names: Sequence[str]) -> bool:
+    """Return whether the file system of `directory` holds a file of each of these names. Raises OSError."""
+    probe = Path(tempfile.mkdtemp(prefix=".names-", dir=directory))
+    try:
+        for name in names:
+            (probe / name).touch()
+        return len(list(probe.iterdir())) == len(names)
+    finally:
+        shutil.rmtree(probe)
 
 
 def _make_directory(path: Path) -> None:

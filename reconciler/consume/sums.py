@@ -90,7 +90,7 @@ class SumsCheck:
         if self._error is not None:
             raise ReconcilerError(f"cannot read the fetched files: {self._error.strerror}")
         listed = checksums.parse(self._path(self._list).read_bytes())
-        for entry in listed:
+        for entry in listed.matched(self._digests).entries:
             found = self._digests.get(entry.path)
             if found is not None and found != entry.digest:
                 raise DataError(

@@ -7,7 +7,6 @@ the SHA-256 sums of the directory's own SHA256SUMS, when the version's record pr
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -93,10 +92,11 @@ def intended_version(index: Index, directory: Path, ref: str | None) -> Version 
         return resolve(index, parse_ref(ref)).version
     try:
         with (directory / manifest.NAME).open("rb") as file:
-            document = json.loads(file.read(manifest.MAX_SIZE))
-        return index.models[document["model"]].versions[document["version"]]
-    except (OSError, ValueError, KeyError, TypeError):
+            named = manifest.parse(file.read(manifest.MAX_SIZE))
+    except OSError:
         return None
+    model = index.models.get(named.model) if named else None
+    return model.versions.get(str(named.version)) if named and model else None
 
 
 # --- comparison
@@ -160,9 +160,9 @@ def _compare_leaves(tree: DagMap, directory: Path, progress: Progress) -> tuple[
 
 def _compare_sums(sums: bytes, directory: Path, progress: Progress) -> tuple[Difference, ...]:
     """Compare the SHA-256 of every file with `sums`, a SHA256SUMS."""
-    listed = {entry.path: entry.digest for entry in checksums.parse(sums)}
     listing = scan(directory, include_hidden=True)
     found = {file.path: listing.locate(file) for file in listing.files if file.path != checksums.NAME}
+    listed = {entry.path: entry.digest for entry in checksums.parse(sums).matched(found).entries}
     with progress.task(f"comparing {directory.name}", listing.size) as task:
         changed = []
         for path in sorted(listed.keys() & found.keys()):

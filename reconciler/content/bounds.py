@@ -11,6 +11,7 @@ normalization. The same rules apply when a bundle is packed, read and unpacked.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.errors import DataError
@@ -50,6 +51,16 @@ def decode_name(name: bytes) -> str:
     if len(name) > MAX_NAME:
         raise DataError(f"name {text[:40]!r}… is longer than {MAX_NAME} bytes")
     return text
+
+
+def collisions(paths: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of `paths` that are one file or directory on some file system, each sorted."""
+    groups: dict[tuple[str, str], set[str]] = {}
+    for path in paths:
+        parent, _, name = path.rpartition("/")
+        groups.setdefault((parent, collision_key(name)), set()).add(path)
+    found = (tuple(sorted(group, key=str.encode)) for group in groups.values() if len(group) > 1)
+    return tuple(sorted(found))
 
 
 def collision_key(name: str) -> str:

@@ -1,6 +1,7 @@
 """A bundle that is already packed into a CAR file, with the same identity and checks as a directory.
 
-The root of a CAR is fixed, so SHA256SUMS and manifest.json are not added when they are missing.
+The root of a CAR is fixed, so SHA256SUMS and manifest.json are not added when they are missing, and the
+manifest of another model or version is kept: a CAR may be released again under another name.
 """
 
 from __future__ import annotations
@@ -9,14 +10,22 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.content import checksums, manifest, source_file
-from reconciler.content.bundle import check_digests, check_listed
+from reconciler.content import bounds, checksums, manifest, profile, source_file
+from reconciler.content.bundle import check_digests, check_listed, collision_notes
 from reconciler.content.car_dag import CarDag, open_car
+from reconciler.content.cid import RAW, Cid
 from reconciler.content.contents import contents_of_map
 from reconciler.content.directory_dag import BundleIdentity, FileIdentity
-from reconciler.content.manifest import ReleaseInfo
-from reconciler.content.walk import FileNode, NodeKind, leaf_bytes
-from reconciler.errors import BlockUnavailableError, BundleError, SourceChangedError
+from reconciler.content.manifest import Manifest, ReleaseInfo
+from reconciler.content.unixfs_tree import DirectoryEntry, directory_tree, file_tree
+from reconciler.content.walk import DagMap, FileNode, NodeKind, leaf_bytes
+from reconciler.errors import (
+    BlockUnavailableError,
+    BundleError,
+    ReconcilerError,
+    SourceChangedError,
+    Where,
+)
 from reconciler.progress import Progress
 
 
@@ -29,6 +38,7 @@ class CarBundle:
     def __init__(self, car: CarDag, identity: BundleIdentity) -> None:
         self.identity = identity
         self.contents = contents_of_map(car.map)
+        self.map = car.map
         self.layout = car.layout
         self.changed = False
         self.close = car.close
@@ -46,9 +56,9 @@ class CarBundle:
 def identify_car(path: Path, release: ReleaseInfo | None, progress: Progress) -> CarBundle:
     """Verify all of the CAR at `path`, and its SHA256SUMS and manifest.json if it has them.
 
-    `release` is what the manifest must describe; None for a published version, whose CID is known. The
-    `dirhash` is computed from the sums of the files, even if the CAR has no SHA256SUMS. Raises DataError for
-    an invalid CAR, BundleError for an invalid bundle.
+    `release` is what the manifest should describe, else a note says what it describes; None for a published
+    version, whose CID is known. The `dirhash` is computed from the sums of the files, even if the CAR has no
+    SHA256SUMS. Raises DataError for an invalid CAR, BundleError for an invalid bundle.
     """
     car = open_car(path, progress)
     try:
@@ -58,12 +68,68 @@ def identify_car(path: Path, release: ReleaseInfo | None, progress: Progress) ->
         raise
 
 
+def identify_new_car(path: Path, release: ReleaseInfo, progress: Progress) -> BundleIdentity:
+    """Verify the CAR at `path` as `identify_car` does, and that it was packed as a directory would be now.
+
+    Raises BundleError, naming the file, for anything else, such as a CAR of another CID profile: the same
+    files would have two CIDs.
+    """
+    try:
+        found = identify_car(path, release, progress)
+    except ReconcilerError as error:
+        raise BundleError(error.message, hint=error.hint, where=Where(str(path))) from None
+    found.close()
+    root = found.layout.root
+    if not found.identity.files:
+        raise BundleError("it has no files", where=Where(str(path)))
+    if profile_root(found.map) != root:
+        raise BundleError(
+            f"its root {root} is not the one that the CID profile {profile.NAME} gives these files",
+            hint=f"unpack it with `reconcile fetch {root} DIR --car {path}`, and add the directory",
+            where=Where(str(path)),
+        )
+    return found.identity
+
+
+def profile_root(dag_map: DagMap) -> Cid | None:
+    """Return the root that the profile gives the files and directories of `dag_map`, without reading a leaf.
+
+    Return None for a single file, and where a leaf is not one of the profile.
+    """
+    entries: dict[str, list[DirectoryEntry]] = {"": []}
+    for node in reversed(dag_map.nodes):  # children before their parents
+        if node.kind is NodeKind.DIRECTORY:
+            tree = directory_tree(entries.pop(node.path, []))
+        elif node.path and (leaves := _profile_leaves(dag_map, node)) is not None:
+            tree = file_tree(node.size, leaves)
+        else:
+            return None
+        parent, _, name = node.path.rpartition("/")
+        entries.setdefault(parent, []).append(DirectoryEntry(name, tree.cid, tree.tsize))
+    return directory_tree(entries[""]).cid
+
+
+def _profile_leaves(dag_map: DagMap, node: FileNode) -> bytes | None:
+    """Return the digests of the leaves of a file, or None when they are not chunks of the profile."""
+    digests = bytearray()
+    for leaf in dag_map.leaves(node):
+        cid = dag_map.layout.cid(leaf.position)
+        if cid.codec != RAW or leaf.size != min(profile.CHUNK_SIZE, node.size - leaf.offset):
+            return None
+        digests += cid.digest
+    return bytes(digests)
+
+
 def _identity(car: CarDag, release: ReleaseInfo | None, progress: Progress) -> BundleIdentity:
     files = [node for node in car.map.nodes if node.kind is NodeKind.FILE]
     for node in car.map.nodes:
         if node.kind is NodeKind.SYMLINK:
             raise BundleError(f"{node.path!r} is a symbolic link; a bundle contains regular files only")
-    small = {node.path: _content(car, node) for node in files if node.path in {checksums.NAME, manifest.NAME}}
+    small = {
+        node.path: _content(car, node)
+        for node in files
+        if node.path == checksums.NAME or (node.path == manifest.NAME and node.size <= manifest.MAX_SIZE)
+    }
     with progress.task(f"sums of {car.path.name}", car.map.size) as task:
         digests = {}
         for node in files:
@@ -72,7 +138,14 @@ def _identity(car: CarDag, release: ReleaseInfo | None, progress: Progress) -> B
                 digest.update(leaf_bytes(car.layout, leaf.position, car.read(leaf.position)))
                 task.advance(leaf.size)
             digests[node.path] = digest.digest()
-    sums = _sums(small, digests, release)
+    found = manifest.parse(small.get(manifest.NAME, b""))
+    if found is not None and release is not None and not manifest.is_of(found, release):
+        of = found.model if found.version is None else f"{found.model}@{found.version}"
+        progress.note(f"{car.path.name} contains the manifest.json of {of}, which is kept")
+    collisions = bounds.collisions(node.path for node in car.map.nodes)
+    for note in collision_notes(collisions) if release is not None else ():
+        progress.note(note)
+    sums = _sums(small, found, digests, is_published=release is None)
     return BundleIdentity(
         root=car.layout.root,
         size=car.map.size,
@@ -84,21 +157,24 @@ def _identity(car: CarDag, release: ReleaseInfo | None, progress: Progress) -> B
     )
 
 
-def _sums(small: Mapping[str, bytes], digests: Mapping[str, bytes], release: ReleaseInfo | None) -> bytes:
+def _sums(
+    small: Mapping[str, bytes], found: Manifest | None, digests: Mapping[str, bytes], *, is_published: bool
+) -> bytes:
     """Return the checked SHA256SUMS of the CAR, or the one that it would have."""
     paths = set(digests)
-    if manifest.NAME in small and release is not None:
-        manifest.check(small[manifest.NAME], release, paths | {checksums.NAME})
+    if found is not None and not is_published:
+        manifest.check_files(found, paths | {checksums.NAME})
     if checksums.NAME not in small:
         return checksums.render(digests.items())
-    check_digests(check_listed(small[checksums.NAME], paths), digests)
+    listed = checksums.parse(small[checksums.NAME])
+    check_listed(listed, paths, has_manifest=found is not None or is_published)
+    check_digests(listed, digests)
     return small[checksums.NAME]
 
 
 def _content(car: CarDag, node: FileNode) -> bytes:
-    limit = max(checksums.MAX_SIZE, manifest.MAX_SIZE)
-    if node.size > limit:
-        raise BundleError(f"{node.path!r} is larger than {limit} bytes")
+    if node.size > checksums.MAX_SIZE:
+        raise BundleError(f"{node.path!r} is larger than {checksums.MAX_SIZE} bytes")
     return b"".join(
         leaf_bytes(car.layout, leaf.position, car.read(leaf.position)) for leaf in car.map.leaves(node)
     )

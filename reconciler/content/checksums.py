@@ -1,24 +1,33 @@
 """The format of `SHA256SUMS`, as `sha256sum` of GNU coreutils writes and checks it.
 
-A line is 64 hex digits, a space, a space or `*`, and the path. A path with a backslash or a line break is
-escaped, and its line then begins with a backslash. Lines are in C-locale order without `./`, so the sha256 of
-the whole file is the `dirHash` of in-toto. Sources: GNU coreutils manual, "cksum output modes"; in-toto
+It is written with a line for each file: 64 hex digits, two spaces, and the path. A path with a backslash or a
+line break is escaped, and its line then begins with a backslash. Lines are in C-locale order without `./`, so
+the sha256 of the whole file is the `dirHash` of in-toto.
+
+It is read in every form that `sha256sum --check` accepts: `*` for binary, one space or a tab where the file
+begins with such a line, `SHA256 (path) = digest` (BSD, OpenSSL), CRLF, white space in front, comments, empty
+lines, and lines in any other form (such as the signature around a signed list), which it skips. Sources: GNU
+coreutils manual, "md5sum invocation" and "cksum output modes", compared with coreutils 9.1; in-toto
 attestation `digest_set.md`.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.errors import BundleError, Where
 
 NAME = "SHA256SUMS"
 MAX_SIZE = 64 << 20  #: bytes of the largest SHA256SUMS that is read
 
-_LINE = re.compile(r"(\\?)([0-9A-Fa-f]{64}) [ *](.+)", re.DOTALL)
+_PLAIN = re.compile(r"([0-9A-Fa-f]{64})[ \t](.+)", re.DOTALL)
+_TAGGED = re.compile(r"SHA256 ?\((.*)\)[ \t]*=[ \t]*([0-9A-Fa-f]{64})", re.DOTALL)
 _ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
+_HINT = "write each line as `sha256sum FILE...` prints it: the digest, two spaces, the path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,35 @@ class Checksum:
     line: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChecksumList:
+    """The lines of a SHA256SUMS, in order; a path may occur twice.
+
+    `malformed` are the numbers of the lines in no known form, from 1.
+    """
+
+    entries: tuple[Checksum, ...]
+    malformed: tuple[int, ...] = ()
+
+    def matched(self, paths: Iterable[str]) -> ChecksumList:
+        """Return the list with the path of a file in `paths` where a line has it in another Unicode form.
+
+        File systems may change the form of a name (HFS+ decomposes it), and some find a file by either.
+        """
+        exact = set(paths)
+        if all(entry.path in exact for entry in self.entries):
+            return self
+        forms: dict[str, set[str]] = {}
+        for path in exact:
+            forms.setdefault(_normal(path), set()).add(path)
+
+        def name(path: str) -> str:
+            found = forms.get(_normal(path), set())
+            return path if path in exact or len(found) != 1 else next(iter(found))
+
+        return replace(self, entries=tuple(replace(each, path=name(each.path)) for each in self.entries))
+
+
 def render(digests: Iterable[tuple[str, bytes]]) -> bytes:
     """Return a SHA256SUMS over pairs of path and 32-byte digest, given in any order."""
     lines = []
@@ -39,43 +77,75 @@ def render(digests: Iterable[tuple[str, bytes]]) -> bytes:
     return "".join(lines).encode()
 
 
-def parse(data: bytes) -> tuple[Checksum, ...]:
-    """Parse every line of a SHA256SUMS. Lines that begin with `#` are comments, as for sha256sum.
+def parse(data: bytes) -> ChecksumList:
+    """Parse a SHA256SUMS as `sha256sum --check` does.
 
-    Raises BundleError with the line when a line is malformed, repeats a path, or names a path outside of the
-    directory.
+    Raises BundleError when no line has a checksum although there are lines, when the file is UTF-16, and for
+    a path outside of the directory.
     """
-    found: dict[str, Checksum] = {}
-    lines = data.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BundleError("is UTF-16, not UTF-8", hint="save it as UTF-8", where=Where(NAME))
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    entries: list[Checksum] = []
+    malformed: list[int] = []
+    one_blank: bool | None = None  # between digest and path; the first line decides for all
     for number, raw in enumerate(lines, start=1):
-        if raw.startswith(b"#"):
+        line = raw.removesuffix(b"\r").decode(errors="replace")
+        if not line or line.startswith("#"):
             continue
-        where = Where(NAME, number)
-        checksum = _parse_line(raw, number, where)
-        first = found.setdefault(checksum.path, checksum)
-        if first is not checksum:
-            raise BundleError(f"{checksum.path!r} is already listed in line {first.line}", where=where)
-    return tuple(found.values())
+        found = _split(line.lstrip(" \t"), one_blank)
+        if found is None:
+            malformed.append(number)
+            continue
+        path, digest, blank = found
+        one_blank = blank if one_blank is None else one_blank
+        entries.append(Checksum(_relative(path, number), bytes.fromhex(digest), number))
+    if malformed and not entries:
+        first = lines[malformed[0] - 1].decode(errors="replace")
+        raise BundleError(f"malformed line: {first[:80]!r}", hint=_HINT, where=Where(NAME, malformed[0]))
+    return ChecksumList(tuple(entries), tuple(malformed))
 
 
-def _parse_line(raw: bytes, number: int, where: Where) -> Checksum:
-    hint = "write each line as `sha256sum FILE...` prints it: the digest, two spaces, the path"
-    try:
-        match = _LINE.fullmatch(raw.decode())
-    except UnicodeDecodeError:
-        raise BundleError("malformed line: not UTF-8", hint=hint, where=where) from None
-    if match is None:
-        raise BundleError(f"malformed line: {raw.decode()[:80]!r}", hint=hint, where=where)
-    escape, digest, path = match.groups()
-    if escape:
+def _split(line: str, one_blank: bool | None) -> tuple[str, str, bool | None] | None:
+    """Return path, digest, and whether one blank separates them (None for a tagged line).
+
+    Return None for a line in another form.
+    """
+    escaped = line.startswith("\\")
+    text = line[1:] if escaped else line
+    blank: bool | None = None
+    if (tagged := _TAGGED.fullmatch(text)) is not None:
+        path, digest = tagged.groups()
+    elif (plain := _PLAIN.fullmatch(text)) is not None:
+        digest, path = plain.groups()
+        blank = len(path) == 1 or path[0] not in " *"
+        if blank and one_blank is False:
+            return None
+        if not blank and one_blank is not True:
+            path = path[1:]
+        elif not blank:
+            blank = True  # a path that begins with a space or an asterisk
+    else:
+        return None
+    if escaped:
         try:
             path = re.sub(r"\\.?", lambda found: _ESCAPES[found[0]], path, flags=re.DOTALL)
         except KeyError:
-            raise BundleError(f"malformed escape in {path!r}", hint=hint, where=where) from None
-    while path.startswith("./"):
-        path = path[2:]
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        raise BundleError(f"{path!r} is not a path inside the directory", where=where)
-    return Checksum(path, bytes.fromhex(digest), number)
+            return None
+    return path, digest, blank
+
+
+def _relative(path: str, number: int) -> str:
+    """Return `path` without `.`, `..` and repeated slashes. Raises BundleError when it leads outside."""
+    found = posixpath.normpath(path)
+    if path.startswith("/") or path.endswith("/") or found in (".", "..") or found.startswith("../"):
+        raise BundleError(
+            f"{path!r} is not a path inside the directory",
+            hint="list files by their paths relative to the directory",
+            where=Where(NAME, number),
+        )
+    return found
+
+
+def _normal(path: str) -> str:
+    return unicodedata.normalize("NFC", path)

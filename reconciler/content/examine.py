@@ -210,14 +210,11 @@ class Examiner:
         return DirectoryChild(text, link.cid, summary)
 
     def _summarize_directory(self, cid: Cid, children: list[DirectoryChild], height: int) -> NodeSummary:
-        seen: dict[str, str] = {}
+        seen: set[str] = set()
         for child in children:
-            key = bounds.collision_key(child.name)
-            if key in seen:
-                raise DataError(
-                    f"block {cid}: names {seen[key]!r} and {child.name!r} collide on some file systems"
-                )
-            seen[key] = child.name
+            if child.name in seen:
+                raise DataError(f"block {cid}: two entries have the name {child.name!r}")
+            seen.add(child.name)
         self.children[cid] = tuple(children)
         paths = sum(1 + child.summary.paths for child in children)
         return NodeSummary(NodeKind.DIRECTORY, 0, height, paths)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from reconciler.content import checksums, dagpb, hashing, hub_links
+from reconciler.content import dagpb, hashing, hub_links
 from reconciler.content.bundle import Bundle, MemoryFile
 from reconciler.content.cid import DAG_PB, Cid
 from reconciler.content.dag import DagLayout
@@ -49,7 +49,8 @@ def identify(
         for file in listing.files:
             if file.blob is not None and hub_links.is_wrong(file.blob, digests[file.path].sha256):
                 raise hub_links.damaged(file.path, file.blob)
-        generated = bundle.complete({path: each.sha256 for path, each in digests.items() if each.sha256})
+        by_path = {path: each.sha256 for path, each in digests.items() if each.sha256}
+        generated, sums = bundle.complete(by_path), bundle.all_sums(by_path)
     except BundleError:
         if not cached:
             raise
@@ -69,7 +70,7 @@ def identify(
         blocks=len(layout),
         block_bytes=layout.size,
         car_size=layout.car_size,
-        dirhash=_dirhash(bundle, generated),
+        dirhash=None if sums is None else hashlib.sha256(sums).hexdigest(),
         files=tuple(
             FileIdentity(
                 file.source.path,
@@ -146,12 +147,6 @@ def _directories(listing: SourceListing, trees: Mapping[str, Tree], blocks: dict
     root = directory_tree(entries[""])
     blocks.update(root.blocks)
     return root
-
-
-def _dirhash(bundle: Bundle, generated: Sequence[MemoryFile]) -> str | None:
-    made = (file.data for file in generated if file.path == checksums.NAME)
-    sums = next(made, bundle.sums)
-    return None if sums is None else hashlib.sha256(sums).hexdigest()
 
 
 def _sum(source: SourceFile | MemoryFile, digests: Mapping[str, FileDigests]) -> bytes:

@@ -3,6 +3,10 @@
 A generated manifest has one form only (keys and files sorted, two spaces of indent, UTF-8, one final
 newline), so the same version always has the same bytes. A manifest written by hand is accepted when it is
 correct: it may leave out the version, and need not list `SHA256SUMS` or itself.
+
+Many programs write a `manifest.json` of another kind (web apps, browser extensions, OCI images, packages). A
+file is a manifest of ours only when it is a JSON object with a text `model` and a list of paths `files`; any
+other is content like the rest.
 """
 
 from __future__ import annotations
@@ -29,6 +33,15 @@ class ReleaseInfo:
     created_at: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest of ours, as found; `version` is None when it has none."""
+
+    model: str
+    version: object
+    files: tuple[str, ...]
+
+
 def render(release: ReleaseInfo, files: Iterable[str]) -> bytes:
     """Return the manifest of `release` over the paths `files`, without unset fields."""
     fields: dict[str, object] = {
@@ -42,51 +55,60 @@ def render(release: ReleaseInfo, files: Iterable[str]) -> bytes:
     return (json.dumps(known, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def check(
-    data: bytes, release: ReleaseInfo, files: Iterable[str], listing: scan.SourceListing | None = None
-) -> None:
-    """Check a manifest written by hand against `release` and the paths `files` of the whole bundle.
+def parse(data: bytes) -> Manifest | None:
+    """Return the manifest in `data`, or None when it is not one of ours."""
+    try:
+        fields = load_json(data.decode())
+    except ValueError:  # not UTF-8, not JSON, a repeated key, nested too deep
+        return None
+    if not isinstance(fields, dict):
+        return None
+    model, files = fields.get("model"), fields.get("files")
+    if not isinstance(model, str) or not isinstance(files, list):
+        return None
+    if not all(isinstance(path, str) for path in files):
+        return None
+    return Manifest(model, fields.get("version"), tuple(files))
 
-    `listing` is that of the directory, None for a CAR. Raises BundleError.
+
+def is_of(found: Manifest, release: ReleaseInfo) -> bool:
+    """Return whether `found` is the manifest of this model and version."""
+    return found.model == release.model and found.version in (None, release.version)
+
+
+def check_release(found: Manifest, release: ReleaseInfo) -> None:
+    """Raise BundleError when `found` is the manifest of another model or version."""
+    hint = "correct it, or delete it to have it generated"
+    if found.model != release.model:
+        raise BundleError(
+            f"has model {found.model!r}, expected {release.model!r}", hint=hint, where=Where(NAME)
+        )
+    if found.version not in (None, release.version):
+        raise BundleError(
+            f"has version {found.version!r}, expected {release.version!r}", hint=hint, where=Where(NAME)
+        )
+
+
+def check_files(found: Manifest, files: Iterable[str], listing: scan.SourceListing | None = None) -> None:
+    """Raise BundleError unless `found` lists the paths `files` of the whole bundle.
+
+    `listing` is that of the directory, None for a CAR.
     """
     where = Where(NAME)
-    fields = _load(data, where)
-    if (model := fields.get("model")) != release.model:
-        reason = "has no model" if model is None else f"has model {model!r}"
-        raise BundleError(f"{reason}, expected {release.model!r}", where=where)
-    if (version := fields.get("version", release.version)) != release.version:
-        raise BundleError(f"has version {version!r}, expected {release.version!r}", where=where)
-    listed = fields.get("files")
-    if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
-        raise BundleError("'files' must be a list of paths", where=where)
     present = set(files)
-    for path in listed:
+    for path in found.files:
         if path not in present:
             raise BundleError(
                 f"lists {path!r}, which does not exist",
                 hint=scan.missing_file_hint(path, listing),
                 where=where,
             )
-    if unlisted := sorted(present - set(listed) - {NAME, checksums.NAME}, key=str.encode):
+    if unlisted := sorted(present - set(found.files) - {NAME, checksums.NAME}, key=str.encode):
         raise BundleError(
             f"does not list {unlisted[0]!r}{_more(unlisted)}",
             hint="add it to 'files', or delete manifest.json to have it generated",
             where=where,
         )
-
-
-def _load(data: bytes, where: Where) -> dict[str, object]:
-    try:
-        fields = load_json(data.decode())
-    except UnicodeDecodeError:
-        raise BundleError("is not UTF-8", where=where) from None
-    except json.JSONDecodeError as error:
-        raise BundleError(f"is not JSON: {error.msg}", where=Where(NAME, error.lineno)) from None
-    except ValueError as error:
-        raise BundleError(f"is not JSON: {error}", where=where) from None
-    if not isinstance(fields, dict):
-        raise BundleError("is not a JSON object", where=where)
-    return fields
 
 
 def _more(paths: list[str]) -> str:

@@ -78,6 +78,11 @@ class SourceListing:
         """Bytes of all files."""
         return sum(file.stamp.size for file in self.files)
 
+    @property
+    def collisions(self) -> tuple[tuple[str, ...], ...]:
+        """The groups of paths that differ only in case or Unicode form; some disks hold only one of them."""
+        return bounds.collisions((*self.directories, *(file.path for file in self.files)))
+
     def locate(self, file: SourceFile) -> Path:
         """Return the path of `file` on disk, which is not a link."""
         return self.root / file.path if file.blob is None else self.root / "../../blobs" / file.blob
@@ -186,7 +191,6 @@ class _Scan:
                 listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
             raise BundleError(f"cannot list {prefix or '.'!r}: {_reason(error)}") from None
-        seen: dict[str, str] = {}
         for entry in listed:
             path = prefix + entry.name
             if entry.name.startswith(".") and not self.include_hidden:
@@ -198,12 +202,6 @@ class _Scan:
                 self.excluded.append(_printable(path))
                 continue
             _check_name(entry.name, path)
-            twin = seen.setdefault(bounds.collision_key(entry.name), entry.name)
-            if twin != entry.name:
-                raise BundleError(
-                    f"{path!r} and {prefix + twin!r} collide on file systems that ignore case or normal form",
-                    hint="rename one of them",
-                )
             self._collect(directory, entry, path, below, included=selected)
             if len(self.files) + len(self.directories) + len(self.excluded) > LIMITS.paths:
                 raise BundleError(f"more than {LIMITS.paths} files and directories")

@@ -109,6 +109,7 @@ class VersionSources:
         self._published = published
         self._inputs: dict[str, BundleInputs] = {}
         self._mismatches: dict[str, Mismatch] = {}
+        self._noted: set[str] = set()
         self._unused: dict[str, tuple[str, ...]] = {}
         self._renewed: set[str] = set()
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
@@ -237,12 +238,20 @@ class VersionSources:
             format=release.format,
             created_at=release.created_at,
         )
+        for note in () if is_published else bundle.notes:
+            self._note(f"{release.model}@{release.version}: {note}")
         return identify(
             bundle, cache=self._cache, fresh=fresh, remembered=remembered, progress=self._progress
         )
 
     def _scan(self, path: Path, inputs: BundleInputs) -> SourceListing:
         return scan(path, include_hidden=inputs.include_hidden, patterns=inputs.patterns, boundary=self._root)
+
+    def _note(self, text: str) -> None:
+        """Show `text` once, however often the version is identified."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._progress.note(text)
 
     def try_identify(self, version: Version, *, fresh: bool = False) -> bool:
         """Identify a version; on failure, keep the reason instead of raising it, and return False."""

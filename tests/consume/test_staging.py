@@ -15,7 +15,7 @@ from reconciler.errors import ReconcilerError, UsageError
 from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
 from tests.consume.conftest import content, files
-from tests.support.dags import MemoryDag
+from tests.support.dags import MemoryDag, Source, memory_dag
 from tests.support.shapes import Without
 from tests.support.small_disk import SmallDisk, small_disk
 
@@ -209,3 +209,44 @@ def _fills(dag: MemoryDag, disk: SmallDisk) -> None:
     assert done.resumed > 0
     assert files(disk.path / "d") == content(dag)
     assert stat.S_IMODE((disk.path / "d").stat().st_mode) & 0o700 == 0o700
+
+
+TWINS = [
+    {"Model.bin": b"1", "model.bin": b"2"},
+    {"caf\u00e9": b"1", "cafe\u0301": b"2"},
+    {"D": {"x": b"1"}, "d": {"x": b"2"}},
+    {"stra\u00dfe": b"1", "STRASSE": b"2", "x": b"3"},
+]
+
+
+@pytest.mark.parametrize("source", TWINS)
+def test_names_that_are_one_elsewhere_are_fetched_where_both_fit(source: Source, tmp_path: Path) -> None:
+    run(memory_dag(source), tmp_path / "d")
+    assert len(files(tmp_path / "d")) == len(source)
+
+
+@pytest.mark.parametrize("source", TWINS)
+def test_names_that_are_one_here_are_refused_before_a_byte_is_fetched(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "holds_each", lambda directory, names: False)
+    with pytest.raises(UsageError, match="which cannot hold both") as caught:
+        run(memory_dag(source), tmp_path / "d")
+    assert "--exclude" in (caught.value.hint or "")
+    assert not (tmp_path / "d").exists()
+
+
+def test_one_of_two_names_is_fetched_where_they_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "holds_each", lambda directory, names: False)
+    dag = memory_dag(TWINS[0])
+    origin = [NamedSource("memory", DagBlocks(dag))]
+    fetch(dag.layout.root, tmp_path / "d", origin, QUIET, name="it", exclude=["Model.bin"])
+    assert files(tmp_path / "d") == {"model.bin": b"2"}
+
+
+def test_the_probe_counts_the_names_that_a_file_system_holds(tmp_path: Path) -> None:
+    assert staging.holds_each(tmp_path, ["a", "A"])
+    assert not staging.holds_each(tmp_path, ["a", "a"])
+    assert not list(tmp_path.iterdir())

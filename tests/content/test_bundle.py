@@ -143,7 +143,7 @@ def test_a_special_name_in_a_subdirectory_is_an_ordinary_file(tmp_path: Path) ->
 
 def test_a_special_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
     root = plant(tmp_path, {"a": b""})
-    with (root / "manifest.json").open("wb") as file:
+    with (root / "SHA256SUMS").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(BundleError, match="the limit is"):
         bundle_of(root)
@@ -163,3 +163,89 @@ def test_a_bare_bundle_of_a_special_file_is_refused(tmp_path: Path, name: str) -
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(BundleError, match=name):
         bare_bundle(tmp_path / name)
+
+
+WEB_APP = b'{"name": "App", "icons": []}\n'
+
+
+@pytest.mark.parametrize(
+    ("special", "generated", "note"),
+    [
+        ({"manifest.json": WEB_APP}, ("SHA256SUMS",), "'manifest.json' is content, so no manifest.json"),
+        ({"Manifest.json": WEB_APP}, ("SHA256SUMS",), "'Manifest.json' is content, so no manifest.json"),
+        ({"MANIFEST.JSON/x": b"1"}, ("SHA256SUMS",), "'MANIFEST.JSON' is content"),
+        ({"manifest.json/x": b"1"}, ("SHA256SUMS",), "'manifest.json' is content"),
+        ({"sha256sums": b"other"}, ("manifest.json",), "'sha256sums' is content, so no SHA256SUMS"),
+        ({"SHA256SUMS/x": b"1"}, ("manifest.json",), "'SHA256SUMS' is content"),
+        ({"Sha256Sums": b"1", "manifest.json": b"[]"}, (), "'Sha256Sums' is content"),
+    ],
+)
+def test_a_special_name_of_another_program_is_content_and_nothing_takes_its_place(
+    tmp_path: Path, special: dict[str, bytes], generated: tuple[str, ...], note: str
+) -> None:
+    root = plant(tmp_path, {**WEIGHTS, **special})
+    bundle = bundle_of(root)
+    assert bundle.generated == generated
+    assert bundle.notes[0].startswith(note)
+    identity = identify(bundle, cache=None).identity
+    found = {file.path for file in identity.files}
+    assert found == {*WEIGHTS, *special, *generated}
+    assert identity.dirhash is not None
+    for path, data in special.items():
+        assert hashlib.sha256(data).hexdigest() in {
+            file.sha256 for file in identity.files if file.path == path
+        }
+
+
+def test_two_files_that_differ_in_case_are_packed_with_a_note(tmp_path: Path) -> None:
+    root = plant(
+        tmp_path, {"Model.bin": b"1", "model.bin": b"2", "d/e\u0301": b"3", "d/\u00e9": b"4", "x": b"5"}
+    )
+    bundle = bundle_of(root)
+    assert bundle.listing.collisions == (("Model.bin", "model.bin"), ("d/e\u0301", "d/\u00e9"))
+    assert bundle.notes[0].startswith("'Model.bin' and 'model.bin' are one name on file systems that")
+    assert len(identify(bundle, cache=None).identity.files) == 7
+
+
+def test_our_manifest_is_checked_beside_one_in_another_case(tmp_path: Path) -> None:
+    files = [*WEIGHTS, "Manifest.json"]
+    own = json.dumps({"model": "my-llm-7b", "files": files}).encode()
+    bundle = bundle_of(plant(tmp_path, {**WEIGHTS, "Manifest.json": WEB_APP, "manifest.json": own}))
+    assert bundle.generated == ("SHA256SUMS",)
+    assert bundle.manifest == own
+
+
+SUMS_FORMS = {
+    "tagged": "sha256sum --tag {names}",
+    "binary": "sha256sum --binary {names}",
+    "crlf": "sha256sum {names} | sed 's/$/\\r/'",
+    "dots": "sha256sum {dotted}",
+    "upper case": "sha256sum {names} | sed 's/^[0-9a-f]*/\\U&/'",
+    "commented": "echo '# by hand'; sha256sum {names}; echo",
+    "signed": "echo '-----BEGIN PGP SIGNED MESSAGE-----'; echo; sha256sum {names}; echo '-----END-----'",
+}
+
+
+@pytest.mark.parametrize("form", SUMS_FORMS)
+def test_own_sums_in_every_form_are_kept_byte_for_byte(tmp_path: Path, form: str) -> None:
+    root = plant(tmp_path, WEIGHTS)
+    names = " ".join(WEIGHTS)
+    command = SUMS_FORMS[form].format(names=names, dotted=" ".join(f"./{name}" for name in WEIGHTS))
+    subprocess.run(f"({command}) > SHA256SUMS", cwd=root, shell=True, check=True)
+    before = (root / "SHA256SUMS").read_bytes()
+    identity = identify(bundle_of(root), cache=None).identity
+    assert (root / "SHA256SUMS").read_bytes() == before
+    assert identity.dirhash == hashlib.sha256(before).hexdigest()
+    (root / "config.json").write_bytes(b"changed")
+    with pytest.raises(BundleError, match=r"wrong sum for 'config\.json'"):
+        identify(bundle_of(root), cache=None)
+
+
+def test_own_sums_may_name_a_file_in_another_unicode_form(tmp_path: Path) -> None:
+    root = plant(tmp_path, {"caf\u00e9.bin": b"1"})
+    digest = hashlib.sha256(b"1").hexdigest()
+    (root / "SHA256SUMS").write_text(f"{digest}  cafe\u0301.bin\n")
+    assert identify(bundle_of(root), cache=None).identity.dirhash is not None
+    (root / "caf\u00e9.bin").write_bytes(b"2")
+    with pytest.raises(BundleError, match="wrong sum for 'caf\u00e9"):
+        identify(bundle_of(root), cache=None)

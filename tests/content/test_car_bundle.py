@@ -11,7 +11,16 @@ from reconciler.content.identify import identify
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.scan import scan
 from reconciler.errors import BundleError, DataError
-from reconciler.progress import QUIET
+from reconciler.progress import QUIET, Quiet
+
+
+class Notes(Quiet):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
 
 RELEASE = ReleaseInfo("m", "1.0.0", None, None)
 
@@ -58,10 +67,28 @@ def test_wrong_sum_in_it_is_refused(directory, tmp_path):
         identify_car(packed(bare, tmp_path / "b.car"), RELEASE, QUIET)
 
 
-def test_manifest_of_another_version_is_refused(directory, tmp_path):
-    dag = identify(make_bundle(scan(directory, include_hidden=False), model="m", version="2.0.0"), cache=None)
-    with pytest.raises(BundleError, match=r"2\.0\.0"):
-        identify_car(packed(dag, tmp_path / "b.car"), RELEASE, QUIET)
+def test_manifest_of_another_version_is_kept_and_noted(directory, tmp_path):
+    dag = identify(make_bundle(scan(directory, include_hidden=False), model="x", version="2.0.0"), cache=None)
+    notes = Notes()
+    found = identify_car(packed(dag, tmp_path / "b.car"), RELEASE, notes)
+    found.close()
+    assert found.identity == dag.identity
+    assert notes.texts == ["b.car contains the manifest.json of x@2.0.0, which is kept"]
+
+
+def test_manifest_that_lists_other_files_is_refused(directory, tmp_path):
+    (directory / "manifest.json").write_text('{"model": "m", "files": ["none"]}')
+    path = packed(identify(bare_bundle(directory), cache=None), tmp_path / "b.car")
+    with pytest.raises(BundleError, match="lists 'none', which does not exist"):
+        identify_car(path, RELEASE, QUIET)
+
+
+def test_manifest_of_another_program_is_content(directory, tmp_path):
+    (directory / "manifest.json").write_text('{"name": "app"}')
+    bare = identify(bare_bundle(directory), cache=None)
+    found = identify_car(packed(bare, tmp_path / "b.car"), RELEASE, QUIET)
+    found.close()
+    assert found.identity.root == bare.identity.root
 
 
 def test_cut_file_is_refused(directory, tmp_path):

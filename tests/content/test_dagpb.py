@@ -84,7 +84,7 @@ def test_a_cid_v0_in_a_link_is_the_dag_pb_block_of_that_digest():
         (link_field(HASH + b"\x12\x81\x08" + b"a" * 1025), "longer than 1024"),
         (link_field(b"\x0a\x25" + bytes(LEAF) + b"x"), "trailing bytes"),
         (link_field(b"\x0a\x04\x01\x71\x12\x20"), "dag-cbor"),
-        (link_field(b"\x0a\x06\x01\x55\x00\x02ab"), "hash 0x0"),
+        (link_field(b"\x0a\x06\x01\x55\x00\x02ab"), "hash identity"),
         (b"\x0a\x05abc", "truncated"),
         (b"\x0a\x81\x00x", "minimal"),
         (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "nine bytes"),

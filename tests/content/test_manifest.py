@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from reconciler.content import manifest
 from reconciler.content.manifest import ReleaseInfo
 
@@ -31,9 +33,40 @@ def test_fields_that_the_index_omits_are_omitted() -> None:
 
 def test_a_generated_manifest_passes_the_check() -> None:
     release = ReleaseInfo("m", "1.0.0", "gguf", "2026-05-07T00:00:00Z")
-    manifest.check(manifest.render(release, FILES), release, [*FILES, manifest.NAME])
+    check(manifest.render(release, FILES), release)
 
 
 def test_a_manifest_by_hand_may_have_more_fields_and_omit_version_and_sums() -> None:
     by_hand = b'{"model": "m", "files": ["b.json", "a/\\u00e9.bin"], "author": {"name": "someone"}}'
-    manifest.check(by_hand, ReleaseInfo("m", "1.0.0"), [*FILES, manifest.NAME])
+    check(by_hand, ReleaseInfo("m", "1.0.0"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "App", "icons": [], "start_url": "/"}',
+        '{"manifest_version": 3, "name": "x", "version": "1.0"}',
+        '{"schemaVersion": 2, "config": {}, "layers": []}',
+        '{"fileFormatVersion": "1.0.0", "itemInfoEntries": {}, "rootModelIdentifier": "x"}',
+        '{"model": "m", "files": [{"path": "a"}]}',
+        '{"model": {"name": "m"}, "files": ["a"]}',
+        '{"model": "m"}',
+        '{"files": ["a"]}',
+        '{"model": "m", "model": "m", "files": []}',
+        "[]",
+        "null",
+        "{",
+        "[" * 100_000,
+        "\udcff",
+        "",
+    ],
+)
+def test_the_manifest_of_another_program_is_not_ours(text: str) -> None:
+    assert manifest.parse(text.encode("utf-8", "surrogateescape")) is None
+
+
+def check(data: bytes, release: ReleaseInfo) -> None:
+    found = manifest.parse(data)
+    assert found is not None
+    manifest.check_release(found, release)
+    manifest.check_files(found, [*FILES, manifest.NAME])

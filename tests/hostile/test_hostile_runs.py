@@ -122,10 +122,6 @@ SOURCES: dict[str, tuple[Arrange, str]] = {
     ),
     "escape in a name": (lambda r: r.write(f"{SOURCE}/a\x1b[31m", "1"), "contains a control character"),
     "workflow in a name": (lambda r: r.write(f"{SOURCE}/a\n::error::x", "1"), "control character"),
-    "names that collide": (
-        lambda r: (r.write(f"{SOURCE}/A", "1"), r.write(f"{SOURCE}/a", "1")),
-        "'a' and 'A' collide on file systems",
-    ),
     "sums that lie": (
         lambda r: r.write(f"{SOURCE}/SHA256SUMS", "".join(f"{'0' * 64}  {n}\n" for n in NAMES)),
         "SHA256SUMS:1: wrong sum for 'config.json'",
@@ -135,13 +131,10 @@ SOURCES: dict[str, tuple[Arrange, str]] = {
         "SHA256SUMS:1: ",
     ),
     "manifest of another": (
-        lambda r: r.write(f"{SOURCE}/manifest.json", '{"model": "other", "version": "1.0.0"}'),
+        lambda r: r.write(f"{SOURCE}/manifest.json", '{"model": "other", "version": "1.0.0", "files": []}'),
         "manifest.json: has model 'other', expected 'llm'",
     ),
-    "manifest without an end": (
-        lambda r: r.write(f"{SOURCE}/manifest.json", "[" * 100_000),
-        "manifest.json",
-    ),
+    "sums without an end": (lambda r: r.write(f"{SOURCE}/SHA256SUMS", "0" * 100_000), "malformed line"),
 }
 
 
