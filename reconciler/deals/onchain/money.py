@@ -42,7 +42,7 @@ def parse_amount(text: str) -> int:
 
 def format_amount(amount: int) -> str:
     """Return an amount for the user, rounded up to 4 significant decimals: `0.4552 USDFC`."""
-    if amount >= FOREVER:
+    if amount >= FOREVER // 2:  # an unlimited allowance shrinks by the fees
         return "unlimited"
     step = 10**14 if abs(amount) >= 10**14 else 1
     rounded = -(-amount // step) * step

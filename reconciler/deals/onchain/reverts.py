@@ -78,7 +78,7 @@ ERRORS: Mapping[bytes, ContractError] = {
             _say("the account is exhausted"),
             _FUND,
         ),
-        "27f48ab5": ContractError(
+        "249e1b0e": ContractError(
             "LockupFixedIncreaseNotAllowedDueToInsufficientFunds",
             _TWO_AND_TWO,
             _say("the account is exhausted"),
