@@ -18,6 +18,7 @@ PEERS = {
     "nginx": ("nginx",),
     "node": ("node", "npm"),
     "storacha": ("node", "npm"),
+    "anvil": ("anvil",),
 }
 
 

@@ -8,6 +8,7 @@ A key is kept as a Secret and shown only as the address that it signs for. eth-a
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -114,6 +115,7 @@ def _encoded(domain: TypedDomain, types: TypedFields, message: Mapping[str, Any]
 
 
 def _eth_account() -> Any:
+    limit = sys.getrecursionlimit()
     try:
         import eth_account
         import eth_account.messages
@@ -122,4 +124,8 @@ def _eth_account() -> Any:
             "signing for Filecoin Onchain Cloud needs the extra `filecoin`",
             hint="pip install 'model-reconciler[filecoin]'",
         ) from None
+    finally:
+        # py_ecc, which it imports, raises the limit to 100,000: with that, deeply nested JSON of a peer would
+        # overflow the stack and end the process instead of raising RecursionError.
+        sys.setrecursionlimit(limit)
     return eth_account

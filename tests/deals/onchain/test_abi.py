@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.onchain import ethereum
 
 from reconciler.deals.onchain import abi
 from reconciler.deals.onchain.abi import (
@@ -26,6 +25,7 @@ from reconciler.deals.onchain.abi import (
 )
 from reconciler.deals.onchain.interface import EvmAddress
 from reconciler.errors import DataError
+from tests.support.onchain import ethereum
 
 SIMPLE = [ADDRESS, BOOL, BYTES, BYTES32, STRING, UINT, UINT8, UINT96]
 KINDS = st.recursive(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.onchain.contracts import PERMISSIONS as TYPES
-from tests.support.onchain.ethereum import encode, keccak
-from tests.support.onchain.lab import UNIT
 
 from reconciler.deals.onchain import abi, calls, reverts
 from reconciler.deals.onchain.calls import Call
 from reconciler.deals.onchain.interface import SigningScope
 from reconciler.deals.onchain.signing import PERMISSIONS
+from tests.support.onchain.contracts import PERMISSIONS as TYPES
+from tests.support.onchain.ethereum import encode, keccak
+from tests.support.onchain.lab import UNIT
 
 CALLS = {name: call for name, call in vars(calls).items() if isinstance(call, Call)}
 

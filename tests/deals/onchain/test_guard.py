@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.onchain.lab import UNIT
 
 from reconciler.deals.chain import MAINNET
 from reconciler.deals.onchain.guard import SpendingLimits, read_limits, refusals, shortfalls
@@ -15,6 +14,7 @@ from reconciler.deals.onchain.interface import FOREVER, Approval, PayAccount
 from reconciler.deals.onchain.money import Prediction, runway
 from reconciler.errors import UsageError
 from tests.deals.onchain.test_money import PRICES
+from tests.support.onchain.lab import UNIT
 
 HEAD = 1000
 RATE = 10**12

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.onchain.payer import pieces
 
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.chain import MAINNET
@@ -24,6 +23,7 @@ from reconciler.deals.onchain.interface import (
 from reconciler.deals.onchain.money import piece_leaves
 from reconciler.deals.policy import COUNTS, IN_PROGRESS
 from reconciler.errors import Reason
+from tests.support.onchain.payer import pieces
 
 PAYER, SERVICE, PROVIDER = (EvmAddress(bytes([number]) * 20) for number in (1, 2, 3))
 P = pieces(3)

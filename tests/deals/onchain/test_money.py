@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.onchain.lab import UNIT
-from tests.support.onchain.payer import Payer, piece, pieces
 
 from reconciler.content.piece_cid import MAX_HEIGHT, MIN_HEIGHT, PieceCid, capacity, height_for
 from reconciler.deals.chain import MAINNET
@@ -17,6 +15,8 @@ from reconciler.deals.onchain import money
 from reconciler.deals.onchain.interface import FOREVER, ZERO_ADDRESS, DataSetState, PayAccount, PriceList
 from reconciler.deals.onchain.money import PlannedCopy, Prediction, predict
 from reconciler.errors import DataError
+from tests.support.onchain.lab import UNIT
+from tests.support.onchain.payer import Payer, piece, pieces
 
 #: of FilecoinWarmStorageService 1.3
 PRICES = PriceList(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.onchain.payer import pieces
 
 from reconciler.deals.onchain.interface import EvmAddress
 from reconciler.deals.onchain.names import add_name, data_set_name
+from tests.support.onchain.payer import pieces
 
 PAYER = EvmAddress(b"\1" * 20)
 P = pieces(3)

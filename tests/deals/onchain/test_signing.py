@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.onchain.lab import KEYS
-from tests.support.onchain.payer import key, piece, pieces
 
 from reconciler.content import piece_cid
 from reconciler.deals.onchain import calls
@@ -29,6 +27,8 @@ from reconciler.deals.onchain.signing import (
 from reconciler.deals.onchain.wallet import login_call, revoke_call, terminate_call
 from reconciler.errors import DataError, UsageError
 from reconciler.net.auth import Secret
+from tests.support.onchain.lab import KEYS
+from tests.support.onchain.payer import key, piece, pieces
 
 FILES = sorted((Path(__file__).parents[1] / "vectors/onchain").glob("*.json"))
 ADDRESS = EvmAddress(bytes(range(20)))

@@ -1,0 +1,29 @@
+"""eth-account and eth-abi for tests, imported without their change of the recursion limit (see
+deals.onchain.keys).
+"""
+
+from __future__ import annotations
+
+import sys
+
+_limit = sys.getrecursionlimit()
+
+from eth_abi import decode, encode  # noqa: E402
+from eth_account import Account  # noqa: E402
+from eth_account.messages import encode_typed_data  # noqa: E402
+from eth_account.typed_transactions import TypedTransaction  # noqa: E402
+from eth_utils import keccak, to_checksum_address  # noqa: E402
+from hexbytes import HexBytes  # noqa: E402
+
+sys.setrecursionlimit(_limit)
+
+__all__ = [
+    "Account",
+    "HexBytes",
+    "TypedTransaction",
+    "decode",
+    "encode",
+    "encode_typed_data",
+    "keccak",
+    "to_checksum_address",
+]
