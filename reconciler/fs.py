@@ -7,11 +7,13 @@ reuses.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -184,6 +186,62 @@ def _link(file: Path, destination: Path) -> None:
         # Without hard links, checking once more before a rename is the closest equivalent.
         check_free(destination, single_file=True)
         file.rename(destination)
+
+
+# --- directories of the user and of the system
+
+
+def user_directory(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
+    """Return our directory below `variable`, or below `below_home` in the user's home directory.
+
+    The source is the XDG Base Directory specification. A user without a home directory, as in containers
+    that run under any user id, has `/`.
+    """
+    base = environ.get(variable)
+    if base:
+        return Path(base) / "reconcile"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/")
+    return home / below_home / "reconcile"
+
+
+@contextmanager
+def scratch_directory(prefix: str) -> Iterator[Path]:
+    """Create a directory for temporary files, and remove it with its content at the end.
+
+    Raises ReconcilerError when there is no place for it.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise no_temporary_place(error) from None
+    with made as directory:
+        yield Path(directory)
+
+
+def temporary_directory(prefix: str) -> Path:
+    """Create a directory that is removed with its content when the process ends. Raises ReconcilerError."""
+    try:
+        made = tempfile.mkdtemp(prefix=prefix)
+    except OSError as error:
+        raise no_temporary_place(error) from None
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
+
+
+def expand_user(path: str) -> Path:
+    """Return `path` with the home directory for a leading `~`, unchanged when that is unknown."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises
+
+
+def no_temporary_place(error: OSError) -> ReconcilerError:
+    """Make the error for temporary files that the operating system refuses, as when their disk is full."""
+    return ReconcilerError(
+        f"cannot create temporary files: {(error.strerror or str(error)).lower()}",
+        hint="set TMPDIR to a directory that can be written and has free space",
+    )
 
 
 # --- locks

@@ -2,7 +2,8 @@
 
 May use every room. Heavy rooms are imported by the command that needs them: `resolve` and `--help` load
 neither git nor HTTP. Guarantees: the result on stdout, everything else on stderr; the exit codes of
-`errors.ExitCode`; one `error:` line and a `hint:` for a failure, never a traceback.
+`errors.ExitCode`; one `error:` line and a `hint:` for a failure, never a traceback. Streams that are closed,
+full or not UTF-8 change neither what a command does nor the exit code of what it did.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 import sys
 from collections.abc import Callable
 
+from reconciler.cli import streams
+
 
 def main() -> None:
     """Run the command `reconcile` and exit."""
+    streams.use_utf8_file_names()
     sys.exit(guarded(_run))
 
 
@@ -22,6 +26,7 @@ def guarded(run: Callable[[], int]) -> int:
     from reconciler.cli.output import show_failure
     from reconciler.errors import ExitCode, ReconcilerError
 
+    streams.prepare()
     try:
         code = run()
     except ReconcilerError as error:
@@ -31,7 +36,7 @@ def guarded(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         code = show_failure("interrupted", hint="run again to finish", code=ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of stdout closed it, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard(sys.stdout)
         code = ExitCode.ERROR
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -56,7 +56,7 @@ def show_resolution(layout: RepositoryLayout, ref: str, *, as_json: bool) -> int
     from reconciler.index.resolve import parse_ref, resolve
 
     wanted = parse_ref(ref, with_path=True)
-    with contextlib.suppress(OSError):  # a checkout may be read-only; then nothing is cached
+    with contextlib.suppress(OSError):  # something may be in its way; then nothing is cached
         layout.make_state()
     found = resolve(load_index(layout.index_file, stamps=layout.cache), wanted)
     for warning in found.warnings:

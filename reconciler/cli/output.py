@@ -7,10 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from reconciler.errors import ExitCode
+from reconciler.cli import streams
+from reconciler.errors import ExitCode, ReconcilerError
 from reconciler.progress import Progress
 from reconciler.render.words import plain
 
@@ -18,21 +19,39 @@ if TYPE_CHECKING:
     from reconciler.render.text import Paint
 
 
+class OutputError(ReconcilerError):
+    """The result of a command cannot be written to stdout."""
+
+
 def result(text: str) -> None:
-    """Print the result of a command on stdout."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    """Print the result of a command on stdout.
+
+    Raises BrokenPipeError when its reader closed it, OutputError when it cannot be written.
+    """
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        streams.discard(sys.stdout)
+        raise OutputError(
+            f"cannot write the result to stdout: {(error.strerror or str(error)).lower()}",
+            hint="what the command did is done; run it again to see the result",
+        ) from None
 
 
 def result_json(document: Any, *, line: bool = False) -> None:
     """Print the result of a command as JSON on stdout; with `line` on a single line, after JSON events."""
-    result(json.dumps(document, indent=None if line else 2, ensure_ascii=False))
+    ascii_only = not streams.is_unicode(sys.stdout)
+    result(json.dumps(document, indent=None if line else 2, ensure_ascii=ascii_only))
 
 
 def say(text: str) -> None:
-    """Print anything but the result on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Print anything but the result on stderr; nothing when stderr cannot be written."""
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def warn(text: str) -> None:
@@ -59,7 +78,10 @@ def show_failure(
         from reconciler.render.documents import error_document
 
         failure = error_document(message, where=where or None, hint=hint, exit_code=int(code))
-        result_json(failure, line=True)
+        try:
+            result_json(failure, line=True)
+        except (OSError, OutputError):  # stderr has the message
+            streams.discard(sys.stdout)
     return code
 
 

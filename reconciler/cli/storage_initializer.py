@@ -17,8 +17,9 @@ _SCHEMES = ("model://", "ipfs://")
 
 def main() -> None:
     """Run the command `reconcile-container` and exit."""
-    from reconciler.cli import guarded
+    from reconciler.cli import guarded, streams
 
+    streams.use_utf8_file_names()
     sys.exit(guarded(lambda: run(sys.argv[1:])))
 
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler import fs
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.cid import parse_canonical as parse_cid
@@ -40,8 +41,7 @@ def default_cache(environ: dict[str, str] | os._Environ[str]) -> Path:
     """
     if environ.get("RECONCILE_CACHE"):
         return Path(environ["RECONCILE_CACHE"])
-    home = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "reconcile"
+    return fs.user_directory(environ, "XDG_CACHE_HOME", ".cache")
 
 
 class ContentCache:

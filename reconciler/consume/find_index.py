@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from reconciler.fs import expand_user
 from reconciler.index.locations import INDEX, Origin, RepositoryLayout, find_layout, nearest_repository
 from reconciler.index.user_config import config_file, load_config
 
@@ -29,7 +30,7 @@ def find_index(
         if index is None and not (nearest_repository() / INDEX).is_file():
             index = load_config(config_file(os.environ)).index
     if index is None or "://" not in index:
-        return find_layout(directory, Path(index).expanduser() if index is not None else None)
+        return find_layout(directory, expand_user(index) if index is not None else None)
     # imported here: a local index needs no HTTP
     from reconciler.consume.content_cache import default_cache
     from reconciler.consume.gateway_source import GatewaySource

@@ -9,13 +9,13 @@ prompt appears.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, urlsplit
 
+from reconciler import fs
 from reconciler.errors import DataError, ReconcilerError, UsageError
 from reconciler.git.repository import OBJECT_ID
 from reconciler.git.runner import GitError, GitFailure, GitOutput
@@ -93,7 +93,7 @@ def read_git_file(address: GitFileAddress, limit: int, known: str = "") -> GitFi
     Raises UsageError when a tag and a branch have the name, NotFoundError, AccessDeniedError or
     TransientError when the server fails, DataError for anything but a file of at most `limit` bytes.
     """
-    with tempfile.TemporaryDirectory(prefix="reconciler-") as scratch:
+    with fs.scratch_directory("reconciler-") as scratch:
         repository = _IndexRepository(Path(scratch, "git"), address)
         oid = address.ref if address.is_fixed else repository.tip()
         if oid == known:

@@ -139,7 +139,7 @@ def open_ref(
         yield OpenedRef(parsed.cid, None, opened, path=parsed.path)
         return
     if sources:
-        with suppress(OSError):  # an index may be mounted read-only
+        with suppress(OSError):  # something may be in its way; then nothing is cached
             layout.make_state()
         found = resolve(load_index(layout.index_file, stamps=layout.cache), parsed)
         opened = open_sources(sources, found.cid, progress)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -22,7 +25,7 @@ from reconciler.consume.sources import Source, SourcePool, TrackedSource
 from reconciler.content import cid as cids
 from reconciler.content.walk import NodeKind, leaf_bytes
 from reconciler.errors import DataError, SafetyError, UsageError
-from reconciler.fs import locked, replace_file
+from reconciler.fs import locked, replace_file, temporary_directory
 from reconciler.index.guarded_yaml import MAX_BYTES
 from reconciler.index.load import load_index
 from reconciler.index.model import Version
@@ -32,6 +35,8 @@ from reconciler.net.client import HttpClient
 from reconciler.net.errors import NotFoundError
 
 _NAME = "index.yaml"
+_SEEN = "seen.json"
+_ORIGIN = "origin.json"
 _LOCK_SECONDS = 30.0
 _HINT = "give a file, an https:// address, git+https://host/repository.git@ref, ipfs://CID or ipns://NAME"
 
@@ -67,7 +72,7 @@ class _CachedOrigin:
 def open_remote(
     place: str, cache: Path, *, offline: bool = False, sources: Sequence[Source] = ()
 ) -> RemoteIndex:
-    """Read the index at `place`, and cache it in `cache`.
+    """Read the index at `place`, and cache it in `cache`, or for this process where that cannot be written.
 
     `place` is an http(s) address, a file in a git repository (see `git_index`), or `ipfs://CID[/path]` or
     `ipns://NAME[/path]`, which is read from `sources`. With `offline`, return the cached index. Raises
@@ -93,7 +98,8 @@ def open_remote(
         raise UsageError(f"cannot read an index from {place!r}", hint=_HINT)
     if read is None:
         return RemoteIndex(file, known.commit)
-    home.mkdir(parents=True, exist_ok=True)
+    home = _writable(home)
+    file = home / _NAME
     message = f"another process is reading {place!r}"
     with locked(home / "lock", message, hint="try again when it has finished", timeout=_LOCK_SECONDS):
         current = _cached_origin(home)
@@ -101,6 +107,22 @@ def open_remote(
             return RemoteIndex(file, current.commit)
         _store(home, read, place)
     return RemoteIndex(file, read.commit)
+
+
+def _writable(home: Path) -> Path:
+    """Create `home`; where that cannot be written, return a copy in a temporary directory of this process.
+
+    What was cached before comes along, so that an older index is still refused.
+    """
+    with suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK):
+            return home
+    copy = temporary_directory("reconciler-index-")
+    for name in (_NAME, _SEEN, _ORIGIN):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.copyfile(home / name, copy / name)
+    return copy
 
 
 def _download(place: str, tag: str) -> _Download | None:
@@ -178,7 +200,7 @@ def _resolve_name(place: str, tag: str, sources: Sequence[Source]) -> _Download 
 def _cached_origin(home: Path) -> _CachedOrigin:
     """Return the origin of the cached bytes; an empty one when they have changed since it was written."""
     try:
-        fields = JsonFields(load_json((home / "origin.json").read_bytes()), ValueError)
+        fields = JsonFields(load_json((home / _ORIGIN).read_bytes()), ValueError)
         commit = fields.text("commit") if fields.has("commit") else None
         origin = _CachedOrigin(fields.text("tag"), commit, fields.text("sha256"))
         return origin if origin.sha256 == _sha256((home / _NAME).read_bytes()) else _CachedOrigin()
@@ -197,7 +219,7 @@ def _store(home: Path, read: _Download, place: str) -> None:
         fresh.write_bytes(read.data)
         index = load_index(fresh, name=place)
     found = {version.ref: str(version.cid) for version in index.versions() if version.cid is not None}
-    memory = home / "seen.json"
+    memory = home / _SEEN
     for ref, cid in _seen_versions(memory).items():
         if ref not in found:
             raise SafetyError(
@@ -212,7 +234,7 @@ def _store(home: Path, read: _Download, place: str) -> None:
     origin = _CachedOrigin(read.tag, read.commit, _sha256(read.data))
     replace_file(memory, json.dumps(found, indent=1).encode(), mode=0o644)
     replace_file(home / _NAME, read.data, mode=0o644)
-    replace_file(home / "origin.json", json.dumps(asdict(origin)).encode(), mode=0o644)
+    replace_file(home / _ORIGIN, json.dumps(asdict(origin)).encode(), mode=0o644)
 
 
 def _seen_versions(memory: Path) -> dict[str, str]:

@@ -9,12 +9,12 @@ server: it appears in no URL, argument or configuration file, and no credential 
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler import fs
 from reconciler.errors import UsageError
 from reconciler.forges.branch import commit_to_branch
 from reconciler.forges.commits import describe_base_move, describe_foreign, describe_missing_commit
@@ -136,7 +136,7 @@ class GitRemote:
     @contextmanager
     def _scratch(self) -> Iterator[ScratchRepository]:
         """Create a temporary repository with this one as its origin."""
-        with tempfile.TemporaryDirectory(prefix="reconciler-") as directory:
+        with fs.scratch_directory("reconciler-") as directory:
             with self._request_errors():
                 scratch = ScratchRepository.create(
                     Path(directory, "git"), self.url, settings=tuple(self._credentials())

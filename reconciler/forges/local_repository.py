@@ -6,11 +6,11 @@ written.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from reconciler import fs
 from reconciler.errors import ReconcilerError, UsageError, UserError
 from reconciler.forges.commits import Commit
 from reconciler.forges.interface import parents
@@ -124,7 +124,7 @@ class LocalRepository:
         """
         files = {str(self.prefix / path): data for path, data in files.items()}
         modes = self._modes(base, files)
-        with tempfile.TemporaryDirectory(prefix="reconciler-") as scratch:
+        with fs.scratch_directory("reconciler-") as scratch:
             work = Path(scratch, "tree")
             for path, data in files.items():
                 file = work / path

@@ -14,6 +14,8 @@ from reconciler.errors import UsageError, UserError, Where
 
 INDEX = Path("releases/index.yaml")
 
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -52,7 +54,9 @@ class RepositoryLayout:
     def make_state(self) -> None:
         """Create the state directory, which keeps itself out of git.
 
-        Raises UserError when a repository has put it behind a symbolic link, and OSError.
+        In a checkout that cannot be written, nothing is cached, and runs hold their lock elsewhere. Raises
+        UserError when a repository has put the directory behind a symbolic link, and OSError when something
+        else is at its path.
         """
         for place in (self.state, self.cache):
             if place.is_symlink():
@@ -63,12 +67,15 @@ class RepositoryLayout:
                 )
         try:
             self.state.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError), (self.state / ".gitignore").open("x") as ignore:
+                ignore.write("*\n")
         except FileExistsError:
             raise NotADirectoryError(
                 errno.ENOTDIR, "blocks the directory for local state", str(self.state)
             ) from None
-        with contextlib.suppress(FileExistsError), (self.state / ".gitignore").open("x") as ignore:
-            ignore.write("*\n")
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
 
 
 def find_layout(

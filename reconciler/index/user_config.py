@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler import fs
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.guarded_yaml import raise_for
 
@@ -22,8 +23,7 @@ class UserConfig:
 
 def config_file(environ: Mapping[str, str]) -> Path:
     """Return the path of the file (XDG Base Directory specification)."""
-    home = environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "reconcile" / "config.yaml"
+    return fs.user_directory(environ, "XDG_CONFIG_HOME", ".config") / "config.yaml"
 
 
 def load_config(path: Path) -> UserConfig:

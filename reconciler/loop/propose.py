@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from reconciler.content import profile
 from reconciler.content.car import ShardedCar
 from reconciler.content.directory_dag import BundleIdentity
-from reconciler.errors import FileChangedError, ReconcilerError, UsageError
+from reconciler.errors import FileChangedError, ReconcilerError, UsageError, UserError, Where
 from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, ProposalResult
 from reconciler.index import guarded_yaml
 from reconciler.index.edits import set_cids, write_edit
@@ -69,6 +70,12 @@ class Proposer:
             self._index_path()
             self._open_forge().forge.close()
             return
+        if self._mode is ProposeMode.WRITE and not os.access(self._layout.index_file.parent, os.W_OK):
+            raise UserError(
+                "cannot be written, so the resolved CIDs could not be either; nothing was published",
+                hint="use --propose pull-request, or --propose none to only publish",
+                where=Where(str(self._layout.index_file.parent)),
+            )
         if self._mode is not ProposeMode.BRANCH:
             return
         from reconciler.forges.branch import is_committed

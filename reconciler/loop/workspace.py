@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,7 +22,7 @@ from reconciler import fs
 from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.errors import Reason
+from reconciler.errors import Reason, UserError, Where
 from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.locations import RepositoryLayout
@@ -135,9 +136,12 @@ def target_shardings(version: Version, capabilities: Mapping[str, Capabilities])
 def run_lock(state: Path, command: str) -> Iterator[None]:
     """Hold the lock in `state` (the .reconcile directory) while the block runs.
 
-    The operating system releases the lock when the process ends, however it ends. Raises LockedError, naming
-    the holder, when another run holds it.
+    In a checkout that cannot be written, the lock is in the user's cache directory or in that for temporary
+    files, where it excludes the other runs of this user on this machine. The operating system releases the
+    lock when the process ends, however it ends. Raises LockedError, naming the holder, when another run holds
+    it.
     """
+    state = _lockable(state)
     holder = state / "run.json"
     with fs.locked(
         state / "run.lock",
@@ -147,11 +151,34 @@ def run_lock(state: Path, command: str) -> Iterator[None]:
         try:
             # left by a run that was killed, or a link that the repository contains
             holder.unlink(missing_ok=True)
-            with holder.open("x", encoding="utf-8") as file:
-                json.dump(_this_process(command), file)
+            with contextlib.suppress(OSError), holder.open("x", encoding="utf-8") as file:
+                json.dump(_this_process(command), file)  # the lock counts; a full disk hides only its holder
             yield
         finally:
             holder.unlink(missing_ok=True)
+
+
+def _lockable(state: Path) -> Path:
+    """Return `state` when it can be written, else a directory of its own elsewhere. Raises UserError."""
+    if os.access(state, os.W_OK):
+        return state
+    name = hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:32]
+    for place in (
+        fs.user_directory(os.environ, "XDG_CACHE_HOME", ".cache") / "locks",
+        Path(tempfile.gettempdir()) / f"reconcile-locks-{os.getuid()}",
+    ):
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if place.is_symlink() or place.stat().st_uid != os.getuid():
+                continue
+            (place / name).mkdir(exist_ok=True)
+            if os.access(place / name, os.W_OK):
+                return place / name
+    raise UserError(
+        "cannot be written, and no other place for the lock of the run can either",
+        hint="make it writable, or set XDG_CACHE_HOME or TMPDIR to a directory that is",
+        where=Where(str(state)),
+    )
 
 
 def _this_process(command: str) -> dict[str, object]:

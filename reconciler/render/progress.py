@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -28,8 +29,9 @@ class Lines:
         return QUIET.task(label, total)
 
     def note(self, text: str) -> None:
-        """Write a note as one plain line."""
-        print(f"note: {plain(text)}", file=self._stream, flush=True)
+        """Write a note as one plain line; nothing when the stream cannot be written."""
+        with suppress(OSError):
+            print(f"note: {plain(text)}", file=self._stream, flush=True)
 
 
 class Bars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -165,3 +166,28 @@ def test_a_damaged_cached_index_is_read_again(tmp_path: Path) -> None:
         file = open_remote(where(peer), tmp_path).file
         file.write_bytes(b"")
         assert open_remote(where(peer), tmp_path).file.read_bytes() == host.body
+
+
+def test_an_index_is_read_where_nothing_can_be_cached(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    host = Host(text(v1=CID_A))
+    with http_peer(host) as peer:
+        for _ in range(2):
+            found = open_remote(where(peer), tmp_path / "file" / "cache")
+            assert found.file.read_bytes() == host.body
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_rollback_is_refused_where_the_cache_became_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(text(v1=CID_A, v2=CID_B))
+    with http_peer(host) as peer:
+        kept = open_remote(where(peer), tmp_path).file
+        real = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: path != kept.parent and real(path, mode))
+        host.body = text(v1=CID_A)
+        with pytest.raises(SafetyError, match=r"no longer contains llm@2\.0\.0"):
+            open_remote(where(peer), tmp_path)
+        host.body = text(v1=CID_A, v2=CID_B, v3=CID_A)
+        assert open_remote(where(peer), tmp_path).file.parent != kept.parent

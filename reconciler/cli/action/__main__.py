@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from reconciler.cli import guarded
+from reconciler.cli import guarded, streams
 from reconciler.cli.action.step import run_step
 from reconciler.errors import ExitCode
 from reconciler.render.workflow import Annotation, write_annotations
@@ -21,6 +21,8 @@ from reconciler.render.workflow import Annotation, write_annotations
 
 def main() -> int:
     """Run the step and return its exit code."""
+    streams.use_utf8_file_names()
+    streams.prepare()
     annotations: list[Annotation] = []
     with _without_commands(sys.stdout):
         code = guarded(lambda: run_step(os.environ, annotations))

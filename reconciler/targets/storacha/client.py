@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from reconciler.fs import try_lock
+from reconciler.fs import expand_user, no_temporary_place, try_lock
 from reconciler.json_fields import JsonFields
 from reconciler.net.auth import Secret
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError, sanitize
@@ -52,10 +52,14 @@ class PrivateState:
     """
 
     def __init__(self) -> None:
-        _remove_abandoned(Path(tempfile.gettempdir()))
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self.lock = os.open(self.path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _remove_abandoned(Path(tempfile.gettempdir()))
+                self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self.lock = os.open(self.path / _OWNER, flags, 0o600)
+            except OSError as error:
+                raise no_temporary_place(error) from None
             if _claim(self.lock, self.path):
                 return
             os.close(self.lock)
@@ -197,7 +201,7 @@ class StorachaClient:
     def _command(self) -> list[str]:
         """Return the command that runs the client."""
         if self._options.cli:
-            path = self._root / Path(self._options.cli).expanduser()
+            path = self._root / expand_user(self._options.cli)
             if not os.access(path, os.X_OK) or path.is_dir():
                 message = f"{self._options.cli!r} is not an executable file"
                 raise UnexpectedResponseError(self._name, message, hint=output.INSTALL)
