@@ -123,8 +123,9 @@ def _check_car(source: Path, release: ReleaseInfo) -> tuple[int, int, list[str]]
             hint="give the directory that contains it; the name of a CAR ends with .car",
         )
     with out.progress() as progress:
-        identity = identify_new_car(source, release, progress)
-    return len(identity.files), identity.size, [f"its CID is {identity.root}, every block verified"]
+        found = identify_new_car(source, release, progress)
+    notes = [f"its CID is {found.identity.root}, every block verified", *found.notes]
+    return len(found.identity.files), found.identity.size, notes
 
 
 def _relative_path(layout: RepositoryLayout, path: str) -> str:

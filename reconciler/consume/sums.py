@@ -17,7 +17,7 @@ from reconciler.consume.selection import FileSpan, SelectedFiles
 from reconciler.consume.sources import Parts
 from reconciler.content import checksums
 from reconciler.content.walk import Leaf
-from reconciler.errors import DataError, ReconcilerError
+from reconciler.errors import BundleError, DataError, ReconcilerError
 
 _BUFFER = 1 << 20
 _KEPT_AHEAD = 16 << 20  # bytes ahead of the hasher that are kept in memory, plus at most one block
@@ -89,7 +89,10 @@ class SumsCheck:
         self._thread.join()
         if self._error is not None:
             raise ReconcilerError(f"cannot read the fetched files: {self._error.strerror}")
-        listed = checksums.parse(self._path(self._list).read_bytes())
+        try:
+            listed = checksums.parse(self._path(self._list).read_bytes())
+        except BundleError:  # an artifact may have a file of this name that is no list
+            return False
         for entry in listed.matched(self._digests).entries:
             found = self._digests.get(entry.path)
             if found is not None and found != entry.digest:

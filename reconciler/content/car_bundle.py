@@ -7,7 +7,7 @@ manifest of another model or version is kept: a CAR may be released again under 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.content import bounds, checksums, manifest, profile, source_file
@@ -32,11 +32,13 @@ from reconciler.progress import Progress
 class CarBundle:
     """The Dag of a CAR file with the identity of its bundle; made by `identify_car`.
 
-    `changed` is set once a block could not be read, or had other bytes than when the CAR was identified.
+    `notes` tell people what may surprise them. `changed` is set once a block could not be read, or had other
+    bytes than when the CAR was identified.
     """
 
-    def __init__(self, car: CarDag, identity: BundleIdentity) -> None:
+    def __init__(self, car: CarDag, identity: BundleIdentity, notes: tuple[str, ...] = ()) -> None:
         self.identity = identity
+        self.notes = notes
         self.contents = contents_of_map(car.map)
         self.map = car.map
         self.layout = car.layout
@@ -62,17 +64,17 @@ def identify_car(path: Path, release: ReleaseInfo | None, progress: Progress) ->
     """
     car = open_car(path, progress)
     try:
-        return CarBundle(car, _identity(car, release, progress))
+        return _identify(car, release, progress)
     except BaseException:
         car.close()
         raise
 
 
-def identify_new_car(path: Path, release: ReleaseInfo, progress: Progress) -> BundleIdentity:
+def identify_new_car(path: Path, release: ReleaseInfo, progress: Progress) -> CarBundle:
     """Verify the CAR at `path` as `identify_car` does, and that it was packed as a directory would be now.
 
-    Raises BundleError, naming the file, for anything else, such as a CAR of another CID profile: the same
-    files would have two CIDs.
+    The file is closed again. Raises BundleError, naming the file, for anything else, such as a CAR of another
+    CID profile: the same files would have two CIDs.
     """
     try:
         found = identify_car(path, release, progress)
@@ -88,7 +90,7 @@ def identify_new_car(path: Path, release: ReleaseInfo, progress: Progress) -> Bu
             hint=f"unpack it with `reconcile fetch {root} DIR --car {path}`, and add the directory",
             where=Where(str(path)),
         )
-    return found.identity
+    return found
 
 
 def profile_root(dag_map: DagMap) -> Cid | None:
@@ -120,7 +122,7 @@ def _profile_leaves(dag_map: DagMap, node: FileNode) -> bytes | None:
     return bytes(digests)
 
 
-def _identity(car: CarDag, release: ReleaseInfo | None, progress: Progress) -> BundleIdentity:
+def _identify(car: CarDag, release: ReleaseInfo | None, progress: Progress) -> CarBundle:
     files = [node for node in car.map.nodes if node.kind is NodeKind.FILE]
     for node in car.map.nodes:
         if node.kind is NodeKind.SYMLINK:
@@ -139,13 +141,22 @@ def _identity(car: CarDag, release: ReleaseInfo | None, progress: Progress) -> B
                 task.advance(leaf.size)
             digests[node.path] = digest.digest()
     found = manifest.parse(small.get(manifest.NAME, b""))
-    if found is not None and release is not None and not manifest.is_of(found, release):
-        of = found.model if found.version is None else f"{found.model}@{found.version}"
-        progress.note(f"{car.path.name} contains the manifest.json of {of}, which is kept")
-    collisions = bounds.collisions(node.path for node in car.map.nodes)
-    for note in collision_notes(collisions) if release is not None else ():
-        progress.note(note)
     sums = _sums(small, found, digests, is_published=release is None)
+    notes = () if release is None else _notes(car, found, release)
+    return CarBundle(car, _bundle_identity(car, files, digests, sums), notes)
+
+
+def _notes(car: CarDag, found: Manifest | None, release: ReleaseInfo) -> tuple[str, ...]:
+    collisions = collision_notes(bounds.collisions(node.path for node in car.map.nodes))
+    if found is None or manifest.is_of(found, release):
+        return collisions
+    of = found.model if found.version is None else f"{found.model}@{found.version}"
+    return (f"{car.path.name} contains the manifest.json of {of}, which is kept", *collisions)
+
+
+def _bundle_identity(
+    car: CarDag, files: Sequence[FileNode], digests: Mapping[str, bytes], sums: bytes
+) -> BundleIdentity:
     return BundleIdentity(
         root=car.layout.root,
         size=car.map.size,

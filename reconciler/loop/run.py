@@ -56,6 +56,8 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
     if suspended:
         notes.append(f"suspended in the index and left alone: {_listed(suspended)}")
     notes += _unused_patterns(workspace)
+    new = [version for version in selection.versions if version.cid is None]
+    notes += [f"{version.ref}: {note}" for version in new for note in workspace.sources.notes(version)]
     if not frozen.complete:
         notes.append(f"frozen CIDs were compared with {frozen.checked}")
     if options.propose is ProposeMode.BRANCH:

@@ -109,7 +109,7 @@ class VersionSources:
         self._published = published
         self._inputs: dict[str, BundleInputs] = {}
         self._mismatches: dict[str, Mismatch] = {}
-        self._noted: set[str] = set()
+        self._notes: dict[str, tuple[str, ...]] = {}
         self._unused: dict[str, tuple[str, ...]] = {}
         self._renewed: set[str] = set()
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
@@ -230,7 +230,9 @@ class VersionSources:
     ) -> DirectoryDag | CarBundle:
         release = inputs.release
         if path.suffix == ".car" and path.is_file():
-            return identify_car(path, None if is_published else release, self._progress)
+            packed = identify_car(path, None if is_published else release, self._progress)
+            self._notes[f"{release.model}@{release.version}"] = packed.notes
+            return packed
         bundle = make_bundle(
             self._scan(path, inputs),
             model=release.model,
@@ -238,20 +240,14 @@ class VersionSources:
             format=release.format,
             created_at=release.created_at,
         )
-        for note in () if is_published else bundle.notes:
-            self._note(f"{release.model}@{release.version}: {note}")
+        if not is_published:
+            self._notes[f"{release.model}@{release.version}"] = bundle.notes
         return identify(
             bundle, cache=self._cache, fresh=fresh, remembered=remembered, progress=self._progress
         )
 
     def _scan(self, path: Path, inputs: BundleInputs) -> SourceListing:
         return scan(path, include_hidden=inputs.include_hidden, patterns=inputs.patterns, boundary=self._root)
-
-    def _note(self, text: str) -> None:
-        """Show `text` once, however often the version is identified."""
-        if text not in self._noted:
-            self._noted.add(text)
-            self._progress.note(text)
 
     def try_identify(self, version: Version, *, fresh: bool = False) -> bool:
         """Identify a version; on failure, keep the reason instead of raising it, and return False."""
@@ -371,6 +367,10 @@ class VersionSources:
     def problems(self) -> dict[str, Reason]:
         """Return the reasons why directories cannot be used, by `model@version`."""
         return dict(self._problems)
+
+    def notes(self, version: Version) -> tuple[str, ...]:
+        """Return what may surprise people in a new version that was identified in this run."""
+        return self._notes.get(version.ref, ())
 
     def unused_patterns(self, version: Version) -> tuple[str, ...]:
         """Return the patterns of a version identified in this run that match nothing in its directory."""

@@ -111,3 +111,23 @@ def test_a_lock_of_another_build_is_refused_until_it_is_locked_again(released: C
     assert released("fetch", ref, "out", "--locked", "--store", ".reconcile/store").code == 0
     assert released("fetch", ref.replace("v", ""), "two", "--locked", "--store", ".reconcile/store").code == 0
     assert Path(released.root, "two/model.bin").read_text() == "1.2.0"
+
+
+def test_the_plan_notes_what_may_surprise_in_a_new_version(empty: CommandLine) -> None:
+    empty("init", "--id", "acme")
+    for name, data in (("Model", "1"), ("model", "2"), ("manifest.json", '{"name": "app"}')):
+        empty.write(f"w/{name}", data)
+    empty("add", "llm", "1.0.0", "w")
+    notes = empty("--dry-run", "--json").document["notes"]
+    assert any(note.startswith("llm@1.0.0: 'manifest.json' is content") for note in notes)
+    assert any(note.startswith("llm@1.0.0: 'Model' and 'model' are one name") for note in notes)
+    assert empty().code == 0
+    assert not [note for note in empty("--dry-run", "--json").document["notes"] if "llm@1.0.0" in note]
+
+
+def test_an_artifact_may_have_a_file_named_as_a_list_of_sums(empty: CommandLine) -> None:
+    empty("init", "--id", "acme")
+    empty.write("art/SHA256SUMS", "no sums")
+    cid = empty("put", "art").out.strip()
+    assert empty("get", cid, "copy").code == 0
+    assert (empty.root / "copy/SHA256SUMS").read_text() == "no sums"

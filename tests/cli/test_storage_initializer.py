@@ -71,3 +71,14 @@ def test_what_cannot_be_fetched_leaves_nothing(published: CommandLine, tmp_path:
     with pytest.raises(ReconcilerError):
         storage_initializer.run(["model://llm@9.9.9", str(tmp_path / "models")])
     assert not (tmp_path / "models").exists()
+
+
+def test_a_model_of_an_organisation_and_one_build_of_it(published: CommandLine, tmp_path: Path) -> None:
+    index = published.root / "releases/index.yaml"
+    index.write_text(index.read_text().replace("  llm:", "  Acme/LLM:").replace('"1.1.0"', '"1.1.0+cu121"'))
+    for number, ref in enumerate(("Acme/LLM@^1", "Acme/LLM@v1.1.0+cu121", "Acme/LLM")):
+        assert storage_initializer.run([f"model://{ref}", str(tmp_path / str(number))]) == 0
+        weights = tmp_path / str(number) / "model.safetensors"
+        assert weights.read_bytes() == b"1.1.0" * 100
+    with pytest.raises(UsageError, match="has no version"):
+        storage_initializer.run(["model://Acme/LLM@v1.1.0+cu118", str(tmp_path / "none")])

@@ -72,3 +72,14 @@ def test_an_invalid_record_and_a_failing_host_are_errors(tmp_path: Path, version
         download(Said(200, b"<html>"), tmp_path / "records", version)
     with pytest.raises(PeerError, match="denies access"):
         download(Said(403), tmp_path / "records", version)
+
+
+def test_the_record_of_a_model_of_an_organisation_is_below_it(tmp_path: Path) -> None:
+    file = tmp_path / "index.yaml"
+    file.write_text(f'schema: 1\nid: a\nmodels:\n  Acme/LLM:\n    versions:\n      "1.0.0": {{cid: {CID}}}\n')
+    (version,) = load_index(file).versions()
+    record = replace(RECORD, model="Acme/LLM", version="1.0.0")
+    with http_peer(lambda _: Said(200, render_record(record).encode())) as peer:
+        fetch_record(f"{peer.url}/releases/index.yaml", None, tmp_path / "records", version)
+    assert [asked.target for asked in peer.asked] == ["/releases/records/Acme/LLM/1.0.0.json"]
+    assert load_record(tmp_path / "records", "Acme/LLM", "1.0.0") == record

@@ -11,16 +11,7 @@ from reconciler.content.identify import identify
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.scan import scan
 from reconciler.errors import BundleError, DataError
-from reconciler.progress import QUIET, Quiet
-
-
-class Notes(Quiet):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
-
+from reconciler.progress import QUIET
 
 RELEASE = ReleaseInfo("m", "1.0.0", None, None)
 
@@ -69,11 +60,10 @@ def test_wrong_sum_in_it_is_refused(directory, tmp_path):
 
 def test_manifest_of_another_version_is_kept_and_noted(directory, tmp_path):
     dag = identify(make_bundle(scan(directory, include_hidden=False), model="x", version="2.0.0"), cache=None)
-    notes = Notes()
-    found = identify_car(packed(dag, tmp_path / "b.car"), RELEASE, notes)
+    found = identify_car(packed(dag, tmp_path / "b.car"), RELEASE, QUIET)
     found.close()
     assert found.identity == dag.identity
-    assert notes.texts == ["b.car contains the manifest.json of x@2.0.0, which is kept"]
+    assert found.notes == ("b.car contains the manifest.json of x@2.0.0, which is kept",)
 
 
 def test_manifest_that_lists_other_files_is_refused(directory, tmp_path):

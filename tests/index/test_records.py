@@ -314,3 +314,13 @@ def test_records_are_found_by_their_cid(tmp_path: Path) -> None:
 def test_a_malformed_bundle_or_list_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidIndexError):
         parse_record(json.dumps(BUNDLE_FIELDS | change).encode(), "r.json")
+
+
+@pytest.mark.parametrize("link", ["records", "records/Acme", "records/Acme/LLM"])
+def test_a_record_is_never_written_through_a_link(tmp_path: Path, link: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "outside")
+    with pytest.raises(InvalidIndexError, match="is a symbolic link"):
+        write_record(tmp_path / "records", replace(RECORD, model="Acme/LLM"))
+    assert not list((tmp_path / "outside").rglob("*"))

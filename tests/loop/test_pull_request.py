@@ -185,3 +185,15 @@ def test_a_comment_needs_no_branch_but_a_proposal_does() -> None:
     forge.close()
     with pytest.raises(UsageError, match="a proposal requires a branch"):
         open_forge(environ)
+
+
+def test_a_pull_request_has_the_record_of_an_organisation_below_it(job: Job) -> None:
+    job.releases.add("Acme/LLM@1.0.0+cu118")
+    job.releases.write()
+    job.fake.push("main", {INDEX: job.index.read_bytes()}, "Add Acme/LLM 1.0.0+cu118")
+    report, proposal = job.run()
+    assert not report.failed
+    assert proposal is not None
+    (pull,) = job.fake.open_pulls()
+    assert "Acme/LLM@1.0.0+cu118" in pull["body"]
+    assert "releases/records/Acme/LLM/1.0.0+cu118.json" in job.fake.files(PROPOSAL_BRANCH)
