@@ -251,10 +251,13 @@ class _CauseSearch:
         """Return the commit that touched a path and is not part of the one that recorded the CID."""
         if self._tree is None or (recorded := self._recorded) is None:
             return None
+        path = self._git_path(difference.path)
         try:
-            last = self._tree.last_commit(self._git_path(difference.path))
-            if last is None or self._tree.is_ancestor(last.commit, recorded):
+            last = self._tree.last_commit(path)
+            if last is None:
                 return None
+            if self._tree.is_ancestor(last.commit, recorded):
+                return self._not_committed() if path in self._tracked else None
         except GitError:
             return None
         verb = {ContentChange.NEW: "added", ContentChange.GONE: "removed"}.get(difference.change, "changed")
@@ -264,6 +267,13 @@ class _CauseSearch:
             f"{last.subject[:60]!r}",
             "move what was added into a new version, and restore what the version had with "
             f"`git checkout {recorded[:12]} -- {quote(str(self.listing.root))}`",
+        )
+
+    def _not_committed(self) -> Explained:
+        return (
+            MismatchCause.NOT_COMMITTED,
+            "this change is not committed",
+            f"restore what git has: git checkout HEAD -- {quote(str(self.listing.root))}",
         )
 
     @cached_property

@@ -24,6 +24,7 @@ class MismatchCause(StrEnum):
     GENERATED = "generated-file"  #: a generated manifest names something else
     GIT_IGNORED = "git-ignored"  #: git ignores the path
     NOT_IN_GIT = "not-in-git"  #: git does not have the path
+    NOT_COMMITTED = "not-committed"  #: the work tree differs from the commit, which has the published file
     COMMITTED = "committed"  #: a commit outside of the one that has the CID changed it
     HIDDEN = "hidden"  #: the name begins with a dot, and the index leaves such files out
     PATTERNS = "patterns"  #: the patterns in the index leave it out

@@ -270,6 +270,17 @@ def test_a_file_that_only_this_machine_has_is_told_from_git(
     assert "move the files that git" in blocked(committed).hint
 
 
+@pytest.mark.parametrize("change", [change_text, remove_file])
+def test_a_change_that_is_not_committed_is_told_apart(
+    committed: Releases, change: Callable[[Path], None]
+) -> None:
+    change(committed.source(REF))
+    assert [cause for _, cause in causes(committed).values()] == [MismatchCause.NOT_COMMITTED]
+    assert "git checkout HEAD -- " in blocked(committed).hint
+    git(committed.root, "checkout", "HEAD", "--", str(committed.source(REF)))
+    assert [each.kind for each in committed.plan().changes] == ["publish"]
+
+
 @pytest.mark.parametrize("change", ["added", "changed", "removed"])
 def test_a_commit_of_another_branch_is_named(committed: Releases, change: str) -> None:
     branch = git(committed.root, "branch", "--show-current")
