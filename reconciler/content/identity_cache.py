@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.content.hashing import FileDigests
@@ -69,6 +70,14 @@ class IdentityCache:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             entry = body + hashlib.sha256(body).digest()
             replace_file(self._entry(path), entry, mode=0o600, sync=False)
+
+    def forget(self, listing: SourceListing, paths: Iterable[str]) -> None:
+        """Delete the entries of the files at `paths` of `listing`, as far as they can be deleted."""
+        wanted = frozenset(paths)
+        for file in listing.files:
+            if file.path in wanted:
+                with contextlib.suppress(OSError):
+                    self._entry(_absolute(listing, file)).unlink()
 
     def _entry(self, path: bytes) -> Path:
         return self._directory / hashlib.sha256(path).hexdigest()

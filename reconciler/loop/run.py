@@ -10,7 +10,7 @@ the plan was made from, `apply` makes and applies another plan, from the same in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.errors import ReconcilerError, SafetyError
@@ -91,13 +91,19 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
 
 
 def apply(
-    plan: Plan, workspace: Workspace, pull_requests: PullRequests | None = None, *, only_this: bool = False
+    plan: Plan,
+    workspace: Workspace,
+    pull_requests: PullRequests | None = None,
+    *,
+    only_this: bool = False,
+    select: Callable[[Plan], Plan] = lambda made: made,
 ) -> Report:
     """Carry out a plan that was made from `workspace`.
 
     When directories turn out to have changed, they are identified again, and another plan is made and carried
-    out; `only_this` forbids that. The report is then about all plans. Raises SafetyError when a safety rule
-    refuses the plan, and UserError when its proposal is impossible; nothing is done then.
+    out, as far as `select` keeps its changes; `only_this` forbids that. The report is then about all plans.
+    Raises SafetyError when a safety rule refuses the plan, and UserError when its proposal is impossible;
+    nothing is done then.
     """
     report = _apply_one(plan, workspace, pull_requests, planned_again=not only_this)
     for left in range(0 if only_this else _MORE_PLANS, 0, -1):
@@ -105,7 +111,7 @@ def apply(
             break
         workspace.progress.note(f"changed during the run, identified again: {', '.join(sorted(changed))}")
         try:
-            again = make_plan(workspace, plan.options)
+            again = select(make_plan(workspace, plan.options))
             report = _merged(
                 report, _apply_one(again, workspace, pull_requests, planned_again=left > 1), workspace
             )
@@ -114,6 +120,7 @@ def apply(
         except ReconcilerError as error:
             workspace.progress.note(f"not planned again: {error}")
             break
+    workspace.sources.renew()  # for the next run
     return report
 
 

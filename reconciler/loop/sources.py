@@ -279,13 +279,16 @@ class VersionSources:
         return frozenset(ref for ref, dag in self._dags.items() if dag.changed)
 
     def renew(self) -> frozenset[str]:
-        """Forget what was identified of the `changed` versions, and return them.
+        """Forget what was identified of the `changed` versions, in the cache too, and return them.
 
-        They are identified again without the cache when they are needed.
+        They are identified again from their bytes when they are needed.
         """
         changed = self.changed()
         for ref in changed:
-            self._dags.pop(ref).close()
+            dag = self._dags.pop(ref)
+            dag.close()
+            if self._cache is not None and isinstance(dag, DirectoryDag):
+                self._cache.forget(dag.listing, dag.cached)
             self._problems.pop(ref, None)
             self._mismatches.pop(ref, None)
         self._renewed |= changed

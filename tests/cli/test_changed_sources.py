@@ -60,6 +60,19 @@ def test_the_index_gets_the_cid_of_the_bytes(large: CommandLine) -> None:
     assert large("resolve", "llm@1.0.0").out.strip() == identified(large)
 
 
+def test_a_saved_plan_is_not_replaced_by_another_one(large: CommandLine) -> None:
+    large("plan", "-o", "plan.json")
+    unnoticed(large, NEW[::-1])
+    done = large("apply", "plan.json")
+    assert done.code == 5
+    assert "changed after it was scanned" in done.out
+    assert large("apply", "plan.json").code == 4  # what was found then is remembered
+    assert large("resolve", "llm@1.0.0").code != 0
+    assert large("plan", "-o", "plan.json").code == 0
+    assert large("apply", "plan.json").code == 0
+    assert large("resolve", "llm@1.0.0").out.strip() == identified(large)
+
+
 def test_export_falls_back_to_the_targets(large: CommandLine) -> None:
     large()
     cid = large("resolve", "llm@1.0.0").out.strip()

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
-from reconciler.loop.changes import Report
+from reconciler.loop.changes import Plan, Report
 from reconciler.loop.plan_document import report_document
+from reconciler.loop.run import apply
 from reconciler.loop.settings import ProposeMode
 from reconciler.targets.interface import Check
 from tests.support.memory_target import MemoryTarget, down
@@ -236,6 +238,24 @@ def test_a_restored_directory_is_not_refused_because_of_the_cache(two: Releases)
     assert not two.apply().failed
     assert two.cid(REF) == root
     assert_settled(two)
+
+
+def test_another_plan_is_as_limited_as_the_first(two: Releases) -> None:
+    """The action's check for drift carries out only changes of published versions."""
+    two.apply()
+    two.add("m@2.0.0")
+    unnoticed(two, NEW)
+    two.memory["b"].held.clear()
+    two.write()
+
+    def select(made: Plan) -> Plan:
+        return replace(made, changes=tuple(change for change in made.changes if change.drift))
+
+    with two.running() as run:
+        report = apply(select(run.plan()), run.workspace, select=select)
+    assert {ref for _, ref, _, _ in states(report)} == {REF}
+    assert holds(two.memory["b"], two.cid(REF))
+    assert "cid" not in two.index_file.read_text().partition("2.0.0")[2].partition("}")[0]
 
 
 # -- the end of it -------------------------------------------------------------------------------------------

@@ -57,12 +57,17 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
         run_lock(scope.layout.state, f"the action, {inputs.command.value}"),
         load(scope, environ, progress) as workspace,
     ):
-        plan = _selected_plan(make_plan(workspace, options), inputs)
+
+        def select(made: Plan) -> Plan:
+            return _selected_plan(made, inputs)
+
+        plan = select(make_plan(workspace, options))
         if saved is not None:
             require_same(saved, plan)
         if plan.refusals:
             return JobResult(workspace.index, plan)
-        return JobResult(workspace.index, plan, apply(plan, workspace, requests))
+        report = apply(plan, workspace, requests, only_this=saved is not None, select=select)
+        return JobResult(workspace.index, report.plan, report)
 
 
 def step_exit_code(done: JobResult, fail_on: FailOn) -> ExitCode:
