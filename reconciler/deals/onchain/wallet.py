@@ -35,7 +35,6 @@ from reconciler.json_fields import JsonFields
 ORIGIN = "reconcile"  #: what session keys are registered as
 PERMIT_SECONDS = 3600  #: validity of a permit
 
-_POLL = 5.0  # seconds between two looks for a receipt
 _STUCK = 300.0  # seconds until the fee is raised
 _RAISES = 3  # times that the fee is raised
 _KNOWN = ("already known", "already in mpool", "known transaction", "already imported")
@@ -182,8 +181,8 @@ def terminate_call(contracts: Contracts, data_set: int) -> UnsentCall:
 class Wallet:
     """Sends transactions of one key through one node. Errors name the target `name`.
 
-    `pause` waits for so many seconds; `clock` returns seconds. All methods raise RequestError and
-    TransactionError.
+    A receipt is looked for every `poll` seconds; `pause` waits, `clock` returns seconds. All methods raise
+    RequestError and TransactionError.
     """
 
     def __init__(
@@ -192,12 +191,14 @@ class Wallet:
         chain_id: int,
         key: SigningKey,
         *,
+        poll: float = 5.0,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rpc = rpc
         self._chain_id = chain_id
         self._key = key
+        self._poll = poll
         self._pause = pause
         self._clock = clock
 
@@ -251,7 +252,7 @@ class Wallet:
             while self._clock() < end:
                 if (receipt := self._find(sent)) is not None:
                     return receipt
-                self._pause(_POLL)
+                self._pause(self._poll)
             if raised < _RAISES:
                 sent = self._raise_fee(sent)
         raise TransactionPendingError(
