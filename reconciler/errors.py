@@ -22,6 +22,8 @@ import os
 from dataclasses import dataclass
 from enum import IntEnum
 
+from reconciler.redaction import hide_secrets
+
 
 class ExitCode(IntEnum):
     """The exit status of the process; a contract (docs/commands.md)."""
@@ -43,22 +45,23 @@ class Where:
     line: int | None = None
 
     def __str__(self) -> str:
-        return self.file if self.line is None else f"{self.file}:{self.line}"
+        file = hide_secrets(self.file)
+        return file if self.line is None else f"{file}:{self.line}"
 
 
 class ReconcilerError(Exception):
     """Base of all errors that a user may read.
 
     `message` says what happened: lower case, without a final period, with values quoted. `where` is the place
-    in a file, `hint` says what to do next.
+    in a file, `hint` says what to do next. Secrets in the addresses that they quote are hidden.
     """
 
     exit_code: ExitCode = ExitCode.ERROR
 
     def __init__(self, message: str, *, hint: str | None = None, where: Where | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = hide_secrets(message)
+        super().__init__(self.message)
+        self.hint = None if hint is None else hide_secrets(hint)
         self.where = where
 
     def __str__(self) -> str:

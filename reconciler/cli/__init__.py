@@ -23,7 +23,7 @@ def main() -> None:
 
 def guarded(run: Callable[[], int]) -> int:
     """Call `run` and return its exit code; report what it raises on stderr, never as a traceback."""
-    from reconciler.cli.output import show_failure
+    from reconciler.cli.output import say, show_failure
     from reconciler.errors import ExitCode, ReconcilerError
 
     streams.prepare()
@@ -41,9 +41,12 @@ def guarded(run: Callable[[], int]) -> int:
     except OSError as error:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         code = show_failure(text, code=ExitCode.ERROR)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last place that can report it
         if os.environ.get("RECONCILE_DEBUG"):
-            raise
+            import traceback
+
+            say("".join(traceback.format_exception(error)).rstrip("\n"))
+            return int(ExitCode.ERROR)
         code = show_failure(
             f"unexpected {type(error).__name__}: {error}",
             hint="this is a bug in the reconciler: report it with the output of RECONCILE_DEBUG=1",

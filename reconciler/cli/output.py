@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.cli import streams
 from reconciler.errors import ExitCode, ReconcilerError
 from reconciler.progress import Progress
+from reconciler.redaction import hide_secrets
 from reconciler.render.words import plain
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ class OutputError(ReconcilerError):
 
 
 def result(text: str) -> None:
-    """Print the result of a command on stdout.
+    """Print the result of a command on stdout. Secrets in addresses are hidden, as in all output.
 
     Raises BrokenPipeError when its reader closed it, OutputError when it cannot be written.
     """
+    text = hide_secrets(text)
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
@@ -44,13 +46,23 @@ def result(text: str) -> None:
 def result_json(document: Any, *, line: bool = False) -> None:
     """Print the result of a command as JSON on stdout; with `line` on a single line, after JSON events."""
     ascii_only = not streams.is_unicode(sys.stdout)
-    result(json.dumps(document, indent=None if line else 2, ensure_ascii=ascii_only))
+    safe = _without_secrets(document)
+    result(json.dumps(safe, indent=None if line else 2, ensure_ascii=ascii_only))
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return a JSON document with `hide_secrets` applied to every string: escapes would hide them from it."""
+    if isinstance(value, str):
+        return hide_secrets(value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def say(text: str) -> None:
     """Print anything but the result on stderr; nothing when stderr cannot be written."""
     with suppress(OSError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(hide_secrets(text) + "\n")
         sys.stderr.flush()
 
 

@@ -24,6 +24,7 @@ from reconciler.net.client import HttpClient, Params, Stream
 from reconciler.net.deadline import Timeouts
 from reconciler.net.errors import NotFoundError, RejectedError, ResponseTooLargeError, TransientError
 from reconciler.net.retry import RetryPolicy
+from reconciler.redaction import shown_address
 
 _REQUESTS = 4  # concurrent requests for single blocks
 _TIMEOUTS = Timeouts(connect=10.0, silence=20.0, total=60.0)  # for one block, at most 2 MiB
@@ -47,7 +48,7 @@ class GatewaySource:
     """The gateway at `url`, which serves blocks below `/ipfs/`. Raises UsageError for an invalid URL."""
 
     def __init__(self, url: str, *, timeouts: Timeouts = _TIMEOUTS, retry: RetryPolicy = _RETRY) -> None:
-        self.name = url.rstrip("/")
+        self.name = shown_address(url).rstrip("/")
         self._http = HttpClient(url, name=self.name, timeouts=timeouts, retry=retry)
         self._forms: tuple[_RangeForm, ...] = tuple(_RangeForm)
 

@@ -9,6 +9,7 @@ from reconciler.content.cid import Cid
 from reconciler.errors import DataError, UsageError
 from reconciler.net.client import HttpClient
 from reconciler.progress import Progress
+from reconciler.redaction import shown_address
 from reconciler.targets.healing import BlockSource, DagBlocks, open_blocks
 from reconciler.targets.interface import Target
 from reconciler.targets.kubo.dag import KuboBlocks
@@ -58,7 +59,7 @@ def kubo_source(api: str) -> NamedSource:
     """Open the Kubo node whose RPC API is at `api`. Only blocks in its own repository are read; the node does
     not search the network for others.
     """
-    name = f"Kubo at {api.rstrip('/')}"
+    name = f"Kubo at {shown_address(api).rstrip('/')}"
     rpc = KuboRpc(HttpClient(api, name=name, is_command_error=is_command_error))
     return NamedSource(name, _OwnedKuboBlocks(rpc), width=4)
 

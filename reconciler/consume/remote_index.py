@@ -33,6 +33,7 @@ from reconciler.index.records import MAX_RECORD_BYTES, check_record, parse_recor
 from reconciler.json_fields import JsonFields, load_json
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import NotFoundError
+from reconciler.redaction import hide_secrets, shown_address
 
 _NAME = "index.yaml"
 _SEEN = "seen.json"
@@ -79,6 +80,12 @@ def open_remote(
     UsageError for any other place, and for one that is not cached when `offline`; RequestError when it cannot
     be read; SafetyError when it is older than the cached one; InvalidIndexError.
     """
+    bare = place.partition("?")[0]
+    if place.startswith(("https://", "http://")) and hide_secrets(bare) != bare:
+        raise UsageError(
+            f"the address {shown_address(place)!r} of the index contains a user name or password",
+            hint="remove it, and name a variable with a token under `hosts` in your configuration",
+        )
     home = cache / "indexes" / hashlib.sha256(place.encode()).hexdigest()[:24]
     file = home / _NAME
     known = _cached_origin(home)

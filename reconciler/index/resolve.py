@@ -40,6 +40,7 @@ from reconciler.index.versions import (
     parse_version,
     plain_version,
 )
+from reconciler.redaction import hide_secrets, shown_address
 
 _LIKE_CID = re.compile(r"(?:baf[ky]|Qm)[A-Za-z0-9]{20,}")
 _MAX_REF = 512
@@ -107,6 +108,8 @@ def parse_ref(text: str, *, with_path: bool = False) -> Ref:
                 hint=f"give {found.cid}; `reconcile fetch` takes a path",
             )
         return Ref(text, cid=found.cid, path=found.path)
+    if hide_secrets(text) != text:
+        raise UsageError(f"{shown_address(text)!r} is an address and not a reference", hint=_HINT)
     model, at, selector = text.partition("@")
     if not is_model_name(model):
         near = suggested_name(model)

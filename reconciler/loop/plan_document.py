@@ -37,6 +37,7 @@ from reconciler.loop.changes import (
 )
 from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
+from reconciler.redaction import hide_secrets
 from reconciler.targets.check import Check
 
 E = TypeVar("E", bound=StrEnum)
@@ -70,7 +71,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             for refusal in plan.refusals
         ],
     }
-    return {**body, "digest": _digest(body), "notes": list(plan.notes)}
+    return {**body, "digest": _digest(body), "notes": [hide_secrets(note) for note in plan.notes]}
 
 
 def report_document(report: Report) -> dict[str, Any]:

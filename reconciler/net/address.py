@@ -7,12 +7,17 @@ private networks.
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
 from reconciler.errors import UsageError
+from reconciler.redaction import shown_address
+
+_BRACKETS_AND_PORT = re.compile(r"\[.*\]:\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ def parse_address(url: str, what: str = "URL") -> Address:
     """
     parts, port = _split(url)
     hint = "write it like http://127.0.0.1:5001"
-    shown = "" if parts is not None and "@" in parts.netloc else f" {url!r}"
+    shown = f" {shown_address(url)!r}"
     if parts is None or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise UsageError(f"{what}{shown} is not a URL", hint=hint)
     if "@" in parts.netloc:
@@ -105,37 +110,68 @@ def public_address(host: str, port: int) -> str | None:
 # --- proxies
 
 
-def environment_proxy(address: Address) -> str | None:
-    """Return the URL of the proxy that the environment names for a peer; None without one.
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy: its `url`, which may contain a password, and the `variable` that names it ("" for none)."""
+
+    url: str = field(repr=False)
+    variable: str = ""
+
+    @property
+    def described(self) -> str:
+        """The proxy and where it is configured, without a password."""
+        where = f" of {self.variable}" if self.variable else ""
+        return f"the proxy {shown_address(self.url)}{where}"
+
+
+def environment_proxy(address: Address) -> Proxy | None:
+    """Return the proxy that the environment names for a peer; None without one.
 
     HTTP_PROXY or HTTPS_PROXY by the scheme of the peer, or else ALL_PROXY, unless an entry of NO_PROXY covers
     the peer; each also in lower case, which wins.
     """
     found = getproxies()
-    proxy = found.get("https" if address.encrypted else "http") or found.get("all")
-    if not proxy or any(_covers(entry.strip().lower(), address) for entry in found.get("no", "").split(",")):
+    kind = "https" if address.encrypted else "http"
+    kind = kind if found.get(kind) else "all"
+    url = found.get(kind)
+    entries = re.split(r"[\s,]+", found.get("no", "").lower())
+    if not url or any(_covers(entry, address) for entry in entries):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    names = (f"{kind}_proxy", f"{kind}_proxy".upper())
+    variable = next((name for name in names if os.environ.get(name) == url), "")
+    return Proxy(url if "://" in url else f"http://{url}", variable)
 
 
 def _covers(entry: str, address: Address) -> bool:
     """Return whether an entry of NO_PROXY covers a peer, as curl reads it.
 
     `*`, an IP address or network, or a name with its subdomains (with a leading dot, without the name
-    itself), each with an optional scheme and port.
+    itself), each with an optional scheme and port. IPv6 addresses may be in brackets.
     """
     scheme, _, host = entry.rpartition("://")
     if not host or scheme not in ("", "all", "https" if address.encrypted else "http"):
         return False
     if host == "*":
         return True
+    ip = _ip(address.host)
     try:
-        return ipaddress.ip_address(address.host) in ipaddress.ip_network(host.strip("[]"), strict=False)
+        network = ipaddress.ip_network(host.replace("[", "").replace("]", ""), strict=False)
+        if not _BRACKETS_AND_PORT.fullmatch(host):
+            return ip is not None and ip in network
     except ValueError:
         pass
     parts, port = _split(f"//{host.removeprefix('*')}")
     if parts is None or not parts.hostname or port not in (None, address.port):
         return False
-    name = parts.hostname.lstrip(".")
-    exact = address.host == name and not parts.hostname.startswith(".")
-    return exact or address.host.endswith(f".{name}")
+    if ip is not None or _ip(parts.hostname) is not None:
+        return ip is not None and ip == _ip(parts.hostname)
+    name, peer = parts.hostname.strip("."), address.host.rstrip(".")
+    exact = peer == name and not parts.hostname.startswith(".")
+    return exact or peer.endswith(f".{name}")
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None

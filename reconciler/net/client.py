@@ -21,6 +21,7 @@ from reconciler.net.errors import (
 from reconciler.net.response import CountedUpload, Response, Stream, UploadBody, error_for_status
 from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
 from reconciler.net.transport import OpenResponse, Session, Transport
+from reconciler.redaction import hide_secrets
 from reconciler.version import __version__
 
 __all__ = ["BODY_LIMIT", "HttpClient", "Params", "Stream", "Timeouts", "Transport"]
@@ -75,7 +76,7 @@ class HttpClient:
         is_command_error: Callable[[Response], bool] | None = None,
         public_only: bool = False,
     ) -> None:
-        self.name = name
+        self.name = name = hide_secrets(name)  # it may be an address
         self.address = parse_address(base_url, f"the address of {name}")
         self.secrets: tuple[Secret, ...] = () if auth is None else (auth.secret,)
         self.timeouts = timeouts or Timeouts()

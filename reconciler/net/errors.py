@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from reconciler.errors import PeerError
 from reconciler.net.auth import Secret
+from reconciler.redaction import hide_secrets
 
 _SHOWN = 300  # characters of a peer's text in a message
 
@@ -117,6 +118,7 @@ def sanitize(text: str, secrets: Iterable[Secret] = (), limit: int = _SHOWN) -> 
     """Sanitize a peer's text for display: one printable line, at most `limit` characters, no secret."""
     for secret in secrets:
         text = secret.redact(text)
+    text = hide_secrets(text)
     text = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     if len(text) <= limit:
         return text

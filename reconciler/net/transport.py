@@ -1,35 +1,46 @@
-"""The HTTP transport: sessions, connections and TLS. This is the only module that names httpx and httpcore.
+"""The HTTP transport: sessions of requests to one peer, made by httpx over the connections of `connections`.
 
-A `Session` holds the connections to one peer. They are opened by a network backend of ours, which keeps the
-deadlines of `net.deadline` at the socket: httpx limits the silence between two reads, so a peer that sends
-one byte a second would never be late. The backend also dials public addresses only, where that is required.
+This is the only module that names httpx, and with `connections` the only one that names httpcore.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import httpcore
 import httpx
 
-from reconciler.errors import UsageError
-from reconciler.net.address import Address, environment_proxy, public_address
+from reconciler.net.address import Address, Proxy, environment_proxy
 from reconciler.net.auth import Secret
+from reconciler.net.connections import (
+    ConnectionBackend,
+    ConnectionStream,
+    ProxyUnreachableError,
+    WouldReadError,
+    open_pool,
+)
 from reconciler.net.deadline import DeadlineExceededError, remaining
-from reconciler.net.errors import TransientError, UnexpectedResponseError, sanitize
+from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError, sanitize
+from reconciler.redaction import hide_secrets
 
 #: answers requests in place of connections; tests and the forges' fakes implement it
 Transport = httpx.BaseTransport
 
-_SLICE = 1 << 18  # bytes read at once, or written between two checks for an early response
-_PIECE = 1 << 19  # bytes of a long body read at once; more of them leave the caches of the processor
 _LONG = 4 << 20  # bytes of a body that are worth a connection
-_POOL: dict[str, Any] = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 5.0}
-_SOCKS = ("socks5", "socks5h")
+
+
+class _WithoutSecrets(logging.Filter):
+    """A filter for the log of httpx, which writes the URL of every request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hide secrets in the record, and keep it."""
+        record.msg, record.args = hide_secrets(record.getMessage()), ()
+        return True
+
+
+logging.getLogger("httpx").addFilter(_WithoutSecrets())
 
 
 class Session:
@@ -54,10 +65,13 @@ class Session:
         self._name = name
         self._address = address
         self._secrets = secrets
+        self._proxy: Proxy | None = None
         if transport is None:
             direct = address.loopback or public_only
-            proxy = None if direct else environment_proxy(address)
-            transport = _PoolTransport(encrypted=address.encrypted, proxy=proxy, public_only=public_only)
+            self._proxy = None if direct else environment_proxy(address)
+            transport = _PoolTransport(
+                encrypted=address.encrypted, proxy=self._proxy, public_only=public_only
+            )
         self._client = httpx.Client(
             headers=headers, follow_redirects=False, trust_env=False, transport=transport
         )
@@ -106,7 +120,11 @@ class Session:
         except httpx.ConnectTimeout:
             raise self._unreachable("no answer in time", timed_out=True) from None
         except httpx.ConnectError as error:
+            if self._proxy is not None and isinstance(error.__cause__, ProxyUnreachableError):
+                raise self._proxy_unreachable(self._proxy, self._cause(error)) from None
             raise self._unreachable(self._cause(error)) from None
+        except httpx.ProxyError as error:
+            raise self._proxy_refusal(self._cause(error)) from None
         except httpx.WriteTimeout:
             hint = "the peer may be stuck: restart it and run again"
             raise UnexpectedResponseError(self._name, "stopped reading the request", hint=hint) from None
@@ -115,8 +133,24 @@ class Session:
         except httpx.TransportError as error:
             raise TransientError(self._name, f"the connection broke ({self._cause(error)})") from None
 
+    def _proxy_unreachable(self, proxy: Proxy, why: str) -> TransientError:
+        hint = f"check that the proxy is running, or list {self._address.host} in NO_PROXY"
+        message = f"cannot be reached: {proxy.described} does not answer ({why})"
+        return TransientError(self._name, message, hint=hint, reached=False)
+
+    def _proxy_refusal(self, why: str) -> TransientError | AccessDeniedError:
+        described = "the proxy" if self._proxy is None else self._proxy.described
+        message = f"cannot be reached: {described} did not connect to it ({why})"
+        if why.startswith("407") or "authenticat" in why.lower():
+            hint = "write the user and the password of the proxy into its address"
+            return AccessDeniedError(self._name, message, hint=hint)
+        hint = f"check that the proxy may reach {self._address.host}, or list it in NO_PROXY"
+        return TransientError(self._name, message, hint=hint, reached=False)
+
     def _unreachable(self, why: str, *, timed_out: bool = False) -> TransientError:
         hint = f"check that it is running, and that its address is {self._address.text}"
+        if "certificate" in why.lower():
+            hint = "if its certificate is of an authority of your own, name that in SSL_CERT_FILE"
         message = f"cannot be reached at {self._address.text} ({why})"
         return TransientError(self._name, message, hint=hint, reached=False, timed_out=timed_out)
 
@@ -167,16 +201,12 @@ class OpenResponse:
 
 
 class _PoolTransport(httpx.BaseTransport):
-    """A pool of connections made by `_Backend`, through `proxy` (a URL) where there is one."""
+    """A pool of connections as a transport of httpx, through `proxy` where there is one."""
 
-    def __init__(self, *, encrypted: bool, proxy: str | None, public_only: bool) -> None:
-        backend = _Backend(public_only=public_only)
-        context = _tls_context() if encrypted else None
-        if proxy is None:
-            self._pool = httpcore.ConnectionPool(ssl_context=context, network_backend=backend, **_POOL)
-        else:
-            self._pool = _proxy_pool(proxy, ssl_context=context, network_backend=backend, **_POOL)
-        self._direct: set[_Stream] = set()
+    def __init__(self, *, encrypted: bool, proxy: Proxy | None, public_only: bool) -> None:
+        self._backend = ConnectionBackend(public_only=public_only, proxy=proxy)
+        self._pool = open_pool(self._backend, encrypted=encrypted, proxy=proxy)
+        self._direct: set[ConnectionStream] = set()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         sent = httpcore.Request(
@@ -186,8 +216,12 @@ class _PoolTransport(httpx.BaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
-        with _httpx_errors():
-            found = self._pool.handle_request(sent)
+        try:
+            with _httpx_errors():
+                found = self._pool.handle_request(sent)
+        except httpx.ProxyError:
+            self._backend.close_last()
+            raise
         return httpx.Response(
             found.status,
             headers=found.headers,
@@ -200,7 +234,7 @@ class _PoolTransport(httpx.BaseTransport):
         stream = response.extensions.get("network_stream")
         length = headers.get("Content-Length", "")
         is_long = length.isascii() and length.isdigit() and int(length) > _LONG
-        if is_long and isinstance(stream, _Stream) and "Transfer-Encoding" not in headers:
+        if is_long and isinstance(stream, ConnectionStream) and "Transfer-Encoding" not in headers:
             return _LongBody(response, stream, int(length), timeout, self._direct)
         return _Body(response)
 
@@ -235,10 +269,10 @@ class _LongBody(_Body):
     def __init__(
         self,
         response: httpcore.Response,
-        stream: _Stream,
+        stream: ConnectionStream,
         length: int,
         timeout: float | None,
-        direct: set[_Stream],
+        direct: set[ConnectionStream],
     ) -> None:
         super().__init__(response)
         self._stream = stream
@@ -255,7 +289,7 @@ class _LongBody(_Body):
                 try:
                     with self._stream.without_reading():
                         piece = next(pieces, None)
-                except _WouldReadError:
+                except WouldReadError:
                     break
                 if piece is None:  # all of it was buffered, or it answers a HEAD request
                     self._direct.discard(self._stream)
@@ -286,158 +320,10 @@ def _httpx_errors() -> Iterator[None]:
         httpcore.ProxyError,
         httpcore.UnsupportedProtocol,
     ) as error:
-        kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__)
+        name = next(each.__name__ for each in type(error).__mro__ if hasattr(httpx, each.__name__))
+        kind: type[httpx.TransportError] = getattr(httpx, name)
         raise kind(str(error)) from error
-
-
-def _tls_context() -> Any:
-    """Return a TLS context with certifi's certificates, or those of SSL_CERT_FILE or SSL_CERT_DIR."""
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:
-        raise UsageError(
-            f"the certificates cannot be read: {error.strerror or error}",
-            hint="correct the environment variable SSL_CERT_FILE",
-        ) from None
-
-
-def _proxy_pool(url: str, **options: Any) -> httpcore.ConnectionPool:
-    try:
-        proxy = httpx.Proxy(url)
-        if proxy.url.scheme in _SOCKS:
-            return httpcore.SOCKSProxy(_core_url(proxy.url), proxy_auth=proxy.raw_auth, **options)
-        return httpcore.HTTPProxy(_core_url(proxy.url), proxy_auth=proxy.raw_auth, **options)
-    except (ValueError, httpx.InvalidURL, ImportError, RuntimeError) as error:
-        raise UsageError(
-            f"the proxy of the environment cannot be used: {type(error).__name__}",
-            hint="HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are URLs such as http://proxy.example:3128; "
-            "for a SOCKS proxy, install httpx[socks]",
-        ) from None
 
 
 def _core_url(url: httpx.URL) -> httpcore.URL:
     return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-
-
-# --- connections
-
-
-class _WouldReadError(Exception):
-    """No more bytes can be returned without reading from the network."""
-
-
-class _Stream(httpcore.NetworkStream):
-    """One connection; every operation gets at most the time that is left until the deadline."""
-
-    def __init__(self, inner: httpcore.NetworkStream, *, encrypted: bool = False) -> None:
-        self._inner = inner
-        self._encrypted = encrypted
-        self._unread_by: int | None = None  # the thread inside `without_reading`
-
-    @contextmanager
-    def without_reading(self) -> Iterator[None]:
-        """Make reads of this thread raise _WouldReadError, and ignore that httpcore closes it then."""
-        self._unread_by = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._unread_by = None
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._unread_by is not None:
-            raise _WouldReadError
-        with (
-            _deadline_errors()
-        ):  # more at once than httpcore asks for: each piece costs a walk through layers
-            return self._inner.read(max(max_bytes, _SLICE), remaining(timeout))
-
-    def read_exactly(self, size: int, timeout: float | None) -> Iterator[bytes]:
-        """Iterate over the next `size` bytes. Raises RemoteProtocolError when the peer ends them early."""
-        while size:
-            with _deadline_errors():
-                piece = self._inner.read(min(size, _PIECE), remaining(timeout))
-            if not piece:
-                raise httpcore.RemoteProtocolError(f"the peer closed the connection {size} bytes too early")
-            size -= len(piece)
-            yield piece
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        rest = memoryview(buffer)
-        while rest:
-            self._stop_when_answered()
-            try:
-                with _deadline_errors():
-                    self._inner.write(rest[:_SLICE], remaining(timeout))  # type: ignore[arg-type]  # no copy
-            except httpcore.WriteTimeout:
-                self._stop_when_answered()
-                raise
-            rest = rest[_SLICE:]
-
-    def _stop_when_answered(self) -> None:
-        # A peer may answer (403, say) and then neither read on nor hang up. httpcore reads the response after
-        # a failed write, so a response that has arrived already ends the sending. TLS sends bytes of its own.
-        if not self._encrypted and self._inner.get_extra_info("is_readable"):
-            raise httpcore.WriteError("the peer has answered already")
-
-    def close(self) -> None:
-        if self._unread_by == threading.get_ident():
-            return
-        found = self._inner.get_extra_info("socket")
-        if found is not None:
-            with suppress(OSError):  # wakes a thread that reads from it, as closing alone does not
-                found.shutdown(socket.SHUT_RDWR)
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        with _deadline_errors():
-            inner = self._inner.start_tls(ssl_context, server_hostname, remaining(timeout))
-        return _Stream(inner, encrypted=True)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-
-class _Backend(httpcore.NetworkBackend):
-    """The network backend of httpcore: it opens `_Stream`s, with `public_only` to public addresses only."""
-
-    def __init__(self, *, public_only: bool) -> None:
-        self._inner = httpcore.SyncBackend()
-        self._public_only = public_only
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        if self._public_only:
-            # Dial the address that was checked: the name may stand for another one in the next look-up.
-            host = _checked_address(host, port)
-        with _deadline_errors():
-            return _Stream(
-                self._inner.connect_tcp(host, port, remaining(timeout), local_address, socket_options)
-            )
-
-
-def _checked_address(host: str, port: int) -> str:
-    try:
-        address = public_address(host, port)
-    except OSError as error:
-        raise httpcore.ConnectError(error.strerror or str(error)) from None
-    if address is None:
-        raise httpcore.ConnectError("its address is not public")
-    return address
-
-
-@contextmanager
-def _deadline_errors() -> Iterator[None]:
-    """Raise DeadlineExceededError for a time-out that is due to the deadline."""
-    try:
-        yield
-    except httpcore.TimeoutException:
-        remaining()
-        raise

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from reconciler.progress import QUIET, Task
+from reconciler.redaction import hide_secrets
 from reconciler.render.words import plain
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Events:
 
     def _write(self, event: str, **fields: Any) -> None:
         seconds = round(self._clock() - self._started, 3)
+        fields = {name: hide_secrets(v) if isinstance(v, str) else v for name, v in fields.items()}
         line = json.dumps({"schema": 1, "kind": "event", "event": event, "seconds": seconds, **fields})
         with self._lock:
             self._stream.write(line + "\n")

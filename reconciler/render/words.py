@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from reconciler.redaction import hide_secrets
+
 #: workflow commands in a log: `::error::` at the start of a line, `##[…]` anywhere
 _WORKFLOW_COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#\w*\[)")
 
@@ -26,9 +28,10 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def plain(text: str) -> str:
-    """Return `text` on one line, with control and format characters (escapes, bidi overrides) made visible.
+    """Return `text` on one line, without secrets, and with control and format characters made visible.
 
     Workflow commands are made visible too, since the runner of a forge would carry them out.
     """
+    text = hide_secrets(text)
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return _WORKFLOW_COMMAND.sub(lambda found: (found[1] or "") + f"\\x{ord(found[0][-1]):02x}", visible)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.net.address import environment_proxy, parse_address
+from reconciler.net.address import Proxy, environment_proxy, parse_address
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,7 @@ def test_user_information_is_refused_without_being_shown() -> None:
     assert "hunter22" not in str(caught.value)
 
 
+@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
 @pytest.mark.parametrize(
     ("no_proxy", "url", "proxied"),
     [
@@ -84,16 +85,29 @@ def test_user_information_is_refused_without_being_shown() -> None:
         ("10.0.0.8", "http://10.0.0.7:5001", True),
         ("2001:db8::1", "http://[2001:db8::1]:5001", False),
         ("[2001:db8::1]:5001", "http://[2001:db8::1]:5001", False),
+        ("[2001:db8::1]", "http://[2001:db8::1]:5001", False),
+        ("[2001:DB8:0:0::1]:5001", "http://[2001:db8::1]:5001", False),
+        ("[2001:db8::1]:5002", "http://[2001:db8::1]:5001", True),
+        ("[2001:db8::]/32", "http://[2001:db8::1]:5001", False),
+        ("2001:db8::/32", "http://[2001:db8::1]:5001", False),
+        ("2001:db8::2", "http://[2001:db8::1]:5001", True),
+        ("localhost,127.0.0.1,[::1]", "http://node.example", True),
+        ("other.example node.example", "http://node.example", False),
+        ("node.example.", "http://node.example", False),
+        ("node.example", "http://node.example.", False),
+        ("10.0.0.7:5001", "http://10.0.0.7:5001", False),
+        ("10.0.0.7:5002", "http://10.0.0.7:5001", True),
         ("node.example:x,[::1", "http://node.example", True),
     ],
 )
 def test_no_proxy_covers_hosts_networks_and_domains(
-    no_proxy: str, url: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
+    variable: str, no_proxy: str, url: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "proxy.example:3128")
-    monkeypatch.setenv("no_proxy", no_proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv(variable, no_proxy)
     found = environment_proxy(parse_address(url))
-    assert found == ("http://proxy.example:3128" if proxied else None)
+    assert found == (Proxy("http://proxy.example:3128", "http_proxy") if proxied else None)
 
 
 def test_the_proxy_is_chosen_by_the_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,5 +117,14 @@ def test_the_proxy_is_chosen_by_the_scheme(monkeypatch: pytest.MonkeyPatch) -> N
     assert environment_proxy(parse_address("https://node.example")) is None
     monkeypatch.setenv("ALL_PROXY", "socks5://a.example:1080")
     monkeypatch.setenv("HTTPS_PROXY", "http://s.example:3128")
-    assert environment_proxy(parse_address("https://node.example")) == "http://s.example:3128"
-    assert environment_proxy(parse_address("http://node.example")) == "socks5://a.example:1080"
+    assert environment_proxy(parse_address("https://node.example")) == Proxy(
+        "http://s.example:3128", "HTTPS_PROXY"
+    )
+    assert environment_proxy(parse_address("http://node.example")) == Proxy(
+        "socks5://a.example:1080", "ALL_PROXY"
+    )
+    monkeypatch.setenv("all_proxy", "socks5://user:pw@b.example:1080")
+    lower = environment_proxy(parse_address("http://node.example"))
+    assert lower is not None
+    assert lower.described == "the proxy socks5://[secret]@b.example:1080 of all_proxy"
+    assert "pw" not in repr(lower)

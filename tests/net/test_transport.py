@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import UsageError
 from reconciler.net.client import HttpClient, Timeouts
-from reconciler.net.errors import RequestError, TransientError
+from reconciler.net.errors import TransientError
 from reconciler.net.retry import NO_RETRY
 from tests.support.http_peer import Said, http_peer
 
@@ -177,12 +176,6 @@ def test_an_unknown_certificate_is_refused(tls: ssl.SSLContext) -> None:
     assert not caught.value.reached
 
 
-def test_certificates_that_cannot_be_read_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
-    with pytest.raises(UsageError, match="the certificates cannot be read"):
-        client("https://127.0.0.1:1")
-
-
 def test_a_request_goes_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with http_peer(lambda asked: Said(200, b"by proxy")) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//user:pass%40@"))
@@ -192,22 +185,6 @@ def test_a_request_goes_through_the_proxy_of_the_environment(monkeypatch: pytest
         http.close()
     assert proxy.asked[0].target == "http://node.example:5001/api"
     assert proxy.asked[0].headers["proxy-authorization"] == "Basic dXNlcjpwYXNzQA=="
-
-
-def test_a_proxy_that_refuses_the_tunnel_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    with http_peer(lambda asked: Said(407)) as proxy:
-        monkeypatch.setenv("https_proxy", proxy.url)
-        monkeypatch.delenv("no_proxy", raising=False)
-        with pytest.raises(RequestError, match="the connection broke"):
-            client("https://node.example").request("GET", "/", repeatable=True)
-
-
-@pytest.mark.parametrize("proxy", ["ftp://proxy.example", "http://proxy.example:port", "http://[::1"])
-def test_a_proxy_that_cannot_be_used_is_a_usage_error(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", proxy)
-    monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(UsageError, match="the proxy of the environment cannot be used"):
-        client("http://node.example")
 
 
 def test_a_client_for_public_addresses_does_not_dial_this_machine() -> None:
