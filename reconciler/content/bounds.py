@@ -53,6 +53,28 @@ def decode_name(name: bytes) -> str:
     return text
 
 
+class NameForms:
+    """A set of paths, in which a path is also found by another Unicode form of its name.
+
+    File systems may change the form of a name (HFS+ decomposes it), and some find a file by either.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._exact = set(paths)
+        self._forms: dict[str, str | None] | None = None  # made for the first path that is not there
+
+    def find(self, path: str) -> str:
+        """Return the one path that `path` names, or `path` itself when there is none, or more than one."""
+        if path in self._exact:
+            return path
+        if self._forms is None:
+            self._forms = {}
+            for each in self._exact:
+                key = unicodedata.normalize("NFC", each)
+                self._forms[key] = None if key in self._forms else each
+        return self._forms.get(unicodedata.normalize("NFC", path)) or path
+
+
 def collisions(paths: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Return the groups of `paths` that are one file or directory on some file system, each sorted."""
     groups: dict[tuple[str, str], set[str]] = {}

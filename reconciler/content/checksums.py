@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from reconciler.content.bounds import NameForms
 from reconciler.errors import BundleError, Where
 
 NAME = "SHA256SUMS"
@@ -50,22 +50,11 @@ class ChecksumList:
     malformed: tuple[int, ...] = ()
 
     def matched(self, paths: Iterable[str]) -> ChecksumList:
-        """Return the list with the path of a file in `paths` where a line has it in another Unicode form.
-
-        File systems may change the form of a name (HFS+ decomposes it), and some find a file by either.
-        """
-        exact = set(paths)
-        if all(entry.path in exact for entry in self.entries):
-            return self
-        forms: dict[str, set[str]] = {}
-        for path in exact:
-            forms.setdefault(_normal(path), set()).add(path)
-
-        def name(path: str) -> str:
-            found = forms.get(_normal(path), set())
-            return path if path in exact or len(found) != 1 else next(iter(found))
-
-        return replace(self, entries=tuple(replace(each, path=name(each.path)) for each in self.entries))
+        """Return the list with the path of a file in `paths` where a line has it in another Unicode form."""
+        known = NameForms(paths)
+        return replace(
+            self, entries=tuple(replace(each, path=known.find(each.path)) for each in self.entries)
+        )
 
 
 def render(digests: Iterable[tuple[str, bytes]]) -> bytes:
@@ -145,7 +134,3 @@ def _relative(path: str, number: int) -> str:
             where=Where(NAME, number),
         )
     return found
-
-
-def _normal(path: str) -> str:
-    return unicodedata.normalize("NFC", path)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.content import checksums, scan
+from reconciler.content.bounds import NameForms
 from reconciler.errors import BundleError, Where
 from reconciler.json_fields import load_json
 
@@ -58,7 +59,7 @@ def render(release: ReleaseInfo, files: Iterable[str]) -> bytes:
 def parse(data: bytes) -> Manifest | None:
     """Return the manifest in `data`, or None when it is not one of ours."""
     try:
-        fields = load_json(data.decode())
+        fields = load_json(data.decode("utf-8-sig"))
     except ValueError:  # not UTF-8, not JSON, a repeated key, nested too deep
         return None
     if not isinstance(fields, dict):
@@ -96,14 +97,16 @@ def check_files(found: Manifest, files: Iterable[str], listing: scan.SourceListi
     """
     where = Where(NAME)
     present = set(files)
-    for path in found.files:
+    known = NameForms(present)
+    listed = [known.find(path) for path in found.files]
+    for path in listed:
         if path not in present:
             raise BundleError(
                 f"lists {path!r}, which does not exist",
                 hint=scan.missing_file_hint(path, listing),
                 where=where,
             )
-    if unlisted := sorted(present - set(found.files) - {NAME, checksums.NAME}, key=str.encode):
+    if unlisted := sorted(present - set(listed) - {NAME, checksums.NAME}, key=str.encode):
         raise BundleError(
             f"does not list {unlisted[0]!r}{_more(unlisted)}",
             hint="add it to 'files', or delete manifest.json to have it generated",

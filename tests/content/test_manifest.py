@@ -41,6 +41,12 @@ def test_a_manifest_by_hand_may_have_more_fields_and_omit_version_and_sums() -> 
     check(by_hand, ReleaseInfo("m", "1.0.0"))
 
 
+@pytest.mark.parametrize("text", ["\ufeff{}", "{}", " \r\n{}\r\n"])
+def test_a_manifest_may_have_a_byte_order_mark_and_names_in_another_unicode_form(text: str) -> None:
+    by_hand = '{"model": "m", "files": ["b.json", "a/e\u0301.bin"]}'
+    check(text.format(by_hand).encode(), ReleaseInfo("m", "1.0.0"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -12,7 +12,14 @@ from tests.support.scripts import load_script
 
 SCRIPT = load_script("make_roots")
 DOCUMENT = json.loads(SCRIPT.ROOTS.read_text(encoding="utf-8"))
-SLOW = ("1,024 equal chunks", "1,025 equal chunks")  # a gibibyte each; test_vectors.py has faster ones
+#: a gibibyte, or thousands of files, each
+SLOW = (
+    "1,024 equal chunks",
+    "1,025 equal chunks",
+    "3000 long names in a directory",
+    "3000 long names at the top",
+    "1000 long names at the top",
+)
 
 
 def vectors() -> list[object]:
