@@ -8,6 +8,7 @@ reuses.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import errno
 import fcntl
 import os
@@ -19,6 +20,9 @@ from pathlib import Path
 
 from reconciler.errors import FileChangedError, LockedError, ReconcilerError, UsageError
 
+_AT_FDCWD = -100  # openat(2)
+_RENAME_EXCHANGE = 2  # renameat2(2)
+_RENAME_SWAP = 2  # renamex_np(2)
 _OPEN_STAGING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -173,6 +177,33 @@ def publish_atomically(content: Path, destination: Path) -> None:
     else:
         _link(content, destination)
     sync_directory(destination.parent)
+
+
+def clock_of(directory: Path) -> int:
+    """Return the ctime that a new entry of `directory` gets now, in nanoseconds of its file system."""
+    probe = Path(tempfile.mkdtemp(prefix=".clock-", dir=directory))
+    try:
+        return probe.stat().st_ctime_ns
+    finally:
+        probe.rmdir()
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Exchange two directories of one file system in one step.
+
+    Raises OSError with ENOSYS or EINVAL where the system or the file system cannot do this.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(first), os.fsencode(second)
+    if hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE)
+    elif hasattr(libc, "renamex_np"):  # macOS
+        failed = libc.renamex_np(*names, _RENAME_SWAP)
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(first))
+    if failed:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(first))
 
 
 def _link(file: Path, destination: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
     from reconciler.index.model import Version
 
 reader_commands = typer.Typer()
+
+
+class PresentCheck(StrEnum):
+    """How a complete destination is recognized."""
+
+    RECEIPT = "receipt"
+    FULL = "full"
+
 
 LockFile = Annotated[Path, typer.Option("--lock-file", metavar="FILE", help="Path of the lock file.")]
 
@@ -87,7 +96,7 @@ def _show_versions(layout: RepositoryLayout, ref: str, *, as_json: bool) -> int:
 def fetch(
     ref: Ref,
     destination: Annotated[
-        Path, typer.Argument(metavar="DEST", help="Directory to create; an existing one must be empty.")
+        Path, typer.Argument(metavar="DEST", help="Directory to create, or to bring to this version.")
     ],
     kubo: Annotated[
         list[str] | None,
@@ -133,6 +142,12 @@ def fetch(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither read nor fill the content cache.")
     ] = False,
+    check: Annotated[
+        PresentCheck,
+        typer.Option(
+            help="How to recognize a DEST that is complete: by its receipt if there is one, or in full."
+        ),
+    ] = PresentCheck.RECEIPT,
     as_json: Json = False,
     as_events: Annotated[
         bool,
@@ -147,13 +162,16 @@ def fetch(
 ) -> int:
     """Fetch a version, verify every block, and create its directory atomically.
 
+    A DEST that has another version is brought to this one: unchanged files are not fetched again, and local
+    changes are refused.
+
     All sources given as options are used at once. Without any, those of the user's configuration are used, or
     else the targets of the repository. An interrupted fetch resumes from the blocks it had verified.
     """
     from reconciler.consume import hugging_face_cache
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.consume.lock_file import locked_entry
-    from reconciler.consume.open import content_caches, open_ref
+    from reconciler.consume.open import content_caches, open_ref, receipt_book
     from reconciler.index.resolve import parse_ref
 
     options = ReaderOptions(directory, index, offline, gateway or ())
@@ -178,6 +196,9 @@ def fetch(
             exclude=exclude or (),
             caches=content_caches(sources, own=not no_cache),
             path=opened.path,
+            released=opened.released,
+            receipts=receipt_book(),
+            trust_receipt=check is PresentCheck.RECEIPT,
         )
         if repository is not None:
             hugging_face_cache.write_refs(repository, opened.root, _ref_names(ref, opened.version))
@@ -204,10 +225,12 @@ def _print_fetched(done: Fetched) -> None:
             out.warn(f"{source.name} was dropped: {source.dropped}")
     amount = f"{count(done.files, 'file')}, {size(done.size)}"
     if done.already:
-        out.say(f"{amount}: already present, every block verified")
+        how = "unchanged by its receipt, not read" if done.by_receipt else "every block verified"
+        out.say(f"{amount}: already present, {how}")
         return
     parts = [f"{size(source.bytes)} from {source.name}" for source in done.sources if source.bytes]
     parts += [f"{size(done.resumed)} from an interrupted fetch"] if done.resumed else []
+    parts += [f"{size(done.reused)} from the directory that was there"] if done.reused else []
     parts += [f"{size(done.cached)} from the cache"] if done.cached else []
     sums = "; SHA256SUMS matches" if done.sums else ""
     out.say(f"{amount}: {', '.join(parts)}; every block verified{sums}")

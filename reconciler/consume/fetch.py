@@ -9,15 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.consume.content_cache import ContentCache
+from reconciler.consume.existing import (
+    NOTHING_RELEASED,
+    Released,
+    Replaceable,
+    examine_directory,
+    is_same_but_links,
+    survey_directory,
+)
+from reconciler.consume.leaf_check import count_present_blocks
+from reconciler.consume.receipt import FetchRequest, ReceiptBook
 from reconciler.consume.selection import FileSpans, SelectedFiles, file_spans, is_empty_leaf, select_files
 from reconciler.consume.sources import Parts, Source, SourcePool, SourceReport, TrackedSource
 from reconciler.consume.staging import (
     Staging,
-    count_present_blocks,
     is_mount_point,
     is_reserved,
     open_staging,
     remove_leftover,
+    remove_staging,
 )
 from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
@@ -90,8 +100,9 @@ def _find_below(root: Cid, path: str, peers: SourcePool) -> Cid:
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """The result of a fetch. In bytes: `size` of all selected files, `resumed` from an earlier run, `cached`
-    from the content cache; `sources` reports what each source delivered. `already` is True when the
-    destination was complete before, `sums` when SHA256SUMS was verified too.
+    from the content cache, `reused` from the destination; `sources` reports what each source delivered.
+    `already` is True when the destination was complete before, `by_receipt` when that was recognized by
+    its stamps alone, `sums` when SHA256SUMS was verified too.
     """
 
     root: Cid
@@ -103,6 +114,8 @@ class Fetched:
     already: bool
     sums: bool
     sources: tuple[SourceReport, ...]
+    reused: int = 0
+    by_receipt: bool = False
 
 
 def fetch(
@@ -116,8 +129,15 @@ def fetch(
     exclude: Sequence[str] = (),
     caches: Sequence[ContentCache] = (),
     path: str = "",
+    released: Released = NOTHING_RELEASED,
+    receipts: ReceiptBook | None = None,
+    trust_receipt: bool = True,
 ) -> Fetched:
     """Fetch the files of `root` to `destination`, which is complete afterwards, or unchanged on failure.
+
+    A directory that is part of this version, or of one in `released`, is replaced in one step, and what it
+    shares with this version is not fetched again. With `receipts`, a destination is recognized by its receipt
+    if `trust_receipt`, and gets a new one.
 
     `name` is the name of the root in messages. With `path`, only the file or directory at that path below
     `root` is fetched, as a root of its own. Files are read from all `caches` and added to the first.
@@ -129,19 +149,50 @@ def fetch(
     if destination.name in ("", ".."):
         raise UsageError(f"destination {str(destination)!r} does not end in a file or directory name")
     peers = SourcePool([TrackedSource(source) for source in sources])
+    request = FetchRequest(root, path, include, exclude)
     try:
+        if receipts is not None and trust_receipt and (known := receipts.find(destination, request)):
+            return Fetched(
+                known.root,
+                destination,
+                known.files,
+                known.size,
+                resumed=0,
+                cached=0,
+                already=True,
+                sums=False,
+                sources=peers.report(),
+                by_receipt=True,
+            )
         if path:
             root = _find_below(root, path, peers)
         selected = select_files(read_tree(root, peers), include, exclude)
         spans = file_spans(selected)
         if _is_complete(selected, spans, destination, progress, name):
-            if is_mount_point(destination):
-                remove_leftover(destination, root)
-            return _result(root, destination, selected, peers, already=True)
-        with open_staging(destination, root, selected) as staging:
-            return _Fetch(root, selected, spans, staging, peers, progress, name, caches).run()
+            remove_leftover(destination, root) if is_mount_point(destination) else remove_staging(
+                destination, root
+            )
+            done = _result(root, destination, selected, peers, already=True)
+        else:
+            former = _examine(destination, selected, released, peers, progress)
+            with open_staging(destination, root, selected, replaces=former is not None) as staging:
+                done = _Fetch(root, selected, spans, staging, peers, progress, name, caches, former).run()
+        if receipts is not None:
+            receipts.write(destination, request, root)
+        return done
     finally:
         peers.close()
+
+
+def _examine(
+    destination: Path, selected: SelectedFiles, released: Released, peers: SourcePool, progress: Progress
+) -> Replaceable | None:
+    """Return what the directory at `destination` has, None when there is none, or nothing in it."""
+    if selected.is_file or destination.is_symlink() or not destination.is_dir():
+        return None
+    if is_mount_point(destination) or not any(destination.iterdir()):
+        return None
+    return examine_directory(destination, selected, released, peers.read_block, progress)
 
 
 class _Fetch:
@@ -157,6 +208,7 @@ class _Fetch:
         progress: Progress,
         name: str,
         caches: Sequence[ContentCache],
+        former: Replaceable | None,
     ) -> None:
         self._root = root
         self._selected = selected
@@ -166,14 +218,24 @@ class _Fetch:
         self._name = name
         self._caches = caches
         self._spans = spans
+        self._former = former
+        self._shared: set[int] = set()
 
     def run(self) -> Fetched:
         self._staging.prepare()
-        shared = self._share_cached_files()
+        adopted = self._adopt_former_files()
+        shared = self._share_cached_files(adopted)
+        self._shared = adopted | shared
         cached = sum(self._selected.files[number].size for number in shared)
-        missing = self._find_missing(shared)
-        missing_size = sum(span.size for position in missing for span in self._spans[position])
-        resumed = self._selected.size - missing_size - cached
+        reused = sum(self._selected.files[number].size for number in adopted)
+        missing = self._find_missing(self._shared)
+        missing_size = sum(
+            span.size
+            for position in missing
+            for span in self._spans[position]
+            if span.file not in self._shared
+        )
+        resumed = max(0, self._selected.size - missing_size - cached - reused)
         check_space(self._staging.directory, missing_size)
         sums = SumsCheck(self._selected, self._staging.path)
         sums.start(set(self._spans) - set(missing))
@@ -187,7 +249,7 @@ class _Fetch:
             for number, node in enumerate(self._selected.files):
                 if node.size >= _CACHED_FROM:
                     self._caches[0].add(node.cid, self._staging.path(number))
-        self._staging.finish()
+        self._staging.finish(self._is_as_read if self._former else None)
         return _result(
             self._root,
             self._staging.destination,
@@ -195,23 +257,56 @@ class _Fetch:
             self._peers,
             resumed=resumed,
             cached=cached,
+            reused=reused,
             sums=checked,
         )
+
+    def _adopt_former_files(self) -> set[int]:
+        """Take over verified files of the directory to be replaced; return their numbers.
+
+        Raises UsageError when it was changed since it was read.
+        """
+        if self._former is None:
+            return set()
+        self._staging.check_exchange()
+        place = self._staging.destination
+        adopted: set[int] = set()
+        for number in self._former.reusable:
+            if self._staging.adopt(number, place / self._selected.files[number].path) or self._is_whole(
+                number
+            ):
+                adopted.add(number)
+            else:
+                self._staging.reset(number)
+        for number in self._former.partial:
+            self._staging.adopt_part(number, place / self._selected.files[number].path)
+        if not self._is_as_read(place):
+            raise UsageError(
+                f"destination {str(place)!r} was changed while it was read",
+                hint="run again when nothing writes to it",
+            )
+        return adopted
+
+    def _is_as_read(self, place: Path) -> bool:
+        """Return whether `place` has what the directory to be replaced had when it was read."""
+        return self._former is not None and is_same_but_links(survey_directory(place), self._former.survey)
 
     def _transfer(self, missing: dict[int, int], sums: SumsCheck, task: Task) -> None:
         def keep(position: int, block: Parts) -> None:
             spans = self._spans[position]
-            self._staging.write(spans, position, block)
+            self._staging.write([one for one in spans if one.file not in self._shared], position, block)
             sums.block_written(position, spans[0], block)
             task.advance(sum(span.size for span in spans))
 
         if missing:
             Transfer(self._selected, missing, self._peers, keep).run()
 
-    def _share_cached_files(self) -> set[int]:
+    def _share_cached_files(self, adopted: set[int]) -> set[int]:
         """Share complete files from the caches and verify them in place; return their numbers."""
         shared: set[int] = set()
         for number, node in enumerate(self._selected.files):
+            if number in adopted:
+                continue
             if node.size < _CACHED_FROM or self._staging.path(number).stat().st_blocks:
                 continue
             for cache in self._caches:
@@ -286,9 +381,19 @@ def _result(
     *,
     resumed: int = 0,
     cached: int = 0,
+    reused: int = 0,
     already: bool = False,
     sums: bool = False,
 ) -> Fetched:
     return Fetched(
-        root, destination, len(selected.files), selected.size, resumed, cached, already, sums, peers.report()
+        root,
+        destination,
+        len(selected.files),
+        selected.size,
+        resumed,
+        cached,
+        already,
+        sums,
+        peers.report(),
+        reused,
     )

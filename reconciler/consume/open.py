@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,11 @@ from reconciler.progress import Progress
 
 if TYPE_CHECKING:
     from reconciler.consume.content_cache import ContentCache
+    from reconciler.consume.existing import Released
+    from reconciler.consume.receipt import ReceiptBook
     from reconciler.consume.sources import Source
     from reconciler.content.cid import Cid
+    from reconciler.content.walk import DagMap
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
     from reconciler.targets.interface import Target
@@ -46,6 +49,17 @@ def content_caches(sources: Sources, *, own: bool) -> list[ContentCache]:
 
     caches = [ContentCache(default_cache(os.environ))] if own else []
     return caches + [ContentCache(Path(directory), writable=False) for directory in sources.caches]
+
+
+def receipt_book() -> ReceiptBook | None:
+    """Return the user's receipts, None unless the configuration has `receipts: true`."""
+    from reconciler.consume.content_cache import default_cache
+    from reconciler.consume.receipt import ReceiptBook
+    from reconciler.index.user_config import config_file, load_config
+
+    if not load_config(config_file(os.environ)).receipts:
+        return None
+    return ReceiptBook(default_cache(os.environ) / "receipts")
 
 
 def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source]:
@@ -98,9 +112,17 @@ def target_sources(targets: Mapping[str, Target], names: Iterable[str], root: Ci
     return opened
 
 
+def _nothing_released() -> Released:
+    from reconciler.consume.existing import Released
+
+    return Released()
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedRef:
     """A reference ready to be fetched: its root, the sources to request blocks from, and warnings for people.
+
+    `released` are the versions of the index, which a destination may have.
 
     `version` is None for a CID that the index does not have. `path` is the path below a CID,
     "" for all of it.
@@ -111,6 +133,7 @@ class OpenedRef:
     sources: Sequence[Source]
     warnings: tuple[str, ...] = ()
     path: str = ""
+    released: Released = field(default_factory=_nothing_released)
 
     @property
     def name(self) -> str:
@@ -141,9 +164,11 @@ def open_ref(
     if sources:
         with suppress(OSError):  # something may be in its way; then nothing is cached
             layout.make_state()
-        found = resolve(load_index(layout.index_file, stamps=layout.cache), parsed)
+        index = load_index(layout.index_file, stamps=layout.cache)
+        found = resolve(index, parsed)
         opened = open_sources(sources, found.cid, progress)
-        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path)
+        released = _released(index, found.version, lambda root: open_sources(sources, root, progress))
+        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path, released)
         return
     layout.make_state()
     index = load_index(layout.index_file, stamps=layout.cache)
@@ -151,7 +176,32 @@ def open_ref(
         found = resolve(index, parsed)
         names = found.version.targets if found.version else targets
         opened = target_sources(targets, names, found.cid)
-        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path)
+        released = _released(index, found.version, lambda root: target_sources(targets, targets, root))
+        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path, released)
+
+
+def _released(index: Index, version: Version | None, reopen: Callable[[Cid], Sequence[Source]]) -> Released:
+    """Return the versions in `index`, those of the same model first, the newest of them first."""
+    from reconciler.consume.existing import Released
+    from reconciler.consume.fetch import read_tree
+    from reconciler.consume.sources import SourcePool, TrackedSource
+    from reconciler.index.versions import parse_version
+
+    model = version.model if version else None
+    listed = sorted(
+        (one for one in index.versions() if one.cid is not None),
+        key=lambda one: (one.model == model, parse_version(one.version)),
+        reverse=True,
+    )
+
+    def tree(root: Cid) -> DagMap:
+        peers = SourcePool([TrackedSource(source) for source in reopen(root)])
+        try:
+            return read_tree(root, peers)
+        finally:
+            peers.close()
+
+    return Released(tuple(dict.fromkeys(one.cid for one in listed if one.cid is not None)), tree)
 
 
 @contextmanager

@@ -12,31 +12,29 @@ directory makes the next run move them back first.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 
 from reconciler.consume.selection import FileSpan, SelectedFiles
 from reconciler.consume.sources import Parts
 from reconciler.content.bounds import collisions
-from reconciler.content.cid import RAW, Cid
-from reconciler.content.walk import DagMap, FileNode, Leaf, leaf_bytes
+from reconciler.content.cid import Cid
+from reconciler.content.walk import leaf_bytes
 from reconciler.errors import DataError, LockedError, ReconcilerError, UsageError
 from reconciler.fs import (
     check_free,
+    exchange,
     lock_directory,
     publish_atomically,
-    read_at,
     sync_directory,
     write_at,
 )
-from reconciler.progress import Task
 
 _CONTENT = "content"
 _LOST_AND_FOUND = "lost+found"  # directory of the file system at its top
@@ -208,8 +206,45 @@ class Staging:
         """Wait for the flush in progress."""
         self._writer.shutdown(cancel_futures=True)
 
-    def finish(self) -> None:
-        """Flush everything, and publish it at the destination."""
+    def adopt(self, number: int, file: Path) -> bool:
+        """Make the staged file `number` a hard link to `file`, or a copy; return whether it is a link."""
+        path = self._paths[number]
+        path.unlink(missing_ok=True)
+        try:
+            os.link(file, path, follow_symlinks=False)
+        except OSError:
+            shutil.copyfile(file, path, follow_symlinks=False)
+            return False
+        return True
+
+    def adopt_part(self, number: int, file: Path) -> None:
+        """Copy `file`, a beginning of the selected file `number`, unless something is staged already."""
+        path = self._paths[number]
+        if not path.stat().st_blocks:
+            shutil.copyfile(file, path, follow_symlinks=False)
+            os.truncate(path, self._selected.files[number].size)
+
+    def check_exchange(self) -> None:
+        """Raise UsageError unless two directories can be exchanged on this file system."""
+        pair = [Path(tempfile.mkdtemp(prefix="probe-", dir=self.directory)) for _ in range(2)]
+        try:
+            exchange(*pair)
+        except OSError as error:
+            raise UsageError(
+                f"destination {str(self.destination)!r} cannot be replaced in one step: {error.strerror}",
+                hint="its file system cannot exchange directories: fetch to a new directory",
+            ) from None
+        finally:
+            for directory in pair:
+                directory.rmdir()
+
+    def finish(self, is_unchanged: Callable[[Path], bool] | None = None) -> None:
+        """Flush everything, and publish it at the destination.
+
+        With `is_unchanged` it takes the place of the directory there, which is then removed. The test is made
+        before the exchange, and again after it on the directory that was taken away. Raises UsageError, with
+        the destination as it was, when it fails.
+        """
         self.close()
         for path in self._paths:
             _sync_file(path)
@@ -217,6 +252,10 @@ class Staging:
             for directory in reversed(self._selected.directories):
                 sync_directory(self._content / directory)
             sync_directory(self._content)
+        if is_unchanged is not None:
+            self._replace(is_unchanged)
+            shutil.rmtree(self.directory, ignore_errors=True)
+            return
         _check_destination(self.destination, self.directory, self._selected)
         if self._in_mount:
             _move_into_mount(self._content, self.destination, self.directory)
@@ -224,18 +263,39 @@ class Staging:
             publish_atomically(self._content, self.destination)
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _replace(self, is_unchanged: Callable[[Path], bool]) -> None:
+        _check_replaceable(self.destination, self.directory)
+        if is_unchanged(self.destination):
+            self._content.chmod(stat.S_IMODE(self.destination.stat().st_mode))
+            exchange(self._content, self.destination)
+            if is_unchanged(self._content):
+                sync_directory(self.destination.parent)
+                sync_directory(self.directory)
+                return
+            exchange(self._content, self.destination)
+        raise UsageError(
+            f"destination {str(self.destination)!r} was changed during the fetch, and is left as it is",
+            hint="run again when nothing writes to it; what was fetched is kept",
+        )
+
 
 @contextmanager
-def open_staging(destination: Path, root: Cid, selected: SelectedFiles) -> Iterator[Staging]:
+def open_staging(
+    destination: Path, root: Cid, selected: SelectedFiles, *, replaces: bool = False
+) -> Iterator[Staging]:
     """Create or reopen the staging directory of `root` for `destination`, and lock it while the body runs.
 
-    It is kept when the body fails. Raises UsageError when the destination has other content, LockedError
+    It is kept when the body fails. With `replaces` the destination is a directory whose content may go.
+    Raises UsageError when the destination has other content or cannot be replaced, LockedError
     while another process fetches the same root to the same destination, and ReconcilerError when the disk
     cannot be written, or when the staging directory belongs to another user.
     """
     name = _staging_name(destination, root)
     directory = destination / name if is_mount_point(destination) else destination.with_name(name)
-    _check_destination(destination, directory, selected)
+    if replaces:
+        _check_replaceable(destination, directory)
+    else:
+        _check_destination(destination, directory, selected)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         lock = _claim(directory, destination)
@@ -263,11 +323,38 @@ def _check_destination(destination: Path, stage: Path, selected: SelectedFiles) 
         _check_mount(destination, stage, selected.names)
         return
     check_free(destination, single_file=selected.is_file)
+    _check_not_current(destination)
+
+
+def _check_replaceable(destination: Path, stage: Path) -> None:
+    """Raise UsageError when the directory at `destination` cannot be exchanged for another."""
+    if stage.parent == destination:
+        raise UsageError(
+            f"destination {str(destination)!r} is not empty, and is a mount point, which cannot be replaced",
+            hint="fetch to a new directory in it",
+        )
+    _check_not_current(destination)
+
+
+def _check_not_current(destination: Path) -> None:
     if destination.is_dir() and destination.samefile("."):
         raise UsageError(
             f"destination {str(destination)!r} is the current directory, which would be replaced",
             hint="choose a directory that does not exist yet",
         )
+
+
+def remove_staging(destination: Path, root: Cid) -> None:
+    """Remove the staging directory of `root` beside a complete `destination`, unless a fetch uses it.
+
+    A kill between the exchange and the end leaves the replaced directory in it.
+    """
+    directory = destination.with_name(_staging_name(destination, root))
+    lock = lock_directory(directory) if directory.is_dir() and not directory.is_symlink() else None
+    if lock is not None:
+        if os.fstat(lock).st_uid == os.geteuid():
+            shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
 
 
 def _claim(directory: Path, destination: Path) -> int:
@@ -334,58 +421,3 @@ def _sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-# --- verification of files on the disk
-
-
-def count_present_blocks(selected: SelectedFiles, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
-    """Hash the files at `paths`; return how many spans of each block have its bytes, by layout position.
-
-    Holes are not read.
-    """
-    found: dict[int, int] = {}
-    for number, path in enumerate(paths):
-        if not path.is_file() or path.is_symlink() or path.stat().st_size != selected.files[number].size:
-            task.advance(selected.files[number].size)
-            continue
-        for leaf, good in check_leaves(selected.map, selected.files[number], path):
-            if good:
-                found[leaf.position] = found.get(leaf.position, 0) + 1
-            task.advance(leaf.size)
-    return found
-
-
-def check_leaves(dag_map: DagMap, node: FileNode, path: Path) -> Iterator[tuple[Leaf, bool]]:
-    """Iterate over the leaves of `node`, each with whether the file at `path`, of the same length, has its
-    bytes.
-
-    Raises OSError.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        for leaf in dag_map.leaves(node):
-            cid = dag_map.layout.cid(leaf.position)
-            if cid.codec != RAW:  # bytes within an inner block: not in our profile, and few
-                yield leaf, not leaf.size
-            elif _is_hole(descriptor, leaf.offset, leaf.size):
-                yield leaf, cid.digest == _digest_of_zeros(leaf.size)
-            else:
-                yield leaf, cid.matches(read_at(descriptor, leaf.size, leaf.offset))
-    finally:
-        os.close(descriptor)
-
-
-def _is_hole(descriptor: int, offset: int, size: int) -> bool:
-    """Return whether the file system reports that no byte of a span was ever written."""
-    if not size:
-        return False
-    try:
-        return os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + size
-    except OSError:
-        return True  # ENXIO: the rest of the file is a hole
-
-
-@lru_cache(maxsize=4)
-def _digest_of_zeros(size: int) -> bytes:
-    return hashlib.sha256(bytes(size)).digest()

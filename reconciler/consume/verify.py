@@ -13,10 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from reconciler.consume.fetch import read_tree
+from reconciler.consume.leaf_check import check_leaves
 from reconciler.consume.local_sources import target_source
 from reconciler.consume.selection import select_files
 from reconciler.consume.sources import SourcePool, TrackedSource
-from reconciler.consume.staging import check_leaves
 from reconciler.content import checksums, manifest
 from reconciler.content.cid import Cid
 from reconciler.content.scan import scan

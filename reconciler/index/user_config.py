@@ -19,6 +19,7 @@ class UserConfig:
     gateways: tuple[str, ...] = ()
     kubo: tuple[str, ...] = ()
     stores: tuple[Path, ...] = ()
+    receipts: bool = False  #: whether `fetch` recognizes a directory that it fetched by its receipt
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -48,4 +49,5 @@ def load_config(path: Path) -> UserConfig:
         texts("gateways"),
         texts("kubo"),
         tuple(path.parent / each for each in texts("stores")),
+        str(tree.value("receipts")) == "true",
     )

@@ -119,6 +119,8 @@ def fetch_document(done: Fetched, version: Version | None) -> dict[str, Any]:
         size=done.size,
         resumed=done.resumed,
         cached=done.cached,
+        reused=done.reused,
+        by_receipt=done.by_receipt,
         sums=done.sums,
         sources=[
             {

@@ -359,3 +359,30 @@ def test_verify_cache_throws_damaged_files_away(large: CommandLine, own_director
     done = large("verify", "--cache")
     assert (done.code, done.out.splitlines()[0]) == (1, f"damaged, deleted: {cached.name}")
     assert large("verify", "--cache", "--json").document["files"] == 0
+
+
+def test_one_command_brings_a_directory_from_version_to_version(released: CommandLine) -> None:
+    for version in ("1.0.0", "1.1.0", "1.0.0"):
+        assert released("fetch", f"llm@{version}", "out").code == 0
+        assert holds_its_sums(released.root / "out")
+        assert json.loads((released.root / "out/manifest.json").read_text())["version"] == version
+    (released.root / "out/mine").write_text("mine")
+    done = released("fetch", "llm@^1", "out")
+    assert done.code == 2
+    assert "'mine' would be lost" in done.err
+    assert (released.root / "out/mine").read_text() == "mine"
+    (released.root / "out/mine").unlink()
+    (released.root / "out/manifest.json").unlink()
+    assert released("fetch", "llm@^1", "out").code == 0, "a part of another version is one too"
+
+
+def test_receipts_of_the_configuration_save_reading(released: CommandLine, own_directories: Path) -> None:
+    config = own_directories / "config/reconcile/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("receipts: true\n")
+    assert released("fetch", "llm@1.0.0", "out").code == 0
+    assert "unchanged by its receipt, not read" in released("fetch", "llm@1.0.0", "out").err
+    assert released("fetch", "llm@1.0.0", "out", "--json").document["by_receipt"] is True
+    assert "every block verified" in released("fetch", "llm@1.0.0", "out", "--check", "full").err
+    config.write_text("receipts: false\n")
+    assert released("fetch", "llm@1.0.0", "out", "--json").document["by_receipt"] is False

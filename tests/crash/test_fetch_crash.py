@@ -54,3 +54,39 @@ def test_after_random_kills_the_fetched_bytes_are_the_same(
         assert last.returncode == 0, said
     assert files(destination) == content(dag)
     assert {path.name for path in tmp_path.iterdir()} <= {"d", "cache", ".reconcile"}
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_kill_between_two_versions_leaves_one_of_them(dag: MemoryDag, tmp_path: Path, kills: int) -> None:
+    build = Builder("killed")
+    newer = build.dag(
+        build.directory("", [build.file("model.bin", 150, 65536), build.file("new", 40, 65536)])
+    )
+    chance, destination = random.Random(kills), tmp_path / "d"
+    environment = {**os.environ, "RECONCILE_CACHE": str(tmp_path / "cache")}
+    index = tmp_path / "index.yaml"
+    versions = {"1.0.0": dag, "2.0.0": newer}
+    lines = [f'      "{name}": {{cid: {one.layout.root}}}' for name, one in versions.items()]
+    index.write_text("\n".join(["schema: 1", "id: x", "models:", "  m:", "    versions:", *lines, ""]))
+    with scripted_gateway(dag) as first, scripted_gateway(newer) as second:
+        options = ["--index", str(index), "--gateway", first.url, "--gateway", second.url, "--no-cache"]
+
+        def start(version: str) -> subprocess.Popen[bytes]:
+            command = [*RUN, "fetch", f"m@{version}", str(destination), *options]
+            return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+
+        def complete(version: str) -> None:
+            _, said = (process := start(version)).communicate(timeout=60)
+            assert process.returncode == 0, said
+            assert files(destination) == content(versions[version])
+
+        complete("1.0.0")
+        for number in range(kills):
+            process = start("2.0.0" if number % 2 == 0 else "1.0.0")
+            time.sleep(chance.uniform(0.2, 0.9))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert files(destination) in (content(dag), content(newer)), "what is there is whole"
+        complete("2.0.0")
+        complete("1.0.0")
+    assert {path.name for path in tmp_path.iterdir()} <= {"d", "cache", ".reconcile", "index.yaml"}
