@@ -87,7 +87,7 @@ def identify(
         bundle = make_bundle(
             scan(path, include_hidden=hidden),
             model=model or resolved.parent.name,
-            version=plain_version(version or resolved.name),
+            version=plain_version(version) if version else resolved.name,
             format=format,
             created_at=created_at,
         )

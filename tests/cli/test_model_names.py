@@ -131,3 +131,10 @@ def test_an_artifact_may_have_a_file_named_as_a_list_of_sums(empty: CommandLine)
     cid = empty("put", "art").out.strip()
     assert empty("get", cid, "copy").code == 0
     assert (empty.root / "copy/SHA256SUMS").read_text() == "no sums"
+
+
+def test_identify_takes_a_version_with_a_v_and_a_directory_by_its_own_name(empty: CommandLine) -> None:
+    empty.write("llm/v1.2.0/m", "1")
+    given = [empty("identify", "llm/v1.2.0", "--version", text).out for text in ("1.2.0", "v1.2.0", "=1.2.0")]
+    assert len(set(given)) == 1
+    assert empty("identify", "llm/v1.2.0").out not in given, "as earlier releases: the name, unchanged"
