@@ -29,6 +29,7 @@ def pull_requests(mode: ProposeMode, environ: Mapping[str, str]) -> PullRequests
         labels=_names(environ.get("RECONCILE_PROPOSAL_LABELS", "")),
         reviewers=_names(environ.get("RECONCILE_PROPOSAL_REVIEWERS", "")),
         draft=draft == "true",
+        titled=bool(environ.get("RECONCILE_PROPOSAL_TITLE")),
     )
 
 

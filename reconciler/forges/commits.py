@@ -1,4 +1,4 @@
-"""Commits of a proposal's branch: which are ours, and whether a plan still fits its base.
+"""Commits of a proposal's branch: their messages, and which of them are ours.
 
 An author name does not identify our commits: a local proposal is made in the user's own name, and a personal
 access token acts as its owner. So each of our commits ends in a trailer with the id of its own tree. A commit
@@ -7,7 +7,7 @@ that a person amended, rebased, merged or added has another tree or no trailer, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 TRAILER = "Reconciler-Tree"
@@ -15,7 +15,7 @@ TRAILER = "Reconciler-Tree"
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One commit: ids in hex, the author's name, and the whole message.
+    """One commit: ids in hex, the author's name and email, and the whole message.
 
     `verified` is whether the forge shows its signature as verified; None in a local repository.
     """
@@ -26,11 +26,28 @@ class Commit:
     author: str
     message: str
     verified: bool | None = None
+    email: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The author as in a trailer: `Name <email>`."""
+        return f"{self.author} <{self.email}>"
 
 
-def sign(message: str, tree: str) -> str:
-    """Return the commit message with our trailer; `tree` is the id of the commit's tree in hex."""
-    return f"{message.rstrip()}\n\n{TRAILER}: {tree}\n"
+def sign(message: str, tree: str, signed_off_by: str | None = None) -> str:
+    """Return the commit message with our trailer; `tree` is the id of the commit's tree in hex.
+
+    `signed_off_by` is `Name <email>` for a line `Signed-off-by`, None without one.
+    """
+    sign_off = "" if signed_off_by is None else f"Signed-off-by: {signed_off_by}\n"
+    return f"{message.rstrip()}\n\n{sign_off}{TRAILER}: {tree}\n"
+
+
+def is_current(commit: Commit, tree: str, parent: str, message: str, *, sign_off: bool) -> bool:
+    """Return whether `commit` is what we would make now, by whichever author it was made."""
+    wanted = sign(message, tree, commit.identity if sign_off else None)
+    same = commit.message.strip() == wanted.strip()
+    return commit.tree == tree and commit.parents == (parent,) and same
 
 
 def is_ours(message: str, tree: str) -> bool:
@@ -48,22 +65,3 @@ def describe_foreign(commits: Sequence[Commit], *, complete: bool) -> str:
         if not is_ours(commit.message, commit.tree):
             return f"the branch has commit {commit.sha[:12]} by {commit.author!r} and is left unchanged"
     return "" if complete else "the branch has more commits than we make and is left unchanged"
-
-
-def describe_base_move(
-    base: str, planned: str, files: Collection[str], changed: Collection[str], *, complete: bool = True
-) -> str:
-    """Describe why `files` made from commit `planned` no longer fit the branch `base`; "" when they do.
-
-    `changed` are the paths that changed since; without `complete` there may be more.
-    """
-    conflicts = sorted(set(changed) & set(files))
-    if not conflicts and complete:
-        return ""
-    what = f" and changed {conflicts[0]!r}" if conflicts else ""
-    return f"{base!r} moved on from {planned[:12]}{what}: run again on its newest commit"
-
-
-def describe_missing_commit(base: str, planned: str) -> str:
-    """Describe, for the user, that the commit `planned` is not in the branch `base`."""
-    return f"commit {planned[:12]}, from which the plan was made, is not in {base!r}: push it, and run again"

@@ -9,16 +9,16 @@ server: it appears in no URL, argument or configuration file, and no credential 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import fs
 from reconciler.errors import UsageError
-from reconciler.forges.branch import commit_to_branch
-from reconciler.forges.commits import describe_base_move, describe_foreign, describe_missing_commit
-from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, BranchResult
+from reconciler.forges.branch import choose_branch, commit_to_branch
+from reconciler.forges.commits import describe_foreign
+from reconciler.forges.interface import PROPOSAL_BRANCH, BranchEdit, BranchOutcome, BranchResult, Names
 from reconciler.forges.local_repository import MAX_COMMITS, CommitIdentity, LocalRepository
 from reconciler.git.runner import GitError, GitFailure
 from reconciler.git.scratch import ScratchRepository
@@ -65,14 +65,17 @@ class GitRemote:
                 hint="remove it, and pass the token in the environment",
             )
 
+    def locate_branch(self, names: Names, *, base: str, owns: Callable[[frozenset[str]], bool]) -> str:
+        """As `Branches.locate_branch`."""
+        with self._scratch() as scratch:
+            tips = self._fetch(scratch, base, names.shared, names.own)
+            if base not in tips:
+                raise self._no_base(base)
+            repository = LocalRepository(scratch.runner.directory)
+            return choose_branch(repository, names, tips[base], owns)
+
     def ensure_branch(
-        self,
-        files: Mapping[str, bytes],
-        message: str,
-        *,
-        base: str,
-        planned: str | None = None,
-        branch: str = PROPOSAL_BRANCH,
+        self, edit: BranchEdit, *, base: str, branch: str = PROPOSAL_BRANCH, adds: bool = False
     ) -> BranchResult:
         """As `Branches.ensure_branch`. Also raises UserError when git has no identity for the commit."""
         error: RequestError = ConflictError(
@@ -80,7 +83,7 @@ class GitRemote:
         )
         for _ in range(_ATTEMPTS):
             try:
-                return self._attempt(files, message, base, planned, branch)
+                return self._attempt(edit, base, branch, adds=adds)
             except _StaleError:
                 continue
             except TransientError as failure:
@@ -111,27 +114,23 @@ class GitRemote:
             commits = list(repository.commits_beyond(tips[base], tips[branch]))
             return describe_foreign(commits, complete=len(commits) < MAX_COMMITS)
 
-    def _attempt(
-        self, files: Mapping[str, bytes], message: str, base: str, planned: str | None, branch: str
-    ) -> BranchResult:
+    def _attempt(self, edit: BranchEdit, base: str, branch: str, *, adds: bool) -> BranchResult:
         """Make one attempt of `ensure_branch`. Raises _StaleError when the branch moved meanwhile."""
         with self._scratch() as scratch:
             tips = self._fetch(scratch, base, branch)
             if base not in tips:
-                hint = "name the branch that proposals are merged into"
-                raise NotFoundError(self.name, f"no branch {base!r}", hint=hint)
+                raise self._no_base(base)
             directory = scratch.runner.directory
-            if planned is not None and planned != tips[base]:
-                moved = _describe_move(LocalRepository(directory), planned, tips[base], files, base)
-                if moved:
-                    old = tips.get(branch, tips[base])
-                    return BranchResult(branch, old, BranchOutcome.BASE_MOVED, detail=moved)
             result = commit_to_branch(
-                directory, files, branch, message, base=tips[base], identity=self.identity
+                directory, edit, branch, base=tips[base], identity=self.identity, adds=adds
             )
             if result.outcome in _MOVED:
                 self._push(scratch, result.sha, branch, tips.get(branch, ""))
             return result
+
+    def _no_base(self, base: str) -> NotFoundError:
+        hint = "name the branch that proposals are merged into"
+        return NotFoundError(self.name, f"no branch {base!r}", hint=hint)
 
     @contextmanager
     def _scratch(self) -> Iterator[ScratchRepository]:
@@ -221,14 +220,6 @@ class GitRemote:
 
 class _StaleError(Exception):
     """The branch has moved since it was read."""
-
-
-def _describe_move(
-    repository: LocalRepository, planned: str, base_tip: str, files: Mapping[str, bytes], base: str
-) -> str:
-    if not repository.is_ancestor(planned, base_tip):
-        return describe_missing_commit(base, planned)
-    return describe_base_move(base, planned, files.keys(), repository.changed_paths(planned, base_tip))
 
 
 def _ref(branch: str) -> str:

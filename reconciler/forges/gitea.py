@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PERMISSIONS = "the token needs write access to repository and issue, and its owner to this repository"
 _PAGE = ("limit", 50)  # the longest page of a default configuration
+_CLOSED_PAGES = 10  # of closed pull requests, which are searched for the newest of our branch
 _COLOR = "#8b8b8b"
 
 
@@ -38,6 +39,17 @@ class GiteaHost(PullsHost):
         doing, params = "finding the pull request", [("state", "open")]
         path = f"{self._root}/pulls"
         return self._pulls_of(branch, self.api.read_pages(path, doing=doing, params=params, limit=_PAGE))
+
+    def closed_requests(self, branch: str) -> list[PullRequest]:
+        """As `Host.closed_requests`: those on the newest page that has one."""
+        doing, path = "finding closed pull requests", f"{self._root}/pulls"
+        for page in range(1, _CLOSED_PAGES + 1):
+            params = [("state", "closed"), ("limit", str(_PAGE[1])), ("page", str(page))]
+            listed = list(self.api.read(path, doing=doing, params=params).items())
+            found = self._pulls_of(branch, iter(listed))
+            if found or len(listed) < _PAGE[1]:
+                return found
+        return []
 
     def create(self, proposal: Proposal, title: str) -> PullRequest | None:
         """As `Host.create`."""

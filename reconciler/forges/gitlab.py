@@ -44,11 +44,14 @@ class GitLabHost(RestHost):
         """As `Host.open_requests`."""
         params = [("state", "opened"), ("source_branch", branch)]
         path, doing = f"{self._root}/merge_requests", "finding the merge request"
-        return [
-            _parse_merge_request(one)
-            for one in self.api.read_pages(path, doing=doing, params=params)
-            if one.number("source_project_id") == one.number("target_project_id")
-        ]
+        return _own_requests(self.api.read_pages(path, doing=doing, params=params))
+
+    def closed_requests(self, branch: str) -> list[PullRequest]:
+        """As `Host.closed_requests`."""
+        params = [("state", "all"), ("source_branch", branch), ("per_page", "100")]
+        path, doing = f"{self._root}/merge_requests", "finding closed merge requests"
+        listed = self.api.read(path, doing=doing, params=params).items()
+        return [one for one in _own_requests(listed) if not one.open]
 
     def create(self, proposal: Proposal, title: str) -> PullRequest | None:
         """As `Host.create`."""
@@ -135,6 +138,15 @@ def gitlab(
     return HostedForge(GitLabHost(api, f"projects/{quote(project, safe='')}"), remote)
 
 
+def _own_requests(listed: Iterator[JsonFields]) -> list[PullRequest]:
+    """Return the merge requests whose branch is in the project itself, and not in a fork."""
+    return [
+        _parse_merge_request(one)
+        for one in listed
+        if one.number("source_project_id") == one.number("target_project_id")
+    ]
+
+
 def _parse_merge_request(fields: JsonFields) -> PullRequest:
     return PullRequest(
         number=fields.number("iid"),
@@ -145,4 +157,5 @@ def _parse_merge_request(fields: JsonFields) -> PullRequest:
         base=fields.text("target_branch"),
         head=fields.text_or("", "sha"),
         labels=frozenset(fields.texts("labels")),
+        merged=fields.text("state") == "merged",
     )

@@ -8,22 +8,25 @@ A call that may have been carried out is never sent again before its effect was 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.errors import UsageError
+from reconciler.forges.content_marker import mark_closed
 from reconciler.forges.interface import (
     BODY_LIMIT,
     PROPOSAL_BRANCH,
     Access,
+    BranchEdit,
     BranchResult,
     Clock,
     CommentOutcome,
+    FoundProposal,
+    Names,
     Proposal,
     ProposalOutcome,
     ProposalResult,
-    check_files,
     marked,
 )
 from reconciler.forges.rest import RestApi
@@ -49,6 +52,7 @@ class PullRequest:
     head: str
     labels: frozenset[str]
     reviewers: frozenset[str] = frozenset()
+    merged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,9 @@ class Host(Protocol):
 
     def open_requests(self, branch: str) -> list[PullRequest]:
         """Return the open pull requests from `branch` of this repository, not of its forks."""
+
+    def closed_requests(self, branch: str) -> list[PullRequest]:
+        """Return the newest closed and merged pull requests from `branch` of this repository."""
 
     def create(self, proposal: Proposal, title: str) -> PullRequest | None:
         """Open a pull request; None when there is nothing to merge. The call is sent once.
@@ -104,16 +111,13 @@ class Host(Protocol):
 class Branches(Protocol):
     """The branches of one repository. Every method raises RequestError."""
 
+    def locate_branch(self, names: Names, *, base: str, owns: Callable[[frozenset[str]], bool]) -> str:
+        """As `Forge.locate_branch`."""
+
     def ensure_branch(
-        self,
-        files: Mapping[str, bytes],
-        message: str,
-        *,
-        base: str,
-        planned: str | None = None,
-        branch: str = PROPOSAL_BRANCH,
+        self, edit: BranchEdit, *, base: str, branch: str = PROPOSAL_BRANCH, adds: bool = False
     ) -> BranchResult:
-        """As `Forge.ensure_branch`, whose caller checked `files`."""
+        """As `Forge.ensure_branch`."""
 
     def describe_foreign(self, base: str, branch: str, head: str) -> str:
         """Describe a commit of `branch` that is not ours; "" when there is none.
@@ -137,20 +141,23 @@ class HostedForge:
         self._branches = branches
         self._clock: Clock = host.api.clock
 
+    def locate_branch(self, names: Names, *, base: str, owns: Callable[[frozenset[str]], bool]) -> str:
+        """As `Forge.locate_branch`."""
+        return self._branches.locate_branch(names, base=base, owns=owns)
+
     def ensure_branch(
-        self,
-        files: Mapping[str, bytes],
-        message: str,
-        *,
-        base: str,
-        planned: str | None = None,
-        branch: str = PROPOSAL_BRANCH,
+        self, edit: BranchEdit, *, base: str, branch: str = PROPOSAL_BRANCH, adds: bool = False
     ) -> BranchResult:
         """As `Forge.ensure_branch`."""
-        check_files(files)
         if base == branch:
             raise UsageError(f"the proposal's branch {branch!r} cannot be its own base")
-        return self._branches.ensure_branch(files, message, base=base, planned=planned, branch=branch)
+        return self._branches.ensure_branch(edit, base=base, branch=branch, adds=adds)
+
+    def find_proposals(self, branch: str, *, closed: bool) -> list[FoundProposal]:
+        """As `Forge.find_proposals`."""
+        found = self._host.closed_requests(branch) if closed else self._host.open_requests(branch)
+        newest_first = sorted(found, key=lambda one: -one.number)
+        return [FoundProposal(one.number, one.url, one.body, one.merged) for one in newest_first]
 
     def ensure_proposal(self, proposal: Proposal) -> ProposalResult:
         """As `Forge.ensure_proposal`. Reviews are requested once, when the pull request is created."""
@@ -179,6 +186,9 @@ class HostedForge:
             detail = f"nothing is left to propose, but {foreign}; close #{found.number} by hand"
             return ProposalResult(found.number, found.url, ProposalOutcome.UNCHANGED, detail)
         self.upsert_comment(found.number, _CLOSED, comment)
+        body = mark_closed(found.body)
+        if body != found.body:  # before it is closed: else the closing would look like a person's
+            self._host.update(found.number, found.title, body, found.base)
         self._host.close_request(found.number)
         detail = ""
         try:

@@ -95,6 +95,61 @@ def marked(marker: str, body: str) -> str:
 
 PROPOSAL_BRANCH = "reconciler/resolve-cids"  #: the branch of every proposal; there is only one at a time
 
+
+class CommitFiles(Protocol):
+    """The files of one commit; `changed` are the paths in which it differs from the base."""
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The changed paths, as far as the forge lists them."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of a file; None when there is none. Raises PeerError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """The content of a proposal's commit: files to set, by path in the repository, and the message."""
+
+    files: Mapping[str, bytes]
+    message: str
+
+
+class BranchEdit(Protocol):
+    """What a proposal does to its base. `sign_off` adds a line `Signed-off-by` with the author."""
+
+    @property
+    def sign_off(self) -> bool:
+        """Whether the commit carries the sign-off of its author."""
+
+    def owns(self, changed: frozenset[str]) -> bool:
+        """Return whether a branch that changes these paths has a proposal of the same index."""
+
+    def compose(self, base: CommitFiles, proposed: CommitFiles | None) -> Composed:
+        """Return what the commit contains.
+
+        `proposed` is the open proposal, to which the result is added; None when there is none. May raise
+        ReconcilerError.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SetFiles:
+    """The edit that sets `files`, whatever else is proposed."""
+
+    files: Mapping[str, bytes]
+    message: str
+    sign_off: bool = False
+
+    def owns(self, changed: frozenset[str]) -> bool:  # noqa: ARG002 - of every branch
+        """As `BranchEdit.owns`."""
+        return True
+
+    def compose(self, base: CommitFiles, proposed: CommitFiles | None) -> Composed:  # noqa: ARG002
+        """As `BranchEdit.compose`."""
+        return Composed(self.files, self.message)
+
+
 BODY_LIMIT = 65_536  #: characters of a proposal's body or a comment; GitHub's limit
 
 
@@ -105,7 +160,7 @@ class BranchOutcome(StrEnum):
     UPDATED = "updated"  #: new contents, or the same contents on a base that moved
     UNCHANGED = "unchanged"
     EMPTY = "empty"  #: the base has these files already; no branch was created
-    BASE_MOVED = "base_moved"  #: the base changed these files since the plan; run again on its newest commit
+    TAKEN = "taken"  #: the branch has the proposal of another index and is left unchanged
     HUMAN_EDITED = "human_edited"  #: the branch has a commit that is not ours and is left unchanged
 
 
@@ -116,6 +171,7 @@ class ProposalOutcome(StrEnum):
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     CLOSED = "closed"
+    DECLINED = "declined"  #: a person closed a pull request with this content; nothing was done
     NONE = "none"  #: no pull request exists, and none is necessary
 
 
@@ -165,6 +221,31 @@ class ProposalResult:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundProposal:
+    """A pull request that exists. `merged` is false for one that is open, or was closed without a merge."""
+
+    number: int
+    url: str
+    body: str
+    merged: bool
+
+
+class Names(Protocol):
+    """The branches that an index may propose on (branch_names.py)."""
+
+    @property
+    def own(self) -> str:
+        """The branch that no other index uses."""
+
+    @property
+    def shared(self) -> str:
+        """The branch that the first index uses."""
+
+    def choose(self, is_ours: Callable[[str], bool | None]) -> str:
+        """Return the branch to use."""
+
+
 class CommentOutcome(StrEnum):
     """The outcome of `upsert_comment`."""
 
@@ -208,20 +289,23 @@ class Forge(Protocol):
 
     name: str  #: for the user, such as "GitHub"
 
-    def ensure_branch(
-        self,
-        files: Mapping[str, bytes],
-        message: str,
-        *,
-        base: str,
-        planned: str | None = None,
-        branch: str = PROPOSAL_BRANCH,
-    ) -> BranchResult:
-        """Make `branch` one commit of ours on top of `base` that sets `files` (repository path to contents).
+    def locate_branch(self, names: Names, *, base: str, owns: Callable[[frozenset[str]], bool]) -> str:
+        """Return which of the branches of an index to use, without changing anything. Raises PeerError."""
 
-        `planned` is the commit id of `base` from which the files were made, None when unknown: if `base`
-        changed one of them since, the outcome is BASE_MOVED and nothing is done, so that a proposal never
-        reverts what others merged. Raises UsageError for a path that could leave the repository, PeerError.
+    def ensure_branch(
+        self, edit: BranchEdit, *, base: str, branch: str = PROPOSAL_BRANCH, adds: bool = False
+    ) -> BranchResult:
+        """Make `branch` one commit of ours on top of `base` with what `edit` composes.
+
+        With `adds`, the branch has an open proposal, to which the edit is added. The edit is made on the tip
+        of `base`, so that it never reverts what others merged. Raises UsageError for a path that could leave
+        the repository, PeerError, and what `edit` raises.
+        """
+
+    def find_proposals(self, branch: str, *, closed: bool) -> list[FoundProposal]:
+        """Return the open or the closed pull requests of `branch`, newest first; old ones may be missing.
+
+        Raises PeerError.
         """
 
     def ensure_proposal(self, proposal: Proposal) -> ProposalResult:

@@ -105,6 +105,16 @@ class LocalRepository:
         listed = self._run("diff-tree", "-r", "-z", "--no-renames", "--name-only", older, newer)
         return frozenset(listed.split("\0")) - {""}
 
+    def read(self, commit: str, path: str) -> bytes | None:
+        """Return the content of a file in `commit`; None when it has no file at `path`."""
+        output = self._git("cat-file", "blob", f"{commit}:{self.prefix / path}", statuses=range(1, 256))
+        return output.stdout if output.status == 0 else None
+
+    def author(self, identity: CommitIdentity | None = None) -> str:
+        """Return the author of a new commit as `Name <email>`. Raises UserError when git has none."""
+        env = {} if identity is None else identity.environment()
+        return self._identity("author", env).rpartition(">")[0] + ">"
+
     def where_checked_out(self, branch: str) -> str | None:
         """Return the path of the work tree in which `branch` is checked out, or None."""
         tree = None
@@ -126,6 +136,7 @@ class LocalRepository:
         modes = self._modes(base, files)
         with fs.scratch_directory("reconciler-") as scratch:
             work = Path(scratch, "tree")
+            work.mkdir()
             for path, data in files.items():
                 file = work / path
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -146,15 +157,19 @@ class LocalRepository:
         """
         env = {} if identity is None else identity.environment()
         for role in ("author", "committer"):
-            known = self._try("-c", "user.useConfigOnly=true", "var", f"GIT_{role.upper()}_IDENT", env=env)
-            if known is None:
-                raise UserError(
-                    f"git has no {role} name and email",
-                    hint="git config user.name 'Your Name' && git config user.email you@example.org",
-                )
+            self._identity(role, env)
         signing = ["-S"] if self._try("config", "--type=bool", "commit.gpgSign") == "true" else []
         command = ("commit-tree", *signing, "-p", parent, "-F", "-", tree)
         return self._git(*command, env=env, stdin=message.encode(), is_interactive=bool(signing)).text
+
+    def _identity(self, role: str, env: Mapping[str, str]) -> str:
+        known = self._try("-c", "user.useConfigOnly=true", "var", f"GIT_{role.upper()}_IDENT", env=env)
+        if known is None:
+            raise UserError(
+                f"git has no {role} name and email",
+                hint="git config user.name 'Your Name' && git config user.email you@example.org",
+            )
+        return known
 
     def move_branch(self, branch: str, new: str, old: str | None, reason: str) -> None:
         """Move `branch` from commit `old` (None: it must not exist) to commit `new`.
@@ -188,13 +203,13 @@ class LocalRepository:
         return modes
 
     def _log(self, *arguments: str) -> Iterator[Commit]:
-        fields = "%H%x00%T%x00%P%x00%an%x00%B%x00"
+        fields = "%H%x00%T%x00%P%x00%an%x00%ae%x00%B%x00"
         plain = ("--no-show-signature", "--no-color", "--no-notes", "--no-mailmap", "--encoding=UTF-8")
         text = self._run("log", *plain, f"--format=tformat:{fields}", *arguments, "--")
         parts = text.split("\0")
-        for at in range(0, len(parts) - 5, 5):
-            sha, tree, above, author, message = parts[at : at + 5]
-            yield Commit(sha.strip(), tree, tuple(above.split()), author, message)
+        for at in range(0, len(parts) - 6, 6):
+            sha, tree, above, author, email, message = parts[at : at + 6]
+            yield Commit(sha.strip(), tree, tuple(above.split()), author, message, email=email)
 
     def _run(
         self, *command: str, env: Mapping[str, str] = {}, cwd: Path | None = None, stdin: bytes = b""

@@ -16,17 +16,16 @@ KINDS = ("github", "gitlab", "gitea")
 
 @dataclass(frozen=True, slots=True)
 class OpenForge:
-    """A forge, the base branch of proposals, and the commit id of the base that this run reads, if known."""
+    """A forge, and the base branch of proposals."""
 
     forge: Forge
     base: str
-    planned: str | None
 
 
 def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenForge:
     """Return the forge that `environ` configures, without sending anything.
 
-    In GitHub Actions: GITHUB_REPOSITORY, GITHUB_API_URL, GITHUB_REF_NAME and GITHUB_SHA. Elsewhere
+    In GitHub Actions: GITHUB_REPOSITORY, GITHUB_API_URL and GITHUB_REF_NAME. Elsewhere
     RECONCILE_FORGE (github, gitlab, gitea) with RECONCILE_FORGE_REPOSITORY, RECONCILE_FORGE_API,
     RECONCILE_FORGE_GIT (the URL for git pushes, not for github) and RECONCILE_FORGE_BASE. The token is
     RECONCILE_FORGE_TOKEN, in GitHub Actions also GITHUB_TOKEN. Raises UsageError that names the variable.
@@ -43,16 +42,16 @@ def open_forge(environ: Mapping[str, str], progress: Progress = QUIET) -> OpenFo
         from reconciler.forges.github.host import PUBLIC_API, github
 
         api = environ.get("RECONCILE_FORGE_API", PUBLIC_API)
-        return OpenForge(github(repository, token, api_url=api, progress=progress), base, None)
+        return OpenForge(github(repository, token, api_url=api, progress=progress), base)
     api, git = _required(environ, "RECONCILE_FORGE_API"), _required(environ, "RECONCILE_FORGE_GIT")
     if kind == "gitlab":
         from reconciler.forges.gitlab import gitlab
 
-        return OpenForge(gitlab(repository, token, git_url=git, api_url=api, progress=progress), base, None)
+        return OpenForge(gitlab(repository, token, git_url=git, api_url=api, progress=progress), base)
     if kind == "gitea":
         from reconciler.forges.gitea import gitea
 
-        return OpenForge(gitea(repository, token, git_url=git, api_url=api, progress=progress), base, None)
+        return OpenForge(gitea(repository, token, git_url=git, api_url=api, progress=progress), base)
     raise UsageError(f"unknown RECONCILE_FORGE {kind!r}", hint=f"use one of {', '.join(KINDS)}")
 
 
@@ -77,7 +76,7 @@ def _in_actions(environ: Mapping[str, str], progress: Progress) -> OpenForge:
             hint="run it on push to a branch, or on a schedule",
         )
     forge = _github_of_job(environ, progress)
-    return OpenForge(forge, _required(environ, "GITHUB_REF_NAME"), environ.get("GITHUB_SHA") or None)
+    return OpenForge(forge, _required(environ, "GITHUB_REF_NAME"))
 
 
 def _github_of_job(environ: Mapping[str, str], progress: Progress) -> Forge:

@@ -82,9 +82,9 @@ class RestApi:
         """GET a resource. Raises RequestError, NotFoundError when it does not exist."""
         return self.fields(self.send("GET", path, doing=doing, params=params, repeatable=True))
 
-    def find(self, path: str, *, doing: str) -> JsonFields | None:
+    def find(self, path: str, *, doing: str, params: Params = ()) -> JsonFields | None:
         """GET a resource; None when it does not exist (404). Raises RequestError."""
-        response = self.send("GET", path, doing=doing, repeatable=True, accept=(404,))
+        response = self.send("GET", path, doing=doing, params=params, repeatable=True, accept=(404,))
         return None if response.status == 404 else self.fields(response)
 
     def read_pages(

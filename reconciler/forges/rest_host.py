@@ -133,4 +133,5 @@ def parse_pull(fields: JsonFields) -> PullRequest:
         head=fields.text_or("", "head", "sha"),
         labels=frozenset(label.text("name") for label in fields.items_or_none("labels")),
         reviewers=frozenset(one.text("login") for one in fields.items_or_none("requested_reviewers")) | teams,
+        merged=bool(fields.text_or("", "merged_at")),
     )

@@ -27,6 +27,7 @@ from reconciler.loop.changes import (
     OutcomeState,
     PinRoot,
     Plan,
+    Proposed,
     Publish,
     Relabel,
     Repair,
@@ -43,8 +44,8 @@ from reconciler.targets.interface import Delivery, State, Target
 
 C = TypeVar("C", bound=OnTarget)
 
-Propose = Callable[[Sequence[WriteBack]], str]
-"""Writes CIDs and records, all or none, and returns in words where. Raises ReconcilerError or OSError."""
+Propose = Callable[[Sequence[WriteBack]], Proposed]
+"""Writes CIDs and records, all or none, and returns where. Raises ReconcilerError or OSError."""
 
 
 def apply_plan(
@@ -293,7 +294,9 @@ def _propose(ready: Sequence[tuple[int, WriteBack]], outcomes: dict[int, Outcome
         return
     state, detail, hint = OutcomeState.APPLIED, "", ""
     try:
-        detail = propose([change for _, change in ready])
+        proposed = propose([change for _, change in ready])
+        detail = proposed.detail
+        state = OutcomeState.WAITING if proposed.waits else OutcomeState.APPLIED
     except ReconcilerError as error:
         state, detail, hint = OutcomeState.FAILED, str(error), error.hint or ""
     except OSError as error:

@@ -200,6 +200,14 @@ class Plan:
         return any(isinstance(change, Blocked) for change in self.changes)
 
 
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """Where write-backs went, for people. `waits`: nothing was written, a person has to decide."""
+
+    detail: str
+    waits: bool = False
+
+
 class OutcomeState(StrEnum):
     """The result of one change."""
 

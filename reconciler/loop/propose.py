@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.content import profile
 from reconciler.content.car import ShardedCar
+from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import BundleIdentity
 from reconciler.errors import FileChangedError, ReconcilerError, UsageError, UserError, Where
-from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, ProposalResult
+from reconciler.forges.interface import BranchOutcome, Proposal, ProposalOutcome, ProposalResult
+from reconciler.git.repository import locate_repository
 from reconciler.index import guarded_yaml
 from reconciler.index.edits import set_cids, write_edit
+from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Record
 from reconciler.index.record_bundle import is_listed
 from reconciler.index.records import (
@@ -23,9 +26,9 @@ from reconciler.index.records import (
     record_path,
     records_directory,
     records_written,
-    render_record,
 )
-from reconciler.loop.changes import ResolveCid, WriteBack, WriteRecord
+from reconciler.loop.changes import Proposed, ResolveCid, WriteBack, WriteRecord
+from reconciler.loop.proposal_edit import Describe, IndexEdit, Refs
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.workspace import Workspace
 
@@ -38,7 +41,7 @@ class PullRequests:
     """The forge for pull requests, and their wording.
 
     `describe` makes title and body from the versions (each with its CID), their records, and the records'
-    directory in the repository.
+    directory in the repository. `titled`: the environment gives the title.
     """
 
     open_forge: Callable[[], OpenForge]
@@ -46,6 +49,7 @@ class PullRequests:
     labels: tuple[str, ...] = ()
     reviewers: tuple[str, ...] = ()
     draft: bool = False
+    titled: bool = False
 
 
 class Proposer:
@@ -58,7 +62,9 @@ class Proposer:
         self, workspace: Workspace, mode: ProposeMode, pull_requests: PullRequests | None = None
     ) -> None:
         self._layout = workspace.layout
+        self._index = workspace.index
         self._index_bytes = workspace.index_bytes
+        self._form = workspace.proposals
         self._sources = workspace.sources
         self._mode = mode
         self._pull_requests = pull_requests
@@ -67,7 +73,7 @@ class Proposer:
     def check(self) -> None:
         """Raise UserError when the proposal will be impossible, so that nothing is published before."""
         if self._mode is ProposeMode.PULL_REQUEST:
-            self._index_path()
+            index_place(self._layout)
             self._open_forge().forge.close()
             return
         if self._mode is ProposeMode.WRITE and not os.access(self._layout.index_file.parent, os.W_OK):
@@ -80,31 +86,37 @@ class Proposer:
             return
         from reconciler.forges.branch import is_committed
 
-        name = self._index_path()
-        if not is_committed(self._layout.root, {name: self._index_bytes}):
+        top, name = index_place(self._layout)
+        if not is_committed(top, {name: self._index_bytes}):
             raise UsageError(
                 f"{name} has uncommitted changes, which a proposal on a branch must not include",
                 hint="commit them first, or use --propose write",
             )
 
-    def is_proposed(self, changes: Sequence[WriteBack]) -> bool:
-        """Return whether the proposal branch contains exactly `changes`, on top of the current commit."""
-        from reconciler.forges.branch import is_proposed
+    def proposed_on(self, changes: Sequence[WriteBack]) -> str | None:
+        """Return the branch that contains `changes` already, on top of the current commit, or None."""
+        from reconciler.forges.branch import is_proposed, locate_branch
 
         try:
-            return is_proposed(self._layout.root, self._files(*self._contents(changes)), PROPOSAL_BRANCH)
+            top, name = index_place(self._layout)
+            edit = self._edit(name, changes)
+            branch = locate_branch(top, edit.names, edit.owns)
+            return branch if is_proposed(top, edit, branch) else None
         except ReconcilerError:
-            return False  # the error is raised again when the proposal is made
+            return None  # the error is raised again when the proposal is made
 
-    def propose(self, changes: Sequence[WriteBack]) -> str:
-        """Write all `changes` or none; return a text that says where. Raises ReconcilerError or OSError."""
-        text, records = self._contents(changes)
+    def propose(self, changes: Sequence[WriteBack]) -> Proposed:
+        """Write all `changes` or none; return where. Raises ReconcilerError or OSError."""
         if self._mode is ProposeMode.BRANCH:
-            return self._to_branch(text, records, changes)
+            return self._to_branch(changes)
         if self._mode is ProposeMode.PULL_REQUEST:
-            return self._to_forge(text, records, changes)
-        self._to_working_tree(text, records, changes)
-        return "written to the working tree"
+            return self._to_forge(changes)
+        cids = _cids(changes)
+        text = self._index_bytes
+        if cids:
+            text = set_cids(text.decode("utf-8"), cids).encode("utf-8")
+        self._to_working_tree(text, self._records(changes), changes)
+        return Proposed("written to the working tree")
 
     def _to_working_tree(self, text: bytes, records: Sequence[Record], changes: Sequence[WriteBack]) -> None:
         """Write index and records, both or neither. Raises FileChangedError when the index was edited."""
@@ -124,26 +136,14 @@ class Proposer:
     def close_finished(self) -> None:
         """Close a pull request of ours that is still open although nothing is left to propose."""
         if self._mode is ProposeMode.PULL_REQUEST:
-            self._to_forge(self._index_bytes, (), ())
+            self._to_forge(())
 
-    def _index_path(self) -> str:
-        """Return the path of the index in the repository. Raises UsageError when it is outside."""
-        layout = self._layout
-        try:
-            return layout.index_file.resolve().relative_to(layout.root.resolve()).as_posix()
-        except ValueError:
-            raise UsageError(
-                f"{str(layout.index_file)!r} is not in the repository {str(layout.root)!r}",
-                hint="a branch can only propose to an index of its own repository; use --propose write",
-            ) from None
+    def _edit(self, place: str, changes: Sequence[WriteBack], describer: Describe | None = None) -> IndexEdit:
+        records = self._records(changes)
+        return IndexEdit(place, self._index, _cids(changes), records, self._form, describer)
 
-    def _contents(self, changes: Sequence[WriteBack]) -> tuple[bytes, list[Record]]:
-        """Return the index with the CIDs of `changes` in it, and their records."""
-        cids = {(c.model, c.version): c.root for c in changes if isinstance(c, ResolveCid)}
-        text = self._index_bytes
-        if cids:
-            text = set_cids(text.decode("utf-8"), cids).encode("utf-8")
-        return text, [self._record(change) for change in changes if isinstance(change, WriteRecord)]
+    def _records(self, changes: Sequence[WriteBack]) -> list[Record]:
+        return [self._record(change) for change in changes if isinstance(change, WriteRecord)]
 
     def _record(self, change: WriteRecord) -> Record:
         """Return the record to write: the existing one, and what `change` adds."""
@@ -160,60 +160,57 @@ class Proposer:
             return found
         return merge_records(existing, found, str(record_path(directory, change.model, change.version)))
 
-    def _files(self, text: bytes, records: Sequence[Record]) -> dict[str, bytes]:
-        """Return the files that a branch changes, by path in the repository."""
-        name = self._index_path()
-        directory = PurePosixPath(name).with_name("records")
-        files = {name: text} if text != self._index_bytes else {}
-        for record in records:
-            files[f"{directory}/{record.model}/{record.version}.json"] = render_record(record).encode()
-        return files
+    def _to_branch(self, changes: Sequence[WriteBack]) -> Proposed:
+        from reconciler.forges.branch import commit_to_branch, locate_branch
 
-    def _to_branch(self, text: bytes, records: Sequence[Record], changes: Sequence[WriteBack]) -> str:
-        from reconciler.forges.branch import commit_to_branch
-
-        files = self._files(text, records)
-        result = commit_to_branch(self._layout.root, files, PROPOSAL_BRANCH, _commit_message(changes))
-        if result.outcome is BranchOutcome.HUMAN_EDITED:
+        top, name = index_place(self._layout)
+        edit = self._edit(name, changes)
+        result = commit_to_branch(top, edit, locate_branch(top, edit.names, edit.owns))
+        if result.outcome is BranchOutcome.TAKEN:  # another run has just created it
+            result = commit_to_branch(top, edit, edit.names.own)
+        if result.outcome in (BranchOutcome.HUMAN_EDITED, BranchOutcome.TAKEN):
             raise ReconcilerError(result.detail, hint="merge or delete that branch, then run again")
-        return f"branch {result.branch} {result.outcome.value}"
+        return Proposed(f"branch {result.branch} {result.outcome.value}")
 
-    def _to_forge(self, text: bytes, records: Sequence[Record], changes: Sequence[WriteBack]) -> str:
-        from reconciler.forges.interface import Proposal
+    def _to_forge(self, changes: Sequence[WriteBack]) -> Proposed:
         from reconciler.forges.propose import propose
 
-        assert self._pull_requests is not None  # noqa: S101 - `check` was called before anything was applied
-        cids = list(dict.fromkeys((change.ref, str(change.root)) for change in changes))
-        name = self._index_path()
-        title, body = "", ""
-        if cids:
-            title, body = self._pull_requests.describe(
-                cids, records, str(PurePosixPath(name).with_name("records"))
-            )
         opened = self._open_forge()
         try:
             branch, self.result = propose(
                 opened.forge,
-                self._files(text, records) or {name: text},
-                _commit_message(changes),
-                Proposal(
-                    title,
-                    body,
-                    opened.base,
-                    labels=self._pull_requests.labels,
-                    reviewers=self._pull_requests.reviewers,
-                    draft=self._pull_requests.draft,
-                ),
-                planned=opened.planned,
+                self._edit(index_place(self._layout)[1], changes, self._describer(opened.base)),
+                base=opened.base,
                 close_comment="Nothing is left to propose: the index has every CID.",
             )
         finally:
             opened.forge.close()
-        if branch.outcome in (BranchOutcome.HUMAN_EDITED, BranchOutcome.BASE_MOVED):
-            raise ReconcilerError(
-                branch.detail, hint="merge or delete that branch, or run on the newest commit"
+        if branch.outcome in (BranchOutcome.HUMAN_EDITED, BranchOutcome.TAKEN):
+            raise ReconcilerError(branch.detail, hint="merge or delete that branch")
+        if self.result.outcome is ProposalOutcome.DECLINED:
+            return Proposed(self.result.detail, waits=True)
+        return Proposed(f"pull request {self.result.url or ''} {self.result.outcome.value}")
+
+    def _describer(self, base: str) -> Describe:
+        """Return the function that words the pull request into the branch `base`."""
+        requests = self._pull_requests
+        assert requests is not None  # noqa: S101 - `_open_forge` was called before
+
+        def describe(refs: Refs, records: Sequence[Record], directory: str, branch: str) -> Proposal:
+            title, body = requests.describe(refs, records, directory)
+            if self._form.title and not requests.titled:
+                title = self._form.titled(title, [ref for ref, _ in refs])
+            return Proposal(
+                title,
+                body,
+                base,
+                branch,
+                labels=requests.labels,
+                reviewers=requests.reviewers,
+                draft=requests.draft,
             )
-        return f"pull request {self.result.url or ''} {self.result.outcome.value}"
+
+        return describe
 
     def _open_forge(self) -> OpenForge:
         if self._pull_requests is None:
@@ -240,7 +237,31 @@ def make_record(
     )
 
 
-def _commit_message(changes: Sequence[WriteBack]) -> str:
-    """Return the commit message: one line for each version."""
-    lines = dict.fromkeys(f"- {change.ref}: {change.root}" for change in changes)
-    return "\n".join(["Record resolved CIDs", "", *lines]).rstrip() + "\n"
+def _cids(changes: Sequence[WriteBack]) -> dict[tuple[str, str], Cid]:
+    return {(c.model, c.version): c.root for c in changes if isinstance(c, ResolveCid)}
+
+
+def index_place(layout: RepositoryLayout) -> tuple[Path, str]:
+    """Return the repository that the index is in, and the path of the index there.
+
+    That is the repository of the real directory, whichever links lead to it: a submodule, a linked work tree,
+    or one around `layout.root`. Without git it is `layout.root`. Raises UsageError when the index is outside
+    of that, or a link itself.
+    """
+    file = layout.index_file
+    if file.is_symlink():
+        raise UsageError(
+            f"{str(file)!r} is a symbolic link, and links are not edited",
+            hint="name the file it points to with --index",
+        )
+    directory = file.parent.resolve()
+    found = locate_repository(directory)
+    if found is not None and found.top is not None:
+        return found.top, str(found.prefix / file.name)
+    root = layout.root.resolve()
+    if directory.is_relative_to(root):
+        return root, (directory / file.name).relative_to(root).as_posix()
+    raise UsageError(
+        f"{str(file)!r} is not in the repository {str(layout.root)!r}",
+        hint="a branch can only propose to an index of its own repository; use --propose write",
+    )

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.errors import ReconcilerError, SafetyError
-from reconciler.forges.interface import PROPOSAL_BRANCH
 from reconciler.index.history import check_frozen
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.borrowed import describe_loans
@@ -200,10 +199,11 @@ def _without_proposed(changes: list[Change], workspace: Workspace) -> tuple[list
     proposed = [change for change in changes if isinstance(change, WriteBack)]
     if not proposed or not all(change.held for change in proposed):
         return changes, []
-    if not Proposer(workspace, ProposeMode.BRANCH).is_proposed(proposed):
+    branch = Proposer(workspace, ProposeMode.BRANCH).proposed_on(proposed)
+    if branch is None:
         return changes, []
     refs = len({change.ref for change in proposed})
-    note = f"the branch {PROPOSAL_BRANCH} proposes the CIDs of {refs} versions; merge it"
+    note = f"the branch {branch} proposes the CIDs of {refs} versions; merge it"
     return [change for change in changes if not isinstance(change, WriteBack)], [note]
 
 

@@ -27,6 +27,7 @@ from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index, Record, Version
+from reconciler.index.proposal_form import ProposalForm, read_proposal_form
 from reconciler.index.record_check import check_records
 from reconciler.index.records import read_records
 from reconciler.index.targets_file import read_targets
@@ -55,6 +56,7 @@ class Workspace:
     index_bytes: bytes
     targets_digest: str
     selection: Selection
+    proposals: ProposalForm
     recorded: Mapping[str, Cid]
     records: Mapping[str, Record]
     sources: VersionSources
@@ -93,6 +95,7 @@ def load(
     index_bytes = guarded_yaml.read(layout.index_file, name)
     index = parse_index(guarded_yaml.decode(index_bytes, name), layout.index_file, stamp_directory=cache)
     specs, targets_bytes = read_targets(layout.targets_file, stamp_directory=cache)
+    proposals = read_proposal_form(targets_bytes, str(layout.targets_file), environ)
     recorded = check_records(index)
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)
@@ -117,6 +120,7 @@ def load(
             index_bytes=index_bytes,
             targets_digest=hashlib.sha256(targets_bytes).hexdigest(),
             selection=selection,
+            proposals=proposals,
             recorded=recorded,
             records=read_records(index, (v for v in selection.kept if target_shardings(v, capabilities))),
             sources=sources,

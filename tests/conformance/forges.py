@@ -6,24 +6,31 @@ A test of a forge subclasses `ForgeSuite`, gives a `subject` fixture, and sets t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import pytest
 
 from reconciler.errors import PeerError, UsageError
+from reconciler.forges.branch_names import BranchNames
+from reconciler.forges.content_marker import add_marker
 from reconciler.forges.interface import (
     PROPOSAL_BRANCH,
     BranchOutcome,
     BranchResult,
     CommentOutcome,
+    Composed,
     Forge,
     Proposal,
     ProposalOutcome,
+    ProposalResult,
+    SetFiles,
 )
+from reconciler.forges.propose import propose
 
 INDEX = "releases/index.yaml"
-FILES = {INDEX: b"schema: 1\ncid: resolved\n", "releases/records/a/1.0.0.json": b"{}\n"}
+RECORD = "releases/records/a/1.0.0.json"
+FILES = {INDEX: b"schema: 1\ncid: resolved\n", RECORD: b"{}\n"}
 OTHER_FILES = {INDEX: b"schema: 1\ncid: another\n"}
 MESSAGE = "Resolve the CID of a@1.0.0"
 PROPOSAL = Proposal("Resolve CIDs", "One version.\n\n| a | b |\n|---|---|\n", base="main")
@@ -42,6 +49,53 @@ class Seen:
     labels: frozenset[str] = frozenset()
 
 
+@dataclass
+class AddingEdit:
+    """The edit of one index that appends to its file, and keeps what is proposed beside it.
+
+    `seen` is what the open proposal changed. Implements `ProposedEdit`.
+    """
+
+    files: Mapping[str, bytes]
+    place: str = INDEX
+    items: tuple[str, ...] = ("an item",)
+    sign_off: bool = False
+    proposal: Proposal = PROPOSAL
+    seen: dict[str, bytes | None] = field(default_factory=dict)
+
+    @property
+    def names(self) -> BranchNames:
+        return BranchNames.of(self.place)
+
+    def owns(self, changed):
+        return any(path.startswith(self.place.removesuffix("index.yaml")) for path in changed)
+
+    def compose(self, base, proposed):
+        self.seen = {} if proposed is None else {path: proposed.read(path) for path in proposed.changed}
+        ours = {path: (base.read(path) or b"") + data for path, data in self.files.items()}
+        return Composed({**self.seen, **ours}, MESSAGE)
+
+    def describe(self, branch):
+        body = add_marker(self.proposal.body, self.place, self.items)
+        return replace(self.proposal, branch=branch, body=body)
+
+
+@dataclass
+class FixedEdit(AddingEdit):
+    """The edit that sets files and has its text as given, whatever else is proposed."""
+
+    items: tuple[str, ...] = ()
+
+    def owns(self, changed):
+        return True
+
+    def compose(self, base, proposed):
+        return Composed(self.files, MESSAGE)
+
+    def describe(self, branch):
+        return self.proposal
+
+
 class Subject(Protocol):
     """A repository whose branch `main` has INDEX, with actions of people that bypass the code under test."""
 
@@ -58,6 +112,9 @@ class Subject(Protocol):
 
     def tip(self, branch: str) -> str | None:
         """Return the commit id at the tip of a branch; None when it does not exist."""
+
+    def message(self, commit: str) -> tuple[str, str]:
+        """Return the message of a commit, and its author as `Name <email>`."""
 
     def parents(self, commit: str) -> tuple[str, ...]:
         """Return the parents of a commit."""
@@ -99,10 +156,8 @@ class ForgeSuite:
     #: whether the forge accepts labels by name
     has_labels: ClassVar[bool] = True
 
-    def place(
-        self, subject: Subject, files: Mapping[str, bytes] = FILES, planned: str | None = None
-    ) -> BranchResult:
-        return subject.forge.ensure_branch(files, MESSAGE, base="main", planned=planned)
+    def place(self, subject: Subject, files: Mapping[str, bytes] = FILES) -> BranchResult:
+        return subject.forge.ensure_branch(SetFiles(files, MESSAGE), base="main")
 
     def open_proposals(self, subject: Subject) -> list[Seen]:
         return [one for one in subject.proposals() if one.open]
@@ -134,29 +189,54 @@ class ForgeSuite:
         assert subject.files(PROPOSAL_BRANCH) == {**subject.files("main"), **OTHER_FILES}
 
     def test_the_branch_follows_a_base_that_changed_other_files(self, subject):
-        planned = subject.tip("main")
-        self.place(subject, planned=planned)
+        self.place(subject)
         subject.push("main", {"docs/new.md": b"new\n"})
-        result = self.place(subject, planned=planned)
+        result = self.place(subject)
         assert result.outcome is BranchOutcome.UPDATED
         assert subject.parents(result.sha) == (subject.tip("main"),)
         assert "docs/new.md" in subject.files(PROPOSAL_BRANCH)
 
-    def test_a_base_that_changed_the_same_files_is_not_reverted(self, subject):
-        planned = subject.tip("main")
+    def test_an_edit_is_made_on_the_base_as_it_is_now(self, subject):
         subject.push("main", {INDEX: b"schema: 1\n# by a person\n"})
-        before = snapshot(subject)
-        result = self.place(subject, planned=planned)
-        assert result.outcome is BranchOutcome.BASE_MOVED
-        assert "run again" in result.detail
-        assert snapshot(subject) == before
+        edit = AddingEdit({INDEX: b"cid: x\n"})
+        subject.forge.ensure_branch(edit, base="main")
+        assert subject.files(PROPOSAL_BRANCH)[INDEX] == b"schema: 1\n# by a person\ncid: x\n"
 
-    def test_a_plan_from_a_commit_unknown_to_the_forge_is_reported(self, subject):
+    @pytest.mark.parametrize("adds", [True, False])
+    def test_an_edit_sees_what_an_open_proposal_changes(self, subject, adds):
+        subject.forge.ensure_branch(
+            AddingEdit({RECORD: b"one\n", "releases/b": bytes(range(256))}), base="main"
+        )
+        edit = AddingEdit({"releases/c": b"two\n"})
+        subject.forge.ensure_branch(edit, base="main", adds=adds)
+        seen = {RECORD: b"one\n", "releases/b": bytes(range(256))} if adds else {}
+        assert edit.seen == seen
+        assert seen.items() <= subject.files(PROPOSAL_BRANCH).items()
+        assert (RECORD in subject.files(PROPOSAL_BRANCH)) is adds
+
+    def test_a_branch_of_another_index_is_taken(self, subject):
+        self.place(subject)
         before = snapshot(subject)
-        result = self.place(subject, planned="1" * 40)
-        assert result.outcome is BranchOutcome.BASE_MOVED
-        assert "push it" in result.detail
+        other = AddingEdit({"ml/releases/index.yaml": b"x"}, place="ml/releases/index.yaml")
+        assert subject.forge.ensure_branch(other, base="main").outcome is BranchOutcome.TAKEN
         assert snapshot(subject) == before
+        assert subject.forge.locate_branch(other.names, base="main", owns=other.owns) == other.names.own
+
+    def test_another_message_replaces_the_commit(self, subject):
+        self.place(subject)
+        edit = SetFiles(FILES, "chore: another message")
+        assert subject.forge.ensure_branch(edit, base="main").outcome is BranchOutcome.UPDATED
+        assert subject.forge.ensure_branch(edit, base="main").outcome is BranchOutcome.UNCHANGED
+
+    def test_a_commit_can_be_signed_off_by_its_author(self, subject):
+        self.place(subject)
+        edit = SetFiles(FILES, MESSAGE, sign_off=True)
+        assert subject.forge.ensure_branch(edit, base="main").outcome is BranchOutcome.UPDATED
+        result = subject.forge.ensure_branch(edit, base="main")
+        assert result.outcome is BranchOutcome.UNCHANGED
+        message, author = subject.message(result.sha)
+        assert message.splitlines()[-2] == f"Signed-off-by: {author}"
+        assert message.splitlines()[-3] == ""
 
     def test_files_that_the_base_contains_need_no_branch(self, subject):
         result = self.place(subject, {INDEX: subject.files("main")[INDEX]})
@@ -209,7 +289,7 @@ class ForgeSuite:
 
     def test_a_missing_base_is_reported(self, subject):
         with pytest.raises(PeerError, match="nowhere"):
-            subject.forge.ensure_branch(FILES, MESSAGE, base="nowhere")
+            subject.forge.ensure_branch(SetFiles(FILES, MESSAGE), base="nowhere")
 
     # -- the pull request ------------------------------------------------------------------------------------
 
@@ -248,7 +328,7 @@ class ForgeSuite:
     def test_two_jobs_share_one_proposal(self, subject):
         other = subject.another_job()
         self.place(subject)
-        other.ensure_branch(OTHER_FILES, MESSAGE, base="main")
+        other.ensure_branch(SetFiles(OTHER_FILES, MESSAGE), base="main")
         subject.forge.ensure_proposal(PROPOSAL)
         other.ensure_proposal(PROPOSAL)
         assert len(subject.proposals()) == 1
@@ -289,6 +369,72 @@ class ForgeSuite:
         assert result.outcome is ProposalOutcome.UNCHANGED
         assert "by hand" in result.detail
         assert snapshot(subject) == before
+
+    # -- a whole proposal ------------------------------------------------------------------------------------
+
+    def propose(self, subject, files=FILES, **options) -> ProposalResult:
+        edit = AddingEdit(files, **options)
+        return propose(subject.another_job(), edit, base="main", close_comment="nothing is left")[1]
+
+    def test_two_indexes_have_two_branches_and_two_pull_requests(self, subject):
+        other = {"place": "ml/releases/index.yaml", "items": ("other",)}
+        subject.push("main", {"ml/releases/index.yaml": b"schema: 1\n"})
+        first = self.propose(subject)
+        second = self.propose(subject, {"ml/releases/index.yaml": b"cid: y\n"}, **other)
+        assert first.number != second.number
+        assert len(self.open_proposals(subject)) == 2
+        before = subject.proposals()
+        assert self.propose(subject).outcome is ProposalOutcome.UNCHANGED
+        nothing = self.propose(subject, {}, place="third/releases/index.yaml", items=())
+        assert nothing.outcome is ProposalOutcome.NONE  # an index with nothing to do closes nothing
+        assert subject.proposals() == before
+        subject.push("main", {"ml/releases/index.yaml": b"schema: 1\ncid: y\n"})
+        done = self.propose(
+            subject, {"ml/releases/index.yaml": b""}, place="ml/releases/index.yaml", items=()
+        )
+        assert (done.outcome, done.number) == (ProposalOutcome.CLOSED, second.number)
+        assert [one.number for one in self.open_proposals(subject)] == [first.number]
+
+    @pytest.mark.parametrize("how", ["close", "delete the branch", "close and move the base"])
+    def test_a_proposal_that_a_person_closed_stays_closed_until_its_content_changes(self, subject, how):
+        number = self.propose(subject, items=("one", "two")).number
+        subject.close(number)
+        if how == "delete the branch":
+            subject.delete_branch(PROPOSAL_BRANCH)
+        if how == "close and move the base":
+            subject.push("main", {"README.md": b"new\n"})
+        before = snapshot(subject)
+        for items in (("one", "two"), ("two",)):  # all of it, or what a partial run sees of it
+            result = self.propose(subject, items=items)
+            assert (result.outcome, result.number) == (ProposalOutcome.DECLINED, number)
+            assert "stays closed" in result.detail
+        assert snapshot(subject) == before
+        result = self.propose(subject, items=("one", "two", "three"))
+        assert result.outcome is ProposalOutcome.CREATED
+        assert self.propose(subject, items=("one",)).outcome is not ProposalOutcome.DECLINED
+
+    def test_what_we_closed_ourselves_is_opened_again(self, subject):
+        number = self.propose(subject).number
+        start = subject.files("main")[INDEX]
+        subject.push("main", {INDEX: start + FILES[INDEX], RECORD: FILES[RECORD]})
+        assert self.propose(subject, {}, items=()).outcome is ProposalOutcome.CLOSED
+        subject.push("main", {INDEX: start})
+        assert self.propose(subject).outcome is ProposalOutcome.CREATED
+        assert number not in [one.number for one in self.open_proposals(subject)]
+
+    @pytest.mark.parametrize("squash", [False, True])
+    def test_what_was_merged_and_reverted_may_be_proposed_again(self, subject, squash):
+        start = dict(subject.files("main"))
+        subject.merge(self.propose(subject).number, squash=squash)
+        subject.push("main", {INDEX: start[INDEX], RECORD: b"reverted\n"})
+        assert self.propose(subject).outcome is ProposalOutcome.CREATED
+
+    def test_a_proposal_without_a_marker_is_adopted(self, subject):
+        self.place(subject)  # as an earlier release made it
+        number = subject.forge.ensure_proposal(PROPOSAL).number
+        result = self.propose(subject, {"releases/records/b/1.0.0.json": b"{}\n"})
+        assert (result.outcome, result.number) == (ProposalOutcome.UPDATED, number)
+        assert "releases/records/a/1.0.0.json" in subject.files(PROPOSAL_BRANCH)
 
     # -- the comment -----------------------------------------------------------------------------------------
 

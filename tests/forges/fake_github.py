@@ -27,6 +27,7 @@ TEMPLATES = tuple(
     for rest in (
         *("", "/git/ref/{ref}", "/git/commits/{commit_sha}", "/compare/{basehead}"),
         *("/git/blobs", "/git/trees", "/git/commits", "/git/refs"),
+        *("/contents/{path}", "/git/blobs/{file_sha}"),
         *("/pulls", "/pulls/{pull_number}", "/pulls/{pull_number}/requested_reviewers"),
         *(
             "/issues/{issue_number}/labels",
@@ -254,6 +255,10 @@ class FakeGitHub:
                 return 200, self._git_commit(self._known(sha))
             case ("GET", "compare", basehead):
                 return 200, self._compare(*basehead.split("..."))
+            case ("GET", "contents", name):
+                return 200, self._contents(query["ref"][0], name)
+            case ("GET", "git", "blobs", sha):
+                return 200, self._blob(sha)
             case ("POST", "git", "blobs"):
                 data = (
                     base64.b64decode(body["content"])
@@ -333,6 +338,25 @@ class FakeGitHub:
         }
         return sha
 
+    def _contents(self, commit: str, path: str) -> dict[str, Any]:
+        tree = self.trees[self.commits[self._known(commit)]["tree"]]
+        if path not in tree:
+            raise Refusal(404, "Not Found")
+        sha = tree[path]
+        large = len(self.blobs[sha]) > 1_000_000
+        content = "" if large else base64.encodebytes(self.blobs[sha]).decode()
+        encoding = "none" if large else "base64"
+        found = {"type": "file", "name": path, "path": path, "sha": sha, "size": len(self.blobs[sha])}
+        url = "https://example.com/x"
+        links = {"self": url, "git": url, "html": url}
+        urls = {"url": url, "git_url": url, "html_url": url, "download_url": url, "_links": links}
+        return {**found, **urls, "content": content, "encoding": encoding}
+
+    def _blob(self, sha: str) -> dict[str, Any]:
+        data = self.blobs[sha]
+        content = base64.encodebytes(data).decode()
+        return {"sha": sha, "content": content, "encoding": "base64", "size": len(data)}
+
     def _known(self, sha: str) -> str:
         if sha not in self.commits:
             raise Refusal(404, "Not Found")
@@ -368,7 +392,7 @@ class FakeGitHub:
             "sha": sha,
             "tree": {"sha": commit["tree"], "url": "https://example.com/x"},
             "parents": [{"sha": parent} for parent in commit["parents"]],
-            "author": {"name": commit["author"]},
+            "author": {"name": commit["author"], "email": f"{commit['author']}@users.example"},
             "message": commit["message"],
             "verification": {
                 "verified": commit["verified"],
@@ -466,7 +490,9 @@ class FakeGitHub:
         return self.pulls[number - 1]
 
     def _list_pulls(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
-        found = self.open_pulls()
+        found = [pull for pull in self.pulls if pull["state"] == query["state"][0]]
+        if query["state"][0] == "closed":
+            found.reverse()
         if "head" in query:
             found = [pull for pull in found if f"o:{pull['head']}" == query["head"][0] and not pull["fork"]]
         return [self._simple_pull(pull) for pull in _page(found, query)]
@@ -522,6 +548,7 @@ class FakeGitHub:
             "title": pull["title"],
             "body": pull["body"],
             "draft": pull["draft"],
+            "merged_at": "2026-01-01T00:00:00Z" if pull["merged"] else None,
             "base": {"ref": pull["base"], "sha": self.refs[pull["base"]], "repo": repository},
             "head": {"ref": pull["head"], "sha": tip, "repo": repository},
             "labels": [{"name": name} for name in sorted(pull["labels"])],

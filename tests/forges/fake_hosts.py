@@ -32,6 +32,7 @@ class Facts:
     open: bool = True
     labels: set[str] = field(default_factory=set)
     reviewers: set[str] = field(default_factory=set)
+    merged: bool = False
 
 
 class FakeHost:
@@ -125,8 +126,9 @@ class FakeGitLab(FakeHost):
                 permissions = {"project_access": {"access_level": 30}, "group_access": None}
                 return 200, {"id": 1, "archived": False, "permissions": permissions}
             case ("GET", "merge_requests"):
-                assert (query["state"], query["per_page"]) == ("opened", "100")
-                found = [one for one in self.requests if one.open and one.head == query["source_branch"]]
+                assert query["per_page"] == "100"
+                found = [one for one in self.requests if one.head == query["source_branch"]]
+                found = [one for one in found if one.open or query["state"] == "all"]
                 return 200, [self.shown(one) for one in reversed(found)]
             case ("POST", "merge_requests"):
                 there = self.same_open(body["source_branch"], body["target_branch"])
@@ -169,7 +171,7 @@ class FakeGitLab(FakeHost):
         return {
             "iid": one.number,
             "web_url": f"https://gitlab.test/group/r/-/merge_requests/{one.number}",
-            "state": "opened" if one.open else "closed",
+            "state": "opened" if one.open else "merged" if one.merged else "closed",
             "title": one.title,
             "description": one.body,
             "source_branch": one.head,
@@ -201,9 +203,9 @@ class FakeGitea(FakeHost):
             case ("GET",):
                 return 200, {"archived": False, "permissions": {"push": True, "pull": True}}
             case ("GET", "pulls"):
-                assert query["state"] == "open"
                 size, page = int(query["limit"]), int(query["page"])
-                found = [self.shown(one) for one in self.requests if one.open]
+                found = [self.shown(one) for one in self.requests if one.open == (query["state"] == "open")]
+                found.reverse()
                 return 200, found[size * (page - 1) : size * page]
             case ("POST", "pulls"):
                 there = self.same_open(body["head"], body["base"])
@@ -247,6 +249,7 @@ class FakeGitea(FakeHost):
             "number": one.number,
             "html_url": f"https://gitea.test/o/r/pulls/{one.number}",
             "state": "open" if one.open else "closed",
+            "merged_at": "2026-01-01T00:00:00Z" if one.merged else None,
             "title": one.title,
             "body": one.body,
             "base": {"ref": one.base},

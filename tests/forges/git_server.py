@@ -82,6 +82,10 @@ class BareRepository:
     def delete(self, branch: str) -> None:
         self.run("update-ref", "-d", f"refs/heads/{branch}")
 
+    def message(self, commit: str) -> tuple[str, str]:
+        author, _, message = self.run("log", "-1", "--format=%an <%ae>%n%B", commit).partition("\n")
+        return message.rstrip(), author
+
     def parents(self, commit: str) -> tuple[str, ...]:
         return tuple(self.run("rev-list", "--parents", "-n", "1", commit).split()[1:])
 

@@ -11,7 +11,7 @@ import pytest
 from reconciler.errors import ReconcilerError, UsageError, UserError
 from reconciler.forges import local_repository
 from reconciler.forges.branch import commit_to_branch
-from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome
+from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, SetFiles
 
 INDEX = "releases/index.yaml"
 FILES = {INDEX: b"schema: 1\ncid: resolved\n", "releases/records/a/1.0.0.json": b"{}\n"}
@@ -49,7 +49,7 @@ def root(tmp_path) -> Path:
 
 
 def propose(root: Path, files=FILES, **options):
-    return commit_to_branch(root, files, PROPOSAL_BRANCH, "Resolve CIDs", **options)
+    return commit_to_branch(root, SetFiles(files, "Resolve CIDs"), PROPOSAL_BRANCH, **options)
 
 
 def everything(root: Path) -> dict[str, bytes | str]:
@@ -363,7 +363,7 @@ def test_a_path_that_is_both_file_and_directory_is_refused(root):
 @pytest.mark.parametrize("branch", ["", "-d", "a..b", "a b", "refs//x", "x.lock", "@{-1}", "HEAD~"])
 def test_a_name_that_is_no_branch_name_is_refused(root, branch):
     with pytest.raises(UsageError, match="invalid branch name"):
-        commit_to_branch(root, FILES, branch, "message")
+        commit_to_branch(root, SetFiles(FILES, "message"), branch)
 
 
 def test_a_branch_that_blocks_the_name_is_one_error(root):

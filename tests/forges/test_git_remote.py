@@ -14,7 +14,7 @@ import pytest
 from reconciler.errors import PeerError, UsageError, UserError
 from reconciler.forges import git_remote as git_module
 from reconciler.forges.git_remote import GitRemote
-from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome
+from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, SetFiles
 from reconciler.forges.local_repository import CommitIdentity
 from reconciler.net.auth import Secret
 from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, TransientError
@@ -37,7 +37,7 @@ def served(bare):
 
 
 def place(remote, files=FILES, **options):
-    return remote.ensure_branch(files, MESSAGE, base="main", **options)
+    return remote.ensure_branch(SetFiles(files, MESSAGE), base="main", **options)
 
 
 def test_a_push_arrives_and_a_clone_reads_it_back(bare, served, tmp_path):
@@ -188,7 +188,7 @@ def test_what_is_not_there_is_not_found(served, tmp_path):
     with pytest.raises(NotFoundError):
         place(GitRemote("Git", f"file://{tmp_path}/nothing", identity=BOT))
     with pytest.raises(NotFoundError, match="nowhere"):
-        remote.ensure_branch(FILES, MESSAGE, base="nowhere")
+        remote.ensure_branch(SetFiles(FILES, MESSAGE), base="nowhere")
 
 
 def test_a_server_that_fails_or_is_gone_is_one_error(served):

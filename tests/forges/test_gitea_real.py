@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.errors import PeerError
 from reconciler.forges.gitea import gitea
-from reconciler.forges.interface import PROPOSAL_BRANCH
+from reconciler.forges.interface import PROPOSAL_BRANCH, SetFiles
 from reconciler.forges.local_repository import CommitIdentity
 from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, MESSAGE, ForgeSuite, Seen
@@ -84,6 +84,10 @@ class RealSubject:
         self._fetch()
         return self.local.run("for-each-ref", "--format=%(objectname)", f"refs/heads/{branch}") or None
 
+    def message(self, commit):
+        self._fetch()
+        return self.local.message(commit)
+
     def parents(self, commit):
         self._fetch()
         return self.local.parents(commit)
@@ -151,7 +155,7 @@ class TestRealGitea(ForgeSuite):
 
 
 def test_what_was_pushed_is_read_back_by_a_clone(subject, tmp_path):
-    subject.forge.ensure_branch(FILES, MESSAGE, base="main")
+    subject.forge.ensure_branch(SetFiles(FILES, MESSAGE), base="main")
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", "-b", PROPOSAL_BRANCH, subject.url, clone], check=True)
     for name, data in FILES.items():
@@ -170,7 +174,7 @@ def test_a_wrong_token_is_told_and_nothing_changes(subject):
         )
     )
     with pytest.raises(PeerError) as caught:
-        forge.ensure_branch(FILES, MESSAGE, base="main")
+        forge.ensure_branch(SetFiles(FILES, MESSAGE), base="main")
     assert "0" * 40 not in str(caught.value)
     assert subject.tip(PROPOSAL_BRANCH) is None
 
@@ -187,6 +191,6 @@ def test_a_token_that_may_only_read_is_told_what_is_missing(subject):
         )
     )
     with pytest.raises(PeerError) as caught:
-        forge.ensure_branch(FILES, MESSAGE, base="main")
+        forge.ensure_branch(SetFiles(FILES, MESSAGE), base="main")
     assert caught.value.hint
     assert subject.tip(PROPOSAL_BRANCH) is None

@@ -10,9 +10,26 @@ import pytest
 from reconciler.errors import PeerError, UsageError
 from reconciler.forges.github import github
 from reconciler.forges.github.api import GitHubAddress
-from reconciler.forges.interface import BODY_LIMIT, PROPOSAL_BRANCH, BranchOutcome, Proposal, ProposalOutcome
+from reconciler.forges.interface import (
+    BODY_LIMIT,
+    PROPOSAL_BRANCH,
+    BranchOutcome,
+    Proposal,
+    ProposalOutcome,
+    SetFiles,
+)
+from reconciler.forges.propose import propose
 from reconciler.net.auth import Secret
-from tests.conformance.forges import FILES, INDEX, MESSAGE, OTHER_FILES, PROPOSAL, ForgeSuite, Seen
+from tests.conformance.forges import (
+    FILES,
+    INDEX,
+    MESSAGE,
+    OTHER_FILES,
+    PROPOSAL,
+    AddingEdit,
+    ForgeSuite,
+    Seen,
+)
 from tests.forges import github_description
 from tests.forges.fake_github import TEMPLATES, FakeGitHub, template_of
 
@@ -38,6 +55,11 @@ class GitHubSubject:
 
     def tip(self, branch):
         return self.fake.refs.get(branch)
+
+    def message(self, commit):
+        found = self.fake.commits[commit]
+        author = found["author"]
+        return found["message"].rstrip(), f"{author} <{author}@users.example>"
 
     def parents(self, commit):
         return tuple(self.fake.commits[commit]["parents"])
@@ -94,8 +116,8 @@ class TestGitHub(ForgeSuite):
     verified = True
 
 
-def run(subject, files=FILES, proposal=PROPOSAL, planned=None):
-    branch = subject.forge.ensure_branch(files, MESSAGE, base=BASE, planned=planned)
+def run(subject, files=FILES, proposal=PROPOSAL):
+    branch = subject.forge.ensure_branch(SetFiles(files, MESSAGE), base=BASE)
     return branch, subject.forge.ensure_proposal(proposal)
 
 
@@ -104,8 +126,9 @@ def test_every_exchange_of_a_whole_life_is_as_github_describes_it(description, t
     """The fake checks each request and response against the description; skipped without npm."""
     subject = GitHubSubject(FakeGitHub(description, login="github-actions[bot]"), ticking.clock)
     dressed = Proposal("T", "B", base=BASE, labels=("l",), reviewers=("person", "team:crew"), draft=True)
-    run(subject, {**FILES, "binary": b"\xff"}, dressed, subject.tip(BASE))
-    subject.push(BASE, {"docs": b"x"})
+    run(subject, {**FILES, "binary": b"\xff"}, dressed)
+    subject.push(BASE, {"docs": b"x", "large": b"x" * 1_000_001})
+    propose(subject.forge, AddingEdit({"large": b"y"}), base=BASE, close_comment="x")
     run(subject, OTHER_FILES, PROPOSAL)
     subject.forge.upsert_comment(1, "plan", "one")
     subject.forge.upsert_comment(1, "plan", "two")
@@ -149,7 +172,7 @@ def test_calls_stay_within_their_figures(subject, fake):
 
     def calls(files, proposal=dressed):
         before = fake.calls
-        run(subject, files, proposal, subject.tip(BASE))
+        run(subject, files, proposal)
         return fake.calls - before
 
     assert calls(FILES) <= 12, "a first proposal"
@@ -269,7 +292,7 @@ def test_more_commits_than_github_lists_are_not_all_ours(subject, fake):
 def test_a_branch_without_common_history_is_left_alone(subject, fake):
     alone = fake._commit(fake._store_tree({}), [], "alone", "A Person", verified=False)
     fake.refs[PROPOSAL_BRANCH] = alone
-    result = subject.forge.ensure_branch(FILES, MESSAGE, base=BASE)
+    result = subject.forge.ensure_branch(SetFiles(FILES, MESSAGE), base=BASE)
     assert result.outcome is BranchOutcome.HUMAN_EDITED
     assert fake.refs[PROPOSAL_BRANCH] == alone
 
@@ -282,7 +305,7 @@ def test_an_empty_repository_is_told_to_get_a_commit(subject, fake):
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(subject, fake):
-    subject.forge.ensure_branch(FILES, MESSAGE, base=BASE)
+    subject.forge.ensure_branch(SetFiles(FILES, MESSAGE), base=BASE)
     before = fake.calls
     with pytest.raises(UsageError, match="longer than"):
         subject.forge.ensure_proposal(Proposal("T", "x" * (BODY_LIMIT + 1), base=BASE))
@@ -294,7 +317,7 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(subject, fake):
 
 def test_a_proposal_onto_its_own_branch_is_refused(subject):
     with pytest.raises(UsageError, match="own base"):
-        subject.forge.ensure_branch(FILES, MESSAGE, base=PROPOSAL_BRANCH)
+        subject.forge.ensure_branch(SetFiles(FILES, MESSAGE), base=PROPOSAL_BRANCH)
 
 
 # -- addresses

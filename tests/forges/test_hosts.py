@@ -8,11 +8,11 @@ import pytest
 from reconciler.errors import PeerError
 from reconciler.forges.gitea import gitea
 from reconciler.forges.gitlab import gitlab
-from reconciler.forges.interface import PROPOSAL_BRANCH, Proposal, ProposalOutcome
+from reconciler.forges.interface import PROPOSAL_BRANCH, Proposal, ProposalOutcome, SetFiles
 from reconciler.forges.local_repository import CommitIdentity
 from reconciler.forges.propose import propose
 from reconciler.net.auth import Secret
-from tests.conformance.forges import FILES, INDEX, MESSAGE, PROPOSAL, ForgeSuite, Seen
+from tests.conformance.forges import FILES, INDEX, MESSAGE, PROPOSAL, FixedEdit, ForgeSuite, Seen
 from tests.forges.fake_github import Break, Refusal
 from tests.forges.fake_hosts import TOKEN, FakeGitea, FakeGitLab, FakeHost
 from tests.forges.git_server import BareRepository
@@ -49,6 +49,9 @@ class HostSubject:
     def tip(self, branch):
         return self.fake.bare.tip(branch)
 
+    def message(self, commit):
+        return self.fake.bare.message(commit)
+
     def parents(self, commit):
         return self.fake.bare.parents(commit)
 
@@ -65,7 +68,7 @@ class HostSubject:
     def merge(self, number, *, squash):
         one = self.fake.find(number)
         self.fake.bare.merge(one.head, one.base, squash=squash)
-        one.open = False
+        one.open, one.merged = False, True
 
     def close(self, number):
         self.fake.find(number).open = False
@@ -120,7 +123,7 @@ class TestHosts(ForgeSuite):
 
 def test_a_draft_is_opened_as_one_and_stays_what_people_make_it(subject, fake):
     draft = Proposal("T", "B", base="main", draft=True)
-    subject.forge.ensure_branch(FILES, MESSAGE, base="main")
+    subject.forge.ensure_branch(SetFiles(FILES, MESSAGE), base="main")
     subject.forge.ensure_proposal(draft)
     assert fake.requests[0].title in ("Draft: T", "WIP: T")
     assert subject.forge.ensure_proposal(draft).outcome is ProposalOutcome.UNCHANGED
@@ -130,7 +133,7 @@ def test_a_draft_is_opened_as_one_and_stays_what_people_make_it(subject, fake):
 
 def test_reviews_are_asked_for_once(subject, fake):
     wanted = Proposal("T", "B", base="main", reviewers=("person",))
-    subject.forge.ensure_branch(FILES, MESSAGE, base="main")
+    subject.forge.ensure_branch(SetFiles(FILES, MESSAGE), base="main")
     subject.forge.ensure_proposal(wanted)
     assert fake.requests[0].reviewers == {"person"}
     fake.requests[0].reviewers.clear()
@@ -140,7 +143,7 @@ def test_reviews_are_asked_for_once(subject, fake):
 
 def test_gitlab_names_a_reviewer_it_does_not_know(bare, ticking):
     forge = connect(FakeGitLab(bare), ticking.clock)
-    forge.ensure_branch(FILES, MESSAGE, base="main")
+    forge.ensure_branch(SetFiles(FILES, MESSAGE), base="main")
     with pytest.raises(PeerError, match="'nobody'"):
         forge.ensure_proposal(Proposal("T", "B", base="main", reviewers=("nobody",)))
 
@@ -201,7 +204,7 @@ def test_any_answer_at_any_call_leaves_one_comment(row, at, tip_to_propose, subj
 
 def test_a_whole_proposal_closes_itself_when_the_base_has_it(subject):
     def run():
-        return propose(subject.forge, FILES, MESSAGE, PROPOSAL, planned=None, close_comment="all is merged")
+        return propose(subject.forge, FixedEdit(FILES), base="main", close_comment="all is merged")
 
     _, first = run()
     subject.push("main", FILES)  # a person did the same by hand
@@ -213,6 +216,6 @@ def test_a_whole_proposal_closes_itself_when_the_base_has_it(subject):
 
 
 def test_the_token_is_in_no_object_and_no_representation(subject, fake):
-    propose(subject.forge, FILES, MESSAGE, PROPOSAL, planned=None, close_comment="x")
+    propose(subject.forge, FixedEdit(FILES), base="main", close_comment="x")
     shown = repr(vars(subject.forge)) + fake.bare.run("log", "--all", "--format=%B%an%ae%cn%ce")
     assert TOKEN not in shown + (fake.bare.path / "config").read_text()

@@ -288,7 +288,7 @@ class Repository(RuleBasedStateMachine):
     def _fix(self, problem: str) -> None:
         """Do what the error says, to the one file that it names."""
         if "no longer has the published CID" in problem:
-            match = re.search(r"the index has (\S+?)[ ,]", problem)
+            match = re.search(r"the index has (baf\w+)", problem)
             assert match is not None
             self.change_the_weights(self.bytes[match[1]])
         elif "undo the change of" in problem or "restore it: cid:" in problem or "restore it, and" in problem:

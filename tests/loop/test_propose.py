@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from reconciler.errors import UserError
+from reconciler.errors import InvalidIndexError, UserError
 from reconciler.forges.interface import PROPOSAL_BRANCH
+from reconciler.index.locations import RepositoryLayout
+from reconciler.loop.changes import Report
+from reconciler.loop.propose import index_place
 from reconciler.loop.settings import ProposeMode
 from tests.support.releases import Releases, kinds, states, tree, with_memory
 
@@ -229,3 +233,155 @@ def test_a_cid_that_moved_since_it_was_committed_is_refused(releases: Releases) 
     plan = releases.plan()
     assert [refusal.rule for refusal in plan.refusals] == ["frozen"]
     assert "m@1.0.0 was" in plan.refusals[0].message
+
+
+# -- several indexes, and the form of proposals --------------------------------------------------------------
+
+
+def test_two_indexes_of_one_repository_have_two_branches(tmp_path: Path) -> None:
+    text = in_repository(tmp_path, tmp_path / "text")
+    vision = with_memory(tmp_path / "vision", "a")
+    vision.add("m@1.0.0")
+    vision.write()
+    commit(tmp_path)
+    for releases in (text, vision, text, vision):
+        assert not releases.apply(**BRANCH).failed
+        releases.take_over()
+    branches = git(tmp_path, "for-each-ref", "--format=%(refname:short)", "refs/heads/reconciler").split()
+    assert len(branches) == 2
+    for name, branch in (("text", branches[0]), ("vision", branches[1])):
+        changed = git(tmp_path, "diff", "--name-only", "HEAD", branch).split()
+        assert changed == [f"{name}/releases/index.yaml", f"{name}/{RECORD}"]
+    assert kinds(text.plan(**BRANCH)) == kinds(vision.plan(**BRANCH)) == []
+
+
+def test_a_run_that_sees_less_adds_to_the_branch(releases: Releases) -> None:
+    releases.add("m@2.0.0")
+    releases.add("n@1.0.0")
+    releases.write()
+    commit(releases.root)
+    for only in ("m@1.0.0", "n", "m@2.0.0"):
+        assert not releases.apply(only=(only,), **BRANCH).failed
+    message = git(releases.root, "log", "-1", "--format=%B", PROPOSAL_BRANCH)
+    assert [ref in message for ref in ("m@1.0.0", "m@2.0.0", "n@1.0.0")] == [True] * 3
+    changed = git(releases.root, "diff", "--name-only", "HEAD", PROPOSAL_BRANCH).split()
+    assert len(changed) == 4
+    tip = git(releases.root, "rev-parse", PROPOSAL_BRANCH)
+    for only in ("m@1.0.0", "n", "*"):
+        releases.apply(only=(only,), **BRANCH)
+    assert git(releases.root, "rev-parse", PROPOSAL_BRANCH) == tip
+
+
+def test_what_was_merged_removed_or_suspended_leaves_the_proposal(releases: Releases) -> None:
+    for ref in ("m@2.0.0", "m@3.0.0", "m@4.0.0", "n@1.0.0"):
+        releases.add(ref)
+    releases.write()
+    commit(releases.root)
+    releases.apply(exclude=("n",), **BRANCH)
+    releases.change("m@2.0.0", cid=str(next(iter(releases.memory["a"].held))))  # by hand
+    releases.remove("m@3.0.0")
+    releases.change("m@4.0.0", suspend=True)
+    (releases.source("m@2.0.0") / "weights.bin").unlink()
+    releases.write()
+    commit(releases.root)
+    assert not releases.apply(only=("n",), **BRANCH).failed
+    message = git(releases.root, "log", "-1", "--format=%B", PROPOSAL_BRANCH)
+    assert [line.split(":")[0] for line in message.splitlines() if line.startswith("- ")] == [
+        "- m@1.0.0",
+        "- n@1.0.0",
+    ]
+
+
+def test_a_changed_version_replaces_its_older_proposal(releases: Releases) -> None:
+    releases.apply(**BRANCH)
+    (releases.source("m@1.0.0") / "weights.bin").write_bytes(b"other bytes")
+    report = releases.apply(**BRANCH)
+    assert not report.failed
+    (root,) = {change.root for change in report.plan.changes if change.kind == "resolve-cid"}
+    assert str(root) in git(releases.root, "show", f"{PROPOSAL_BRANCH}:releases/index.yaml")
+    assert str(root) in git(releases.root, "show", f"{PROPOSAL_BRANCH}:{RECORD}")
+
+
+@pytest.mark.parametrize("how", ["symbolic link", "submodule", "linked work tree", "another place"])
+def test_the_proposal_is_made_where_the_index_really_is(tmp_path: Path, how: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    releases = in_repository(home, home / "ml")
+    place, top = "ml/releases/index.yaml", home
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    git(outer, "init", "--quiet")
+    if how == "symbolic link":
+        (outer / "models").symlink_to(home / "ml")
+        releases.root = outer / "models"
+    elif how == "submodule":
+        git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(home), "models")
+        commit(outer)
+        releases.root = outer / "models" / "ml"
+        top = outer / "models"
+        (releases.root / "weights/m/1.0.0").mkdir(parents=True)
+        (releases.root / "weights/m/1.0.0/weights.bin").write_bytes(b"x")
+    elif how == "linked work tree":
+        git(home, "worktree", "add", "--quiet", str(outer / "tree"), "-b", "topic")
+        releases.root = outer / "tree" / "ml"
+        releases.add("m@1.0.0")
+        top = outer / "tree"
+    else:
+        (home / "models").mkdir()
+        git(home, "mv", "ml/releases", "models/catalog")
+        git(home, "mv", "models/catalog/index.yaml", "models/catalog/all.yaml")
+        commit(home)
+        layout = RepositoryLayout(
+            home / "ml", home / "models/catalog/all.yaml", home / "models/catalog/targets.yaml", home / "ml"
+        )
+        assert index_place(layout) == (home.resolve(), "models/catalog/all.yaml")
+        return
+    assert not releases.apply(**BRANCH).failed
+    assert place in git(top, "diff", "--name-only", "HEAD", PROPOSAL_BRANCH).split()
+
+
+def test_an_index_that_is_a_link_is_not_proposed_to(releases: Releases) -> None:
+    real = releases.index_file.rename(releases.root / "real.yaml")
+    releases.index_file.symlink_to(real)
+    with pytest.raises(UserError, match="is a symbolic link"):
+        index_place(releases.layout())
+
+
+def set_form(releases: Releases, **form: object) -> None:
+    """Add `proposals:` to the targets file, and commit it."""
+    releases.write()
+    file = releases.index_file.with_name("targets.yaml")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "proposals": form}))
+    commit(releases.root)
+
+
+def run_as_written(releases: Releases) -> Report:
+    with releases.running(**BRANCH) as run:
+        return run.apply(run.plan())
+
+
+def test_commits_have_the_form_that_the_repository_demands(releases: Releases) -> None:
+    run_as_written(releases)
+    set_form(releases, sign_off=True, title="chore(models): {title} [REL-1]")
+    assert not run_as_written(releases).failed
+    message = git(releases.root, "log", "-1", "--format=%B", PROPOSAL_BRANCH)
+    author = git(releases.root, "log", "-1", "--format=%an <%ae>", PROPOSAL_BRANCH)
+    assert message.startswith("chore(models): Resolve m@1.0.0 [REL-1]\n\n- m@1.0.0: baf")
+    trailers = git(releases.root, "log", "-1", "--format=%(trailers:key=Signed-off-by)", PROPOSAL_BRANCH)
+    assert trailers == f"Signed-off-by: {author}"
+    with releases.running(**BRANCH) as run:
+        assert kinds(run.plan()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "problem"),
+    [
+        ({"sign_off": "yes"}, "must be true or false"),
+        ({"title": ""}, "is empty"),
+        ({"trailer": "x"}, "unknown key 'trailer'"),
+    ],
+)
+def test_a_wrong_form_is_an_error(releases: Releases, form: dict[str, object], problem: str) -> None:
+    set_form(releases, **form)
+    with pytest.raises(InvalidIndexError, match=problem):
+        run_as_written(releases)

@@ -49,7 +49,7 @@ class Job:
     def open_forge(self) -> OpenForge:
         clock = Clock(sleep=lambda _: None)
         forge = github("o/r", Secret(self.fake.token), clock=clock, transport=self.fake.transport)
-        return OpenForge(forge, "main", self.fake.refs["main"])
+        return OpenForge(forge, "main")
 
     def run(self, only=(), **options):
         self.check_out()
@@ -162,13 +162,12 @@ def test_the_environment_of_a_workflow_is_enough() -> None:
             "GITHUB_REF_TYPE": "branch",
             "GITHUB_REF": "refs/heads/main",
             "GITHUB_REF_NAME": "main",
-            "GITHUB_SHA": "a" * 40,
             "GITHUB_REPOSITORY": "o/r",
             "GITHUB_API_URL": "https://github.example.com/api/v3",
             "GITHUB_TOKEN": "canary",
         }
     )
-    assert (opened.base, opened.planned, opened.forge.name) == ("main", "a" * 40, "GitHub")
+    assert (opened.base, opened.forge.name) == ("main", "GitHub")
     assert "canary" not in repr(opened)
     opened.forge.close()
 
@@ -197,3 +196,76 @@ def test_a_pull_request_has_the_record_of_an_organisation_below_it(job: Job) -> 
     (pull,) = job.fake.open_pulls()
     assert "Acme/LLM@1.0.0+cu118" in pull["body"]
     assert "releases/records/Acme/LLM/1.0.0+cu118.json" in job.fake.files(PROPOSAL_BRANCH)
+
+
+def test_a_run_that_sees_less_adds_to_the_open_pull_request(job: Job) -> None:
+    job.releases.add("n@1.0.0")
+    job.releases.write()
+    job.fake.push("main", {INDEX: job.index.read_bytes()}, "Add n 1.0.0")
+    job.run(only=("m",))
+    job.run(only=("n",))
+    (pull,) = job.fake.open_pulls()
+    assert pull["title"] == "Resolve 2 CIDs"
+    assert "m@1.0.0" in pull["body"]
+    assert "n@1.0.0" in pull["body"]
+    proposed = job.fake.files(PROPOSAL_BRANCH)
+    assert proposed[INDEX].count(b'"cid": "bafy') == 2
+    assert {"releases/records/m/1.0.0.json", "releases/records/n/1.0.0.json"} <= proposed.keys()
+    tip, body = job.fake.refs[PROPOSAL_BRANCH], pull["body"]
+    for only in (("m",), ("n",), ()):
+        _, proposal = job.run(only=only)
+        assert proposal is not None
+        assert proposal.outcome is ProposalOutcome.UNCHANGED
+    assert (job.fake.refs[PROPOSAL_BRANCH], job.fake.open_pulls()[0]["body"]) == (tip, body)
+
+
+def test_a_pull_request_that_a_person_closed_is_reported_and_the_run_succeeds(job: Job) -> None:
+    job.run()
+    job.fake.pulls[0]["state"] = "closed"
+    report, proposal = job.run()
+    assert proposal is not None
+    assert proposal.outcome is ProposalOutcome.DECLINED
+    assert not report.failed
+    assert {outcome.state for outcome in report.outcomes} == {"waiting"}
+    assert "stays closed until the content changes" in report.outcomes[0].detail
+    assert job.fake.open_pulls() == []
+    job.releases.add("m@1.1.0")
+    job.releases.write()
+    job.fake.push("main", {INDEX: job.index.read_bytes()}, "Add m 1.1.0")
+    _, proposal = job.run()
+    assert proposal is not None
+    assert proposal.outcome is ProposalOutcome.CREATED
+
+
+def test_the_base_is_edited_as_it_is_now(job: Job) -> None:
+    text = job.index.read_bytes()
+    job.check_out = lambda: None  # type: ignore[method-assign] - this clone is older than the base
+    job.fake.push("main", {INDEX: text + b"\n# by a person\n"}, "A line")
+    job.run()
+    assert job.fake.files(PROPOSAL_BRANCH)[INDEX].endswith(b"\n# by a person\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({INDEX: b'{"schema": 1, "id": "acme", "models": {}}'}, "m@1.0.0 is not in 'releases/index.yaml' on"),
+        (None, "changed in 'releases/index.yaml' on the base branch"),
+    ],
+)
+def test_a_base_that_does_not_have_the_version_as_read_is_reported(job: Job, files, problem) -> None:
+    text = job.index.read_bytes()
+    job.check_out = lambda: None  # type: ignore[method-assign]
+    job.fake.push("main", files or {INDEX: text.replace(b"weights/m/1.0.0", b"weights/other")}, "Edit")
+    report, _ = job.run()
+    assert report.failed
+    assert any(problem in outcome.detail for outcome in report.outcomes)
+    assert job.fake.pulls == []
+
+
+def test_a_base_without_the_index_is_reported(job: Job) -> None:
+    job.fake.refs["main"] = job.fake._commit(
+        job.fake._store_tree({}), [], "empty", "A Person", verified=False
+    )
+    report, _ = job.run()
+    assert any("the base branch has no 'releases/index.yaml'" in o.detail for o in report.outcomes)
+    assert job.fake.pulls == []

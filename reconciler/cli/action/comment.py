@@ -16,6 +16,7 @@ from reconciler.cli.action.inputs import Event, Inputs, StepCommand
 from reconciler.cli.action.job import JobResult
 from reconciler.errors import PeerError, ReconcilerError, UsageError
 from reconciler.forges.local_repository import LocalRepository
+from reconciler.git.repository import locate_repository
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index
 from reconciler.index.records import records_directory
@@ -70,10 +71,20 @@ def _upsert(
 
 
 def _marker(inputs: Inputs) -> str:
-    """Return the marker of the comment: one for each selection, so that two steps have two comments."""
+    """Return the marker of the comment: one for each index and selection, so that two steps have two."""
     scope, layout = inputs.scope, inputs.scope.layout
-    parts = (layout.index_file.as_posix(), layout.targets_file.as_posix(), scope.only, scope.exclude)
+    places = [_in_repository(path) for path in (layout.index_file, layout.targets_file)]
+    parts = (*places, scope.only, scope.exclude)
     return f"plan/{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}"
+
+
+def _in_repository(path: Path) -> str:
+    """Return the path in its repository, which does not depend on the working directory."""
+    try:
+        found = locate_repository(path.parent)
+    except ReconcilerError:
+        found = None
+    return path.as_posix() if found is None else str(found.prefix / path.name)
 
 
 def concerns_weights(event: Event, layout: RepositoryLayout, index: Index) -> bool:
@@ -104,16 +115,17 @@ def _changed(repository: LocalRepository, event: Event) -> frozenset[str] | None
 def _watched(layout: RepositoryLayout, index: Index, prefix: PurePosixPath) -> Iterator[str]:
     """Yield the watched files and directories in the repository, as git writes paths."""
     sources = [layout.source_root / version.path for version in index.versions() if version.path]
-    root = layout.root.resolve()
+    directory = layout.root.resolve()
+    top = Path(*directory.parts[: len(directory.parts) - len(prefix.parts)])
     for path in (
         layout.index_file,
         layout.targets_file,
         records_directory(layout.index_file),
         *dict.fromkeys(sources),
     ):
-        found = _below(root, path)
+        found = _below(top, path)
         if found is not None:
-            yield (prefix / found).as_posix()
+            yield found.as_posix()
 
 
 def _below(root: Path, path: Path) -> PurePosixPath | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand
 from reconciler.cli.proposals import pull_requests
 from reconciler.errors import ExitCode, UsageError
 from reconciler.forges.interface import ProposalResult
+from reconciler.git.repository import git_directory
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index
 from reconciler.loop.changes import Blocked, Change, OutcomeState, Plan, Report
@@ -108,9 +108,10 @@ def _is_drift(change: Change) -> bool:
 
 
 def _check_repository(layout: RepositoryLayout, propose: ProposeMode) -> None:
-    """Raise UsageError below the root of the repository, where a proposal would name wrong paths."""
-    if propose is ProposeMode.PULL_REQUEST and not (layout.root / ".git").exists():
+    """Raise UsageError outside of a git repository, where a proposal could only guess its paths."""
+    directory = layout.index_file.parent.resolve()
+    if propose is ProposeMode.PULL_REQUEST and git_directory(directory) is None:
         raise UsageError(
-            f"{os.getcwd()!r} is not the root of a git repository",  # noqa: PTH109 - as the user sees it
-            hint="run actions/checkout before this step, and set working-directory to the root of the clone",
+            f"{str(directory)!r} is not in a git repository",
+            hint="run actions/checkout before this step, and set working-directory inside the clone",
         )

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from reconciler.forges.commits import (
-    describe_base_move,
-    describe_foreign,
-    describe_missing_commit,
-    sign,
-)
+from reconciler.forges.commits import describe_foreign, is_current, sign
 from reconciler.forges.github.git_data import CommitComparison, GitData
-from reconciler.forges.interface import PROPOSAL_BRANCH, BranchOutcome, BranchResult
+from reconciler.forges.interface import (
+    PROPOSAL_BRANCH,
+    BranchEdit,
+    BranchOutcome,
+    BranchResult,
+    Names,
+    check_files,
+)
 from reconciler.net.errors import ConflictError, NotFoundError, RequestError
 
 _ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HostedFiles:
+    """The files of a commit on GitHub. Implements `CommitFiles`."""
+
+    git: GitData
+    commit: str
+    changed: frozenset[str] = frozenset()
+
+    def read(self, path: str) -> bytes | None:
+        """As `CommitFiles.read`."""
+        return self.git.read_file(self.commit, path)
 
 
 class GitHubBranches:
@@ -24,14 +40,21 @@ class GitHubBranches:
         self._git = git
         self._repository = repository
 
+    def locate_branch(self, names: Names, *, base: str, owns: Callable[[frozenset[str]], bool]) -> str:
+        """As `Branches.locate_branch`."""
+        parent = self._base_tip(base)
+
+        def is_ours(branch: str) -> bool | None:
+            tip = self._git.tip(branch)
+            if tip is None:
+                return None
+            comparison = self._git.compare(parent, tip)
+            return comparison is None or not comparison.paths or owns(comparison.paths)
+
+        return names.choose(is_ours)
+
     def ensure_branch(
-        self,
-        files: Mapping[str, bytes],
-        message: str,
-        *,
-        base: str,
-        planned: str | None = None,
-        branch: str = PROPOSAL_BRANCH,
+        self, edit: BranchEdit, *, base: str, branch: str = PROPOSAL_BRANCH, adds: bool = False
     ) -> BranchResult:
         """As `Branches.ensure_branch`."""
         error: RequestError = ConflictError(
@@ -39,7 +62,7 @@ class GitHubBranches:
         )
         for _ in range(_ATTEMPTS):
             try:
-                return self._place(files, message, base, planned, branch)
+                return self._place(edit, base, branch, adds=adds)
             except _ReadAgainError as again:
                 error = again.cause or error
         raise error
@@ -61,38 +84,47 @@ class GitHubBranches:
                 text = f"the branch {branch!r} was changed meanwhile and is not deleted ({error.message})"
                 raise ConflictError(self._git.name, text) from error
 
-    def _place(
-        self, files: Mapping[str, bytes], message: str, base: str, planned: str | None, branch: str
-    ) -> BranchResult:
-        """Make one attempt of `ensure_branch`. Raises _ReadAgainError when the branch moved meanwhile."""
-        parent = self._git.tip(base)
-        if parent is None:
+    def _base_tip(self, base: str) -> str:
+        tip = self._git.tip(base)
+        if tip is None:
             hint = (
                 "name the branch that proposals are merged into; if it exists, the token may not read the "
                 "repository"
             )
             raise NotFoundError(self._git.name, f"no branch {base!r} in {self._repository!r}", hint=hint)
+        return tip
+
+    def _place(self, edit: BranchEdit, base: str, branch: str, *, adds: bool) -> BranchResult:
+        """Make one attempt of `ensure_branch`. Raises _ReadAgainError when the branch moved meanwhile."""
+        parent = self._base_tip(base)
         tip = self._git.tip(branch)
-        if planned is not None and planned != parent:
-            moved = _describe_move(self._git.compare(planned, parent), files, planned, base)
-            if moved:
-                return BranchResult(branch, tip or parent, BranchOutcome.BASE_MOVED, detail=moved)
         comparison = None if tip is None else self._git.compare(parent, tip)
+        proposed = None
         if tip is not None:
+            if comparison is not None and comparison.paths and not edit.owns(comparison.paths):
+                detail = f"the branch {branch!r} has the proposal of another index"
+                return BranchResult(branch, tip, BranchOutcome.TAKEN, detail=detail)
             foreign = _describe_foreign(comparison)
             if foreign:
                 return BranchResult(branch, tip, BranchOutcome.HUMAN_EDITED, detail=f"{branch!r}: {foreign}")
+            if adds and comparison is not None:
+                proposed = HostedFiles(self._git, tip, comparison.paths)
+        composed = edit.compose(HostedFiles(self._git, parent), proposed)
+        check_files(composed.files)
         base_tree = self._git.commit(parent).tree if comparison is None else comparison.base.tree
-        tree = self._git.make_tree(base_tree, files)
+        tree = self._git.make_tree(base_tree, composed.files)
         if tree == base_tree:
             return BranchResult(
                 branch, parent, BranchOutcome.EMPTY, detail="the base has these files already"
             )
         if comparison is not None and len(comparison.commits) == 1:
             there = comparison.commits[0]
-            if there.tree == tree and there.parents == (parent,):
+            if is_current(there, tree, parent, composed.message, sign_off=edit.sign_off):
                 return BranchResult(branch, there.sha, BranchOutcome.UNCHANGED, there.verified)
-        commit = self._git.make_commit(tree, parent, sign(message, tree))
+        commit = self._git.make_commit(tree, parent, sign(composed.message, tree))
+        if edit.sign_off:  # GitHub chooses the author, whom the first commit shows
+            message = sign(composed.message, tree, commit.identity)
+            commit = self._git.make_commit(tree, parent, message)
         self._point(branch, tip, commit.sha)
         outcome = BranchOutcome.CREATED if tip is None else BranchOutcome.UPDATED
         return BranchResult(branch, commit.sha, outcome, commit.verified)
@@ -127,13 +159,3 @@ def _describe_foreign(comparison: CommitComparison | None) -> str:
     if comparison is None:
         return "the branch shares no history with its base and is left unchanged"
     return describe_foreign(comparison.commits, complete=comparison.all_commits)
-
-
-def _describe_move(
-    comparison: CommitComparison | None, files: Mapping[str, bytes], planned: str, base: str
-) -> str:
-    if comparison is None:
-        return describe_missing_commit(base, planned)
-    if not comparison.ahead:
-        return f"{base!r} was rewritten since {planned[:12]}: run again on its newest commit"
-    return describe_base_move(base, planned, files.keys(), comparison.paths, complete=comparison.all_paths)

@@ -71,6 +71,18 @@ class GitData:
             ahead=found.text("status") in ("ahead", "identical"),
         )
 
+    def read_file(self, commit: str, path: str) -> bytes | None:
+        """Return the content of a file in a commit; None when it has no file at `path`."""
+        address, doing = self._address.path("contents", path), f"reading {path!r}"
+        found = self._api.find(address, doing=doing, params=[("ref", commit)])
+        if found is None:
+            return None
+        if found.text("type") != "file":
+            raise found.error("a file", "type")
+        if found.text("encoding") != "base64":  # larger than a megabyte
+            found = self._api.read(self._address.path("git", "blobs", found.text("sha")), doing=doing)
+        return base64.b64decode(found.text("content"))
+
     def make_tree(self, base_tree: str, files: Mapping[str, bytes]) -> str:
         """Store the tree `base_tree` with `files` set and return its id. Idempotent."""
         entries = [
@@ -150,6 +162,7 @@ def _commit(sha: str, fields: JsonFields) -> Commit:
         fields.text_or("unknown", "author", "name"),
         fields.text("message"),
         fields.flag("verification", "verified"),
+        fields.text_or("", "author", "email"),
     )
 
 

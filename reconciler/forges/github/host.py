@@ -43,10 +43,18 @@ class GitHubHost(PullsHost):
 
         GitHub's filter misses some pull requests of repositories that are forks themselves.
         """
-        head = [("head", f"{self._address.owner}:{branch}")] if self._filter_works else []
-        params = [("state", "open"), *head]
+        params = [("state", "open"), *self._head(branch)]
         listed = self.api.read_pages(f"{self._root}/pulls", doing="finding the pull request", params=params)
         return self._pulls_of(branch, listed)
+
+    def closed_requests(self, branch: str) -> list[PullRequest]:
+        """As `Host.closed_requests`."""
+        params = [("state", "closed"), *self._head(branch), ("per_page", "100")]
+        listed = self.api.read(f"{self._root}/pulls", doing="finding closed pull requests", params=params)
+        return self._pulls_of(branch, listed.items())
+
+    def _head(self, branch: str) -> list[tuple[str, str]]:
+        return [("head", f"{self._address.owner}:{branch}")] if self._filter_works else []
 
     def create(self, proposal: Proposal, title: str) -> PullRequest | None:
         """As `Host.create`. When the token may not open it, the hint names the page where a person can."""

@@ -17,7 +17,7 @@ from reconciler.errors import ExitCode, ReconcilerError
 from reconciler.forges.github import host
 from reconciler.render.workflow import Annotation
 from tests.forges.fake_github import FakeGitHub
-from tests.support.command_line import CommandLine
+from tests.support.command_line import INDEX, CommandLine
 from tests.support.github_server import serving
 from tests.support.project_on_github import TOKEN, Project
 
@@ -117,6 +117,7 @@ def read_outputs(file: Path) -> dict[str, str]:
 def github() -> FakeGitHub:
     """With pull request 1, from the branch feature."""
     fake = FakeGitHub()
+    fake.push("main", {"releases/index.yaml": INDEX.encode()}, "Add llm")
     fake.open_pull("feature")
     return fake
 

@@ -15,6 +15,7 @@ from reconciler.cli.action.__main__ import main
 from reconciler.cli.action.comment import concerns_weights
 from reconciler.cli.action.inputs import Event
 from reconciler.errors import ExitCode
+from reconciler.forges.interface import PROPOSAL_BRANCH
 from reconciler.index.load import load_index
 from reconciler.index.locations import find_layout
 from tests.cli.action.conftest import Jobs
@@ -246,12 +247,26 @@ def test_a_saved_plan_brings_its_options_along(jobs: Jobs) -> None:
     assert (jobs.reconcile.root / "releases/index.yaml").read_text() == INDEX
 
 
-def test_a_pull_request_needs_the_top_of_a_repository(jobs: Jobs) -> None:
+def test_a_pull_request_needs_a_repository(jobs: Jobs) -> None:
     shutil.rmtree(jobs.root / ".git")
     step = jobs("push", command="apply")
     assert step.code is ExitCode.USAGE
     assert "working-directory" in (step.error.hint if step.error and step.error.hint else "")
     assert jobs.reconcile.cars() == []
+
+
+def test_a_pull_request_from_a_directory_of_the_repository_edits_the_index_there(jobs: Jobs) -> None:
+    git(jobs, "init", "--quiet", str(jobs.root.parent))
+    shutil.rmtree(jobs.root / ".git")
+    place = f"{jobs.root.name}/releases/index.yaml"
+    jobs.github.push("main", {place: INDEX.encode()}, "Add the index")
+    step = jobs("push", command="apply")
+    assert step.code is ExitCode.OK
+    (pull,) = [pull for pull in jobs.github.open_pulls() if pull["head"] == PROPOSAL_BRANCH]
+    files = jobs.github.files(pull["head"])
+    assert b"cid: bafy" in files[place]
+    assert files["releases/index.yaml"] == jobs.github.files("main")["releases/index.yaml"]
+    assert f"{jobs.root.name}/releases/records/llm/1.0.0.json" in files
 
 
 # -- drift ---------------------------------------------------------------------------------------------------
