@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -96,13 +97,16 @@ def _display(stream: TextIO) -> RichProgress:
     )
     from rich.progress import Progress as RichProgress
 
+    # A size of 0 means that the terminal does not know it; Rich would show nothing.
+    unknown = [name for name in ("COLUMNS", "LINES") if not os.environ.get(name, "").strip("0")]
+    environ = {name: value for name, value in os.environ.items() if name not in unknown}
     return RichProgress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(file=stream),
+        console=Console(file=stream, _environ=environ),
         transient=True,
         expand=True,
     )

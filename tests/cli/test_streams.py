@@ -175,6 +175,36 @@ def test_a_run_without_standard_streams_does_everything(repository: CommandLine,
     assert repository("verify", "llm@1.0.0").code == 0
 
 
+class Terminal(Printed):
+    """A terminal that does not know its size."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+@pytest.mark.parametrize("columns", [None, "0", "x"])
+@pytest.mark.parametrize("term", [None, "", "dumb", "xterm"])
+def test_progress_needs_no_size_of_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, columns: str | None, term: str | None
+) -> None:
+    def unknown(*_: object) -> os.terminal_size:
+        raise OSError(25, "Inappropriate ioctl for device")
+
+    terminal = Terminal(encoding)
+    monkeypatch.setattr(os, "get_terminal_size", unknown)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for name, value in (("COLUMNS", columns), ("LINES", columns), ("TERM", term)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    streams.prepare()
+    with out.progress() as progress, progress.task("modèle → 1", 2) as task:
+        task.advance(1)
+        progress.note("half → done")
+    assert "half" in terminal.text
+
+
 # -- locales -------------------------------------------------------------------------------------------------
 
 
