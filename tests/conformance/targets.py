@@ -89,7 +89,7 @@ class TargetSuite:
     def __init_subclass__(cls) -> None:
         """Leave out the tests of damage for a target on which none can be seen."""
         super().__init_subclass__()
-        for name in DAMAGE_TESTS - vars(cls).keys():
+        for name in (name for name in DAMAGE_TESTS if name not in vars(cls)):
             setattr(cls, name, getattr(TargetSuite, name) if cls.seen_at else None)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -476,7 +476,7 @@ class TargetSuite:
         target.close()
 
 
-#: the tests that need a visible kind of damage
-DAMAGE_TESTS = frozenset(
+#: the tests that need a visible kind of damage, in order: all workers must collect the same tests
+DAMAGE_TESTS = tuple(
     name for name, test in vars(TargetSuite).items() if "damage" in getattr(test, "__annotations__", {})
 )
