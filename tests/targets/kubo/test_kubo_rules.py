@@ -467,6 +467,11 @@ def test_an_online_node_is_never_asked_to_pin_what_is_incomplete(online: KuboNod
         assert not any("pin/add" in path for path in proxy.paths)
         assert target.publish(dag, LABEL, QUIET).state is State.HELD
         assert any("pin/add" in path and "timeout=30s" in path for path in proxy.paths)
+        root = online.block_file(dag.layout.root)
+        root.chmod(0o644)
+        root.write_bytes(b"!" + root.read_bytes()[1:])
+        assert look(target, dag).state is State.PARTIAL
+        assert target.repair(dag, (), LABEL, QUIET).blocks_sent == 1
         online.block_file(a_leaf(dag)).unlink()
         assert look(target, dag).state is State.PARTIAL
         assert target.repair(dag, (), LABEL, QUIET).blocks_sent == 1
