@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from reconciler.cli.content_commands import content_commands
 from reconciler.cli.index_commands import index_commands
+from reconciler.cli.lint_command import lint_command
 from reconciler.cli.loop_commands import PlanFormat, loop_commands, run_loop, show_plan
 from reconciler.cli.operator_commands import operator_commands
 from reconciler.cli.options import (
@@ -135,6 +136,7 @@ for commands in (
     reader_commands,
     verify_command,
     content_commands,
+    lint_command,
     index_commands,
     store_commands,
 ):

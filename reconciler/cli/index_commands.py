@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +21,10 @@ from reconciler.render.words import count, plain, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reconciler.content.manifest import ReleaseInfo
-    from reconciler.content.patterns import FilePatterns
+    from reconciler.content.lint.finding import Finding
     from reconciler.index.history import LoggedRelease
     from reconciler.index.locations import RepositoryLayout
+    from reconciler.index.model import Version
 
 index_commands = typer.Typer()
 
@@ -52,21 +54,16 @@ def add(
 
     The files are those of a directory, or of a CAR file, which is verified first.
     """
-    from reconciler.content.manifest import ReleaseInfo
     from reconciler.index.edits import add_version, write_edit
-    from reconciler.index.load import load_index
+    from reconciler.index.load import load_index, parse_index
     from reconciler.index.versions import plain_version
 
     layout = find_layout(directory, index, source_root=source_root)
-    loaded = load_index(layout.index_file)
+    load_index(layout.index_file)
     version = plain_version(version)
     created_at = created_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     relative = _relative_path(layout, path)
     source = layout.source_root / relative
-    if source.is_file():
-        files, total, notes = _check_car(source, ReleaseInfo(model, version, format, created_at))
-    else:
-        files, total, notes = _scan_directory(source, layout, loaded.models.get(model, loaded).patterns)
     text = layout.index_file.read_bytes().decode("utf-8")
     edited = add_version(
         text,
@@ -78,30 +75,47 @@ def add(
         license=license,
         name=str(layout.index_file),
     )
+    added = parse_index(edited, layout.index_file).models[model].versions[version]
+    found = _check_car(source, added) if source.is_file() else _scan_directory(source, layout, added)
     write_edit(layout.index_file, text, edited)
     if as_json:
         out.result_json(
             documents.added_document(
-                model, version, path=relative, created_at=created_at, index=layout.index_file
+                model,
+                version,
+                path=relative,
+                created_at=created_at,
+                index=layout.index_file,
+                findings=found.findings,
             )
         )
         return ExitCode.OK
     out.result(f"added {model}@{version} to {layout.index_file}")
-    out.say(f"{count(files, 'file')}, {size(total)}, in {relative}")
-    for note in notes:
+    out.say(f"{count(found.files, 'file')}, {size(found.size)}, in {relative}")
+    for note in found.notes:
         out.say(f"note: {note}")
+    _print_findings(added.ref, found.findings)
     out.say("next: `reconcile --dry-run` shows what a run would do")
     return ExitCode.OK
 
 
-def _scan_directory(
-    source: Path, layout: RepositoryLayout, patterns: FilePatterns
-) -> tuple[int, int, list[str]]:
-    """Return the number of files in `source`, their bytes, and notes for the user. Raises UsageError."""
+@dataclass(frozen=True, slots=True)
+class _AddedFiles:
+    """The files of a new version: how many, their bytes, notes for the user, and what a run will say."""
+
+    files: int
+    size: int
+    notes: list[str]
+    findings: Sequence[Finding]
+
+
+def _scan_directory(source: Path, layout: RepositoryLayout, version: Version) -> _AddedFiles:
+    """Scan the directory `source` of a new version. Raises UsageError, BundleError."""
     from reconciler.content.bundle import collision_notes
     from reconciler.content.scan import scan
+    from reconciler.loop.entrance import listing_findings
 
-    listing = scan(source, include_hidden=False, patterns=patterns, boundary=layout.source_root)
+    listing = scan(source, include_hidden=False, patterns=version.patterns, boundary=layout.source_root)
     if not listing.files:
         raise UsageError(f"no files in {str(source)!r}")
     notes = list(collision_notes(listing.collisions))
@@ -110,22 +124,37 @@ def _scan_directory(
         notes.append(f"{left} skipped; `hidden: include` in the index includes them")
     if listing.excluded:
         notes.append(f"{count(len(listing.excluded), 'entry', 'entries')} left out by patterns of the index")
-    return len(listing.files), listing.size, notes
+    return _AddedFiles(len(listing.files), listing.size, notes, listing_findings(listing, version))
 
 
-def _check_car(source: Path, release: ReleaseInfo) -> tuple[int, int, list[str]]:
-    """Return the same for a CAR, every byte verified. Raises UsageError, BundleError."""
+def _check_car(source: Path, version: Version) -> _AddedFiles:
+    """Verify every byte of the CAR `source` of a new version. Raises UsageError, BundleError."""
     from reconciler.content.car_bundle import identify_new_car
+    from reconciler.loop.entrance import dag_findings
 
     if source.suffix != ".car":
         raise UsageError(
             f"{str(source)!r} is neither a directory nor a CAR file",
             hint="give the directory that contains it; the name of a CAR ends with .car",
         )
-    with out.progress() as progress:
-        found = identify_new_car(source, release, progress)
-    notes = [f"its CID is {found.identity.root}, every block verified", *found.notes]
-    return len(found.identity.files), found.identity.size, notes
+    with (
+        out.progress() as progress,
+        closing(identify_new_car(source, version.inputs.release, progress)) as car,
+    ):
+        findings = dag_findings(car, version)
+    identity = car.identity
+    notes = [f"its CID is {identity.root}, every block verified", *car.notes]
+    return _AddedFiles(len(identity.files), identity.size, notes, findings)
+
+
+def _print_findings(ref: str, findings: Sequence[Finding]) -> None:
+    """Print on stderr what a run will refuse or warn about."""
+    from reconciler.render.findings import warning_lines
+
+    for line in warning_lines((ref, found) for found in findings):
+        out.warn(line)
+    if any(found.refuses for found in findings):
+        out.say(f"note: a run does not publish {ref} from these files; `reconcile lint {ref}` lists all")
 
 
 def _relative_path(layout: RepositoryLayout, path: str) -> str:

@@ -214,8 +214,11 @@ def _print_report(report: Report, *, as_json: bool) -> None:
 
         out.result_json(report_document(report))
         return
+    from reconciler.render.findings import warning_lines
     from reconciler.render.text import report_text
 
     for note in report.plan.notes:
         out.say(f"note: {plain(note)}")
+    for warning in warning_lines(report.plan.warnings):
+        out.warn(warning)
     out.result(report_text(report, paint=out.paint()))

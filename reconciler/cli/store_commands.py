@@ -135,6 +135,7 @@ def put(
     run never removes them.
     """
     from reconciler.loop.put import put as put_path
+    from reconciler.render.findings import warning_lines
     from reconciler.targets.interface import State
 
     layout = find_layout(directory, index, targets)
@@ -146,6 +147,8 @@ def put(
     if as_json:
         out.result_json(documents.put_document(done))
         return ExitCode.OK
+    for warning in warning_lines((str(path), found) for found in done.findings):
+        out.warn(warning)
     how = "accepted by" if done.state is State.PENDING else "stored on"
     label_text = f" as {done.label}" if done.label else ""
     out.say(f"{count(done.files, 'file')}, {size(done.size)}, {how} {done.target}{label_text}")

@@ -73,14 +73,22 @@ def identify_car(path: Path, release: ReleaseInfo | None, progress: Progress) ->
 def identify_new_car(path: Path, release: ReleaseInfo, progress: Progress) -> CarBundle:
     """Verify the CAR at `path` as `identify_car` does, and that it was packed as a directory would be now.
 
-    The file is closed again. Raises BundleError, naming the file, for anything else, such as a CAR of another
-    CID profile: the same files would have two CIDs.
+    Raises BundleError, naming the file, for anything else, such as a CAR of another CID profile: the same
+    files would have two CIDs.
     """
     try:
         found = identify_car(path, release, progress)
     except ReconcilerError as error:
         raise BundleError(error.message, hint=error.hint, where=Where(str(path))) from None
-    found.close()
+    try:
+        _check_profile(found, path)
+    except BundleError:
+        found.close()
+        raise
+    return found
+
+
+def _check_profile(found: CarBundle, path: Path) -> None:
     root = found.layout.root
     if not found.identity.files:
         raise BundleError("it has no files", where=Where(str(path)))
@@ -90,7 +98,6 @@ def identify_new_car(path: Path, release: ReleaseInfo, progress: Progress) -> Ca
             hint=f"unpack it with `reconcile fetch {root} DIR --car {path}`, and add the directory",
             where=Where(str(path)),
         )
-    return found
 
 
 def profile_root(dag_map: DagMap) -> Cid | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
+from reconciler.content.lint.finding import ACCEPTABLE, FindingCode
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import DataError, UsageError, Where
 from reconciler.index import guarded_yaml, schemas
@@ -217,6 +218,7 @@ class _IndexBuilder:
             protect=protect,
             include_hidden=fields.get("hidden") == "include",
             patterns=read_patterns(node, patterns, self.problems),
+            accept=self._accepted(node.value("accept")),
             targets=self._targets(node, targets),
             **shared,
         )
@@ -270,6 +272,21 @@ class _IndexBuilder:
         for name in names:
             self._check(_NAME, name, "is not a target name")
         return tuple(str(name) for name in names)
+
+    def _accepted(self, node: YamlNode | None) -> tuple[FindingCode, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, YamlSequence):
+            self._problem(node, "'accept' must be a list of findings")
+            return ()
+        accepted = []
+        for name in node:
+            if isinstance(name, YamlScalar) and name in list(map(str, ACCEPTABLE)):
+                accepted.append(FindingCode(str(name)))
+            else:
+                what = f"'accept' has {shown(str(name))}, which cannot be accepted"
+                self._problem(name, what, f"use {', '.join(ACCEPTABLE)}")
+        return tuple(accepted)
 
     def _boolean(self, fields: dict[str, YamlScalar], field: str) -> bool:
         if (value := fields.get(field)) is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.cid import Cid
+from reconciler.content.lint.finding import FindingCode
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import Where
@@ -38,7 +39,7 @@ class Version:
     `path` is relative to the repository (or --source-root), None when the index has none. `cid` is None until
     resolved. `targets` and `patterns` have the defaults of model and index applied. `yanked` is the reason,
     None without one. `deals` is the policy for its deals, None without one. A run leaves a `suspended`
-    version alone.
+    version alone. `accept` are the findings that do not keep it from being published.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Version:
     suspended: bool = False
     include_hidden: bool = False
     patterns: FilePatterns = ALL_FILES
+    accept: tuple[FindingCode, ...] = ()
     targets: tuple[str, ...] = ()
     deals: DealPolicy | None = None
 

@@ -6,12 +6,14 @@ A plan is a tuple of changes in order. Changes are made by the functions at the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypedDict
 
 from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
+from reconciler.content.lint.finding import Finding
 from reconciler.forges.interface import ProposalResult
 from reconciler.index.label import Label
 from reconciler.index.model import Version
@@ -173,8 +175,9 @@ class Plan:
 
     The digests identify the index and the targets file it was made from (SHA-256 in hex). `options`, `only`
     and `exclude` are what it was made with. `in_sync` counts the pairs of version and target that need no
-    change. `refusals` stop the run after the plan is shown. `suspended` are the selected versions that the
-    index suspends.
+    change. `refusals` stop the run after the plan is shown. `findings` are those about the files of versions
+    that are not published yet, by `model@version`. `suspended` are the selected versions that the index
+    suspends.
     """
 
     index_id: str
@@ -185,9 +188,16 @@ class Plan:
     in_sync: int = 0
     notes: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    findings: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     suspended: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> Iterator[tuple[str, Finding]]:
+        """The findings that do not refuse a publication, each with its `model@version`."""
+        for ref, found in self.findings.items():
+            yield from ((ref, each) for each in found if not each.refuses)
 
     @property
     def pending(self) -> bool:

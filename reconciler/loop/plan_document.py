@@ -1,8 +1,8 @@
 """Plan and report as versioned JSON documents, and plans saved for `reconcile apply`.
 
 The documents follow schemas/plan.schema.json and schemas/report.schema.json. The digest of a plan covers
-everything in it except the notes, so two plans with one digest do the same. A saved plan carries the options
-it was made with; it is carried out exactly, or refused.
+everything in it except notes and findings, so two plans with one digest do the same. A saved plan carries the
+options it was made with; it is carried out exactly, or refused.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from reconciler.content.lint.finding import Finding, finding_fields
 from reconciler.errors import ReconcilerError, SafetyError, UsageError, Where
 from reconciler.fs import replace_file
 from reconciler.index.locations import RepositoryLayout
@@ -71,7 +72,9 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             for refusal in plan.refusals
         ],
     }
-    return {**body, "digest": _digest(body), "notes": [hide_secrets(note) for note in plan.notes]}
+    notes = [hide_secrets(note) for note in plan.notes]
+    findings = [_finding(ref, found) for ref, several in plan.findings.items() for found in several]
+    return {**body, "digest": _digest(body), "notes": notes, "findings": findings}
 
 
 def report_document(report: Report) -> dict[str, Any]:
@@ -90,6 +93,11 @@ def report_document(report: Report) -> dict[str, Any]:
         interrupted=report.interrupted,
     )
     return document
+
+
+def _finding(ref: str, found: Finding) -> dict[str, Any]:
+    model, _, version = ref.partition("@")
+    return {"model": model, "version": version, **finding_fields(found)}
 
 
 def _options_document(plan: Plan) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import Cid
 from reconciler.content.identify import identify
+from reconciler.content.lint.finding import Finding
 from reconciler.errors import PeerError, SourceChangedError, UsageError
 from reconciler.index.label import PUT_MARK, Label
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import TargetSpec
 from reconciler.index.targets_file import load_targets
+from reconciler.loop.entrance import artifact_findings, require_harmless
 from reconciler.progress import Progress
 from reconciler.targets.interface import Check, Expected, RunTerms, State, Target
 from reconciler.targets.open import open_target
@@ -32,7 +34,7 @@ class Put:
     """The result of a put.
 
     `bytes_sent` is 0 when the target had everything. `label` is the label it is kept under, "" when the
-    target keeps it under another one already.
+    target keeps it under another one already. `findings` are warnings about the files.
     """
 
     root: Cid
@@ -44,6 +46,7 @@ class Put:
     blocks: int
     bytes_sent: int
     detail: str
+    findings: tuple[Finding, ...] = ()
 
 
 def put(
@@ -59,7 +62,8 @@ def put(
     """Publish `path`, without generated files, to `target` (None: the only one) as `reconciler/put/<name>`.
 
     `name` defaults to the name of the file or directory. Raises UsageError for a name or a target that cannot
-    be used, BundleError for a path that cannot be packed, and PeerError of the target.
+    be used, BundleError for a path that cannot be packed, SafetyError for files that must not be published,
+    and PeerError of the target.
     """
     label = Label(PUT_MARK + _label_name(path, name))
     spec = _choose_target(load_targets(layout.targets_file), target)
@@ -79,7 +83,10 @@ def put(
 
 
 def _put(opened: Target, path: Path, label: Label, *, hidden: bool, progress: Progress) -> Put:
-    with closing(identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)) as dag:
+    bundle = bare_bundle(path, include_hidden=hidden)
+    findings = artifact_findings(bundle.listing, single_file=bundle.single_file)
+    require_harmless(findings)
+    with closing(identify(bundle, cache=None, progress=progress)) as dag:
         identity = dag.identity
         kept = _other_label(opened, Expected(identity.root, (label,), layout=dag.layout), label, progress)
         if kept is not None:
@@ -102,6 +109,7 @@ def _put(opened: Target, path: Path, label: Label, *, hidden: bool, progress: Pr
             blocks=identity.blocks,
             bytes_sent=sent,
             detail=detail,
+            findings=findings,
         )
 
 

@@ -83,6 +83,7 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
             frozen.violations,
             SafetyLimits(removals=options.allow_removals),
         ),
+        findings=workspace.sources.findings(),
         only=scope.only,
         exclude=scope.exclude,
         suspended=suspended,

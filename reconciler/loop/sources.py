@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from reconciler import fs
@@ -22,11 +22,13 @@ from reconciler.content.bundle import make_bundle
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.car_bundle import CarBundle, identify_car
+from reconciler.content.car_dag import open_car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.content.directory_dag import BundleIdentity, DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
+from reconciler.content.lint.finding import Finding
 from reconciler.content.remembered_digests import RememberedDigests
 from reconciler.content.scan import SourceListing, scan
 from reconciler.errors import (
@@ -40,6 +42,7 @@ from reconciler.errors import (
 from reconciler.index.model import Version
 from reconciler.index.records import parse_pieces, piece_difference, render_pieces
 from reconciler.json_fields import JsonFields, load_json
+from reconciler.loop.entrance import dag_findings, listing_findings, require_publishable
 from reconciler.loop.explain import FoundBundle, contents_without_hashing, explain
 from reconciler.loop.mismatch import Mismatch, PublishedMismatchError
 from reconciler.loop.published import NOTHING_PUBLISHED, PublishedBundles
@@ -111,6 +114,7 @@ class VersionSources:
         self._mismatches: dict[str, Mismatch] = {}
         self._notes: dict[str, tuple[str, ...]] = {}
         self._unused: dict[str, tuple[str, ...]] = {}
+        self._findings: dict[str, tuple[Finding, ...]] = {}
         self._renewed: set[str] = set()
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
 
@@ -172,7 +176,7 @@ class VersionSources:
         if version.cid is not None:
             self._inputs[version.ref], dag = self._find(version, path, fresh=fresh)
             return dag
-        dag = self._identify(path, version.inputs, RememberedDigests(), fresh=fresh)
+        dag = self._identify(path, version.inputs, RememberedDigests(), fresh=fresh, unpublished=version)
         self._inputs[version.ref] = version.inputs
         if isinstance(dag, DirectoryDag):
             self._unused[version.ref] = dag.listing.unused
@@ -189,7 +193,7 @@ class VersionSources:
         problem: BundleError | None = None
         for inputs in self._published.inputs(version):
             try:
-                dag = self._identify(path, inputs, remembered, fresh=fresh, is_published=True)
+                dag = self._identify(path, inputs, remembered, fresh=fresh)
             except SourceChangedError:
                 raise
             except BundleError as error:
@@ -226,25 +230,50 @@ class VersionSources:
         remembered: RememberedDigests,
         *,
         fresh: bool,
-        is_published: bool = False,
+        unpublished: Version | None = None,
     ) -> DirectoryDag | CarBundle:
+        """Return the DAG of what is at `path`; the files of an `unpublished` version are examined first."""
         release = inputs.release
         if path.suffix == ".car" and path.is_file():
-            packed = identify_car(path, None if is_published else release, self._progress)
+            packed = identify_car(path, None if unpublished is None else release, self._progress)
             self._notes[f"{release.model}@{release.version}"] = packed.notes
+            try:
+                self._admit(unpublished, lambda version: dag_findings(packed, version))
+            except BaseException:
+                packed.close()
+                raise
             return packed
+        listing = self._scan(path, inputs)
         bundle = make_bundle(
-            self._scan(path, inputs),
+            listing,
             model=release.model,
             version=release.version,
             format=release.format,
             created_at=release.created_at,
         )
-        if not is_published:
-            self._notes[f"{release.model}@{release.version}"] = bundle.notes
+        if unpublished is not None:
+            self._notes[unpublished.ref] = bundle.notes
+        self._admit(unpublished, lambda version: listing_findings(listing, version))
         return identify(
             bundle, cache=self._cache, fresh=fresh, remembered=remembered, progress=self._progress
         )
+
+    def _admit(self, version: Version | None, examine: Callable[[Version], tuple[Finding, ...]]) -> None:
+        """Keep the findings about a version that is not published. Raises BundleError if they refuse it."""
+        if version is not None:
+            self._findings[version.ref] = examine(version)
+            require_publishable(self._findings[version.ref], version.ref)
+
+    def examine(self, version: Version) -> tuple[Finding, ...]:
+        """Return the findings about the files at the version's path, published or not. Reads headers only.
+
+        A CAR is verified completely. Raises BundleError or DataError.
+        """
+        path = self.path(version)
+        if path.suffix == ".car" and path.is_file():
+            with open_car(path, self._progress) as car:
+                return dag_findings(car, version)
+        return listing_findings(self._scan(path, version.inputs), version)
 
     def _scan(self, path: Path, inputs: BundleInputs) -> SourceListing:
         return scan(path, include_hidden=inputs.include_hidden, patterns=inputs.patterns, boundary=self._root)
@@ -366,6 +395,10 @@ class VersionSources:
             for ref, dag in self._dags.items()
             if ref not in self._problems
         }
+
+    def findings(self) -> dict[str, tuple[Finding, ...]]:
+        """Return the findings about each version that was examined, by `model@version`."""
+        return dict(self._findings)
 
     def problems(self) -> dict[str, Reason]:
         """Return the reasons why directories cannot be used, by `model@version`."""

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from reconciler.content.cid import Cid
     from reconciler.content.dag import DagLayout
     from reconciler.content.directory_dag import BundleIdentity
+    from reconciler.content.lint.finding import Finding
     from reconciler.index.history import FrozenCheck, LoggedRelease
     from reconciler.index.model import Version
     from reconciler.index.resolve import ResolvedReference
     from reconciler.loop.inspection import DoctorFinding, ForeignPin
+    from reconciler.loop.lint import Linted
     from reconciler.loop.put import Put
 
 SCHEMA = 1
@@ -186,11 +188,40 @@ def cache_document(files: int, damaged: Sequence[str]) -> dict[str, Any]:
 # -- index ---------------------------------------------------------------------------------------------------
 
 
-def added_document(model: str, version: str, *, path: str, created_at: str, index: Path) -> dict[str, Any]:
-    """Return the document of a version that was added to the index."""
+def added_document(
+    model: str, version: str, *, path: str, created_at: str, index: Path, findings: Sequence[Finding]
+) -> dict[str, Any]:
+    """Return the document of a version that was added to the index, with the findings about its files."""
     return _document(
-        "added", model=model, version=version, path=path, created_at=created_at, index=str(index)
+        "added",
+        model=model,
+        version=version,
+        path=path,
+        created_at=created_at,
+        index=str(index),
+        findings=_findings(findings),
     )
+
+
+def lint_document(linted: Linted) -> dict[str, Any]:
+    """Return the document of an examination of files."""
+    from reconciler.render.findings import word
+
+    words = [word(found) for found in linted.findings]
+    return _document(
+        "lint",
+        name=linted.name,
+        **_names(linted.version),
+        source=linted.source,
+        findings=_findings(linted.findings),
+        summary={each: words.count(each) for each in ("refused", "accepted", "warning")},
+    )
+
+
+def _findings(findings: Sequence[Finding]) -> list[dict[str, str | bool]]:
+    from reconciler.content.lint.finding import finding_fields
+
+    return [finding_fields(found) for found in findings]
 
 
 def init_document(index_id: str, made: Sequence[Path]) -> dict[str, Any]:
@@ -248,6 +279,7 @@ def put_document(done: Put) -> dict[str, Any]:
         blocks=done.blocks,
         bytes_sent=done.bytes_sent,
         detail=done.detail,
+        findings=_findings(done.findings),
     )
 
 

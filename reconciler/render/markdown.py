@@ -14,6 +14,7 @@ from typing import TypeVar
 from reconciler.index.model import Record
 from reconciler.loop.changes import Blocked, Change, Outcome, OutcomeState, Plan, Report
 from reconciler.loop.mismatch import MAX_SHOWN
+from reconciler.render.findings import warning_lines
 from reconciler.render.text import MAX_LISTED, action, mark, plan_summary, report_summary
 from reconciler.render.words import count, plain, size
 
@@ -38,7 +39,8 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False
     for refusal in plan.refusals:
         override = f" — {escape(refusal.override)}" if refusal.override else ""
         parts.append(f"> **Refused:** {escape(refusal.message)}{override}")
-    notes = "\n".join(f"- {escape(note)}" for note in plan.notes)
+    warnings = [f"warning: {warning}" for warning in warning_lines(plan.warnings)]
+    notes = "\n".join(f"- {escape(note)}" for note in (*plan.notes, *warnings))
     head = "| | version | target | change | why |\n|---|---|---|---|---|"
     used = sum(map(len, parts)) + len(notes)
     table = _table(head, plan.changes, _plan_row, limit - used - _RESERVE, more)

@@ -27,6 +27,7 @@ from reconciler.loop.changes import (
     WriteRecord,
 )
 from reconciler.loop.mismatch import MAX_SHOWN
+from reconciler.render.findings import warning_lines
 from reconciler.render.words import count, plain, size
 
 Paint = Callable[[str, str], str]
@@ -61,6 +62,7 @@ def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
     """Render a plan, with refusals last."""
     lines = list(_grouped(plan.changes, paint, _line))
     lines += [f"note: {plain(note)}" for note in plan.notes]
+    lines += [f"warning: {plain(warning)}" for warning in warning_lines(plan.warnings)]
     if lines:
         lines.append("")
     lines.append(paint(f"Plan: {plan_summary(plan)}.", "bold"))

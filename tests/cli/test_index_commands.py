@@ -90,7 +90,7 @@ def test_add_takes_a_path_as_seen_from_where_one_is(reconcile: CommandLine) -> N
         (["LLM", "1.2.0", "weights/new"], 2, "LLM"),
         (["llm", "1.2.0", "nowhere"], 2, "no such directory or CAR file: 'nowhere'"),
         (["llm", "1.2.0", "weights/none"], 2, "no files in 'weights/none'"),
-        (["llm", "1.2.0", "."], 1, "symbolic link"),
+        (["llm", "1.2.0", "."], 2, "path '.'"),
         (["llm", "1.2.0", ".."], 2, "outside"),
         (["llm", "1.2.0", "weights/linked"], 1, "symbolic link"),
         (["llm", "1.2.0", "weights/new", "--format", "gguf"], 2, "format"),

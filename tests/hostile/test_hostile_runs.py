@@ -148,7 +148,7 @@ def test_a_hostile_source_blocks_only_its_own_version(repository: Repository, ca
     assert line.startswith("  ! 1.0.0 ")
     assert "blocked: " in line
     assert said in line
-    assert done.out.endswith("Result: 3 applied, 1 blocked; 1.1 KiB sent.\n")
+    assert done.out.endswith("Result: 3 applied, 1 blocked; 1.2 KiB sent.\n")
     assert len(repository.cars()) == 1
     is_clear(done)
     outside_is_as_it_was(repository)
@@ -234,7 +234,7 @@ def test_a_failing_write_back_fails_after_publishing(repository: Repository, cas
     assert done.code == 5
     assert said in done.out
     assert done.out.count(said) == 1
-    assert done.out.endswith("Result: 2 applied, 4 failed; 2.3 KiB sent.\n")
+    assert done.out.endswith("Result: 2 applied, 4 failed; 2.4 KiB sent.\n")
     is_clear(done)
     assert (repository.root / INDEX).read_bytes() == index
     outside_is_as_it_was(repository)

@@ -18,6 +18,7 @@ import pytest
 
 from reconciler.cli import main
 from tests.support.releases import assert_document
+from tests.support.safetensors import safetensors
 
 RUN = [sys.executable, "-c", "from reconciler.cli import main; main()"]
 
@@ -119,7 +120,7 @@ class CommandLine:
         """Write an index with two versions, and their files."""
         self.write("releases/index.yaml", INDEX)
         for version in ("1.0.0", "1.1.0"):
-            self.write(f"weights/llm/{version}/model.safetensors", version.encode() * 100)
+            self.write(f"weights/llm/{version}/model.safetensors", safetensors(version.encode() * 100))
             self.write(f"weights/llm/{version}/config.json", "{}")
 
     def cars(self) -> list[Path]:
