@@ -34,11 +34,12 @@ def find_index(
     # imported here: a local index needs no HTTP
     from reconciler.consume.content_cache import default_cache
     from reconciler.consume.gateway_source import GatewaySource
+    from reconciler.consume.host_tokens import auth_for
     from reconciler.consume.remote_index import open_remote
 
     addresses = gateways or load_config(config_file(os.environ)).gateways
     sources = (
-        [GatewaySource(url) for url in addresses]
+        [GatewaySource(url, auth=auth_for(url)) for url in addresses]
         if index.startswith(("ipfs://", "ipns://")) and not offline
         else []
     )

@@ -20,9 +20,18 @@ from reconciler.content.bounds import MAX_BLOCK, MAX_CAR_HEADER
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
 from reconciler.errors import BlockUnavailableError, DataError
+from reconciler.net.auth import Auth
 from reconciler.net.client import HttpClient, Params, Stream
 from reconciler.net.deadline import Timeouts
-from reconciler.net.errors import NotFoundError, RejectedError, ResponseTooLargeError, TransientError
+from reconciler.net.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    RejectedError,
+    ResponseTooLargeError,
+    TransientError,
+    UnexpectedResponseError,
+)
+from reconciler.net.response import Response
 from reconciler.net.retry import RetryPolicy
 from reconciler.redaction import shown_address
 
@@ -31,6 +40,8 @@ _TIMEOUTS = Timeouts(connect=10.0, silence=20.0, total=60.0)  # for one block, a
 _RETRY = RetryPolicy(attempts=2)
 _SLOWEST = 128 << 10  # bytes per second below which the rest of a range is not waited for
 _GONE = (404, 410, 451)
+_REFUSED = (410, 451)  # of these, by its policy (Path Gateway specification, 410 Gone and 451)
+_MOVED = (301, 302, 307, 308)
 _UNSUPPORTED = (400, 406, 501)
 # statuses that do not fail a plain range request; all but 206 mean that the range is not available
 _RANGE_STATUSES = (200, 206, *range(300, 400), *_UNSUPPORTED, *_GONE, 405, 415, 416)
@@ -47,9 +58,17 @@ class _RangeForm(Enum):
 class GatewaySource:
     """The gateway at `url`, which serves blocks below `/ipfs/`. Raises UsageError for an invalid URL."""
 
-    def __init__(self, url: str, *, timeouts: Timeouts = _TIMEOUTS, retry: RetryPolicy = _RETRY) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        auth: Auth | None = None,
+        timeouts: Timeouts = _TIMEOUTS,
+        retry: RetryPolicy = _RETRY,
+    ) -> None:
         self.name = shown_address(url).rstrip("/")
-        self._http = HttpClient(url, name=self.name, timeouts=timeouts, retry=retry)
+        self._http = HttpClient(url, name=self.name, auth=auth, timeouts=timeouts, retry=retry)
+        self._host: Mapping[str, str] = {}  # the Host header, where another than that of the URL is needed
         self._forms: tuple[_RangeForm, ...] = tuple(_RangeForm)
 
     @property
@@ -63,17 +82,14 @@ class GatewaySource:
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """See Source.read_block."""
         try:
-            response = self._http.request(
-                "GET",
-                f"/ipfs/{cid}",
-                params=[("format", "raw")],
-                headers={"Accept": "application/vnd.ipld.raw"},
-                limit=MAX_BLOCK if size is None else size,
-                repeatable=True,
+            response = self._get(
+                f"/ipfs/{cid}", "raw", "application/vnd.ipld.raw", MAX_BLOCK if size is None else size
             )
+        except AccessDeniedError as error:
+            raise self._denial(error) from None
         except (NotFoundError, RejectedError) as error:
             if error.status in _GONE:
-                raise BlockUnavailableError(f"{self.name} does not have block {cid}") from None
+                raise self._without(f"block {cid}", error.status) from None
             raise
         except ResponseTooLargeError:
             raise BadBlockError(self.name, cid, "sent too many bytes for") from None
@@ -83,15 +99,48 @@ class GatewaySource:
 
     def ipns_record(self, name: str) -> bytes:
         """Return the signed record of an IPNS name, unverified. Raises PeerError."""
-        response = self._http.request(
-            "GET",
-            f"/ipns/{name}",
-            params=[("format", "ipns-record")],
-            headers={"Accept": "application/vnd.ipfs.ipns-record"},
-            limit=RECORD_LIMIT,
-            repeatable=True,
-        )
-        return response.body
+        accept = "application/vnd.ipfs.ipns-record"
+        return self._get(f"/ipns/{name}", "ipns-record", accept, RECORD_LIMIT).body
+
+    def _get(self, path: str, form: str, accept: str, limit: int) -> Response:
+        """Request `path` in a format. Raises RequestError.
+
+        Kubo redirects requests to `localhost` to a host of their own for each CID, which isolates web pages
+        from each other; with its IP address in the Host header it answers them itself.
+        """
+
+        def request() -> Response:
+            return self._http.request(
+                "GET",
+                path,
+                params=[("format", form)],
+                headers={"Accept": accept, **self._host},
+                limit=limit,
+                repeatable=True,
+            )
+
+        try:
+            return request()
+        except UnexpectedResponseError as error:
+            address = self._http.address
+            if self._host or error.status not in _MOVED or address.host != "localhost":
+                raise
+            self._host = {"Host": f"127.0.0.1:{address.port}"}
+            return request()
+
+    def _without(self, what: str, status: int | None) -> BlockUnavailableError:
+        """Return the error for something that the gateway does not have, or refuses to serve."""
+        if status in _REFUSED:
+            return BlockUnavailableError(f"{self.name} refuses {what} by its policy (HTTP {status})")
+        return BlockUnavailableError(f"{self.name} does not have {what}")
+
+    def _denial(self, error: AccessDeniedError) -> AccessDeniedError:
+        """Return `error` with advice for a gateway."""
+        hint = "name a variable with its token under `hosts` in your configuration, or use another gateway"
+        if self._http.secrets:
+            hint = "check its token, and whether its policy refuses this content"
+        message = error.message.removeprefix(f"{self.name}: ")
+        return AccessDeniedError(self.name, message, hint=hint, status=error.status)
 
     @contextmanager
     def stream_blocks(self, requested: BlockRange) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
@@ -149,7 +198,7 @@ class GatewaySource:
                 yield self._car_blocks(_BodyReader(response.pieces(limit)), requested)
         except (NotFoundError, RejectedError) as error:
             if error.status in _GONE:
-                raise BlockUnavailableError(f"{self.name} does not have {requested.file}") from None
+                raise self._without(str(requested.file), error.status) from None
             if error.status not in _UNSUPPORTED:
                 raise
             yield None
@@ -170,7 +219,7 @@ class GatewaySource:
             "GET",
             f"/ipfs/{requested.file}",
             params=params,
-            headers=headers,
+            headers={**headers, **self._host},
             expect=expect,
             repeatable=True,
             total=self._http.timeouts.total + requested.size / _SLOWEST,

@@ -7,6 +7,7 @@ from pathlib import Path
 from reconciler.content.car_dag import open_car
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError, UsageError
+from reconciler.net.auth import Auth
 from reconciler.net.client import HttpClient
 from reconciler.progress import Progress
 from reconciler.redaction import shown_address
@@ -55,12 +56,12 @@ def car_source(file: Path, root: Cid, progress: Progress) -> NamedSource:
     return NamedSource(str(file), DagBlocks(dag))
 
 
-def kubo_source(api: str) -> NamedSource:
+def kubo_source(api: str, auth: Auth | None = None) -> NamedSource:
     """Open the Kubo node whose RPC API is at `api`. Only blocks in its own repository are read; the node does
     not search the network for others.
     """
     name = f"Kubo at {shown_address(api).rstrip('/')}"
-    rpc = KuboRpc(HttpClient(api, name=name, is_command_error=is_command_error))
+    rpc = KuboRpc(HttpClient(api, name=name, auth=auth, is_command_error=is_command_error))
     return NamedSource(name, _OwnedKuboBlocks(rpc), width=4)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reconciler.content.walk import DagMap
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
+    from reconciler.net.auth import Auth
     from reconciler.targets.interface import Target
 
 _NAME_ONE = "name a source: --gateway, --kubo, --store or --car"
@@ -68,6 +69,7 @@ def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source
     Raises BlockUnavailableError when there is none, UsageError for an invalid address.
     """
     from reconciler.consume.gateway_source import GatewaySource
+    from reconciler.consume.host_tokens import auth_for
     from reconciler.consume.local_sources import car_source, kubo_source, store_source
 
     opened: list[Source] = []
@@ -78,8 +80,20 @@ def open_sources(sources: Sources, root: Cid, progress: Progress) -> list[Source
         except BlockUnavailableError as error:
             reasons.append(error.message)
     opened += [car_source(Path(file), root, progress) for file in sources.cars]
-    opened += [kubo_source(api) for api in sources.nodes]
-    opened += [GatewaySource(url) for url in sources.gateways]
+    failures: list[ReconcilerError] = []
+    makers: list[tuple[Callable[[str, Auth | None], Source], str]] = [
+        *((kubo_source, api) for api in sources.nodes),
+        *((lambda url, auth: GatewaySource(url, auth=auth), url) for url in sources.gateways),
+    ]
+    for make, url in makers:
+        try:
+            opened.append(make(url, auth_for(url)))
+        except ReconcilerError as error:  # such as a token that is not set: the others may suffice
+            failures.append(error)
+    if failures and not opened:
+        raise failures[0]
+    for failure in failures:
+        progress.note(f"a source is left out: {failure}")
     if not opened:
         raise BlockUnavailableError(f"no source has {root}", hint="; ".join(reasons) or _NAME_ONE)
     return opened

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from reconciler.consume import git_index, ipns
 from reconciler.consume.fetch import read_tree
+from reconciler.consume.host_tokens import auth_for
 from reconciler.consume.sources import Source, SourcePool, TrackedSource
 from reconciler.content import cid as cids
 from reconciler.content.walk import NodeKind, leaf_bytes
@@ -135,7 +136,7 @@ def _writable(home: Path) -> Path:
 def _download(place: str, tag: str) -> _Download | None:
     """Download the file at `place`; None when it still has the ETag `tag`."""
     base, _, name = place.rpartition("/")
-    http = HttpClient(base, name=place)
+    http = HttpClient(base, name=place, auth=auth_for(base))
     try:
         response = http.request(
             "GET",
@@ -287,7 +288,8 @@ def _download_beside(place: str, path: PurePosixPath) -> bytes | None:
     """Return the file at `path` beside an index at an address; None for an address with a query."""
     if not place.startswith(("https://", "http://")) or "?" in place:
         return None
-    http = HttpClient(place.rpartition("/")[0], name=place)
+    base = place.rpartition("/")[0]
+    http = HttpClient(base, name=place, auth=auth_for(base))
     try:
         return http.request("GET", quote(str(path), safe="/+"), limit=MAX_RECORD_BYTES, repeatable=True).body
     finally:

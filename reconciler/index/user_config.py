@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler import fs
 from reconciler.index import guarded_yaml, schemas
-from reconciler.index.guarded_yaml import raise_for
+from reconciler.index.guarded_yaml import YamlMapping, YamlSequence, raise_for
 
 
 @dataclass(frozen=True, slots=True)
 class UserConfig:
-    """The index to read when no option names one, and the sources of blocks for it."""
+    """The index to read when no option names one, the sources of blocks for it, and the tokens of hosts.
+
+    `tokens` has the name of an environment variable for each key: `HOST[:PORT]`, or the address of a gateway
+    with its scheme.
+    """
 
     index: str | None = None
     gateways: tuple[str, ...] = ()
     kubo: tuple[str, ...] = ()
     stores: tuple[Path, ...] = ()
     receipts: bool = False  #: whether `fetch` recognizes a directory that it fetched by its receipt
+    tokens: Mapping[str, str] = field(default_factory=dict)
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
     """Return the path of the file (XDG Base Directory specification)."""
-    return fs.user_directory(environ, "XDG_CONFIG_HOME", ".config") / "config.yaml"
+    home = environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path.home() / ".config") / "reconcile" / "config.yaml"
 
 
 def load_config(path: Path) -> UserConfig:
@@ -37,17 +42,31 @@ def load_config(path: Path) -> UserConfig:
     name = str(path)
     tree = guarded_yaml.parse(guarded_yaml.decode(guarded_yaml.read(path), name), name)
     raise_for(schemas.problems("config", tree), name)
-    assert isinstance(tree, guarded_yaml.YamlMapping)  # noqa: S101  by the schema
+    assert isinstance(tree, YamlMapping)  # noqa: S101  by the schema
+    tokens: dict[str, str] = {}
 
-    def texts(key: str) -> tuple[str, ...]:
+    def addresses(key: str) -> tuple[str, ...]:
+        """Return the addresses of a list; an entry with a token adds it to `tokens`."""
         value = tree.value(key)
-        return tuple(map(str, value)) if isinstance(value, guarded_yaml.YamlSequence) else ()
+        found = []
+        for entry in value if isinstance(value, YamlSequence) else ():
+            url = str(entry.value("url") if isinstance(entry, YamlMapping) else entry)
+            found.append(url)
+            if isinstance(entry, YamlMapping) and entry.value("token_env") is not None:
+                tokens[url.rstrip("/")] = str(entry.value("token_env"))
+        return tuple(found)
 
+    hosts = tree.value("hosts")
+    if isinstance(hosts, YamlMapping):
+        for host, entry in hosts.items():
+            if isinstance(entry, YamlMapping):
+                tokens[str(host).lower()] = str(entry.value("token_env"))
     index = tree.value("index")
     return UserConfig(
         None if index is None else str(index),
-        texts("gateways"),
-        texts("kubo"),
-        tuple(path.parent / each for each in texts("stores")),
+        addresses("gateways"),
+        addresses("kubo"),
+        tuple(path.parent / each for each in addresses("stores")),
         str(tree.value("receipts")) == "true",
+        tokens,
     )
