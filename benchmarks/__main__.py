@@ -13,6 +13,7 @@ from benchmarks import (
     index,
     kubo,
     loop,
+    onchain,
     pieces,
     publish,
     serve,
@@ -26,7 +27,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, publish, export),
-        *(pieces, storacha, kubo, fetch, serve, action),
+        *(pieces, onchain, storacha, kubo, fetch, serve, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()

@@ -200,6 +200,8 @@ def test_a_copy_in_the_words_of_deals_keeps_its_reason_and_never_counts_by_mista
     assert (deal.state in IN_PROGRESS) == (copy.state in (CopyState.WAITING, CopyState.LATE))
     assert copy.detail in deal.detail
     assert deal.checked_by is CheckedBy.CHAIN
+    provider = state.account.provider_id
+    assert deal.provider == (f"pdp:{provider}" if provider else None)
     assert (deal.until, deal.deal_id, deal.aggregate) == (copy.until, copy.data_set, P[0])
 
 
