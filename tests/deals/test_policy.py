@@ -39,6 +39,7 @@ CASES = [
     ([ACTIVE, checked(DealState.EXPIRING, deal_id=2, provider="f02")], ONCE, "blocked", "1 expiring"),
     ([ACTIVE, checked(DealState.AGGREGATING, deal_id=2)], CAN, "wait", "1 aggregating"),
     ([ACTIVE, checked(DealState.OFFERED, deal_id=2)], READS, "wait", "1 offered"),
+    ([ACTIVE, checked(DealState.LATE, deal_id=2)], CAN, "wait", "1 late"),
     ([checked(DealState.SLASHED), checked(DealState.EXPIRED, deal_id=2)], ONCE, "blocked", "0 of 2"),
     ([checked(DealState.SLASHED), checked(DealState.EXPIRED, deal_id=2)], CAN, "publish", "1 slashed"),
     ([checked(DealState.UNPROVED)], ONCE, "blocked", "1 unproved"),

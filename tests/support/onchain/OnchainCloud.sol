@@ -308,7 +308,10 @@ contract OnchainCloud {
     function FIL_CLEANUP_DEPOSIT() external pure returns (uint256) { return 0.1 ether; }
     function createDataSet(address listener, bytes calldata extraData) external payable returns (uint256) { return _create(listener, extraData); }
     function addPieces(uint256 setId, address listener, Cid[] calldata pieces, bytes calldata extraData) external payable returns (uint256) {
-        if (setId != 0) return _add(setId, pieces, extraData);
+        if (setId != 0) {
+            require(listener == address(0), "listener must be zero for existing dataset");
+            return _add(setId, pieces, extraData);
+        }
         (bytes memory create, bytes memory add) = abi.decode(extraData, (bytes, bytes));
         setId = _create(listener, create);
         if (pieces.length != 0) _add(setId, pieces, add);

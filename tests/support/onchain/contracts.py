@@ -581,6 +581,7 @@ class OnchainContracts:
     def _add_pieces(self, sender: str, number: int, listener: str, pieces: list[Any], extra: bytes) -> int:
         cids = [bytes(piece[0]) for piece in pieces]
         if number:
+            require(listener == ZERO, "listener must be zero for existing dataset")
             return self._add(sender, number, cids, extra)
         create, add = decode(["bytes", "bytes"], extra)
         number = self._create(sender, listener, create)

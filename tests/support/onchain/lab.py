@@ -38,6 +38,8 @@ KEYS = (
 OWNERS = tuple(str(Account.from_key(key).address).lower() for key in KEYS)
 PAYER = OWNERS[0]
 UNIT = 10**18
+_ADD = "addPieces(uint256,address,(bytes)[],bytes)"
+_NOBODY = "0x" + "00" * 20
 _CODE = Path(__file__).with_name("OnchainCloud.hex")
 _DEPOSIT = 10**17  # of FIL, for each data set
 
@@ -100,6 +102,14 @@ class OnchainLab:
         """Call a function that only a test has, such as `mint(address,uint256)`."""
         self.send(OWNERS[3], self.cloud, signature, *arguments)
 
+    def snapshot(self) -> str:
+        """Remember the state of anvil, for `revert`."""
+        return str(self.rpc("evm_snapshot"))
+
+    def revert(self, name: str) -> None:
+        """Return to a snapshot."""
+        self.rpc("evm_revert", name)
+
     # --- the clock
 
     @property
@@ -137,10 +147,8 @@ class OnchainLab:
         self, provider: int, data_set: int, extra: bytes, pieces: Sequence[PieceCid], value: int
     ) -> None:
         cids = [(bytes(piece),) for piece in pieces]
-        signature = "addPieces(uint256,address,(bytes)[],bytes)"
-        self.send(
-            OWNERS[provider], self.verifier, signature, data_set, self.service, cids, extra, value=value
-        )
+        listener = _NOBODY if data_set else self.service
+        self.send(OWNERS[provider], self.verifier, _ADD, data_set, listener, cids, extra, value=value)
 
     def newest_set(self, payer: str = PAYER) -> int:
         """The id of the newest data set of a payer."""
@@ -207,6 +215,20 @@ def set_up(
     for provider, (url, name) in enumerate(zip(urls, ("alpha", "beta", "gamma"), strict=False), start=1):
         lab.tell("register(address,string,string)", OWNERS[provider], name, url)
     lab.tell("mint(address,uint256)", PAYER, 1000 * UNIT)
+    return lab
+
+
+def deployed_lab(environ: Mapping[str, str]) -> OnchainLab | None:
+    """Return the deployment that ONCHAIN_RPC and ONCHAIN_SERVICE name; None without them.
+
+    It is one of the real contracts on anvil, whose accounts are unlocked: the payer has tokens, providers 1
+    and 2 are registered, the precompiles of Filecoin are replaced. What only a test calls is not there.
+    """
+    if not {"ONCHAIN_RPC", "ONCHAIN_SERVICE"} <= environ.keys():
+        return None
+    lab = OnchainLab(environ["ONCHAIN_RPC"], "", service=environ["ONCHAIN_SERVICE"].lower())
+    lab.verifier = lab.read(lab.service, "pdpVerifierAddress()", "address")
+    lab.view = lab.read(lab.service, "viewContractAddress()", "address")
     return lab
 
 

@@ -51,7 +51,8 @@ class Payer:
 
     def __init__(self, lab: OnchainLab, funds: int = 5 * UNIT) -> None:
         self.lab = lab
-        lab.tell("configure(uint64,uint256)", PERIOD, WINDOW)
+        if lab.cloud:
+            lab.tell("configure(uint64,uint256)", PERIOD, WINDOW)
         self.key = key()
         self.nodes: ChainNodes = open_nodes(options(lab), {}, name="filecoin")
         self.reader = ChainReader(self.nodes)
