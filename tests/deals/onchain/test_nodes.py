@@ -450,3 +450,11 @@ def test_ten_thousand_pieces_in_one_data_set_are_read(fake_payer: Payer) -> None
     assert isinstance(state, DataSetState)
     assert [each.id for each in state.pieces] == list(range(10_000))
     assert len(node.asked) - before <= 10
+
+
+def test_endorsed_providers_are_read_where_the_network_lists_them(payer: Payer) -> None:
+    payer.lab.tell("endorse(uint256)", 2)
+    network = payer.nodes.network
+    listed = Network(network.chain, network.chain_id, network.service, EvmAddress.parse(payer.lab.endorsed))
+    nodes = ChainNodes([lone_node(payer.lab)], listed)
+    assert ChainReader(nodes).view().endorsed_ids() == {2}
