@@ -6,7 +6,7 @@ A plan is a tuple of changes in order. Changes are made by the functions at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypedDict
@@ -19,6 +19,7 @@ from reconciler.index.label import Label
 from reconciler.index.model import Version
 from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.settings import RunOptions
+from reconciler.targets.pricing import PayingAccount, Quote
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
 
@@ -59,9 +60,11 @@ class Deliver(OnTarget):
     """A change that sends blocks to the target.
 
     `sources` are where the blocks are read from: DIRECTORY, or the names of targets that hold the root.
+    `cost` is what a target charges for it that is paid for what it keeps.
     """
 
     sources: tuple[str, ...]
+    cost: Quote | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +180,8 @@ class Plan:
     and `exclude` are what it was made with. `in_sync` counts the pairs of version and target that need no
     change. `refusals` stop the run after the plan is shown. `findings` are those about the files of versions
     that are not published yet, by `model@version`. `suspended` are the selected versions that the index
-    suspends.
+    suspends. `accounts` pay for targets that charge for what they keep, by target name, as they were before
+    the run.
     """
 
     index_id: str
@@ -192,6 +196,12 @@ class Plan:
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     suspended: tuple[str, ...] = ()
+    accounts: Mapping[str, PayingAccount] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> dict[str, Quote]:
+        """The sums of the costs of all changes, by target name."""
+        return _sums(self.changes)
 
     @property
     def warnings(self) -> Iterator[tuple[str, Finding]]:
@@ -266,6 +276,21 @@ class Report:
     def failed(self) -> bool:
         """Whether at least one change failed, was skipped or was blocked."""
         return any(outcome.state.is_failure for outcome in self.outcomes)
+
+    @property
+    def costs(self) -> dict[str, Quote]:
+        """The sums of the costs of all changes that were made, by target name, as planned."""
+        made = (OutcomeState.APPLIED, OutcomeState.WAITING)
+        return _sums(outcome.change for outcome in self.outcomes if outcome.state in made)
+
+
+def _sums(changes: Iterable[Change]) -> dict[str, Quote]:
+    found: dict[str, Quote] = {}
+    for change in changes:
+        if isinstance(change, Deliver) and change.cost is not None:
+            known = found.get(change.target)
+            found[change.target] = change.cost if known is None else known + change.cost
+    return found
 
 
 class _Common(TypedDict):

@@ -1,8 +1,8 @@
 """Plan and report as versioned JSON documents, and plans saved for `reconcile apply`.
 
 The documents follow schemas/plan.schema.json and schemas/report.schema.json. The digest of a plan covers
-everything in it except notes and findings, so two plans with one digest do the same. A saved plan carries the
-options it was made with; it is carried out exactly, or refused.
+everything in it except accounts, notes and findings, so two plans with one digest do the same. A saved plan
+carries the options it was made with; it is carried out exactly, or refused.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from reconciler.json_fields import JsonFields, load_json
 from reconciler.loop.changes import (
     Blocked,
     Change,
+    Deliver,
     Outcome,
     OutcomeState,
     PinRoot,
@@ -36,6 +37,7 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
+from reconciler.loop.cost_document import account_document, cost_document
 from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.redaction import hide_secrets
@@ -74,7 +76,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
     notes = [hide_secrets(note) for note in plan.notes]
     findings = [_finding(ref, found) for ref, several in plan.findings.items() for found in several]
-    return {**body, "digest": _digest(body), "notes": notes, "findings": findings}
+    accounts = [account_document(name, account) for name, account in plan.accounts.items()]
+    return {**body, "digest": _digest(body), "accounts": accounts, "notes": notes, "findings": findings}
 
 
 def report_document(report: Report) -> dict[str, Any]:
@@ -155,6 +158,8 @@ def _item(change: Change, state: str) -> dict[str, Any]:
                 item.update(mismatch=_mismatch(change.mismatch))
         case _:
             pass
+    if isinstance(change, Deliver) and change.cost is not None:
+        item.update(cost=cost_document(change.cost))
     return item
 
 

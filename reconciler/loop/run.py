@@ -18,6 +18,7 @@ from reconciler.index.history import check_frozen
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.borrowed import describe_loans
 from reconciler.loop.changes import Change, OnTarget, OutcomeState, Plan, Report, Unpin, Wait, WriteBack
+from reconciler.loop.costs import price_changes
 from reconciler.loop.deal_rules import unconfirmed_deals
 from reconciler.loop.observe import observe
 from reconciler.loop.plan import make_changes, removals
@@ -68,25 +69,30 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
             notes.append(f"{ignored} changes that are drift were left out (--drift ignore)")
     if not options.prune:
         notes += _prunable(selection, world, changes)
+    priced = price_changes(changes, workspace, world, options.drift)
     return Plan(
         index_id=index.id,
         index_digest=index.digest,
         targets_digest=workspace.targets_digest,
         options=options,
-        changes=tuple(changes),
+        changes=priced.changes,
         in_sync=in_sync,
         notes=tuple(notes),
-        refusals=refusals(
-            index,
-            changes,
-            world.inventories,
-            frozen.violations,
-            SafetyLimits(removals=options.allow_removals),
+        refusals=(
+            *refusals(
+                index,
+                changes,
+                world.inventories,
+                frozen.violations,
+                SafetyLimits(removals=options.allow_removals),
+            ),
+            *priced.refusals,
         ),
         findings=workspace.sources.findings(),
         only=scope.only,
         exclude=scope.exclude,
         suspended=suspended,
+        accounts=priced.accounts,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
@@ -16,6 +16,7 @@ from reconciler.deals.policy import DealVerdict, Decision
 from reconciler.errors import BlockUnavailableError, Reason, ReconcilerError
 from reconciler.index.model import Version
 from reconciler.loop.borrowed import describe_loan
+from reconciler.loop.costs import read_accounts
 from reconciler.loop.deal_rules import blocked_by_unsatisfiable_policy, deal_decision, unconfirmed_deals
 from reconciler.loop.observe import observe
 from reconciler.loop.select import Selection
@@ -23,6 +24,7 @@ from reconciler.loop.workspace import Workspace
 from reconciler.loop.world import World
 from reconciler.probes import ProbeResult, ProbeTerms, Router, probe_providers
 from reconciler.targets.interface import Check, State
+from reconciler.targets.pricing import PayingAccount
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class ReleaseStatus:
     """All holdings, in the order of the index.
 
     `unmet` are policies that no target of a version can meet, `notes` further notes; both are for people.
+    `accounts` pay for targets that charge for what they keep, by target name.
     """
 
     index_id: str
@@ -68,6 +71,7 @@ class ReleaseStatus:
     holdings: tuple[Holding, ...]
     unmet: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    accounts: Mapping[str, PayingAccount] = field(default_factory=dict)
 
     @property
     def in_sync(self) -> bool:
@@ -84,13 +88,15 @@ def observe_status(workspace: Workspace, check: Check) -> ReleaseStatus:
     """Observe every selected version on every target, all deals included."""
     selection = workspace.selection
     world = observe(workspace, check, all_deals=True)
+    accounts, unread = read_accounts(workspace, world)
     blocked = (blocked_by_unsatisfiable_policy(version, selection, world) for version in selection.active)
     return ReleaseStatus(
         workspace.index.id,
         check,
         tuple(_holdings(selection, world)),
         unmet=tuple(f"{change.ref}: {change.reason}" for change in blocked if change is not None),
-        notes=tuple(unconfirmed_deals(selection, world)),
+        notes=(*unconfirmed_deals(selection, world), *unread),
+        accounts=accounts,
     )
 
 

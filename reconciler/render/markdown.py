@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from reconciler.index.model import Record
-from reconciler.loop.changes import Blocked, Change, Outcome, OutcomeState, Plan, Report
+from reconciler.loop.changes import Blocked, Change, Deliver, Outcome, OutcomeState, Plan, Report
 from reconciler.loop.mismatch import MAX_SHOWN
+from reconciler.render.costs import account_lines, cost_text
 from reconciler.render.findings import warning_lines
 from reconciler.render.text import MAX_LISTED, action, mark, plan_summary, report_summary
 from reconciler.render.words import count, plain, size
@@ -39,6 +40,7 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False
     for refusal in plan.refusals:
         override = f" — {escape(refusal.override)}" if refusal.override else ""
         parts.append(f"> **Refused:** {escape(refusal.message)}{override}")
+    parts += [f"**Account:** {escape(line)}" for line in account_lines(plan.accounts, settled=True)]
     warnings = [f"warning: {warning}" for warning in warning_lines(plan.warnings)]
     notes = "\n".join(f"- {escape(note)}" for note in (*plan.notes, *warnings))
     head = "| | version | target | change | why |\n|---|---|---|---|---|"
@@ -112,12 +114,16 @@ def _plan_row(change: Change) -> str:
     why = escape(change.reason)
     if isinstance(change, Blocked) and change.hint:
         why += f" — {escape(change.hint)}"
+    if isinstance(change, Deliver) and change.cost is not None:
+        why += f"{'; ' if why else ''}{escape(cost_text(change.cost))}"
     return _row(change, why)
 
 
 def _report_row(outcome: Outcome) -> str:
     result = f"**{outcome.state}**" if outcome.state in _EMPHASIZED else outcome.state
-    details = "; ".join(escape(text) for text in (outcome.detail, outcome.hint) if text)
+    change = outcome.change
+    cost = cost_text(change.cost) if isinstance(change, Deliver) and change.cost is not None else ""
+    details = "; ".join(escape(text) for text in (outcome.detail, outcome.hint, cost) if text)
     return _row(outcome.change, f"{result}: {details}" if details else result)
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from reconciler.deals.interface import CheckedDeal, DealState
 from reconciler.deals.policy import group_by_piece
+from reconciler.loop.cost_document import account_document
 from reconciler.loop.status import Holding, Probed, ReleaseStatus
 from reconciler.probes import ProbeResult, ProbeVerdict
+from reconciler.render.costs import account_lines
 from reconciler.render.text import Paint, no_colour
 from reconciler.render.words import count, plain
 from reconciler.targets.interface import State
@@ -182,6 +184,7 @@ def status_document(status: ReleaseStatus, probed: Sequence[Probed] | None = Non
         ],
         "summary": {state.value: states.get(state, 0) for state in State},
         "unmet": list(status.unmet),
+        "accounts": [account_document(name, account) for name, account in status.accounts.items()],
         "notes": list(status.notes),
     }
     return document if probed is None else {**document, "probes": probes_document(probed)}
@@ -196,6 +199,7 @@ def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no
             lines.append(_holding_line(holding, paint))
             lines += [f"      {line}" for line in piece_lines(holding)] if deals else []
     lines += [f"{paint('!', '!')} {plain(text)}" for text in status.unmet]
+    lines += list(account_lines(status.accounts)) if deals else []
     lines += [f"note: {plain(text)}" for text in status.notes]
     states = Counter(holding.state.value for holding in status.holdings)
     numbers = (

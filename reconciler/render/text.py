@@ -13,6 +13,7 @@ from reconciler.loop.changes import (
     DIRECTORY,
     Blocked,
     Change,
+    Deliver,
     Outcome,
     OutcomeState,
     PinRoot,
@@ -27,6 +28,7 @@ from reconciler.loop.changes import (
     WriteRecord,
 )
 from reconciler.loop.mismatch import MAX_SHOWN
+from reconciler.render.costs import account_lines, cost_text, price_text
 from reconciler.render.findings import warning_lines
 from reconciler.render.words import count, plain, size
 
@@ -61,6 +63,7 @@ def no_colour(text: str, style: str) -> str:  # noqa: ARG001 - one signature wit
 def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
     """Render a plan, with refusals last."""
     lines = list(_grouped(plan.changes, paint, _line))
+    lines += account_lines(plan.accounts)
     lines += [f"note: {plain(note)}" for note in plan.notes]
     lines += [f"warning: {plain(warning)}" for warning in warning_lines(plan.warnings)]
     if lines:
@@ -110,7 +113,8 @@ def plan_summary(plan: Plan) -> str:
         _part(changes, Blocked, "blocked"),
     ]
     parts = [part for part in parts if part] or ["nothing to do"]
-    return f"{', '.join(parts)}; {plan.in_sync:,} in sync"
+    costs = "".join(f"; {plain(name)}: {price_text(cost)}" for name, cost in plan.costs.items())
+    return f"{', '.join(parts)}; {plan.in_sync:,} in sync{costs}"
 
 
 def report_summary(report: Report) -> str:
@@ -123,6 +127,7 @@ def report_summary(report: Report) -> str:
         text += f"; {size(sent)} sent"
     if report.plan.in_sync:
         text += f"; {report.plan.in_sync:,} in sync"
+    text += "".join(f"; {plain(name)}: {price_text(cost)}" for name, cost in report.costs.items())
     return text + ("; interrupted" if report.interrupted else "")
 
 
@@ -200,6 +205,8 @@ def _line(change: Change) -> Line:
             below.append(f"hint: {plain(change.hint)}")
     elif change.reason and not isinstance(change, (ResolveCid, WriteRecord)):
         text += f"  ({plain(change.reason)})"
+    if isinstance(change, Deliver) and change.cost is not None:
+        below.append(cost_text(change.cost))
     return mark(change), text, below
 
 
@@ -214,6 +221,8 @@ def _outcome_line(outcome: Outcome) -> Line:
     if outcome.bytes_sent and not bad:
         text += f", {size(outcome.bytes_sent)} sent"
     below = _differences(change) if isinstance(change, Blocked) else []
+    if isinstance(change, Deliver) and change.cost is not None:
+        below.append(cost_text(change.cost))
     return sign, text, [*below, *([f"hint: {plain(outcome.hint)}"] if outcome.hint else [])]
 
 
