@@ -14,7 +14,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 SCHEMAS = {path.name.removesuffix(".schema.json"): path for path in (PROJECT / "schemas").iterdir()}
 #: formats of files, and a list; these have no kind
-WITHOUT_KIND = {"config", "index", "targets", "record", "pieces"}
+WITHOUT_KIND = {"config", "index", "targets", "sources", "record", "pieces"}
 
 
 def kinds(source: str) -> Iterator[str]:

@@ -264,12 +264,14 @@ def check(
     from reconciler.index.history import check_frozen
     from reconciler.index.load import load_index
     from reconciler.index.record_check import check_records
+    from reconciler.index.sources_file import check_sources, load_sources
     from reconciler.index.targets_file import load_targets
     from reconciler.loop.select import select
 
     layout = find_layout(directory, index, targets)
     loaded = load_index(layout.index_file)
     select(loaded, load_targets(layout.targets_file))
+    check_sources(loaded, load_sources(layout.sources_file))
     recorded = len(check_records(loaded, with_contents=True))
     frozen = check_frozen(loaded, base=base)
     if frozen.violations:

@@ -220,6 +220,7 @@ def add_version(
     version: str,
     *,
     path: str | None = None,
+    source: str | None = None,
     created_at: str | None = None,
     cid: Cid | None = None,
     hidden: bool = False,
@@ -239,11 +240,12 @@ def add_version(
     tree = _plain(guarded_yaml.parse(text, name))
     document = YamlDocument(text, name)
     about = {"kind": kind, "format": format, "license": license}
-    _check_characters({"model": model, "path": path, "created_at": created_at, **about})
+    _check_characters({"model": model, "path": path, "source": source, "created_at": created_at, **about})
     _check_new_name(model, tree["models"], name)
     description = {key: value for key, value in about.items() if value is not None}
     body = {
         "path": path,
+        "source": source,
         "created_at": created_at,
         "cid": cid and str(cid),
         "hidden": "include" if hidden else None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,15 +32,19 @@ from reconciler.index.guarded_yaml import (
 from reconciler.index.label import RESERVED_IDS
 from reconciler.index.model import DealPolicy, Index, Model, Version
 from reconciler.index.names import CHANNEL_NAME, is_model_name, name_hint, name_key, version_hint
+from reconciler.index.version_source import (
+    BUILT_IN_SOURCES,
+    SourceReference,
+    check_location,
+    parse_source,
+    path_problem,
+)
 from reconciler.index.versions import is_build, is_version, parse_range
 
 DEFAULT_TARGETS = ("store",)  #: when nothing names a target
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+=@-]*)*")
-_DRIVE = re.compile(r"[A-Za-z]:")
-_METACHARACTER = re.compile(r"[$`\"'<>|;&*?!{}]")
 MAX_DEALS = 100  #: of one piece
 RENEW_BEFORE = timedelta(days=30)  #: the default
 _PERIOD = re.compile(r"([1-9][0-9]{0,3})d")
@@ -187,10 +190,17 @@ class _IndexBuilder:
         ref = f"{model}@{key}"
         if "suspend" in fields:
             shared = shared | {"suspended": self._boolean(fields, "suspend")}
+        source = self._source(fields["source"], ref) if "source" in fields else None
         if path is not None:
             self._check_path(path, ref)
-        elif "cid" not in fields:
-            self._problem(key, f"{ref} has neither a path nor a cid", "add the path of its directory")
+        if path is not None and "source" in fields:
+            self._problem(fields["source"], f"{ref} has both a path and a source", "remove one of them")
+        if path is None and "source" not in fields and "cid" not in fields:
+            self._problem(
+                key,
+                f"{ref} has neither a path nor a source nor a cid",
+                "add the path of its directory, or its source",
+            )
         if created_at is not None:
             self._check_time(created_at)
         if retired and "cid" not in fields:
@@ -211,6 +221,7 @@ class _IndexBuilder:
             version=str(key),
             where=Where(self.name, key.line),
             path=None if path is None else str(path),
+            source=source,
             created_at=None if created_at is None else str(created_at),
             cid=cid,
             yanked=None if yanked is None else str(yanked),
@@ -233,13 +244,31 @@ class _IndexBuilder:
     def _check_path(self, path: YamlScalar, ref: str) -> None:
         if problem := path_problem(path):
             self._problem(path, f"path {shown(path)} {problem[0]}", problem[1])
-        # Two models may be one directory under two names; within a model it is a copied line.
-        line, other = self.paths.setdefault((ref.partition("@")[0], path), (path.line, ref))
+        self._check_once("path", path, ref)
+
+    def _source(self, text: YamlScalar, ref: str) -> SourceReference | None:
+        try:
+            source = parse_source(text, Where(self.name, text.line))
+            if source.name in BUILT_IN_SOURCES:
+                check_location(source, BUILT_IN_SOURCES[source.name])
+        except DataError as error:
+            shape = f"source {shown(text)}" if "://" not in text and "?" not in text else "source"
+            self._problem(text, f"{shape} {error.message}", error.hint)
+            return None
+        self._check_once("source", text, ref)
+        return source
+
+    def _check_once(self, key: str, text: YamlScalar, ref: str) -> None:
+        """Check that no other version of the model has this path or source.
+
+        Two models may be one directory under two names; within a model it is a copied line.
+        """
+        line, other = self.paths.setdefault((ref.partition("@")[0], text), (text.line, ref))
         if other != ref:
             self._problem(
-                path,
-                f"{ref} and {other} (line {line}) have the same path {shown(path)}",
-                "give each version its own path",
+                text,
+                f"{ref} and {other} (line {line}) have the same {key} {shown(text)}",
+                f"give each version its own {key}",
             )
 
     def _check_time(self, text: YamlScalar) -> None:
@@ -328,42 +357,6 @@ class _IndexBuilder:
 def _scalars(node: YamlMapping) -> dict[str, YamlScalar]:
     """Return the keys of `node` that have a single value."""
     return {str(name): value for name, value in node.items() if isinstance(value, YamlScalar)}
-
-
-# --- the path of a version
-
-
-def path_problem(path: str) -> tuple[str, str] | None:
-    """Return what is wrong with the `path` of a version and a hint, None when it is safe.
-
-    A safe path is relative, stays in the repository, and has no character that a shell, a workflow or a file
-    system interprets.
-    """
-    if _PLAIN_PATH.fullmatch(path):
-        return None
-    if path.startswith("/") or _DRIVE.match(path):
-        return "is absolute", "write it relative to the repository, or use --source-root"
-    if "\\" in path:
-        return "has a backslash", "separate names with '/'"
-    if path.startswith("~"):
-        return "begins with '~'", "write it relative to the repository, or use --source-root"
-    if not all(character.isprintable() for character in path):
-        return "has a control character", "rename the directory"
-    if found := _METACHARACTER.search(path):
-        return (
-            f"has the character {found.group()!r}, which shells or workflows interpret",
-            "rename the directory",
-        )
-    if unicodedata.normalize("NFC", path) != path:
-        return "is not in Unicode form NFC", "rename the directory in its composed form"
-    for name in path.split("/"):
-        if name == "..":
-            return "leaves the repository ('..')", "write it without '..', or use --source-root"
-        if name in ("", "."):
-            return "has an empty or '.' part", "write it like weights/my-llm/1.2.0"
-        if len(name.encode()) > 255:
-            return "has a name longer than 255 bytes", "rename the directory"
-    return None
 
 
 # --- what the index requires of deals

@@ -39,6 +39,11 @@ class RepositoryLayout:
     origin: Origin | None = None
 
     @property
+    def sources_file(self) -> Path:
+        """The definitions of the sources, beside the index; it may be missing."""
+        return self.index_file.with_name("sources.yaml")
+
+    @property
     def state(self) -> Path:
         """`.reconcile` in the repository: caches, locks and the default store.
 

@@ -15,6 +15,7 @@ from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import Where
 from reconciler.index.label import Label, mark_of
+from reconciler.index.version_source import SourceReference
 
 if TYPE_CHECKING:
     from reconciler.content.car import ShardedCar
@@ -36,10 +37,11 @@ class DealPolicy:
 class Version:
     """One version of one model. `version` is SemVer 2.0 text; `where` points at its line in the index.
 
-    `path` is relative to the repository (or --source-root), None when the index has none. `cid` is None until
-    resolved. `targets` and `patterns` have the defaults of model and index applied. `yanked` is the reason,
-    None without one. `deals` is the policy for its deals, None without one. A run leaves a `suspended`
-    version alone. `accept` are the findings that do not keep it from being published.
+    Its bytes are at `path`, relative to the repository (or --source-root), or in `source`; both are None when
+    the index names neither. `cid` is None until resolved. `targets` and `patterns` have the defaults of model
+    and index applied. `yanked` is the reason, None without one. `deals` is the policy for its deals, None
+    without one. A run leaves a `suspended` version alone. `accept` are the findings that do not keep it from
+    being published.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Version:
     format: str | None = None
     license: str | None = None
     path: str | None = None
+    source: SourceReference | None = None
     created_at: str | None = None
     cid: Cid | None = None
     yanked: str | None = None
@@ -65,6 +68,11 @@ class Version:
     def ref(self) -> str:
         """`model@version`."""
         return f"{self.model}@{self.version}"
+
+    @property
+    def origin(self) -> str | None:
+        """The path or the source, as the index has it; None without both."""
+        return self.path if self.source is None else str(self.source)
 
     @property
     def inputs(self) -> BundleInputs:
@@ -125,6 +133,16 @@ class TargetSpec:
 
     Option values are str, bool, int, or nested lists and mappings of them, exactly as the schema types them.
     """
+
+    name: str
+    kind: str
+    options: Mapping[str, object]
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """One entry of releases/sources.yaml, or a source that needs none, in the form of a TargetSpec."""
 
     name: str
     kind: str

@@ -7,13 +7,12 @@ contains one.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from reconciler.errors import InvalidIndexError, Where
 from reconciler.index import guarded_yaml, schemas
+from reconciler.index.declarations import entries, kind_problems, options, path_problems, url_problems
 from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, YamlSequence, raise_for, shown
 from reconciler.index.model import Index, TargetSpec
 from reconciler.index.target_kinds import target_kinds
@@ -55,8 +54,13 @@ def read_targets(
     if stamp_directory is not None and not stamped:
         schemas.write_stamp(stamp_directory, "targets", key)
     specs = tuple(
-        TargetSpec(str(target), str(entry["kind"]), _options(entry), Where(name, line))
-        for target, line, entry in _entries(tree)
+        TargetSpec(
+            str(target),
+            str(entry["kind"]),
+            options(entry, target_kinds()[str(entry["kind"])]),
+            Where(name, line),
+        )
+        for target, line, entry in entries(tree, "targets")
     )
     return specs, data
 
@@ -74,17 +78,8 @@ def check_target_names(index: Index, specs: Collection[TargetSpec]) -> None:
                 )
 
 
-def _entries(tree: YamlNode) -> Iterator[tuple[str, int, dict[str, YamlNode]]]:
-    """Yield the name, line and keys of each entry that is a mapping with a kind."""
-    targets = tree.value("targets") if isinstance(tree, guarded_yaml.YamlMapping) else None
-    if isinstance(targets, guarded_yaml.YamlMapping):
-        for target, entry in targets.items():
-            if isinstance(entry, guarded_yaml.YamlMapping) and isinstance(entry.value("kind"), YamlScalar):
-                yield target, target.line, {str(key): value for key, value in entry.items()}
-
-
 def _reserved(tree: YamlNode) -> Iterator[IndexProblem]:
-    for target, line, entry in _entries(tree):
+    for target, line, entry in entries(tree, "targets"):
         if entry["kind"] in RESERVED_KINDS:
             yield IndexProblem(
                 line,
@@ -95,33 +90,18 @@ def _reserved(tree: YamlNode) -> Iterator[IndexProblem]:
 
 def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
     """Yield the problems that the schema cannot find, or that a forged stamp must not hide."""
-    entries = list(_entries(tree))
-    if not entries:
-        yield IndexProblem(tree.line, "no targets", None)
-    for target, line, entry in entries:
+    declared = list(entries(tree, "targets"))
+    yield from kind_problems(declared, "target", target_kinds(), tree.line)
+    for _, _, entry in declared:
         kind = target_kinds().get(str(entry["kind"]))
         if kind is None:
-            hint = "one of " + ", ".join(target_kinds())
-            yield IndexProblem(line, f"target {shown(target)} has an unknown kind", hint)
             continue
-        path = entry.get("path")
-        if isinstance(path, YamlScalar) and (reason := _bad_store_path(path)):
-            yield IndexProblem(path.line, f"path {shown(path)} {reason}", None)
+        yield from path_problems(entry)
         yield from _bad_replication(entry)
         nodes = entry.get("nodes")
         for part in [entry, *(nodes if isinstance(nodes, YamlSequence) else ())]:
             if isinstance(part, dict):
-                yield from _bad_urls(part, kind.urls)
-
-
-def _bad_store_path(path: str) -> str | None:
-    if not path.isprintable():
-        return "has a control character"
-    if path.startswith("~"):
-        return "begins with '~', which is not expanded"
-    if ".." in re.split(r"[/\\]", path):
-        return "has a '..' part"
-    return None
+                yield from url_problems(part, kind.urls)
 
 
 def _bad_replication(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
@@ -144,39 +124,3 @@ def is_replication(low: object, high: object) -> bool:
     if not isinstance(low, int) or not isinstance(high, int):
         return False
     return low == high == -1 or 1 <= low <= high
-
-
-def _bad_urls(entry: Mapping[str, YamlNode], keys: Collection[str]) -> Iterator[IndexProblem]:
-    """Yield problems of addresses: not an HTTP URL, or with a secret. The address itself is never shown."""
-    for key, url in entry.items():
-        if key not in keys or not isinstance(url, YamlScalar):
-            continue
-        try:
-            parts = urlsplit(url)
-            fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            parts, fine = urlsplit(""), False
-        if not fine or not url.isprintable() or " " in url or "\\" in url:
-            yield IndexProblem(url.line, f"{key!r} is not an http:// or https:// address", None)
-        elif parts.username is not None or parts.password is not None or "@" in parts.netloc:
-            hint = "set an environment variable to them and name it with token_env (auth: basic)"
-            yield IndexProblem(url.line, f"{key!r} has a user name or password in the address", hint)
-        elif parts.query or parts.fragment:
-            hint = "addresses end with the path; secrets go into the variable that token_env names"
-            yield IndexProblem(url.line, f"{key!r} has a query or fragment in the address", hint)
-
-
-def _options(entry: Mapping[str, YamlNode]) -> dict[str, object]:
-    numbers = target_kinds()[str(entry["kind"])].numbers
-    return {key: _plain(key, value, numbers) for key, value in entry.items() if key != "kind"}
-
-
-def _plain(key: str, node: YamlNode, numbers: Collection[str]) -> object:
-    """Convert `node` to plain Python values; the scalars of the keys `numbers` become integers."""
-    if isinstance(node, guarded_yaml.YamlMapping):
-        return {str(name): _plain(name, value, numbers) for name, value in node.items()}
-    if isinstance(node, YamlSequence):
-        return [_plain(key, item, numbers) for item in node]
-    if key in numbers and (number := schemas.as_integer(node)) is not None:
-        return number
-    return str(node)

@@ -67,6 +67,6 @@ def _what_happens(version: Version, target: str, world: World) -> str:
     )
     if others:
         return f"when that is removed, the next run restores it from {', '.join(others)}"
-    if version.path is not None:
-        return f"when that is removed, a run that has {version.path} publishes it again"
+    if version.origin is not None:
+        return f"when that is removed, a run that has {version.origin} publishes it again"
     return "when that is removed its bytes may be lost: no other target and no path of the index has them"

@@ -69,7 +69,7 @@ class PublishedMismatchError(BundleError):
         summary = _summary(mismatch.differences)
         has = f"it has {mismatch.found}, the index has {version.cid}" if problem is None else str(problem)
         super().__init__(
-            f"{version.path} no longer has the published CID: {has}" + (f": {summary}" if summary else ""),
+            f"{version.origin} no longer has the published CID: {has}" + (f": {summary}" if summary else ""),
             hint=_hint(mismatch.differences),
             where=version.where,
         )

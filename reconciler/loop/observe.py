@@ -115,7 +115,7 @@ def _outdated_records(workspace: Workspace) -> dict[str, Cid]:
         sources.refuse(
             version,
             Reason(
-                f"{path}: records {old}, and the files of {version.path} have {root}; the index has no CID",
+                f"{path}: records {old}, and the files of {version.origin} have {root}; the index has no CID",
                 f"to release {root}, delete {str(path)!r}; to keep the recorded content, set cid: {old}",
             ),
         )

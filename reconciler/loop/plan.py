@@ -290,10 +290,15 @@ def _origin_targets(selection: Selection, world: World, version: Version, target
 
 def _why_no_bytes(version: Version, world: World) -> tuple[str, str]:
     """Return why no bytes are available, and a hint."""
-    if version.path is None:
+    if version.origin is None:
         return (
-            "no target holds it, and the index names no path for it",
-            "add a path, or a target that holds it",
+            "no target holds it, and the index names neither a path nor a source for it",
+            "add a path or a source, or a target that holds it",
+        )
+    if version.source is not None:
+        return (
+            f"{version.source} was not read in this run, and no target holds the bytes",
+            "check that this version of the reconciler reads such sources",
         )
     if version.ref not in world.present:
         return (

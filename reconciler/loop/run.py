@@ -198,7 +198,7 @@ def _unused_patterns(workspace: Workspace) -> Iterator[str]:
     for version in workspace.selection.kept:
         unused = workspace.sources.unused_patterns(version) if version.cid is None else ()
         if shown := [repr(text) for text in unused if text not in defaults]:
-            yield f"{version.ref}: patterns match nothing in {version.path}: {', '.join(shown)}"
+            yield f"{version.ref}: patterns match nothing in {version.origin}: {', '.join(shown)}"
 
 
 def _without_proposed(changes: list[Change], workspace: Workspace) -> tuple[list[Change], list[str]]:

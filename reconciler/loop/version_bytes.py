@@ -71,7 +71,7 @@ def open_version(
                     raise
                 progress.note(f"{error}; reading the targets instead")
             else:
-                source, shardings = str(version.path), workspace.shardings(version)
+                source, shardings = str(version.origin), workspace.shardings(version)
                 yield OpenedVersion(version.ref, version, dag, source, shardings, verified=fresh)
                 return
         wanted_targets = version.targets if version else tuple(workspace.targets)

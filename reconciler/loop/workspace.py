@@ -30,6 +30,7 @@ from reconciler.index.model import Index, Record, Version
 from reconciler.index.proposal_form import ProposalForm, read_proposal_form
 from reconciler.index.record_check import check_records
 from reconciler.index.records import read_records
+from reconciler.index.sources_file import check_sources, load_sources
 from reconciler.index.targets_file import read_targets
 from reconciler.loop.published import PublishedBundles
 from reconciler.loop.select import Selection, select
@@ -96,6 +97,8 @@ def load(
     index = parse_index(guarded_yaml.decode(index_bytes, name), layout.index_file, stamp_directory=cache)
     specs, targets_bytes = read_targets(layout.targets_file, stamp_directory=cache)
     proposals = read_proposal_form(targets_bytes, str(layout.targets_file), environ)
+    source_specs = load_sources(layout.sources_file, stamp_directory=cache)
+    check_sources(index, source_specs)
     recorded = check_records(index)
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)

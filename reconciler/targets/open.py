@@ -12,7 +12,7 @@ from typing import cast
 
 from reconciler.errors import InvalidIndexError, Reason, ReconcilerError
 from reconciler.index.model import TargetSpec
-from reconciler.index.target_kinds import target_kinds
+from reconciler.index.target_kinds import target_kinds, target_module
 from reconciler.targets.interface import RunTerms, Target
 
 
@@ -31,7 +31,7 @@ def open_target(
         raise InvalidIndexError(
             f"target {spec.name!r} has unknown kind {spec.kind!r}", hint=hint, where=spec.where
         )
-    module = import_module(kinds[spec.kind].module)
+    module = import_module(target_module(spec.kind))
     return cast(Target, module.open_target(spec, root=root, environ=environ, terms=terms))
 
 

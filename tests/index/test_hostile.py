@@ -9,10 +9,19 @@ import pytest
 
 from reconciler.errors import InvalidIndexError
 from reconciler.index.load import load_index
+from reconciler.index.sources_file import load_sources
 from reconciler.index.targets_file import load_targets
 
 HOSTILE = Path(__file__).parent.parent / "hostile" / "index"
 CASES = [line.split("\t") for line in (HOSTILE / "expected.tsv").read_text("utf-8").splitlines()[1:]]
+
+
+def load(path: Path, file: str) -> object:
+    if file.startswith("targets/"):
+        return load_targets(path, name=file)
+    if file.startswith("sources/"):
+        return load_sources(path, name=file)
+    return load_index(path, name=file)
 
 
 @pytest.mark.parametrize(("file", "code", "line", "contains"), CASES, ids=[case[0] for case in CASES])
@@ -20,7 +29,7 @@ def test_hostile_file_gives_one_error_with_its_line(file: str, code: str, line: 
     path = HOSTILE / file
     begin = time.process_time()
     with pytest.raises(InvalidIndexError) as caught:
-        load_targets(path, name=file) if file.startswith("targets/") else load_index(path, name=file)
+        load(path, file)
     assert time.process_time() - begin < 1
     error = caught.value
     assert error.exit_code == int(code)
@@ -47,7 +56,7 @@ def test_a_hostile_file_is_refused_by_the_python_parser_too(monkeypatch: pytest.
     for file, _, line, contains in CASES:
         with pytest.raises(InvalidIndexError) as caught:
             path = HOSTILE / file
-            load_targets(path, name=file) if file.startswith("targets/") else load_index(path, name=file)
+            load(path, file)
         if contains != "not YAML":
             assert contains in f"{caught.value.message}; {caught.value.hint}", file
             assert str(caught.value).startswith(f"{file}:{line}: ")

@@ -164,7 +164,7 @@ def test_an_unknown_target_is_blocked_and_no_drift(
 @pytest.mark.parametrize(
     ("path", "present", "reason"),
     [
-        (None, False, "no target holds it, and the index names no path for it"),
+        (None, False, "no target holds it, and the index names neither a path nor a source for it"),
         ("weights/m/1.0.0", False, "weights/m/1.0.0 is not on this machine, and no target holds the bytes"),
         ("weights/m/1.0.0", True, "its bytes could not be read"),
     ],
