@@ -70,6 +70,27 @@ class HashedCar:
                 self._shards.append(shard.finish())
 
 
+class HashedShard:
+    """One shard of `dag` as a stream that is hashed while it is sent.
+
+    Every iteration begins anew; `shard` is there once one has ended. Iterating raises what `Dag.read` does.
+    """
+
+    def __init__(self, dag: Dag, span: ShardSpan, engine: Callable[[], PieceEngine] = make_engine) -> None:
+        self.shard: CarShard | None = None
+        self._dag = dag
+        self._span = span
+        self._engine = engine
+
+    def __iter__(self) -> Iterator[bytes]:
+        with PieceHasher(self._engine) as hasher:
+            found = _ShardHash(hasher)
+            for chunk in car.stream_shard(self._dag, self._span):
+                found.update(chunk)
+                yield chunk
+            self.shard = found.finish()
+
+
 def file_piece(path: Path, progress: Progress = QUIET) -> CarShard:
     """Return the file at `path` as one piece, exactly as it is.
 

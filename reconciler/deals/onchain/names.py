@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.onchain.interface import EvmAddress
 
@@ -30,6 +31,15 @@ def add_name(data_set_name: int, pieces: Sequence[PieceCid], attempt: int = 0) -
     `attempt` counts up when the same pieces were added before and removed since.
     """
     return _number("add", f"{data_set_name:x}", str(attempt), *map(str, pieces))
+
+
+def batch_name(data_set_name: int, root: Cid, batch: int, attempt: int = 0) -> int:
+    """Return the nonce for adding pieces of one batch of the bundle `root` to a data set of ours.
+
+    It does not depend on which of the pieces are missing: of two runs that disagree about that, one lands.
+    `attempt` counts up when the number was used, and pieces of the batch are missing all the same.
+    """
+    return _number("batch", f"{data_set_name:x}", str(attempt), str(batch), str(root))
 
 
 def _number(*parts: str) -> int:

@@ -35,12 +35,14 @@ KEYS = (
     "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
     "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
     "0x7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
+    "0x47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a",
 )
 OWNERS = tuple(str(Account.from_key(key).address).lower() for key in KEYS)
 PAYER = OWNERS[0]
 UNIT = 10**18
 _ADD = "addPieces(uint256,address,(bytes)[],bytes)"
 _NOBODY = "0x" + "00" * 20
+NOWHERE = ("http://127.0.0.1:1/", "http://127.0.0.1:2/")  #: where no provider answers
 _CODE = Path(__file__).with_name("OnchainCloud.hex")
 _DEPOSIT = 10**17  # of FIL, for each data set
 
@@ -83,6 +85,10 @@ class OnchainLab:
         found = self.rpc("eth_call", {"to": to, "data": _call(signature, arguments)}, "latest")
         values = decode(types_of(f"({outputs})"), bytes.fromhex(found[2:]))
         return values[0] if len(values) == 1 else values
+
+    def encoded(self, signature: str, *arguments: Any) -> str:
+        """Return the data of a call."""
+        return _call(signature, arguments)
 
     def send(self, sender: str, to: str, signature: str, *arguments: Any, value: int = 0) -> dict[str, Any]:
         """Send a transaction from an unlocked account, and return its receipt."""
@@ -206,14 +212,14 @@ def _call(signature: str, arguments: Sequence[Any]) -> str:
     return "0x" + (keccak(text=signature)[:4] + encode(types_of(signature), arguments)).hex()
 
 
-def set_up(
-    lab: OnchainLab, urls: Sequence[str] = ("http://127.0.0.1:1/", "http://127.0.0.1:2/")
-) -> OnchainLab:
+def set_up(lab: OnchainLab, urls: Sequence[str] = NOWHERE) -> OnchainLab:
     """Find the contracts, register providers with these URLs, and give the payer a thousand USDFC."""
     lab.service, lab.endorsed = lab.read(lab.cloud, "doors()", "address,address")
     lab.verifier = lab.read(lab.service, "pdpVerifierAddress()", "address")
     lab.view = lab.read(lab.service, "viewContractAddress()", "address")
-    for provider, (url, name) in enumerate(zip(urls, ("alpha", "beta", "gamma"), strict=False), start=1):
+    for provider, (url, name) in enumerate(
+        zip(urls, ("alpha", "beta", "gamma", "delta"), strict=False), start=1
+    ):
         lab.tell("register(address,string,string)", OWNERS[provider], name, url)
     lab.tell("mint(address,uint256)", PAYER, 1000 * UNIT)
     return lab
@@ -234,14 +240,14 @@ def deployed_lab(environ: Mapping[str, str]) -> OnchainLab | None:
 
 
 @contextmanager
-def onchain_lab(*, anvil: bool = False, **fields: Any) -> Iterator[OnchainLab]:
-    """Run the contracts on a chain of their own; `fields` are those of FakeChain."""
+def onchain_lab(*, anvil: bool = False, urls: Sequence[str] = NOWHERE, **fields: Any) -> Iterator[OnchainLab]:
+    """Run the contracts on a chain of their own, with providers at `urls`; `fields`: those of FakeChain."""
     if anvil:
         with _anvil() as url:
-            yield set_up(OnchainLab(url, _deploy(url)))
+            yield set_up(OnchainLab(url, _deploy(url)), urls)
         return
     with fake_chain(**fields) as node:
-        yield set_up(OnchainLab(node.url, ADDRESSES["cloud"], fake=node))
+        yield set_up(OnchainLab(node.url, ADDRESSES["cloud"], fake=node), urls)
 
 
 @contextmanager

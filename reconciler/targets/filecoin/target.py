@@ -1,0 +1,253 @@
+"""The target of one payer: its data sets with the providers of Filecoin Onchain Cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from random import Random
+
+from reconciler.content.car import Sharding, shard_spans
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.piece_cid import PieceCid
+from reconciler.content.pieces import MAX_PIECE
+from reconciler.deals.onchain.interface import StorageProvider
+from reconciler.deals.onchain.reader import ChainReader
+from reconciler.deals.onchain.signing import UploadSigner, service_domain
+from reconciler.errors import DataError, PeerError
+from reconciler.index.label import Label
+from reconciler.progress import Progress
+from reconciler.targets.filecoin.clients import ProviderClients
+from reconciler.targets.filecoin.deliver import DeliveryOrder, Desk, deliver, healthy_copies
+from reconciler.targets.filecoin.holdings import Holdings, read_holdings
+from reconciler.targets.filecoin.known import KnownPieces
+from reconciler.targets.filecoin.observe import observe_root, required_copies, unserved_notes
+from reconciler.targets.filecoin.options import FilecoinOptions
+from reconciler.targets.filecoin.probe import ProbeResult, probe_blocks, probe_piece, probe_start
+from reconciler.targets.filecoin.waits import DEFAULT_WAITS, Waits
+from reconciler.targets.interface import (
+    Capabilities,
+    Check,
+    Delivery,
+    Expected,
+    Inventory,
+    Pin,
+    RunTerms,
+    UnsupportedError,
+)
+
+#: pieces as providers accept them, each naming the bundle's root
+PROVIDER_SHARDING = Sharding(MAX_PIECE)
+
+_LEAVES = 256  # leaves read in one `observe` of SAMPLE, over all copies
+_LEAVES_EACH = 4  # of one copy of a root at most
+
+
+class FilecoinTarget:
+    """The storage of one payer. Without a key it is only read.
+
+    The target keeps what the last `observe` found, so that a repair begins with it, and counts what was spent
+    once since it was opened.
+    """
+
+    kind = "filecoin"
+
+    def __init__(
+        self,
+        name: str,
+        options: FilecoinOptions,
+        *,
+        sharding: Sharding = PROVIDER_SHARDING,
+        waits: Waits = DEFAULT_WAITS,
+        terms: RunTerms = RunTerms(),
+        random: Random | None = None,
+    ) -> None:
+        self.name = name
+        self.capabilities = Capabilities(
+            takes_bytes=options.key is not None, keeps_labels=False, sharding=sharding, renews_deals=True
+        )
+        self._options = options
+        self._sharding = sharding
+        self._random = random or Random()  # noqa: S311 - a sample, not a secret
+        self._reader = ChainReader(options.nodes)
+        network = options.nodes.network
+        cache = (
+            None if terms.cache is None else terms.cache / f"filecoin-{network.chain_id}-{network.service}"
+        )
+        self._clients = ProviderClients(
+            public_only=options.is_public, budget=terms.retries, on_retry=terms.progress.note
+        )
+        self._known = KnownPieces(self._clients, sharding, cache)
+        self._desk: Desk | None = None
+        if options.key is not None:
+            domain = service_domain(network.chain_id, network.service)
+            self._desk = Desk(
+                name,
+                options,
+                self._reader,
+                UploadSigner(options.payer, options.key, domain),
+                self._clients,
+                self._known,
+                sharding,
+                waits,
+                cache,
+            )
+        self._copies: dict[Cid, int] = {}
+        self._served_badly: frozenset[tuple[int, PieceCid]] = frozenset()
+        self._spent = 0
+
+    def observe(
+        self,
+        expected: Sequence[Expected],
+        check: Check,
+        mark: str,  # noqa: ARG002  pieces have no names
+        progress: Progress,
+    ) -> Inventory:
+        """Judge every copy of every piece by the chain, and read pieces back as `check` requires."""
+        holdings = read_holdings(self._reader, self._options.payer)
+        self._known.remember_records(expected)
+        pieces = {one.root: self._known.find(one.root, holdings) for one in expected}
+        self._copies |= {one.root: required_copies(one, self._options.copies) for one in expected}
+        probes = self._probe(expected, pieces, holdings, check, progress)
+        bad = frozenset(copy for copy, result in probes.items() if result.detail)
+        self._served_badly = bad | {copy for copy in self._served_badly if copy not in probes}
+        checked = f"the chain at epoch {holdings.view.block.number}"
+        if check is not Check.QUICK:
+            checked += (
+                ", and " + ("every byte" if check is Check.FULL else "random leaves") + " of its copies"
+            )
+        now = datetime.now(UTC)
+        observations = {
+            one.root: observe_root(
+                one, pieces[one.root], holdings, probes, checked, copies=self._options.copies, now=now
+            )
+            for one in expected
+        }
+        foreign = self._known.roots(holdings)
+        holdings.view.confirm()
+        notes = tuple(f"{self.name}: {note}" for note in holdings.view.contracts.notes)
+        return Inventory(
+            observations,
+            foreign=tuple(Pin(root, "") for root in sorted(foreign - observations.keys())),
+            notes=notes + unserved_notes(self.name, holdings, probes),
+        )
+
+    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
+        """Bring the pieces of `dag` that are missing to providers, in as many copies as required."""
+        return self._deliver(dag, label, progress)
+
+    def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
+        """Send what providers lost again, and bring missing copies to others, from good ones if possible."""
+        return self._deliver(dag, label, progress, repair=True, damaged=tuple(damaged))
+
+    def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
+        """Raise UnsupportedError."""
+        raise UnsupportedError("providers accept pieces and fetch nothing by CID")
+
+    def relabel(self, root: Cid, label: Label) -> None:  # noqa: ARG002
+        """Raise UnsupportedError."""
+        raise UnsupportedError("pieces have no names")
+
+    def adopt(self, pin: Pin, label: Label) -> None:  # noqa: ARG002
+        """Raise PeerError."""
+        raise PeerError(
+            f"{self.name}: pieces have no names, so none can be adopted",
+            hint="nothing needs to be adopted: pieces of the payer whose root is in the index count as held",
+        )
+
+    def unpin(self, root: Cid, label: Label) -> None:  # noqa: ARG002
+        """Raise UnsupportedError: pieces cannot be recognized as ours."""
+        raise UnsupportedError("pieces have no names, so the reconciler cannot remove its own")
+
+    def dag(self, root: Cid) -> Dag:
+        """Return the DAG under `root` as the providers serve it."""
+        return self._known.dag(root, read_holdings(self._reader, self._options.payer))
+
+    def origins(self) -> tuple[str, ...]:
+        """Return no addresses."""
+        return ()
+
+    def close(self) -> None:
+        """Close all connections. May be called twice."""
+        self._clients.close()
+        self._options.nodes.close()
+
+    def _deliver(
+        self,
+        dag: Dag,
+        label: Label,
+        progress: Progress,
+        *,
+        repair: bool = False,
+        damaged: tuple[Cid, ...] = (),
+    ) -> Delivery:
+        if self._desk is None:
+            raise UnsupportedError("no key_env: the target is only read")
+        copies = self._copies.get(dag.layout.root, self._options.copies)
+        order = DeliveryOrder(
+            dag, Label(label).owner, copies, self._spent, repair, damaged, self._served_badly
+        )
+        done = deliver(self._desk, order, progress)
+        self._spent += done.spent
+        return done.delivery
+
+    # --- reading back
+
+    def _probe(
+        self,
+        expected: Sequence[Expected],
+        pieces: Mapping[Cid, Sequence[PieceCid] | None],
+        holdings: Holdings,
+        check: Check,
+        progress: Progress,
+    ) -> dict[tuple[int, PieceCid], ProbeResult]:
+        """Read pieces back from each provider with a healthy copy; nothing at QUICK."""
+        found: dict[tuple[int, PieceCid], ProbeResult] = {}
+        present = [one for one in expected if pieces[one.root]]
+        if check is Check.QUICK or not present:
+            return found
+        each = max(1, min(_LEAVES_EACH, _LEAVES // len(present)))
+        for one in present:
+            mine = pieces[one.root] or ()
+            try:
+                layout = one.layout or self._known.dag(one.root, holdings).layout
+            except (DataError, PeerError):
+                layout = None
+            found |= self._probe_root(layout, mine, holdings, check, each, progress)
+        return found
+
+    def _probe_root(
+        self,
+        layout: DagLayout | None,
+        pieces: Sequence[PieceCid],
+        holdings: Holdings,
+        check: Check,
+        leaves: int,
+        progress: Progress,
+    ) -> dict[tuple[int, PieceCid], ProbeResult]:
+        """Read one root back; without a `layout`, its inner nodes are damaged everywhere."""
+        spans = () if layout is None else shard_spans(layout, self._sharding)
+        if layout is not None and [span.size for span in spans] != [piece.size for piece in pieces]:
+            return {}
+        found = {}
+        for provider_id, piece in sorted(healthy_copies(holdings, pieces), key=str):
+            provider = holdings.providers.get(provider_id)
+            if not isinstance(provider, StorageProvider):
+                continue
+            key = (provider_id, piece)
+            try:
+                client = self._clients(provider)
+            except PeerError as error:
+                found[key] = ProbeResult(unknown=error.message)
+                continue
+            if layout is None:
+                found[key] = probe_start(client, piece)
+                continue
+            span = spans[pieces.index(piece)]
+            if check is Check.FULL:
+                found[key] = probe_piece(client, piece, layout, span, progress)
+                continue
+            count = span.last - span.first
+            positions = self._random.sample(range(span.first, span.last), min(leaves, count))
+            found[key] = probe_blocks(client, piece, layout, span, sorted(positions))
+        return found
