@@ -39,6 +39,15 @@ targets:
     bridge_secret_env: BRIDGE_SECRET
     bridge_auth_env: BRIDGE_AUTH
     rpc: https://rpc.example/rpc/v1
+  onchain:
+    kind: filecoin
+    network: devnet
+    contract: 0x02925630df557F957f70E112bA06e50965417CA0
+    rpc: ["https://one.example/rpc", "https://two.example/rpc"]
+    key_env: FILECOIN_KEY
+    copies: 2
+    providers: [4, 9]
+    max_monthly: 10 USDFC
 """
 
 
@@ -47,6 +56,10 @@ def test_each_kind_has_its_options_typed(tmp_path: Path) -> None:
     path.write_text(TEXT)
     specs = {spec.name: spec for spec in load_targets(path, name="t.yaml")}
     assert [spec.kind for spec in specs.values()] == list(target_kinds())
+    onchain = specs["onchain"].options
+    assert onchain["contract"] == "0x02925630df557F957f70E112bA06e50965417CA0"
+    assert onchain["rpc"] == ["https://one.example/rpc", "https://two.example/rpc"]
+    assert (onchain["copies"], onchain["providers"]) == (2, ["4", "9"])
     assert specs["store"].options == {"path": ".reconcile/store"}
     assert specs["node"].options == {
         "api": "http://[::1]:5001",

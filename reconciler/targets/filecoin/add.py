@@ -1,4 +1,4 @@
-"""Adding pieces to data sets: each signed call is named so that it lands once, whoever repeats it.
+"""Adding pieces to data sets: each signed call is named so that it lands once.
 
 Our data set with a provider and every addition have deterministic numbers, and the contracts accept a number
 once. The number of an addition belongs to a fixed batch of a bundle's pieces and not to those of it that are
@@ -21,7 +21,7 @@ from reconciler.deals.onchain.reverts import explain_revert, find_revert
 from reconciler.deals.onchain.signing import MAX_VALUE, UploadSigner, create_and_add
 from reconciler.errors import PeerError, Reason
 from reconciler.net.errors import RequestError, RetryLaterError, TransientError
-from reconciler.targets.filecoin.provider import ProviderClient, PullRequest, is_gone
+from reconciler.targets.filecoin.provider import PiecePull, ProviderClient, is_gone
 from reconciler.targets.filecoin.waits import Waits
 
 _GENERATIONS = 100  # data sets of ours with one provider that ended
@@ -149,12 +149,12 @@ class DataSetWriter:
             hint="run again later: it is not paid twice",
         )
 
-    def request_pull(self, client: ProviderClient, sources: Mapping[PieceCid, Sequence[str]]) -> PullRequest:
+    def request_pull(self, client: ProviderClient, sources: Mapping[PieceCid, Sequence[str]]) -> PiecePull:
         """Sign a request to pull pieces. Its number is random, because a pull that failed stays failed."""
         view = self._reader.view()
         ours = find_data_set(view, self._signer, client.provider, self._index)
         extra_data = self._consent(client.provider, ours, secrets.randbits(255) | 1, list(sources))
-        return PullRequest(view.contracts.service, ours.id, sources, extra_data)
+        return PiecePull(view.contracts.service, ours.id, sources, extra_data)
 
     def _next_number(self, view: ChainView, ours: OurDataSet, batch: Batch) -> int:
         for start in range(0, _ATTEMPTS * _GENERATIONS, _ATTEMPTS):

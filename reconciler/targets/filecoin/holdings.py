@@ -1,6 +1,6 @@
 """What a payer's data sets hold, read from the chain as of one block, and the copies of each piece in them.
 
-All live data sets of the payer count, whoever made them: a piece that another program brought there, or
+All live data sets of the payer count, also those of others: a piece that another program brought there, or
 another index, is stored and paid for, so it is never bought again.
 """
 

@@ -10,12 +10,12 @@ from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.onchain.interface import CopyState, PieceCopy, StorageProvider
 from reconciler.targets.filecoin.holdings import HEALTHY, SERVING, Holdings
-from reconciler.targets.filecoin.probe import ProbeResult
+from reconciler.targets.filecoin.probe import PieceProbe
 from reconciler.targets.filecoin.provider import describe_provider
 from reconciler.targets.interface import Expected, Observation, State
 
 #: what providers serve, by provider id and piece
-Probes = Mapping[tuple[int, PieceCid], ProbeResult]
+Probes = Mapping[tuple[int, PieceCid], PieceProbe]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def observe_root(
 
 def unserved_notes(name: str, holdings: Holdings, probes: Probes) -> tuple[str, ...]:
     """Return notes about providers that do not serve what they prove, or could not be asked."""
-    found: dict[int, list[ProbeResult]] = {}
+    found: dict[int, list[PieceProbe]] = {}
     for (provider_id, _), result in probes.items():
         if result.detail or result.unknown:
             found.setdefault(provider_id, []).append(result)

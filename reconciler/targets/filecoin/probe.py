@@ -23,7 +23,7 @@ _SLOWEST = 1 << 18  # bytes per second of a piece that is read whole
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeResult:
+class PieceProbe:
     """What one provider serves of one piece: the positions of blocks that are missing or wrong.
 
     `missing` is true when it does not serve the piece at all, `wrong` when the bytes are wrong and it is not
@@ -51,7 +51,7 @@ def block_range(layout: DagLayout, span: ShardSpan, position: int) -> tuple[int,
 
 def probe_blocks(
     client: ProviderClient, piece: PieceCid, layout: DagLayout, span: ShardSpan, positions: Sequence[int]
-) -> ProbeResult:
+) -> PieceProbe:
     """Read and hash the blocks at `positions`."""
     bad = set()
     for position in positions:
@@ -59,31 +59,31 @@ def probe_blocks(
         try:
             data = client.read(piece, start, stop) if stop > start else b""
         except NotFoundError:
-            return ProbeResult(frozenset(range(span.first, span.last)), missing=True)
+            return PieceProbe(frozenset(range(span.first, span.last)), missing=True)
         except UnexpectedResponseError:
             bad.add(position)
         except PeerError as error:
-            return ProbeResult(frozenset(bad), unknown=error.message)
+            return PieceProbe(frozenset(bad), unknown=error.message)
         else:
             if not layout.cid(position).matches(data):
                 bad.add(position)
-    return ProbeResult(frozenset(bad))
+    return PieceProbe(frozenset(bad))
 
 
-def probe_start(client: ProviderClient, piece: PieceCid) -> ProbeResult:
+def probe_start(client: ProviderClient, piece: PieceCid) -> PieceProbe:
     """Read the beginning of a piece whose inner nodes no provider serves undamaged."""
     try:
         client.read(piece, 0, min(piece.size, HEADER_SIZE))
     except NotFoundError:
-        return ProbeResult(missing=True)
+        return PieceProbe(missing=True)
     except PeerError as error:
-        return ProbeResult(unknown=error.message)
-    return ProbeResult(wrong=True)
+        return PieceProbe(unknown=error.message)
+    return PieceProbe(wrong=True)
 
 
 def probe_piece(
     client: ProviderClient, piece: PieceCid, layout: DagLayout, span: ShardSpan, progress: Progress
-) -> ProbeResult:
+) -> PieceProbe:
     """Read a whole piece, and compare every byte with the shard that it should be."""
     seconds = 60 + piece.size / _SLOWEST
     try:
@@ -104,13 +104,13 @@ def probe_piece(
                 if not layout.cid(position).matches(parts.send(layout.block_size(position))):
                     bad.add(position)
                 task.advance(len(prefix) + layout.block_size(position))
-            return ProbeResult(frozenset(bad))
+            return PieceProbe(frozenset(bad))
     except NotFoundError:
-        return ProbeResult(frozenset(range(span.first, span.last)), missing=True)
+        return PieceProbe(frozenset(range(span.first, span.last)), missing=True)
     except UnexpectedResponseError:
-        return ProbeResult(frozenset(range(span.first, span.last)))
+        return PieceProbe(frozenset(range(span.first, span.last)))
     except PeerError as error:
-        return ProbeResult(unknown=error.message)
+        return PieceProbe(unknown=error.message)
 
 
 def _exactly(pieces: Iterator[bytes]) -> Generator[bytes, int, None]:

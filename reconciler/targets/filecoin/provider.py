@@ -44,7 +44,7 @@ _PULL_STATES = {"complete": PullState.COMPLETE, "failed": PullState.FAILED} | di
 
 
 @dataclass(frozen=True, slots=True)
-class PullRequest:
+class PiecePull:
     """Pieces that a provider shall pull, each from one of the bases of other providers, and our consent.
 
     `data_set` is 0 for a data set that does not exist yet. A provider knows a request by its `extra_data`.
@@ -168,7 +168,7 @@ class ProviderClient:
         answer = self._fields(self._http.request("GET", place, repeatable=True, limit=_LIMIT))
         return answer.text("txStatus") == "confirmed"
 
-    def pull(self, request: PullRequest) -> dict[PieceCid, PullState]:
+    def pull(self, request: PiecePull) -> dict[PieceCid, PullState]:
         """Ask the provider to fetch pieces from others; the same request again asks how it goes."""
         pieces = [
             {"pieceCid": str(piece), "sourceUrl": f"{base}/piece/{piece}"}

@@ -23,7 +23,7 @@ from reconciler.targets.filecoin.holdings import Holdings, read_holdings
 from reconciler.targets.filecoin.known import KnownPieces
 from reconciler.targets.filecoin.observe import observe_root, required_copies, unserved_notes
 from reconciler.targets.filecoin.options import FilecoinOptions
-from reconciler.targets.filecoin.probe import ProbeResult, probe_blocks, probe_piece, probe_start
+from reconciler.targets.filecoin.probe import PieceProbe, probe_blocks, probe_piece, probe_start
 from reconciler.targets.filecoin.waits import DEFAULT_WAITS, Waits
 from reconciler.targets.interface import (
     Capabilities,
@@ -200,9 +200,9 @@ class FilecoinTarget:
         holdings: Holdings,
         check: Check,
         progress: Progress,
-    ) -> dict[tuple[int, PieceCid], ProbeResult]:
+    ) -> dict[tuple[int, PieceCid], PieceProbe]:
         """Read pieces back from each provider with a healthy copy; nothing at QUICK."""
-        found: dict[tuple[int, PieceCid], ProbeResult] = {}
+        found: dict[tuple[int, PieceCid], PieceProbe] = {}
         present = [one for one in expected if pieces[one.root]]
         if check is Check.QUICK or not present:
             return found
@@ -224,7 +224,7 @@ class FilecoinTarget:
         check: Check,
         leaves: int,
         progress: Progress,
-    ) -> dict[tuple[int, PieceCid], ProbeResult]:
+    ) -> dict[tuple[int, PieceCid], PieceProbe]:
         """Read one root back; without a `layout`, its inner nodes are damaged everywhere."""
         spans = () if layout is None else shard_spans(layout, self._sharding)
         if layout is not None and [span.size for span in spans] != [piece.size for piece in pieces]:
@@ -238,7 +238,7 @@ class FilecoinTarget:
             try:
                 client = self._clients(provider)
             except PeerError as error:
-                found[key] = ProbeResult(unknown=error.message)
+                found[key] = PieceProbe(unknown=error.message)
                 continue
             if layout is None:
                 found[key] = probe_start(client, piece)

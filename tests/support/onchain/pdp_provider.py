@@ -25,6 +25,7 @@ from tests.support.http_peer import Asked, Said, http_peer
 from tests.support.onchain.lab import OWNERS, LabError, OnchainLab
 
 MIN_PIECE, MAX_PIECE, MAX_BATCH = 127, 1_065_353_216, 40
+_NOBODY = "0x" + "00" * 20
 _UUID = "[0-9a-f-]{36}"
 _ADD = "addPieces(uint256,address,(bytes)[],bytes)"
 
@@ -244,7 +245,8 @@ class PdpProvider:
             raise RefusalError(500, "Failed to send transaction")
         extra = bytes.fromhex(body["extraData"][2:])
         sender, verifier = OWNERS[self.number], self.lab.verifier
-        arguments = (data_set, self.lab.service, [(_bytes(piece),) for piece in pieces], extra)
+        listener = _NOBODY if data_set else self.lab.service
+        arguments = (data_set, listener, [(_bytes(piece),) for piece in pieces], extra)
         try:
             value = 0 if data_set else 10**17
             receipt = self.lab.send(sender, verifier, _ADD, *arguments, value=value)
@@ -297,8 +299,9 @@ class PdpProvider:
         pieces = [(_bytes(each["pieceCid"]),) for each in body["pieces"]]
         data_set = int(body.get("dataSetId", 0))
         value = hex(0 if data_set else 10**17)
+        listener = _NOBODY if data_set else self.lab.service
         call = {"from": OWNERS[self.number], "to": self.lab.verifier, "value": value}
-        call["data"] = self.lab.encoded(_ADD, data_set, self.lab.service, pieces, extra)
+        call["data"] = self.lab.encoded(_ADD, data_set, listener, pieces, extra)
         try:
             self.lab.rpc("eth_call", call, "latest")
         except LabError as error:
