@@ -43,7 +43,7 @@ def declared_kinds(schema_name: str, entry: str) -> Mapping[str, DeclaredKind]:
         kinds[name] = DeclaredKind(
             name,
             frozenset(key for key, value in keys if _URL in _references(value)),
-            frozenset(key for key, value in keys if value.get("type") == "integer"),
+            frozenset(key for key, value in keys if "integer" in _types(value)),
         )
     return kinds
 
@@ -131,6 +131,11 @@ def _plain(key: str, node: YamlNode, numbers: Collection[str]) -> object:
 def _references(definition: dict[str, Any]) -> tuple[object, object]:
     """Return what a key refers to, and what the items of its list refer to."""
     return definition.get("$ref"), definition.get("items", {}).get("$ref")
+
+
+def _types(definition: dict[str, Any]) -> tuple[object, object]:
+    """Return the type of a key, and that of the items of its list."""
+    return definition.get("type"), definition.get("items", {}).get("type")
 
 
 def _keys(node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

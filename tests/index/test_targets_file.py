@@ -42,7 +42,7 @@ targets:
   onchain:
     kind: filecoin
     network: devnet
-    contract: 0x02925630df557F957f70E112bA06e50965417CA0
+    contract: "0x02925630df557F957f70E112bA06e50965417CA0"
     rpc: ["https://one.example/rpc", "https://two.example/rpc"]
     key_env: FILECOIN_KEY
     copies: 2
@@ -59,7 +59,7 @@ def test_each_kind_has_its_options_typed(tmp_path: Path) -> None:
     onchain = specs["onchain"].options
     assert onchain["contract"] == "0x02925630df557F957f70E112bA06e50965417CA0"
     assert onchain["rpc"] == ["https://one.example/rpc", "https://two.example/rpc"]
-    assert (onchain["copies"], onchain["providers"]) == (2, ["4", "9"])
+    assert (onchain["copies"], onchain["providers"]) == (2, [4, 9])
     assert specs["store"].options == {"path": ".reconcile/store"}
     assert specs["node"].options == {
         "api": "http://[::1]:5001",
