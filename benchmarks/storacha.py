@@ -18,7 +18,7 @@ from reconciler.content.piece_cid import PieceCid, parse
 from reconciler.deals.chain import MAINNET
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Record
-from reconciler.index.records import write_record
+from reconciler.index.records import records_written
 from reconciler.loop.run import make_plan
 from reconciler.loop.settings import RunOptions, Scope
 from reconciler.loop.workspace import load
@@ -181,7 +181,8 @@ def _repository(
         if record.version == "1.0.0":
             lines += [f"  {record.model}:", "    versions:"]
         lines.append(f'      "{record.version}": {{cid: {record.cid}}}')
-        write_record(releases / "records", record)
+    with records_written(releases / "records", records):
+        pass
     (releases / "index.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (releases / "targets.yaml").write_text(
         f"targets:\n  space: {{kind: storacha, space: '{service.space}', endpoint: '{endpoint}', "

@@ -275,6 +275,12 @@ def no_temporary_place(error: OSError) -> ReconcilerError:
     )
 
 
+def why_unwritable(directory: Path) -> str:
+    """Return why the operating system does not let this process write to an existing directory."""
+    is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if is_read_only else errno.EACCES).lower()
+
+
 # --- locks
 
 

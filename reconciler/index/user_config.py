@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler.fs import user_directory
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.guarded_yaml import YamlMapping, YamlSequence, raise_for
 
@@ -28,16 +30,16 @@ class UserConfig:
 
 def config_file(environ: Mapping[str, str]) -> Path:
     """Return the path of the file (XDG Base Directory specification)."""
-    home = environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "reconcile" / "config.yaml"
+    return user_directory(environ, "XDG_CONFIG_HOME", ".config") / "config.yaml"
 
 
 def load_config(path: Path) -> UserConfig:
     """Load the configuration in `path`, an empty one without the file.
 
-    Raises InvalidIndexError with `file:line`.
+    The home directory of another user, which this process may not enter, has no file either. Raises
+    InvalidIndexError with `file:line`.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises
         return UserConfig()
     name = str(path)
     tree = guarded_yaml.parse(guarded_yaml.decode(guarded_yaml.read(path), name), name)

@@ -12,8 +12,9 @@ from reconciler.content import profile
 from reconciler.content.car import ShardedCar
 from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import BundleIdentity
-from reconciler.errors import FileChangedError, ReconcilerError, UsageError, UserError, Where
+from reconciler.errors import FileChangedError, ReconcilerError, UsageError, Where
 from reconciler.forges.interface import BranchOutcome, Proposal, ProposalOutcome, ProposalResult
+from reconciler.fs import why_unwritable
 from reconciler.git.repository import locate_repository
 from reconciler.index import guarded_yaml
 from reconciler.index.edits import set_cids, write_edit
@@ -71,16 +72,18 @@ class Proposer:
         self.result: ProposalResult | None = None  #: the pull request, once one was made or found
 
     def check(self) -> None:
-        """Raise UserError when the proposal will be impossible, so that nothing is published before."""
+        """Raise ReconcilerError when the proposal will be impossible, so that nothing is published before."""
         if self._mode is ProposeMode.PULL_REQUEST:
             index_place(self._layout)
             self._open_forge().forge.close()
             return
         if self._mode is ProposeMode.WRITE and not os.access(self._layout.index_file.parent, os.W_OK):
-            raise UserError(
-                "cannot be written, so the resolved CIDs could not be either; nothing was published",
+            releases = self._layout.index_file.parent
+            raise ReconcilerError(
+                f"cannot be written ({why_unwritable(releases)}), so the resolved CIDs could not be either; "
+                "nothing was published",
                 hint="use --propose pull-request, or --propose none to only publish",
-                where=Where(str(self._layout.index_file.parent)),
+                where=Where(str(releases)),
             )
         if self._mode is not ProposeMode.BRANCH:
             return

@@ -22,7 +22,7 @@ from reconciler import fs
 from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
-from reconciler.errors import Reason, UserError, Where
+from reconciler.errors import Reason, ReconcilerError, Where
 from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.locations import RepositoryLayout
@@ -166,7 +166,7 @@ def run_lock(state: Path, command: str) -> Iterator[None]:
 
 
 def _lockable(state: Path) -> Path:
-    """Return `state` when it can be written, else a directory of its own elsewhere. Raises UserError."""
+    """Return `state` when it can be written, else a directory elsewhere. Raises ReconcilerError."""
     if os.access(state, os.W_OK):
         return state
     name = hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:32]
@@ -181,8 +181,9 @@ def _lockable(state: Path) -> Path:
             (place / name).mkdir(exist_ok=True)
             if os.access(place / name, os.W_OK):
                 return place / name
-    raise UserError(
-        "cannot be written, and no other place for the lock of the run can either",
+    raise ReconcilerError(
+        f"cannot be written ({fs.why_unwritable(state)}), and no other place for the lock of the run can "
+        "either",
         hint="make it writable, or set XDG_CACHE_HOME or TMPDIR to a directory that is",
         where=Where(str(state)),
     )

@@ -147,7 +147,7 @@ def test_without_a_cache_directory_the_lock_is_among_temporary_files(
     assert list(tmp_path.glob("reconcile-locks-*/*/run.lock"))
     monkeypatch.setattr(tempfile, "tempdir", str(nowhere))
     done = unwritable("--propose", "none")
-    assert done.code == 2
+    assert done.code == 1
     assert "no other place for the lock" in done.err
 
 
@@ -155,7 +155,8 @@ def test_nothing_is_published_when_the_index_cannot_be_written(
     unwritable: CommandLine, tmp_path: Path
 ) -> None:
     done = unwritable()
-    assert done.code == 2
+    assert done.code == 1
+    assert "cannot be written (permission denied)" in done.err
     assert "nothing was published" in done.err
     assert "--propose pull-request" in done.err
     assert not (tmp_path / "store").exists()

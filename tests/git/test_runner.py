@@ -232,7 +232,17 @@ def test_a_credential_helper_that_hangs_ends_at_the_time_limit(
     wait_until_gone(pids)
 
 
-def test_an_interrupt_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Handle SIGINT as Python does. A shell that runs the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_command(
+    interruptible: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pids = tmp_path / "pids"
     monkeypatch.setenv("GIT_SSH_COMMAND", str(program(tmp_path / "s", f"echo $$ > {pids}\nsleep 60")))
     ours = scratch(tmp_path, "ssh://git@host/r.git")

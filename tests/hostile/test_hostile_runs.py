@@ -405,7 +405,7 @@ def test_on_a_read_only_disk_a_run_gives_one_error_and_status_works(
             assert done.code == code, (command, done.err)
             if code == 1:
                 assert done.err.startswith("error: ")
-                assert "Read-only file system" in done.err
+                assert "cannot be written (read-only file system)" in done.err
                 assert len(done.err.splitlines()) <= 2
         assert repository.files() == before
         monkeypatch.chdir(tmp_path)
