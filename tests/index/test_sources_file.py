@@ -25,7 +25,7 @@ sources:
     session_token_env: AWS_SESSION_TOKEN
   repo: {kind: lfs, url: "https://git.example/acme/weights.git", token_env: GIT_TOKEN, auth: basic}
   files: {kind: http, url: "https://files.example/models"}
-  share: {kind: directory, path: /mnt/weights}
+  share: {kind: directory, path: /srv/weights}
 """
 
 
@@ -37,7 +37,7 @@ def test_each_kind_has_its_options_and_built_in_names_follow(tmp_path: Path) -> 
     assert list(specs) == ["mirror", "weights", "repo", "files", "share", "hf", "lfs"]
     assert specs["mirror"].options == {"endpoint": "https://hub.example", "token_env": "HUB_TOKEN"}
     assert specs["weights"].options["url"] == "s3://acme-weights/released"
-    assert specs["share"].options == {"path": "/mnt/weights"}
+    assert specs["share"].options == {"path": "/srv/weights"}
     assert specs["repo"].where == Where("s.yaml", 11)
     assert (specs["hf"].kind, specs["hf"].options) == ("huggingface", {})
 

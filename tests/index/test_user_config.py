@@ -13,9 +13,9 @@ from reconciler.index.user_config import UserConfig, config_file, load_config
 @pytest.mark.parametrize(
     ("environ", "home", "path"),
     [
-        ({"XDG_CONFIG_HOME": "/etc/xdg"}, "/home/a", "/etc/xdg/reconcile/config.yaml"),
-        ({"XDG_CONFIG_HOME": ""}, "/home/a", "/home/a/.config/reconcile/config.yaml"),
-        ({}, "/home/a", "/home/a/.config/reconcile/config.yaml"),
+        ({"XDG_CONFIG_HOME": "/etc/xdg"}, "/anyone", "/etc/xdg/reconcile/config.yaml"),
+        ({"XDG_CONFIG_HOME": ""}, "/anyone", "/anyone/.config/reconcile/config.yaml"),
+        ({}, "/anyone", "/anyone/.config/reconcile/config.yaml"),
         ({"XDG_CONFIG_HOME": "/etc/xdg"}, None, "/etc/xdg/reconcile/config.yaml"),
         ({}, None, "/.config/reconcile/config.yaml"),
     ],
