@@ -13,6 +13,7 @@ from reconciler.sources.interface import SourceDefinition, SourceKind, WeightSou
 #: the module of each kind, which has `open_source(definition, location, *, root, environ)`
 KINDS: Mapping[SourceKind, str] = {
     SourceKind.DIRECTORY: "reconciler.sources.directory",
+    SourceKind.OBJECT_STORE: "reconciler.sources.object_store",
 }
 
 

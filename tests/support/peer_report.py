@@ -17,6 +17,7 @@ PEERS = {
     "gitea": ("gitea",),
     "nginx": ("nginx",),
     "node": ("node", "npm"),
+    "rclone": ("rclone",),
     "storacha": ("node", "npm"),
     "anvil": ("anvil",),
 }
