@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 
 from reconciler.consume.ipns import RECORD_LIMIT
-from reconciler.consume.sources import SECTION_OVERHEAD, BadBlockError, BlockRange, Parts
+from reconciler.consume.sources import SECTION_OVERHEAD, BadBlockError, BlockRange, BlockRefusedError, Parts
 from reconciler.content.bounds import MAX_BLOCK, MAX_CAR_HEADER
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
@@ -131,7 +131,7 @@ class GatewaySource:
     def _without(self, what: str, status: int | None) -> BlockUnavailableError:
         """Return the error for something that the gateway does not have, or refuses to serve."""
         if status in _REFUSED:
-            return BlockUnavailableError(f"{self.name} refuses {what} by its policy (HTTP {status})")
+            return BlockRefusedError(f"{self.name} refuses {what} by its policy (HTTP {status})")
         return BlockUnavailableError(f"{self.name} does not have {what}")
 
     def _denial(self, error: AccessDeniedError) -> AccessDeniedError:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from reconciler.content.cid import RAW, Cid
 from reconciler.errors import BlockUnavailableError, PeerError, ReconcilerError
+from reconciler.net.errors import AccessDeniedError
 
 SECTION_OVERHEAD = 64  #: upper bound of the bytes that a CAR adds to each block
 MAX_CALLS = 8  #: maximum number of concurrent calls to one source
@@ -71,8 +72,9 @@ class Source(Protocol):
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """Return the verified block; `size` is its length in bytes when it is known.
 
-        Raises BlockUnavailableError when the source does not have it, BadBlockError for wrong bytes, and
-        PeerError for every other failure.
+        Raises BlockUnavailableError when the source does not have it, BlockRefusedError or
+        AccessDeniedError when it refuses, BadBlockError for wrong bytes, and PeerError for every other
+        failure.
         """
 
     def close(self) -> None:
@@ -102,6 +104,10 @@ class BadBlockError(PeerError):
         )
 
 
+class BlockRefusedError(BlockUnavailableError):
+    """A source refuses to serve a block by its policy, whether it has the block or not."""
+
+
 # --- all sources of one fetch
 
 
@@ -120,7 +126,10 @@ class SourceReport:
 
 @dataclass(slots=True)
 class TrackedSource:
-    """A source and its counters. Changed under the lock of `SourcePool` only."""
+    """A source and its counters. Changed under the lock of `SourcePool` only.
+
+    `refused` is True if it refused a block, `lacked` if it answered that it has none.
+    """
 
     source: Source
     bytes: int = 0
@@ -128,6 +137,8 @@ class TrackedSource:
     bad: int = 0
     failures: int = 0
     reason: str = ""
+    refused: bool = False
+    lacked: bool = False
 
     @property
     def usable(self) -> bool:
@@ -153,12 +164,17 @@ class SourcePool:
         with self._lock:
             peer.failures += 1
             peer.bad += isinstance(error, BadBlockError)
+            peer.refused |= isinstance(error, AccessDeniedError)
             peer.reason = error.message
 
     def note_missing(self, peer: TrackedSource, error: ReconcilerError) -> None:
-        """Record that `peer` lacks a block, which is not counted as a failure."""
+        """Record that `peer` lacks or refuses a block, which is not counted as a failure."""
         with self._lock:
-            peer.reason = peer.reason or error.message
+            refuses = isinstance(error, BlockRefusedError)
+            if not peer.reason or (refuses and not peer.refused):
+                peer.reason = error.message
+            peer.refused |= refuses
+            peer.lacked |= not refuses
 
     def read_block(self, cid: Cid, size: int | None = None) -> bytes:
         """Return the verified block from the first source that delivers it.
@@ -180,10 +196,9 @@ class SourcePool:
         raise self.unavailable(f"block {cid}")
 
     def unavailable(self, what: str) -> BlockUnavailableError:
-        """Return the error for `what`, which no source has; its hint lists the failure of each source."""
+        """Return the error for `what`, which no source delivered; its hint lists the reason of each one."""
         reasons = "; ".join(dict.fromkeys(peer.reason for peer in self.all if peer.reason))
-        sources = "the source does not have" if len(self.all) == 1 else f"none of {len(self.all)} sources has"
-        return BlockUnavailableError(f"{sources} {what}", hint=reasons or None)
+        return BlockUnavailableError(f"{_verdict(self.all)} {what}", hint=reasons or None)
 
     def report(self) -> tuple[SourceReport, ...]:
         """Return the counters of every source."""
@@ -198,3 +213,16 @@ class SourcePool:
         """Close every source. May be called twice."""
         for peer in self.all:
             peer.source.close()
+
+
+def _verdict(peers: Sequence[TrackedSource]) -> str:
+    """Describe what kept `peers` from delivering a block: lacking it, refusing it, or something else."""
+    refusing = sum(peer.refused for peer in peers)
+    if len(peers) == 1:
+        if refusing:
+            return "the source refuses"
+        return "the source does not have" if peers[0].lacked else "the source did not deliver"
+    every = f"none of {len(peers)} sources"
+    if refusing:
+        return f"all {refusing} sources refuse" if refusing == len(peers) else f"{every} has or serves"
+    return f"{every} has" if all(peer.lacked for peer in peers) else f"{every} delivered"

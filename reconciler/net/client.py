@@ -188,6 +188,8 @@ class HttpClient:
             connect=self.timeouts.connect,
         )
         try:
+            if response.status == 407 and (denial := self._session.proxy_denial()) is not None:
+                raise denial
             if response.status not in call.expect:
                 body = response.first_bytes(_ERROR_LIMIT)
                 answer = Response(self.name, response.status, response.headers, body, self.secrets)

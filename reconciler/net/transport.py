@@ -133,6 +133,15 @@ class Session:
         except httpx.TransportError as error:
             raise TransientError(self._name, f"the connection broke ({self._cause(error)})") from None
 
+    def proxy_denial(self) -> AccessDeniedError | None:
+        """Return the error for a response with status 407; None when the requests go through no proxy."""
+        return None if self._proxy is None else self._proxy_access_denied(self._proxy.described, "HTTP 407")
+
+    def _proxy_access_denied(self, described: str, why: str) -> AccessDeniedError:
+        message = f"cannot be reached: {described} did not connect to it ({why})"
+        hint = "write the user and the password of the proxy into its address"
+        return AccessDeniedError(self._name, message, hint=hint, status=407)
+
     def _proxy_unreachable(self, proxy: Proxy, why: str) -> TransientError:
         hint = f"check that the proxy is running, or list {self._address.host} in NO_PROXY"
         message = f"cannot be reached: {proxy.described} does not answer ({why})"
@@ -140,10 +149,9 @@ class Session:
 
     def _proxy_refusal(self, why: str) -> TransientError | AccessDeniedError:
         described = "the proxy" if self._proxy is None else self._proxy.described
-        message = f"cannot be reached: {described} did not connect to it ({why})"
         if why.startswith("407") or "authenticat" in why.lower():
-            hint = "write the user and the password of the proxy into its address"
-            return AccessDeniedError(self._name, message, hint=hint)
+            return self._proxy_access_denied(described, why)
+        message = f"cannot be reached: {described} did not connect to it ({why})"
         hint = f"check that the proxy may reach {self._address.host}, or list it in NO_PROXY"
         return TransientError(self._name, message, hint=hint, reached=False)
 

@@ -103,7 +103,7 @@ class MergedDag:
             except (BlockUnavailableError, SourceChangedError) as error:
                 reasons.append(error.message)
         raise BlockUnavailableError(
-            f"none of {len(self._sources)} sources has block {cid} undamaged",
+            f"{_none_of(len(self._sources))} block {cid} undamaged",
             hint="; ".join(dict.fromkeys(reasons)) or None,
         )
 
@@ -148,3 +148,7 @@ def prove_layout(root: Cid, read: Callable[[Cid], bytes]) -> DagLayout:
     """
     raw_size = len(read(root)) if root.codec == RAW else None
     return walk.walk(root, read, raw_size=raw_size).layout
+
+
+def _none_of(count: int) -> str:
+    return "the source does not have" if count == 1 else f"none of {count} sources has"

@@ -231,3 +231,55 @@ def test_runs_need_no_temporary_directory(
     ):
         done = reconcile(*arguments)
         assert done.code == 0, done.err
+
+
+# -- one target's surroundings -------------------------------------------------------------------------------
+
+_PIN = '{kind: pinning-service, endpoint: "https://node.example", token_env: TOKEN}'
+_NODE = '{kind: kubo, api: "https://node.example", token_env: TOKEN}'
+_CLUSTER = '{kind: ipfs-cluster, api: "https://node.example", token_env: TOKEN}'
+
+
+@pytest.mark.parametrize(
+    ("target", "environment", "why"),
+    [
+        (_PIN, {}, "'TOKEN' is not set"),
+        (_NODE, {"TOKEN": ""}, "'TOKEN' is empty"),
+        (_CLUSTER, {"TOKEN": "two\nlines"}, "'TOKEN' contains characters that are invalid"),
+        (_PIN, {"TOKEN": "kü"}, "'TOKEN' contains characters that are invalid"),
+        (_NODE, {"SSL_CERT_FILE": "/nowhere"}, "SSL_CERT_FILE='/nowhere' cannot be read"),
+        (_PIN, {"SSL_CERT_FILE": "GARBAGE"}, "contains no certificates"),
+        (_CLUSTER, {"SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_DIR='/nowhere' cannot be read"),
+        (_PIN, {"HTTPS_PROXY": "ftp://proxy"}, "of HTTPS_PROXY cannot be used"),
+        (_NODE, {"ALL_PROXY": ":::"}, "of ALL_PROXY cannot be used"),
+        (_CLUSTER, {"https_proxy": "http://proxy:port"}, "of https_proxy cannot be used"),
+    ],
+)
+def test_the_broken_surroundings_of_one_target_never_stop_the_others(
+    reconcile: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    environment: dict[str, str],
+    why: str,
+) -> None:
+    garbage = reconcile.write("garbage.pem", "no certificate")
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    if "TOKEN" not in environment and "is not set" not in why:
+        monkeypatch.setenv("TOKEN", "t0ken")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(garbage) if value == "GARBAGE" else value)
+    index = reconcile.root / "releases/index.yaml"
+    index.write_text(index.read_text().replace("[store]", "[store, bad]"))
+    reconcile.write(
+        "releases/targets.yaml",
+        f"targets:\n  store: {{kind: store, path: .reconcile/store}}\n  bad: {target}\n",
+    )
+    done = reconcile("--json")
+    states = [(each["target"], each["state"]) for each in done.document["items"] if each["target"]]
+    assert (done.code, sorted(set(states))) == (5, [("bad", "unknown"), ("store", "applied")])
+    assert why in done.out
+    assert "two" not in done.out
+    assert reconcile.cars()
+    assert "cid: bafy" in index.read_text()

@@ -194,7 +194,7 @@ def test_the_error_lists_the_failure_of_every_source(
 
     with (
         scripted_gateway(dag, fail) as broken,
-        pytest.raises(BlockUnavailableError, match="none of 2 sources has block") as caught,
+        pytest.raises(BlockUnavailableError, match="none of 2 sources delivered block") as caught,
     ):
         run(dag, tmp_path / "d", hasty(broken.url), hasty("http://127.0.0.1:1"))
     assert caught.value.hint is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.host_tokens import auth_for
 from reconciler.consume.open import Sources, open_sources
 from reconciler.consume.remote_index import open_remote
+from reconciler.consume.sources import SourcePool, TrackedSource
 from reconciler.content.cid import RAW, hash_block
 from reconciler.errors import BlockUnavailableError, InvalidIndexError, UsageError
 from reconciler.index.user_config import load_config
@@ -184,3 +185,44 @@ def test_a_refusal_is_told_apart_from_a_missing_block(
         source.read_block(CID, None)
     if status in (401, 403):
         assert "hosts" in (getattr(caught.value, "hint", None) or "")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "message"),
+    [
+        ((404,), "the source does not have block"),
+        ((410,), "the source refuses block"),
+        ((451,), "the source refuses block"),
+        ((401,), "the source refuses block"),
+        ((403,), "the source refuses block"),
+        ((500,), "the source did not deliver block"),
+        ((404, 404), "none of 2 sources has block"),
+        ((404, 500), "none of 2 sources delivered block"),
+        ((404, 451), "none of 2 sources has or serves block"),
+        ((403, 410), "all 2 sources refuse block"),
+    ],
+)
+def test_the_summary_says_whether_sources_lack_or_refuse_a_block(
+    statuses: tuple[int, ...], message: str
+) -> None:
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(http_peer(lambda asked, status=status: Said(status, b"why")))
+            for status in statuses
+        ]
+        pool = SourcePool([TrackedSource(GatewaySource(peer.url, retry=NO_RETRY)) for peer in peers])
+        stack.callback(pool.close)
+        with pytest.raises(BlockUnavailableError, match=message) as caught:
+            pool.read_block(CID)
+    assert all(peer.url in (caught.value.hint or "") for peer in peers)
+
+
+def test_a_block_that_is_refused_after_another_was_missing_is_reported_as_refused() -> None:
+    answers = iter((404, 451))
+    with http_peer(lambda asked: Said(next(answers), b"")) as peer:
+        pool = SourcePool([TrackedSource(GatewaySource(peer.url, retry=NO_RETRY))])
+        with closing(pool):
+            for message in ("does not have", "refuses"):
+                with pytest.raises(BlockUnavailableError, match=message) as caught:
+                    pool.read_block(CID)
+    assert "by its policy (HTTP 451)" in (caught.value.hint or "")

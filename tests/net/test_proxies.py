@@ -146,6 +146,29 @@ def test_a_proxy_that_refuses_is_named_as_the_cause(
             get("https://node.example")
 
 
+@pytest.mark.parametrize("expect", [(200,), (200, 407)])
+def test_a_plain_request_that_the_proxy_does_not_forward_names_the_proxy(
+    expect: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_peer(lambda asked: Said(407, b"who are you", {"Proxy-Authenticate": "Basic"})) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:k4tze@127.0.0.1:{port_of(proxy)}")
+        http = client("http://node.example")
+        with pytest.raises(AccessDeniedError, match=r"the proxy .* of HTTP_PROXY did not") as caught:
+            http.request("GET", "/api", repeatable=True, expect=expect)
+        http.close()
+    assert "password of the proxy" in (caught.value.hint or "")
+    assert "k4tze" not in caught.value.message
+
+
+def test_a_peer_that_answers_407_itself_is_no_proxy() -> None:
+    with (
+        http_peer(lambda asked: Said(407, b"")) as peer,
+        pytest.raises(AccessDeniedError, match="HTTP 407") as caught,
+    ):
+        get(peer.url)
+    assert "proxy" not in caught.value.message
+
+
 def test_a_wrong_password_of_a_socks_proxy_is_access_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     with proxy_server(socks5, 9, credentials="user:right") as proxy:
         monkeypatch.setenv("ALL_PROXY", f"socks5://user:wr0ng@127.0.0.1:{proxy.port}")

@@ -21,6 +21,7 @@ NEEDED = ("pin/ls", "pin/add", "pin/rm", "block/stat", "block/get", "dag/import"
 #: optional calls, and the consequence when they are not permitted
 USEFUL = {
     "diag/cmds": "a stuck node cannot be recognized",
+    "refs": "blocks are looked for one by one, which slows the first publish",
     "repo/stat": "there is no warning before the node is full",
     "id": "the addresses of the node are unknown, so other targets cannot fetch from it",
 }

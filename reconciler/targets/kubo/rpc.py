@@ -2,23 +2,30 @@
 
 Kubo reports an error either as a status with `{"Message", "Code", "Type": "error"}`, when the command failed,
 or, once it has begun to respond, in an HTTP trailer that no client and no proxy passes on. Therefore only
-calls that respond in one piece are made here, and a status of 200 proves nothing. Source: kubo
+calls that respond in one piece are made here, or such whose missing end is harmless, and a status of 200
+proves nothing. Source: kubo
 `core/commands`, go-ipfs-cmds `http/`; the responses were taken from running daemons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from reconciler.content import car
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
-from reconciler.json_fields import JsonFields
+from reconciler.json_fields import JsonFields, load_json
 from reconciler.net.client import HttpClient, Params
-from reconciler.net.errors import RejectedError, TransientError, UnexpectedResponseError
+from reconciler.net.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    RejectedError,
+    TransientError,
+    UnexpectedResponseError,
+)
 from reconciler.net.response import Response, UploadBody, multipart_file, peer_fields
 
 
@@ -282,6 +289,25 @@ class KuboRpc:
             return None
         entries = _read_object(self.name, answer.json()).items_or_none("DagStats")
         return {cids.parse(entry.text("Cid")): entry.number_or(0, "Size") for entry in entries}
+
+    def missing_leaves(self, leaves: Sequence[Cid], size: int) -> set[Cid] | None:
+        """Return which of several raw leaves are missing; None when the node does not permit `refs`.
+
+        A miss also clears the node's cache entry. The node reads the leaves that it has, `size` bytes
+        altogether. A response that ends early names too few of them, so it proves no block present.
+        """
+        params = [*(("arg", str(leaf)) for leaf in leaves), ("offline", "true")]
+        try:
+            answer = self._call("refs", params, patience=size / _SLOWEST_READ)
+        except (AccessDeniedError, NotFoundError, RejectedError):
+            return None
+        named = set()
+        for line in answer.body.splitlines():
+            with suppress(ValueError):  # a line that was cut off
+                error = _read_object(self.name, load_json(line)).text_or("", "Err")
+                if _NOT_HERE in error:
+                    named.add(error.split()[-1])
+        return {leaf for leaf in leaves if str(leaf) in named}
 
     @contextmanager
     def dag_export(self, root: Cid, size: int) -> Iterator[Iterator[bytes]]:
