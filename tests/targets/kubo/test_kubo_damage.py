@@ -246,6 +246,46 @@ def test_a_repair_that_fails_at_any_call_keeps_every_pin(
     assert all(whole(subject.node, dag) for dag in dags)
 
 
+# -- the blocks of a first publish ---------------------------------------------------------------------------
+
+
+def test_a_first_publish_looks_for_many_leaves_in_one_request(subject: KuboSubject, salt: str) -> None:
+    build = Builder(salt)
+    dag = build.dag(build.directory("", [build.file("a", 200, 100)]))
+    with FaultProxy("127.0.0.1", subject.node.port) as proxy:
+        delivery = make_target(proxy.url).publish(dag, LABEL, QUIET)
+        asked = [path for path in proxy.paths if "refs" in path or "block/" in path]
+    assert delivery.blocks_sent == len(dag.layout)
+    assert len(asked) < 10
+    assert whole(subject.node, dag)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(403, body=b"403 - Forbidden"),
+        Answer(404, body=b"no such command"),
+        Answer(200, body=b""),
+        Answer(200, body=b'{"Ref":"","Err":"block was not fo'),
+        Answer(200, body=b'{"Ref":"","Err":"block was not found locally (offline): ipld: could not find x"}'),
+    ],
+    ids=["denied", "unknown", "empty", "cut off", "another block"],
+)
+def test_a_first_publish_does_not_depend_on_the_answers_to_refs(
+    subject: KuboSubject, salt: str, answer: Answer
+) -> None:
+    """Nor does it end over blocks that were damaged before."""
+    dag = nested(salt)
+    subject.target.publish(dag, FOREIGN_LABEL, QUIET)
+    subject.damage(dag, LOST, leaf(dag, 1))
+    subject.damage(dag, CORRUPT, leaf(dag, 2))
+    with FaultProxy("127.0.0.1", subject.node.port) as proxy:
+        proxy.arm(answer, path="/refs")
+        make_target(proxy.url, attempts=1).publish(dag, LABEL, QUIET)
+        assert proxy.hits
+    assert whole(subject.node, dag)
+
+
 # -- nodes of other settings ---------------------------------------------------------------------------------
 
 

@@ -163,6 +163,7 @@ REST = [
     (observe_sample, "block/stat"),
     (observe_full, "dag/export"),
     (publish, "diag/cmds"),
+    (publish, "refs"),
     (publish, "block/stat"),
     (publish, "repo/stat"),
     (publish, "dag/stat"),
