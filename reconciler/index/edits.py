@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from reconciler.content.cid import Cid
+from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import InvalidIndexError, Where
 from reconciler.fs import replace_file
 from reconciler.index import guarded_yaml
@@ -224,6 +225,7 @@ def add_version(
     created_at: str | None = None,
     cid: Cid | None = None,
     hidden: bool = False,
+    patterns: FilePatterns = ALL_FILES,
     kind: str | None = None,
     format: str | None = None,  # noqa: A002 (the word of the index)
     license: str | None = None,  # noqa: A002
@@ -231,8 +233,8 @@ def add_version(
 ) -> str:
     """Return `text` with one more version, and with the model when it is new.
 
-    The version is inserted in the order of its neighbours; newest first where there is no order yet. `kind`,
-    `format` and `license` describe a new model. Raises InvalidIndexError when the version exists, when the
+    The version is inserted in the order of its neighbours; newest first where there is no order yet.
+    `patterns` are written as its own; `kind`, `format` and `license` describe a new model. Raises InvalidIndexError when the version exists, when the
     model exists with another description, or when the result is not a valid index.
     """
     if not is_version(version):
@@ -251,11 +253,15 @@ def add_version(
         "hidden": "include" if hidden else None,
     }
     fields: Fields = [
-        (key, quoted(value) if key == "created_at" else text_value(value))
+        (key, quoted(value) if key in ("created_at", "source") else text_value(value))
         for key, value in body.items()
         if value
     ]
-    entry = {key: value for key, value in body.items() if value}
+    entry: dict[str, Any] = {key: value for key, value in body.items() if value}
+    for key, texts in (("include", patterns.include), ("exclude", patterns.exclude)):
+        if texts:
+            fields.append((key, f"[{', '.join(map(quoted, texts))}]"))
+            entry[key] = list(texts)
     existing = tree["models"].get(model)
     if existing is None:
         whole: Fields = [(key, text_value(value)) for key, value in description.items()]

@@ -81,7 +81,7 @@ def spec_of(source: SourceReference, known: Mapping[str, SourceSpec], ref: str) 
             where=source.where,
         )
     try:
-        check_location(source, spec.kind, has_address="url" in spec.options)
+        check_location(source, spec.kind)
     except DataError as error:
         message = f"source {shown(str(source))} {error.message}"
         raise InvalidIndexError(message, hint=error.hint, where=source.where) from None

@@ -70,15 +70,10 @@ def parse_source(text: str, where: Where | None = None) -> SourceReference:
 _LOCATION_HINTS = {"is absolute": "write it relative to what the name is declared as"}
 
 
-def check_location(reference: SourceReference, kind: str, *, has_address: bool = False) -> None:
-    """Raise DataError when a source of `kind` can have no such location, or one that may change its content.
-
-    `has_address`: the source is declared with the address of a repository.
-    """
+def check_location(reference: SourceReference, kind: str) -> None:
+    """Raise DataError when a source of `kind` can have no such location, or one whose content may move."""
     if kind == "huggingface":
-        _check_hub_repository(reference)
-        _require_commit(reference)
-    elif kind == "lfs" and has_address:
+        check_repository(reference)
         _require_commit(reference)
 
 
@@ -87,7 +82,8 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def _check_hub_repository(reference: SourceReference) -> None:
+def check_repository(reference: SourceReference) -> None:
+    """Raise DataError when the location names no repository of a Hugging Face Hub."""
     repository = reference.location.rpartition("@")[0] or reference.location
     parts = repository.removeprefix(HUB_DATASETS).split("/")
     if len(parts) > 2 or not all(_HUB_PART.fullmatch(part) for part in parts):

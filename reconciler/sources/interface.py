@@ -39,9 +39,7 @@ class SourceDefinition:
     `url` is the address: the endpoint of a Hugging Face hub ("" for the one of the environment), the bucket
     with a prefix, the server of Git LFS ("" for the one of the git remote), the directory of an HTTP source.
     `endpoint`, `region`, `account` and `etag` ("opaque" where it is no MD5) belong to object stores, which
-    are read anonymously without a credential; `endpoint` is also the server of Git LFS beside its repository.
-    `auth` is the scheme of the token: bearer ("") or basic. The `*_env` fields name environment variables; ""
-    is none.
+    are read anonymously without a credential. The `*_env` fields name environment variables; "" is none.
     """
 
     name: str
@@ -55,7 +53,6 @@ class SourceDefinition:
     session_token_env: str = ""
     account: str = ""
     etag: str = ""
-    auth: str = ""
 
 
 HUGGING_FACE = SourceDefinition("hf", SourceKind.HUGGING_FACE)  #: known without a definition

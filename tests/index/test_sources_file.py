@@ -23,7 +23,7 @@ sources:
     key_id_env: AWS_ACCESS_KEY_ID
     secret_env: AWS_SECRET_ACCESS_KEY
     session_token_env: AWS_SESSION_TOKEN
-  repo: {kind: lfs, url: "https://git.example/acme/weights.git", token_env: GIT_TOKEN, auth: basic}
+  repo: {kind: lfs, url: "https://lfs.example/acme/weights", token_env: LFS_TOKEN}
   files: {kind: http, url: "https://files.example/models"}
   share: {kind: directory, path: /srv/weights}
 """
@@ -90,7 +90,6 @@ def test_a_forged_stamp_lets_no_bad_definition_through(tmp_path: Path) -> None:
             "`reconcile add MODEL VERSION mirror:acme/x@main`",
         ),
         ("mirror:acme/x", "names no commit", "mirror:acme/x@main"),
-        ("repo:weights/1.0.0", "names no commit", "repo:weights/1.0.0@main"),
         (f"mirror:a/b/c@{COMMIT}", "not a repository", "mirror:org/name@COMMIT"),
     ],
 )
@@ -119,7 +118,7 @@ def test_an_undefined_name_or_a_movable_revision_is_an_error_with_its_line(
         "weights:llm/1.0.0/",
         "lfs:weights/llm",
         f"repo:weights@{COMMIT}",
-        "files:llm/1.0.0/SHA256SUMS",
+        "files:llm/1.0.0",
         "share:llm 7b/1.0.0",
     ],
 )
