@@ -75,7 +75,7 @@ def _show_versions(layout: RepositoryLayout, ref: str, *, as_json: bool) -> int:
     from reconciler.index.load import load_index
     from reconciler.index.resolve import parse_ref
 
-    cid = parse_ref(ref).cid
+    cid = parse_ref(ref, with_path=True).cid  # a link to a file names the version that has it
     if cid is None:
         raise UsageError(f"{ref!r} is not a CID", hint="--reverse finds the versions of a CID")
     found = [version for version in load_index(layout.index_file).versions() if version.cid == cid]

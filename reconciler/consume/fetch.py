@@ -33,6 +33,7 @@ from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
 from reconciler.content import dagpb
 from reconciler.content.cid import DAG_PB, RAW, Cid
+from reconciler.content.part import cid_below
 from reconciler.content.walk import DagMap, walk
 from reconciler.errors import UsageError
 from reconciler.fs import check_space
@@ -84,14 +85,6 @@ class _Prefetcher:
                 self._requested.add(link.cid)
                 self._pending[link.cid] = self._pool.submit(self._peers.read_block, link.cid)
         return block
-
-
-def _find_below(root: Cid, path: str, peers: SourcePool) -> Cid:
-    """Return the CID of the file or directory at `path` below `root`. Raises UsageError without one."""
-    for node in read_tree(root, peers).nodes:
-        if node.path == path:
-            return node.cid
-    raise UsageError(f"{root} has no {path!r}", hint="fetch the CID without a path to see what it has")
 
 
 # --- the fetch
@@ -165,7 +158,7 @@ def fetch(
                 by_receipt=True,
             )
         if path:
-            root = _find_below(root, path, peers)
+            root = cid_below(read_tree(root, peers), root, path)
         selected = select_files(read_tree(root, peers), include, exclude)
         spans = file_spans(selected)
         if _is_complete(selected, spans, destination, progress, name):

@@ -23,11 +23,11 @@ from reconciler.index.records import (
 )
 
 
-def check_records(index: Index, *, with_contents: bool = False) -> dict[str, Cid]:
-    """Return the CID in the record of each version of `index` that has one, by `model@version`.
+def check_records(index: Index, *, with_contents: bool = False) -> dict[str, Record]:
+    """Return the record of each version of `index` that has one, by `model@version`.
 
     Every record is read and checked each time (30 ms for 1000): a file can change and keep its size and its
-    times. The lists of files in them are checked only with `with_contents`. Raises InvalidIndexError for a
+    times. The lists of files in them are read only with `with_contents`. Raises InvalidIndexError for a
     record that is invalid or has another CID than the index.
     """
     directory = records_directory(index.file)
@@ -39,7 +39,7 @@ def check_records(index: Index, *, with_contents: bool = False) -> dict[str, Cid
         if version.cid not in (None, record.cid):
             path = record_path(directory, version.model, version.version)
             raise _contradiction(index.file, version, record, path)
-        found[version.ref] = record.cid
+        found[version.ref] = record
     return found
 
 

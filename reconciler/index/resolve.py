@@ -105,7 +105,7 @@ def parse_ref(text: str, *, with_path: bool = False) -> Ref:
         if found.path and not with_path:
             raise UsageError(
                 f"{shown(text)} names a path below a CID, and this needs the whole of it",
-                hint=f"give {found.cid}; `reconcile fetch` takes a path",
+                hint=f"give {found.cid}; fetch, export, pieces and verify take a path",
             )
         return Ref(text, cid=found.cid, path=found.path)
     if hide_secrets(text) != text:

@@ -50,8 +50,9 @@ def lint_reference(
     """
     layout.make_state()
     with load(Scope(layout), environ, progress) as workspace:
-        version = _version(workspace.index, parse_ref(ref))
-        if version is not None and workspace.sources.present([version]):
+        wanted = parse_ref(ref, with_path=True)
+        version = _version(workspace.index, wanted)
+        if version is not None and not wanted.path and workspace.sources.present([version]):
             return Linted(version.ref, version, str(version.path), workspace.sources.examine(version))
     if version is not None and version.cid is None:
         raise BundleError(

@@ -36,7 +36,8 @@ class IndexEdit:
     """What one run proposes to the index at `place` in its repository. Implements `ProposedEdit`.
 
     `index` is the index as the run read it, `cids` are by model and version. `composed` are the versions and
-    records of the whole proposal, as `compose` last made it.
+    records of the whole proposal, as `compose` last made it; `overruled` says what another run had proposed
+    that contradicts it.
     """
 
     place: str
@@ -46,6 +47,7 @@ class IndexEdit:
     form: ProposalForm
     describer: Describe | None = None
     composed: tuple[Refs, Sequence[Record]] = field(init=False, default=((), ()))
+    overruled: tuple[str, ...] = field(init=False, default=())
 
     @property
     def names(self) -> BranchNames:
@@ -85,6 +87,7 @@ class IndexEdit:
             )
         text = guarded_yaml.decode(data, self.place)
         there = parse_index(text, Path(self.place), name=self.place)
+        self.overruled = ()
         cids = self._unresolved(there)
         if proposed is not None:
             cids = {**self._proposed_by_others(there, proposed, cids), **cids}
@@ -141,9 +144,9 @@ class IndexEdit:
         return found
 
     def _proposed_by_others(
-        self, there: Index, proposed: CommitFiles, ours: Collection[tuple[str, str]]
+        self, there: Index, proposed: CommitFiles, ours: Mapping[tuple[str, str], Cid]
     ) -> dict[tuple[str, str], Cid]:
-        """Return the CIDs that the open proposal adds for versions that still need them."""
+        """Return the CIDs that the open proposal adds for versions that still need them, except `ours`."""
         data = proposed.read(self.place) if self.place in proposed.changed else None
         if data is None:
             return {}
@@ -155,7 +158,11 @@ class IndexEdit:
         for version in index.versions():
             key = version.model, version.version
             now = _version(there, *key)
-            if now is None or now.cid is not None or now.suspended or version.cid is None or key in ours:
+            if now is None or now.cid is not None or now.suspended or version.cid is None:
+                continue
+            if key in ours:
+                if version.cid != ours[key]:
+                    self.overruled += (f"{version.ref} was proposed as {version.cid} before",)
                 continue
             if _definition(now) == _definition(version):
                 found[key] = version.cid
@@ -174,9 +181,12 @@ class IndexEdit:
             key = theirs.model, theirs.version
             now = _version(there, *key)
             cid = cids.get(key) or (now.cid if now is not None else None)
+            if now is not None and now.cid not in (None, theirs.cid):
+                ref = f"{theirs.model}@{theirs.version}"
+                self.overruled += (f"{ref} was proposed with a record of {theirs.cid}, and is {now.cid}",)
             if theirs.cid == cid and (now is None or not now.suspended):
                 ours = wanted.get(key, theirs)
-                wanted[key] = _merged(theirs, ours, self._record_path(*key))
+                wanted[key] = self._merged(theirs, ours, self._record_path(*key))
         found = []
         for key, record in wanted.items():
             existing = self._parse(base.read(self._record_path(*key)), *key)
@@ -199,6 +209,16 @@ class IndexEdit:
             if record is not None:
                 yield record
 
+    def _merged(self, theirs: Record, ours: Record, name: str) -> Record:
+        """Return both records of one version together; ours where they contradict each other."""
+        try:
+            return merge_records(theirs, ours, name)
+        except InvalidIndexError as error:
+            self.overruled += (
+                f"{ours.model}@{ours.version} was proposed with another record ({error.message})",
+            )
+            return ours
+
     def _parse(self, data: bytes | None, model: str, version: str) -> Record | None:
         try:
             name = self._record_path(model, version)
@@ -208,14 +228,6 @@ class IndexEdit:
 
     def _record_path(self, model: str, version: str) -> str:
         return f"{self.directory}/{model}/{version}.json"
-
-
-def _merged(theirs: Record, ours: Record, name: str) -> Record:
-    """Return both records of one version together; ours where they contradict each other."""
-    try:
-        return merge_records(theirs, ours, name)
-    except InvalidIndexError:
-        return ours
 
 
 def _version(index: Index, model: str, version: str) -> Version | None:

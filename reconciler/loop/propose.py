@@ -173,16 +173,17 @@ class Proposer:
             result = commit_to_branch(top, edit, edit.names.own)
         if result.outcome in (BranchOutcome.HUMAN_EDITED, BranchOutcome.TAKEN):
             raise ReconcilerError(result.detail, hint="merge or delete that branch, then run again")
-        return Proposed(f"branch {result.branch} {result.outcome.value}")
+        return Proposed(f"branch {result.branch} {result.outcome.value}{_overruling(edit)}")
 
     def _to_forge(self, changes: Sequence[WriteBack]) -> Proposed:
         from reconciler.forges.propose import propose
 
         opened = self._open_forge()
+        edit = self._edit(index_place(self._layout)[1], changes, self._describer(opened.base))
         try:
             branch, self.result = propose(
                 opened.forge,
-                self._edit(index_place(self._layout)[1], changes, self._describer(opened.base)),
+                edit,
                 base=opened.base,
                 close_comment="Nothing is left to propose: the index has every CID.",
             )
@@ -192,7 +193,9 @@ class Proposer:
             raise ReconcilerError(branch.detail, hint="merge or delete that branch")
         if self.result.outcome is ProposalOutcome.DECLINED:
             return Proposed(self.result.detail, waits=True)
-        return Proposed(f"pull request {self.result.url or ''} {self.result.outcome.value}")
+        return Proposed(
+            f"pull request {self.result.url or ''} {self.result.outcome.value}{_overruling(edit)}"
+        )
 
     def _describer(self, base: str) -> Describe:
         """Return the function that words the pull request into the branch `base`."""
@@ -219,6 +222,13 @@ class Proposer:
         if self._pull_requests is None:
             raise UsageError("this run has no forge to propose to")
         return self._pull_requests.open_forge()
+
+
+def _overruling(edit: IndexEdit) -> str:
+    """Return what a proposal replaces, to be appended to its outcome: "" when nothing contradicts it."""
+    if not edit.overruled:
+        return ""
+    return f"; it replaces what another run proposed: {'; '.join(edit.overruled)}"
 
 
 def make_record(

@@ -8,7 +8,7 @@ only while none of them gives the CID.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +22,7 @@ from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.walk import DagMap, FileNode, leaf_bytes, walk
 from reconciler.errors import InvalidIndexError, ReconcilerError
 from reconciler.index.former_entries import FormerEntry, former_entries
-from reconciler.index.model import Record, Version
+from reconciler.index.model import Index, Record, Version
 from reconciler.index.records import load_record, records_directory, records_of
 from reconciler.json_fields import JsonFields, load_json
 from reconciler.targets.healing import MergedDag, gather
@@ -85,6 +85,35 @@ class PublishedBundles:
         if version.cid not in self._facts:
             self._facts[version.cid] = _PublishedFacts(self, version, version.cid)
         return self._facts[version.cid]
+
+
+def edits_without_effect(
+    index: Index, versions: Iterable[Version], made_from: Mapping[str, BundleInputs]
+) -> Iterator[str]:
+    """Yield a note for each published version whose own entry selects other files than it was made from.
+
+    `made_from` has what the records keep, by `model@version`. Patterns that the version has from its model or
+    from the defaults of the index are meant for new versions, so a change of those is no mistake.
+    """
+    for version in versions:
+        made = made_from.get(version.ref)
+        if version.cid is None or made is None:
+            continue
+        inherited = index.models[version.model].patterns
+        changed = [
+            key
+            for key, now, then, given in (
+                ("hidden", version.include_hidden, made.include_hidden, None),
+                ("include", version.patterns.include, made.patterns.include, inherited.include),
+                ("exclude", version.patterns.exclude, made.patterns.exclude, inherited.exclude),
+            )
+            if now not in (then, given)
+        ]
+        if changed:
+            yield (
+                f"{version.ref}: {' and '.join(changed)} changed in the index after it was published, "
+                "which has no effect; a new version would have them"
+            )
 
 
 NOTHING_PUBLISHED = PublishedBundles(None)  #: only what the index itself says

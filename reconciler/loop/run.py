@@ -23,6 +23,7 @@ from reconciler.loop.deal_rules import unconfirmed_deals
 from reconciler.loop.observe import observe
 from reconciler.loop.plan import make_changes, removals
 from reconciler.loop.propose import Proposer, PullRequests
+from reconciler.loop.published import edits_without_effect
 from reconciler.loop.safety import SafetyLimits, refusals
 from reconciler.loop.select import Selection
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions
@@ -56,6 +57,7 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
     if suspended:
         notes.append(f"suspended in the index and left alone: {_listed(suspended)}")
     notes += _unused_patterns(workspace)
+    notes += edits_without_effect(index, selection.kept, workspace.made_from)
     new = [version for version in selection.versions if version.cid is None]
     notes += [f"{version.ref}: {note}" for version in new for note in workspace.sources.notes(version)]
     if not frozen.complete:

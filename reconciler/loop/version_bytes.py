@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reconciler.content.car import CarShard, ShardedCar, Sharding
 from reconciler.content.dag import Dag
+from reconciler.content.part import PartialDag
 from reconciler.content.pieces import MAX_PIECE, shard_pieces
 from reconciler.errors import BundleError, DataError, SourceChangedError
 from reconciler.index.load import load_index
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Version
 from reconciler.index.records import load_record, piece_difference, records_directory
-from reconciler.index.resolve import parse_ref, resolve
+from reconciler.index.resolve import ResolvedReference, parse_ref, resolve
 from reconciler.loop.settings import Scope
 from reconciler.loop.workspace import load
 from reconciler.progress import Progress
@@ -26,10 +27,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OpenedVersion:
-    """A version whose blocks can be read. `version` is None for a CID that the index does not list.
+    """A version, or a part of one, whose blocks can be read.
 
-    `name` is `model@version` or the CID, `source` says where the bytes come from, `shardings` are the ways in
-    which the targets of the version split it into CARs. `verified`: all its bytes were hashed just now.
+    `version` is None for a part, and for a CID that the index does not list. `name` is `model@version`, or
+    the CID with its path, `source` says where the bytes come from, `shardings` are the ways in which the
+    targets of the version split it into CARs. `verified`: all its bytes were hashed just now.
     """
 
     name: str
@@ -54,10 +56,11 @@ def open_version(
     """Open the DAG of `ref` while the block runs, from the version's own directory or else from its targets.
 
     Cached digests of the directory are used unless `fresh`. With `fall_back`, targets are also read when the
-    directory no longer has the CID. Raises UsageError when `ref` names nothing or has no CID, BundleError for
-    such a directory, BlockUnavailableError when no target has the bytes.
+    directory no longer has the CID. A path below a CID opens that part alone. Raises UsageError when `ref`
+    names nothing or has no CID, BundleError for such a directory, BlockUnavailableError when no target has
+    the bytes.
     """
-    wanted = parse_ref(ref)
+    wanted = parse_ref(ref, with_path=True)
     layout.make_state()
     with load(Scope(layout, use_cache=use_cache), environ, progress) as workspace:
         found = resolve(workspace.index, wanted)
@@ -72,7 +75,8 @@ def open_version(
                 progress.note(f"{error}; reading the targets instead")
             else:
                 source, shardings = str(version.origin), workspace.shardings(version)
-                yield OpenedVersion(version.ref, version, dag, source, shardings, verified=fresh)
+                opened = OpenedVersion(version.ref, version, dag, source, shardings, verified=fresh)
+                yield _part(opened, found)
                 return
         wanted_targets = version.targets if version else tuple(workspace.targets)
         names = [name for name in wanted_targets if name in workspace.targets]
@@ -80,9 +84,17 @@ def open_version(
         try:
             name = version.ref if version else str(found.cid)
             shardings = workspace.shardings(version) if version else ()
-            yield OpenedVersion(name, version, gathered, ", ".join(names), shardings)
+            yield _part(OpenedVersion(name, version, gathered, ", ".join(names), shardings), found)
         finally:
             gathered.close()
+
+
+def _part(opened: OpenedVersion, found: ResolvedReference) -> OpenedVersion:
+    """Return the part of what was opened at the path of the reference; all of it without a path."""
+    if not found.path:
+        return opened
+    name = f"{found.cid}/{found.path}"
+    return replace(opened, name=name, version=None, dag=PartialDag(opened.dag, found.path))
 
 
 def read_version(
@@ -127,7 +139,8 @@ def version_pieces(
     Raises DataError when the record does not match, and what `open_version` raises.
     """
     index = load_index(layout.index_file, stamps=layout.cache if use_cache else None)
-    recorded = _recorded_pieces(layout, resolve(index, parse_ref(ref)).version)
+    wanted = resolve(index, parse_ref(ref, with_path=True))
+    recorded = () if wanted.path else _recorded_pieces(layout, wanted.version)
     known = next((each for each in recorded if max_piece in (None, each.sharding.max_bytes)), None)
     if known is not None and use_cache:
         return known.shards, "the record"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import fs
+from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.identity_cache import IdentityCache
@@ -48,8 +49,9 @@ class Workspace:
     """The inputs of one run, as read by `load`.
 
     `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex. `recorded`
-    are the CIDs in the records of versions, `records` the records of those whose targets need pieces, both by
-    `model@version`. `targets` are open; `unopened` has the reasons why the others could not be opened.
+    are the CIDs in the records of versions, `made_from` what their bundles were made from, `records` the
+    records of those whose targets need pieces, all by `model@version`. `targets` are open; `unopened` has the
+    reasons why the others could not be opened.
     """
 
     scope: Scope
@@ -59,6 +61,7 @@ class Workspace:
     selection: Selection
     proposals: ProposalForm
     recorded: Mapping[str, Cid]
+    made_from: Mapping[str, BundleInputs]
     records: Mapping[str, Record]
     sources: VersionSources
     targets: Mapping[str, Target]
@@ -99,7 +102,7 @@ def load(
     proposals = read_proposal_form(targets_bytes, str(layout.targets_file), environ)
     source_specs = load_sources(layout.sources_file, stamp_directory=cache)
     check_sources(index, source_specs)
-    recorded = check_records(index)
+    checked = check_records(index)
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)
     published = PublishedBundles(layout.index_file)
@@ -124,7 +127,8 @@ def load(
             targets_digest=hashlib.sha256(targets_bytes).hexdigest(),
             selection=selection,
             proposals=proposals,
-            recorded=recorded,
+            recorded={ref: record.cid for ref, record in checked.items()},
+            made_from={ref: record.inputs for ref, record in checked.items() if record.inputs is not None},
             records=read_records(index, (v for v in selection.kept if target_shardings(v, capabilities))),
             sources=sources,
             targets=opened.targets,

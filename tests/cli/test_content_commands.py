@@ -356,3 +356,54 @@ def test_pieces_names_what_has_none(
     assert said in done.err
     assert "error" in done.out or done.out == ""
     assert list(Path(reconcile.root).glob("*.car")) == []
+
+
+# -- CIDs in every spelling, with and without a path ---------------------------------------------------------
+
+
+def spellings(root: str) -> list[str]:
+    upper = f"B{root[1:].upper()}"
+    return [
+        root,
+        upper,
+        f"ipfs://{root}",
+        f"/ipfs/{root}",
+        f"https://gateway.example/ipfs/{root}",
+        f"https://{root}.ipfs.dweb.link",
+        f"{root}/",
+    ]
+
+
+def test_every_command_takes_a_cid_in_every_spelling(reconcile: CommandLine) -> None:
+    reconcile()
+    root = reconcile("resolve", "llm@1.0.0").out.strip()
+    for number, text in enumerate(spellings(root)):
+        assert reconcile("resolve", text).out.strip() == root
+        assert reconcile("resolve", "--reverse", text).out == "llm@1.0.0\n"
+        assert reconcile("verify", text).out == f"ok: llm@1.0.0 {root}\n"
+        assert reconcile("export", text, f"{number}.car").out.strip() == root
+        assert reconcile("pieces", text).out == reconcile("pieces", "llm@1.0.0").out
+        assert reconcile("lint", text).code == 0
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["from the directory", "from a target"])
+def test_a_path_below_a_cid_is_that_part_alone(reconcile: CommandLine, here: bool) -> None:
+    reconcile()
+    root = reconcile("resolve", "llm@1.0.0").out.strip()
+    file = next(path for path in (reconcile.root / "weights/llm/1.0.0").iterdir() if path.is_file())
+    content = file.read_bytes()
+    cid = reconcile("identify", file, "--bare").out.strip()
+    if not here:
+        shutil.rmtree(reconcile.root / "weights")
+    for number, text in enumerate((f"{root}/{file.name}", f"ipfs://{root}/{file.name}")):
+        done = reconcile("export", text, f"{number}.car")
+        assert (done.code, done.out.strip()) == (0, cid)
+        assert content in (reconcile.root / f"{number}.car").read_bytes()
+        of_car = reconcile("pieces", f"{number}.car").out
+        assert reconcile("pieces", text).out.split()[:2] == of_car.split()[:2]
+        assert reconcile("verify", text).out == f"ok: {cid}\n"
+        assert reconcile("verify", text, "--json").document["cid"] == cid
+        assert reconcile("resolve", "--reverse", text).out == "llm@1.0.0\n"
+    for command in ("verify", "pieces", "lint"):
+        done = reconcile(command, f"{root}/no such file")
+        assert (done.code, "has no 'no such file'" in done.err) == (2, True)

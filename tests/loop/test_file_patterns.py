@@ -69,3 +69,39 @@ def test_a_pattern_that_matches_nothing_is_noted_until_the_version_is_published(
     releases.apply()
     plan = releases.plan()
     assert (kinds(plan), plan.notes) == ([], ())
+
+
+# -- edits of published versions -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keys"),
+    [
+        ({}, {"exclude": ["*.log"]}, "exclude"),
+        ({}, {"include": ["*.log"]}, "include"),
+        ({}, {"hidden": "include"}, "hidden"),
+        ({"hidden": "include"}, {"hidden": None}, "hidden"),
+        ({"exclude": ["*.log"]}, {"exclude": ["*.pt"], "hidden": "include"}, "hidden and exclude"),
+        ({"exclude": ["*.log"]}, {"exclude": ["*.log", "*.pt"]}, "exclude"),
+        ({"exclude": ["*.log"]}, {"exclude": ["*.log"]}, ""),
+        ({"exclude": ["*.log"]}, {"created_at": "2026-02-02T00:00:00Z"}, ""),
+    ],
+)
+def test_an_edit_of_a_published_version_without_effect_is_noted(
+    releases: Releases, before: dict[str, object], after: dict[str, object], keys: str
+) -> None:
+    releases.add("m@1.0.0", FILES, **before)
+    published(releases)
+    releases.change("m@1.0.0", **after)
+    plan = releases.plan()
+    note = f"m@1.0.0: {keys} changed in the index after it was published, which has no effect; "
+    assert [each[: len(note)] for each in plan.notes] == ([note] if keys else [])
+    assert kinds(plan) == []
+
+
+def test_new_patterns_of_a_model_are_not_noted_for_its_published_versions(releases: Releases) -> None:
+    releases.add("m@1.0.0", FILES)
+    published(releases)
+    releases.defaults["exclude"] = ["*.log"]
+    releases.add("m@1.1.0", FILES)
+    assert not any("no effect" in note for note in releases.plan().notes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,10 @@ import pytest
 from reconciler.errors import InvalidIndexError, UserError
 from reconciler.forges.interface import PROPOSAL_BRANCH
 from reconciler.index.locations import RepositoryLayout
+from reconciler.index.proposal_form import ProposalForm
+from reconciler.index.records import parse_record_of
 from reconciler.loop.changes import Report
+from reconciler.loop.proposal_edit import IndexEdit
 from reconciler.loop.propose import index_place
 from reconciler.loop.settings import ProposeMode
 from tests.support.releases import Releases, kinds, states, tree, with_memory
@@ -300,6 +305,53 @@ def test_a_changed_version_replaces_its_older_proposal(releases: Releases) -> No
     (root,) = {change.root for change in report.plan.changes if change.kind == "resolve-cid"}
     assert str(root) in git(releases.root, "show", f"{PROPOSAL_BRANCH}:releases/index.yaml")
     assert str(root) in git(releases.root, "show", f"{PROPOSAL_BRANCH}:{RECORD}")
+    assert "it replaces what another run proposed: m@1.0.0 was proposed as bafy" in report.outcomes[-1].detail
+    assert releases.apply(**BRANCH).outcomes == ()
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The files of a commit; the base is empty."""
+
+    files: Mapping[str, bytes]
+
+    @property
+    def changed(self) -> frozenset[str]:
+        return frozenset(self.files)
+
+    def read(self, path: str) -> bytes | None:
+        return self.files.get(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("size", 12345, "m@1.0.0 was proposed with another record"),
+        ("car_size", 12345, "m@1.0.0 was proposed with another record"),
+        ("cid", "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", "record of bafkrei"),
+        ("blocks", None, ""),
+    ],
+)
+def test_a_proposed_record_that_contradicts_ours_is_named(
+    releases: Releases, field: str, value: object, message: str
+) -> None:
+    with releases.running() as run:
+        index = run.workspace.index
+    base = {"releases/index.yaml": releases.index_file.read_bytes()}
+    releases.apply()
+    record = (releases.root / RECORD).read_bytes()
+    ours = parse_record_of("m", "1.0.0", record, RECORD)
+    resolved = releases.index_file.read_bytes()
+    if field == "cid":
+        base["releases/index.yaml"] = resolved
+    theirs = json.loads(record)
+    if value is not None:
+        theirs[field] = value
+    proposed = Committed({"releases/index.yaml": resolved, RECORD: json.dumps(theirs).encode()})
+    edit = IndexEdit("releases/index.yaml", index, {("m", "1.0.0"): ours.cid}, [ours], ProposalForm())
+    composed = edit.compose(Committed(base), proposed)
+    assert composed.files[RECORD] == record
+    assert (message in " ".join(edit.overruled)) if message else edit.overruled == ()
 
 
 @pytest.mark.parametrize("how", ["symbolic link", "submodule", "linked work tree", "another place"])
