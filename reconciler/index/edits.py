@@ -235,7 +235,8 @@ def add_version(
 
     The version is inserted in the order of its neighbours; newest first where there is no order yet.
     `patterns` are written as its own; `kind`, `format` and `license` describe a new model. Raises
-    InvalidIndexError when the version exists, when the model exists with another description, or when the result is not a valid index.
+    InvalidIndexError when the version exists, when the model exists with another description, or when the
+    result is not a valid index.
     """
     if not is_version(version):
         raise InvalidIndexError(f"{shown(version)} is not a SemVer 2.0 version", hint=version_hint(version))
