@@ -19,4 +19,5 @@ message, a log or a `repr`.
     names           deterministic data set ids and nonces (pure)
     keys, signing   keys from the environment, and the signatures of uploads, removals and endings
     wallet          transactions that payers send themselves: deposit, session keys, ending
+    funding         what an account lacks before anything can be published (pure)
 """

@@ -83,10 +83,10 @@ def refusals(
     if limits.min_runway_days and rate and prediction.monthly > 0:
         days = max(0, after) // (rate * EPOCHS_PER_DAY)
         if days < limits.min_runway_days:
-            missing = deposit_for(limits.min_runway_days, rate, after)
+            needed = now.available + deposit_for(limits.min_runway_days, rate, after)
             yield Reason(
                 f"the account would last {days} days, fewer than min_runway_days ({limits.min_runway_days})",
-                f"deposit {format_amount(missing)}: reconcile fund",
+                _make_available(needed),
             )
 
 
@@ -111,13 +111,14 @@ def shortfalls(
         )
     if now.epochs == 0:
         yield Reason(
-            "the account is exhausted: everything in it is owed or locked", "deposit more: reconcile fund"
+            "the account is exhausted: everything in it is owed or locked",
+            _make_available(prediction.once + prediction.locked),
         )
     needed = max(prediction.once + prediction.locked, creates * needed_to_create(prices))
     if now.epochs and now.available < needed:
         yield Reason(
             f"{format_amount(now.available)} are available, and {format_amount(needed)} are needed",
-            f"deposit {format_amount(needed - now.available)}: reconcile fund",
+            _make_available(needed),
         )
     if not approval.approved:
         return
@@ -142,3 +143,8 @@ def shortfalls(
             f"{prices.lockup_period} are needed",
             "run reconcile fund to raise the allowance",
         )
+
+
+def _make_available(amount: int) -> str:
+    """Return the hint that makes `amount` available, whatever is there now."""
+    return f"run reconcile fund --deposit '{format_amount(amount)}', so that this is available"

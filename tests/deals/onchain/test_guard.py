@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.deals.chain import MAINNET
 from reconciler.deals.onchain.guard import SpendingLimits, read_limits, refusals, shortfalls
 from reconciler.deals.onchain.interface import FOREVER, Approval, PayAccount
-from reconciler.deals.onchain.money import Prediction, runway
+from reconciler.deals.onchain.money import Prediction, parse_amount, runway
 from reconciler.errors import UsageError
 from tests.deals.onchain.test_money import PRICES
 from tests.support.onchain.lab import UNIT
@@ -59,7 +59,7 @@ def test_what_costs_nothing_more_is_not_refused_because_of_what_runs_already() -
 def test_a_deposit_of_the_hint_is_enough() -> None:
     limits = SpendingLimits(min_runway_days=2000)
     (reason,) = refusals(PREDICTION, limits, ACCOUNT, NOW)
-    amount = int(float(reason.hint.split()[1]) * 10_000) * 10**14 + 10**14
+    amount = parse_amount(reason.hint.split("'")[1]) - NOW.available
     richer = replace(ACCOUNT, funds=ACCOUNT.funds + amount)
     assert list(refusals(PREDICTION, limits, richer, runway(richer, HEAD, MAINNET))) == []
 
