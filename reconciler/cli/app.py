@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from reconciler.cli.content_commands import content_commands
+from reconciler.cli.fund_command import fund_command
 from reconciler.cli.index_commands import index_commands
 from reconciler.cli.lint_command import lint_command
 from reconciler.cli.loop_commands import PlanFormat, loop_commands, run_loop, show_plan
@@ -133,6 +134,7 @@ def _refuse_misplaced(context: typer.Context, command: str) -> None:
 for commands in (
     loop_commands,
     operator_commands,
+    fund_command,
     reader_commands,
     verify_command,
     content_commands,

@@ -110,14 +110,20 @@ def _delivery(change: Change, workspace: Workspace) -> PlannedDelivery:
     pieces = next((each for each in recorded if each.sharding == sharding), None)
     pieces = pieces or workspace.sources.known_pieces(change.ref, sharding)
     if pieces is not None:
-        return PlannedDelivery(change.root, tuple(shard.size for shard in pieces.shards), pieces)
+        return PlannedDelivery(
+            change.root, change.label, tuple(shard.size for shard in pieces.shards), pieces
+        )
     layout = _layout(change, version, workspace)
     if layout is not None:
-        return PlannedDelivery(change.root, tuple(span.size for span in shard_spans(layout, sharding)))
+        return PlannedDelivery(
+            change.root, change.label, tuple(span.size for span in shard_spans(layout, sharding))
+        )
     known = change.size if isinstance(change, Publish) else None
     size = known or (record.car_size if record is not None else 0)
     full, rest = divmod(size, sharding.max_bytes)
-    return PlannedDelivery(change.root, (sharding.max_bytes,) * full + ((rest,) if rest else ()))
+    return PlannedDelivery(
+        change.root, change.label, (sharding.max_bytes,) * full + ((rest,) if rest else ())
+    )
 
 
 def _layout(change: Publish | Repair, version: Version, workspace: Workspace) -> DagLayout | None:

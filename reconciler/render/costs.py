@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, Decimal
 
 from reconciler.render.words import count, plain
-from reconciler.targets.pricing import PayingAccount, Quote
+from reconciler.targets.pricing import FundingPlan, FundingReceipt, PayingAccount, Quote
 
 _STEP = Decimal("0.0001")
 
@@ -71,3 +71,21 @@ def _lasts(account: PayingAccount) -> str:
         return "lasts without end"
     ends = f", storage ends {account.ends:%Y-%m-%d}" if account.ends is not None else ""
     return f"exhausted {account.exhausted:%Y-%m-%d}{ends}"
+
+
+def funding_text(name: str, plan: FundingPlan) -> str:
+    """Return the account that pays for the target `name`, and what it lacks."""
+    currency = plan.account.currency
+    lines = [*account_lines({name: plan.account}), f"wallet: {amount(plan.wallet, currency)} not deposited"]
+    lines += [f"+ {plain(action.text)}  ({plain(action.why)})" for action in plan.actions]
+    lines += [f"! {plain(problem.text)}" for problem in plan.problems]
+    lines += [
+        "",
+        f"{count(len(plan.actions), 'transaction')} to send." if plan.actions else "Nothing is missing.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def receipt_text(receipt: FundingReceipt) -> str:
+    """Return what was carried out, and by which transaction."""
+    return f"ok {plain(receipt.action.text)}: transaction {plain(receipt.hash)}\n"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reconciler.loop.inspection import DoctorFinding, ForeignPin
     from reconciler.loop.lint import Linted
     from reconciler.loop.put import Put
+    from reconciler.targets.pricing import FundingPlan, FundingReceipt
 
 SCHEMA = 1
 
@@ -318,6 +319,32 @@ def _adopted(candidate: ForeignPin, problem: str, *, take: bool) -> dict[str, An
         "state": "adopted" if taken else "failed" if problem else "foreign",
         "detail": problem,
     }
+
+
+def funding_document(target: str, plan: FundingPlan, done: Sequence[FundingReceipt]) -> dict[str, Any]:
+    """Return the document of what an account lacks, each with its transaction if it was carried out."""
+    from reconciler.loop.cost_document import account_document, amount_text
+
+    hashes = {receipt.action: receipt.hash for receipt in done}
+    items = [
+        {
+            "action": action.kind,
+            "text": action.text,
+            "reason": action.why,
+            "amount": None if action.amount is None else amount_text(action.amount),
+            "state": "sent" if action in hashes else "missing",
+            "transaction": hashes.get(action),
+        }
+        for action in plan.actions
+    ]
+    return _document(
+        "fund",
+        ok=all(item["state"] == "sent" for item in items),
+        account=account_document(target, plan.account),
+        wallet=amount_text(plan.wallet),
+        items=items,
+        problems=[{"text": each.text, "hint": each.hint} for each in plan.problems],
+    )
 
 
 def _document(kind: str, **fields: Any) -> dict[str, Any]:

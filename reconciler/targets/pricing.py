@@ -1,13 +1,14 @@
-"""What a target charges: an optional facet of targets that are paid for what they keep.
+"""What a target charges: optional facets of targets that are paid for what they keep.
 
 A `Priced` target says what the account that pays for it has, and what sending bundles would do and cost. The
 loop shows both in status, plan and report, and refuses a run that the limits in targets.yaml forbid, before
-anything is signed. Amounts are exact decimals in the currency of the target.
+anything is signed. A `Fundable` one says what the account lacks, and supplies it when the user agrees.
+Amounts are exact decimals in the currency of the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,17 +17,20 @@ from typing import Protocol, runtime_checkable
 from reconciler.content.car import ShardedCar
 from reconciler.content.cid import Cid
 from reconciler.errors import Reason
+from reconciler.index.label import Label
+from reconciler.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedDelivery:
-    """A bundle that a run would send.
+    """A bundle that a run would send under `label`.
 
     `sizes` are the bytes of its CARs as the target splits it, `pieces` these CARs where they are known
     without reading the bundle.
     """
 
     root: Cid
+    label: Label
     sizes: tuple[int, ...]
     pieces: ShardedCar | None = None
 
@@ -99,6 +103,49 @@ class Pricing:
     shortfalls: tuple[Reason, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FundingWish:
+    """What the user wants an account to have: `deposit`, an amount as written that shall be available, and
+    money for `days`. None: what the target needs before anything can be published.
+    """
+
+    deposit: str | None = None
+    days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FundingAction:
+    """One transaction that is missing: its `kind`, what it does (`text`) and `why`; `amount` is that of a
+    deposit.
+    """
+
+    kind: str
+    text: str
+    why: str
+    amount: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FundingPlan:
+    """The account, what its wallet has besides, and the transactions that are missing, in order.
+
+    `problems` are what keeps them from being sent.
+    """
+
+    account: PayingAccount
+    wallet: Decimal
+    actions: tuple[FundingAction, ...] = ()
+    problems: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FundingReceipt:
+    """An action that was carried out by the transaction `hash`."""
+
+    action: FundingAction
+    hash: str
+
+
 @runtime_checkable
 class Priced(Protocol):
     """A target that is paid for what it keeps."""
@@ -107,4 +154,21 @@ class Priced(Protocol):
         """Return what `deliveries` would cost one after the other, after what the last `observe` saw.
 
         Signs, sends and changes nothing. Raises PeerError when the account cannot be read.
+        """
+
+
+@runtime_checkable
+class Fundable(Protocol):
+    """A target whose account is funded by transactions of the payer."""
+
+    def plan_funding(self, wish: FundingWish) -> FundingPlan:
+        """Return what the account lacks; nothing when it has everything. Signs and sends nothing.
+
+        Raises PeerError, and UsageError for an amount that cannot be understood.
+        """
+
+    def fund(self, wish: FundingWish, shown: FundingPlan, progress: Progress) -> Iterator[FundingReceipt]:
+        """Carry out what is still missing of `shown`, with the payer's key; yield the receipts.
+
+        Raises PeerError, UsageError without that key, and SafetyError when more is missing now than shown.
         """

@@ -72,6 +72,8 @@ CIDS = ArrayKind(CID)
 # --- FilecoinWarmStorageService (the service)
 
 VERSION = _call("VERSION", "ffa1ad74", (), (STRING,))
+#: only contracts that can be stopped have it
+PAUSED = _call("paused", "5c975abb", (), (BOOL,))
 VIEW = _call("viewContractAddress", "7a9ebc15", (), (ADDRESS,))
 VERIFIER = _call("pdpVerifierAddress", "de4b6b71", (), (ADDRESS,))
 PAYMENTS = _call("paymentsContractAddress", "bc471469", (), (ADDRESS,))

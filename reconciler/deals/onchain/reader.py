@@ -234,6 +234,17 @@ class ChainView:
                 states[each] = found
         return states
 
+    def paused(self) -> tuple[str, ...]:
+        """Return the names of the contracts that their operators have stopped."""
+        contracts = self.contracts
+        named = {
+            "FilecoinWarmStorageService": contracts.service,
+            "PDPVerifier": contracts.verifier,
+            "FilecoinPay": contracts.payments,
+        }
+        answers = self._asking.ask([ContractQuestion(each, calls.PAUSED) for each in named.values()])
+        return tuple(name for name, found in zip(named, answers, strict=True) if found == (True,))
+
     def provider_ids(self) -> tuple[int, ...]:
         """Return the ids of all active providers in the registry."""
         found: list[int] = []

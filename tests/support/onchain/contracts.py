@@ -263,6 +263,10 @@ class OnchainContracts:
             raise RevertedCallError(b"")
         return self.versions[role]
 
+    @function("every", "paused()", "bool")
+    def _paused(self, _: str) -> bool:
+        return self.paused
+
     @function("every", "become(string)")
     def _become(self, role: str, version: str) -> None:
         self.versions[role] = version
