@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from reconciler.content.car import Sharding, shard_spans
@@ -115,9 +115,9 @@ def _delivery(change: Change, workspace: Workspace) -> PlannedDelivery:
         )
     layout = _layout(change, version, workspace)
     if layout is not None:
-        return PlannedDelivery(
-            change.root, change.label, tuple(span.size for span in shard_spans(layout, sharding))
-        )
+        with suppress(ValueError):  # a block does not fit: the delivery will say so
+            sizes = tuple(span.size for span in shard_spans(layout, sharding))
+            return PlannedDelivery(change.root, change.label, sizes)
     known = change.size if isinstance(change, Publish) else None
     size = known or (record.car_size if record is not None else 0)
     full, rest = divmod(size, sharding.max_bytes)

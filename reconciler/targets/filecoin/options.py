@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reconciler.deals.onchain.guard import SpendingLimits, read_limits
@@ -15,6 +15,7 @@ from reconciler.index.model import TargetSpec
 from reconciler.net.retry import RetryBudget
 
 DEFAULT_COPIES = 2
+PAYER_KEY = "FILECOIN_PAYER_KEY"  #: the variable with the key that deposits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class FilecoinOptions:
 
     `payer` pays for everything; `key` is its own key or a session key, None when nothing is to be signed.
     `providers` are the ids of the providers to use, in order of preference; none: they are chosen from the
-    registry.
+    registry. `payer_key` loads the payer's own key from the environment variable `payer_key_env`, which only
+    funding needs; it raises UsageError.
     """
 
     nodes: ChainNodes
@@ -32,6 +34,8 @@ class FilecoinOptions:
     copies: int
     providers: tuple[int, ...]
     limits: SpendingLimits
+    payer_key_env: str
+    payer_key: Callable[[], SigningKey]
 
     @property
     def has_session_key(self) -> bool:
@@ -80,7 +84,23 @@ def read_options(
     else:
         assert key is not None  # noqa: S101 - one of the two is there
         payer = key.address
-    return FilecoinOptions(nodes, payer, key, copies, providers, limits)
+    variable = str(spec.options.get("payer_key_env", PAYER_KEY))
+    return FilecoinOptions(
+        nodes,
+        payer,
+        key,
+        copies,
+        providers,
+        limits,
+        variable,
+        lambda: _payer_key(key, payer, variable, environ),
+    )
+
+
+def _payer_key(
+    key: SigningKey | None, payer: EvmAddress, variable: str, environ: Mapping[str, str]
+) -> SigningKey:
+    return key if key is not None and key.address == payer else load_key(variable, environ)
 
 
 def _read_copies(spec: TargetSpec) -> int:

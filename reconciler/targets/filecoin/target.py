@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 
@@ -18,7 +18,10 @@ from reconciler.errors import DataError, PeerError
 from reconciler.index.label import Label
 from reconciler.progress import Progress
 from reconciler.targets.filecoin.clients import ProviderClients
+from reconciler.targets.filecoin.costs import price_deliveries
 from reconciler.targets.filecoin.deliver import DeliveryOrder, Desk, deliver, healthy_copies
+from reconciler.targets.filecoin.diagnose import diagnose_storage
+from reconciler.targets.filecoin.fund import carry_out_funding, plan_funding
 from reconciler.targets.filecoin.holdings import Holdings, read_holdings
 from reconciler.targets.filecoin.known import KnownPieces
 from reconciler.targets.filecoin.observe import observe_root, required_copies, unserved_notes
@@ -29,12 +32,14 @@ from reconciler.targets.interface import (
     Capabilities,
     Check,
     Delivery,
+    Diagnosis,
     Expected,
     Inventory,
     Pin,
     RunTerms,
     UnsupportedError,
 )
+from reconciler.targets.pricing import FundingPlan, FundingReceipt, FundingWish, PlannedDelivery, Pricing
 
 #: pieces as providers accept them, each naming the bundle's root
 PROVIDER_SHARDING = Sharding(MAX_PIECE)
@@ -93,6 +98,7 @@ class FilecoinTarget:
                 cache,
             )
         self._copies: dict[Cid, int] = {}
+        self._seen: Holdings | None = None
         self._served_badly: frozenset[tuple[int, PieceCid]] = frozenset()
         self._spent = 0
 
@@ -125,6 +131,7 @@ class FilecoinTarget:
         }
         foreign = self._known.roots(holdings)
         holdings.view.confirm()
+        self._seen = holdings
         notes = tuple(f"{self.name}: {note}" for note in holdings.view.contracts.notes)
         return Inventory(
             observations,
@@ -166,6 +173,26 @@ class FilecoinTarget:
     def origins(self) -> tuple[str, ...]:
         """Return no addresses."""
         return ()
+
+    def diagnose(self) -> Sequence[Diagnosis]:
+        """Check chain, contracts, account, key and providers."""
+        return tuple(diagnose_storage(self._options, self._reader, self._clients))
+
+    # --- money
+
+    def price(self, deliveries: Sequence[PlannedDelivery]) -> Pricing:
+        """Return the account and the cost of `deliveries`, after what the last `observe` saw."""
+        holdings = self._seen or read_holdings(self._reader, self._options.payer)
+        return price_deliveries(self._options, holdings, deliveries, self._copies)
+
+    def plan_funding(self, wish: FundingWish) -> FundingPlan:
+        """Return what the account lacks."""
+        return plan_funding(self._options, self._reader, wish)
+
+    def fund(self, wish: FundingWish, shown: FundingPlan, progress: Progress) -> Iterator[FundingReceipt]:
+        """Carry out what is missing of `shown` with the payer's key from the environment."""
+        key = self._options.payer_key()
+        return carry_out_funding(self.name, self._options, self._reader, key, wish, shown, progress)
 
     def close(self) -> None:
         """Close all connections. May be called twice."""
