@@ -1,6 +1,7 @@
 """Run the whole command in forked children, kill each at a chosen call, and print the results.
 
-    python runner.py SCENARIO DIRECTORY SEEDS        named points: before or after a system call
+    python runner.py SCENARIO DIRECTORY SEEDS         named points: before or after a system call
+    python runner.py SCENARIO DIRECTORY SEEDS few     named points: before a system call, or within a write
     python runner.py SCENARIO DIRECTORY SEEDS random  SEEDS random moments instead
 
 Prints one line per case: `ok POINT` or `FAILED POINT: why`. After each kill, the index must load, `status`
@@ -42,6 +43,7 @@ from reconciler.index.load import load_index
 
 CALLS = ("fsync", "replace", "pwrite", "unlink", "mkdir", "ftruncate")
 MOMENTS = ("before", "after", "torn")  # torn: half of a pwrite
+FEW_MOMENTS = ("before", "torn")
 SCENARIOS = ("publish", "repair", "prune", "branch")
 Seam = Callable[[], None]
 
@@ -248,7 +250,7 @@ def run() -> int:
             )
         return 0
     for name in CALLS:
-        for moment in MOMENTS:
+        for moment in FEW_MOMENTS if sys.argv[4:] == ["few"] else MOMENTS:
             if counts.get(name) and (moment != "torn" or name == "pwrite"):
                 points += [(name, chance.randint(1, counts[name]), moment) for _ in range(seeds)]
     for name, number, moment in points:
