@@ -8,7 +8,7 @@ suite requires the refusal instead.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from typing import ClassVar, Protocol
@@ -79,6 +79,8 @@ class TargetSuite:
     settle_seconds: ClassVar[float] = 0.0
     #: the kinds of damage that `Subject.damage` supports, and the shallowest check that must detect each
     seen_at: ClassVar[Mapping[Damage, Check]] = {}
+    #: the kinds of damage that the fast suite tries, where a test of one takes seconds; None: all
+    fast_damage: ClassVar[Collection[Damage] | None] = None
     #: the kinds of damage after which the target cannot name the bad blocks
     vague: ClassVar[frozenset[Damage]] = frozenset()
     #: blocks that a repair may send besides the damaged ones and the inner nodes
@@ -94,7 +96,12 @@ class TargetSuite:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "damage" in metafunc.fixturenames:
-            metafunc.parametrize("damage", list(self.seen_at), ids=lambda kind: kind.name.lower())
+            fast = self.seen_at if self.fast_damage is None else self.fast_damage
+            kinds = [
+                pytest.param(kind, id=kind.name.lower(), marks=() if kind in fast else pytest.mark.slow)
+                for kind in self.seen_at
+            ]
+            metafunc.parametrize("damage", kinds)
         if "shape" in metafunc.fixturenames:
             metafunc.parametrize("shape", list(SHAPES))
 

@@ -22,6 +22,7 @@ from reconciler.net.auth import Secret
 from tests.conformance.forges import FILES, INDEX, OTHER_FILES, FixedEdit
 from tests.forges.fake_github import Break, FakeGitHub, Refusal
 from tests.forges.refusals import ACTIONS, INTEGRATION, LASTING, ROWS
+from tests.support.pairs import pairs
 
 BASE = "main"
 PROPOSAL = Proposal("T", "B", base=BASE, labels=("models",), reviewers=("person",))
@@ -104,13 +105,11 @@ def test_the_steps_below_are_all_there_are(scene, fake, ticking):
     scene.check(fake)
 
 
-@pytest.mark.parametrize(
-    ("scene", "at"), STEPS, ids=lambda one: one.name if isinstance(one, Scene) else str(one)
-)
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(("step", "row"), pairs(STEPS, list(ROWS), every=4))
 def test_any_answer_at_any_call_is_one_clear_error_or_none_and_the_next_run_finishes(
-    scene, at, row, fake, ticking
+    step, row, fake, ticking
 ):
+    scene, at = step
     scene.prepare(fake, connect(fake, ticking))
     what, carried_out = ROWS[row]
     first = fake.calls + at

@@ -17,6 +17,7 @@ from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.ipfs_cluster.target import ClusterTarget, WaitLimits
 from tests.support.fake_cluster import FakeCluster, fake_cluster
 from tests.support.fault_proxy import FAULTS, SLOW, FaultProxy
+from tests.support.pairs import pairs
 from tests.support.shapes import bundle
 from tests.targets.ipfs_cluster.targets import cluster_target
 
@@ -91,11 +92,11 @@ ONCE = [
 ]
 
 
-@pytest.mark.parametrize(("work", "path", "skip"), ONCE)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("call", "fault"), pairs(ONCE, list(FAULTS), every=2))
 def test_after_a_transient_fault_the_state_is_correct(
-    scene: Scene, fault: str, work: str, path: str, skip: int
+    scene: Scene, call: tuple[str, str, int], fault: str
 ) -> None:
+    work, path, skip = call
     root = scene.dag.layout.root
     target = scene.hasty if fault in SLOW else scene.target
     if work != "publish":
