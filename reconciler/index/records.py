@@ -116,9 +116,13 @@ def parse_record_of(
 ) -> Record:
     """Parse the record of this version; errors call the file `name`.
 
-    Raises InvalidIndexError, also for the record of another version.
+    On a file system that ignores case, a model that was renamed by case only still has its records, and takes
+    them over: no other model has such a name. Raises InvalidIndexError, also for the record of another
+    version.
     """
     record = parse_record(data, name, with_contents=with_contents)
+    if record.model != model and record.model.casefold() == model.casefold():
+        record = replace(record, model=model)
     if (record.model, record.version) != (model, version):
         raise InvalidIndexError(
             f"the record is of {record.model}@{record.version}, not of {model}@{version}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -138,3 +139,25 @@ def test_identify_takes_a_version_with_a_v_and_a_directory_by_its_own_name(empty
     given = [empty("identify", "llm/v1.2.0", "--version", text).out for text in ("1.2.0", "v1.2.0", "=1.2.0")]
     assert len(set(given)) == 1
     assert empty("identify", "llm/v1.2.0").out not in given, "as earlier releases: the name, unchanged"
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["case counts", "case is ignored"])
+def test_a_model_can_be_renamed_by_case_only(reconcile: CommandLine, moved: bool) -> None:
+    """On a file system that ignores case, the records of the former name are found under the new one."""
+    reconcile()
+    root = reconcile("resolve", "llm@1.0.0").out
+    index = reconcile.root / "releases/index.yaml"
+    index.write_text(index.read_text().replace("  llm:", "  LLM:"))
+    if moved:
+        shutil.move(reconcile.root / "releases/records/llm", reconcile.root / "releases/records/LLM")
+    assert reconcile("resolve", "LLM@1.0.0").out == root
+    assert reconcile("check").code == 0
+    done = reconcile("--prune", "--json")
+    assert (done.code, {each["state"] for each in done.document["items"]}) == (0, {"applied"})
+    assert reconcile("plan", "--prune", "--exit-code").code == 0
+    shutil.rmtree(reconcile.root / ".reconcile")
+    done = reconcile()  # from the files, with the manifest as it was
+    assert done.code == 0, done.err
+    assert reconcile("resolve", "LLM@1.0.0").out == root
+    record = json.loads((reconcile.root / "releases/records/LLM/1.0.0.json").read_text())
+    assert record["bundle"]["model"] == "llm"
