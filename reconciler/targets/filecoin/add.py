@@ -36,6 +36,10 @@ class PieceGoneError(PeerError):
     """The provider dropped a piece before it was added; it has to be sent again."""
 
 
+class UnclearAdditionError(PeerError):
+    """The provider gave no clear answer, and nothing is on the chain: it may have sent a transaction."""
+
+
 class NotLandedError(PeerError):
     """An addition is not on the chain yet; it may land later, and will not be paid twice."""
 
@@ -140,7 +144,10 @@ class DataSetWriter:
             if problem is None:
                 break
             if attempt == _SENDS - 1:
-                raise problem
+                raise UnclearAdditionError(
+                    problem.message,
+                    hint="run again, nothing is paid twice; or name other providers in targets.yaml",
+                )
         view = self._reader.view()
         if set(wanted) <= find_data_set(view, self._signer, client.provider, self._index).staying():
             return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from reconciler.deals.onchain.reader import ChainReader
 from reconciler.deals.onchain.signing import UploadSigner
 from reconciler.errors import DataError, PeerError
 from reconciler.progress import Progress
-from reconciler.targets.filecoin.add import DataSetWriter, NotLandedError, find_data_set
-from reconciler.targets.filecoin.choose import Candidates, CopyTasks, assign, rank
+from reconciler.targets.filecoin.add import DataSetWriter, NotLandedError, UnclearAdditionError, find_data_set
+from reconciler.targets.filecoin.choose import Candidates, CopyTask, assign, rank
 from reconciler.targets.filecoin.clients import ProviderClients
 from reconciler.targets.filecoin.holdings import HEALTHY, Holdings, read_holdings
 from reconciler.targets.filecoin.journal import UploadJournal
@@ -115,16 +114,16 @@ class _Delivery:
 
     def run(self) -> Delivered:
         self._send_again()
-        tasks = self._assign()
         spent = 0
-        problem: PeerError | None = None
-        if tasks.tasks:
-            spent = self._check_money(tasks)
-            try:
-                self._publish(tasks)
-            except (NotLandedError, PeerError) as error:
-                problem = error
-        return Delivered(self._report(tasks, problem), spent)
+        problems: dict[int, PeerError] = {}
+        while tasks := self._assign(problems):
+            spent += self._check_money(tasks)
+            failed = self._publish(tasks)
+            problems |= failed
+            self._holdings = self._read()
+            if not any(_is_replaceable(error) for error in failed.values()):
+                break
+        return Delivered(self._report(tuple(problems.values())), spent)
 
     # --- what is there
 
@@ -198,22 +197,28 @@ class _Delivery:
 
     # --- providers
 
-    def _assign(self) -> CopyTasks:
+    def _assign(self, problems: Mapping[int, PeerError]) -> tuple[CopyTask, ...]:
+        """Return what is missing and with whom it will be; `problems` are those of providers that failed.
+
+        Raises PeerError when nothing that is missing can be brought to any provider.
+        """
         numbers = range(len(self._spans))
         healthy = [self._healthy(number) for number in numbers]
         bad = [self._bad(number) for number in numbers]
         if all(len(each) >= self._order.copies for each in healthy):
-            return CopyTasks((), 0)
+            return ()
         holding: dict[int, int] = {}
         for number in (number for each in healthy for number in each):
             holding[number] = holding.get(number, 0) + 1
         ranked = rank(self._candidates(), self._desk.options.payer, holding)
         usable: list[StorageProvider] = []
         tasks = assign(usable, self._sizes, healthy, bad, self._order.copies)
-        reasons = []
+        reasons = [error.message for error in problems.values()]
         for provider in ranked:  # ask no more of them than needed
             if not tasks.missing:
                 break
+            if provider.id in problems:
+                continue
             if not assign([provider], self._sizes, healthy, bad, self._order.copies).tasks:
                 continue
             try:
@@ -224,12 +229,14 @@ class _Delivery:
                 continue
             usable.append(provider)
             tasks = assign(usable, self._sizes, healthy, bad, self._order.copies)
+        if problems and not tasks.tasks:
+            return ()
         if not tasks.tasks:
             raise PeerError(
                 f"{self._desk.name}: no provider can take another copy of {self._root}",
                 hint="; ".join(reasons) or "name more providers in targets.yaml, or require fewer copies",
             )
-        return tasks
+        return tasks.tasks
 
     def _candidates(self) -> Candidates:
         view, named = self._holdings.view, self._desk.options.providers
@@ -251,18 +258,18 @@ class _Delivery:
 
     # --- the work
 
-    def _check_money(self, tasks: CopyTasks) -> int:
+    def _check_money(self, tasks: Sequence[CopyTask]) -> int:
         """Check limits, account and key before anything is signed; return what will be spent once."""
         desk, view = self._desk, self._holdings.view
         check_session(desk.name, view, desk.signer)
-        planned = planned_copies(view, desk.signer, self._order.index, tasks.tasks, self._sizes)
+        planned = planned_copies(view, desk.signer, self._order.index, tasks, self._sizes)
         prediction = predict(planned, view.prices)
         creates = sum(not copy.exists for copy in planned)
         check = SpendingCheck(desk.options.limits, self._order.spent)
         check.allow(desk.name, view, prediction, desk.signer, creates)
         return prediction.once
 
-    def _publish(self, tasks: CopyTasks) -> None:
+    def _publish(self, tasks: Sequence[CopyTask]) -> dict[int, PeerError]:
         desk = self._desk
         writer = DataSetWriter(desk.reader, desk.signer, self._order.index, desk.waits, self._progress.note)
         sources = {
@@ -276,23 +283,22 @@ class _Delivery:
         publication = Publication(
             self._root, self._sender, writer, desk.clients, desk.waits, self._progress, sources
         )
-        publication.run(tasks.tasks, len(self._spans))
+        return publication.run(tasks, len(self._spans))
 
-    def _report(self, tasks: CopyTasks, problem: PeerError | None) -> Delivery:
-        """Read the chain again, and return what is there now. Raises `problem` when nothing can follow."""
+    def _report(self, problems: Sequence[PeerError]) -> Delivery:
+        """Return what is there now. Raises the first problem when copies are missing because of it."""
         sent, pieces = self._sender, self._pieces()
         if len(pieces) == len(self._spans):
             self._desk.known.remember(self._root, (pieces[number] for number in range(len(self._spans))))
-        if isinstance(problem, NotLandedError):
-            return Delivery(State.PENDING, sent.sent, sent.blocks, problem.message, self._sharded())
-        if problem is not None:
-            raise problem
-        if tasks.tasks:
-            self._holdings = self._read()
         counts = [len(self._healthy(number)) for number in range(len(self._spans))]
         if min(counts) >= self._order.copies:
             self._journal.remove()
             return Delivery(State.HELD, sent.sent, sent.blocks, pieces=self._sharded())
+        for problem in problems:
+            if not isinstance(problem, NotLandedError):
+                raise problem
+        if problems:
+            return Delivery(State.PENDING, sent.sent, sent.blocks, problems[0].message, self._sharded())
         short = sum(count < self._order.copies for count in counts)
         detail = f"{short} of {len(counts)} pieces have fewer than {self._order.copies} copies"
         return Delivery(State.PARTIAL, sent.sent, sent.blocks, detail, self._sharded())
@@ -310,9 +316,9 @@ class _Delivery:
         return ShardedCar(self._desk.sharding, tuple(shards))
 
 
-def shard_of(spans: Sequence[ShardSpan], position: int) -> int:
-    """Return the number of the shard with the block at `position`."""
-    return bisect_right([span.first for span in spans], position) - 1
+def _is_replaceable(error: PeerError) -> bool:
+    """Whether another provider may take the place of one that failed: certainly nothing lands there later."""
+    return not isinstance(error, NotLandedError | UnclearAdditionError)
 
 
 def healthy_copies(holdings: Holdings, pieces: Iterable[PieceCid]) -> set[tuple[int, PieceCid]]:

@@ -23,7 +23,7 @@ from reconciler.json_fields import JsonFields, load_json
 
 @dataclass(frozen=True, slots=True)
 class OpenUpload:
-    """An upload whose bytes were all sent: to the provider with this id, in this place of its API."""
+    """An upload that was not named yet: to the provider with this id, in this place of its API."""
 
     provider_id: int
     place: str
@@ -45,10 +45,14 @@ class UploadJournal:
                 if hashlib.sha256(body).hexdigest().encode() == checksum:
                     self._load(JsonFields(load_json(body), ValueError))
 
-    def note(self, number: int, shard: CarShard, upload: OpenUpload) -> None:
-        """Note the hashes of a shard, and its upload, which has to be named."""
-        self.shards[number] = shard
+    def begin(self, number: int, upload: OpenUpload) -> None:
+        """Note an upload whose bytes are being sent."""
         self.open[number] = upload
+        self._save()
+
+    def note(self, number: int, shard: CarShard) -> None:
+        """Note the hashes of a shard whose bytes were sent; its upload has to be named."""
+        self.shards[number] = shard
         self._save()
 
     def forget_upload(self, number: int) -> None:

@@ -125,14 +125,12 @@ class Publication:
             piece: list(providers) for piece, providers in sources.items()
         }
 
-    def run(self, tasks: Sequence[CopyTask], shards: int) -> None:
-        """Bring the shards of each task to its provider, batch by batch.
+    def run(self, tasks: Sequence[CopyTask], shards: int) -> dict[int, PeerError]:
+        """Bring the shards of each task to its provider, batch by batch; return the errors of providers.
 
-        The failure of one provider does not stop the others; the first error is raised at the end. Raises
-        PeerError, and what `Dag.read` raises.
+        The failure of one provider does not stop the others. Raises what `Dag.read` raises.
         """
-        problem: PeerError | None = None
-        broken: set[int] = set()
+        broken: dict[int, PeerError] = {}
         for batch in range(-(-shards // PIECES_PER_CALL)):
             within = range(batch * PIECES_PER_CALL, (batch + 1) * PIECES_PER_CALL)
             for task in tasks:
@@ -142,10 +140,8 @@ class Publication:
                 try:
                     self._bring(self._clients(task.provider), Batch(self._root, batch), wanted)
                 except PeerError as error:
-                    broken.add(task.provider.id)
-                    problem = problem or error
-        if problem is not None:
-            raise problem
+                    broken[task.provider.id] = error
+        return broken
 
     def _bring(self, client: ProviderClient, batch: Batch, shards: Sequence[int]) -> None:
         """Bring one batch to one provider, and add it to our data set there."""

@@ -1,7 +1,7 @@
 """Bringing pieces to one provider: sent by us while they are hashed, or pulled from another provider.
 
-A piece that the provider has is never sent. An upload of a piece whose CID is not known yet is noted before
-it is named, so that a run that was killed in between does not send it again.
+A piece that the provider has is never sent. An upload of a piece whose CID is not known yet is noted, so that
+a run that was killed before it was named does not send it again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ShardSender:
             return
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                if number in self.pieces and self._finish_open(client, number):
+                if attempt == 1 and self._finish_open(client, number):
                     return
                 if number in self.pieces:
                     self._send_known(client, number)
@@ -78,13 +78,17 @@ class ShardSender:
 
     def _send_unknown(self, client: ProviderClient, number: int) -> None:
         place = client.begin_upload()
+        self._journal.begin(number, OpenUpload(client.provider.id, place))
         hashed = HashedShard(self._dag, self._spans[number])
         self._send(client, number, place, lambda: iter(hashed))
-        assert hashed.shard is not None  # noqa: S101 - all of it was sent
+        self._note(number, hashed)
+        self._name(client, number, place)
+
+    def _note(self, number: int, hashed: HashedShard) -> None:
+        assert hashed.shard is not None  # noqa: S101 - all of it was read
         self.cars[number] = hashed.shard
         self.pieces[number] = hashed.shard.piece
-        self._journal.note(number, hashed.shard, OpenUpload(client.provider.id, place))
-        self._name(client, number, place)
+        self._journal.note(number, hashed.shard)
 
     def _send_known(self, client: ProviderClient, number: int) -> None:
         place = client.begin_known_upload(self.pieces[number])
@@ -96,6 +100,13 @@ class ShardSender:
         upload = self._journal.open.get(number)
         if upload is None or upload.provider_id != client.provider.id:
             return False
+        if (
+            number not in self.pieces
+        ):  # the bytes may all be there: hashing them again is cheaper than sending
+            hashed = HashedShard(self._dag, self._spans[number])
+            for _ in hashed:
+                pass
+            self._note(number, hashed)
         try:
             self._name(client, number, upload.place)
             self._wait(client, self.pieces[number])

@@ -15,7 +15,7 @@ import threading
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,12 +78,11 @@ class RefusalError(Exception):
 class PdpProvider:
     """Provider number `number` of `lab`. `faults` are names with a count, or True for always.
 
-    Faults: down; slow (seconds are not waited: uploads fail as timed out by a proxy, 504); wrong_piece (it
-    computes another CID); put_500; finish_500 (after it was done); forget_parked (a piece is dropped before
-    it is added); accept_and_forget (after it was added); lose_before_send, lose_after_send (500 without and
-    with a transaction); tx_lost (a status stays pending); revert (the transaction fails); park (a piece stays
-    unfindable for so many questions); pull_fails, pull_stuck, pull_busy, pull_refused;
-    get_404, get_500, no_ranges; throttle (429).
+    Faults: down; slow (a proxy gives up, 504); wrong_piece (it computes another CID); put_500; finish_500
+    (after it was done); forget_parked (a piece is dropped before it is added); accept_and_forget (after it
+    was added); lose_before_send, lose_after_send (500 without and with a transaction); tx_lost (a status
+    stays pending); held_back (a transaction is not on the chain yet); park (a piece stays unfindable for so
+    many questions); pull_fails, pull_stuck, pull_busy, pull_refused; get_404, get_500, no_ranges; throttle.
     """
 
     lab: OnchainLab
@@ -102,6 +101,9 @@ class PdpProvider:
     )  #: how often the bytes of each piece arrived from us
     pulled: Counter[str] = field(default_factory=Counter)
     added: Counter[str] = field(default_factory=Counter)  #: how often each piece was added to a data set
+    held_back: list[Callable[[], Any]] = field(
+        default_factory=list
+    )  #: transactions that are not on the chain yet
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def fault(self, name: str) -> bool:
@@ -247,9 +249,16 @@ class PdpProvider:
         sender, verifier = OWNERS[self.number], self.lab.verifier
         listener = _NOBODY if data_set else self.lab.service
         arguments = (data_set, listener, [(_bytes(piece),) for piece in pieces], extra)
+        value = 0 if data_set else 10**17
+
+        def send() -> dict[str, Any]:
+            return self.lab.send(sender, verifier, _ADD, *arguments, value=value)
+
+        if self.fault("held_back"):
+            self.held_back.append(send)
+            return "0x" + hashlib.sha256(extra).hexdigest()
         try:
-            value = 0 if data_set else 10**17
-            receipt = self.lab.send(sender, verifier, _ADD, *arguments, value=value)
+            receipt = send()
         except LabError as error:
             raise RefusalError(500, f"chain: execution reverted {error.data}") from None
         self.added.update(pieces)
@@ -330,6 +339,10 @@ def _json(value: object) -> Said:
 def pdp_provider(number: int) -> Iterator[PdpProvider]:
     """Run provider `number` at `url`; its `lab` is set once it is registered there."""
     provider = PdpProvider(OnchainLab("", ""), number)
-    with http_peer(provider.answer) as peer:
+
+    def answer(asked: Asked) -> Said:
+        return provider.answer(asked)  # which a test may have replaced
+
+    with http_peer(answer) as peer:
         provider.url, provider.asked = peer.url, peer.asked
         yield provider

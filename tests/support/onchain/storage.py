@@ -82,7 +82,7 @@ class OnchainStorage:
             "filecoin",
             read_options(spec, environ, budget),
             sharding=Sharding(max_bytes),
-            waits=Waits(sleep=self.ticker.sleep, clock=self.ticker.clock),
+            waits=Waits(interval=20, sleep=self.ticker.sleep, clock=self.ticker.clock),
             terms=RunTerms(retries=budget, cache=cache, progress=progress),
         )
         self.opened.append(made)

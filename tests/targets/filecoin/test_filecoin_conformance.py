@@ -85,10 +85,12 @@ class FilecoinSuite(TargetSuite):
             metafunc.parametrize("shape", [shape for shape in SHAPES if shape != "empty directory"])
 
 
+@pytest.mark.slow
 class TestOneCopy(FilecoinSuite):
     pass
 
 
+@pytest.mark.slow
 class TestTwoCopies(FilecoinSuite):
     copies = 2
 
