@@ -32,7 +32,7 @@ class Address:
 
     def join(self, path: str) -> str:
         """Return the URL of `path` below the base URL."""
-        return f"{self.text}/{path.lstrip('/')}"
+        return f"{self.text}/{path.removeprefix('/')}"
 
 
 def parse_address(url: str, what: str = "URL") -> Address:

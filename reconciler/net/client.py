@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from reconciler.net.address import parse_address
 from reconciler.net.auth import Auth, Secret
-from reconciler.net.deadline import Timeouts, deadline
+from reconciler.net.deadline import Timeouts, deadline, deadline_at
 from reconciler.net.errors import (
     RequestError,
     ResponseTooLargeError,
@@ -18,7 +18,14 @@ from reconciler.net.errors import (
     TransientError,
     UnexpectedResponseError,
 )
-from reconciler.net.response import CountedUpload, Response, Stream, UploadBody, error_for_status
+from reconciler.net.response import (
+    CountedUpload,
+    OpenBody,
+    Response,
+    Stream,
+    UploadBody,
+    error_for_status,
+)
 from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
 from reconciler.net.transport import OpenResponse, Session, Transport
 from reconciler.redaction import hide_secrets
@@ -169,6 +176,41 @@ class HttpClient:
                 yield Stream(response.status, response.headers, lambda limit: self._pieces(response, limit))
         finally:
             response.close()
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeatable: bool,
+        headers: Mapping[str, str] | None = None,
+        expect: Collection[int] = (200,),
+        total: float | None = None,
+    ) -> OpenBody:
+        """Send a request and return its response, whose body the caller reads when it wants, and closes.
+
+        Like `stream`, but the time limit applies only inside of reads: other requests of the thread are not
+        affected while the body is open, so that a generator may hold it.
+        """
+        until = time.monotonic() + (self.timeouts.total if total is None else total)
+        call = _Call(method, path, (), headers or {}, expect, None)
+
+        def once() -> OpenResponse:
+            with deadline_at(until):
+                return self._send(call)
+
+        response = self._with_retries(once, repeatable=repeatable)
+
+        def pieces(limit: int) -> Iterator[bytes]:
+            arriving = self._pieces(response, limit)
+            while True:
+                with deadline_at(until):
+                    piece = next(arriving, None)
+                if piece is None:
+                    return
+                yield piece
+
+        return OpenBody(response.status, response.headers, pieces, response.close)
 
     def _send(self, call: _Call) -> OpenResponse:
         """Send `call` once and return the open response. Raises RequestError, also for other statuses."""

@@ -30,8 +30,15 @@ class DeadlineExceededError(Exception):
 @contextmanager
 def deadline(seconds: float | None) -> Iterator[None]:
     """Limit this thread's requests in the body to `seconds` in total (None: no limit)."""
+    with deadline_at(None if seconds is None else time.monotonic() + seconds):
+        yield
+
+
+@contextmanager
+def deadline_at(moment: float | None) -> Iterator[None]:
+    """Limit this thread's requests in the body to end at `moment` of the monotonic clock (None: no limit)."""
     outer = getattr(_current, "at", None)
-    _current.at = None if seconds is None else time.monotonic() + seconds
+    _current.at = moment
     try:
         yield
     finally:

@@ -76,6 +76,13 @@ class Stream:
     pieces: Callable[[int], Iterator[bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class OpenBody(Stream):
+    """A response whose body its holder reads, and then closes with `close`, which may be called twice."""
+
+    close: Callable[[], None]
+
+
 def _parse_json(
     peer: str,
     headers: Mapping[str, str],
