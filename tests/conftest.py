@@ -78,6 +78,7 @@ def short_pauses() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reconciler.net.client.RetryPolicy", partial(RetryPolicy, base=0.01))
+        patch.setattr("reconciler.sources.ranges.RetryPolicy", partial(RetryPolicy, base=0.01))
         yield
 
 

@@ -14,6 +14,10 @@ from reconciler.sources.interface import SourceDefinition, SourceKind, WeightSou
 KINDS: Mapping[SourceKind, str] = {
     SourceKind.DIRECTORY: "reconciler.sources.directory",
     SourceKind.OBJECT_STORE: "reconciler.sources.object_store",
+    SourceKind.CAR: "reconciler.sources.car",
+    SourceKind.HUGGING_FACE: "reconciler.sources.huggingface",
+    SourceKind.LFS: "reconciler.sources.lfs",
+    SourceKind.HTTP: "reconciler.sources.http_list",
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 
+from reconciler.net.retry import RetryPolicy
 from reconciler.sources.interface import ListedFile, SourceProtocolError, SourceUnavailableError
 
 ATTEMPTS = 4  #: connections in a row that may break off before _PROGRESS bytes have arrived
@@ -25,6 +27,11 @@ def checked_range(file: ListedFile, start: int, length: int | None) -> tuple[int
     return start, end
 
 
+def range_headers(file: ListedFile, start: int, end: int) -> dict[str, str]:
+    """Return the headers of a request for the bytes from `start` to before `end`; none for the whole file."""
+    return {} if (start, end) == (0, file.size) else {"Range": f"bytes={start}-{end - 1}"}
+
+
 def read_resuming(
     name: str,
     file: ListedFile,
@@ -32,12 +39,13 @@ def read_resuming(
     end: int,
     read_once: ReadOnce,
     *,
-    pause: Callable[[int], None],
+    pause: Callable[[int], None] | None = None,
 ) -> Generator[bytes, None, None]:
     """Iterate over the bytes of `file` from `start` to before `end`, reconnecting where a read breaks off.
 
-    `pause` waits before attempt number 2, 3 and so on. Raises what `read_once` raises, BrokenOffError only
-    after ATTEMPTS reads without progress, and SourceProtocolError for too many bytes.
+    `pause` waits before attempt number 2, 3 and so on, by default as requests do. Raises what `read_once`
+    raises, BrokenOffError only after ATTEMPTS reads without progress, and SourceProtocolError for too many
+    bytes.
     """
     attempt, since = 1, start
     while start < end:
@@ -58,4 +66,8 @@ def read_resuming(
         attempt += 1
         if attempt > ATTEMPTS:
             raise broken
-        pause(attempt)
+        (pause or _wait)(attempt)
+
+
+def _wait(attempt: int) -> None:
+    time.sleep(RetryPolicy().pause(attempt - 1))

@@ -14,6 +14,7 @@ PEERS = {
     "ipfs": ("ipfs",),
     "ipfs_cluster": ("ipfs", "ipfs-cluster-service"),
     "gateway_conformance": ("gateway-conformance", "go"),
+    "git_lfs": ("git-lfs",),
     "gitea": ("gitea",),
     "nginx": ("nginx",),
     "node": ("node", "npm"),

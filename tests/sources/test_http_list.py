@@ -1,0 +1,141 @@
+"""Directories with a SHA256SUMS on an HTTP server as sources."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import closing
+from typing import ClassVar
+from urllib.parse import unquote
+
+import pytest
+
+from reconciler.content import checksums
+from reconciler.errors import SourceChangedError, UsageError
+from reconciler.sources.interface import (
+    SourceDefinition,
+    SourceKind,
+    SourceMissingError,
+    SourceProtocolError,
+    SourceRefusedError,
+)
+from reconciler.sources.open import open_source
+from tests.conformance.sources import FILES, SourceSuite
+from tests.support.http_peer import Asked
+from tests.support.scripted_server import Sent, ranged, scripted_server
+
+TOKEN = "NeverPrintedToken"
+BASE = "/released/llm/1.2.0/"
+
+
+class HttpSubject:
+    def __init__(self) -> None:
+        self.files = dict(FILES)
+        self.lie: Callable[[Asked, Sent], Sent] = lambda asked, sent: sent
+        self.url = ""
+        self.sums: bytes | None = None
+
+    def answer(self, asked: Asked) -> Sent:
+        return self.lie(asked, self.true(asked))
+
+    def true(self, asked: Asked) -> Sent:
+        if asked.headers.get("authorization") != f"Bearer {TOKEN}":
+            return Sent(401)
+        path = unquote(asked.target).removeprefix(BASE)
+        if path == "SHA256SUMS":
+            sums = [(name, hashlib.sha256(data).digest()) for name, data in self.files.items()]
+            return ranged(asked, checksums.render(sums) if self.sums is None else self.sums)
+        data = self.files.get(path)
+        if data is None:
+            return Sent(404)
+        return ranged(asked, data, {"ETag": f'"{hashlib.md5(data).hexdigest()}"'})
+
+    def open(self, location: str = "llm/1.2.0"):
+        url = f"{self.url}/released"
+        definition = SourceDefinition("web", SourceKind.HTTP, url=url, token_env="WEB_TOKEN")
+        return open_source(definition, location, root=None, environ={"WEB_TOKEN": TOKEN})
+
+    def open_missing(self):
+        return self.open("llm/absent")
+
+    def put(self, path: str, data: bytes) -> None:
+        self.files[path] = data
+
+    def make_unreachable(self) -> None:
+        self.lie = lambda asked, sent: Sent(502)
+
+
+@pytest.fixture
+def subject():
+    subject = HttpSubject()
+    with scripted_server(subject.answer) as server:
+        subject.url = server.url
+        yield subject
+
+
+class TestHttpList(SourceSuite):
+    added: ClassVar = frozenset({"SHA256SUMS"})
+    secret: ClassVar = TOKEN
+
+    @pytest.fixture
+    def subject(self, subject):
+        return subject
+
+
+def test_the_list_itself_is_a_file_of_the_source(subject):
+    with closing(subject.open()) as source:
+        listing = source.list()
+        file = next(file for file in listing.files if file.path == "SHA256SUMS")
+        data = b"".join(source.read(file))
+    assert listing.revision == f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_a_server_without_head_is_asked_for_one_byte(subject):
+    subject.lie = lambda asked, sent: Sent(405) if asked.method == "HEAD" else sent
+    with closing(subject.open()) as source:
+        assert {file.path: file.size for file in source.list().files}.items() >= {
+            path: len(data) for path, data in FILES.items() if data
+        }.items()
+
+
+def test_a_file_that_is_replaced_after_the_listing_is_found(subject):
+    with closing(subject.open()) as source:
+        file = next(file for file in source.list().files if file.path == "config.json")
+        subject.put("config.json", FILES["config.json"].replace(b"8", b"9"))
+        with pytest.raises(SourceChangedError, match=r"'config\.json' has another ETag"):
+            b"".join(source.read(file))
+
+
+@pytest.mark.parametrize(
+    ("sums", "error", "message"),
+    [
+        (b"0" * 64 + b"  ../outside\n", SourceProtocolError, "outside"),
+        (b"0" * 64 + b"  /etc/passwd\n", SourceProtocolError, "passwd"),
+        (b"0" * 64 + b"  absent.bin\n", SourceMissingError, "'absent.bin' is in SHA256SUMS"),
+        (
+            2 * (b"0" * 64 + b"  config.json\n"),
+            SourceProtocolError,
+            "listed twice",
+        ),
+        (b"0" * 64 + b"  config.json\nnot a sum\n", SourceProtocolError, "line 2"),
+        (b"not a sum\n", SourceProtocolError, "malformed line"),
+        (b"\xff\xfe", SourceProtocolError, "UTF-16"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused(subject, sums, error, message):
+    subject.sums = sums
+    with closing(subject.open()) as source, pytest.raises(error, match=message):
+        source.list()
+
+
+def test_a_wrong_token_is_refused(subject):
+    subject.lie = lambda asked, sent: Sent(403, TOKEN.encode())
+    with closing(subject.open()) as source, pytest.raises(SourceRefusedError) as caught:
+        source.list()
+    assert TOKEN not in f"{caught.value!r} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("location", ["../x", "a/../../x", "a\nb"])
+def test_a_location_outside_of_the_address_is_refused(subject, location):
+    with pytest.raises(UsageError, match="no directory below it"):
+        subject.open(location)
