@@ -329,8 +329,8 @@ def _origin(url: str) -> str:
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{host}:{port}"
+    default = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{host}:{default if parts.port is None else parts.port}"
 
 
 def _is_local(address: Address) -> bool:

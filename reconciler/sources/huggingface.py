@@ -239,9 +239,10 @@ class HuggingFaceSource:
             if not answer.elsewhere:
                 raise self._refusal(answer.body.status, answer.body.headers, file.path)
             stored, status = None, answer.body.status
-        raise SourceRefusedError(
+        kind = SourceMissingError if status in (404, 410) else SourceRefusedError
+        raise kind(
             self.name,
-            f"leads to storage that denies access (HTTP {status}), also at a new address",
+            f"leads to storage that does not give it (HTTP {status}), also at a new address",
             file=file.path,
             hint="check the clock of this machine: addresses of storage expire",
         )
