@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from reconciler.content import dagpb, hashing, hub_links
 from reconciler.content.bundle import Bundle, MemoryFile
@@ -55,6 +55,22 @@ def identify(
         if not cached:
             raise
         return identify(bundle, cache=cache, fresh=True, remembered=remembered, progress=progress)
+    return assemble(bundle, digests, generated, sums, cached)
+
+
+def assemble(
+    bundle: Bundle,
+    digests: Mapping[str, FileDigests],
+    generated: Sequence[MemoryFile],
+    sums: bytes | None,
+    cached: frozenset[str] = frozenset(),
+) -> DirectoryDag:
+    """Return the DAG of a bundle whose files have `digests`, by path, with the files `generated` for it.
+
+    `sums` are the bytes of its SHA256SUMS, None in a bare bundle. `cached` are the paths of the files whose
+    digests come from a cache.
+    """
+    listing = bundle.listing
     packed = [PackedFile(file, digests[file.path].leaves) for file in listing.files]
     packed += [PackedFile(file, hashing.leaf_digests(file.data)) for file in generated]
     packed.sort(key=lambda file: file.source.path.encode())

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.content import bounds
@@ -55,6 +56,10 @@ class SourceFile:
     blob: str | None = None
 
 
+#: reads bytes of a file that is not on this machine: the file, the number of bytes, and the first of them
+ReadSpan = Callable[[SourceFile, int, int], bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class SourceListing:
     """One scan of `root`.
@@ -63,6 +68,7 @@ class SourceListing:
     are the entries that were left out because their names begin with a dot, `excluded` those that patterns
     left out, both without what is below them. `unused` are the patterns that matched nothing. `scanned_at_ns`
     is the wall clock just before the scan; only the identity cache uses it, and no bundle depends on it.
+    With `read_span` the files are those of a remote source, which `root` names, and are read through it.
     """
 
     root: Path
@@ -72,6 +78,7 @@ class SourceListing:
     scanned_at_ns: int
     excluded: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    read_span: ReadSpan | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:

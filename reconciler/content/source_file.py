@@ -64,6 +64,8 @@ def read_small(listing: SourceListing, file: SourceFile, limit: int) -> bytes:
     size = file.stamp.size
     if size > limit:
         raise BundleError(f"{file.path!r} has {size} bytes; the limit is {limit}")
+    if listing.read_span is not None:
+        return listing.read_span(file, size, 0)
     with opened(listing, file) as descriptor:
         data = read_at(descriptor, size, 0)
     if len(data) != size:

@@ -28,7 +28,7 @@ def listing_findings(listing: SourceListing, version: Version | None = None) -> 
     """
     found = examine(listing_subject(listing), licensed=_is_licensed(version))
     paths = [file.path for file in listing.files]
-    ignored = ignored_files(listing.root, paths)
+    ignored = ignored_files(listing.root, paths) if listing.read_span is None else ()
     if len(ignored) < len(paths):  # else the whole directory is kept out of git on purpose
         found += tuple(
             finding(

@@ -262,6 +262,52 @@ class Diagnosis:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class IngestedBlock:
+    """One leaf that was just read and hashed; `position` is its place in the provisional layout."""
+
+    position: int
+    cid: Cid
+    data: bytes
+
+
+class IngestSession(Protocol):
+    """Leaves of one version that a target receives before the root is known. Usable from several threads.
+
+    Nothing is pinned or visible until `finish`. Exactly one of `finish` and `abandon` ends the session.
+    """
+
+    def held(self, position: int, cid: Cid | None) -> bytes | None:
+        """Return the leaf at `position` that an earlier, interrupted session left, verified; None without it.
+
+        `cid` is what an earlier session found there, None when that is unknown. Raises PeerError.
+        """
+
+    def put(self, blocks: Sequence[IngestedBlock]) -> None:
+        """Take leaves, in any order. Raises PeerError."""
+
+    def finish(self, dag: Dag, progress: Progress) -> Delivery:
+        """Make the target keep `dag`, of which it has the leaves, under the label. Raises as `publish` does.
+
+        `dag` is read for inner nodes, generated files, and whatever the target has lost since.
+        """
+
+    def abandon(self) -> None:
+        """End the session. What was put may stay, for a later session or for garbage collection."""
+
+
+@runtime_checkable
+class Ingests(Protocol):
+    """A target that takes leaves before the root is known. Optional: others need the root first."""
+
+    def ingest(self, layout: DagLayout, label: Label, key: str) -> IngestSession | None:
+        """Begin a session for the version of `label`, with its provisional `layout`; None if it cannot.
+
+        `key` is a hex text; with the same one, a session may take over what an interrupted one left. Raises
+        PeerError, LockedError.
+        """
+
+
 @runtime_checkable
 class Diagnosable(Protocol):
     """A target with checks for `doctor`. Optional: of other targets only the reachability is checked."""

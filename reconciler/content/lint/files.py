@@ -74,6 +74,10 @@ def dag_subject(dag: Dag) -> LintSubject:
 
 @contextmanager
 def _open_source(listing: SourceListing, file: SourceFile) -> Iterator[ReadAt]:
+    if listing.read_span is not None:
+        remote = listing.read_span
+        yield lambda size, offset: remote(file, max(0, min(size, file.stamp.size - offset)), offset)
+        return
     with source_file.opened(listing, file) as descriptor:
         yield partial(read_at, descriptor)
 

@@ -53,6 +53,9 @@ class HealingResult:
 class ReplacesBlocks(Protocol):
     """A node on which damaged blocks can be overwritten without touching a pin."""
 
+    def read_intact(self, cid: Cid) -> bytes | None:
+        """Return a block of the node, verified; None when it is missing or damaged."""
+
     def peer_id(self) -> str:
         """Return its peer id in the swarm. Raises PeerError."""
 
@@ -127,6 +130,11 @@ class ClusterNodes:
                 with suppress(TransientError, RetryLaterError):
                     missing[node.peer_id()] = node.replace_damaged(dag, progress)
         return missing
+
+    def read_intact(self, cid: Cid) -> bytes | None:
+        """Return a block from the first node that has it, verified; None when none has."""
+        found = (node.read_intact(cid) for node in self._targets if isinstance(node, ReplacesBlocks))
+        return next((data for data in found if data is not None), None)
 
     def dag(self, root: Cid) -> Dag:
         """Return the DAG that the nodes serve together.

@@ -19,6 +19,7 @@ from reconciler.net.errors import UnexpectedResponseError
 from reconciler.net.multiaddr import names_peer
 from reconciler.net.response import UploadBody
 from reconciler.progress import Progress
+from reconciler.targets.block_ingest import BlockIngest
 from reconciler.targets.interface import (
     Capabilities,
     Check,
@@ -103,6 +104,20 @@ class ClusterTarget:
         self._nodes.replace_damaged(dag, progress)
         self.relabel(root, label)
         return self._wait_for_delivery(root, label)
+
+    def ingest(self, layout: DagLayout, label: Label, key: str) -> BlockIngest | None:  # noqa: ARG002
+        """Implement Ingests.ingest: leaves are added to the Kubo behind this peer, without a pin.
+
+        Without configured nodes nothing tells afterwards what that Kubo still lacks, so it gets everything
+        once the root is known.
+        """
+        if not len(self._nodes):
+            return None
+        return BlockIngest(
+            lambda upload: self._rest.add(upload, None),
+            self._nodes.read_intact,
+            lambda dag, progress: self.publish(dag, label, progress),
+        )
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
         """Repair the nodes, release a stuck pin, restore lost pins, replace missing peers."""

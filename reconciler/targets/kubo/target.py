@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from random import Random
 
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag
+from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
 from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.multiaddr import names_peer
 from reconciler.progress import Progress
+from reconciler.targets.block_ingest import BlockIngest
 from reconciler.targets.healing import BlockSource
 from reconciler.targets.interface import (
     Capabilities,
@@ -27,9 +28,9 @@ from reconciler.targets.kubo import diagnose
 from reconciler.targets.kubo.dag import KuboBlocks, KuboDag
 from reconciler.targets.kubo.heal import BlockReplacer
 from reconciler.targets.kubo.observe import observe
-from reconciler.targets.kubo.probe import Prober
+from reconciler.targets.kubo.probe import Prober, check_not_stuck
 from reconciler.targets.kubo.publish import Publisher, check_label, foreign, repair
-from reconciler.targets.kubo.rpc import KuboRpc
+from reconciler.targets.kubo.rpc import KuboRpc, WrongBytesError
 
 
 class KuboTarget:
@@ -82,6 +83,23 @@ class KuboTarget:
     ) -> Delivery:
         """Implement Target.repair."""
         return repair(self._publisher, dag, label, progress)
+
+    def ingest(self, layout: DagLayout, label: Label, key: str) -> BlockIngest:  # noqa: ARG002
+        """Implement Ingests.ingest: leaves are imported without a pin."""
+        check_label(label)
+        check_not_stuck(self._rpc)
+        return BlockIngest(
+            self._rpc.dag_import,
+            self.read_intact,
+            lambda dag, progress: self._publisher.publish(dag, label, progress),
+        )
+
+    def read_intact(self, cid: Cid) -> bytes | None:
+        """Return a block of the node, pinned or not, verified; None when it is missing or damaged."""
+        try:
+            return self._rpc.block_get(cid)
+        except (PeerError, WrongBytesError):
+            return None
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Raise UnsupportedError: a pin that waits for blocks would block garbage collection."""

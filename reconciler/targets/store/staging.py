@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import fs
+from reconciler.errors import LockedError
+
+_RESUMABLE = "ingest-"
+_KEPT_SECONDS = 7 * 24 * 3600.0  # since the last write to a file that a later session may continue
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,31 @@ def stage(tmp: Path, stem: str) -> StagedCar:
     return StagedCar(fd, path)
 
 
+def stage_resumable(tmp: Path, key: str) -> StagedCar:
+    """Open and lock the file of the session `key` in `tmp`, new or left by an interrupted one.
+
+    Call it under the lock of the store. The caller closes the file. Raises LockedError when another process
+    has that session.
+    """
+    path = tmp / f"{_RESUMABLE}{key}.partial"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    if fs.try_lock(fd):
+        return StagedCar(fd, path)
+    os.close(fd)
+    raise LockedError(
+        "another process is streaming the same version into the store",
+        hint="run again when the other process has finished",
+    )
+
+
+def resumable_bytes(tmp: Path, key: str) -> int:
+    """Return the bytes that the file of the session `key` takes on the disk; 0 without one."""
+    try:
+        return (tmp / f"{_RESUMABLE}{key}.partial").lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
 @contextmanager
 def released(staged: StagedCar) -> Iterator[StagedCar]:
     """Close `staged` at the end, and remove it unless it was renamed to its final path."""
@@ -44,7 +74,10 @@ def released(staged: StagedCar) -> Iterator[StagedCar]:
 
 
 def sweep(tmp: Path) -> None:
-    """Remove the files of dead writers from `tmp`. Call it under the lock of the store."""
+    """Remove the files of dead writers from `tmp`. Call it under the lock of the store.
+
+    Those that a session can continue are kept for a week after their last change.
+    """
     with os.scandir(tmp) as entries:
         paths = [Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]
     for path in paths:
@@ -53,7 +86,9 @@ def sweep(tmp: Path) -> None:
         except FileNotFoundError:  # its writer has just finished
             continue
         try:
-            if fs.try_lock(fd):
+            age = time.time() - os.fstat(fd).st_mtime
+            resumable = path.name.startswith(_RESUMABLE) and age < _KEPT_SECONDS
+            if not resumable and fs.try_lock(fd):
                 path.unlink()
         finally:
             os.close(fd)

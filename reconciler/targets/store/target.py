@@ -13,7 +13,7 @@ from random import Random
 
 from reconciler import fs
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag
+from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.export import write_car
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.index.label import Label
@@ -32,6 +32,7 @@ from reconciler.targets.interface import (
 from reconciler.targets.store import labels as label_files
 from reconciler.targets.store import staging
 from reconciler.targets.store.directory import StoreDirectory
+from reconciler.targets.store.ingest import StoreIngest
 from reconciler.targets.store.labels import Labels
 from reconciler.targets.store.layouts import SectionBlocks, layout_of_car, load_index, tree_layout
 from reconciler.targets.store.observe import observe
@@ -93,6 +94,15 @@ class StoreTarget:
             if os.path.lexists(self._directory.car(root)):
                 return self._repair(dag, label, progress)
         return self._write_whole(dag, label, progress)
+
+    def ingest(self, layout: DagLayout, label: Label, key: str) -> StoreIngest:
+        """Implement Ingests.ingest: leaves go to their places in a file in tmp/."""
+        with self._writing(layout.root):
+            self._require_space(layout.car_size, has=staging.resumable_bytes(self._directory.tmp, key))
+            staged = staging.stage_resumable(self._directory.tmp, key)
+        return StoreIngest(
+            self._directory, staged, layout, label, writing=self._writing, storing=self._storing
+        )
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Raise UnsupportedError: a store does not fetch blocks."""
@@ -219,7 +229,9 @@ class StoreTarget:
                 ) from None
             raise PeerError(f"cannot write to {store}: {error.strerror or error}") from None
 
-    def _require_space(self, size: int) -> None:
+    def _require_space(self, size: int, *, has: int = 0) -> None:
+        """Raise PeerError unless the disk has space for `size` bytes, of which it `has` some already."""
+        size = max(0, size - has)
         free = shutil.disk_usage(self._directory.directory).free
         if size + _SPARE_BYTES > free:
             raise PeerError(

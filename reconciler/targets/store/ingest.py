@@ -1,0 +1,85 @@
+"""A session that streams leaves into tmp/ before the root is known, and makes a CAR of the store of them.
+
+The file is named after the version's source, so an interrupted session is continued by the next one. Until
+then it is garbage with a limited life: see `staging.sweep`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from reconciler import fs
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.partial_car import PartialCar
+from reconciler.index.label import Label
+from reconciler.progress import Progress
+from reconciler.targets.interface import Delivery, IngestedBlock, State
+from reconciler.targets.store.directory import StoreDirectory
+from reconciler.targets.store.labels import Labels
+from reconciler.targets.store.staging import StagedCar
+
+
+class StoreIngest:
+    """One session of the store in `directory`; `staged` is its locked file, which it closes.
+
+    `writing` locks the store for a root, `storing` turns an OSError into an error for the user.
+    """
+
+    def __init__(
+        self,
+        directory: StoreDirectory,
+        staged: StagedCar,
+        provisional: DagLayout,
+        label: Label,
+        *,
+        writing: Callable[[Cid], AbstractContextManager[None]],
+        storing: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._directory = directory
+        self._labels = Labels(directory)
+        self._staged = staged
+        self._label = label
+        self._open = True
+        self._writing = writing
+        self._storing = storing
+        with storing():
+            self._car = PartialCar(staged.fd, provisional)
+
+    def held(self, position: int, cid: Cid | None) -> bytes | None:  # noqa: ARG002  a section has its CID
+        """Implement IngestSession.held."""
+        with self._storing():
+            return self._car.held(position)
+
+    def put(self, blocks: Sequence[IngestedBlock]) -> None:
+        """Implement IngestSession.put."""
+        with self._storing():
+            for block in blocks:
+                self._car.put(block.position, block.cid, block.data)
+
+    def finish(self, dag: Dag, progress: Progress) -> Delivery:
+        """Implement IngestSession.finish: a CAR that the store has already is kept."""
+        layout, label = dag.layout, self._label
+        try:
+            with self._writing(layout.root):
+                if self._labels.is_complete(layout):
+                    self._labels.add_label(layout.root, label)
+                    self._staged.path.unlink(missing_ok=True)
+                    return Delivery(State.HELD, detail="already complete")
+            with self._storing(), progress.task(f"completing {label.name}", layout.size) as task:
+                self._car.complete(dag, task)
+            with self._writing(layout.root):
+                self._staged.path.replace(self._directory.car(layout.root))
+                fs.sync_directory(self._directory.cars)
+                self._labels.commit(layout, label)
+        finally:
+            self.abandon()
+        return Delivery(State.HELD, layout.size, len(layout))
+
+    def abandon(self) -> None:
+        """Implement IngestSession.abandon: the file stays for the next session."""
+        if self._open:
+            self._open = False
+            os.close(self._staged.fd)
