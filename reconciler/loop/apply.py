@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from reconciler.content import source_file
+from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.errors import DataError, ReconcilerError, SourceChangedError
+from reconciler.index.label import Label
 from reconciler.index.model import Version
 from reconciler.loop.changes import (
-    DIRECTORY,
     Blocked,
     Change,
     Deliver,
@@ -32,6 +33,7 @@ from reconciler.loop.changes import (
     Relabel,
     Repair,
     Report,
+    Stream,
     Unpin,
     Wait,
     WriteBack,
@@ -39,6 +41,7 @@ from reconciler.loop.changes import (
 from reconciler.loop.settings import Drift
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
+from reconciler.loop.stream_changes import stream_version, versions_to_stream
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Delivery, State, Target
 
@@ -80,7 +83,7 @@ def apply_plan(
             else:
                 delivery = target.publish(dag, change.label, progress)
         finally:
-            if change.sources != (DIRECTORY,):
+            if not change.from_own_bytes:
                 dag.close()
         if delivery.pieces is not None:
             sources.keep_pieces(change.root, delivery.pieces, computed=True)
@@ -103,21 +106,69 @@ def apply_plan(
         targets[change.target].unpin(change.root, change.label)
         return Outcome(change, OutcomeState.APPLIED)
 
+    streamed = _stream(plan, outcomes, targets, versions, sources, progress)
     lanes.run((Publish, Repair), deliver)
     lanes.run((Relabel,), relabel)
     lanes.run((PinRoot,), pin)
-    ready = _write_backs(plan, outcomes, progress)
+    again = planned_again and bool(streamed or sources.changed())
+    ready = [] if again else _write_backs(plan, outcomes, progress)
     _confirm(plan, ready, outcomes, versions, sources, progress)
     why = "interrupted"
-    if not progress.stopped and not (planned_again and sources.changed()):
+    again = again or (planned_again and bool(sources.changed()))
+    if not progress.stopped and not again:
         _propose([(number, change) for number, change in ready if number not in outcomes], outcomes, propose)
-    if planned_again and sources.changed():
-        why = "a directory changed during the run"
+    if again:
+        why = "left to the plan that follows"
     else:
         lanes.run((Unpin,), unpin)
     for number, change in enumerate(plan.changes):
         outcomes.setdefault(number, Outcome(change, OutcomeState.SKIPPED, why))
     return Report(plan, tuple(outcomes[number] for number in range(len(plan.changes))), progress.stopped)
+
+
+def _stream(
+    plan: Plan,
+    outcomes: dict[int, Outcome],
+    targets: Mapping[str, Target],
+    versions: Mapping[str, Version],
+    sources: VersionSources,
+    progress: Stoppable,
+) -> bool:
+    """Read remote sources, one version after the other; return whether one got its root by that.
+
+    Deliveries to targets that took no leaves stay without an outcome.
+    """
+    resolved = False
+    for ref, numbers in versions_to_stream(plan, outcomes, targets, sources).items():
+        changes = [plan.changes[number] for number in numbers]
+        try:
+            progress.check()
+            label = Label.of(plan.index_id, ref)
+            done = stream_version(versions[ref], changes, label, targets, sources, progress)
+        except KeyboardInterrupt:
+            progress.stop()
+            break
+        except Exception as error:  # noqa: BLE001 - a bug in one change must not stop the others
+            outcomes.update({number: _failed(plan.changes[number], error) for number in numbers})
+            continue
+        for number, change in zip(numbers, changes, strict=True):
+            if isinstance(change, Stream):
+                outcomes[number] = _streamed(change, sources.identified(ref).layout.root, done)
+                resolved = True
+            elif change.target in done:
+                outcomes[number] = _delivered(change, done[change.target])
+    return resolved
+
+
+def _streamed(change: Stream, root: Cid, done: Mapping[str, Delivery]) -> Outcome:
+    where = f", on {', '.join(done)}" if done else ""
+    return Outcome(
+        change,
+        OutcomeState.APPLIED,
+        f"{root}{where}",
+        bytes_sent=sum(each.bytes_sent for each in done.values()),
+        blocks_sent=sum(each.blocks_sent for each in done.values()),
+    )
 
 
 class _Lanes:
@@ -166,20 +217,25 @@ def _guarded(change: C, act: Callable[[C], Outcome], progress: Stoppable) -> Out
     try:
         progress.check()
         return act(change)
-    except RunInterruptedError:
+    except Exception as error:  # noqa: BLE001 - a bug in one change must not stop the others
+        return _failed(change, error)
+
+
+def _failed(change: Change, error: Exception) -> Outcome:
+    """Return the outcome of a change that raised `error`."""
+    if isinstance(error, RunInterruptedError):
         return Outcome(change, OutcomeState.SKIPPED, "interrupted")
-    except ReconcilerError as error:
+    if isinstance(error, ReconcilerError):
         return Outcome(change, OutcomeState.FAILED, str(error), error.hint or "")
-    except OSError as error:
+    if isinstance(error, OSError):
         detail = f"{error.filename or change.target}: {error.strerror or error}"
         return Outcome(change, OutcomeState.FAILED, detail)
-    except Exception as error:  # noqa: BLE001 - a bug in one change must not stop the others
-        return Outcome(
-            change,
-            OutcomeState.FAILED,
-            f"unexpected {type(error).__name__}: {error}",
-            "this is a bug of the reconciler: report it",
-        )
+    return Outcome(
+        change,
+        OutcomeState.FAILED,
+        f"unexpected {type(error).__name__}: {error}",
+        "this is a bug of the reconciler: report it",
+    )
 
 
 def _why_kept(change: Unpin, outcomes: Sequence[Outcome]) -> Outcome | None:
@@ -214,7 +270,7 @@ def _open_bytes(
     sources: VersionSources,
 ) -> Dag:
     """Open the DAG that a change sends: the version's own directory, or the blocks that targets hold."""
-    if change.sources == (DIRECTORY,):
+    if change.from_own_bytes:
         if change.ref in sources.changed():
             raise SourceChangedError(
                 f"the files of {change.ref} changed during the run", hint=source_file.WAIT_HINT

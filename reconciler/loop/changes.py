@@ -22,6 +22,7 @@ from reconciler.loop.settings import RunOptions
 from reconciler.targets.pricing import PayingAccount, Quote
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
+SOURCE = "source"  #: the `source` of bytes that come from the version's own remote source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +60,18 @@ class OnTarget(Change):
 class Deliver(OnTarget):
     """A change that sends blocks to the target.
 
-    `sources` are where the blocks are read from: DIRECTORY, or the names of targets that hold the root.
+    `sources` are where the blocks are read from: DIRECTORY, SOURCE, or the names of targets that hold the
+    root.
     `cost` is what a target charges for it that is paid for what it keeps.
     """
 
     sources: tuple[str, ...]
     cost: Quote | None = None
+
+    @property
+    def from_own_bytes(self) -> bool:
+        """Whether the bytes are the version's own, and not those that a target holds."""
+        return self.sources in ((DIRECTORY,), (SOURCE,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,21 @@ class Publish(Deliver):
 
     kind: ClassVar[str] = "publish"
     size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream(Change):
+    """Reading of a version from its remote `source`, for the first time: its root is known afterwards.
+
+    `targets` are those that keep it. The ones that take leaves before the root is known receive them in the
+    same pass. `files` and `size` in bytes are as the source lists them.
+    """
+
+    kind: ClassVar[str] = "stream"
+    source: str
+    targets: tuple[str, ...]
+    files: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,6 +395,19 @@ def blocked(
         unknown=unknown,
         mismatch=mismatch,
         drift=is_drift(version) and not unknown,
+    )
+
+
+def stream(version: Version, targets: tuple[str, ...], source: str, files: int, size: int) -> Stream:
+    """Return a Stream."""
+    return Stream(
+        model=version.model,
+        version=version.version,
+        source=source,
+        targets=targets,
+        files=files,
+        size=size,
+        reason="CID after reading",
     )
 
 

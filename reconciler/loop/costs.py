@@ -10,7 +10,7 @@ from reconciler.content.car import Sharding, shard_spans
 from reconciler.content.dag import DagLayout
 from reconciler.errors import PeerError, Reason, ReconcilerError
 from reconciler.index.model import Version
-from reconciler.loop.changes import DIRECTORY, Blocked, Change, Publish, Refusal, Repair
+from reconciler.loop.changes import DIRECTORY, SOURCE, Blocked, Change, Publish, Refusal, Repair
 from reconciler.loop.settings import Drift
 from reconciler.loop.workspace import Workspace
 from reconciler.loop.world import World
@@ -132,7 +132,7 @@ def _layout(change: Publish | Repair, version: Version, workspace: Workspace) ->
     if dag is not None and dag.layout.root == change.root:
         return dag.layout
     for name in change.sources:
-        if name == DIRECTORY or not workspace.targets[name].capabilities.serves_blocks:
+        if name in (DIRECTORY, SOURCE) or not workspace.targets[name].capabilities.serves_blocks:
             continue
         try:
             with closing(workspace.targets[name].dag(change.root)) as found:

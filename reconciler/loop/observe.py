@@ -24,7 +24,7 @@ from reconciler.loop.select import Selection
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.workspace import Workspace, target_shardings
-from reconciler.loop.world import World
+from reconciler.loop.world import ListedBytes, World
 from reconciler.targets.interface import Capabilities, Check, Expected, Inventory, State, Target
 
 
@@ -34,7 +34,9 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
     With `all_deals`, also the deals that no policy requires.
     """
     selection, sources = workspace.selection, workspace.sources
-    present = _identify(sources, (version for version in selection.active if version.cid is None))
+    new = [version for version in selection.active if version.cid is None]
+    present = _identify(sources, new)
+    listed = _list_remote(sources, new)
     outdated = _outdated_records(workspace)
     roots = _known_roots(workspace)
     recorded = {
@@ -66,9 +68,12 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
     needed = {version.ref: version for version, _ in versions_needing_bytes(selection, world)}
     needed |= {version.ref: version for version in versions_needing_records(selection, world)}
     present |= _identify(sources, needed.values())
+    alone = _without_bytes(world, needed.values())
+    listed |= _list_remote(sources, (v for v in needed.values() if world.root(v) in alone))
     world = replace(
         world,
         present=present,
+        listed={ref: found for ref, found in listed.items() if ref not in sources.facts()},
         facts=sources.facts(),
         problems=sources.problems(),
         mismatches=sources.mismatches(),
@@ -89,6 +94,17 @@ def _identify(sources: VersionSources, versions: Iterable[Version]) -> frozenset
         if ref in present and sources.dag(version) is None:
             sources.try_identify(version)
     return present
+
+
+def _list_remote(sources: VersionSources, versions: Iterable[Version]) -> dict[str, ListedBytes]:
+    """List the versions that have a remote source and were not read in this run, by `model@version`."""
+    found = {}
+    for version in versions:
+        if version.source is not None and sources.dag(version) is None:
+            listed = sources.try_list(version)
+            if listed is not None:
+                found[version.ref] = listed
+    return found
 
 
 def _outdated_records(workspace: Workspace) -> dict[str, Cid]:
@@ -139,6 +155,7 @@ def _without_bytes(world: World, versions: Iterable[Version]) -> set[Cid]:
         for version in versions
         if (root := world.root(version)) is not None
         and version.ref not in world.facts
+        and version.ref not in world.listed
         and not any(world.holders(root, states=frozenset({State.HELD})))
     }
 

@@ -8,7 +8,7 @@ follow the changes of their version, removals come last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 
 from reconciler.content.cid import Cid
 from reconciler.errors import Reason
@@ -17,6 +17,7 @@ from reconciler.index.model import Index, Version
 from reconciler.loop.borrowed import describe_owner, is_borrowed
 from reconciler.loop.changes import (
     DIRECTORY,
+    SOURCE,
     Blocked,
     Change,
     ChangeBuilder,
@@ -25,6 +26,7 @@ from reconciler.loop.changes import (
     Wait,
     blocked,
     resolve_cid,
+    stream,
     unpin,
     write_record,
 )
@@ -104,7 +106,7 @@ def make_changes(
         root = world.root(version)
         if root is None:
             if problem is None:
-                changes.append(blocked(version, *_why_no_bytes(version, world)))
+                changes += _without_root(version, world, names)
             continue
         carried = held = False
         for target in version.targets:
@@ -133,6 +135,25 @@ def make_changes(
         acted = {key for key, change in planned.items() if not isinstance(change, (Blocked, Wait))}
         changes += removals(selection, world, acted)
     return changes, in_sync
+
+
+def _without_root(version: Version, world: World, names: Sequence[str]) -> Iterator[Change]:
+    """Yield the change of a version whose root is not known, and what its targets say against it."""
+    listed = world.listed.get(version.ref)
+    if listed is None:
+        yield blocked(version, *_why_no_bytes(version, world))
+        return
+    able = []
+    for target in version.targets:
+        if target not in names:
+            continue
+        inventory = world.inventories[target]
+        if isinstance(inventory, Reason):
+            yield blocked(version, inventory.text, inventory.hint, target=target, unknown=True)
+        else:
+            able.append(target)
+    if able:
+        yield stream(version, tuple(able), listed.source, listed.files, listed.size)
 
 
 def _target_change(
@@ -251,15 +272,18 @@ def _will_be_recorded(version: Version, world: World) -> bool:
 def _byte_sources(world: World, version: Version, root: Cid, but: str | None) -> Iterator[str]:
     """Yield the sources of the bytes of `root`: the version's own directory, else the targets that hold it.
 
-    Damaged targets are used only when no target is complete, all together: the good blocks of one fill the
-    gaps of the others.
+    A remote source comes after the targets that are complete: nothing leaves it twice. Damaged targets are
+    used only when nothing is complete, all together: the good blocks of one fill the gaps of the others.
     """
-    if world.has_bytes(version):
+    remote = version.source is not None
+    if world.has_bytes(version) and not remote:
         yield DIRECTORY
         return
     complete = [name for name in world.holders(root, states=_COMPLETE) if name != but]
     yield from complete
-    if not complete:
+    if remote and not complete and (version.ref in world.listed or world.has_bytes(version)):
+        yield SOURCE
+    elif not complete:
         for name in world.holders(root, states=_SOME_BLOCKS):
             seen = world.observation(name, root)
             if name != but and not (seen is not None and seen.nothing_left):
@@ -271,7 +295,7 @@ def _lost_everywhere(world: World, root: Cid, sources: tuple[str, ...]) -> int:
     """Return how many blocks are known to be damaged on every one of `sources`."""
     lost: set[Cid] | None = None
     for name in sources:
-        seen = world.observation(name, root) if name != DIRECTORY else None
+        seen = world.observation(name, root) if name not in (DIRECTORY, SOURCE) else None
         if seen is None or not seen.damaged:
             return 0
         lost = set(seen.damaged) if lost is None else lost.intersection(seen.damaged)
@@ -296,10 +320,7 @@ def _why_no_bytes(version: Version, world: World) -> tuple[str, str]:
             "add a path or a source, or a target that holds it",
         )
     if version.source is not None:
-        return (
-            f"{version.source} was not read in this run, and no target holds the bytes",
-            "check that this version of the reconciler reads such sources",
-        )
+        return f"{version.source} could not be read, and no target holds the bytes", ""
     if version.ref not in world.present:
         return (
             f"{version.path} is not on this machine, and no target holds the bytes",

@@ -33,6 +33,7 @@ from reconciler.loop.changes import (
     Relabel,
     Repair,
     Report,
+    Stream,
     Unpin,
     Wait,
     WriteRecord,
@@ -47,7 +48,18 @@ E = TypeVar("E", bound=StrEnum)
 
 SCHEMA = 1
 MAX_DIFFERENCES = 1000  #: of one directory in a document
-KINDS = ("publish", "pin", "repair", "relabel", "unpin", "resolve-cid", "write-record", "wait", "blocked")
+KINDS = (
+    "stream",
+    "publish",
+    "pin",
+    "repair",
+    "relabel",
+    "unpin",
+    "resolve-cid",
+    "write-record",
+    "wait",
+    "blocked",
+)
 
 _MAX_BYTES = 64 << 20
 _MAX_NAME = 200
@@ -140,6 +152,10 @@ def _item(change: Change, state: str) -> dict[str, Any]:
         "reason": change.reason,
     }
     match change:
+        case Stream():
+            item.update(
+                sources=[change.source], targets=list(change.targets), files=change.files, bytes=change.size
+            )
         case Publish():
             item.update(label=change.label, sources=list(change.sources), bytes=change.size)
         case Repair():

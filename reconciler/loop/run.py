@@ -17,7 +17,17 @@ from reconciler.errors import ReconcilerError, SafetyError
 from reconciler.index.history import check_frozen
 from reconciler.loop.apply import apply_plan
 from reconciler.loop.borrowed import describe_loans
-from reconciler.loop.changes import Change, OnTarget, OutcomeState, Plan, Report, Unpin, Wait, WriteBack
+from reconciler.loop.changes import (
+    Change,
+    OnTarget,
+    OutcomeState,
+    Plan,
+    Report,
+    Stream,
+    Unpin,
+    Wait,
+    WriteBack,
+)
 from reconciler.loop.costs import price_changes
 from reconciler.loop.deal_rules import unconfirmed_deals
 from reconciler.loop.observe import observe
@@ -114,12 +124,19 @@ def apply(
     nothing is done then.
     """
     report = _apply_one(plan, workspace, pull_requests, planned_again=not only_this)
-    for left in range(0 if only_this else _MORE_PLANS, 0, -1):
-        if report.interrupted or not (changed := workspace.sources.renew()):
+    followed: frozenset[str] = frozenset()
+    for left in range(1 if only_this else _MORE_PLANS, 0, -1):
+        changed = frozenset() if report.interrupted or only_this else workspace.sources.renew()
+        streamed = _streamed(report) - followed
+        followed |= streamed
+        if report.interrupted or not (changed or streamed):
             break
-        workspace.progress.note(f"changed during the run, identified again: {', '.join(sorted(changed))}")
+        if changed:
+            workspace.progress.note(f"changed during the run, identified again: {', '.join(sorted(changed))}")
         try:
             again = select(make_plan(workspace, plan.options))
+            if only_this:
+                again = _only_about(again, streamed)
             report = _merged(
                 report, _apply_one(again, workspace, pull_requests, planned_again=left > 1), workspace
             )
@@ -140,7 +157,7 @@ def _apply_one(
         more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
         raise SafetyError(f"refused: {first.message}{more}", hint=first.override)
     proposer = Proposer(workspace, plan.options.propose, pull_requests)
-    proposing = any(isinstance(change, WriteBack) for change in plan.changes)
+    proposing = any(isinstance(change, (WriteBack, Stream)) for change in plan.changes)
     if proposing:
         proposer.check()
     report = apply_plan(
@@ -159,12 +176,27 @@ def _apply_one(
     return replace(report, proposal=proposer.result)
 
 
+def _streamed(report: Report) -> frozenset[str]:
+    """Return the versions whose root is known since this report, as `model@version`."""
+    return frozenset(
+        outcome.change.ref
+        for outcome in report.outcomes
+        if isinstance(outcome.change, Stream) and outcome.state is OutcomeState.APPLIED
+    )
+
+
+def _only_about(plan: Plan, refs: frozenset[str]) -> Plan:
+    """Return `plan` with what follows for `refs`, and nothing else; a pin is never removed."""
+    kept = (change for change in plan.changes if change.ref in refs and not isinstance(change, Unpin))
+    return replace(plan, changes=tuple(kept))
+
+
 def _merged(first: Report, second: Report, workspace: Workspace) -> Report:
     """Return the report of a run that made two plans: what the first one achieved, then the second one."""
     done = [
         outcome
         for outcome in first.outcomes
-        if isinstance(outcome.change, OnTarget)
+        if isinstance(outcome.change, (OnTarget, Stream))
         and outcome.state in (OutcomeState.APPLIED, OutcomeState.WAITING)
     ]
     waiting = {(o.change.target, o.change.root) for o in done if o.state is OutcomeState.WAITING}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from reconciler import fs
@@ -39,6 +39,7 @@ from reconciler.errors import (
     ReconcilerError,
     SourceChangedError,
 )
+from reconciler.index.label import Label
 from reconciler.index.model import Version
 from reconciler.index.records import parse_pieces, piece_difference, render_pieces
 from reconciler.json_fields import JsonFields, load_json
@@ -46,8 +47,11 @@ from reconciler.loop.entrance import dag_findings, listing_findings, require_pub
 from reconciler.loop.explain import FoundBundle, contents_without_hashing, explain
 from reconciler.loop.mismatch import Mismatch, PublishedMismatchError
 from reconciler.loop.published import NOTHING_PUBLISHED, PublishedBundles
-from reconciler.loop.world import Facts
+from reconciler.loop.remote import RemoteVersions, StreamedVersion
+from reconciler.loop.streaming import StreamSink
+from reconciler.loop.world import Facts, ListedBytes
 from reconciler.progress import Progress
+from reconciler.targets.interface import Target
 
 
 class PieceCache:
@@ -102,8 +106,10 @@ class VersionSources:
         progress: Progress,
         piece_cache: PieceCache | None = None,
         published: PublishedBundles = NOTHING_PUBLISHED,
+        remote: RemoteVersions | None = None,
     ) -> None:
         self._root = root
+        self.remote = remote
         self._cache = cache
         self._piece_cache = piece_cache
         self._progress = progress
@@ -289,6 +295,57 @@ class VersionSources:
             self._problems[version.ref] = Reason(f"{version.path}: {error.strerror or error}")
         return False
 
+    def try_list(self, version: Version) -> ListedBytes | None:
+        """List the remote source of a version, and identify it when an earlier run has read it.
+
+        On failure, keep the reason instead of raising it, and return None.
+        """
+        assert self.remote is not None  # noqa: S101 - given with an index
+        try:
+            inputs = self._first_inputs(version)
+            listed = self.remote.listed(version, inputs)
+            if (known := self.remote.identify_from_cache(version, inputs)) is not None:
+                self._keep(version, known)
+            return listed
+        except ReconcilerError as error:
+            self._problems[version.ref] = Reason.from_error(error)
+        return None
+
+    def stream(self, version: Version, targets: Sequence[Target], label: Label) -> list[StreamSink]:
+        """Read a version once from its remote source; return the sinks of the `targets` that took its leaves.
+
+        Raises as `RemoteVersions.stream`, and PublishedMismatchError for another CID than that of the index.
+        """
+        assert self.remote is not None  # noqa: S101 - given with an index
+        streamed, sinks = self.remote.stream(version, self._first_inputs(version), targets, label)
+        try:
+            self._keep(version, streamed)
+        except BaseException:
+            for sink in sinks:
+                sink.session.abandon()
+            raise
+        return sinks
+
+    def was_streamed(self, ref: str) -> bool:
+        """Return whether a version was read from its remote source in this run."""
+        return self.remote is not None and ref in self.remote.streamed
+
+    def _first_inputs(self, version: Version) -> BundleInputs:
+        return version.inputs if version.cid is None else next(self._published.inputs(version))
+
+    def _keep(self, version: Version, streamed: StreamedVersion) -> None:
+        """Use a version that was streamed as if it had been identified here."""
+        dag = streamed.dag
+        if version.cid is not None and dag.layout.root != version.cid:
+            found = FoundBundle(dag.layout.root, dag.contents, dag.listing)
+            raise PublishedMismatchError(version, self._explain(version, found))
+        self._dags[version.ref] = dag
+        self._inputs[version.ref] = streamed.inputs
+        if version.cid is None:
+            self._findings[version.ref] = streamed.findings
+            self._unused[version.ref] = dag.listing.unused
+            self._notes[version.ref] = streamed.notes
+
     def refuse(self, version: Version, reason: Reason) -> None:
         """Make the bytes of `version` unusable in this run, for `reason`."""
         self._problems[version.ref] = reason
@@ -416,6 +473,8 @@ class VersionSources:
         """Close open files."""
         for dag in self._dags.values():
             dag.close()
+        if self.remote is not None:
+            self.remote.close()
 
 
 def _is_cached(dag: DirectoryDag | CarBundle) -> bool:

@@ -34,10 +34,12 @@ from reconciler.index.records import read_records
 from reconciler.index.sources_file import check_sources, load_sources
 from reconciler.index.targets_file import read_targets
 from reconciler.loop.published import PublishedBundles
+from reconciler.loop.remote import RemoteVersions
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import Scope
 from reconciler.loop.sources import PieceCache, VersionSources
 from reconciler.loop.stopping import Stoppable
+from reconciler.loop.stream_cache import StreamCache
 from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress
 from reconciler.targets.interface import Capabilities, RunTerms, Target
@@ -106,12 +108,20 @@ def load(
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)
     published = PublishedBundles(layout.index_file)
+    remote = RemoteVersions(
+        {spec.name: spec for spec in source_specs},
+        layout.source_root,
+        environ,
+        StreamCache(cache / "streams" if cache else None),
+        stoppable,
+    )
     sources = VersionSources(
         layout.source_root,
         IdentityCache(cache / "identities") if cache else None,
         stoppable,
         PieceCache(cache / "pieces") if cache else None,
         published,
+        remote,
     )
     terms = RunTerms(RetryBudget(), cache, stoppable)
     with (

@@ -23,6 +23,15 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedBytes:
+    """The files of a version that its source lists, unread: how many, and their bytes."""
+
+    source: str
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything a plan is made from; the mappings are by `model@version` or by target name.
 
@@ -31,6 +40,7 @@ class World:
     cannot be used, `mismatches` what differs where it no longer gives the published CID. `recorded` are the
     versions that have a record, `outdated_records` the CIDs in records that a run may replace,
     `missing_shardings` the ways in which a target splits a version into pieces that its record lacks.
+    `listed` are the versions whose remote source was listed and not read in this run.
     `unlisted_holders` are roots found on targets that no version lists for them, by target name, and
     `unpinned_holders` roots whose blocks a target has without a pin of ours, looked for only when nothing
     else has them.
@@ -47,6 +57,7 @@ class World:
     missing_shardings: Mapping[str, tuple[Sharding, ...]] = field(default_factory=dict)
     unlisted_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
     unpinned_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
+    listed: Mapping[str, ListedBytes] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:
         """Return the version's root: the CID in the index, or the identified one; None when unknown."""

@@ -1,6 +1,6 @@
 """Plan, report and status as text for a terminal or a log: grouped by model, one mark a line.
 
-`+` publish or pin, `~` repair, relabel or write back, `-` unpin, `…` waiting, `!` blocked or failed.
+`+` stream, publish or pin, `~` repair, relabel or write back, `-` unpin, `…` waiting, `!` blocked or failed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import groupby
 
 from reconciler.loop.changes import (
     DIRECTORY,
+    SOURCE,
     Blocked,
     Change,
     Deliver,
@@ -23,6 +24,7 @@ from reconciler.loop.changes import (
     Repair,
     Report,
     ResolveCid,
+    Stream,
     Unpin,
     Wait,
     WriteRecord,
@@ -102,7 +104,10 @@ def plan_summary(plan: Plan) -> str:
     published = [change for change in changes if isinstance(change, Publish)]
     total = sum(change.size or 0 for change in published)
     amount = f" ({size(total)})" if total else ""
+    streamed = [change for change in changes if isinstance(change, Stream)]
+    listed = f" ({size(sum(change.size for change in streamed))})"
     parts = [
+        count(len(streamed), "version") + f" to stream{listed}" if streamed else "",
         count(len(published), "bundle") + f" to publish{amount}" if published else "",
         _part(changes, PinRoot, "to pin"),
         _part(changes, Repair, "to repair"),
@@ -158,6 +163,9 @@ def where(change: Change) -> str:
 def action(change: Change) -> str:
     """Describe what a change does, without its version and target."""
     match change:
+        case Stream():
+            of = f"{size(change.size)} in {count(change.files, 'file')}"
+            return f"stream {of} from {change.source} to {', '.join(change.targets)}"
         case Publish():
             amount = f" {size(change.size)}" if change.size is not None else ""
             return f"publish{amount} from {_from(change.sources)}"
@@ -183,7 +191,7 @@ def action(change: Change) -> str:
 def mark(change: Change) -> str:
     """Return the mark at the start of a change's line."""
     match change:
-        case Publish() | PinRoot():
+        case Stream() | Publish() | PinRoot():
             return "+"
         case Unpin():
             return "-"
@@ -237,4 +245,5 @@ def _differences(change: Blocked) -> list[str]:
 
 
 def _from(sources: Sequence[str]) -> str:
-    return "its directory" if list(sources) == [DIRECTORY] else ", ".join(sources)
+    own = {DIRECTORY: "its directory", SOURCE: "its source"}
+    return ", ".join(own.get(name, name) for name in sources)

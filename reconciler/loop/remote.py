@@ -1,0 +1,314 @@
+"""The versions whose bytes are in a remote source: listed for a plan, streamed when it is carried out.
+
+A listing tells names and sizes, so a plan reads no weights. The first pass over the bytes identifies the
+version, gives the leaves to the targets, and checks every file against what its source committed to. After
+that the version is a DAG like any other, whose leaves are read from the source in ranges, each verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from reconciler.content.bundle import Bundle, make_bundle
+from reconciler.content.bundle_inputs import BundleInputs
+from reconciler.content.dag import DagLayout
+from reconciler.content.directory_dag import DirectoryDag
+from reconciler.content.hashing import FileDigests
+from reconciler.content.identify import identify
+from reconciler.content.lint.finding import Finding
+from reconciler.content.provisional import provisional_layout
+from reconciler.content.remembered_digests import RememberedDigests
+from reconciler.content.remote_listing import remote_listing
+from reconciler.content.scan import SourceFile, SourceListing
+from reconciler.errors import ReconcilerError
+from reconciler.index.label import Label
+from reconciler.index.model import SourceSpec, Version
+from reconciler.index.sources_file import spec_of
+from reconciler.loop.entrance import listing_findings, require_publishable
+from reconciler.loop.stream_cache import StreamCache
+from reconciler.loop.streaming import StreamPass, StreamResult, StreamSink
+from reconciler.loop.world import ListedBytes
+from reconciler.progress import Progress
+from reconciler.sources.interface import (
+    FileListing,
+    ListedFile,
+    SourceDefinition,
+    SourceKind,
+    SourceMismatchError,
+    WeightSource,
+)
+from reconciler.sources.open import open_source
+from reconciler.targets.interface import Ingests, IngestSession, Target
+
+_SMALL = 256 << 10  # bytes of a file that is read whole when any of it is needed
+_SMALL_TOTAL = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteVersion:
+    """A version with the listing of its source: `files` of its bundle by path, and the whole `state` there.
+
+    `inputs` are what the bundle is made from.
+
+    `key` identifies the source, the files with everything that pins their bytes, and the bundle.
+    """
+
+    inputs: BundleInputs
+    source: WeightSource
+    state: FileListing
+    files: Mapping[str, ListedFile]
+    listing: SourceListing
+    reader: SpanReader
+    key: str
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the bytes under the key can never be others."""
+        return self.state.immutable or all(
+            file.digests.sha256 or file.digests.git_blob or file.version_id for file in self.files.values()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedVersion:
+    """A version after a pass over its source."""
+
+    dag: DirectoryDag
+    inputs: BundleInputs
+    result: StreamResult
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class RemoteVersions:
+    """The sources of one run by `specs`, the definitions of sources.yaml by name; opened when needed.
+
+    Paths of local sources are relative to `root`.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, SourceSpec],
+        root: Path,
+        environ: Mapping[str, str],
+        cache: StreamCache,
+        progress: Progress,
+    ) -> None:
+        self._specs = specs
+        self._root = root
+        self._environ = environ
+        self._cache = cache
+        self._progress = progress
+        self._versions: dict[str, RemoteVersion] = {}
+        self.streamed: set[str] = set()  #: the versions that were read in this run
+
+    def listed(self, version: Version, inputs: BundleInputs) -> ListedBytes:
+        """Return the number and the bytes of the files of a version. Raises SourceError and UsageError."""
+        remote = self.open(version, inputs)
+        return ListedBytes(str(version.source), len(remote.listing.files), remote.listing.size)
+
+    def open(self, version: Version, inputs: BundleInputs) -> RemoteVersion:
+        """Return a version with the listing of its source, which is asked once. Raises as `listed`."""
+        known = self._versions.get(version.ref)
+        if known is not None:
+            return known
+        assert version.source is not None  # noqa: S101 - the caller's choice
+        spec = spec_of(version.source, self._specs, version.ref)
+        source = open_source(
+            definition_of(spec),
+            version.source.location,
+            root=self._root / str(spec.options.get("path", "")),
+            environ=self._environ,
+        )
+        try:
+            made = _remote(version, inputs, spec, source)
+        except BaseException:
+            source.close()
+            raise
+        self._versions[version.ref] = made
+        return made
+
+    def identify_from_cache(self, version: Version, inputs: BundleInputs) -> StreamedVersion | None:
+        """Return a version that an earlier pass identified, without reading it; None if there was none.
+
+        The bytes of a version without a CID must be pinned by its source.
+        """
+        remote = self.open(version, inputs)
+        if version.cid is None and not remote.is_pinned:
+            return None
+        digests = self._cache.finished(remote.key, remote.listing.files)
+        if digests is None:
+            return None
+        dag = _identified(_bundle(remote), digests)
+        if version.cid not in (None, dag.layout.root):
+            return None
+        return StreamedVersion(dag, inputs, StreamResult(digests, 0, 0))
+
+    def stream(
+        self, version: Version, inputs: BundleInputs, targets: Sequence[Target], label: Label
+    ) -> tuple[StreamedVersion, list[StreamSink]]:
+        """Read a version once; return it with the sinks, whose sessions have its leaves.
+
+        The caller finishes or abandons each session. An unpublished version is examined first. A target that
+        cannot begin a session is left out. Raises SourceError, SourceMismatchError, BundleError, SafetyError.
+        """
+        remote = self.open(version, inputs)
+        bundle = _bundle(remote)
+        findings = listing_findings(remote.listing, version) if version.cid is None else ()
+        require_publishable(findings, version.ref)
+        same = {path: key for path, file in remote.files.items() if (key := _content_key(file))}
+        expected = provisional_layout(bundle, same)
+        for resume in (True, False):
+            journal = self._cache.journal(remote.key, len(expected.layout))
+            with ExitStack() as stack:
+                stack.callback(journal.close)
+                sinks = []
+                for target in targets:
+                    session = self._begin(target, expected.layout, label, remote.key)
+                    if session is not None:
+                        sinks.append(StreamSink(target.name, session))
+                        stack.callback(session.abandon)
+                reading = StreamPass(
+                    remote.source, remote.files, expected, sinks, journal, remote.reader.small, resume=resume
+                )
+                try:
+                    with self._progress.task(f"streaming {version.ref}", remote.listing.size) as task:
+                        result = reading.run(task)
+                except SourceMismatchError:
+                    if reading.resumed:  # what is left of earlier passes refuses nothing
+                        self._cache.forget(remote.key)
+                        continue
+                    raise
+                dag = _identified(bundle, result.digests)
+                self.streamed.add(version.ref)
+                self._cache.keep(remote.key, remote.listing.files, result.digests)
+                stack.pop_all()  # the sessions are the caller's now
+                journal.close()
+                return StreamedVersion(dag, inputs, result, findings, bundle.notes), sinks
+        raise AssertionError("the second pass resumes nothing")
+
+    def _begin(self, target: Target, layout: DagLayout, label: Label, key: str) -> IngestSession | None:
+        if not isinstance(target, Ingests):
+            return None
+        try:
+            return target.ingest(layout, label, key)
+        except (ReconcilerError, OSError) as error:
+            self._progress.note(f"{target.name}: {error}; it gets the bytes afterwards")
+            return None
+
+    def close(self) -> None:
+        """Close all sources."""
+        for remote in self._versions.values():
+            remote.source.close()
+
+
+class SpanReader:
+    """Reads spans of the files of `source`; small files are read whole, and kept while there is room.
+
+    `small` are the files that are kept, by path.
+    """
+
+    def __init__(self, source: WeightSource, files: Mapping[str, ListedFile]) -> None:
+        self._source = source
+        self._files = files
+        self._lock = Lock()
+        self._room = _SMALL_TOTAL
+        self.small: dict[str, bytes] = {}
+
+    def __call__(self, file: SourceFile, size: int, offset: int) -> bytes:
+        """Return `size` bytes of `file` from `offset`. Raises SourceError."""
+        listed = self._files[file.path]
+        if listed.size > _SMALL:
+            return b"".join(self._source.read(listed, offset, size))
+        data = self.small.get(file.path)
+        if data is None:
+            data = b"".join(self._source.read(listed))
+            with self._lock:
+                if len(data) <= self._room and file.path not in self.small:
+                    self.small[file.path] = data
+                    self._room -= len(data)
+        return data[offset : offset + size]
+
+
+def _remote(version: Version, inputs: BundleInputs, spec: SourceSpec, source: WeightSource) -> RemoteVersion:
+    state = source.list()
+    by_path = {file.path: file for file in state.files}
+    reader = SpanReader(source, by_path)
+    listing = remote_listing(
+        str(version.source),
+        ((file.path, file.size) for file in state.files),
+        include_hidden=inputs.include_hidden,
+        patterns=inputs.patterns,
+        read_span=reader,
+    )
+    files = {file.path: by_path[file.path] for file in listing.files}
+    return RemoteVersion(
+        inputs, source, state, files, listing, reader, _key(version, inputs, spec, state, files)
+    )
+
+
+def _key(
+    version: Version,
+    inputs: BundleInputs,
+    spec: SourceSpec,
+    state: FileListing,
+    files: Mapping[str, ListedFile],
+) -> str:
+    described = [
+        [str(version.source), spec.kind, sorted((key, repr(value)) for key, value in spec.options.items())],
+        state.revision,
+        repr(inputs),
+        [repr(file) for file in files.values()],
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def _bundle(remote: RemoteVersion) -> Bundle:
+    release = remote.inputs.release
+    return make_bundle(
+        remote.listing,
+        model=release.model,
+        version=release.version,
+        format=release.format,
+        created_at=release.created_at,
+    )
+
+
+def _identified(bundle: Bundle, digests: Mapping[str, FileDigests]) -> DirectoryDag:
+    """Return the DAG of `bundle` whose files have `digests`; nothing is read."""
+    remembered = RememberedDigests()
+    for file in bundle.listing.files:
+        remembered.put(file, digests[file.path])
+    return identify(bundle, cache=None, remembered=remembered)
+
+
+def _content_key(file: ListedFile) -> bytes | None:
+    """Return what two files have in common only when their bytes are equal."""
+    known = file.digests
+    return known.sha256 or known.git_blob
+
+
+def definition_of(spec: SourceSpec) -> SourceDefinition:
+    """Return the definition of a source from its entry in sources.yaml."""
+    texts = {key: str(value) for key, value in spec.options.items() if isinstance(value, str)}
+    url = texts.get("url") or texts.get("path") or ""
+    endpoint = texts.get("endpoint", "")
+    if spec.kind == SourceKind.HUGGING_FACE.value:
+        url, endpoint = endpoint, ""
+    return SourceDefinition(
+        spec.name,
+        SourceKind(spec.kind),
+        url=url,
+        endpoint=endpoint,
+        region=texts.get("region", ""),
+        token_env=texts.get("token_env", ""),
+        key_id_env=texts.get("key_id_env", ""),
+        secret_env=texts.get("secret_env", ""),
+        anonymous=spec.options.get("anonymous") is True,
+    )

@@ -1,0 +1,100 @@
+"""A remote source in memory that counts what is read, and lies or fails on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.sources.interface import FileListing, KnownDigests, ListedFile, SourceDefinition
+from reconciler.sources.listing import make_listing
+from reconciler.sources.ranges import checked_range
+
+COMMIT = "c0ffee" * 6 + "beef"
+
+
+@dataclass
+class MemorySource:
+    """The `files` of a repository at COMMIT, as a Hugging Face Hub lists them.
+
+    `lfs` are the files that it keeps outside of git. `served` has other bytes for some files than those that
+    were listed. `before_read` is called with the file, the first and the last byte of each read.
+    """
+
+    files: Mapping[str, bytes]
+    lfs: frozenset[str] = frozenset()
+    served: dict[str, bytes] = field(default_factory=dict)
+    before_read: Callable[[str, int, int], None] | None = None
+    piece: int = 300_000
+    known: bool = True
+    name: str = "hf:acme/llm@" + COMMIT
+    bytes_read: int = 0
+    listings: int = 0
+    reads: list[tuple[str, int, int]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def list(self) -> FileListing:
+        self.listings += 1
+        files = [ListedFile(path, len(data), self._digests(path, data)) for path, data in self.files.items()]
+        return make_listing("hf", self.name, COMMIT, files, immutable=self.known)
+
+    def _digests(self, path: str, data: bytes) -> KnownDigests:
+        if not self.known:
+            return KnownDigests()
+        if path in self.lfs:
+            sha256 = hashlib.sha256(data).digest()
+            pointer = pointer_of(sha256, len(data))
+            return KnownDigests(sha256=sha256, lfs_pointer=git_blob(pointer))
+        return KnownDigests(git_blob=git_blob(data))
+
+    def read(
+        self, file: ListedFile, start: int = 0, length: int | None = None
+    ) -> Generator[bytes, None, None]:
+        start, end = checked_range(file, start, length)
+        if self.before_read is not None:
+            self.before_read(file.path, start, end)
+        data = self.served.get(file.path, self.files[file.path])
+        with self.lock:
+            self.reads.append((file.path, start, end))
+        while start < end:
+            piece = data[start : min(end, start + self.piece)]
+            with self.lock:
+                self.bytes_read += len(piece)
+            yield piece
+            start += len(piece)
+
+    def close(self) -> None:
+        pass
+
+    def open(
+        self, definition: SourceDefinition, location: str, *, root: Path, environ: object
+    ) -> MemorySource:
+        """Stand in for `sources.open.open_source`."""
+        return self
+
+    def install(self, patch: pytest.MonkeyPatch) -> MemorySource:
+        """Answer for every source from now on."""
+        patch.setattr("reconciler.loop.remote.open_source", self.open)
+        return self
+
+
+def git_blob(data: bytes) -> bytes:
+    """Return the SHA-1 that git gives a file."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).digest()
+
+
+def pointer_of(sha256: bytes, size: int) -> bytes:
+    """Return the Git LFS pointer of a file."""
+    return b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (
+        sha256.hex().encode(),
+        size,
+    )
+
+
+def with_files(source: MemorySource, files: Mapping[str, bytes]) -> MemorySource:
+    """Return a new source with other files."""
+    return replace(source, files=files, bytes_read=0, reads=[], lock=threading.Lock())
