@@ -33,7 +33,7 @@ from reconciler.loop.changes import (
     Relabel,
     Repair,
     Report,
-    Stream,
+    StreamVersion,
     Unpin,
     Wait,
     WriteBack,
@@ -152,7 +152,7 @@ def _stream(
             outcomes.update({number: _failed(plan.changes[number], error) for number in numbers})
             continue
         for number, change in zip(numbers, changes, strict=True):
-            if isinstance(change, Stream):
+            if isinstance(change, StreamVersion):
                 outcomes[number] = _streamed(change, sources.identified(ref).layout.root, done)
                 resolved = True
             elif change.target in done:
@@ -160,7 +160,7 @@ def _stream(
     return resolved
 
 
-def _streamed(change: Stream, root: Cid, done: Mapping[str, Delivery]) -> Outcome:
+def _streamed(change: StreamVersion, root: Cid, done: Mapping[str, Delivery]) -> Outcome:
     where = f", on {', '.join(done)}" if done else ""
     return Outcome(
         change,

@@ -83,7 +83,7 @@ class Publish(Deliver):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream(Change):
+class StreamVersion(Change):
     """Reading of a version from its remote `source`, for the first time: its root is known afterwards.
 
     `targets` are those that keep it. The ones that take leaves before the root is known receive them in the
@@ -395,19 +395,6 @@ def blocked(
         unknown=unknown,
         mismatch=mismatch,
         drift=is_drift(version) and not unknown,
-    )
-
-
-def stream(version: Version, targets: tuple[str, ...], source: str, files: int, size: int) -> Stream:
-    """Return a Stream."""
-    return Stream(
-        model=version.model,
-        version=version.version,
-        source=source,
-        targets=targets,
-        files=files,
-        size=size,
-        reason="CID after reading",
     )
 
 

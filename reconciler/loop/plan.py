@@ -22,11 +22,11 @@ from reconciler.loop.changes import (
     Change,
     ChangeBuilder,
     Relabel,
+    StreamVersion,
     Unpin,
     Wait,
     blocked,
     resolve_cid,
-    stream,
     unpin,
     write_record,
 )
@@ -153,7 +153,15 @@ def _without_root(version: Version, world: World, names: Sequence[str]) -> Itera
         else:
             able.append(target)
     if able:
-        yield stream(version, tuple(able), listed.source, listed.files, listed.size)
+        yield StreamVersion(
+            model=version.model,
+            version=version.version,
+            source=listed.source,
+            targets=tuple(able),
+            files=listed.files,
+            size=listed.size,
+            reason="CID after reading",
+        )
 
 
 def _target_change(

@@ -33,7 +33,7 @@ from reconciler.loop.changes import (
     Relabel,
     Repair,
     Report,
-    Stream,
+    StreamVersion,
     Unpin,
     Wait,
     WriteRecord,
@@ -152,7 +152,7 @@ def _item(change: Change, state: str) -> dict[str, Any]:
         "reason": change.reason,
     }
     match change:
-        case Stream():
+        case StreamVersion():
             item.update(
                 sources=[change.source], targets=list(change.targets), files=change.files, bytes=change.size
             )

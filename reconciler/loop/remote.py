@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from threading import Lock
 
@@ -296,19 +296,8 @@ def _content_key(file: ListedFile) -> bytes | None:
 
 def definition_of(spec: SourceSpec) -> SourceDefinition:
     """Return the definition of a source from its entry in sources.yaml."""
-    texts = {key: str(value) for key, value in spec.options.items() if isinstance(value, str)}
-    url = texts.get("url") or texts.get("path") or ""
-    endpoint = texts.get("endpoint", "")
+    known = {field.name for field in fields(SourceDefinition)} - {"name", "kind"}
+    texts = {key: str(value) for key, value in spec.options.items() if key in known}
     if spec.kind == SourceKind.HUGGING_FACE.value:
-        url, endpoint = endpoint, ""
-    return SourceDefinition(
-        spec.name,
-        SourceKind(spec.kind),
-        url=url,
-        endpoint=endpoint,
-        region=texts.get("region", ""),
-        token_env=texts.get("token_env", ""),
-        key_id_env=texts.get("key_id_env", ""),
-        secret_env=texts.get("secret_env", ""),
-        anonymous=spec.options.get("anonymous") is True,
-    )
+        texts["url"] = texts.pop("endpoint", "")
+    return SourceDefinition(spec.name, SourceKind(spec.kind), **texts)

@@ -23,7 +23,7 @@ from reconciler.loop.changes import (
     OutcomeState,
     Plan,
     Report,
-    Stream,
+    StreamVersion,
     Unpin,
     Wait,
     WriteBack,
@@ -157,7 +157,7 @@ def _apply_one(
         more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
         raise SafetyError(f"refused: {first.message}{more}", hint=first.override)
     proposer = Proposer(workspace, plan.options.propose, pull_requests)
-    proposing = any(isinstance(change, (WriteBack, Stream)) for change in plan.changes)
+    proposing = any(isinstance(change, (WriteBack, StreamVersion)) for change in plan.changes)
     if proposing:
         proposer.check()
     report = apply_plan(
@@ -181,7 +181,7 @@ def _streamed(report: Report) -> frozenset[str]:
     return frozenset(
         outcome.change.ref
         for outcome in report.outcomes
-        if isinstance(outcome.change, Stream) and outcome.state is OutcomeState.APPLIED
+        if isinstance(outcome.change, StreamVersion) and outcome.state is OutcomeState.APPLIED
     )
 
 
@@ -196,7 +196,7 @@ def _merged(first: Report, second: Report, workspace: Workspace) -> Report:
     done = [
         outcome
         for outcome in first.outcomes
-        if isinstance(outcome.change, (OnTarget, Stream))
+        if isinstance(outcome.change, (OnTarget, StreamVersion))
         and outcome.state in (OutcomeState.APPLIED, OutcomeState.WAITING)
     ]
     waiting = {(o.change.target, o.change.root) for o in done if o.state is OutcomeState.WAITING}

@@ -4,27 +4,20 @@ A directory that turns out to have other bytes than were identified, because a c
 program writes to it, is identified once more in the same run: `confirm` or a delivery finds it, and `renew`
 forgets what was known about it.
 
-The pieces of bundles are cached, so that a proposal that is not merged yet needs no second reading. They
-follow from the root and the sharding, so a cache entry is never out of date, only damaged: it starts
-with its own checksum, and a damaged entry counts as missing.
+A version with a remote source (`remote.py`) is kept here as well once it was streamed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from reconciler import fs
 from reconciler.content.bundle import make_bundle
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.car_bundle import CarBundle, identify_car
 from reconciler.content.car_dag import open_car
 from reconciler.content.cid import Cid
-from reconciler.content.dag import DagLayout
 from reconciler.content.directory_dag import BundleIdentity, DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
@@ -34,54 +27,23 @@ from reconciler.content.scan import SourceListing, scan
 from reconciler.errors import (
     BundleError,
     DataError,
-    LockedError,
     Reason,
     ReconcilerError,
     SourceChangedError,
 )
 from reconciler.index.label import Label
 from reconciler.index.model import Version
-from reconciler.index.records import parse_pieces, piece_difference, render_pieces
-from reconciler.json_fields import JsonFields, load_json
+from reconciler.index.records import piece_difference
 from reconciler.loop.entrance import dag_findings, listing_findings, require_publishable
 from reconciler.loop.explain import FoundBundle, contents_without_hashing, explain
 from reconciler.loop.mismatch import Mismatch, PublishedMismatchError
+from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.published import NOTHING_PUBLISHED, PublishedBundles
 from reconciler.loop.remote import RemoteVersions, StreamedVersion
 from reconciler.loop.streaming import StreamSink
 from reconciler.loop.world import Facts, ListedBytes
 from reconciler.progress import Progress
 from reconciler.targets.interface import Target
-
-
-class PieceCache:
-    """A cache of pieces below `directory`, which is created when needed and may be deleted at any time."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def get(self, layout: DagLayout, sharding: Sharding) -> ShardedCar | None:
-        """Return the pieces of the bundle with `layout`, or None."""
-        path = self._entry(layout, sharding)
-        try:
-            checksum, _, body = path.read_bytes().partition(b"\n")
-            if hashlib.sha256(body).hexdigest().encode() != checksum:
-                return None
-            (pieces,) = parse_pieces(JsonFields(load_json(body), ValueError), layout.car_size)
-        except (OSError, ValueError):
-            return None
-        return pieces if pieces.sharding == sharding else None
-
-    def put(self, layout: DagLayout, pieces: ShardedCar) -> None:
-        """Store the pieces of the bundle with `layout`. A cache that cannot be written is no error."""
-        body = json.dumps(render_pieces((pieces,))).encode()
-        with contextlib.suppress(OSError, LockedError):
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            entry = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-            fs.replace_file(self._entry(layout, pieces.sharding), entry, mode=0o600, sync=False)
-
-    def _entry(self, layout: DagLayout, sharding: Sharding) -> Path:
-        return self._directory / f"{layout.root}-{sharding.max_bytes}-{sharding.naming.value}"
 
 
 def _escaping_link(root: Path, path: str) -> str | None:

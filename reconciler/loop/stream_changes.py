@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import Version
-from reconciler.loop.changes import SOURCE, Change, Deliver, Plan, Publish, Stream
+from reconciler.loop.changes import SOURCE, Change, Deliver, Plan, Publish, StreamVersion
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.loop.streaming import StreamSink
@@ -32,7 +32,7 @@ def versions_to_stream(
     for number, change in enumerate(plan.changes):
         if number in settled:
             continue
-        if isinstance(change, Stream) or (isinstance(change, Deliver) and change.sources == (SOURCE,)):
+        if isinstance(change, StreamVersion) or (isinstance(change, Deliver) and change.sources == (SOURCE,)):
             found.setdefault(change.ref, []).append(number)
     known = sources.facts()
     return {
@@ -63,7 +63,7 @@ def stream_version(
     Raises what the source raises, and PublishedMismatchError; then no target keeps anything.
     """
     names = [change.target for change in changes if isinstance(change, Publish)]
-    names += [name for change in changes if isinstance(change, Stream) for name in change.targets]
+    names += [name for change in changes if isinstance(change, StreamVersion) for name in change.targets]
     wanted = [targets[name] for name in dict.fromkeys(names)]
     sinks = sources.stream(version, wanted, label)
     dag = sources.identified(version.ref)

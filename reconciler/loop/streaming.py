@@ -113,7 +113,7 @@ class StreamPass:
         self._small = small
         self._resume = resume
         self._stopped = Event()
-        self._in_progress: _FileInProgress | None = None
+        self._in_progress: _StreamedFile | None = None
         self._digests: dict[str, FileDigests] = {}
         self._read = self.resumed = 0
 
@@ -156,7 +156,7 @@ class StreamPass:
         current = self._in_progress
         if current is None:
             listed = self._listed[segment.file.path]
-            current = self._in_progress = _FileInProgress(self._source.name, listed)
+            current = self._in_progress = _StreamedFile(self._source.name, listed)
         current.add(blocks)
         for block in blocks:
             self._journal.put(block.position, block.cid)
@@ -239,7 +239,7 @@ class StreamPass:
             pieces.close()
 
 
-class _FileInProgress:
+class _StreamedFile:
     """The sums of one file, over its blocks in order."""
 
     def __init__(self, source: str, listed: ListedFile) -> None:

@@ -33,11 +33,12 @@ from reconciler.index.record_check import check_records
 from reconciler.index.records import read_records
 from reconciler.index.sources_file import check_sources, load_sources
 from reconciler.index.targets_file import read_targets
+from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.published import PublishedBundles
 from reconciler.loop.remote import RemoteVersions
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import Scope
-from reconciler.loop.sources import PieceCache, VersionSources
+from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.stream_cache import StreamCache
 from reconciler.net.retry import RetryBudget

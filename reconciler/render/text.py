@@ -24,7 +24,7 @@ from reconciler.loop.changes import (
     Repair,
     Report,
     ResolveCid,
-    Stream,
+    StreamVersion,
     Unpin,
     Wait,
     WriteRecord,
@@ -104,7 +104,7 @@ def plan_summary(plan: Plan) -> str:
     published = [change for change in changes if isinstance(change, Publish)]
     total = sum(change.size or 0 for change in published)
     amount = f" ({size(total)})" if total else ""
-    streamed = [change for change in changes if isinstance(change, Stream)]
+    streamed = [change for change in changes if isinstance(change, StreamVersion)]
     listed = f" ({size(sum(change.size for change in streamed))})"
     parts = [
         count(len(streamed), "version") + f" to stream{listed}" if streamed else "",
@@ -163,7 +163,7 @@ def where(change: Change) -> str:
 def action(change: Change) -> str:
     """Describe what a change does, without its version and target."""
     match change:
-        case Stream():
+        case StreamVersion():
             of = f"{size(change.size)} in {count(change.files, 'file')}"
             return f"stream {of} from {change.source} to {', '.join(change.targets)}"
         case Publish():
@@ -191,7 +191,7 @@ def action(change: Change) -> str:
 def mark(change: Change) -> str:
     """Return the mark at the start of a change's line."""
     match change:
-        case Stream() | Publish() | PinRoot():
+        case StreamVersion() | Publish() | PinRoot():
             return "+"
         case Unpin():
             return "-"

@@ -20,6 +20,7 @@ from reconciler.loop.changes import (
     Repair,
     Report,
     ResolveCid,
+    StreamVersion,
     Unpin,
     Wait,
     WriteRecord,
@@ -51,6 +52,15 @@ CHANGES: tuple[Change, ...] = (
     Blocked(**AT, target="node", reason="cannot reach node", hint="check that it is running", unknown=True),
     Blocked(**AT, reason="weights/llm is not on this machine", hint="give --source-root"),
     Unpin(**{**ON, "model": "gone"}, reason="not in the index any more"),
+    StreamVersion(
+        **{**AT, "model": "remote"},
+        source="hf:acme/llm@main",
+        targets=("node", "store"),
+        files=3,
+        size=7 << 20,
+        reason="CID later",
+    ),
+    Publish(**{**ON, "model": "remote"}, sources=("source",)),
 )
 
 
@@ -77,9 +87,12 @@ def test_a_plan_shows_every_kind_of_change() -> None:
         "      hint: give --source-root",
         "gone",
         "  - 1.0.0 → node       unpin  (not in the index any more)",
+        "remote",
+        "  + 1.0.0              stream 7.0 MiB in 3 files from hf:acme/llm@main to node, store  (CID later)",
+        "  + 1.0.0 → node       publish from its source",
         "",
-        "Plan: 2 bundles to publish (3.0 MiB), 1 to pin, 2 to repair, 1 to relabel, 1 CID to write, "
-        "1 to unpin, 1 waiting, 2 blocked; 1,234 in sync.",
+        "Plan: 1 version to stream (7.0 MiB), 3 bundles to publish (3.0 MiB), 1 to pin, 2 to repair, "
+        "1 to relabel, 1 CID to write, 1 to unpin, 1 waiting, 2 blocked; 1,234 in sync.",
     ]
 
 
