@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -31,6 +31,7 @@ from reconciler.index.label import Label
 from reconciler.index.model import SourceSpec, Version
 from reconciler.index.sources_file import spec_of
 from reconciler.loop.entrance import listing_findings, require_publishable
+from reconciler.loop.source_definition import open_declared
 from reconciler.loop.stream_cache import StreamCache
 from reconciler.loop.streaming import StreamPass, StreamResult, StreamSink
 from reconciler.loop.world import ListedBytes
@@ -38,12 +39,9 @@ from reconciler.progress import Progress
 from reconciler.sources.interface import (
     FileListing,
     ListedFile,
-    SourceDefinition,
-    SourceKind,
     SourceMismatchError,
     WeightSource,
 )
-from reconciler.sources.open import open_source
 from reconciler.targets.interface import Ingests, IngestSession, Target
 
 _SMALL = 256 << 10  # bytes of a file that is read whole when any of it is needed
@@ -120,12 +118,7 @@ class RemoteVersions:
             return known
         assert version.source is not None  # noqa: S101 - the caller's choice
         spec = spec_of(version.source, self._specs, version.ref)
-        source = open_source(
-            definition_of(spec),
-            version.source.location,
-            root=self._root / str(spec.options.get("path", "")),
-            environ=self._environ,
-        )
+        source = open_declared(version.source, spec, self._root, self._environ)
         try:
             made = _remote(version, inputs, spec, source)
         except BaseException:
@@ -292,12 +285,3 @@ def _content_key(file: ListedFile) -> bytes | None:
     """Return what two files have in common only when their bytes are equal."""
     known = file.digests
     return known.sha256 or known.git_blob
-
-
-def definition_of(spec: SourceSpec) -> SourceDefinition:
-    """Return the definition of a source from its entry in sources.yaml."""
-    known = {field.name for field in fields(SourceDefinition)} - {"name", "kind"}
-    texts = {key: str(value) for key, value in spec.options.items() if key in known}
-    if spec.kind == SourceKind.HUGGING_FACE.value:
-        texts["url"] = texts.pop("endpoint", "")
-    return SourceDefinition(spec.name, SourceKind(spec.kind), **texts)

@@ -78,7 +78,7 @@ class MemorySource:
 
     def install(self, patch: pytest.MonkeyPatch) -> MemorySource:
         """Answer for every source from now on."""
-        patch.setattr("reconciler.loop.remote.open_source", self.open)
+        patch.setattr("reconciler.loop.source_definition.open_source", self.open)
         return self
 
 
