@@ -285,6 +285,81 @@ def test_a_directory_that_is_written_all_the_time_is_never_frozen(
     assert_settled(two)
 
 
+def test_nothing_is_removed_while_a_directory_changes_all_the_time(two: Releases) -> None:
+    """Neither the version that left the index nor the former root of the one that changes."""
+    two.add("m@0.9.0", {"weights.bin": noise(SIZE, 4)})
+    two.apply(propose=ProposeMode.NONE)
+    before = {name: set(target.held) for name, target in two.memory.items()}
+    two.remove("m@0.9.0")
+    path = two.source(REF) / "weights.bin"
+    rounds = iter(range(10, 99))
+
+    def write() -> None:
+        path.write_bytes(noise(2 * MIB + 9, next(rounds)))
+
+    write()
+    for target in two.memory.values():
+        target.faults["publish"] = write
+    report = two.apply(prune=True, allow_removals=9)
+    assert report.failed
+    assert all(before[name] <= set(target.held) for name, target in two.memory.items())
+    assert not [state for kind, *_, state in states(report) if kind == "unpin" and state == "applied"]
+    for target in two.memory.values():
+        target.faults.clear()
+    assert not two.apply(prune=True, allow_removals=9).failed
+    assert not two.apply(prune=True, allow_removals=9).failed
+    assert_settled(two)
+    assert {len(target.held) for target in two.memory.values()} == {1}
+
+
+def test_what_waits_is_reported_once_when_a_run_plans_again(two: Releases) -> None:
+    two.add("m@2.0.0", {"weights.bin": noise(SIZE, 3)})
+    two.plan()
+    waiting = cid_of_directory(two, "m@2.0.0")
+    pending = two.memory["b"].pending
+    two.memory["b"].faults["publish", waiting] = lambda: pending.add(waiting)
+    unnoticed(two, NEW)
+    report = two.apply()
+    assert not report.failed
+    assert_document("report", report_document(report))
+    about = [(kind, target, state) for kind, ref, target, state in states(report) if ref == "m@2.0.0"]
+    assert sorted(about, key=str) == sorted(
+        [
+            ("publish", "a", "applied"),
+            ("publish", "b", "waiting"),
+            ("resolve-cid", None, "applied"),
+            ("write-record", None, "applied"),
+        ],
+        key=str,
+    )
+    two.memory["b"].pending.clear()
+    assert_settled(two)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interruption_while_digests_are_confirmed_writes_nothing(
+    two: Releases, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    two.add("m@2.0.0", {"weights.bin": noise(SIZE, 3)})
+    two.apply(propose=ProposeMode.NONE)
+    calls = iter(range(9))
+
+    def interrupted(dag: DirectoryDag, progress: object) -> None:
+        if next(calls) == times - 1:
+            raise KeyboardInterrupt
+
+    before = two.index_file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectoryDag, "confirm", interrupted)
+        report = two.apply()
+    assert report.interrupted
+    assert {state for *_, state in states(report)} == {"skipped"}
+    assert two.index_file.read_bytes() == before
+    assert not (two.root / "releases/records").exists()
+    assert not two.apply().failed
+    assert_settled(two)
+
+
 def test_a_run_that_has_nothing_to_do_reads_no_weights(
     two: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
