@@ -13,6 +13,7 @@ from reconciler.cli.options import Directory, Hidden, IndexFile, Json, SourceRoo
 from reconciler.errors import ExitCode
 from reconciler.index.locations import find_layout
 from reconciler.render import documents
+from reconciler.render.words import plain
 
 lint_command = typer.Typer()
 
@@ -50,4 +51,6 @@ def lint(
         for line in finding_lines(linted.findings):
             out.result(line)
         out.result(findings_summary(linted.findings, linted.name))
+        for note in linted.notes:
+            out.say(f"note: {plain(note)}")
     return ExitCode.REFUSED if linted.refused else ExitCode.OK

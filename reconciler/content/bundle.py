@@ -125,6 +125,20 @@ def bare_bundle(path: Path, *, include_hidden: bool = False) -> Bundle:
     return Bundle(scan_file(path), bare=True, single_file=True)
 
 
+def describe_bundle(listing: SourceListing, release: ReleaseInfo) -> tuple[str, ...]:
+    """Return the notes of the bundle of `release` from a scanned directory, and why there is none, if so."""
+    try:
+        return make_bundle(
+            listing,
+            model=release.model,
+            version=release.version,
+            format=release.format,
+            created_at=release.created_at,
+        ).notes
+    except BundleError as error:
+        return (f"the files are no bundle: {error.message}", *collision_notes(listing.collisions))
+
+
 def collision_notes(collisions: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return a note for each group of paths that some file systems take for one."""
     return tuple(

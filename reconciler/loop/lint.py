@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content.bundle import bare_bundle
+from reconciler.content import bounds
+from reconciler.content.bundle import bare_bundle, collision_notes
+from reconciler.content.lint.files import dag_subject
 from reconciler.content.lint.finding import Finding
 from reconciler.errors import BundleError
 from reconciler.index.locations import RepositoryLayout
@@ -21,12 +23,16 @@ from reconciler.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Linted:
-    """The findings about `name`: a path, `model@version` or a CID. `source` says where the files are."""
+    """The findings about `name`: a path, `model@version` or a CID. `source` says where the files are.
+
+    `notes` is what may surprise people, although it is no mistake.
+    """
 
     name: str
     version: Version | None
     source: str
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -36,8 +42,8 @@ class Linted:
 
 def lint_path(path: Path, *, hidden: bool) -> Linted:
     """Examine a directory or a file by itself, without the index. Raises BundleError."""
-    listing = bare_bundle(path, include_hidden=hidden).listing
-    return Linted(str(path), None, str(path), listing_findings(listing))
+    bundle = bare_bundle(path, include_hidden=hidden)
+    return Linted(str(path), None, str(path), listing_findings(bundle.listing), bundle.notes)
 
 
 def lint_reference(
@@ -53,15 +59,20 @@ def lint_reference(
         wanted = parse_ref(ref, with_path=True)
         version = _version(workspace.index, wanted)
         if version is not None and not wanted.path and workspace.sources.present([version]):
-            return Linted(version.ref, version, str(version.path), workspace.sources.examine(version))
+            found = workspace.sources.examine(version)
+            notes = workspace.sources.notes(version)
+            return Linted(version.ref, version, str(version.path), found, notes)
     if version is not None and version.cid is None:
         raise BundleError(
-            f"{version.path} is not on this machine",
+            f"{version.origin} is not on this machine",
             hint="run where the weights are, or give --source-root",
             where=version.where,
         )
     with open_version(layout, ref, environ, progress, use_cache=True) as opened:
-        return Linted(opened.name, opened.version, opened.source, dag_findings(opened.dag, opened.version))
+        found = dag_findings(opened.dag, opened.version)
+        paths = [file.path for file in dag_subject(opened.dag).files]
+        notes = collision_notes(bounds.collisions(paths))
+        return Linted(opened.name, opened.version, opened.source, found, notes)
 
 
 def _version(index: Index, ref: Ref) -> Version | None:

@@ -9,14 +9,14 @@ A version with a remote source (`remote.py`) is kept here as well once it was st
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from reconciler.content.bundle import make_bundle
+from reconciler.content.bundle import describe_bundle, make_bundle
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.car_bundle import CarBundle, identify_car
-from reconciler.content.car_dag import open_car
 from reconciler.content.cid import Cid
 from reconciler.content.directory_dag import BundleIdentity, DirectoryDag
 from reconciler.content.identify import identify
@@ -235,13 +235,18 @@ class VersionSources:
     def examine(self, version: Version) -> tuple[Finding, ...]:
         """Return the findings about the files at the version's path, published or not. Reads headers only.
 
-        A CAR is verified completely. Raises BundleError or DataError.
+        A CAR is verified completely. `notes` has what else may surprise people. Raises BundleError or
+        DataError.
         """
-        path = self.path(version)
+        path, release = self.path(version), version.inputs.release
         if path.suffix == ".car" and path.is_file():
-            with open_car(path, self._progress) as car:
-                return dag_findings(car, version)
-        return listing_findings(self._scan(path, version.inputs), version)
+            with contextlib.closing(identify_car(path, release, self._progress)) as packed:
+                self._notes[version.ref] = packed.notes
+                return dag_findings(packed, version)
+        listing = self._scan(path, version.inputs)
+        found = listing_findings(listing, version)
+        self._notes[version.ref] = describe_bundle(listing, release)
+        return found
 
     def _scan(self, path: Path, inputs: BundleInputs) -> SourceListing:
         return scan(path, include_hidden=inputs.include_hidden, patterns=inputs.patterns, boundary=self._root)

@@ -215,6 +215,7 @@ def lint_document(linted: Linted) -> dict[str, Any]:
         **_names(linted.version),
         source=linted.source,
         findings=_findings(linted.findings),
+        notes=list(linted.notes),
         summary={each: words.count(each) for each in ("refused", "accepted", "warning")},
     )
 

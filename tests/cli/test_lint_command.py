@@ -225,3 +225,41 @@ def test_the_codes_in_the_schemas_are_those_of_the_program() -> None:
         fields = json.loads((schemas / f"{name}.schema.json").read_text())["$defs"]["finding"]["properties"]
         assert fields["code"]["enum"] == [str(code) for code in FindingCode]
         assert fields["severity"]["enum"] == [str(severity) for severity in Severity]
+
+
+# -- notes ---------------------------------------------------------------------------------------------------
+
+
+def test_lint_has_the_notes_of_a_plan(reconcile: CommandLine) -> None:
+    reconcile.write("weights/llm/1.1.0/README", "a")
+    reconcile.write("weights/llm/1.1.0/readme", "b")
+    reconcile.write("weights/llm/1.1.0/manifest.json", '{"name": "an app"}')
+    planned = reconcile("plan", "--json").document["notes"]
+    notes = reconcile("lint", "llm@1.1.0", "--json").document["notes"]
+    assert [f"llm@1.1.0: {note}" for note in notes] == [note for note in planned if "llm@1.1.0" in note]
+    assert len(notes) == 2
+    done = reconcile("lint", "llm@1.1.0")
+    assert done.err.splitlines() == [f"note: {note}" for note in notes]
+    assert len(reconcile("lint", "weights/llm/1.1.0", "--json").document["notes"]) == 1
+
+
+def test_lint_notes_what_keeps_files_from_being_a_bundle(reconcile: CommandLine) -> None:
+    reconcile.write("weights/llm/1.1.0/SHA256SUMS", "nonsense")
+    (note,) = reconcile("lint", "llm@1.1.0", "--json").document["notes"]
+    assert note.startswith("the files are no bundle: ")
+    assert note.removeprefix("the files are no bundle: ")[:40] in reconcile("plan").out
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_car_is_linted_by_its_content(reconcile: CommandLine, published: bool) -> None:
+    reconcile.write("weights/llm/1.0.0/README", "a")
+    reconcile.write("weights/llm/1.0.0/readme", "b")
+    reconcile()
+    reconcile("export", "llm@1.0.0", "llm.car")
+    assert reconcile("add", "other", "2.0.0", "llm.car").code == 0
+    if published:
+        assert reconcile().code == 0
+        (reconcile.root / "llm.car").unlink()
+    document = reconcile("lint", "other@2.0.0", "--json").document
+    assert [each["code"] for each in document["findings"]] == ["no-license"]
+    assert any("'README' and 'readme' are one name" in note for note in document["notes"])
