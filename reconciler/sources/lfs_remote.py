@@ -6,6 +6,7 @@ secret of a source to another host.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from reconciler.net.auth import Auth, Scheme, Secret, from_env
 from reconciler.sources.interface import SourceDefinition
 
 _SCP = re.compile(r"(?:[^@/\s]+@)?(?P<host>[A-Za-z0-9.-]+):(?P<path>[^\s/].*)")  # as in git@host:org/repo
+_BASIC = re.compile(r"authorization:\s*basic\s+([A-Za-z0-9+/=]+)\s*", re.IGNORECASE)
 _USER = "x-access-token"  # forges look at the token only
 
 
@@ -36,7 +38,8 @@ def find_remote(
     """Return where the objects of the repository are besides its own directory.
 
     The address is the url of `definition`, `lfs.url` of git's own configuration, or that of the remote
-    `origin`. Raises UsageError for an address or a variable that cannot be used.
+    `origin`; the secret that of `definition`, or the one that git has for that address. Raises UsageError
+    for an address or a variable that cannot be used.
     """
     url = definition.url if definition else ""
     given = bool(url)
@@ -50,11 +53,28 @@ def find_remote(
     if not url or definition is None:
         return LfsRemote()
     address, auth = _server(url, append=from_remote or url.endswith(".git"), given=given)
+    auth = auth or _header_auth(git, address)
     if definition.token_env:
         secret = from_env(definition.token_env, environ)
         pair = secret if ":" in secret.reveal() else Secret(f"{_USER}:{secret.reveal()}")
         auth = Auth(Scheme.BASIC, pair)
     return LfsRemote(address, auth)
+
+
+def _header_auth(git: GitRunner, address: Address) -> Auth | None:
+    """Return the user and password that git's configuration has in a header for `address`.
+
+    That is how actions/checkout stores its token.
+    """
+    text = git.run("config", "--get-urlmatch", "http.extraHeader", address.text, statuses=(1,)).text
+    found = _BASIC.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        pair = base64.b64decode(found[1], validate=True).decode("ascii")
+    except ValueError:
+        return None
+    return Auth(Scheme.BASIC, Secret(pair)) if ":" in pair else None
 
 
 def _server(url: str, *, append: bool, given: bool) -> tuple[Address, Auth | None]:

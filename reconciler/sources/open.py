@@ -26,10 +26,14 @@ def open_source(
 ) -> WeightSource:
     """Open `location` of the source that `definition` describes, without a connection.
 
-    Local paths are relative to `root`, the repository or source root; secrets come from `environ`. Raises
+    Local paths are relative to `root`, the repository or source root, where a directory may also be a CAR
+    file; secrets come from `environ`. Raises
     UsageError for a location that the kind cannot have, a variable that is not set, or a missing extra.
     """
-    module = KINDS.get(definition.kind)
+    kind = definition.kind
+    if kind is SourceKind.DIRECTORY and location.endswith(".car") and (root / location).is_file():
+        kind = SourceKind.CAR
+    module = KINDS.get(kind)
     if module is None:
         raise UsageError(f"the source {definition.name!r} has the unsupported kind {definition.kind.value!r}")
     opener = import_module(module).open_source

@@ -28,7 +28,7 @@ def test_findings_are_printed_with_their_way_out(reconcile: CommandLine) -> None
     assert done.code == 4
     assert done.out.splitlines() == [
         "refused: 'model.bin' is a Git LFS pointer, not the file itself [pointer-file]",
-        "  hint: get the files with `git lfs pull`",
+        "  hint: get the files with `git lfs pull`, or name them with `source: lfs:PATH`",
         "refused: 'key.pem' contains a private key [private-key]",
         "  hint: leave it out with `exclude` in the index; if it is public already, replace it; "
         "to publish it all the same: `accept: [private-key]`",
@@ -120,7 +120,7 @@ def test_add_reports_what_a_run_will_refuse_and_adds_the_version(reconcile: Comm
     assert done.code == 0
     assert done.err.splitlines()[1:4] == [
         "warning: llm@2.0.0: 'model.safetensors' is a Git LFS pointer, not the file itself; "
-        "get the files with `git lfs pull` [pointer-file]",
+        "get the files with `git lfs pull`, or name them with `source: lfs:PATH` [pointer-file]",
         "warning: llm@2.0.0: 'a.pkl' is a pickle: loading it can run code (and 1 more); "
         "convert it to safetensors [pickle]",
         "note: a run does not publish llm@2.0.0 from these files; `reconcile lint llm@2.0.0` lists all",

@@ -439,3 +439,17 @@ def test_a_peer_on_this_machine_is_not_reached_through_a_proxy(
     monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.1:3128")
     monkeypatch.setenv("ALL_PROXY", "http://192.0.2.1:3128")
     assert client(peer.url).request("GET", "/", repeatable=True).status == 200
+
+
+def test_an_open_body_limits_only_its_own_reads_in_time():
+    """A generator may hold a body while its thread sends other requests."""
+    with http_peer(lambda asked: Said(body=bytes(3 << 20))) as peer:
+        found = client(peer.url).open("GET", "/x", repeatable=True, total=0.3)
+        pieces = found.pieces(4 << 20)
+        next(pieces)
+        time.sleep(0.35)
+        assert client(peer.url).request("GET", "/y", repeatable=True).status == 200
+        with pytest.raises(TransientError, match="time limit"):
+            list(pieces)
+        found.close()
+        found.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -371,6 +372,24 @@ def test_the_server_is_found_from_the_remote(tmp_path, remote, address, user):
     found = find_remote(GitRunner(tmp_path), SourceDefinition("lfs", SourceKind.LFS))
     assert found.address is not None and found.address.text == address
     assert (found.auth.secret.reveal() if found.auth else None) == user
+
+
+def test_the_secret_that_git_has_for_the_server_is_used(subject):
+    """As actions/checkout stores it: in a header for the host."""
+    pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    host = subject.peer.server.url
+    git(subject.root, "config", f"http.{host}/.extraheader", f"AUTHORIZATION: basic {pair}")
+    git(subject.root, "config", "lfs.url", subject.peer.url)
+    subject.definition = SourceDefinition("lfs", SourceKind.LFS)
+    with closing(subject.open()) as source:
+        assert b"".join(source.read(weights(source))) == FILES[WEIGHTS]
+    assert subject.peer.storage.sent_headers("authorization") == set()
+
+
+def test_a_server_without_its_secret_is_refused(subject):
+    subject.definition = SourceDefinition("lfs", SourceKind.LFS, url=subject.peer.url)
+    with closing(subject.open()) as source, pytest.raises(SourceRefusedError, match="denies access"):
+        b"".join(source.read(weights(source)))
 
 
 def test_a_read_of_a_file_of_another_listing_is_missing(subject):

@@ -43,10 +43,12 @@ class DirectorySubject:
 
 
 class CarSubject(DirectorySubject):
+    definition = CAR
+
     def open(self):
         with closing(identify(bare_bundle(self.root / "weights", include_hidden=True), cache=None)) as dag:
             (self.root / "weights.car").write_bytes(b"".join(car.stream(dag)))
-        return open_source(CAR, "weights.car", root=self.root, environ={})
+        return open_source(self.definition, "weights.car", root=self.root, environ={})
 
     def open_missing(self):
         return open_source(CAR, "absent.car", root=self.root, environ={})
@@ -81,6 +83,11 @@ class TestCar(SourceSuite):
     @pytest.fixture
     def subject(self, tmp_path):
         return CarSubject(tmp_path)
+
+    def test_a_directory_source_may_name_a_car(self, subject):
+        subject.definition = DIRECTORY
+        with closing(subject.open()) as source:
+            assert source.list().revision.startswith("bafy")
 
     def test_a_damaged_car_is_refused(self, subject, tmp_path):
         subject.open().close()

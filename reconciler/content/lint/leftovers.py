@@ -39,7 +39,9 @@ def pointer_flaw(head: bytes, size: int) -> Flaw | None:
     """Return the flaw of a file that is a pointer to content elsewhere; `head` is its beginning."""
     if size < MAX_POINTER:
         if _LFS.match(head):
-            return _pointer("a Git LFS pointer", "get the files with `git lfs pull`")
+            return _pointer(
+                "a Git LFS pointer", "get the files with `git lfs pull`, or name them with `source: lfs:PATH`"
+            )
         if _LEGACY_LFS.match(head):
             return _pointer("a pointer of a git extension", "")
         if _LINK_TEXT.fullmatch(head):
