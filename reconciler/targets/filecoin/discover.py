@@ -2,7 +2,7 @@
 
 The beginning of a piece names the root of its CAR. That is a claim of the provider; the pieces of a root
 count as its CAR only when the inner nodes read from them prove a DAG whose shards have exactly these sizes.
-What the beginnings name is cached by piece, because a piece never changes.
+Beginnings that name a root are cached by piece, because a piece never changes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from reconciler.content.piece_cid import PieceCid
 from reconciler.errors import BlockUnavailableError, DataError, LockedError, PeerError
 from reconciler.json_fields import JsonFields, load_json
 
-MAX_READ = 2000  #: beginnings that are read in one run
+MAX_READ = 500  #: beginnings that are read in one run
 
 _THREADS = 8
 
-ReadRange = Callable[[PieceCid, int, int], bytes]
+ReadRange = Callable[[PieceCid, int, int, Callable[[bytes], bool]], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,15 @@ class PieceStarts:
         missing = [piece for piece in wanted if str(piece) not in self._known][:MAX_READ]
 
         def one(piece: PieceCid) -> PieceStart | None:
-            try:
-                data = read(piece, 0, min(piece.size, HEADER_SIZE + MAX_SECTION_PREFIX))
-            except (PeerError, BlockUnavailableError):
-                return None
-            return read_start(data)
+            size = min(piece.size, HEADER_SIZE + MAX_SECTION_PREFIX)
+            for accept in (lambda data: read_start(data) != NO_CAR, lambda _: True):
+                try:
+                    return read_start(read(piece, 0, size, accept))
+                except BlockUnavailableError:
+                    continue
+                except PeerError:
+                    return None
+            return None
 
         if missing:
             with ThreadPoolExecutor(min(_THREADS, len(missing)), "piece") as threads:
@@ -97,8 +101,9 @@ class PieceStarts:
         if self._file is None:
             return
         body = {
-            piece: [] if start.root is None else [str(start.root), str(start.first)]
+            piece: [str(start.root), str(start.first)]
             for piece, start in self._known.items()
+            if start != NO_CAR  # a provider may have served something else
         }
         with contextlib.suppress(OSError, LockedError):
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

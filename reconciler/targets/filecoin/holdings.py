@@ -7,19 +7,21 @@ another index, is stored and paid for, so it is never bought again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
 from reconciler.deals.onchain.health import as_deal, judge_copy
 from reconciler.deals.onchain.interface import (
+    ActivePiece,
     CopyState,
     DataSetState,
     EvmAddress,
     PieceCopy,
     StorageProvider,
 )
+from reconciler.deals.onchain.money import piece_leaves
 from reconciler.deals.onchain.reader import ChainReader, ChainView
 from reconciler.errors import PeerError, Reason
 from reconciler.targets.filecoin.provider import describe_provider
@@ -41,23 +43,29 @@ class Holdings:
     payer: EvmAddress
     data_sets: Mapping[int, DataSetState | Reason]
     providers: Mapping[int, StorageProvider | Reason]
-    _sets_with: Mapping[bytes, Sequence[int]] = field(default_factory=dict, repr=False)
+    _parts: Mapping[bytes, Sequence[DataSetState]] = field(default_factory=dict, repr=False)
+    _judged: dict[PieceCid, tuple[PieceCopy, ...]] = field(default_factory=dict, repr=False)
 
     def copies(self, piece: PieceCid) -> tuple[PieceCopy, ...]:
         """Return every copy of `piece`, healthy or not; none when no data set has it.
 
         Where a data set is unknown there is a copy in state UNKNOWN.
         """
+        if piece not in self._judged:
+            self._judged[piece] = self._judge(piece)
+        return self._judged[piece]
+
+    def _judge(self, piece: PieceCid) -> tuple[PieceCopy, ...]:
         found = [
             judge_copy(
                 piece,
-                self.data_sets[number],
+                state,
                 payer=self.payer,
                 service=self.view.contracts.service,
                 head=self.view.block.number,
                 period=self.view.proving.period,
             )
-            for number in self._sets_with.get(piece.root, ())
+            for state in self._parts.get(piece.root, ())
         ]
         unknown = (
             PieceCopy(piece, CopyState.UNKNOWN, data_set=number, detail=f"data set {number}: {state.text}")
@@ -128,9 +136,33 @@ def read_holdings(reader: ChainReader, payer: EvmAddress) -> Holdings:
         if isinstance(state, DataSetState) and state.account.provider_id
     }
     providers = view.providers(sorted(ids))
-    sets_with: dict[bytes, list[int]] = {}
-    for number, state in data_sets.items():
+    parts: dict[bytes, list[DataSetState]] = {}
+    for state in data_sets.values():
         if isinstance(state, DataSetState):
-            for root in {each.piece.root for each in state.pieces if each.piece is not None}:
-                sets_with.setdefault(root, []).append(number)
-    return Holdings(view, payer, data_sets, providers, sets_with)
+            for root, part in _by_piece(state).items():
+                parts.setdefault(root, []).append(part)
+    return Holdings(view, payer, data_sets, providers, parts)
+
+
+def _by_piece(state: DataSetState) -> dict[bytes, DataSetState]:
+    """Return what `state` says about each of its pieces, by root, so that judging one does not read them all.
+
+    The sizes say whether the piece is among the first ones, which the proof of this period is about.
+    """
+    pieces: dict[bytes, list[ActivePiece]] = {}
+    later: set[bytes] = set()
+    end, known = 0, True
+    for each in sorted(state.pieces, key=lambda each: each.id):
+        if each.piece is None:
+            known = False  # where the others begin is unknown
+            continue
+        end += piece_leaves(each.piece)
+        if each.piece.root not in pieces and (not known or end > state.challenged):
+            later.add(each.piece.root)
+        pieces.setdefault(each.piece.root, []).append(each)
+    if state.leaves <= state.challenged:
+        later = set()
+    return {
+        root: replace(state, pieces=tuple(some), leaves=int(root in later), challenged=0)
+        for root, some in pieces.items()
+    }

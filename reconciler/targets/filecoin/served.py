@@ -18,17 +18,21 @@ from reconciler.content.dag import HEADER_SIZE, DagLayout
 from reconciler.content.examine import Examiner
 from reconciler.content.piece_cid import PieceCid
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
-from reconciler.net.errors import NotFoundError, RequestError
+from reconciler.net.errors import NotFoundError, RequestError, TransientError
 from reconciler.targets.filecoin.provider import ProviderClient
 
 _WINDOW = 1 << 16  # bytes read at the beginning of an inner node: most are shorter
 
 
 class PieceRanges:
-    """Ranges of pieces, each from the first of its providers that serves it."""
+    """Ranges of pieces, each from the first of its providers that serves it.
+
+    A provider that could not be reached is not asked again.
+    """
 
     def __init__(self, clients: Mapping[PieceCid, Sequence[ProviderClient]]) -> None:
         self._clients = clients
+        self._down: dict[str, PeerError] = {}
 
     def read(
         self, piece: PieceCid, start: int, stop: int, accept: Callable[[bytes], bool] = lambda _: True
@@ -40,12 +44,17 @@ class PieceRanges:
         unreachable: PeerError | None = None
         reasons = []
         for client in self._clients.get(piece, ()):
+            if client.name in self._down:
+                unreachable = self._down[client.name]
+                continue
             try:
                 data = client.read(piece, start, stop)
             except NotFoundError as error:
                 reasons.append(error.message)
             except RequestError as error:
                 unreachable = error
+                if isinstance(error, TransientError) and (error.timed_out or not error.reached):
+                    self._down[client.name] = error
             else:
                 if accept(data):
                     return data
@@ -175,29 +184,37 @@ class ServedDag:
             if number == len(self._pieces):
                 self._pieces.append(self._piece(number, cid))
         piece = self._pieces[number]
-        head = self._read_window(piece, start, min(MAX_SECTION_PREFIX, piece.size - start))
-        found, prefix, size = car.decode_section_prefix(head)
-        if found != cid or size > MAX_BLOCK or start + prefix + size > piece.size:
+        head = self._read_ahead(piece, start, min(MAX_SECTION_PREFIX, piece.size - start), cid)
+        _, prefix, size = car.decode_section_prefix(head)
+        begin, end = start + prefix, start + prefix + size
+        if size > MAX_BLOCK or end > piece.size:
             raise BlockUnavailableError(f"piece {piece} does not have block {cid} at byte {start}")
-        block = self._read_window(piece, start + prefix, size)
-        if not cid.matches(block):
-            begin = start + prefix
-            block = self._ranges.read(piece, begin, begin + size, cid.matches)
+        block = self._window.get(piece, begin, size)
+        if block is None or not cid.matches(block):
+            block = self._ranges.read(piece, begin, end, cid.matches)
         return block
 
-    def _read_window(self, piece: PieceCid, start: int, size: int) -> bytes:
-        """Return unverified bytes, reading ahead."""
-        if (known := self._window.get(piece, start, size)) is not None:
+    def _read_ahead(self, piece: PieceCid, start: int, size: int, cid: Cid) -> bytes:
+        """Return bytes with the section of `cid`: what was read before, or those of a provider that has it."""
+        known = self._window.get(piece, start, size)
+        if known is not None and _begins(known, cid):
             return known
-        stop = min(piece.size, start + max(size, _WINDOW))
-        if stop <= start:
-            return b""
-        self._window = _Window(piece, start, self._ranges.read(piece, start, stop))
-        return self._window.data[:size]
+        stop = min(piece.size, start + _WINDOW)
+        data = self._ranges.read(piece, start, stop, lambda data: _begins(data, cid))
+        self._window = _Window(piece, start, data)
+        return data[:size]
 
     def _check_header(self, shard: int, root: Cid) -> None:
         wanted = car.header(root)
         self._ranges.read(self._pieces[shard], 0, HEADER_SIZE, lambda data: data == wanted)
+
+
+def _begins(data: bytes, cid: Cid) -> bool:
+    """Whether `data` begins with the section of the block `cid`."""
+    try:
+        return car.decode_section_prefix(data[:MAX_SECTION_PREFIX])[0] == cid
+    except DataError:
+        return False
 
 
 class _Window:
