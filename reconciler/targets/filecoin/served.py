@@ -195,7 +195,7 @@ class ServedDag:
         return block
 
     def _read_ahead(self, piece: PieceCid, start: int, size: int, cid: Cid) -> bytes:
-        """Return bytes with the section of `cid`: what was read before, or those of a provider that has it."""
+        """Return bytes with the section of `cid`, read before or from a provider that has it."""
         known = self._window.get(piece, start, size)
         if known is not None and _begins(known, cid):
             return known
