@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from reconciler.cli.add_command import add_command
 from reconciler.cli.content_commands import content_commands
 from reconciler.cli.fund_command import fund_command
 from reconciler.cli.index_commands import index_commands

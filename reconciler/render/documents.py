@@ -190,14 +190,31 @@ def cache_document(files: int, damaged: Sequence[str]) -> dict[str, Any]:
 
 
 def added_document(
-    model: str, version: str, *, path: str, created_at: str, index: Path, findings: Sequence[Finding]
+    model: str,
+    version: str,
+    *,
+    path: str | None,
+    source: str | None,
+    resolved: str | None,
+    license: str | None,  # noqa: A002 - the word of the index
+    format: str | None,  # noqa: A002
+    created_at: str,
+    index: Path,
+    findings: Sequence[Finding],
 ) -> dict[str, Any]:
-    """Return the document of a version that was added to the index, with the findings about its files."""
+    """Return the document of a version that was added to the index, with the findings about its files.
+
+    `resolved` is the branch or tag that became the commit in `source`.
+    """
     return _document(
         "added",
         model=model,
         version=version,
         path=path,
+        source=source,
+        resolved=resolved,
+        license=license,
+        format=format,
         created_at=created_at,
         index=str(index),
         findings=_findings(findings),
