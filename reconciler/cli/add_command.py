@@ -96,7 +96,9 @@ def add(
     out.result(f"added {model}@{wanted.version} to {layout.index_file}")
     if done.source is not None:
         _print_source(done.source, done.version)
-    out.say(f"{count(done.files.files, 'file')}, {size(done.files.size)}, in {plain(done.version.origin or '')}")
+    out.say(
+        f"{count(done.files.files, 'file')}, {size(done.files.size)}, in {plain(done.version.origin or '')}"
+    )
     for note in done.files.notes:
         out.say(f"note: {plain(note)}")
     _print_findings(done.version.ref, done.files.findings)
@@ -199,9 +201,7 @@ def _add(
     return _AddedVersion(version, files, source)
 
 
-def _find_source(
-    layout: RepositoryLayout, index: Index, model: str, wanted: _WantedVersion
-) -> FoundSource:
+def _find_source(layout: RepositoryLayout, index: Index, model: str, wanted: _WantedVersion) -> FoundSource:
     """Ask the source. Raises UsageError when upstream has nothing newer, and SourceError."""
     from reconciler.index.sources_file import load_sources
     from reconciler.loop.add_source import find_source
@@ -245,9 +245,7 @@ def _print_source(found: FoundSource, version: Version) -> None:
     license = version.license or "not stated"  # noqa: A001 - the word of the index
     out.say(f"license: {plain(license)}; format: {plain(version.format or 'not known')}")
     if found.license is not None and version.license is not None and found.license != version.license:
-        out.warn(
-            f"the source states the license {plain(found.license)}, and the index has {plain(version.license)}"
-        )
+        out.warn(f"the source states the license {plain(found.license)}, the index {plain(version.license)}")
 
 
 def _scan_directory(source: Path, layout: RepositoryLayout, version: Version) -> _AddedFiles:

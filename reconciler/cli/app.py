@@ -140,6 +140,7 @@ for commands in (
     verify_command,
     content_commands,
     lint_command,
+    add_command,
     index_commands,
     store_commands,
 ):

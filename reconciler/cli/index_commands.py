@@ -13,15 +13,12 @@ from reconciler.cli.options import Directory, IndexFile, Json, NewDirectory, Tar
 from reconciler.errors import ExitCode, SafetyError, UsageError
 from reconciler.index.locations import INDEX, find_layout
 from reconciler.render import documents
-from reconciler.render.words import count, plain, size
+from reconciler.render.words import count, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reconciler.content.lint.finding import Finding
     from reconciler.index.history import LoggedRelease
-    from reconciler.index.locations import RepositoryLayout
-    from reconciler.index.model import Version
 
 index_commands = typer.Typer()
 

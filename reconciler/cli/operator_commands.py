@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from reconciler.forges.interface import Access
     from reconciler.loop.inspection import DoctorFinding, ForeignPin
     from reconciler.loop.status import Probed
+    from reconciler.loop.upstream_finding import UpstreamFinding
     from reconciler.loop.workspace import Workspace
     from reconciler.targets.interface import Diagnosis
 
@@ -60,6 +61,13 @@ def status(
         bool,
         typer.Option("--allow-private", help="Also probe loopback and private addresses."),
     ] = False,
+    upstream: Annotated[
+        bool,
+        typer.Option(
+            "--upstream",
+            help="Also ask the sources of versions: newer commits, and what was moved, removed or gated.",
+        ),
+    ] = False,
     exit_code: ExitCodeFlag = False,
     as_json: Json = False,
     only: Only = None,
@@ -73,8 +81,9 @@ def status(
 ) -> int:
     """Show what every target holds of every version, and how that was checked."""
     from reconciler.loop.status import observe_status
+    from reconciler.loop.upstream_finding import UpstreamCode
     from reconciler.loop.workspace import load
-    from reconciler.render.status import probes_text, status_document, status_text
+    from reconciler.render.status import probes_text, status_document, status_text, upstream_text
 
     if not probe and (router is not None or allow_private):
         raise UsageError("--router and --allow-private require --probe")
@@ -84,15 +93,25 @@ def status(
     with out.progress() as progress, load(scope, os.environ, progress) as workspace:
         found = observe_status(workspace, check)
         probed = _probe(workspace, router, allow_private=allow_private) if probe else None
+        asked = _ask_upstream(workspace) if upstream else None
     if as_json:
-        out.result_json(status_document(found, probed))
+        out.result_json(status_document(found, probed, asked))
     else:
         out.result(status_text(found, deals=deals, paint=out.paint()))
         if probed is not None:
             out.result("\n" + probes_text(probed, out.paint()))
-    if found.unknown or any(one.problem for one in probed or ()):
+        if asked is not None:
+            out.result("\n" + upstream_text(asked, out.paint()))
+    unasked = any(one.code is UpstreamCode.UNKNOWN for one in asked or ())
+    if found.unknown or unasked or any(one.problem for one in probed or ()):
         return ExitCode.PARTIAL
     return ExitCode.PENDING if exit_code and not found.in_sync else ExitCode.OK
+
+
+def _ask_upstream(workspace: Workspace) -> tuple[UpstreamFinding, ...]:
+    from reconciler.loop.upstream import check_upstream
+
+    return check_upstream(workspace, os.environ)
 
 
 def _probe(workspace: Workspace, router: str | None, *, allow_private: bool) -> tuple[Probed, ...]:

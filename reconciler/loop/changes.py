@@ -19,6 +19,7 @@ from reconciler.index.label import Label
 from reconciler.index.model import Version
 from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.settings import RunOptions
+from reconciler.loop.upstream_finding import UpstreamFinding
 from reconciler.targets.pricing import PayingAccount, Quote
 
 DIRECTORY = "directory"  #: the `source` of bytes that come from the version's own path
@@ -203,7 +204,7 @@ class Plan:
     change. `refusals` stop the run after the plan is shown. `findings` are those about the files of versions
     that are not published yet, by `model@version`. `suspended` are the selected versions that the index
     suspends. `accounts` pay for targets that charge for what they keep, by target name, as they were before
-    the run.
+    the run. `upstream` are findings about sources, which are asked only on request; they change nothing.
     """
 
     index_id: str
@@ -219,6 +220,7 @@ class Plan:
     exclude: tuple[str, ...] = ()
     suspended: tuple[str, ...] = ()
     accounts: Mapping[str, PayingAccount] = field(default_factory=dict)
+    upstream: tuple[UpstreamFinding, ...] = ()
 
     @property
     def costs(self) -> dict[str, Quote]:

@@ -41,6 +41,7 @@ from reconciler.loop.changes import (
 from reconciler.loop.cost_document import account_document, cost_document
 from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
+from reconciler.loop.upstream_finding import upstream_document
 from reconciler.redaction import hide_secrets
 from reconciler.targets.check import Check
 
@@ -88,8 +89,16 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
     notes = [hide_secrets(note) for note in plan.notes]
     findings = [_finding(ref, found) for ref, several in plan.findings.items() for found in several]
+    upstream = [upstream_document(found) for found in plan.upstream]
     accounts = [account_document(name, account) for name, account in plan.accounts.items()]
-    return {**body, "digest": _digest(body), "accounts": accounts, "notes": notes, "findings": findings}
+    return {
+        **body,
+        "digest": _digest(body),
+        "accounts": accounts,
+        "notes": notes,
+        "findings": findings,
+        "upstream": upstream,
+    }
 
 
 def report_document(report: Report) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from reconciler.content.contents import BundleContents
@@ -24,6 +23,7 @@ from reconciler.index.versions import newest_first
 from reconciler.loop.add_source import DEFAULT_BRANCH, upstream_state
 from reconciler.loop.source_definition import open_declared
 from reconciler.loop.source_license import spdx_license
+from reconciler.loop.upstream_finding import UpstreamCode, UpstreamFinding
 from reconciler.loop.workspace import Workspace
 from reconciler.sources.interface import (
     FileListing,
@@ -36,49 +36,6 @@ from reconciler.sources.interface import (
 
 _SHOWN = 3  # paths in one message
 _GENERATED = frozenset({"manifest.json", "SHA256SUMS"})
-
-
-class UpstreamCode(StrEnum):
-    """The kind of a finding; JSON documents use these names."""
-
-    NEWER = "newer-commit"
-    COMMIT_GONE = "commit-gone"
-    RENAMED = "renamed"
-    GONE = "gone"
-    GATED = "gated"
-    REFUSED = "refused"
-    DISABLED = "disabled"
-    LICENSE = "license-changed"
-    WITHDRAWN = "file-withdrawn"
-    CHANGED = "content-changed"
-    UNKNOWN = "unknown"
-
-    @property
-    def is_new_version(self) -> bool:
-        """Whether nothing is wrong with the source: there is only something newer."""
-        return self is UpstreamCode.NEWER
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamFinding:
-    """One finding about the source of a version; `message` is a clause whose subject is the source."""
-
-    model: str
-    version: str
-    source: str
-    code: UpstreamCode
-    message: str
-    hint: str = ""
-
-    @property
-    def ref(self) -> str:
-        """`model@version`."""
-        return f"{self.model}@{self.version}"
-
-    @property
-    def text(self) -> str:
-        """The finding as one line."""
-        return f"{self.ref}: {self.source} {self.message}"
 
 
 def check_upstream(workspace: Workspace, environ: Mapping[str, str]) -> tuple[UpstreamFinding, ...]:

@@ -27,7 +27,7 @@ from reconciler.errors import Reason, ReconcilerError, Where
 from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.locations import RepositoryLayout
-from reconciler.index.model import Index, Record, Version
+from reconciler.index.model import Index, Record, SourceSpec, Version
 from reconciler.index.proposal_form import ProposalForm, read_proposal_form
 from reconciler.index.record_check import check_records
 from reconciler.index.records import read_records
@@ -53,7 +53,8 @@ class Workspace:
 
     `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex. `recorded`
     are the CIDs in the records of versions, `made_from` what their bundles were made from, `records` the
-    records of those whose targets need pieces, all by `model@version`. `targets` are open; `unopened` has the
+    records of those whose targets need pieces, all by `model@version`. `source_specs` are the declared
+    sources by name. `targets` are open; `unopened` has the
     reasons why the others could not be opened.
     """
 
@@ -67,6 +68,7 @@ class Workspace:
     made_from: Mapping[str, BundleInputs]
     records: Mapping[str, Record]
     sources: VersionSources
+    source_specs: Mapping[str, SourceSpec]
     targets: Mapping[str, Target]
     unopened: Mapping[str, Reason]
     progress: Stoppable
@@ -142,6 +144,7 @@ def load(
             made_from={ref: record.inputs for ref, record in checked.items() if record.inputs is not None},
             records=read_records(index, (v for v in selection.kept if target_shardings(v, capabilities))),
             sources=sources,
+            source_specs={spec.name: spec for spec in source_specs},
             targets=opened.targets,
             unopened=opened.failed,
             progress=stoppable,

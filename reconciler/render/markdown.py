@@ -42,7 +42,8 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False
         parts.append(f"> **Refused:** {escape(refusal.message)}{override}")
     parts += [f"**Account:** {escape(line)}" for line in account_lines(plan.accounts, settled=True)]
     warnings = [f"warning: {warning}" for warning in warning_lines(plan.warnings)]
-    notes = "\n".join(f"- {escape(note)}" for note in (*plan.notes, *warnings))
+    upstream = [f"upstream: {found.text}" for found in plan.upstream]
+    notes = "\n".join(f"- {escape(note)}" for note in (*upstream, *plan.notes, *warnings))
     head = "| | version | target | change | why |\n|---|---|---|---|---|"
     used = sum(map(len, parts)) + len(notes)
     table = _table(head, plan.changes, _plan_row, limit - used - _RESERVE, more)

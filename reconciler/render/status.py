@@ -11,9 +11,10 @@ from reconciler.deals.interface import CheckedDeal, DealState
 from reconciler.deals.policy import group_by_piece
 from reconciler.loop.cost_document import account_document
 from reconciler.loop.status import Holding, Probed, ReleaseStatus
+from reconciler.loop.upstream_finding import UpstreamFinding, upstream_document
 from reconciler.probes import ProbeResult, ProbeVerdict
 from reconciler.render.costs import account_lines
-from reconciler.render.text import Paint, no_colour
+from reconciler.render.text import Paint, no_colour, upstream_lines
 from reconciler.render.words import count, plain
 from reconciler.targets.interface import State
 
@@ -154,8 +155,12 @@ SCHEMA = 1
 _MARKS = {State.HELD: "ok", State.PENDING: "…", State.PARTIAL: "~", State.ABSENT: "-"}
 
 
-def status_document(status: ReleaseStatus, probed: Sequence[Probed] | None = None) -> dict[str, Any]:
-    """Return the JSON document of a status (schemas/status.schema.json), with `probes` if given."""
+def status_document(
+    status: ReleaseStatus,
+    probed: Sequence[Probed] | None = None,
+    upstream: Sequence[UpstreamFinding] | None = None,
+) -> dict[str, Any]:
+    """Return the JSON document of a status (schemas/status.schema.json), with what was asked in addition."""
     states = Counter(holding.state for holding in status.holdings)
     document = {
         "schema": SCHEMA,
@@ -187,7 +192,17 @@ def status_document(status: ReleaseStatus, probed: Sequence[Probed] | None = Non
         "accounts": [account_document(name, account) for name, account in status.accounts.items()],
         "notes": list(status.notes),
     }
-    return document if probed is None else {**document, "probes": probes_document(probed)}
+    if probed is not None:
+        document["probes"] = probes_document(probed)
+    if upstream is not None:
+        document["upstream"] = [upstream_document(found) for found in upstream]
+    return document
+
+
+def upstream_text(upstream: Sequence[UpstreamFinding], paint: Paint) -> str:
+    """Render the findings about sources, or that there is none."""
+    lines = upstream_lines(upstream) or ["nothing changed in the sources"]
+    return "\n".join([paint("Sources", "bold"), *(f"  {line}" for line in lines)]) + "\n"
 
 
 def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no_colour) -> str:

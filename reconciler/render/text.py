@@ -30,6 +30,7 @@ from reconciler.loop.changes import (
     WriteRecord,
 )
 from reconciler.loop.mismatch import MAX_SHOWN
+from reconciler.loop.upstream_finding import UpstreamFinding
 from reconciler.render.costs import account_lines, cost_text, price_text
 from reconciler.render.findings import warning_lines
 from reconciler.render.words import count, plain, size
@@ -66,6 +67,7 @@ def plan_text(plan: Plan, *, paint: Paint = no_colour) -> str:
     """Render a plan, with refusals last."""
     lines = list(_grouped(plan.changes, paint, _line))
     lines += account_lines(plan.accounts)
+    lines += upstream_lines(plan.upstream)
     lines += [f"note: {plain(note)}" for note in plan.notes]
     lines += [f"warning: {plain(warning)}" for warning in warning_lines(plan.warnings)]
     if lines:
@@ -247,3 +249,13 @@ def _differences(change: Blocked) -> list[str]:
 def _from(sources: Sequence[str]) -> str:
     own = {DIRECTORY: "its directory", SOURCE: "its source"}
     return ", ".join(own.get(name, name) for name in sources)
+
+
+def upstream_lines(upstream: Sequence[UpstreamFinding]) -> list[str]:
+    """Render findings about sources, each with its hint below it."""
+    lines = []
+    for found in upstream:
+        lines.append(f"upstream: {plain(found.text)}")
+        if found.hint:
+            lines.append(f"    hint: {plain(found.hint)}")
+    return lines

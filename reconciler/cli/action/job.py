@@ -18,7 +18,9 @@ from reconciler.loop.changes import Blocked, Change, OutcomeState, Plan, Report
 from reconciler.loop.plan_document import read_saved, require_same
 from reconciler.loop.run import apply, make_plan
 from reconciler.loop.settings import ProposeMode
-from reconciler.loop.workspace import load, run_lock
+from reconciler.loop.upstream import check_upstream
+from reconciler.loop.upstream_finding import UpstreamFinding
+from reconciler.loop.workspace import Workspace, load, run_lock
 from reconciler.render.progress import Lines
 
 
@@ -50,16 +52,19 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
     progress = Lines(sys.stderr)  # output goes to a log, even when the runner provides a terminal
     if not inputs.acts:
         with load(scope, environ, progress) as workspace:
-            return JobResult(workspace.index, _selected_plan(make_plan(workspace, options), inputs))
+            upstream = _upstream(workspace, inputs, environ)
+            plan = _selected_plan(make_plan(workspace, options), inputs)
+            return JobResult(workspace.index, replace(plan, upstream=upstream))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     requests = pull_requests(options.propose, environ)
     with (
         run_lock(scope.layout.state, f"the action, {inputs.command.value}"),
         load(scope, environ, progress) as workspace,
     ):
+        upstream = _upstream(workspace, inputs, environ)
 
         def select(made: Plan) -> Plan:
-            return _selected_plan(made, inputs)
+            return replace(_selected_plan(made, inputs), upstream=upstream)
 
         plan = select(make_plan(workspace, options))
         if saved is not None:
@@ -93,6 +98,15 @@ def changes_left(done: JobResult) -> list[Change]:
         return [change for change in done.plan.changes if change.kind != "wait"]
     settled = (OutcomeState.APPLIED, OutcomeState.WAITING)
     return [outcome.change for outcome in done.report.outcomes if outcome.state not in settled]
+
+
+def _upstream(
+    workspace: Workspace, inputs: Inputs, environ: Mapping[str, str]
+) -> tuple[UpstreamFinding, ...]:
+    """Return the findings about sources; only for the command drift, which a schedule starts."""
+    if inputs.command is not StepCommand.DRIFT:
+        return ()
+    return check_upstream(workspace, environ)
 
 
 def _selected_plan(plan: Plan, inputs: Inputs) -> Plan:
