@@ -195,20 +195,21 @@ class ObjectStoreSource:
     def _read_once(self, file: ListedFile, start: int, end: int) -> Iterator[bytes]:
         """Iterate over a range, window by window."""
         while start < end:
-            last = end if self._ranges_ignored else min(start + WINDOW, end)
+            whole = self._ranges_ignored  # another thread may find out meanwhile
+            last = end if whole else min(start + WINDOW, end)
             try:
-                yield from self._window(file, start, last)
+                yield from self._window(file, start, last, whole=whole)
             except IgnoredRangeError:
-                if self._ranges_ignored:
+                if whole:
                     raise SourceProtocolError(self.name, "answers with a part", file=file.path) from None
                 self._ranges_ignored = True
                 continue
             start = last
 
-    def _window(self, file: ListedFile, start: int, end: int) -> Iterator[bytes]:
+    def _window(self, file: ListedFile, start: int, end: int, *, whole: bool) -> Iterator[bytes]:
         """Iterate over the bytes from `start` to before `end` with one request.
 
-        A service that ignores ranges sends the whole object, whose other bytes are dropped.
+        With `whole`, for a service that ignores ranges, the object is requested and its other bytes dropped.
         """
         import obstore
 
@@ -218,7 +219,7 @@ class ObjectStoreSource:
         elif file.etag:
             options["if_match"] = f'"{file.etag}"'
         skip, left = 0, end - start
-        if self._ranges_ignored:
+        if whole:
             skip = start
         else:
             options["range"] = (start, end)
@@ -226,7 +227,7 @@ class ObjectStoreSource:
         with self._translated(file.path):
             found = obstore.get(self._bucket.store, key, options=options)
         self._require_listed(file, found.meta)
-        if not self._ranges_ignored and found.range != (start, end):
+        if not whole and found.range != (start, end):
             raise SourceProtocolError(self.name, "answers with another range", file=file.path)
         arriving = iter(found.stream(min_chunk_size=_PIECE))
         while left:
@@ -238,7 +239,7 @@ class ObjectStoreSource:
                 raise BrokenOffError(self.name, "ended early", file=file.path)
             data = memoryview(piece)[skip:]
             skip = max(0, skip - len(piece))
-            if not self._ranges_ignored and len(data) > left:
+            if not whole and len(data) > left:
                 raise SourceProtocolError(self.name, "came with more bytes than requested", file=file.path)
             if data := data[:left]:
                 left -= len(data)

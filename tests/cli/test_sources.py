@@ -1,0 +1,287 @@
+"""Versions from a Hugging Face hub: `add` writes the commit of a branch, and `--upstream` reports, only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.index.load import load_index
+from tests.support.command_line import CommandLine
+from tests.support.hub_server import Hub, HubRepository, hub_server
+from tests.support.safetensors import safetensors
+
+NAME = "acme/My-LLM-7B"
+FILES: Mapping[str, bytes] = {
+    "model.safetensors": safetensors(b"w" * 4000),
+    "config.json": b'{"model_type": "llama"}',
+    "README.md": b"# My LLM",
+    "onnx/model.onnx": b"o" * 2000,
+    ".gitattributes": b"*.safetensors filter=lfs\n",
+}
+CARD = {"cardData": {"license": "apache-2.0"}, "tags": ["license:apache-2.0"], "library_name": "transformers"}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with hub_server() as found:
+        monkeypatch.setenv("HF_ENDPOINT", found.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield found
+
+
+def release(hub: Hub, files: Mapping[str, bytes] = FILES, **info: object) -> HubRepository:
+    """Make a new commit on the main branch."""
+    return hub.add(HubRepository.make(NAME, files, **{**CARD, **info}))
+
+
+@pytest.fixture
+def cli(empty: CommandLine) -> CommandLine:
+    empty.write("releases/index.yaml", "schema: 1\nid: acme\nmodels: {}\n")
+    return empty
+
+
+def added(cli: CommandLine, *arguments: str) -> CommandLine:
+    done = cli("add", *arguments)
+    assert done.code == 0, done
+    return cli
+
+
+def the_index(cli: CommandLine) -> str:
+    return (cli.root / "releases/index.yaml").read_text()
+
+
+# -- add -----------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_becomes_its_commit_and_the_choice_is_shown(cli: CommandLine, hub: Hub) -> None:
+    commit = release(hub).commit
+    done = cli("add", NAME, "v1.0.0", f"hf:{NAME}@main", "--created-at", "2026-05-01T00:00:00Z")
+    assert done.code == 0, done
+    assert done.out == f"added {NAME}@1.0.0 to releases/index.yaml\n"
+    assert f"main is the commit {commit}" in done.err
+    assert "license: Apache-2.0; format: safetensors" in done.err
+    assert "1 hidden entry skipped" in done.err
+    (version,) = load_index(cli.root / "releases/index.yaml").versions()
+    assert str(version.source) == f"hf:{NAME}@{commit}"
+    assert (version.license, version.format, version.kind) == ("Apache-2.0", "safetensors", "model")
+    assert hub.requests("resolve") <= 2 * len(FILES), "only headers are read"
+    assert sum(len(asked.body) for asked in hub.storage.asked) == 0
+
+
+def test_without_a_revision_the_main_branch_is_meant(cli: CommandLine, hub: Hub) -> None:
+    commit = release(hub).commit
+    done = added(cli, "llm", "1.0.0", f"hf:{NAME}", "--json")
+    assert f"@{commit}" in the_index(done)
+
+
+def test_the_document_has_everything_that_was_chosen(cli: CommandLine, hub: Hub) -> None:
+    commit = release(hub, license="mit").commit
+    document = cli("add", "llm", "1.0.0", f"hf:{NAME}@main", "--json").document
+    assert document["source"] == f"hf:{NAME}@{commit}"
+    assert (document["resolved"], document["path"]) == ("main", None)
+    assert (document["license"], document["format"]) == ("Apache-2.0", "safetensors")
+
+
+def test_a_commit_is_kept_and_a_missing_one_is_an_error(cli: CommandLine, hub: Hub) -> None:
+    commit = release(hub).commit
+    added(cli, "llm", "1.0.0", f"hf:{NAME}@{commit}")
+    before = the_index(cli)
+    for given, text in (
+        (f"hf:{NAME}@{'0' * 40}", "no such revision"),
+        (f"hf:{NAME}@nope", "no such revision"),
+        ("hf:acme/absent@main", "no such repository"),
+        ("hf:a/b/c@main", "is not a repository"),
+        ("hub:acme/x@main", "unknown source 'hub'"),
+        ("hf://acme/x@main", "is an address"),
+        ("https://u:hunter2secret@h.example/x", "is an address"),
+    ):
+        done = cli("add", "llm", "1.1.0", given)
+        assert done.code != 0, given
+        assert text in done.err, done.err
+        assert "hunter2secret" not in done.err
+    again = cli("add", "llm", "1.1.0", f"hf:{NAME}@main")
+    assert "already has the source" in again.err
+    assert the_index(cli) == before
+
+
+def test_a_renamed_repository_is_written_under_its_new_name(cli: CommandLine, hub: Hub) -> None:
+    release(hub, id="acme/New-Name")
+    hub.add(replace(hub.repositories[f"{NAME}@{hub.branches[NAME, 'main']}"], name="acme/New-Name"))
+    added(cli, "llm", "1.0.0", f"hf:{NAME}@main")
+    assert "hf:acme/New-Name@" in the_index(cli)
+
+
+def test_a_gated_repository_without_a_license_is_noted(cli: CommandLine, hub: Hub) -> None:
+    release(hub, gated="manual", cardData={"license": "other"}, tags=[])
+    done = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert "note: it is gated" in done.err
+    assert "note: it names no licence that SPDX has" in done.err
+    assert "license:" not in the_index(cli)
+
+
+def test_findings_about_the_files_are_shown(cli: CommandLine, hub: Hub) -> None:
+    files = dict(FILES) | {
+        "model-00001-of-00002.safetensors": safetensors(b"x" * 2000),
+        "x.ckpt": b"\x80\x04.",
+    }
+    release(hub, files)
+    document = cli("add", "llm", "1.0.0", f"hf:{NAME}@main", "--json").document
+    assert "missing-file" in {each["code"] for each in document["findings"]}
+
+
+def test_patterns_of_the_model_apply(cli: CommandLine, hub: Hub) -> None:
+    cli.write(
+        "releases/index.yaml",
+        'schema: 1\nid: acme\nmodels:\n  llm:\n    exclude: ["onnx/"]\n    versions: {}\n',
+    )
+    release(hub)
+    done = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert "3 files" in done.err
+    assert "1 entry left out by patterns" in done.err
+
+
+def test_another_license_than_that_of_the_model_is_a_warning(cli: CommandLine, hub: Hub) -> None:
+    cli.write(
+        "releases/index.yaml",
+        'schema: 1\nid: acme\nmodels:\n  llm:\n    license: MIT\n    versions: {"0.1.0": {path: w}}\n',
+    )
+    release(hub)
+    done = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert done.code == 0, done
+    assert "the source states the license Apache-2.0, the index MIT" in done.err
+
+
+def test_a_directory_with_a_colon_in_its_name_is_a_path(cli: CommandLine) -> None:
+    cli.write("hf:weights/config.json", "{}")
+    done = cli("add", "llm", "1.0.0", "hf:weights")
+    assert "is not a repository" not in done.err
+    assert done.code == 0
+    assert "path:" in the_index(cli)
+
+
+def test_arguments_that_are_missing_are_named(cli: CommandLine) -> None:
+    assert "missing argument VERSION" in cli("add", "llm").err
+    assert "missing argument PATH|SOURCE" in cli("add", "llm", "1.0.0").err
+    assert "leave PATH|SOURCE out" in cli("add", "llm", "1.0.0", "w", "--from-upstream").err
+
+
+def test_from_upstream_adds_the_next_version_with_the_patterns_of_the_last(
+    cli: CommandLine, hub: Hub
+) -> None:
+    commit = release(hub).commit
+    cli.write(
+        "releases/index.yaml",
+        "schema: 1\nid: acme\nmodels:\n  llm:\n    license: Apache-2.0\n    versions:\n"
+        f'      "1.2.3": {{source: "hf:{NAME}@{commit}", exclude: ["onnx/"], hidden: include}}\n',
+    )
+    nothing = cli("add", "--from-upstream", "llm")
+    assert "already has the source" in nothing.err
+    assert "upstream has no newer commit" in nothing.err
+    newer = release(hub, {**FILES, "config.json": b'{"model_type": "other"}'}).commit
+    document = cli("add", "--from-upstream", "llm", "--json").document
+    assert (document["version"], document["source"]) == ("1.3.0", f"hf:{NAME}@{newer}")
+    version = load_index(cli.root / "releases/index.yaml").models["llm"].versions["1.3.0"]
+    assert version.patterns.exclude == ("onnx/",)
+    assert version.include_hidden
+    last = release(hub, {**FILES, "config.json": b"{}"}).commit
+    assert cli("add", "--from-upstream", "llm", "2.0.0", "--json").document["source"].endswith(last)
+
+
+def test_from_upstream_needs_a_version_with_a_repository(cli: CommandLine) -> None:
+    cli.write("releases/index.yaml", 'schema: 1\nid: acme\nmodels: {llm: {versions: {"1.0.0": {path: w}}}}\n')
+    assert "no version of 'llm' has a repository" in cli("add", "--from-upstream", "llm").err
+    assert "did you mean 'llm'" in cli("add", "--from-upstream", "lm").err
+
+
+# -- upstream ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(cli: CommandLine, hub: Hub) -> CommandLine:
+    release(hub)
+    added(cli, "llm", "1.0.0", f"hf:{NAME}@main", "--created-at", "2026-05-01T00:00:00Z")
+    done = cli("--json")
+    assert done.code == 0, done
+    return cli
+
+
+def codes(cli: CommandLine) -> list[str]:
+    done = cli("status", "--upstream", "--json")
+    before = the_index(cli)
+    assert the_index(cli) == before
+    return [each["code"] for each in done.document["upstream"]]
+
+
+def test_nothing_is_reported_while_nothing_changes(published: CommandLine) -> None:
+    assert codes(published) == []
+    assert "nothing changed in the sources" in published("status", "--upstream").out
+    assert "upstream" not in published("status", "--json").document
+
+
+def test_a_newer_commit_is_reported_once_and_for_the_newest_version(published: CommandLine, hub: Hub) -> None:
+    newer = release(hub, {**FILES, "more.json": b"{}"}).commit
+    done = published("status", "--upstream")
+    assert f"llm@1.0.0: hf:{NAME}@" in done.out
+    assert f"has the newer commit {newer[:12]} on main" in done.out
+    assert "hint: `reconcile add --from-upstream llm` adds it" in done.out
+    assert done.code == 0
+    added(published, "--from-upstream", "llm")
+    assert codes(published) == []
+
+
+def test_every_kind_of_change_upstream_has_its_code(published: CommandLine, hub: Hub) -> None:
+    first = hub.repositories[f"{NAME}@{hub.branches[NAME, 'main']}"]
+    release(hub, {path: data for path, data in FILES.items() if path != "config.json"})
+    assert codes(published) == ["newer-commit", "file-withdrawn"]
+    assert "'config.json'" in published("status", "--upstream").out
+    release(hub, cardData={"license": "llama3.1"})
+    assert codes(published) == ["license-changed"], "the commit is the first again"
+    release(hub, gated="auto", disabled=True, id="other/Name")
+    assert codes(published) == ["renamed", "disabled", "gated"]
+    del hub.repositories[f"{NAME}@{first.commit}"]
+    release(hub, {**FILES, "more.json": b"{}"})
+    assert codes(published) == ["commit-gone", "newer-commit"]
+    hub.repositories.clear()
+    assert codes(published) == ["gone"]
+    hub.token = "hf_of_the_owner"
+    assert codes(published) == ["refused"]
+
+
+def test_a_hub_that_cannot_be_asked_is_unknown_and_no_success(
+    published: CommandLine, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.lie = lambda kind, asked, sent: sent.but(status=503)
+    done = published("status", "--upstream", "--json")
+    assert [each["code"] for each in done.document["upstream"]] == ["unknown"]
+    assert done.code == 5
+
+
+def test_a_plan_does_not_ask_and_findings_change_no_plan(published: CommandLine, hub: Hub) -> None:
+    release(hub, {**FILES, "more.json": b"{}"})
+    asked = len(hub.server.asked)
+    document = published("--dry-run", "--json").document
+    assert document["items"] == []
+    assert document["upstream"] == []
+    assert len(hub.server.asked) == asked
+
+
+def test_a_changed_directory_of_a_share_is_reported(cli: CommandLine, tmp_path: Path) -> None:
+    share = tmp_path / "share" / "llm"
+    share.mkdir(parents=True)
+    for name in ("a.json", "b.json", "c.json"):
+        (share / name).write_text("{}")
+    cli.write(
+        "releases/sources.yaml",
+        json.dumps({"sources": {"s": {"kind": "directory", "path": str(share.parent)}}}),
+    )
+    added(cli, "llm", "1.0.0", "s:llm")
+    assert cli("--json").code == 0
+    assert codes(cli) == []
+    (share / "a.json").unlink()
+    (share / "b.json").write_text("{} ")
+    assert codes(cli) == ["file-withdrawn", "content-changed"]
