@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from reconciler.index import guarded_yaml, schemas
 from tests.support.documents import Block, Command, blocks, commands, matches
+from tests.support.hub_server import HubRepository, hub_server
+from tests.support.safetensors import safetensors
 from tests.support.scratch import PROJECT
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
@@ -25,13 +29,36 @@ NOT_RUN = [
 ]
 
 
-def run(command: Command, folder: Path, note: Path) -> tuple[int, str]:
+#: pages with commands that ask a Hugging Face hub
+HUB_PAGES = frozenset({"mirror-hugging-face.md"})
+HUB_MODEL = "HuggingFaceTB/SmolLM2-135M"
+
+
+@contextmanager
+def hub_of(page: Path) -> Iterator[dict[str, str]]:
+    """Yield the variables for the commands of `page`: those of a hub with HUB_MODEL, where it needs one."""
+    if page.name not in HUB_PAGES:
+        yield {}
+        return
+    files = {
+        ".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
+        "README.md": b"# SmolLM2\n",
+        "config.json": b'{"model_type": "llama"}\n',
+        "model.safetensors": safetensors(bytes(300_000)),
+        "tokenizer.json": b"{}",
+    }
+    with hub_server() as hub:
+        hub.add(HubRepository.make(HUB_MODEL, files, cardData={"license": "apache-2.0"}))
+        yield {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN": ""}
+
+
+def run(command: Command, folder: Path, note: Path, environment: Mapping[str, str] = {}) -> tuple[int, str]:
     """Run one command in `folder`; return its exit code and what a terminal would have shown."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", SHELL, "bash", note, command.text],
         cwd=folder,
-        env=os.environ | {"PATH": path, "COLUMNS": "110", "NO_COLOR": "1"},
+        env=os.environ | {"PATH": path, "COLUMNS": "110", "NO_COLOR": "1", **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -48,13 +75,14 @@ SHOWING = [page for page in PAGES if any(block.not_run is None for block in bloc
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in SHOWING])
 def test_the_commands_of_a_page_print_what_it_shows(page: Path, scratch_clone: Path, tmp_path: Path) -> None:
     folder, note = scratch_clone, tmp_path / "folder"
-    for block in blocks(page):
-        for command in block.commands if block.not_run is None else ():
-            exit_code, printed = run(command, folder, note)
-            place = f"{page.name}:{command.line}: $ {command.text}"
-            assert exit_code == command.exit_code, f"{place}\nexit {exit_code}\n{printed}"
-            assert not command.shown or matches(command.shown, printed), f"{place}\nprinted:\n{printed}"
-            folder = Path(note.read_text().strip())
+    with hub_of(page) as environment:
+        for block in blocks(page):
+            for command in block.commands if block.not_run is None else ():
+                exit_code, printed = run(command, folder, note, environment)
+                place = f"{page.name}:{command.line}: $ {command.text}"
+                assert exit_code == command.exit_code, f"{place}\nexit {exit_code}\n{printed}"
+                assert not command.shown or matches(command.shown, printed), f"{place}\nprinted:\n{printed}"
+                folder = Path(note.read_text().strip())
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in PAGES])
@@ -120,18 +148,19 @@ EXAMPLES = [
     for number, text in enumerate(
         re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     )
-    if text.startswith(("schema:", "targets:"))
+    if text.startswith(("schema:", "targets:", "sources:"))
 ]
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_index_and_targets_files_on_pages_are_valid(text: str, tmp_path: Path) -> None:
     tree = guarded_yaml.parse(text, "example.yaml")
-    assert schemas.problems("index" if text.startswith("schema:") else "targets", tree) == []
+    schema = "index" if text.startswith("schema:") else text.partition(":")[0]
+    assert schemas.problems(schema, tree) == []
 
 
 VARIABLE = re.compile(
-    r"\b(?:RECONCILE_[A-Z_]+[A-Z]|XDG_[A-Z_]+|NO_COLOR|GITHUB_[A-Z_]+|STORACHA_[A-Z_]+|SSL_CERT_[A-Z]+)\b"
+    r"\b(?:RECONCILE_[A-Z_]+[A-Z]|XDG_[A-Z_]+|NO_COLOR|GITHUB_[A-Z_]+|STORACHA_[A-Z_]+|SSL_CERT_[A-Z]+|HF_[A-Z_]+[A-Z])\b"
 )
 
 

@@ -238,10 +238,6 @@ def _print_source(found: FoundSource, version: Version) -> None:
     reference = found.reference
     if found.asked:
         out.say(f"{plain(found.asked)} is the commit {reference.revision}")
-    upstream = found.upstream
-    repository = reference.location.partition("@")[0]
-    if upstream is not None:
-        out.say(f"repository: {plain(repository)}")
     license = version.license or "not stated"  # noqa: A001 - the word of the index
     out.say(f"license: {plain(license)}; format: {plain(version.format or 'not known')}")
     if found.license is not None and version.license is not None and found.license != version.license:

@@ -42,7 +42,8 @@ DEFAULT_BRANCH = "main"  #: the branch of a repository that is named without a r
 class FoundSource:
     """What a source has: the `reference` to write, with a commit, and all its files.
 
-    `asked` is the branch or tag that was resolved, "" for none. `kind`, `license` and `format` are those to
+    `asked` is the branch or tag that was resolved, "" for none. `former` is the name that was asked for, ""
+    when the repository still has it. `kind`, `license` and `format` are those to
     write for a new model, None where they are unknown. `upstream` is None for a source without branches.
     """
 
@@ -53,6 +54,7 @@ class FoundSource:
     license: str | None = None
     format: str | None = None
     upstream: UpstreamState | None = None
+    former: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -60,6 +62,8 @@ class FoundSource:
         if self.upstream is None:
             return ()
         notes = []
+        if self.former:
+            notes.append(f"{self.former} was renamed to {self.upstream.repository}")
         if self.upstream.gated:
             notes.append("it is gated: readers of the source must have accepted its terms")
         if self.upstream.private:
@@ -124,6 +128,7 @@ def _find_repository(
         license=spdx_license(state.license),
         format=_format(listing),
         upstream=state,
+        former="" if pinned.location.partition("@")[0] == repository else repository,
     )
 
 
@@ -140,7 +145,7 @@ def _format(listing: FileListing) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class SelectedFiles:
+class SourceSelection:
     """The files of a version in its source, and the findings about them."""
 
     listing: SourceListing
@@ -149,7 +154,7 @@ class SelectedFiles:
 
 def select_files(
     found: FoundSource, version: Version, spec: SourceSpec, root: Path, environ: Mapping[str, str]
-) -> SelectedFiles:
+) -> SourceSelection:
     """Select the files of `version`, and examine them by their names and headers. Raises SourceError."""
     with closing(open_declared(found.reference, spec, root, environ)) as source:
         listing = remote_listing(
@@ -159,7 +164,7 @@ def select_files(
             patterns=version.patterns,
             read_span=SpanReader(source, {file.path: file for file in found.listing.files}),
         )
-        return SelectedFiles(listing, listing_findings(listing, version))
+        return SourceSelection(listing, listing_findings(listing, version))
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,8 +54,7 @@ class Workspace:
     `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex. `recorded`
     are the CIDs in the records of versions, `made_from` what their bundles were made from, `records` the
     records of those whose targets need pieces, all by `model@version`. `source_specs` are the declared
-    sources by name. `targets` are open; `unopened` has the
-    reasons why the others could not be opened.
+    sources by name. `targets` are open; `unopened` has the reasons why the others could not be opened.
     """
 
     scope: Scope
