@@ -11,14 +11,32 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from reconciler.cli import streams
+
+_INTERRUPTED = 130  # errors.ExitCode, which is imported where it is needed
 
 
 def main() -> None:
     """Run the command `reconcile` and exit."""
+    run_and_exit(_run)
+
+
+def run_and_exit(run: Callable[[], int]) -> NoReturn:
+    """Exit with the code of `run`.
+
+    After an interrupt, another one ends the process at once, while it waits for its threads.
+    """
     streams.use_utf8_file_names()
-    sys.exit(guarded(_run))
+    code = guarded(run)
+    if code == _INTERRUPTED:
+        import signal
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.default_int_handler:
+                signal.signal(number, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def guarded(run: Callable[[], int]) -> int:

@@ -17,10 +17,9 @@ _SCHEMES = ("model://", "ipfs://")
 
 def main() -> None:
     """Run the command `reconcile-container` and exit."""
-    from reconciler.cli import guarded, streams
+    from reconciler.cli import run_and_exit
 
-    streams.use_utf8_file_names()
-    sys.exit(guarded(lambda: run(sys.argv[1:])))
+    run_and_exit(lambda: run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -322,8 +322,10 @@ def test_a_run_stopped_by_a_signal_is_finished_by_the_next(reconcile: CommandLin
         "from reconciler.targets.store import target\n"
         "real, stop, stopped = target.write_car, Stoppable.stop, threading.Event()\n"
         "Stoppable.stop = lambda self: (stop(self), stopped.set())\n"
+        "first = threading.Lock()\n"
         "def write(*arguments):\n"
-        f"    os.kill(os.getpid(), {int(sign)})\n"
+        "    if first.acquire(blocking=False):\n"
+        f"        os.kill(os.getpid(), {int(sign)})\n"
         "    stopped.wait(30)\n"
         "    return real(*arguments)\n"
         "target.write_car = write\n"
@@ -342,6 +344,26 @@ def test_a_run_stopped_by_a_signal_is_finished_by_the_next(reconcile: CommandLin
     assert reconcile().code == 0
     assert len(reconcile.cars()) == 2
     assert reconcile("plan", "--exit-code").code == 0
+
+
+def test_a_second_interrupt_while_threads_end_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys, threading, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import reconciler.cli as cli\n"
+        "def interrupted():\n"
+        "    threading.Thread(target=time.sleep, args=(30,)).start()\n"
+        "    again = lambda: (threading.main_thread().join(), os.kill(os.getpid(), signal.SIGINT))\n"
+        "    threading.Thread(target=again, daemon=True).start()\n"
+        "    raise KeyboardInterrupt\n"
+        "cli._run = interrupted\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [RUN[0], "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=25, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.splitlines() == ["error: interrupted", "hint: run again to finish"]
 
 
 @pytest.mark.parametrize("flags", [("--json", "--format", "markdown"), ("--json", "--format", "matrix")])

@@ -71,12 +71,13 @@ class CommandLine:
         self._patch.chdir(cwd or self.root)
         self._patch.setattr(sys, "argv", ["reconcile", *map(str, arguments)])
         self._capture.readouterr()
-        before = signal.getsignal(signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with pytest.raises(SystemExit) as caught:
                 main()
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         said = self._capture.readouterr()
         assert isinstance(caught.value.code, int)
         assert "Traceback" not in said.out + said.err
