@@ -80,7 +80,10 @@ def test_kubo_gives_the_same_root_for_a_file_of_two_levels(ipfs, tmp_path):
     assert str(file_tree(size, leaves).cid) == root
 
 
-@pytest.mark.parametrize("case", ["nested", "6,000 small files", "three MiB", "empty file"])
+@pytest.mark.parametrize(
+    "case",
+    ["nested", "three MiB", "empty file", pytest.param("6,000 small files", marks=pytest.mark.slow)],
+)
 def test_a_car_exported_by_kubo_is_our_layout_byte_for_byte_and_unpacks_to_the_source(ipfs, tmp_path, case):
     written = write(tmp_path / "source", CASES[case])
     root = ipfs("add", "-r", "-Q", written).decode().strip()

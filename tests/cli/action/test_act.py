@@ -60,6 +60,7 @@ def test_from_the_pull_request_to_a_run_with_nothing_to_do(project: Project) -> 
         assert TOKEN not in ran.text + ran.summary
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_fork_needs_no_token_and_annotates_what_is_wrong(project: Project) -> None:
     """Names that look like workflow commands are printed as text and cause no annotation."""
     shutil.rmtree(project.root / "weights/llm/1.0.0")

@@ -61,7 +61,13 @@ def predicted(dag: MemoryDag, sharding: Sharding) -> list[dict[str, object]]:
     return [*shards, {"root": {"/": str(dag.layout.root)}}]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, marks=() if shape in ("bundle", "file of 1,025 leaves") else pytest.mark.slow)
+        for shape in SHAPES
+    ],
+)
 def test_one_car_is_stored_as_it_is(service: StorachaService, home: Path, tmp_path: Path, shape: str) -> None:
     """The client reads it from its standard input, and the service stores the same bytes."""
     dag = SHAPES[shape]("peer")
@@ -80,16 +86,18 @@ def test_several_cars_are_cut_where_we_cut(service: StorachaService, home: Path,
     assert said == predicted(dag, Sharding(60_000, RootNaming.LAST))
 
 
+@pytest.mark.parametrize(
+    "kept", [0.5, pytest.param(-40, marks=pytest.mark.slow), pytest.param(-1, marks=pytest.mark.slow)]
+)
 def test_a_car_that_breaks_off_within_a_block_is_not_stored(
-    service: StorachaService, home: Path, tmp_path: Path
+    service: StorachaService, home: Path, tmp_path: Path, kept: float
 ) -> None:
     """A killed run leaves such a CAR to the client, which then lists nothing."""
-    dag = large_file("peer, broken off")
+    dag = large_file(f"peer, broken off at {kept}")
     whole = b"".join(car.stream(dag))
-    for missing in (1, 40, len(whole) // 2):
-        (tmp_path / "one.car").write_bytes(whole[:-missing])
-        with pytest.raises(subprocess.CalledProcessError):
-            uploaded(service, home, tmp_path / "one.car")
+    (tmp_path / "one.car").write_bytes(whole[: int(len(whole) * kept) if kept > 0 else int(kept)])
+    with pytest.raises(subprocess.CalledProcessError):
+        uploaded(service, home, tmp_path / "one.car")
     with opened(service) as target:
         assert dag.layout.root not in target._reader.uploads()
 

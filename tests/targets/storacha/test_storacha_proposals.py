@@ -123,6 +123,7 @@ def test_from_an_index_through_a_branch_to_an_active_deal(project: Project) -> N
         assert ("named by the service on" in deal["detail"]) is remembered
 
 
+@pytest.mark.slow
 def test_from_an_index_through_a_pull_request_to_an_empty_plan(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_from_an_index_through_a_pull_request_to_an_empty_plan(
         assert (done["items"], fake.open_pulls()) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_record_edited_by_hand_is_an_error_that_names_both(project: Project) -> None:
     project.run()
     project.make_deals(7_740_001)

@@ -66,6 +66,7 @@ def test_a_published_version_is_held_with_its_pieces(service: StorachaService) -
         assert (again.state, again.bytes_sent, again.pieces) == (State.HELD, 0, delivery.pieces)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_on_this_machine(
     service: StorachaService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,13 @@ def test_without_the_bridge_the_client_reads(service: StorachaService) -> None:
         assert [each.state for each in found.values()] == [State.HELD, State.ABSENT]
         (deal,) = found[dag.layout.root].deals
         assert deal.state is DealState.AGGREGATING
+
+
+@pytest.mark.slow
+def test_without_the_bridge_the_client_reads_a_deal(service: StorachaService) -> None:
+    dag = bundle("over the client, in a deal")
+    with opened(service, bridge=False) as target:
+        target.publish(dag, "", QUIET)
         service.ask("_filecoin/aggregate")
         service.ask("_filecoin/deal", {"provider": "f03144037", "dealId": 7_710_000})
         (deal,) = seen(target, dag).observations[dag.layout.root].deals
@@ -131,6 +139,13 @@ def test_an_upload_by_other_software_is_held_and_its_pieces_are_unknown(service:
         assert "other software" in found.detail
         unrecorded = seen(target, dag, pieces=False).observations[dag.layout.root]
         assert (unrecorded.state, unrecorded.detail) == (State.HELD, "")
+
+
+@pytest.mark.slow
+def test_an_upload_beside_that_of_other_software_has_its_own_pieces(service: StorachaService) -> None:
+    dag = large_file("uploaded in other CARs, and in ours")
+    with opened(service, sharding=SMALL) as theirs, opened(service) as target:
+        theirs.publish(dag, "", QUIET)
         delivery = target.publish(dag, "", QUIET)
         assert delivery.bytes_sent == dag.layout.size
         assert seen(target, dag).observations[dag.layout.root].pieces
@@ -160,6 +175,7 @@ def test_unexpected_uploads_are_foreign_and_none_is_owned(service: StorachaServi
                 target.unpin(pin.root, "")
 
 
+@pytest.mark.slow
 def test_all_pages_of_a_listing_are_read(service: StorachaService) -> None:
     dags = [bundle(f"page {number}") for number in range(3)]
     with opened(service) as target:
@@ -188,7 +204,9 @@ def test_an_upload_to_a_service_that_refuses_writes_names_the_alternative(
         assert seen(target, dag).observations[dag.layout.root].state is State.ABSENT
 
 
-@pytest.mark.parametrize("after", [0, 1, 20])
+@pytest.mark.parametrize(
+    "after", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(20, marks=pytest.mark.slow)]
+)
 def test_a_source_that_changes_leaves_nothing(service: StorachaService, after: int) -> None:
     dag = bundle(f"changes after {after}")
     with opened(service) as target:
