@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,6 +11,8 @@ from reconciler.errors import UsageError
 from reconciler.index.model import Index, TargetSpec, Version
 from reconciler.index.names import closest
 from reconciler.index.targets_file import check_target_names
+
+_PREFIX = re.compile(r"@\s*=?\s*[vV]?(?=\d)")  # no version of an index begins with one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,15 @@ def select(
     """Narrow `index` and `targets` by globs over model names, `model@version` and target names.
 
     An --only glob that matches models or versions narrows versions; one that matches target names narrows
-    targets. Raises UsageError for a glob that matches nothing, InvalidIndexError for a version that names an
-    unknown target.
+    targets. As in references, `v` or `=` before a version means nothing. Raises UsageError for a glob that
+    matches nothing, InvalidIndexError for a version that names an unknown target.
     """
     versions = tuple(index.versions())
     names = [spec.name for spec in targets]
     check_target_names(index, targets)
     if not only and not exclude:
         return Selection(index, versions, tuple(targets))
+    only, exclude = ([_PREFIX.sub("@", glob) for glob in globs] for globs in (only, exclude))
     version_names = list(dict.fromkeys(name for v in versions for name in (v.model, v.ref)))
     for flag, globs in (("--only", only), ("--exclude", exclude)):
         for glob in globs:

@@ -46,6 +46,9 @@ ALL = ["llm@1.0.0", "llm@2.0.0-rc.1", "llm-mini@1.0.0", "vision@1.0.0"]
         (("l?m@[12].0.0",), (), [ALL[0]], ["node", "pinata"]),
         (("vision",), ("vision",), [], ["node", "pinata"]),
         (("*",), (), ALL, ["node", "pinata"]),
+        (("llm@v1.0.0",), (), [ALL[0]], ["node", "pinata"]),
+        (("llm@V2*", "vision@= v1.0.0"), (), [ALL[1], ALL[3]], ["node", "pinata"]),
+        ((), ("*@=1.0.0",), [ALL[1]], ["node", "pinata"]),
     ],
 )
 def test_globs_narrow_versions_and_targets_each_on_their_own(
