@@ -49,6 +49,7 @@ class StorachaOptions:
     `agent` is None when nothing can be uploaded, `bridge` None when reads go through the client. `service`
     (a DID) and `receipts` (a URL) belong to a service of your own and are "" for the hosted one. `cli` is the
     path of the client, "" to look for it on PATH. `chain` is the Filecoin chain of its deals.
+    `gateway` serves the blocks of the space, "" when none is named.
     """
 
     space: str
@@ -59,6 +60,7 @@ class StorachaOptions:
     service: str = ""
     receipts: str = ""
     cli: str = ""
+    gateway: str = ""
 
 
 def read_options(
@@ -103,6 +105,7 @@ def read_options(
         service=text("service"),
         receipts=text("receipts") or (f"{endpoint.rstrip('/')}/receipt/" if text("endpoint") else ""),
         cli=text("cli"),
+        gateway=text("gateway").rstrip("/"),
         chain=open_chain(spec.options, environ, name=spec.name, budget=budget),
     )
 

@@ -19,6 +19,7 @@ from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import TransientError
 from reconciler.progress import Progress, Task
+from reconciler.targets.healing import MergedDag
 from reconciler.targets.interface import (
     Capabilities,
     Check,
@@ -37,6 +38,7 @@ from reconciler.targets.storacha.diagnose import (
     deal_access_notes,
     diagnose_space,
 )
+from reconciler.targets.storacha.gateway import GatewayBlocks
 from reconciler.targets.storacha.observe import (
     collect_deals,
     deal_requirements,
@@ -75,13 +77,24 @@ class StorachaTarget:
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
-            takes_bytes=options.agent is not None, serves_blocks=False, keeps_labels=False, sharding=sharding
+            takes_bytes=options.agent is not None,
+            serves_blocks=bool(options.gateway),
+            keeps_labels=False,
+            sharding=sharding,
         )
         self._options = options
         self._sharding = sharding
         self._sleep = sleep
         self._client: StorachaClient | None = None
         self._http: HttpClient | None = None
+        self._gateway: HttpClient | None = None
+        if options.gateway:
+            self._gateway = HttpClient(
+                options.gateway,
+                name=f"the gateway of {name}",
+                budget=terms.retries,
+                on_retry=terms.progress.note,
+            )
         self._reader: SpaceReader
         if options.agent is not None:
             self._client = StorachaClient(name, options, options.agent, environ, root=root)
@@ -154,9 +167,11 @@ class StorachaTarget:
         """Raise UnsupportedError: uploads cannot be recognized as ours."""
         raise UnsupportedError("uploads to Storacha have no names, so the reconciler cannot remove its own")
 
-    def dag(self, root: Cid) -> Dag:  # noqa: ARG002
-        """Raise UnsupportedError."""
-        raise UnsupportedError("Storacha serves blocks through its gateways only")
+    def dag(self, root: Cid) -> Dag:
+        """Return the DAG under `root` as the gateway of the space serves it."""
+        if self._gateway is None:
+            raise UnsupportedError("Storacha serves blocks through its gateways only")
+        return MergedDag(root, [GatewayBlocks(self._gateway)])
 
     def origins(self) -> tuple[str, ...]:
         """Return no addresses."""
@@ -170,8 +185,9 @@ class StorachaTarget:
         """Close all connections, and remove the state of the client."""
         if self._client is not None:
             self._client.close()
-        if self._http is not None:
-            self._http.close()
+        for http in (self._http, self._gateway):
+            if http is not None:
+                http.close()
         if self._options.chain.rpc is not None:
             self._options.chain.rpc.close()
 
