@@ -207,6 +207,15 @@ def adopt(
     every: Annotated[
         bool, typer.Option("--all", help="List every foreign pin, not only pins of versions.")
     ] = False,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SERVICE",
+            help="List versions whose pieces a migration from this service (storacha) brought to a target; "
+            "with --take, record these pieces.",
+        ),
+    ] = None,
     as_json: Json = False,
     only: Only = None,
     exclude: Exclude = None,
@@ -216,6 +225,10 @@ def adopt(
     targets: TargetsFile = None,
 ) -> int:
     """List foreign pins of versions in the index; with --take, adopt them."""
+    if origin is not None:
+        layout = find_layout(directory, index, targets)
+        scope = Scope(layout, tuple(only or ()), tuple(exclude or ()))
+        return _adopt_pieces(origin, scope, check, take=take, as_json=as_json)
     from reconciler.loop.inspection import adopt_pins, foreign_pins
     from reconciler.loop.observe import observe
     from reconciler.loop.workspace import load, run_lock
@@ -245,6 +258,36 @@ def adopt(
         if matching and not take:
             out.say("hint: `reconcile adopt --take` adopts them")
     return ExitCode.PARTIAL if any(problems.values()) else ExitCode.OK
+
+
+def _adopt_pieces(origin: str, scope: Scope, check: Check, *, take: bool, as_json: bool) -> int:
+    """List versions that a migration from `origin` brought to targets; with `take`, record their pieces."""
+    from reconciler.loop.carried_over import find_carried, record_carried
+    from reconciler.loop.observe import observe
+    from reconciler.loop.workspace import load, run_lock
+    from reconciler.targets.storacha.target import CLIENT_SHARDING
+
+    if origin != "storacha":
+        raise UsageError(f"unknown service {origin!r}", hint="pieces of storacha can be adopted")
+    scope.layout.make_state()
+    with (
+        run_lock(scope.layout.state, "reconcile adopt"),
+        out.progress() as progress,
+        load(scope, os.environ, progress) as workspace,
+    ):
+        found = list(find_carried(workspace, observe(workspace, check), CLIENT_SHARDING))
+        if take:
+            record_carried(workspace, found)
+    if as_json:
+        out.result_json(documents.carried_document(found, origin, taken=take))
+    else:
+        for each in found:
+            out.result(plain(each.text))
+        complete = [each for each in found if each.complete]
+        out.say(f"{count(len(complete), 'version')} carried over, of {len(found):,}")
+        if not take and any(not each.recorded for each in complete):
+            out.say("hint: `reconcile adopt --from storacha --take` records their pieces")
+    return ExitCode.OK
 
 
 def _foreign_pin_line(pin: ForeignPin, problem: str, *, take: bool) -> str:

@@ -169,6 +169,11 @@ def sharding_overhead(sharding: Sharding, count: int) -> int:
     return (count - 1) * (HEADER_SIZE if sharding.naming is RootNaming.EVERY else len(_ROOTLESS))
 
 
+def shard_header(root: Cid, *, names_root: bool) -> bytes:
+    """Return the header of one of several CARs of the DAG under `root`."""
+    return header(root) if names_root else _ROOTLESS
+
+
 def stream_shard(dag: Dag, shard: ShardSpan) -> Iterator[bytes]:
     """Return the bytes of one of the `shard_spans` of `dag`, in chunks of at most CHUNK_SIZE."""
     return _chunked(

@@ -231,6 +231,9 @@ class Expectations:
         pieces = next(recorded, None) or (known.pieces if known else None)
         if pieces is None and sharding is not None:
             pieces = sources.known_pieces(version.ref, sharding)
+        others = (
+            each for each in self.recorded.get(version.ref, ()) if sharding not in (None, each.sharding)
+        )
         return Expected(
             root=root,
             labels=(*known.labels, label) if known else (label,),
@@ -241,6 +244,7 @@ class Expectations:
             min_providers=max(
                 version.deals.providers if version.deals else 1, known.min_providers if known else 1
             ),
+            splits=tuple(others) or (known.splits if known else ()),
         )
 
     def _min_deals(self, version: Version) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reconciler.index.history import FrozenCheck, LoggedRelease
     from reconciler.index.model import Version
     from reconciler.index.resolve import ResolvedReference
+    from reconciler.loop.carried_over import CarriedVersion
     from reconciler.loop.inspection import DoctorFinding, ForeignPin
     from reconciler.loop.lint import Linted
     from reconciler.loop.put import Put
@@ -337,6 +338,26 @@ def _adopted(candidate: ForeignPin, problem: str, *, take: bool) -> dict[str, An
         "state": "adopted" if taken else "failed" if problem else "foreign",
         "detail": problem,
     }
+
+
+def carried_document(found: Sequence[CarriedVersion], origin: str, *, taken: bool) -> dict[str, Any]:
+    """Return the document of versions whose pieces a migration from `origin` brought to targets."""
+    items = [
+        {
+            "target": each.target,
+            "cid": str(each.root),
+            "label": "",
+            "model": each.ref.partition("@")[0],
+            "version": each.ref.partition("@")[2],
+            "state": "adopted" if each.complete and (taken or each.recorded) else "foreign",
+            "detail": each.detail,
+        }
+        for each in found
+    ]
+    matching = sum(each.complete for each in found)
+    return _document(
+        "adopt", **{"from": origin}, items=items, summary={"foreign": len(found), "matching": matching}
+    )
 
 
 def funding_document(target: str, plan: FundingPlan, done: Sequence[FundingReceipt]) -> dict[str, Any]:

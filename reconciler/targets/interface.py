@@ -77,7 +77,8 @@ class Expected:
 
     `labels` are the labels of all versions that share the root, the preferred one first. `layout` is given
     when this machine knows the blocks without a request. `pieces` are the CARs as this target splits them,
-    from a record; None when no record has them. Deals that end within `renew_before` count as expiring. Each
+    from a record; None when no record has them. `splits` are the CARs as other programs split them, from the
+    record: a target may have these instead. Deals that end within `renew_before` count as expiring. Each
     piece requires `min_deals` deals with `min_providers` different providers; with `min_deals` of 0, deals
     are not checked.
     """
@@ -89,6 +90,7 @@ class Expected:
     renew_before: timedelta = timedelta(days=30)
     min_deals: int = 1
     min_providers: int = 1
+    splits: tuple[ShardedCar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,24 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Release connections and files. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceCopies:
+    """The copies of one piece: `paid` ones that count, and the providers (`unpaid`) that have its bytes in no
+    data set of ours.
+    """
+
+    paid: int
+    unpaid: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class HoldsPieces(Protocol):
+    """A target that finds pieces which another program brought there."""
+
+    def copies_of(self, pieces: Sequence[PieceCid]) -> Mapping[PieceCid, PieceCopies]:
+        """Return the copies of each piece. Raises PeerError."""
 
 
 class UnsupportedError(NotImplementedError):

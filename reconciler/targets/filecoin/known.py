@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from reconciler.content.car import Sharding
+from reconciler.content.car import RootNaming, ShardedCar, Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
@@ -24,10 +24,21 @@ class KnownPieces:
         self._sharding = sharding
         self._starts = PieceStarts(None if cache is None else cache / "starts.json")
         self._known: dict[Cid, tuple[PieceCid, ...]] = {}
+        self._splits: dict[Cid, Sharding] = {}  # of roots that others split
 
     def remember(self, root: Cid, pieces: Iterable[PieceCid]) -> None:
         """Note the pieces of a root, in order."""
         self._known[root] = tuple(pieces)
+        self._splits.pop(root, None)
+
+    def use(self, root: Cid, split: ShardedCar) -> None:
+        """Note the pieces of a root that another program split in its own way."""
+        self._known[root] = tuple(shard.piece for shard in split.shards)
+        self._splits[root] = split.sharding
+
+    def sharding(self, root: Cid) -> Sharding:
+        """Return how the known pieces of a root are split."""
+        return self._splits.get(root, self._sharding)
 
     def remember_records(self, expected: Iterable[Expected]) -> None:
         """Note the pieces that records name."""
@@ -64,7 +75,8 @@ class KnownPieces:
         """
         pieces = self._known.get(root)
         if pieces is not None:
-            return ServedDag(root, listed(pieces), self._ranges(pieces, holdings))
+            last = len(pieces) - 1 if self.sharding(root).naming is RootNaming.LAST else None
+            return ServedDag(root, listed(pieces), self._ranges(pieces, holdings), naming_root=last)
         named = self._unbound(holdings).get(root)
         if named is None:
             raise BlockUnavailableError(f"no piece of the payer {holdings.payer} names {root}")

@@ -94,7 +94,7 @@ def probe_piece(
         ):
             next(parts)
             bad = set()
-            header = car.header(layout.root)
+            header = car.shard_header(layout.root, names_root=span.names_root)
             if parts.send(len(header)) != header:
                 bad.add(span.first)
             for position in range(span.first, span.last):

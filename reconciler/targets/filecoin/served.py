@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from reconciler.content import car, walk
 from reconciler.content.bounds import LIMITS, MAX_BLOCK
-from reconciler.content.car import MAX_SECTION_PREFIX
+from reconciler.content.car import MAX_SECTION_PREFIX, ShardSpan
 from reconciler.content.cid import RAW, Cid
-from reconciler.content.dag import HEADER_SIZE, DagLayout
+from reconciler.content.dag import DagLayout
 from reconciler.content.examine import Examiner
 from reconciler.content.piece_cid import PieceCid
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
@@ -80,15 +80,19 @@ class ServedDag:
 
     `piece_at` returns the piece that is the shard with a number and begins with a block, None when there is
     none. The constructor raises BlockUnavailableError when an inner node or a piece is missing or damaged,
-    DataError when the pieces are not shards of this DAG, PeerError.
+    DataError when the pieces are not shards of this DAG, PeerError. `naming_root` is the number of the only
+    piece whose header names the root; None: all do.
     """
 
-    def __init__(self, root: Cid, piece_at: PieceAt, ranges: PieceRanges) -> None:
+    def __init__(
+        self, root: Cid, piece_at: PieceAt, ranges: PieceRanges, *, naming_root: int | None = None
+    ) -> None:
         self._piece_at = piece_at
+        self._naming_root = naming_root
         self._ranges = ranges
         self._pieces: list[PieceCid] = [self._piece(0, root)]
         self._firsts: list[int] = [0]  # the first position in each shard that has begun
-        self._end = HEADER_SIZE  # of the sections in the current shard that were counted
+        self._end = self._head(0)  # of the sections in the current shard that were counted
         self._counted = 0  # positions before the end of what was counted
         self._window = _Window()
         self._layout = self._prove(root)
@@ -113,7 +117,7 @@ class ServedDag:
     def place(self, position: int) -> tuple[PieceCid, int, int]:
         """Return the piece with the block at `position`, and where the block begins and ends in it."""
         shard = bisect_right(self._firsts, position) - 1
-        shift = self._layout.section_start(self._firsts[shard]) - HEADER_SIZE
+        shift = self._layout.section_start(self._firsts[shard]) - self._head(shard)
         start = self._layout.data_start(position) - shift
         return self._pieces[shard], start, start + self._layout.block_size(position)
 
@@ -167,7 +171,7 @@ class ServedDag:
         if len(self._pieces) == len(self._firsts):
             self._pieces.append(self._piece(len(self._pieces), cid))
         self._firsts.append(position)
-        self._end = HEADER_SIZE
+        self._end = self._head(len(self._firsts) - 1)
 
     def _piece(self, number: int, first: Cid) -> PieceCid:
         found = self._piece_at(number, first)
@@ -180,7 +184,7 @@ class ServedDag:
         self._advance(layout)
         number, start = len(self._firsts) - 1, self._end
         if start == self._pieces[number].size:
-            number, start = number + 1, HEADER_SIZE
+            number, start = number + 1, self._head(number + 1)
             if number == len(self._pieces):
                 self._pieces.append(self._piece(number, cid))
         piece = self._pieces[number]
@@ -205,8 +209,15 @@ class ServedDag:
         return data[:size]
 
     def _check_header(self, shard: int, root: Cid) -> None:
-        wanted = car.header(root)
-        self._ranges.read(self._pieces[shard], 0, HEADER_SIZE, lambda data: data == wanted)
+        wanted = car.shard_header(root, names_root=self._names_root(shard))
+        self._ranges.read(self._pieces[shard], 0, len(wanted), lambda data: data == wanted)
+
+    def _names_root(self, shard: int) -> bool:
+        return self._naming_root in (None, shard)
+
+    def _head(self, shard: int) -> int:
+        """Return the bytes of the header of a shard."""
+        return ShardSpan(0, 0, 0, self._names_root(shard)).header_size
 
 
 def _begins(data: bytes, cid: Cid) -> bool:

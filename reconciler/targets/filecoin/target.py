@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 
@@ -27,6 +27,7 @@ from reconciler.targets.filecoin.known import KnownPieces
 from reconciler.targets.filecoin.observe import observe_root, required_copies, unserved_notes
 from reconciler.targets.filecoin.options import FilecoinOptions
 from reconciler.targets.filecoin.probe import PieceProbe, probe_blocks, probe_piece, probe_start
+from reconciler.targets.filecoin.provider import ProviderClient
 from reconciler.targets.filecoin.waits import DEFAULT_WAITS, Waits
 from reconciler.targets.interface import (
     Capabilities,
@@ -35,6 +36,7 @@ from reconciler.targets.interface import (
     Diagnosis,
     Expected,
     Inventory,
+    PieceCopies,
     Pin,
     RunTerms,
     UnsupportedError,
@@ -112,6 +114,8 @@ class FilecoinTarget:
         """Judge every copy of every piece by the chain, and read pieces back as `check` requires."""
         holdings = read_holdings(self._reader, self._options.payer)
         self._known.remember_records(expected)
+        for one in expected:
+            self._use_carried(one, holdings)
         pieces = {one.root: self._known.find(one.root, holdings) for one in expected}
         self._copies |= {one.root: required_copies(one, self._options.copies) for one in expected}
         probes = self._probe(expected, pieces, holdings, check, progress)
@@ -218,6 +222,34 @@ class FilecoinTarget:
         self._spent += done.spent
         return done.delivery
 
+    def _use_carried(self, one: Expected, holdings: Holdings) -> None:
+        """Use pieces that another program brought, split in its own way, while only these are complete."""
+        wanted = required_copies(one, self._options.copies)
+
+        def complete(pieces: Iterable[PieceCid]) -> bool:
+            return all(len(holdings.healthy(piece)) >= wanted for piece in pieces)
+
+        own = self._known.get(one.root)
+        if own is not None and self._known.sharding(one.root) == self._sharding and complete(own):
+            return
+        for split in one.splits:
+            if complete(shard.piece for shard in split.shards):
+                self._known.use(one.root, split)
+                return
+
+    def copies_of(self, pieces: Sequence[PieceCid]) -> Mapping[PieceCid, PieceCopies]:
+        """Return how many healthy copies of each piece the payer has, and who else has its bytes."""
+        holdings = self._seen or read_holdings(self._reader, self._options.payer)
+        named = holdings.view.providers(self._options.providers).values() if self._options.providers else ()
+        clients = self._clients.of(each for each in named if isinstance(each, StorageProvider))
+        found = {}
+        for piece in pieces:
+            healthy = holdings.healthy(piece)
+            others = [client for client in clients if client.provider.id not in healthy]
+            unpaid = tuple(client.name for client in others if _has(client, piece))
+            found[piece] = PieceCopies(len(healthy), unpaid)
+        return found
+
     # --- reading back
 
     def _probe(
@@ -253,7 +285,7 @@ class FilecoinTarget:
         progress: Progress,
     ) -> dict[tuple[int, PieceCid], PieceProbe]:
         """Read one root back; without a `layout`, its inner nodes are damaged everywhere."""
-        spans = () if layout is None else shard_spans(layout, self._sharding)
+        spans = () if layout is None else shard_spans(layout, self._known.sharding(layout.root))
         if layout is not None and [span.size for span in spans] != [piece.size for piece in pieces]:
             return {}
         found = {}
@@ -278,3 +310,10 @@ class FilecoinTarget:
             positions = self._random.sample(range(span.first, span.last), min(leaves, count))
             found[key] = probe_blocks(client, piece, layout, span, sorted(positions))
         return found
+
+
+def _has(client: ProviderClient, piece: PieceCid) -> bool:
+    try:
+        return client.has(piece)
+    except PeerError:
+        return False

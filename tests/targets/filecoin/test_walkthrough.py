@@ -19,7 +19,7 @@ from tests.support.scratch import PROJECT
 
 PAGE = PROJECT / "docs/filecoin.md"
 CLAIMS = re.compile(r"\[`(?P<name>\w+)`\]\((?P<file>\.\./reconciler/[\w/]+\.py)\)")
-PAGES = [PAGE]
+PAGES = [PAGE, PROJECT / "docs/leaving-storacha.md"]
 
 
 @pytest.fixture
