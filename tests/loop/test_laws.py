@@ -39,11 +39,11 @@ def some_targets(draw: st.DrawFn, releases: Releases) -> list[str]:
 def populate(draw: st.DrawFn, releases: Releases) -> None:
     """One to four versions, each on some targets."""
     for ref in draw(st.lists(st.sampled_from(REFS), min_size=1, max_size=4, unique=True)):
-        releases.add(
-            ref, {"w.bin": draw(st.binary(max_size=50)) + ref.encode()}, targets=some_targets(draw, releases)
-        )
+        releases.add(ref, {"w.bin": draw(CONTENT) + ref.encode()}, targets=some_targets(draw, releases))
 
 
+#: st.binary() would also draw the byte strings of the source code, such as the beginning of a pointer file
+CONTENT = st.lists(st.integers(0, 255), max_size=50).map(bytes)
 REFS = ("m@1.0.0", "m@1.1.0", "m@2.0.0-rc.1", "n@1.0.0", "n@1.0.0+build")
 
 
