@@ -148,3 +148,8 @@ def shortfalls(
 def _make_available(amount: int) -> str:
     """Return the hint that makes `amount` available, whatever is there now."""
     return f"run reconcile fund --deposit '{format_amount(amount)}', so that this is available"
+
+
+def naming_target(reason: Reason, name: str) -> Reason:
+    """Return `reason` with a hint that can be run as it is: `reconcile fund` gets the target's `name`."""
+    return Reason(reason.text, reason.hint.replace("reconcile fund", f"reconcile fund {name}"))

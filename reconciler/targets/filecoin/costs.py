@@ -15,7 +15,7 @@ from decimal import Decimal
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid, capacity, height_for
 from reconciler.deals.onchain import names
-from reconciler.deals.onchain.guard import refusals, shortfalls
+from reconciler.deals.onchain.guard import naming_target, refusals, shortfalls
 from reconciler.deals.onchain.interface import (
     EPOCHS_PER_MONTH,
     FOREVER,
@@ -62,12 +62,13 @@ class _PlannedSet:
 
 
 def price_deliveries(
+    name: str,
     options: FilecoinOptions,
     holdings: Holdings,
     deliveries: Sequence[PlannedDelivery],
     copies: Mapping[Cid, int],
 ) -> Pricing:
-    """Return the account and what `deliveries` cost; `copies` are those that roots require.
+    """Return the account and what `deliveries` cost on the target `name`; `copies`: as roots require.
 
     Raises RequestError when the chain cannot be read.
     """
@@ -84,12 +85,13 @@ def price_deliveries(
         ]
         creates = plan.creates
     total = sum(predictions, Prediction())
-    lacking = tuple(shortfalls(total, creates, view.prices, now, approval))
+    limits = refusals(total, options.limits, account, now)
+    lacking = shortfalls(total, creates, view.prices, now, approval)
     return Pricing(
         paying_account(view, options, account, approval, now),
         tuple(map(_quote, predictions)),
-        tuple(refusals(total, options.limits, account, now)),
-        lacking,
+        tuple(naming_target(each, name) for each in limits),
+        tuple(naming_target(each, name) for each in lacking),
     )
 
 
@@ -121,10 +123,10 @@ def _problems(account: PayAccount, approval: Approval, now: Runway) -> Iterator[
     if account.rate and not now.epochs:
         yield Reason(
             "the account is exhausted: providers are paid from the lockup, and nothing can be added",
-            "run reconcile fund to deposit more",
+            "deposit more with reconcile fund",
         )
     if account.rate and not approval.approved:
-        yield Reason("the service is no longer approved", "run reconcile fund to approve it")
+        yield Reason("the service is no longer approved", "approve it with reconcile fund")
 
 
 class _DeliveryPlan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from reconciler.deals.onchain.funding import RENEW_SESSION_DAYS
@@ -27,7 +28,7 @@ _FUND = "run reconcile fund"
 
 
 def diagnose_storage(
-    options: FilecoinOptions, reader: ChainReader, clients: ProviderClients
+    name: str, options: FilecoinOptions, reader: ChainReader, clients: ProviderClients
 ) -> Iterator[Diagnosis]:
     """Yield the findings; a failure of a node, a contract or a provider is a finding as well."""
     try:
@@ -47,7 +48,7 @@ def diagnose_storage(
         yield Diagnosis("chain", ok=None, text=note)
     for check in (_contracts, _account, _key, _data_sets, _providers):
         try:
-            yield from check(options, holdings, clients)
+            yield from (_naming(each, name) for each in check(options, holdings, clients))
         except PeerError as error:
             yield _failed(check.__name__.strip("_").replace("_", " "), error)
 
@@ -186,6 +187,10 @@ def _asked(options: FilecoinOptions, holdings: Holdings) -> dict[int, StoragePro
     if not options.providers and len(ids) < options.copies:
         ids |= dict.fromkeys(sorted(view.endorsed_ids() or view.provider_ids())[:_PROVIDERS])
     return view.providers(ids)
+
+
+def _naming(found: Diagnosis, name: str) -> Diagnosis:
+    return replace(found, hint=found.hint.replace(_FUND, f"{_FUND} {name}"))
 
 
 def _failed(subject: str, error: PeerError) -> Diagnosis:

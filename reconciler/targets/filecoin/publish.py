@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid, capacity, height_for
-from reconciler.deals.onchain.guard import SpendingLimits, refusals, shortfalls
+from reconciler.deals.onchain.guard import SpendingLimits, naming_target, refusals, shortfalls
 from reconciler.deals.onchain.interface import UPLOAD_SCOPES, StorageProvider
 from reconciler.deals.onchain.money import PIECES_PER_CALL, PlannedCopy, Prediction, runway
 from reconciler.deals.onchain.reader import ChainView
@@ -48,9 +48,9 @@ class SpendingCheck:
             *refusals(altogether, SpendingLimits(max_upload=self.limits.max_upload), account, now),
             *refusals(prediction, replace(self.limits, max_upload=None), account, now),
         ):
-            raise SafetyError(f"{name}: {reason.text}", hint=reason.hint)
+            raise SafetyError(f"{name}: {reason.text}", hint=naming_target(reason, name).hint)
         for reason in shortfalls(prediction, creates, view.prices, now, approval):
-            raise PeerError(f"{name}: {reason.text}", hint=reason.hint)
+            raise PeerError(f"{name}: {reason.text}", hint=naming_target(reason, name).hint)
 
 
 def check_session(name: str, view: ChainView, signer: UploadSigner) -> None:

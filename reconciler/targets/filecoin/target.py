@@ -180,14 +180,14 @@ class FilecoinTarget:
 
     def diagnose(self) -> Sequence[Diagnosis]:
         """Check chain, contracts, account, key and providers."""
-        return tuple(diagnose_storage(self._options, self._reader, self._clients))
+        return tuple(diagnose_storage(self.name, self._options, self._reader, self._clients))
 
     # --- money
 
     def price(self, deliveries: Sequence[PlannedDelivery]) -> Pricing:
         """Return the account and the cost of `deliveries`, after what the last `observe` saw."""
         holdings = self._seen or read_holdings(self._reader, self._options.payer)
-        return price_deliveries(self._options, holdings, deliveries, self._copies)
+        return price_deliveries(self.name, self._options, holdings, deliveries, self._copies)
 
     def plan_funding(self, wish: FundingWish) -> FundingPlan:
         """Return what the account lacks."""

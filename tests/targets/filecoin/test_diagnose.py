@@ -127,7 +127,7 @@ def test_a_runway_shorter_than_the_limit_is_named(cloud: OnchainStorage) -> None
     target = cloud.target(min_runway_days=36_500)
     cloud.target().publish(bundle("one copy"), LABEL, QUIET)
     finding = found(target)["balance"]
-    assert (finding.ok, finding.hint) == (False, "run reconcile fund --days 36500")
+    assert (finding.ok, finding.hint) == (False, "run reconcile fund filecoin --days 36500")
 
 
 @pytest.mark.parametrize(
