@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.content import bounds
-from reconciler.content.bundle import bare_bundle, collision_notes
+from reconciler.content.bundle import bare_bundle, collision_notes, describe_bundle
 from reconciler.content.lint.files import dag_subject
 from reconciler.content.lint.finding import Finding
 from reconciler.errors import BundleError
@@ -51,8 +51,8 @@ def lint_reference(
 ) -> Linted:
     """Examine the version `ref` from its path, else from the targets, where it is read block by block.
 
-    Raises UsageError when `ref` names nothing, BundleError or BlockUnavailableError when its files are
-    neither here nor on a target.
+    A version that is not published yet is examined in its source. Raises SourceError, UsageError when `ref`
+    names nothing, BundleError or BlockUnavailableError when its files are neither here nor on a target.
     """
     layout.make_state()
     with load(Scope(layout), environ, progress) as workspace:
@@ -62,6 +62,13 @@ def lint_reference(
             found = workspace.sources.examine(version)
             notes = workspace.sources.notes(version)
             return Linted(version.ref, version, str(version.path), found, notes)
+        remote = workspace.sources.remote
+        if version is not None and version.source is not None and version.cid is None and remote is not None:
+            listing = remote.open(version, version.inputs).listing
+            notes = describe_bundle(listing, version.inputs.release)
+            return Linted(
+                version.ref, version, str(version.source), listing_findings(listing, version), notes
+            )
     if version is not None and version.cid is None:
         raise BundleError(
             f"{version.origin} is not on this machine",

@@ -42,8 +42,7 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False
         parts.append(f"> **Refused:** {escape(refusal.message)}{override}")
     parts += [f"**Account:** {escape(line)}" for line in account_lines(plan.accounts, settled=True)]
     warnings = [f"warning: {warning}" for warning in warning_lines(plan.warnings)]
-    upstream = [f"upstream: {found.text}" for found in plan.upstream]
-    notes = "\n".join(f"- {escape(note)}" for note in (*upstream, *plan.notes, *warnings))
+    notes = "\n".join(f"- {escape(note)}" for note in (*plan.notes, *warnings))
     head = "| | version | target | change | why |\n|---|---|---|---|---|"
     used = sum(map(len, parts)) + len(notes)
     table = _table(head, plan.changes, _plan_row, limit - used - _RESERVE, more)
@@ -51,6 +50,7 @@ def plan_markdown(plan: Plan, *, limit: int = MAX_CHARACTERS, fold: bool = False
         table = f"<details><summary>All {len(plan.changes):,} changes</summary>\n\n{table}\n\n</details>"
     parts.append(table)
     parts += _differences(plan.changes)
+    parts.append(_upstream(plan))
     if notes:
         parts.append(f"<details><summary>Notes</summary>\n\n{notes}\n\n</details>")
     return _fit("\n\n".join(part for part in parts if part) + "\n", limit)
@@ -62,7 +62,16 @@ def report_markdown(report: Report, *, limit: int = MAX_CHARACTERS) -> str:
     parts = [f"**Result:** {report_summary(report)}."]
     parts.append(_table(head, report.outcomes, _report_row, limit - _RESERVE))
     parts += _differences([outcome.change for outcome in report.outcomes])
+    parts.append(_upstream(report.plan))
     return _fit("\n\n".join(part for part in parts if part) + "\n", limit)
+
+
+def _upstream(plan: Plan) -> str:
+    """Return the findings about sources as a list, "" without any."""
+    lines = [f"- {escape(found.text)}" for found in plan.upstream[:MAX_LISTED]]
+    if (more := len(plan.upstream) - len(lines)) > 0:
+        lines.append(f"- and {more:,} more")
+    return "\n".join(["**Upstream:**", "", *lines]) if lines else ""
 
 
 def _differences(changes: Sequence[Change]) -> Iterator[str]:

@@ -94,6 +94,7 @@ def report_text(report: Report, *, paint: Paint = no_colour) -> str:
         return _outcome_line(replace(outcome, detail="for the same reason", hint=""))
 
     lines = list(_grouped([outcome.change for outcome in report.outcomes], paint, line))
+    lines += upstream_lines(report.plan.upstream)
     if lines:
         lines.append("")
     lines.append(paint(f"Result: {report_summary(report)}.", "bold"))

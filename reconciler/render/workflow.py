@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -149,7 +149,7 @@ class Annotation:
 
 
 def plan_annotations(plan: Plan, places: Mapping[str, Where]) -> list[Annotation]:
-    """Return at most ten annotations for a plan: refusals, then blocked changes, then drift.
+    """Return at most ten annotations for a plan: refusals, then blocked changes, drift, and upstream.
 
     `places` maps `model@version` to its line in the index.
     """
@@ -159,7 +159,14 @@ def plan_annotations(plan: Plan, places: Mapping[str, Where]) -> list[Annotation
     found += [_on(change, "warning", _blocked_text(change), places) for change in blocked if change.unknown]
     drift = [change for change in plan.changes if change.drift and not isinstance(change, Blocked)]
     found += [_on(change, "notice", f"drift: {action(change)}", places) for change in drift]
+    found += _upstream_annotations(plan, places)
     return _first(found, plan_summary(plan))
+
+
+def _upstream_annotations(plan: Plan, places: Mapping[str, Where]) -> Iterator[Annotation]:
+    for found in plan.upstream:
+        level = "notice" if found.code.is_new_version else "warning"
+        yield Annotation(level, found.ref, f"{found.source} {found.message}", places.get(found.ref))
 
 
 _LEVELS = {  # the annotation level of each failure, most important first
@@ -177,6 +184,7 @@ def report_annotations(report: Report, places: Mapping[str, Where]) -> list[Anno
         key=lambda outcome: list(_LEVELS).index(outcome.state),
     )
     found = [_on(o.change, _LEVELS[o.state], _outcome_text(o), places) for o in bad]
+    found += _upstream_annotations(report.plan, places)
     return _first(found, "see the step summary for the rest")
 
 

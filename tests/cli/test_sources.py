@@ -134,6 +134,15 @@ def test_findings_about_the_files_are_shown(cli: CommandLine, hub: Hub) -> None:
     assert "missing-file" in {each["code"] for each in document["findings"]}
 
 
+def test_lint_examines_the_source_of_a_version_that_is_not_published(cli: CommandLine, hub: Hub) -> None:
+    release(hub, {**FILES, "model-00001-of-00002.safetensors": safetensors(b"x" * 2000)})
+    added(cli, "llm", "1.0.0", f"hf:{NAME}@main")
+    done = cli("lint", "llm@1.0.0", "--json")
+    assert done.document["source"].startswith(f"hf:{NAME}@")
+    assert "missing-file" in {each["code"] for each in done.document["findings"]}
+    assert not (cli.root / ".reconcile/store").exists()
+
+
 def test_patterns_of_the_model_apply(cli: CommandLine, hub: Hub) -> None:
     cli.write(
         "releases/index.yaml",

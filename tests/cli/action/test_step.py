@@ -291,6 +291,31 @@ def test_drift_reports_only_published_versions_and_repairs_them_on_request(jobs:
     assert "cid" not in (jobs.root / "releases/index.yaml").read_text().partition('"1.2.0"')[2]
 
 
+def test_drift_reports_what_happened_to_sources_and_does_not_fail(jobs: Jobs) -> None:
+    share = jobs.root.parent / "share"
+    for name in ("config.json", "model.safetensors"):
+        (share / "llm").mkdir(parents=True, exist_ok=True)
+        (share / "llm" / name).write_text("{}")
+    jobs.reconcile.write("releases/sources.yaml", f"sources: {{s: {{kind: directory, path: {share}}}}}\n")
+    jobs.reconcile.write(
+        "releases/index.yaml",
+        'schema: 1\nid: acme\nmodels: {llm: {versions: {"1.0.0": {source: "s:llm"}}}}\n',
+    )
+    assert jobs.reconcile().code == 0
+    assert jobs("schedule", command="drift").document["upstream"] == []
+    (share / "llm/config.json").unlink()
+    for drift in ("report", "repair"):
+        found = jobs("schedule", command="drift", drift=drift)
+        assert found.code is ExitCode.OK
+        (finding,) = found.document["upstream"]
+        assert (finding["code"], finding["source"]) == ("file-withdrawn", "s:llm")
+        (annotation,) = found.annotations
+        assert (annotation.level, annotation.message) == ("warning", "s:llm no longer has 'config.json'")
+        assert annotation.where is not None
+        assert "llm no longer has 'config.json'" in found.summary
+    assert jobs("push").document["upstream"] == []
+
+
 # -- inputs --------------------------------------------------------------------------------------------------
 
 
