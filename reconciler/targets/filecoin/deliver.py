@@ -10,6 +10,7 @@ from reconciler.content.car import CarShard, ShardedCar, Sharding, ShardSpan, sh
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.piece_cid import PieceCid
+from reconciler.deals.onchain import names
 from reconciler.deals.onchain.interface import CopyState, StorageProvider
 from reconciler.deals.onchain.money import predict
 from reconciler.deals.onchain.reader import ChainReader
@@ -169,10 +170,11 @@ class _Delivery:
         """Look for every healthy copy at its provider, and send what it lost: that costs nothing."""
         if not self._order.repair:
             return
+        unreachable: set[int] = set()
         for number, piece in list(self._pieces().items()):
             for client in self._desk.clients.of(self._holdings.serving(piece)):
                 provider = client.provider.id
-                if provider not in self._holdings.healthy(piece):
+                if provider in unreachable or provider not in self._holdings.healthy(piece):
                     continue
                 try:
                     if not client.has(piece):
@@ -181,6 +183,7 @@ class _Delivery:
                     elif self._serves_damage(number, client.provider):
                         self._spoiled.add((provider, piece))
                 except PeerError as error:
+                    unreachable.add(provider)
                     self._progress.note(error.message)
 
     def _serves_damage(self, number: int, provider: StorageProvider) -> bool:
@@ -243,10 +246,14 @@ class _Delivery:
         ids = named or view.provider_ids()
         found = view.providers(ids)
         providers = {number: each for number, each in found.items() if isinstance(each, StorageProvider)}
+        payer, index = self._desk.options.payer, self._order.index
+        firsts = {number: names.data_set_name(view.chain_id, payer, number, index) for number in providers}
+        landed = view.nonces(payer, firsts.values())
         ours = {
             number
             for number, provider in providers.items()
-            if find_data_set(view, self._desk.signer, provider, self._order.index).state is not None
+            if landed[firsts[number]] is not None
+            and find_data_set(view, self._desk.signer, provider, index).state is not None
         }
         return Candidates(
             providers,

@@ -14,7 +14,8 @@ from reconciler.content import car
 from reconciler.content.car import ShardSpan
 from reconciler.content.dag import HEADER_SIZE, DagLayout
 from reconciler.content.piece_cid import PieceCid
-from reconciler.errors import PeerError
+from reconciler.content.piece_hash import PieceHasher
+from reconciler.errors import DataError, PeerError
 from reconciler.net.errors import NotFoundError, UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.filecoin.provider import ProviderClient
@@ -71,24 +72,47 @@ def probe_blocks(
 
 
 def probe_start(client: ProviderClient, piece: PieceCid) -> PieceProbe:
-    """Read the beginning of a piece whose inner nodes no provider serves undamaged."""
+    """Ask for the beginning of a piece, of which nothing can be verified: is it served at all?"""
     try:
         client.read(piece, 0, min(piece.size, HEADER_SIZE))
     except NotFoundError:
         return PieceProbe(missing=True)
     except PeerError as error:
         return PieceProbe(unknown=error.message)
-    return PieceProbe(wrong=True)
+    return PieceProbe()
+
+
+def probe_whole(client: ProviderClient, piece: PieceCid, progress: Progress) -> PieceProbe:
+    """Read a whole piece whose blocks are not known, and compute its piece CID."""
+    try:
+        with (
+            client.stream(piece, _seconds(piece)) as answer,
+            PieceHasher() as hasher,
+            progress.task(f"{client.name}: reading a piece", piece.size) as task,
+        ):
+            for part in answer.pieces(piece.size):
+                hasher.update(part)
+                task.advance(len(part))
+            return PieceProbe(wrong=hasher.finish() != piece)
+    except NotFoundError:
+        return PieceProbe(missing=True)
+    except (UnexpectedResponseError, DataError):
+        return PieceProbe(wrong=True)
+    except PeerError as error:
+        return PieceProbe(unknown=error.message)
+
+
+def _seconds(piece: PieceCid) -> float:
+    return 60 + piece.size / _SLOWEST
 
 
 def probe_piece(
     client: ProviderClient, piece: PieceCid, layout: DagLayout, span: ShardSpan, progress: Progress
 ) -> PieceProbe:
     """Read a whole piece, and compare every byte with the shard that it should be."""
-    seconds = 60 + piece.size / _SLOWEST
     try:
         with (
-            client.stream(piece, seconds) as answer,
+            client.stream(piece, _seconds(piece)) as answer,
             progress.task(f"{client.name}: reading a piece", piece.size) as task,
             closing(_exactly(answer.pieces(piece.size))) as parts,
         ):

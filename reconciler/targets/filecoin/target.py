@@ -26,7 +26,7 @@ from reconciler.targets.filecoin.holdings import Holdings, read_holdings
 from reconciler.targets.filecoin.known import KnownPieces
 from reconciler.targets.filecoin.observe import observe_root, required_copies, unserved_notes
 from reconciler.targets.filecoin.options import FilecoinOptions
-from reconciler.targets.filecoin.probe import PieceProbe, probe_blocks, probe_piece, probe_start
+from reconciler.targets.filecoin.probe import PieceProbe, probe_blocks, probe_piece, probe_start, probe_whole
 from reconciler.targets.filecoin.provider import ProviderClient
 from reconciler.targets.filecoin.waits import DEFAULT_WAITS, Waits
 from reconciler.targets.interface import (
@@ -102,6 +102,7 @@ class FilecoinTarget:
         self._copies: dict[Cid, int] = {}
         self._seen: Holdings | None = None
         self._served_badly: frozenset[tuple[int, PieceCid]] = frozenset()
+        self._unreadable: dict[int, PieceProbe] = {}  # providers that are not asked again in this observe
         self._spent = 0
 
     def observe(
@@ -263,16 +264,20 @@ class FilecoinTarget:
         """Read pieces back from each provider with a healthy copy; nothing at QUICK."""
         found: dict[tuple[int, PieceCid], PieceProbe] = {}
         present = [one for one in expected if pieces[one.root]]
+        self._unreadable.clear()
         if check is Check.QUICK or not present:
             return found
         each = max(1, min(_LEAVES_EACH, _LEAVES // len(present)))
         for one in present:
             mine = pieces[one.root] or ()
+            layout, whole = one.layout, check is Check.FULL
             try:
-                layout = one.layout or self._known.dag(one.root, holdings).layout
-            except (DataError, PeerError):
-                layout = None
-            found |= self._probe_root(layout, mine, holdings, check, each, progress)
+                layout = layout or self._known.dag(one.root, holdings).layout
+            except DataError:
+                whole = True  # inner nodes are damaged everywhere: which piece is it?
+            except PeerError:
+                pass
+            found |= self._probe_root(layout, mine, holdings, 0 if whole else each, progress)
         return found
 
     def _probe_root(
@@ -280,35 +285,41 @@ class FilecoinTarget:
         layout: DagLayout | None,
         pieces: Sequence[PieceCid],
         holdings: Holdings,
-        check: Check,
         leaves: int,
         progress: Progress,
     ) -> dict[tuple[int, PieceCid], PieceProbe]:
-        """Read one root back; without a `layout`, its inner nodes are damaged everywhere."""
+        """Read one root back: `leaves` of each piece, all bytes when it is 0.
+
+        `layout` is None when the inner nodes could not be read.
+        """
         spans = () if layout is None else shard_spans(layout, self._known.sharding(layout.root))
         if layout is not None and [span.size for span in spans] != [piece.size for piece in pieces]:
             return {}
-        found = {}
+        found: dict[tuple[int, PieceCid], PieceProbe] = {}
         for provider_id, piece in sorted(healthy_copies(holdings, pieces), key=str):
             provider = holdings.providers.get(provider_id)
             if not isinstance(provider, StorageProvider):
                 continue
             key = (provider_id, piece)
+            if provider_id in self._unreadable:
+                found[key] = self._unreadable[provider_id]
+                continue
             try:
                 client = self._clients(provider)
             except PeerError as error:
                 found[key] = PieceProbe(unknown=error.message)
                 continue
             if layout is None:
-                found[key] = probe_start(client, piece)
-                continue
-            span = spans[pieces.index(piece)]
-            if check is Check.FULL:
-                found[key] = probe_piece(client, piece, layout, span, progress)
-                continue
-            count = span.last - span.first
-            positions = self._random.sample(range(span.first, span.last), min(leaves, count))
-            found[key] = probe_blocks(client, piece, layout, span, sorted(positions))
+                found[key] = probe_start(client, piece) if leaves else probe_whole(client, piece, progress)
+            elif not leaves:
+                found[key] = probe_piece(client, piece, layout, spans[pieces.index(piece)], progress)
+            else:
+                span = spans[pieces.index(piece)]
+                count = span.last - span.first
+                positions = self._random.sample(range(span.first, span.last), min(leaves, count))
+                found[key] = probe_blocks(client, piece, layout, span, sorted(positions))
+            if found[key].unknown:
+                self._unreadable[provider_id] = found[key]
         return found
 
 

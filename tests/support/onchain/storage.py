@@ -60,6 +60,7 @@ class OnchainStorage:
         progress: Progress = QUIET,
         environ: dict[str, str] | None = None,
         budget: RetryBudget | None = None,
+        batch: float = 2700.0,
         **options: Any,
     ) -> FilecoinTarget:
         """Open a target; `options` are keys of the entry, `max_bytes` the size of shards."""
@@ -82,7 +83,7 @@ class OnchainStorage:
             "filecoin",
             read_options(spec, environ, budget),
             sharding=Sharding(max_bytes),
-            waits=Waits(interval=20, sleep=self.ticker.sleep, clock=self.ticker.clock),
+            waits=Waits(interval=20, batch=batch, sleep=self.ticker.sleep, clock=self.ticker.clock),
             terms=RunTerms(retries=budget, cache=cache, progress=progress),
         )
         self.opened.append(made)

@@ -285,3 +285,12 @@ def test_no_key_is_in_a_representation_or_message(cloud: OnchainStorage, tmp_pat
         *(path.read_text() for path in tmp_path.rglob("*.json")),
     ]
     assert not any(KEYS[0][2:] in text for text in texts)
+
+
+def test_pieces_are_added_before_a_provider_drops_them(cloud: OnchainStorage) -> None:
+    dag = large_file("slow uploads")
+    cloud.providers[1].faults["park"] = 1
+    target = cloud.target(max_bytes=LIMIT, providers=[1], batch=10)
+    assert publish(target, dag).state is State.HELD
+    adds = [each for each in cloud.providers[1].asked if each.target.endswith(("pieces", "and-add"))]
+    assert (len(adds), set(cloud.added[1].values())) == (3, {1})

@@ -227,3 +227,33 @@ def test_two_runs_at_once_pay_once(cloud: OnchainStorage, tmp_path: Path) -> Non
     assert first.publish(dag, LABEL, QUIET).state is State.HELD
     assert busy
     assert_paid_once(cloud, 3, 1)
+
+
+def test_damaged_inner_nodes_condemn_only_the_piece_that_has_them(cloud: OnchainStorage) -> None:
+    dag = large_file("inner")
+    target = cloud.target(max_bytes=LIMIT, providers=[1])
+    target.publish(dag, LABEL, QUIET)
+    inner = dag.layout.tree_positions()[1]
+    block = dag.read(inner)
+    for piece, data in list(cloud.providers[1].pieces.items()):
+        cloud.providers[1].pieces[piece] = data.replace(block, bytes(len(block)))
+    fresh = cloud.target(max_bytes=LIMIT, providers=[1, 2])
+    fresh._known.remember(dag.layout.root, target._known.get(dag.layout.root) or ())
+    seen = look(fresh, dag, Check.SAMPLE)
+    assert (seen.state, seen.detail.split(":")[0]) == (State.PARTIAL, "1 of 3 pieces")
+    assert fresh.repair(dag, (), LABEL, QUIET).state is State.HELD
+    assert len(cloud.added[2]) == 1
+
+
+@pytest.mark.parametrize("check", [Check.SAMPLE, Check.FULL])
+def test_a_provider_that_is_down_condemns_no_copy_of_another_one(cloud: OnchainStorage, check: Check) -> None:
+    dag = large_file("one is down")
+    one = cloud.target(max_bytes=LIMIT, providers=[1])
+    one.publish(dag, LABEL, QUIET)
+    two = cloud.target(max_bytes=LIMIT, copies=2, providers=[1, 2])
+    two.publish(dag, LABEL, QUIET)
+    target = cloud.target(max_bytes=LIMIT, copies=2, providers=[1, 2])
+    target._known.remember(dag.layout.root, one._known.get(dag.layout.root) or ())
+    for provider in cloud.providers.values():
+        provider.faults["down"] = True
+    assert look(target, dag, check).state is State.HELD
