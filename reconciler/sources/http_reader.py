@@ -71,12 +71,14 @@ class HttpReader:
         self._auth = auth
         self._lock = threading.Lock()
         self._clients: dict[str, HttpClient] = {}
+        self._closed = False
         self._public: bool | None = None
         self.has_secret = auth is not None
 
     def close(self) -> None:
         """Close all connections, also under reads of other threads. May be called twice."""
         with self._lock:
+            self._closed = True
             clients = list(self._clients.values())
         for client in clients:
             client.close()
@@ -260,6 +262,8 @@ class HttpReader:
         own = origin == self.origin
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         with self._lock:
+            if self._closed:
+                raise SourceUnavailableError(self.name, "was closed")
             client = self._clients.get(origin)
             if client is None:
                 if len(self._clients) >= _MAX_HOSTS:

@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 
 import pytest
 
-from reconciler.errors import SourceChangedError
+from reconciler.errors import ReconcilerError, SourceChangedError
 from reconciler.sources.interface import (
     ListedFile,
     SourceError,
@@ -179,6 +179,18 @@ class SourceSuite:
             with pytest.raises(SourceUnavailableError) as caught:
                 self.read(source, file)
             assert not self.secret or self.secret not in f"{caught.value}{caught.value.hint}"
+
+    def test_closing_ends_a_read_of_another_thread_with_an_error_of_ours(self, subject):
+        source = subject.open()
+        pieces = source.read(self.file(source, "model.safetensors"))
+        read = next(pieces)
+        source.close()
+        try:
+            read += b"".join(pieces)
+        except ReconcilerError:
+            assert FILES["model.safetensors"].startswith(read)
+        else:
+            assert read == FILES["model.safetensors"]
 
     def test_a_closed_source_can_be_closed_again(self, subject):
         source = subject.open()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote
 
@@ -22,6 +24,7 @@ from reconciler.sources.interface import (
 from reconciler.sources.open import open_source
 from tests.conformance.sources import FILES, SourceSuite
 from tests.support.http_peer import Asked
+from tests.support.nginx import nginx
 from tests.support.scripted_server import Sent, ranged, scripted_server
 
 TOKEN = "NeverPrintedToken"
@@ -82,12 +85,77 @@ class TestHttpList(SourceSuite):
         return subject
 
 
+class NginxSubject:
+    """A directory that a real nginx serves."""
+
+    def __init__(self, url: str, root: Path) -> None:
+        self.url = url
+        self.root = root
+        for path, data in FILES.items():
+            self.put(path, data)
+
+    def open(self, location: str = "llm/1.2.0"):
+        definition = SourceDefinition("web", SourceKind.HTTP, url=self.url)
+        return open_source(definition, location, root=None, environ={})
+
+    def open_missing(self):
+        return self.open("llm/absent")
+
+    def put(self, path: str, data: bytes) -> None:
+        home = self.root / "llm/1.2.0"
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_bytes(data)
+        files = [file for file in home.rglob("*") if file.is_file() and file.name != "SHA256SUMS"]
+        sums = [(str(file.relative_to(home)), hashlib.sha256(file.read_bytes()).digest()) for file in files]
+        (home / "SHA256SUMS").write_bytes(checksums.render(sums))
+
+    def make_unreachable(self) -> None:
+        (self.root / "down").touch()
+
+
+@pytest.mark.nginx
+class TestNginx(SourceSuite):
+    added: ClassVar = frozenset({"SHA256SUMS"})
+
+    @pytest.fixture
+    def subject(self, tmp_path):
+        root = tmp_path / "root"
+        down = f"if (-f {root}/down) {{ return 503; }}"
+        user = "user root;" if os.geteuid() == 0 else ""  # only they may enter the directory
+        with nginx(tmp_path / "nginx", f"root {root}; location / {{ {down} }}", user) as url:
+            yield NginxSubject(url, root)
+
+
 def test_the_list_itself_is_a_file_of_the_source(subject):
     with closing(subject.open()) as source:
         listing = source.list()
         file = next(file for file in listing.files if file.path == "SHA256SUMS")
         data = b"".join(source.read(file))
     assert listing.revision == f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_the_token_does_not_follow_a_redirect_to_another_port(subject):
+    with scripted_server(lambda asked: ranged(asked, subject.files[unquote(asked.target[1:])])) as other:
+
+        def lie(asked, sent):
+            path = asked.target.removeprefix(BASE)
+            if path == "SHA256SUMS" or sent.status not in (200, 206):
+                return sent
+            return Sent(302, headers={"Location": f"{other.url}/{path}"})
+
+        subject.lie = lie
+        with closing(subject.open()) as source:
+            for file in source.list().files:
+                data = subject.files.get(file.path)
+                assert data is None or b"".join(source.read(file)) == data
+        assert other.asked
+        assert other.sent_headers("authorization") == set()
+
+
+def test_a_list_on_another_host_is_refused(subject):
+    subject.lie = lambda asked, sent: Sent(302, headers={"Location": "http://localhost:1/SHA256SUMS"})
+    with closing(subject.open()) as source, pytest.raises(SourceRefusedError, match="only its own host"):
+        source.list()
 
 
 def test_a_server_without_head_is_asked_for_one_byte(subject):

@@ -192,6 +192,12 @@ def test_storage_gets_its_own_header_and_never_the_password(subject):
     assert len(subject.peer.storage.asked) == 1
 
 
+@pytest.mark.parametrize("location", ["", ".", "weights/", "weights/a b"])
+def test_a_location_may_be_written_in_several_ways(subject, location):
+    with closing(subject.open(location)) as source:
+        assert {Path(file.path).name for file in source.list().files} >= {"é.txt"}
+
+
 @pytest.mark.parametrize("location", ["../x", "/etc", "a/../../x"])
 def test_a_path_outside_of_the_repository_is_refused(subject, location):
     with pytest.raises(UsageError, match="no directory of this repository"):

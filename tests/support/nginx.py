@@ -11,6 +11,7 @@ from pathlib import Path
 
 _CONFIG = """\
 daemon off;
+{main}
 pid {home}/pid;
 error_log {home}/error.log;
 worker_processes 1;
@@ -31,14 +32,17 @@ http {{
 
 
 @contextmanager
-def nginx(home: Path, server: str) -> Iterator[str]:
-    """Run nginx and yield its URL; `server` is the content of its server block, without `listen`."""
+def nginx(home: Path, server: str, main: str = "") -> Iterator[str]:
+    """Run nginx and yield its URL; `server` is the content of its server block, without `listen`.
+
+    `main` are directives beside its blocks.
+    """
     home.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     config = home / "nginx.conf"
-    config.write_text(_CONFIG.format(home=home, port=port, server=server))
+    config.write_text(_CONFIG.format(home=home, port=port, server=server, main=main))
     process = subprocess.Popen(["nginx", "-p", str(home), "-c", str(config)], stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 20
