@@ -7,6 +7,7 @@ suite requires the refusal instead.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
@@ -24,6 +25,9 @@ from reconciler.targets.interface import (
     Check,
     Delivery,
     Expected,
+    IngestedBlock,
+    Ingests,
+    IngestSession,
     Observation,
     Pin,
     State,
@@ -70,6 +74,16 @@ class Subject(Protocol):
 
     def make_unreachable(self) -> None:
         """Stop or hide the peer; only `observe` is called afterwards."""
+
+
+def leaves_of(dag: Dag) -> list[IngestedBlock]:
+    """Return the leaves of `dag`, as a pass over a source gives them."""
+    layout = dag.layout
+    return [
+        IngestedBlock(position, layout.cid(position), dag.read(position))
+        for position in range(len(layout))
+        if layout.is_leaf(position)
+    ]
 
 
 class TargetSuite:
@@ -217,6 +231,63 @@ class TargetSuite:
         dag = SHAPES[shape](salt)
         self.deliver(subject, dag)
         self.assert_reads_back(subject.target, dag)
+
+    # -- leaves before the root -----------------------------------------------------------------------------
+
+    def begin(self, target: Target, dag: Dag, salt: str) -> IngestSession | None:
+        """Begin a session for `dag` on a target that takes leaves, None on others."""
+        key = hashlib.sha256(salt.encode()).hexdigest()
+        return target.ingest(dag.layout, LABEL, key) if isinstance(target, Ingests) else None
+
+    def test_leaves_that_came_before_the_root_are_not_read_again(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        dag = bundle(salt)
+        session = self.begin(target, dag, salt)
+        if session is None:
+            return
+        leaves = leaves_of(dag)
+        session.put(leaves)
+        assert self.look(target, dag, Check.QUICK).state is State.ABSENT
+        dag.reads = 0
+        delivery = session.finish(dag, QUIET)
+        assert delivery.state in (State.HELD, State.PENDING)
+        assert dag.reads <= len(dag.layout.tree_positions()) + 1  # a cluster gets the empty file again
+        assert delivery.bytes_sent >= sum(len(leaf.data) for leaf in leaves)
+        assert self.settled(target, dag, Check.FULL).labels == (LABEL,)
+        self.assert_reads_back(target, dag)
+
+    def test_a_session_has_what_an_interrupted_one_left_and_reads_the_rest(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        dag = bundle(salt)
+        leaves = leaves_of(dag)
+        first = self.begin(target, dag, salt)
+        if first is None:
+            return
+        first.put(leaves[::2])
+        first.abandon()
+        second = self.begin(target, dag, salt)
+        assert second is not None
+        for number, leaf in enumerate(leaves):
+            if not leaf.data:  # the empty file is everywhere
+                continue
+            held = second.held(leaf.position, leaf.cid)
+            assert held == (leaf.data if number % 2 == 0 else None)
+        assert second.finish(dag, QUIET).state in (State.HELD, State.PENDING)
+        assert self.settled(target, dag, Check.FULL).state is State.HELD
+
+    def test_an_abandoned_session_leaves_nothing_that_is_held(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        dag = bundle(salt)
+        session = self.begin(target, dag, salt)
+        if session is None:
+            return
+        session.put(leaves_of(dag))
+        session.abandon()
+        assert self.look(target, dag, Check.FULL).state is State.ABSENT
+        self.deliver(subject, dag)
 
     def test_one_observe_tells_many_roots_apart(self, subject: Subject, salt: str) -> None:
         held = [bundle(f"{salt}{number}") for number in range(3)]
