@@ -51,7 +51,9 @@ def verify(
 
     DIR: find the version that has the CID of the directory, or list every file that is missing, extra or
     changed, with the offsets of the changes; the network is not used. REF: read the directory that the index
-    names, or every block from the targets when that directory is not on this machine.
+    names, or every block from the targets when that directory is not on this machine. DIR with --as, where
+    DIR is a git clone of the source that the record of the version names: check the recorded provenance
+    against its commit; the clone needs no weights.
     """
     if cache:
         return _verify_cache(as_json=as_json)
@@ -97,6 +99,8 @@ def _verify_directory(
 
     layout.make_state()
     loaded = load_index(layout.index_file, stamps=layout.cache if use_cache else None)
+    if as_ref is not None and (code := _verify_clone(layout, path, as_ref, as_json=as_json)) is not None:
+        return code
     own = version_at(loaded, layout.source_root, path)
     if own is not None:
         return _verify_version(layout, own.ref, use_cache=use_cache, as_json=as_json)
@@ -121,6 +125,32 @@ def _verify_directory(
             hint="name the version it should be with --as REF to see the differences",
         )
     return _print_comparison(layout, expected, identity.root, path, as_json=as_json)
+
+
+def _verify_clone(layout: RepositoryLayout, clone: Path, ref: str, *, as_json: bool) -> int | None:
+    """Check the provenance of a version against a clone of its source; None when `clone` is none."""
+    from reconciler.index.load import load_index
+    from reconciler.index.records import load_record, records_directory
+    from reconciler.index.resolve import parse_ref, resolve
+    from reconciler.loop.provenance import check_against_clone, has_revision
+
+    version = resolve(load_index(layout.index_file), parse_ref(ref)).version
+    if version is None:
+        return None
+    record = load_record(records_directory(layout.index_file), version.model, version.version)
+    provenance = None if record is None else record.provenance
+    if record is None or provenance is None or not has_revision(clone, provenance):
+        return None
+    found = check_against_clone(clone, record, provenance)
+    if as_json:
+        document = documents.provenance_document(version, record.cid, provenance, files=found.files)
+        out.result_json(document)
+    else:
+        out.result(f"ok: {version.ref} {record.cid} is {provenance.source}")
+        out.say(f"{count(found.files, 'file')} as in the commit, without reading weights")
+        if found.unproven:
+            out.say(f"{count(found.unproven, 'file')} without a git id in the record")
+    return ExitCode.OK
 
 
 def _print_comparison(

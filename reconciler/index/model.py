@@ -20,6 +20,7 @@ from reconciler.index.version_source import SourceReference
 if TYPE_CHECKING:
     from reconciler.content.car import ShardedCar
     from reconciler.content.contents import BundleContents
+    from reconciler.index.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class Record:
     `car_size` the bytes of the CARv1, `dirhash` the hex sha256 of SHA256SUMS. `pieces` are the CARs and piece
     CIDs for each sharding that a target of the version uses; empty when no target needs them. `inputs` is
     what the bundle was made from, and `contents` its files; both are None in records of earlier releases,
-    `contents` also for very many files.
+    `contents` also for very many files. `provenance` says where streamed bytes came from.
     """
 
     model: str
@@ -174,3 +175,4 @@ class Record:
     pieces: tuple[ShardedCar, ...] = ()
     inputs: BundleInputs | None = None
     contents: BundleContents | None = None
+    provenance: Provenance | None = None

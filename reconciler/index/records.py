@@ -33,6 +33,7 @@ from reconciler.fs import replace_file
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.names import MODEL_NAME, is_model_name
+from reconciler.index.provenance import parse_provenance, render_provenance
 from reconciler.index.record_bundle import parse_contents, parse_inputs, render_contents, render_inputs
 from reconciler.index.versions import is_version
 from reconciler.json_fields import JsonFields, load_json
@@ -64,8 +65,9 @@ def records_of(directory: Path, cid: Cid) -> Iterator[Record]:
             continue
 
 
-SCHEMA = 2  #: 1: records of earlier releases, without `bundle` and `contents`
-_ADDED = {"bundle", "contents", "empty_directories"}  # by schema 2
+SCHEMA = 3  #: 1: without `bundle` and `contents`; 2: without `provenance`, which not every record has
+_ADDED = {1: set[str](), 2: {"bundle", "contents", "empty_directories"}}
+_ADDED[3] = {*_ADDED[2], "provenance"}
 MAX_RECORD_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
 _MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
 _TEXTS = {
@@ -95,7 +97,7 @@ def record_path(records: Path, model: str, version: str) -> Path:
 def load_record(records: Path, model: str, version: str, *, with_contents: bool = True) -> Record | None:
     """Return the record of one version, None without one. Raises InvalidIndexError when it is invalid.
 
-    Without `with_contents` the list of files, which few need, is neither checked nor returned.
+    Without `with_contents` the lists of files, which few need, are neither checked nor returned.
     """
     path = record_path(records, model, version)
     try:
@@ -145,9 +147,9 @@ def parse_record(data: bytes, name: str, *, with_contents: bool = True) -> Recor
         raise InvalidIndexError(f"not a record: {str(error)[:200]}", where=where) from None
     fields = JsonFields(value, lambda message: InvalidIndexError(message, where=where))
     schema = fields.number("schema")
-    if schema not in (1, SCHEMA):
-        raise fields.fail(f"'schema' must be 1 or {SCHEMA}")
-    optional = {"pieces"} if schema == 1 else {"pieces", *_ADDED}
+    if schema not in _ADDED:
+        raise fields.fail(f"'schema' must be 1 to {SCHEMA}")
+    optional = {"pieces", *_ADDED[schema]}
     _check_keys(fields, {"schema", *_TEXTS, *_COUNTS}, optional=optional)
     texts = {key: _text(fields, key, pattern) for key, pattern in _TEXTS.items()}
     counts = {key: _count(fields, key, least) for key, least in _COUNTS.items()}
@@ -168,6 +170,9 @@ def parse_record(data: bytes, name: str, *, with_contents: bool = True) -> Recor
         pieces=pieces,
         inputs=parse_inputs(fields.at("bundle")) if fields.has("bundle") else None,
         contents=parse_contents(fields) if with_contents and fields.has("contents") else None,
+        provenance=(
+            parse_provenance(fields.at("provenance")) if with_contents and fields.has("provenance") else None
+        ),
         **counts,
     )
 
@@ -247,7 +252,8 @@ def _filled_list(fields: JsonFields) -> list[JsonFields]:
 
 def render_record(record: Record) -> str:
     """Return the canonical text of `record`."""
-    schema = 1 if record.inputs is None and record.contents is None else SCHEMA
+    schema = 1 if record.inputs is None and record.contents is None else 2
+    schema = schema if record.provenance is None else SCHEMA
     fields: dict[str, object] = {"schema": schema, "cid": str(record.cid)}
     fields |= {name: getattr(record, name) for name in (*_TEXTS, *_COUNTS) if name != "cid"}
     if record.pieces:
@@ -256,6 +262,8 @@ def render_record(record: Record) -> str:
         fields["bundle"] = render_inputs(record.inputs)
     if record.contents is not None:
         fields |= render_contents(record.contents)
+    if record.provenance is not None:
+        fields["provenance"] = render_provenance(record.provenance)
     return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -345,12 +353,13 @@ def merge_records(existing: Record, found: Record, name: str) -> Record:
         pieces=_in_order(tuple(known.values())),
         inputs=existing.inputs or found.inputs,
         contents=existing.contents or found.contents,
+        provenance=existing.provenance or found.provenance,
     )
 
 
 def _plain(record: Record) -> Record:
     """Return `record` with only the facts that every record has."""
-    return replace(record, pieces=(), inputs=None, contents=None)
+    return replace(record, pieces=(), inputs=None, contents=None, provenance=None)
 
 
 def check_record(version: Version, record: Record) -> None:

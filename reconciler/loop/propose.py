@@ -155,6 +155,7 @@ class Proposer:
         pieces = tuple(self._sources.pieces(change.ref, sharding) for sharding in change.shardings)
         found = make_record(change.model, change.version, identity, pieces)
         found = replace(found, inputs=self._sources.inputs(change.ref))
+        found = replace(found, provenance=self._sources.provenance.get(change.ref))
         dag = self._sources.identified(change.ref)
         if is_listed(dag.contents):
             found = replace(found, contents=dag.contents)

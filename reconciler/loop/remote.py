@@ -29,8 +29,10 @@ from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import SourceSpec, Version
+from reconciler.index.provenance import Provenance
 from reconciler.index.sources_file import spec_of
 from reconciler.loop.entrance import listing_findings, require_publishable
+from reconciler.loop.provenance import check_pointers, make_provenance
 from reconciler.loop.source_definition import open_declared
 from reconciler.loop.stream_cache import StreamCache
 from reconciler.loop.streaming import StreamPass, StreamResult, StreamSink
@@ -39,6 +41,7 @@ from reconciler.progress import Progress
 from reconciler.sources.interface import (
     FileListing,
     ListedFile,
+    SourceKind,
     SourceMismatchError,
     WeightSource,
 )
@@ -52,12 +55,14 @@ _SMALL_TOTAL = 16 << 20
 class RemoteVersion:
     """A version with the listing of its source: `files` of its bundle by path, and the whole `state` there.
 
-    `inputs` are what the bundle is made from.
+    `reference` is the source as the index names it, `kind` its kind, `inputs` what the bundle is made from.
 
     `key` identifies the source, the files with everything that pins their bytes, and the bundle.
     """
 
     inputs: BundleInputs
+    reference: str
+    kind: str
     source: WeightSource
     state: FileListing
     files: Mapping[str, ListedFile]
@@ -80,6 +85,7 @@ class StreamedVersion:
     dag: DirectoryDag
     inputs: BundleInputs
     result: StreamResult
+    provenance: Provenance
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -141,7 +147,7 @@ class RemoteVersions:
         dag = _identified(_bundle(remote), digests)
         if version.cid not in (None, dag.layout.root):
             return None
-        return StreamedVersion(dag, inputs, StreamResult(digests, 0, 0))
+        return StreamedVersion(dag, inputs, StreamResult(digests, 0, 0), self._provenance(remote, digests))
 
     def stream(
         self, version: Version, inputs: BundleInputs, targets: Sequence[Target], label: Label
@@ -152,6 +158,8 @@ class RemoteVersions:
         cannot begin a session is left out. Raises SourceError, SourceMismatchError, BundleError, SafetyError.
         """
         remote = self.open(version, inputs)
+        if remote.kind == SourceKind.HUGGING_FACE.value:
+            check_pointers(remote.source.name, remote.files.values())
         bundle = _bundle(remote)
         findings = listing_findings(remote.listing, version) if version.cid is None else ()
         require_publishable(findings, version.ref)
@@ -183,8 +191,12 @@ class RemoteVersions:
                 self._cache.keep(remote.key, remote.listing.files, result.digests)
                 stack.pop_all()  # the sessions are the caller's now
                 journal.close()
-                return StreamedVersion(dag, inputs, result, findings, bundle.notes), sinks
+                provenance = self._provenance(remote, result.digests)
+                return StreamedVersion(dag, inputs, result, provenance, findings, bundle.notes), sinks
         raise AssertionError("the second pass resumes nothing")
+
+    def _provenance(self, remote: RemoteVersion, digests: Mapping[str, FileDigests]) -> Provenance:
+        return make_provenance(remote.reference, remote.kind, remote.state.revision, remote.files, digests)
 
     def _begin(self, target: Target, layout: DagLayout, label: Label, key: str) -> IngestSession | None:
         if not isinstance(target, Ingests):
@@ -242,7 +254,15 @@ def _remote(version: Version, inputs: BundleInputs, spec: SourceSpec, source: We
     )
     files = {file.path: by_path[file.path] for file in listing.files}
     return RemoteVersion(
-        inputs, source, state, files, listing, reader, _key(version, inputs, spec, state, files)
+        inputs,
+        str(version.source),
+        spec.kind,
+        source,
+        state,
+        files,
+        listing,
+        reader,
+        _key(version, inputs, spec, state, files),
     )
 
 

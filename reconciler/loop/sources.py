@@ -33,6 +33,7 @@ from reconciler.errors import (
 )
 from reconciler.index.label import Label
 from reconciler.index.model import Version
+from reconciler.index.provenance import Provenance
 from reconciler.index.records import piece_difference
 from reconciler.loop.entrance import dag_findings, listing_findings, require_publishable
 from reconciler.loop.explain import FoundBundle, contents_without_hashing, explain
@@ -83,6 +84,7 @@ class VersionSources:
         self._notes: dict[str, tuple[str, ...]] = {}
         self._unused: dict[str, tuple[str, ...]] = {}
         self._findings: dict[str, tuple[Finding, ...]] = {}
+        self.provenance: dict[str, Provenance] = {}  #: where streamed versions came from
         self._renewed: set[str] = set()
         self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
 
@@ -308,6 +310,7 @@ class VersionSources:
             raise PublishedMismatchError(version, self._explain(version, found))
         self._dags[version.ref] = dag
         self._inputs[version.ref] = streamed.inputs
+        self.provenance[version.ref] = streamed.provenance
         if version.cid is None:
             self._findings[version.ref] = streamed.findings
             self._unused[version.ref] = dag.listing.unused

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler.content.lint.finding import Finding
     from reconciler.index.history import FrozenCheck, LoggedRelease
     from reconciler.index.model import Version
+    from reconciler.index.provenance import Provenance
     from reconciler.index.resolve import ResolvedReference
     from reconciler.loop.carried_over import CarriedVersion
     from reconciler.loop.inspection import DoctorFinding, ForeignPin
@@ -160,6 +161,19 @@ def verified_document(
     """Return the document of a successful verification: every block of `root` was read from `source`."""
     return _document(
         "verification", ok=True, **_names(version), cid=str(root), blocks=blocks, bytes=size, source=source
+    )
+
+
+def provenance_document(version: Version, root: Cid, provenance: Provenance, *, files: int) -> dict[str, Any]:
+    """Return the document of a provenance that was checked: `files` are as in the commit of the source."""
+    return _document(
+        "verification",
+        ok=True,
+        **_names(version),
+        cid=str(root),
+        source=provenance.source,
+        revision=provenance.revision,
+        files=files,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,8 @@ class MemorySource:
     """The `files` of a repository at COMMIT, as a Hugging Face Hub lists them.
 
     `lfs` are the files that it keeps outside of git. `served` has other bytes for some files than those that
-    were listed. `before_read` is called with the file, the first and the last byte of each read.
+    were listed, `pointers` other ids of pointers. `before_read` is called with the file, the first and the
+    last byte of each read.
     """
 
     files: Mapping[str, bytes]
@@ -32,6 +33,8 @@ class MemorySource:
     piece: int = 300_000
     known: bool = True
     name: str = "hf:acme/llm@" + COMMIT
+    commit: str = COMMIT
+    pointers: dict[str, bytes] = field(default_factory=dict)
     bytes_read: int = 0
     listings: int = 0
     reads: list[tuple[str, int, int]] = field(default_factory=list)
@@ -40,7 +43,7 @@ class MemorySource:
     def list(self) -> FileListing:
         self.listings += 1
         files = [ListedFile(path, len(data), self._digests(path, data)) for path, data in self.files.items()]
-        return make_listing("hf", self.name, COMMIT, files, immutable=self.known)
+        return make_listing("hf", self.name, self.commit, files, immutable=self.known)
 
     def _digests(self, path: str, data: bytes) -> KnownDigests:
         if not self.known:
@@ -48,7 +51,7 @@ class MemorySource:
         if path in self.lfs:
             sha256 = hashlib.sha256(data).digest()
             pointer = pointer_of(sha256, len(data))
-            return KnownDigests(sha256=sha256, lfs_pointer=git_blob(pointer))
+            return KnownDigests(sha256=sha256, lfs_pointer=self.pointers.get(path, git_blob(pointer)))
         return KnownDigests(git_blob=git_blob(data))
 
     def read(
@@ -93,8 +96,3 @@ def pointer_of(sha256: bytes, size: int) -> bytes:
         sha256.hex().encode(),
         size,
     )
-
-
-def with_files(source: MemorySource, files: Mapping[str, bytes]) -> MemorySource:
-    """Return a new source with other files."""
-    return replace(source, files=files, bytes_read=0, reads=[], lock=threading.Lock())
