@@ -295,10 +295,6 @@ class VersionSources:
             raise
         return sinks
 
-    def was_streamed(self, ref: str) -> bool:
-        """Return whether a version was read from its remote source in this run."""
-        return self.remote is not None and ref in self.remote.streamed
-
     def _first_inputs(self, version: Version) -> BundleInputs:
         return version.inputs if version.cid is None else next(self._published.inputs(version))
 

@@ -34,15 +34,12 @@ def versions_to_stream(
             continue
         if isinstance(change, StreamVersion) or (isinstance(change, Deliver) and change.sources == (SOURCE,)):
             found.setdefault(change.ref, []).append(number)
-    known = sources.facts()
+    known, read = sources.facts(), sources.remote.streamed if sources.remote else ()
     return {
         ref: numbers
         for ref, numbers in found.items()
         if ref not in known
-        or (
-            not sources.was_streamed(ref)
-            and any(_takes_leaves(plan.changes[number], targets) for number in numbers)
-        )
+        or (ref not in read and any(_takes_leaves(plan.changes[number], targets) for number in numbers))
     }
 
 

@@ -280,11 +280,25 @@ def test_records_are_found_by_their_cid(tmp_path: Path) -> None:
     assert list(records_of(tmp_path / "nowhere", RECORD.cid)) == []
 
 
+SOURCED = {"source": "hf:a/b@" + "c" * 40, "kind": "huggingface", "revision": "c" * 40}
+SOURCED_FILE = {"path": "a", "size": 1, "sha256": "ab" * 32}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"schema": 1},
-        {"schema": 3},
+        {"schema": 4},
+        {"schema": 3, "provenance": []},
+        {"schema": 3, "provenance": {"source": "hf:a/b", "kind": "huggingface"}},
+        {"schema": 3, "provenance": {**SOURCED, "source": ""}},
+        {"schema": 3, "provenance": {**SOURCED, "address": "https://hub.example"}},
+        {"schema": 3, "provenance": {**SOURCED, "files": [{"path": "a", "size": 1}]}},
+        {"schema": 3, "provenance": {**SOURCED, "files": [{**SOURCED_FILE, "size": -1}]}},
+        {"schema": 3, "provenance": {**SOURCED, "files": [{**SOURCED_FILE, "sha256": "AB" * 32}]}},
+        {"schema": 3, "provenance": {**SOURCED, "files": [{**SOURCED_FILE, "git": "a" * 64}]}},
+        {"schema": 3, "provenance": {**SOURCED, "files": [{**SOURCED_FILE, "lfs": "yes"}]}},
+        {"schema": 3, "provenance": {**SOURCED, "files": [{**SOURCED_FILE, "mode": 1}]}},
         {"bundle": []},
         {"bundle": {"model": "m"}},
         {"bundle": {"model": "", "version": "1"}},
