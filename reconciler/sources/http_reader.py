@@ -75,6 +75,10 @@ class HttpReader:
         self._public: bool | None = None
         self.has_secret = auth is not None
 
+    def shown(self, text: str, limit: int) -> str:
+        """Return a peer's text for a message: one line of at most `limit` characters, without the secret."""
+        return sanitize(text, () if self._auth is None else (self._auth.secret,), limit)
+
     def close(self) -> None:
         """Close all connections, also under reads of other threads. May be called twice."""
         with self._lock:
@@ -208,7 +212,7 @@ class HttpReader:
         if found is None:
             raise SourceProtocolError(
                 self.name,
-                f"came as a part of the file without a valid Content-Range ({sanitize(stated, limit=60)!r})",
+                f"came as a part of the file without a valid Content-Range ({self.shown(stated, 60)!r})",
                 file=file.path,
             )
         first, last = int(found[1]), int(found[2])
@@ -295,7 +299,7 @@ class HttpReader:
             address, fine = self._address, False
         if not fine:
             raise SourceProtocolError(
-                self.name, f"leads to {sanitize(url, limit=80)!r}, which is no address", file=file
+                self.name, f"leads to {self.shown(url, 80)!r}, which is no address", file=file
             )
         if self._address.encrypted and not address.encrypted:
             raise SourceRefusedError(

@@ -22,7 +22,7 @@ from reconciler.errors import UsageError
 from reconciler.json_fields import JsonFields
 from reconciler.net.address import Address
 from reconciler.net.auth import Auth
-from reconciler.net.errors import RequestError, sanitize
+from reconciler.net.errors import RequestError
 from reconciler.net.response import Response, peer_fields
 from reconciler.sources.http_reader import Answer, HttpReader
 from reconciler.sources.hub import COMMIT, HubLocation, hub_address, hub_auth, parse_location
@@ -178,7 +178,7 @@ class HuggingFaceSource:
             return None
         if kind != "file":
             raise SourceProtocolError(
-                self.name, f"is listed as {sanitize(kind, limit=40)!r}, which is no file", file=path
+                self.name, f"is listed as {self._http.shown(kind, 40)!r}, which is no file", file=path
             )
         size, oid = entry.number("size"), entry.text("oid")
         if not COMMIT.fullmatch(oid):
@@ -282,7 +282,7 @@ class HuggingFaceSource:
         commit = headers.get("x-repo-commit", "")
         if commit and commit != self._location.revision:
             raise SourceProtocolError(
-                self.name, f"answers with the commit {sanitize(commit, limit=60)!r}", file=path
+                self.name, f"answers with the commit {self._http.shown(commit, 60)!r}", file=path
             )
 
     def _refusal(self, status: int, headers: Mapping[str, str], path: str) -> SourceError:
@@ -313,7 +313,7 @@ class HuggingFaceSource:
                 self.name, f"there is no such repository, or it is private (HTTP {status})", hint=hint
             )
         if status in (401, 403, 451):
-            reason = sanitize(headers.get("x-error-message", ""), limit=120)
+            reason = self._http.shown(headers.get("x-error-message", ""), 120)
             hint = "check that the token is valid, and may read this repository"
             message = f"denies access (HTTP {status}){f': {reason}' if reason else ''}"
             return SourceRefusedError(self.name, message, file=path, hint=hint)

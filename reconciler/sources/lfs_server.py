@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from reconciler.json_fields import JsonFields
 from reconciler.net.address import Address
 from reconciler.net.auth import Auth
-from reconciler.net.errors import RequestError, sanitize
+from reconciler.net.errors import RequestError
 from reconciler.net.response import peer_fields
 from reconciler.sources.http_reader import HttpReader
 from reconciler.sources.interface import (
@@ -141,7 +141,8 @@ class LfsServer:
             if (transfer, algorithm) != ("basic", "sha256"):
                 raise SourceProtocolError(
                     self._name,
-                    f"offers {sanitize(transfer, limit=40)!r} transfers of {algorithm[:40]!r} only",
+                    f"offers {self._http.shown(transfer, 40)!r} transfers of "
+                    f"{self._http.shown(algorithm, 40)!r} only",
                 )
             for item in fields.items("objects"):
                 oid = item.text("oid")
@@ -195,7 +196,7 @@ class LfsServer:
             kind = SourceRefusedError
         elif code in (408, 425, 429) or code >= 500:
             kind = SourceUnavailableError
-        reason = ", ".join(filter(None, (str(code), sanitize(message, limit=120))))
+        reason = ", ".join(filter(None, (str(code), self._http.shown(message, 120))))
         return kind(
             self._name,
             f"has a pointer, but the Git LFS server gives no object for it ({reason})",

@@ -294,3 +294,71 @@ def test_a_changed_directory_of_a_share_is_reported(cli: CommandLine, tmp_path: 
     (share / "a.json").unlink()
     (share / "b.json").write_text("{} ")
     assert codes(cli) == ["file-withdrawn", "content-changed"]
+
+
+# -- hostile hubs, and secrets -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "acme/x@main",
+        "acme/x\nversions: {}",
+        "a/b/c",
+        "",
+        "hf://h.example/x",
+        "acme/${HOME}",
+    ],
+)
+def test_a_hub_cannot_write_anything_but_a_repository_into_the_index(
+    cli: CommandLine, hub: Hub, name: str
+) -> None:
+    release(hub, id=name)
+    before = the_index(cli)
+    done = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert done.code in (1, 2), done
+    assert "Traceback" not in done.err
+    assert the_index(cli) == before
+
+
+@pytest.mark.parametrize("text", ["\x1b[2Jmit", 'x"\n  evil: true', "a" * 5000, "MIT OR ${{ secrets.X }}"])
+def test_a_license_of_a_hub_is_one_harmless_word(cli: CommandLine, hub: Hub, text: str) -> None:
+    release(hub, cardData={"license": text}, tags=[])
+    done = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert done.code == 0, done
+    assert "\x1b" not in done.err
+    (version,) = load_index(cli.root / "releases/index.yaml").versions()
+    assert (version.license or "").startswith("LicenseRef-")
+    assert "evil:" not in the_index(cli)
+
+
+def test_the_token_reaches_the_hub_and_no_output(
+    cli: CommandLine, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(hub)
+    hub.token = "hf_hunter2secret"
+    refused = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert refused.code == 1
+    assert "it is private" in refused.err
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    done = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert done.code == 0, done
+    assert "note: it is private" in done.err
+    published = cli("--json")
+    hub.lie = lambda kind, asked, sent: sent.but(status=403, headers={"X-Error-Message": hub.token})
+    asked = cli("status", "--upstream")
+    for each in (refused, done, published, asked):
+        assert "hunter2secret" not in each.out + each.err
+    assert not hub.storage.sent_headers("authorization")
+
+
+def test_check_names_the_line_of_a_source_that_is_not_defined(cli: CommandLine) -> None:
+    cli.write(
+        "releases/index.yaml",
+        'schema: 1\nid: acme\nmodels:\n  llm:\n    versions:\n      "1.0.0":\n        source: "bucket:llm"\n',
+    )
+    for command in (["check"], ["--dry-run"], ["status"]):
+        done = cli(*command)
+        assert done.code == 2
+        assert "releases/index.yaml:7: llm@1.0.0 names the source 'bucket'" in done.err
