@@ -21,6 +21,7 @@ from reconciler.content.piece_cid import PieceCid
 from reconciler.errors import DataError
 
 CHUNK_SIZE = 1 << 20  #: bytes of the longest chunk of a stream; HTTP clients are slow with longer ones
+SHORTEST_PIECE = 127  #: bytes of the smallest CAR that Filecoin Onchain Cloud accepts
 MAX_SECTION_PREFIX = varint.MAX_BYTES + BINARY_SIZE  #: bytes of the length and the CID before a block
 
 _ROOTS = b"\xa2\x65roots"  # dag-cbor: a map of two, the first key
@@ -137,7 +138,8 @@ def shard_spans(layout: DagLayout, sharding: Sharding) -> tuple[ShardSpan, ...]:
 
     With RootNaming.LAST a shard is filled as if it named no root. When the last one then has no space for its
     root, as many of its last blocks as necessary move to one more shard. Storacha's client splits in the same
-    way (ShardingStream in its upload-client). Raises ValueError when a single block does not fit.
+    way (ShardingStream in its upload-client). With RootNaming.EVERY, blocks move to a last shard that would
+    be shorter than any piece may be. Raises ValueError when a single block does not fit.
     """
     every = sharding.naming is RootNaming.EVERY
     head = HEADER_SIZE if every else len(_ROOTLESS)
@@ -153,6 +155,13 @@ def shard_spans(layout: DagLayout, sharding: Sharding) -> tuple[ShardSpan, ...]:
             found.append(ShardSpan(first, position, size, every))
             first, size = position, head
         size += section
+    if every:
+        while found and size < SHORTEST_PIECE and found[-1].last - found[-1].first > 1:
+            before = found.pop()
+            section = _section_size(layout, before.last - 1)
+            found.append(ShardSpan(before.first, before.last - 1, before.size - section))
+            first, size = before.last - 1, size + section
+        return (*found, ShardSpan(first, len(layout), size))
     size += HEADER_SIZE - head
     last, moved = len(layout), 0
     while size - moved > sharding.max_bytes:

@@ -23,6 +23,7 @@ from reconciler.content.identify import identify
 from reconciler.errors import DataError
 from reconciler.progress import QUIET
 from tests.support.plant import MIB, TREES, noise, plant
+from tests.support.shapes import Builder
 from tests.support.unpack import unpack
 
 FILES = {
@@ -276,3 +277,14 @@ def test_the_cid_of_a_car_reads_back() -> None:
 def test_a_malformed_cid_of_a_car_is_refused(text: str) -> None:
     with pytest.raises(DataError):
         parse_car_cid(text)
+
+
+def test_no_last_shard_is_shorter_than_a_piece() -> None:
+    """A leaf of few bytes at the end would be a CAR that no provider accepts."""
+    build = Builder("short end")
+    dag = build.dag(build.directory("", [build.file("a", 3, 2000), build.file("z", 1, 5)]))
+    whole = dag.layout.car_size
+    cut = car.shard_spans(dag.layout, car.Sharding(whole - 1))
+    assert [span.last for span in cut] == [len(dag.layout) - 2, len(dag.layout)]
+    assert cut[-1].size == len(b"".join(car.stream_shard(dag, cut[-1]))) > car.SHORTEST_PIECE
+    assert sum(span.size for span in cut) == whole + HEADER_SIZE

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content.car import CarShard, ShardedCar, Sharding, ShardSpan, shard_spans
+from reconciler.content.car import SHORTEST_PIECE, CarShard, ShardedCar, Sharding, ShardSpan, shard_spans
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.piece_cid import PieceCid
@@ -25,7 +25,6 @@ from reconciler.targets.filecoin.journal import UploadJournal
 from reconciler.targets.filecoin.known import KnownPieces, recorded_sizes_fit
 from reconciler.targets.filecoin.options import FilecoinOptions
 from reconciler.targets.filecoin.probe import probe_blocks
-from reconciler.targets.filecoin.provider import MIN_CAR
 from reconciler.targets.filecoin.publish import (
     Publication,
     SpendingCheck,
@@ -85,10 +84,10 @@ def deliver(desk: Desk, order: DeliveryOrder, progress: Progress) -> Delivered:
     Raises PeerError, SafetyError, DataError for a bundle that is too small, and what `Dag.read` raises.
     """
     spans = shard_spans(order.dag.layout, desk.sharding)
-    if spans[-1].size < MIN_CAR:
+    if spans[-1].size < SHORTEST_PIECE:
         raise DataError(
-            f"{desk.name}: the last CAR of {order.dag.layout.root} has {spans[-1].size} bytes; a provider "
-            f"accepts no fewer than {MIN_CAR}",
+            f"{desk.name}: the CAR of {order.dag.layout.root} has {spans[-1].size} bytes; a provider "
+            f"accepts no fewer than {SHORTEST_PIECE}",
             hint="keep it on another target",
         )
     return _Delivery(desk, order, spans, progress).run()

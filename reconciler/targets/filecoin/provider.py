@@ -21,7 +21,6 @@ from reconciler.net.errors import NotFoundError, UnexpectedResponseError
 from reconciler.net.response import Response, Stream, UploadBody, peer_fields
 from reconciler.net.retry import RetryBudget
 
-MIN_CAR = 127  #: bytes of the smallest piece that a provider accepts
 PING = "curio-pdp"  #: what it answers to a ping; anything else is something in between
 
 _LIMIT = 1 << 20  # bytes of an answer in JSON
