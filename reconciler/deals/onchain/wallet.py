@@ -37,6 +37,7 @@ PERMIT_SECONDS = 3600  #: validity of a permit
 
 _STUCK = 300.0  # seconds until the fee is raised
 _RAISES = 3  # times that the fee is raised
+_LOST = 6  # looks for the receipt of a used nonce: nodes know the new count before they find the receipt
 _KNOWN = ("already known", "already in mpool", "known transaction", "already imported")
 _USED = ("nonce too low", "nonce is too low", "minimum expected nonce", "old nonce")
 _POOR = ("insufficient funds", "not enough funds", "insufficient balance")
@@ -247,11 +248,18 @@ class Wallet:
         Raises TransactionRefusedError when it failed, NonceUsedError when another one took its place, and
         TransactionPendingError when it is still waiting after all that: it may be carried out later.
         """
+        lost = 0  # times in a row that its nonce was used, and it had no receipt
         for raised in range(_RAISES + 1):
             end = self._clock() + _STUCK
             while self._clock() < end:
-                if (receipt := self._find(sent)) is not None:
-                    return receipt
+                # The count is read before the receipts: in the other order a transaction that lands in
+                # between would look as if another one had taken its nonce.
+                used = self._count("latest") > sent.nonce
+                for receipt in self._receipts(sent):
+                    return self._checked(sent, receipt)
+                lost = lost + 1 if used else 0
+                if lost == _LOST:
+                    raise self._replaced(sent)
                 self._pause(self._poll)
             if raised < _RAISES:
                 sent = self._raise_fee(sent)
@@ -260,20 +268,12 @@ class Wallet:
             hint="it may still be carried out: look the transaction up before you run again",
         )
 
-    def _find(self, sent: SentTransaction) -> Receipt | None:
-        """Return the receipt of `sent`; None while there is none. Raises as `wait` does."""
-        # The count is read before the receipts: in the other order a transaction that lands in between
-        # would look as if another one had taken its nonce.
-        used = self._count("latest") > sent.nonce
-        for receipt in self._receipts(sent):
-            return self._checked(sent, receipt)
-        if used:
-            raise NonceUsedError(
-                f"{self._rpc.name}: another transaction of {self._key.address} took the place of "
-                f"{sent.call.what}, which will not be carried out",
-                hint="another run or wallet uses the same key; run again when it has finished",
-            )
-        return None
+    def _replaced(self, sent: SentTransaction) -> NonceUsedError:
+        return NonceUsedError(
+            f"{self._rpc.name}: another transaction of {self._key.address} took the place of "
+            f"{sent.call.what}, which will not be carried out",
+            hint="another run or wallet uses the same key; run again when it has finished",
+        )
 
     def _receipts(self, sent: SentTransaction) -> Iterator[JsonFields]:
         for each in sent.hashes:

@@ -276,3 +276,11 @@ def test_no_key_is_in_any_request(fake_payer: Payer) -> None:
     wallet(fake_payer).carry_out(revoke(fake_payer))
     secret = fake_payer.key.secret.reveal()[2:].encode()
     assert all(secret not in asked.body for asked in node_of(fake_payer).asked)
+
+
+def test_a_node_that_finds_a_receipt_late_is_waited_for(fake_payer: Payer) -> None:
+    node = node_of(fake_payer)
+    real, hidden = node._eth_getTransactionReceipt, [None] * 4
+    node._eth_getTransactionReceipt = lambda digest: hidden.pop() if hidden else real(digest)  # type: ignore[method-assign]
+    receipt = wallet(fake_payer).carry_out(withdraw_call(fake_payer.view(), UNIT))
+    assert (receipt.block, hidden) == (node.head, [])

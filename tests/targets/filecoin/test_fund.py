@@ -190,3 +190,23 @@ def test_a_target_without_an_account_and_an_unknown_one_are_refused(reconcile: C
         refused = reconcile("fund", name)
         assert refused.code == 2
         assert words in refused.err
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_on_a_terminal_the_command_asks(
+    empty: OnchainStorage, reconcile: CommandLine, monkeypatch: pytest.MonkeyPatch, agreed: bool
+) -> None:
+    asked: list[str] = []
+
+    def confirm(question: str, **_: object) -> bool:
+        asked.append(question)
+        return agreed
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", confirm)
+    done = reconcile("fund", "paid", "--deposit", "1")
+    assert asked == ["Send these transactions?"]
+    assert (done.code, "ok deposit 1 USDFC" in done.out) == ((0, True) if agreed else (4, False))
+    assert empty.payer.view().account(empty.payer.key.address).funds == (UNIT if agreed else 0)
+    assert reconcile("fund", "paid", "--json").code == (0 if agreed else 4), "JSON never asks"
+    assert len(asked) == 1
