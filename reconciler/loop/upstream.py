@@ -12,10 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.content.contents import BundleContents
 from reconciler.content.remote_listing import remote_listing
 from reconciler.errors import ReconcilerError, SourceChangedError
-from reconciler.index.model import Index, SourceSpec, Version
+from reconciler.index.model import Index, Record, SourceSpec, Version
+from reconciler.index.provenance import SourcedFile
 from reconciler.index.records import load_record, records_directory
 from reconciler.index.sources_file import spec_of
 from reconciler.index.version_source import HUB_DATASETS, SourceReference
@@ -27,6 +27,7 @@ from reconciler.loop.upstream_finding import UpstreamCode, UpstreamFinding
 from reconciler.loop.workspace import Workspace
 from reconciler.sources.interface import (
     FileListing,
+    ListedFile,
     SourceError,
     SourceKind,
     SourceMissingError,
@@ -173,9 +174,7 @@ class _Watch:
             yield listing.code, listing.message, listing.hint
             return
         record = load_record(records_directory(self._index.file), version.model, version.version)
-        if record is None or record.contents is None:
-            return
-        gone, changed = _differences(record.contents, listing)
+        gone, changed = _differences(record, listing) if record is not None else ([], [])
         if gone:
             yield UpstreamCode.WITHDRAWN, f"no longer has {_listed(gone)}", "what is published stays as it is"
         if changed:
@@ -226,12 +225,36 @@ def _read_nothing(*_: object) -> bytes:
     raise AssertionError("only paths are needed")
 
 
-def _differences(contents: BundleContents, listing: FileListing) -> tuple[list[str], list[str]]:
-    """Return the published paths that the source lacks, and those that have another size there."""
-    sizes = {file.path: file.size for file in listing.files}
-    files = [file for file in contents.files if file.path not in _GENERATED or file.path in sizes]
-    gone = [file.path for file in files if file.path not in sizes]
-    return gone, [file.path for file in files if file.path in sizes and sizes[file.path] != file.size]
+def _differences(record: Record, listing: FileListing) -> tuple[list[str], list[str]]:
+    """Return the published paths that the source lacks, and those that are other files there.
+
+    Without a provenance in the record, files of equal size count as equal.
+    """
+    there = {file.path: file for file in listing.files}
+    if record.provenance is not None and record.provenance.files:
+        sourced = record.provenance.files
+        gone = [file.path for file in sourced if file.path not in there]
+        return gone, [
+            file.path for file in sourced if file.path in there and _differs(file, there[file.path])
+        ]
+    if record.contents is None:
+        return [], []
+    files = [file for file in record.contents.files if file.path not in _GENERATED or file.path in there]
+    gone = [file.path for file in files if file.path not in there]
+    return gone, [file.path for file in files if file.path in there and there[file.path].size != file.size]
+
+
+def _differs(published: SourcedFile, listed: ListedFile) -> bool:
+    """Return whether anything that both state about a file is different."""
+    known = listed.digests
+    stated = (
+        (published.sha256, known.sha256),
+        ("" if published.lfs else published.git, known.git_blob),
+        (published.md5, known.md5),
+    )
+    return published.size != listed.size or any(
+        before and now is not None and before != now.hex() for before, now in stated
+    )
 
 
 def _listed(paths: list[str]) -> str:

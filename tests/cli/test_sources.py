@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from reconciler.index.load import load_index
 from tests.support.command_line import CommandLine
+from tests.support.http_peer import Asked, Said, http_peer
 from tests.support.hub_server import Hub, HubRepository, hub_server
 from tests.support.safetensors import safetensors
 
@@ -294,6 +296,23 @@ def test_a_changed_directory_of_a_share_is_reported(cli: CommandLine, tmp_path: 
     (share / "a.json").unlink()
     (share / "b.json").write_text("{} ")
     assert codes(cli) == ["file-withdrawn", "content-changed"]
+
+
+def test_another_file_of_the_same_size_is_found_by_its_digest(cli: CommandLine) -> None:
+    files = {"a.json": b"{}", "b.json": b"{ }"}
+
+    def answer(asked: Asked) -> Said:
+        name = asked.target.rpartition("/")[2]
+        sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in files.items())
+        return Said(200, sums.encode() if name == "SHA256SUMS" else files[name])
+
+    with http_peer(answer) as peer:
+        cli.write("releases/sources.yaml", json.dumps({"sources": {"s": {"kind": "http", "url": peer.url}}}))
+        added(cli, "llm", "1.0.0", "s:llm")
+        assert cli("--json").code == 0
+        assert codes(cli) == []
+        files["a.json"] = b"[]"
+        assert codes(cli) == ["content-changed"]
 
 
 # -- hostile hubs, and secrets -------------------------------------------------------------------------------
