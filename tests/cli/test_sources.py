@@ -14,6 +14,7 @@ from reconciler.index.load import load_index
 from tests.support.command_line import CommandLine
 from tests.support.http_peer import Asked, Said, http_peer
 from tests.support.hub_server import Hub, HubRepository, hub_server
+from tests.support.s3_server import BUCKET, KEY_ID, SECRET, s3_server
 from tests.support.safetensors import safetensors
 
 NAME = "acme/My-LLM-7B"
@@ -381,3 +382,34 @@ def test_check_names_the_line_of_a_source_that_is_not_defined(cli: CommandLine) 
         done = cli(*command)
         assert done.code == 2
         assert "releases/index.yaml:7: llm@1.0.0 names the source 'bucket'" in done.err
+
+
+def test_a_bucket_and_the_same_files_in_a_directory_give_the_same_cid(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("obstore")
+    monkeypatch.setenv("KEY_ID", KEY_ID)
+    monkeypatch.setenv("SECRET", SECRET)
+    entry = {
+        "kind": "object-store",
+        "url": f"s3://{BUCKET}/released",
+        "key_id_env": "KEY_ID",
+        "secret_env": "SECRET",
+    }
+    when = ["--created-at", "2026-05-01T00:00:00Z"]
+    found = []
+    with s3_server() as server:
+        for path, data in FILES.items():
+            server.put(f"released/llm/{path}", data)
+            cli.write(f"weights/llm/{path}", data)
+        cli.write("releases/sources.yaml", json.dumps({"sources": {"b": entry | {"endpoint": server.url}}}))
+        for place in ("b:llm/", "weights/llm"):
+            cli.write("releases/index.yaml", "schema: 1\nid: acme\nmodels: {}\n")
+            added(cli, "llm", "1.0.0", place, "--format", "safetensors", "--license", "MIT", *when)
+            planned = cli("--dry-run", "--json")
+            assert planned.code == 0, planned
+            done = cli("--json")
+            assert done.code == 0, done
+            assert SECRET not in done.out + done.err + planned.out
+            found.append(cli("resolve", "llm@1.0.0").out)
+    assert found[0] == found[1]
