@@ -76,6 +76,13 @@ def plan(
     allow_removals: AllowRemovals = None,
     allow_unpin_repair: AllowUnpinRepair = False,  # noqa: ARG001  for scripts of earlier versions
     base: Base = None,
+    identify: Annotated[
+        bool,
+        typer.Option(
+            "--identify",
+            help="Read new versions from their remote sources to show their CIDs; nothing is published.",
+        ),
+    ] = False,
     no_cache: NoCache = False,
     directory: Directory = None,
     index: IndexFile = None,
@@ -94,7 +101,12 @@ def plan(
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
     options = RunOptions(check, drift, propose, prune, allow_removals, base)
     return show_plan(
-        scope, options, PlanFormat.JSON if as_json else format, output=output, exit_code=exit_code
+        scope,
+        options,
+        PlanFormat.JSON if as_json else format,
+        output=output,
+        exit_code=exit_code,
+        read_sources=identify,
     )
 
 
@@ -129,10 +141,15 @@ def show_plan(
     *,
     output: Path | None = None,
     exit_code: bool = False,
+    read_sources: bool = False,
 ) -> int:
-    """Make a plan, save it to `output`, and print it. Takes no lock and writes nothing else but caches."""
+    """Make a plan, save it to `output`, and print it. Takes no lock and writes nothing else but caches.
+
+    With `read_sources`, new versions are read from their remote sources first.
+    """
     from reconciler.loop.plan_document import save_plan
     from reconciler.loop.run import make_plan
+    from reconciler.loop.stream_changes import identify_sources
     from reconciler.loop.workspace import load
 
     scope.layout.make_state()
@@ -140,6 +157,8 @@ def show_plan(
         out.progress() as progress,
         load(scope, os.environ, progress) as workspace,
     ):
+        if read_sources:
+            identify_sources(workspace.selection, workspace.sources)
         made = make_plan(workspace, options)
     if output is not None:
         save_plan(output, made)

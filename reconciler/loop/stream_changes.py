@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import Reason, ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import Version
 from reconciler.loop.changes import SOURCE, Change, Deliver, Plan, Publish, StreamVersion
+from reconciler.loop.select import Selection
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.loop.streaming import StreamSink
@@ -41,6 +42,22 @@ def versions_to_stream(
         if ref not in known
         or (ref not in read and any(_takes_leaves(plan.changes[number], targets) for number in numbers))
     }
+
+
+def identify_sources(selection: Selection, sources: VersionSources) -> None:
+    """Read each new version with a remote source for its CID, unless an earlier run has; nothing is sent.
+
+    A version that cannot be read keeps the reason, which a plan shows.
+    """
+    for version in selection.active:
+        if version.cid is not None or version.source is None:
+            continue
+        if sources.try_list(version) is None or sources.dag(version) is not None:
+            continue
+        try:
+            sources.stream(version, (), selection.index.label(version))
+        except ReconcilerError as error:
+            sources.refuse(version, Reason.from_error(error))
 
 
 def _takes_leaves(change: Change, targets: Mapping[str, Target]) -> bool:

@@ -15,7 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from reconciler.errors import Where
-from reconciler.loop.changes import Blocked, Change, Deliver, Outcome, OutcomeState, Plan, Refusal, Report
+from reconciler.loop.changes import (
+    Blocked,
+    Change,
+    Deliver,
+    Outcome,
+    OutcomeState,
+    Plan,
+    Refusal,
+    Report,
+    StreamVersion,
+)
 from reconciler.render.markdown import MAX_CHARACTERS, escape, plan_markdown, report_markdown
 from reconciler.render.text import action, plan_summary
 
@@ -32,11 +42,14 @@ def matrix_document(plan: Plan) -> dict[str, Any]:
     """Return the strategy matrix of the versions that have bytes to send, in the plan's order.
 
     Each entry has `name` (for people), `only` (for --only, one version a line), `targets` (names) and `bytes`
-    (the total size of the CARs; 0 when unknown). Beyond 256 versions an entry contains several. A workflow
-    whose matrix is empty fails, so its job needs the condition in docs/github-actions.md.
+    (the total size of the CARs, or of the files in a remote source; 0 when unknown). Beyond 256 versions an
+    entry contains several. A workflow whose matrix is empty fails, so its job needs the condition in
+    docs/github-actions.md.
     """
     work: dict[str, _Work] = {}
     for change in plan.changes:
+        if isinstance(change, StreamVersion):
+            work[change.ref] = _Work(list(change.targets), change.size)
         if isinstance(change, Deliver):
             one = work.setdefault(change.ref, _Work())
             one.targets.append(change.target)

@@ -194,3 +194,53 @@ def test_a_lost_version_is_streamed_again_and_must_have_its_cid(
     done = empty("--json")
     assert done.code == 5, done
     assert empty.cars() == []
+
+
+def test_identify_reads_a_new_version_and_publishes_nothing(empty: CommandLine, source: MemorySource) -> None:
+    prepare(empty)
+    planned = empty("plan", "--identify", "--json").document
+    (publish,) = (item for item in planned["items"] if item["change"] == "publish")
+    assert publish["sources"] == ["source"]
+    assert empty.cars() == []
+    read = source.bytes_read
+    assert read >= sum(len(data) for path, data in source.files.items() if path[0] != ".")
+    assert empty("--json").code == 0
+    assert cid_in_index(empty) == publish["cid"]
+
+
+def test_identify_shows_why_a_source_cannot_be_read(empty: CommandLine, source: MemorySource) -> None:
+    prepare(empty)
+    source.served["config.json"] = b"[]"
+    planned = empty("plan", "--identify", "--json").document
+    (item,) = planned["items"]
+    assert item["change"] == "blocked"
+    assert "'config.json'" in item["reason"]
+
+
+def test_a_saved_plan_that_streams_is_carried_out_to_the_end(
+    empty: CommandLine, source: MemorySource
+) -> None:
+    prepare(empty)
+    assert empty("plan", "-o", "plan.json").code == 0
+    assert source.bytes_read == 0
+    done = empty("apply", "plan.json", "--json")
+    assert done.code == 0, done
+    assert {item["change"] for item in done.document["items"]} == {"stream", "resolve-cid", "write-record"}
+    assert empty("--dry-run", "--json").document["items"] == []
+
+
+def test_a_target_that_fails_does_not_keep_the_others_from_the_version(
+    empty: CommandLine, source: MemorySource
+) -> None:
+    prepare(empty, "store, second")
+    empty.write(".reconcile/second", "in the way")
+    done = empty("--json")
+    assert done.code == 5, done
+    states = {(item["change"], item["target"], item["state"]) for item in done.document["items"]}
+    assert ("stream", None, "applied") in states
+    assert len(empty.cars()) == 1
+    (empty.root / ".reconcile/second").unlink()
+    read = source.bytes_read
+    assert empty("--json").code == 0
+    assert source.bytes_read == read, "the other target has it"
+    assert empty("--dry-run", "--check", "full", "--json").document["items"] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.content import cid
-from reconciler.loop.changes import Blocked, Change, PinRoot, Plan, Publish, Repair
+from reconciler.loop.changes import Blocked, Change, PinRoot, Plan, Publish, Repair, StreamVersion
 from reconciler.loop.settings import RunOptions
 from reconciler.render.workflow import MAX_JOBS, matrix_document
 
@@ -30,6 +30,15 @@ def test_an_entry_is_a_version_with_the_targets_that_lack_it() -> None:
             {"name": "m@1.0.0", "only": "m@1.0.0", "targets": ["a", "b"], "bytes": 20},
             {"name": "m@2.0.0", "only": "m@2.0.0", "targets": ["store"], "bytes": 0},
         ]
+    }
+
+
+def test_a_version_that_is_in_a_remote_source_is_an_entry_with_the_size_of_its_files() -> None:
+    stream = StreamVersion(
+        model="m", version="1.0.0", source="hf:a/b@c", targets=("store", "node"), files=2, size=7
+    )
+    assert matrix_document(plan(stream)) == {
+        "include": [{"name": "m@1.0.0", "only": "m@1.0.0", "targets": ["node", "store"], "bytes": 7}]
     }
 
 
