@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.test_streamed_versions import INDEX
 from tests.support.command_line import CommandLine
+from tests.support.hub_server import HubRepository, hub_server
 from tests.support.memory_source import MemorySource, pointer_of
 from tests.support.safetensors import safetensors
 
@@ -124,3 +125,20 @@ def test_provenance_is_no_part_of_earlier_records(published: CommandLine, schema
     found["schema"] = schema
     published.write("releases/records/llm/1.0.0.json", json.dumps(found))
     assert published("check").code == 2
+
+
+def test_a_version_on_a_hub_is_streamed_recorded_and_proven_by_a_clone(
+    empty: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"model.safetensors": safetensors(os.urandom(3 << 20)), "config.json": b"{}", "a/b.txt": b"b"}
+    with hub_server() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+        made = hub.add(HubRepository.make("acme/llm", files, git_root=tmp_path / "git"))
+        empty.write("releases/index.yaml", INDEX.format(targets="store", commit=made.commit))
+        done = empty("--json")
+        assert done.code == 0, done
+        assert empty("--dry-run", "--json").document["items"] == []
+    done = empty("verify", tmp_path / "git/acme/llm", "--as", "llm@1.0.0", "--json")
+    assert done.code == 0, done
+    assert (done.document["revision"], done.document["files"]) == (made.commit, 3)
