@@ -19,6 +19,7 @@ from benchmarks import (
     serve,
     startup,
     storacha,
+    stream,
 )
 from benchmarks.measure import Figure, main
 
@@ -26,7 +27,7 @@ from benchmarks.measure import Figure, main
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
-        *(startup, index, loop, identify, publish, export),
+        *(startup, index, loop, identify, publish, stream, export),
         *(pieces, onchain, storacha, kubo, fetch, serve, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]
