@@ -28,6 +28,7 @@ from reconciler.loop.entrance import listing_findings
 from reconciler.loop.remote import SpanReader
 from reconciler.loop.source_definition import open_declared
 from reconciler.loop.source_license import spdx_license, weights_format
+from reconciler.redaction import hide_secrets
 from reconciler.sources.interface import (
     FileListing,
     SourceKind,
@@ -94,8 +95,10 @@ def find_source(
         raise UsageError(f"{shape} {error.message}", hint=error.hint) from None
     spec = specs.get(reference.name)
     if spec is None:
+        # "user:password@host" has the form of a source: its name is then a user's
+        shown = f" {reference.name!r}" if hide_secrets(text) == text else ""
         raise UsageError(
-            f"unknown source {reference.name!r}",
+            f"unknown source{shown}",
             hint=f"{suggestion(reference.name, specs)}; releases/sources.yaml declares others",
         )
     if spec.kind != SourceKind.HUGGING_FACE.value:

@@ -24,6 +24,9 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 #: every option of targets.yaml that names a credential, as kind and path; a new one has to be tried below
 CREDENTIALS = {
+    ("filecoin", "key_env"),
+    ("filecoin", "payer_key_env"),
+    ("filecoin", "rpc_token_env"),
     ("ipfs-cluster", "nodes/token_env"),
     ("ipfs-cluster", "token_env"),
     ("kubo", "token_env"),
@@ -61,6 +64,20 @@ targets:
     space: "did:key:z6MkrtwccKRn3rbbcqXab2rcC1dBGye6MQ3aTRoveTuasdrG"
     principal_env: CANARY_BEARER
     proof_env: CANARY_BEARER
+  chain:
+    kind: filecoin
+    network: devnet
+    payer: "0x00000000000000000000000000000000000000aa"
+    contract: "0x00000000000000000000000000000000000000bb"
+    rpc: ["{url}/rpc/v1"]
+    rpc_token_env: CANARY_BEARER
+  keys:
+    kind: filecoin
+    network: devnet
+    contract: "0x00000000000000000000000000000000000000bb"
+    rpc: ["{url}/rpc/v1"]
+    key_env: CANARY_BEARER
+    payer_key_env: CANARY_BEARER
 """
 CREDENTIAL_HEADERS = ("authorization", "x-auth-secret")
 COMMANDS = (
