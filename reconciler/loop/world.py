@@ -81,10 +81,15 @@ class World:
         return version.ref in self.facts and version.ref not in self.problems
 
     def holders(self, root: Cid, *, states: frozenset[State]) -> Iterator[str]:
-        """Yield the targets that can serve blocks of `root` and hold it in one of `states`."""
+        """Yield the targets that can serve blocks of `root` and hold it in one of `states`.
+
+        Damage that was seen counts, although the quick look at targets that nothing lists misses it.
+        """
         for name, inventory in self.inventories.items():
             if not self.capabilities[name].serves_blocks or not isinstance(inventory, Inventory):
                 continue
             seen = inventory.observations.get(root)
-            if (seen is not None and seen.state in states) or root in self.unlisted_holders.get(name, ()):
+            damaged = seen is not None and seen.state is State.PARTIAL
+            unlisted = root in self.unlisted_holders.get(name, ()) and not damaged
+            if unlisted or (seen is not None and seen.state in states):
                 yield name

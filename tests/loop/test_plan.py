@@ -215,6 +215,17 @@ def test_a_target_that_no_version_lists_can_be_the_source() -> None:
     assert (change.sources, change.size) == (("other",), None)
 
 
+def test_a_target_whose_damage_was_seen_is_no_complete_source_after_a_quick_look() -> None:
+    at = world(
+        seen(State.PARTIAL, damaged=(BLOCK,)),
+        seen(State.PARTIAL, damaged=(OTHER_BLOCK,)),
+        unlisted_holders={"other": frozenset({ROOT})},
+    )
+    change = only_change(at)
+    assert isinstance(change, Repair)
+    assert set(change.sources) == {"node", "other"}, "each has what the other one lost"
+
+
 def test_blocks_that_every_source_lost_block_the_repair() -> None:
     lost = only_change(
         world(
