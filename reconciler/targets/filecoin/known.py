@@ -76,7 +76,8 @@ class KnownPieces:
         pieces = self._known.get(root)
         if pieces is not None:
             last = len(pieces) - 1 if self.sharding(root).naming is RootNaming.LAST else None
-            return ServedDag(root, listed(pieces), self._ranges(pieces, holdings), naming_root=last)
+            ranges = self._ranges(pieces, holdings)
+            return ServedDag(root, listed(pieces), ranges, naming_root=last, bound=True)
         named = self._unbound(holdings).get(root)
         if named is None:
             raise BlockUnavailableError(f"no piece of the payer {holdings.payer} names {root}")

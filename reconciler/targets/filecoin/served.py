@@ -81,11 +81,18 @@ class ServedDag:
     `piece_at` returns the piece that is the shard with a number and begins with a block, None when there is
     none. The constructor raises BlockUnavailableError when an inner node or a piece is missing or damaged,
     DataError when the pieces are not shards of this DAG, PeerError. `naming_root` is the number of the only
-    piece whose header names the root; None: all do.
+    piece whose header names the root; None: all do. With `bound`, the pieces are known to be those of `root`:
+    the ones without inner nodes may be missing, and only reading their blocks fails.
     """
 
     def __init__(
-        self, root: Cid, piece_at: PieceAt, ranges: PieceRanges, *, naming_root: int | None = None
+        self,
+        root: Cid,
+        piece_at: PieceAt,
+        ranges: PieceRanges,
+        *,
+        naming_root: int | None = None,
+        bound: bool = False,
     ) -> None:
         self._piece_at = piece_at
         self._naming_root = naming_root
@@ -96,8 +103,9 @@ class ServedDag:
         self._counted = 0  # positions before the end of what was counted
         self._window = _Window()
         self._layout = self._prove(root)
-        for position in range(len(self._firsts)):
-            self._check_header(position, root)
+        if not bound:
+            for position in range(len(self._firsts)):
+                self._check_header(position, root)
 
     @property
     def layout(self) -> DagLayout:

@@ -13,7 +13,7 @@ from reconciler.targets.filecoin.discover import NO_CAR, PieceStarts, read_start
 from reconciler.targets.interface import Check, Expected, Pin, State
 from tests.support.dags import MemoryDag
 from tests.support.onchain.storage import OnchainStorage
-from tests.support.shapes import bundle, large_file, single_leaf, twins
+from tests.support.shapes import Builder, bundle, large_file, single_leaf, twins
 
 LABEL = Label("reconciler/acme/model@1.0.0")
 LIMIT = 60_000
@@ -90,6 +90,29 @@ def test_damage_everywhere_is_unavailable_and_silence_is_an_error_of_the_peer(cl
     cloud.providers[1].faults["down"] = True
     with pytest.raises(PeerError, match="provider 1"):
         served.read(leaf)
+
+
+@pytest.mark.parametrize("damage", ["lost", "first bytes changed"])
+def test_a_piece_that_is_gone_takes_only_its_own_blocks_with_it(cloud: OnchainStorage, damage: str) -> None:
+    build = Builder(damage)
+    dag = build.dag(build.file("weights", 6, 2500))
+    target = cloud.target(providers=[1], max_bytes=3000)
+    delivery = target.publish(dag, LABEL, QUIET)
+    assert delivery.pieces is not None
+    pieces, gone = cloud.providers[1].pieces, str(delivery.pieces.shards[2].piece)
+    data = pieces.pop(gone)
+    if damage != "lost":
+        pieces[gone] = bytes(len(data))
+    served = target.dag(dag.layout.root)
+    assert served.layout.root == dag.layout.root
+    unavailable = 0
+    for position in range(len(dag.layout)):
+        try:
+            assert served.read(position) == dag.read(position)
+        except BlockUnavailableError as error:
+            unavailable += 1
+            assert gone in error.message
+    assert unavailable == 1
 
 
 def test_pieces_of_other_programs_are_no_cars_of_ours() -> None:
