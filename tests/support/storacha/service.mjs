@@ -17,6 +17,7 @@
 //                            "elsewhere":true}: a delegation of the space (foreign: of another one) to the
 //                            agent (elsewhere: to another one), or with a secret to the bridge's key of it
 // POST /_writes              body {"disabled":true}: answer as the hosted service does since May 2026
+// POST /_lose                body {"root":"<cid>"}: the upload is listed without the last of its shards
 import http from 'node:http'
 import fs from 'node:fs'
 import { createContext, cleanupContext } from '@storacha/upload-api/test/context'
@@ -316,6 +317,7 @@ const server = http.createServer(async (req, res) => {
       if (pathname === '/_filecoin/deal') return json(res, await deal(input))
       if (pathname === '/_filecoin/forget') { stores.dealTracker.dealStore.items.clear(); return json(res, state()) }
       if (pathname === '/_delegate') return json(res, await delegated(input))
+      if (pathname === '/_lose') return json(res, await lose(input))
       if (pathname === '/_writes') { writesDisabled = !!input.disabled; return json(res, { writesDisabled }) }
     }
     res.writeHead(404)
@@ -354,6 +356,19 @@ async function delegated({ can, expiration = Infinity, notBefore, secret, foreig
     authorization: base64url.encode(bytes),
     secret: secret && base64url.encode(new TextEncoder().encode(secret)),
   }
+}
+async function lose({ root: wanted }) {
+  const ask = async (can, nb) => {
+    const capability = { can, with: space.did(), nb }
+    const [receipt] = await ctx.connection.execute(invoke({ issuer: space, audience: service, capability }))
+    return must(receipt.out)
+  }
+  const root = CID.parse(wanted)
+  const { results } = await ask('upload/list', {})
+  const { shards } = results.find((each) => each.root.equals(root))
+  await ask('upload/remove', { root })
+  await ask('upload/add', { root, shards: shards.slice(0, -1) })
+  return { shards: shards.map(String) }
 }
 const env = {
   STORACHA_SERVICE_DID: service.did(),
