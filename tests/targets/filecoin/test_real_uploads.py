@@ -1,0 +1,142 @@
+"""The target against the real contracts, where a deployment of them is given, and providers in between.
+
+`tests.support.onchain.lab.deployed_lab` says what it needs. The two providers of the deployment get the
+addresses of ours. Real proofs need real bytes, so no period is proved.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from reconciler.deals.onchain.interface import DataSetState
+from reconciler.deals.onchain.money import PlannedCopy, predict
+from reconciler.index.label import Label
+from reconciler.progress import QUIET
+from reconciler.targets.interface import Check, Expected, State
+from tests.support.dags import MemoryDag
+from tests.support.onchain.lab import OWNERS, deployed_lab
+from tests.support.onchain.payer import Payer
+from tests.support.onchain.pdp_provider import PdpProvider, pdp_provider
+from tests.support.onchain.storage import OnchainStorage, Ticker
+from tests.support.shapes import Builder
+
+pytestmark = pytest.mark.skipif(
+    "ONCHAIN_SERVICE" not in os.environ, reason="ONCHAIN_RPC and ONCHAIN_SERVICE name no deployment"
+)
+
+LABEL = Label("reconciler/acme/model@1.0.0")
+_PDP = 0  # the product of the registry
+_LIMIT = 3000  # bytes of a CAR
+
+
+def give_address(provider: PdpProvider) -> None:
+    """Let the registry name the address of a provider."""
+    lab, owner = provider.lab, OWNERS[provider.number]
+    registry = lab.read(lab.service, "serviceProviderRegistry()", "address")
+    _, keys, values = lab.read(
+        registry,
+        "getAllProductCapabilities(uint256,uint8)",
+        "bool,string[],bytes[]",
+        provider.number,
+        _PDP,
+    )
+    stated = dict(zip(keys, values, strict=True)) | {"serviceURL": provider.url.encode()}
+    signature = "updateProduct(uint8,string[],bytes[])"
+    lab.send(owner, registry, signature, _PDP, list(stated), list(stated.values()))
+
+
+@pytest.fixture
+def real() -> Iterator[OnchainStorage]:
+    """A payer of the real contracts with two providers; what was done there is undone afterwards."""
+    lab = deployed_lab(os.environ)
+    assert lab is not None
+    before = lab.snapshot()
+    with ExitStack() as stack:
+        stack.callback(lab.revert, before)
+        providers = {number: stack.enter_context(pdp_provider(number)) for number in (1, 2)}
+        for provider in providers.values():
+            provider.lab = lab
+            give_address(provider)
+        payer = Payer(lab)
+        stack.callback(payer.close)
+        storage = OnchainStorage(lab, payer, providers, Ticker(lab=lab))
+        yield storage
+        for target in storage.opened:
+            target.close()
+
+
+def version(name: str, leaves: int) -> MemoryDag:
+    build = Builder(name)
+    return build.dag(build.file("weights", leaves, 2500))
+
+
+def sets(real: OnchainStorage) -> list[DataSetState]:
+    view = real.payer.view()
+    found = list(view.data_sets(view.data_set_ids(real.payer.key.address)).values())
+    assert all(isinstance(each, DataSetState) for each in found)
+    return found  # type: ignore[return-value]
+
+
+def test_a_version_is_published_in_batches_at_the_price_that_was_predicted(real: OnchainStorage) -> None:
+    dag = version("many pieces", 45)
+    target = real.target(copies=2, max_bytes=_LIMIT)
+    expected = [Expected(dag.layout.root, (LABEL,))]
+    before = real.payer.view().account(real.payer.key.address).funds
+    delivery = target.publish(dag, LABEL, QUIET)
+    assert delivery.state is State.HELD
+    assert delivery.pieces is not None
+    count = len(delivery.pieces.shards)
+    assert count > 40, "more than one call"
+    one, two = sets(real)
+    assert {one.account.provider_id, two.account.provider_id} == {1, 2}
+    assert len(one.pieces) == len(two.pieces) == count
+    assert one.metadata["source"] == "reconcile"
+    assert sorted(sum(each.pulled.values()) for each in real.providers.values()) == [0, count]
+    pieces = tuple(shard.piece for shard in delivery.pieces.shards)
+    copies = [PlannedCopy(pieces), PlannedCopy(pieces, pulled=True)]
+    assert before - real.payer.view().account(real.payer.key.address).funds == (
+        predict(copies, real.payer.view().prices).once
+    )
+    seen = target.observe(expected, Check.FULL, LABEL.mark, QUIET).observations[dag.layout.root]
+    assert (seen.state, len(seen.deals)) == (State.HELD, 2 * count)
+
+
+def test_another_run_pays_nothing_and_the_next_version_goes_into_the_same_data_sets(
+    real: OnchainStorage,
+) -> None:
+    first, second = version("first", 3), version("second", 2)
+    real.target(copies=2, max_bytes=_LIMIT).publish(first, LABEL, QUIET)
+    added = real.added
+    again = real.target(copies=2, max_bytes=_LIMIT).publish(first, LABEL, QUIET)
+    assert (again.state, again.bytes_sent, real.added) == (State.HELD, 0, added)
+    real.target(copies=2, max_bytes=_LIMIT).publish(second, LABEL, QUIET)
+    assert [len(each.pieces) for each in sets(real)] == [5, 5]
+
+
+def test_a_copy_that_ended_is_replaced_by_one_in_a_new_data_set(real: OnchainStorage) -> None:
+    dag = version("ended", 3)
+    real.target(copies=2, max_bytes=_LIMIT).publish(dag, LABEL, QUIET)
+    lost = sets(real)[0].account
+    real.payer.end_at_once(lost.provider_id, lost.id)
+    target = real.target(copies=2, max_bytes=_LIMIT)
+    expected = [Expected(dag.layout.root, (LABEL,))]
+    seen = target.observe(expected, Check.QUICK, LABEL.mark, QUIET).observations[dag.layout.root]
+    assert seen.state is State.PARTIAL
+    assert f"provider {lost.provider_id}" in seen.detail
+    assert target.repair(dag, (), LABEL, QUIET).state is State.HELD
+    assert set(real.stored.values()) == {1}, "the bytes are still with the provider"
+    live = [each.account.provider_id for each in sets(real) if not each.account.end]
+    assert sorted(live) == [1, 2]
+
+
+@pytest.mark.parametrize("fault", ["lose_after_send", "lose_before_send"])
+def test_an_unclear_answer_of_a_provider_is_asked_of_the_chain(real: OnchainStorage, fault: str) -> None:
+    for provider in real.providers.values():
+        provider.faults[fault] = 1
+    dag = version(fault, 3)
+    assert real.target(copies=2, max_bytes=_LIMIT).publish(dag, LABEL, QUIET).state is State.HELD
+    assert [len(each.pieces) for each in sets(real)] == [3, 3]
