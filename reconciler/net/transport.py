@@ -6,6 +6,7 @@ This is the only module that names httpx, and with `connections` the only one th
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -29,6 +30,7 @@ from reconciler.redaction import hide_secrets
 Transport = httpx.BaseTransport
 
 _LONG = 4 << 20  # bytes of a body that are worth a connection
+_TLS = "TLS: "  # begins the cause of a connection that TLS ended
 
 
 class _WithoutSecrets(logging.Filter):
@@ -158,16 +160,31 @@ class Session:
     def _unreachable(self, why: str, *, timed_out: bool = False) -> TransientError:
         hint = f"check that it is running, and that its address is {self._address.text}"
         if "certificate" in why.lower():
-            hint = "if its certificate is of an authority of your own, name that in SSL_CERT_FILE"
+            hint = _certificate_hint(why, self._address.text)
+        elif why.startswith(_TLS):
+            hint = f"check that it speaks TLS at {self._address.text}, and that nothing in between cuts it"
         message = f"cannot be reached at {self._address.text} ({why})"
         return TransientError(self._name, message, hint=hint, reached=False, timed_out=timed_out)
 
     def _cause(self, error: BaseException) -> str:
-        """Return the text of the innermost exception, which is the system's."""
+        """Return the text of the innermost exception, which is the system's or that of TLS."""
         while error.__context__ is not None:
             error = error.__context__
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            text = f"its certificate is refused: {error.verify_message}"
+        elif isinstance(error, ssl.SSLError) and error.reason:
+            text = _TLS + error.reason.replace("_", " ").lower()
+        else:
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return sanitize(text, self._secrets) or type(error).__name__
+
+
+def _certificate_hint(why: str, address: str) -> str:
+    if "expired" in why or "not yet valid" in why:
+        return "its operator must renew the certificate; if that is valid, set the clock of this machine"
+    if "mismatch" in why:
+        return f"check that its address is {address}: the certificate is that of another host"
+    return "if its certificate is of an authority of your own, name that in SSL_CERT_FILE"
 
 
 class OpenResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ class HttpPeer:
 
 
 @contextmanager
-def http_peer(answer: Callable[[Asked], Said]) -> Iterator[HttpPeer]:
-    """Run a server on loopback that answers every request with `answer`."""
+def http_peer(answer: Callable[[Asked], Said], context: ssl.SSLContext | None = None) -> Iterator[HttpPeer]:
+    """Run a server on loopback that answers every request with `answer`; with `context` it speaks TLS."""
     seen: list[Asked] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -64,10 +65,13 @@ def http_peer(answer: Callable[[Asked], Said]) -> Iterator[HttpPeer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield HttpPeer(f"http://127.0.0.1:{server.server_port}", seen)
+        scheme = "http" if context is None else "https"
+        yield HttpPeer(f"{scheme}://127.0.0.1:{server.server_port}", seen)
     finally:
         server.shutdown()
         server.server_close()
