@@ -63,6 +63,7 @@ def test_a_file_with_too_many_leaves_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_span_needs_at_most_sixty_bytes_of_memory() -> None:
     every = select_files(map_of(bomb(2, 200)))
     tracemalloc.start()

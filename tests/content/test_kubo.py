@@ -69,6 +69,7 @@ def test_kubo_gives_the_same_root(ipfs, tmp_path, case):
     assert str(Blocks().pack(CASES[case]).cid) == root
 
 
+@pytest.mark.slow
 def test_kubo_gives_the_same_root_for_a_file_of_two_levels(ipfs, tmp_path):
     size = MAX_LINKS * CHUNK_SIZE + 1
     with (tmp_path / "sparse").open("wb") as file:

@@ -67,6 +67,7 @@ def test_helia_fetches_and_verifies_files(packages: Path, gateway: Served, dag: 
 
 
 @pytest.mark.node
+@pytest.mark.slow
 def test_helia_gets_an_error_for_a_damaged_block(packages: Path, tmp_path: Path) -> None:
     dag = memory_dag({"a.txt": b"sound", "b.txt": b"spoilt"})
     keep(tmp_path / "store", dag)
@@ -80,6 +81,7 @@ def test_helia_gets_an_error_for_a_damaged_block(packages: Path, tmp_path: Path)
 
 
 @pytest.mark.node
+@pytest.mark.slow
 def test_ipfs_car_unpacks_what_curl_downloads(
     packages: Path, gateway: Served, dag: MemoryDag, tmp_path: Path
 ) -> None:
@@ -98,6 +100,7 @@ def test_ipfs_car_unpacks_what_curl_downloads(
 
 
 @pytest.mark.ipfs
+@pytest.mark.slow
 def test_kubo_imports_what_curl_downloads(gateway: Served, dag: MemoryDag, tmp_path: Path) -> None:
     car = tmp_path / "model.car"
     curl(f"{gateway.url}/ipfs/{dag.layout.root}?format=car", car)

@@ -45,6 +45,7 @@ def write(project: Path, name: str, text: str) -> None:
     file.write_text(text)
 
 
+@pytest.mark.slow
 def test_this_project_follows_its_own_rules() -> None:
     assert check(PROJECT) == (0, "")
 

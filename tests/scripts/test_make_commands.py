@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.scratch import PROJECT
 from tests.support.scripts import check
 
@@ -16,6 +18,7 @@ MAX_FLAG_PLACES = 185  #: a new option has to earn its place: a user reads every
 RESOLVE = re.compile(r"<!-- help: resolve -->\n.*?<!-- end -->\n", re.DOTALL)
 
 
+@pytest.mark.slow
 def test_a_help_text_that_differs_from_the_program_is_found_and_rewritten(scratch_clone: Path) -> None:
     page, script = scratch_clone / "docs/commands.md", scratch_clone / "scripts/make_commands.py"
     before = page.read_text()
@@ -29,6 +32,7 @@ def test_a_help_text_that_differs_from_the_program_is_found_and_rewritten(scratc
     assert page.read_text() == before
 
 
+@pytest.mark.slow
 def test_a_command_that_the_page_lacks_is_named_and_nothing_is_written(scratch_clone: Path) -> None:
     page, script = scratch_clone / "docs/commands.md", scratch_clone / "scripts/make_commands.py"
     page.write_text(RESOLVE.sub("", page.read_text()))

@@ -29,6 +29,7 @@ def piece_of(number: int, size: int) -> PieceCid:
     return PieceCid(piece(number).root, height, capacity(height) - size)
 
 
+@pytest.mark.slow
 def test_the_plan_of_688_gb_costs_what_the_contracts_charge(cloud: OnchainStorage) -> None:
     target = cloud.target(copies=2)
     delivery = PlannedDelivery(hash_block(DAG_PB, b"688 GB"), LABEL, SIZES)

@@ -223,6 +223,7 @@ class TestSecrets:
             assert "canary" not in f"{caught.value} {caught.value.hint}"
 
 
+@pytest.mark.slow
 class TestThreePeers:
     """A cluster of three that loses a peer and recovers it, or loses blocks, or a Kubo."""
 

@@ -78,6 +78,7 @@ def test_one_car_is_stored_as_it_is(service: StorachaService, home: Path, tmp_pa
     assert service.blob(shard_pieces(dag, sharding).shards[0].cid) == (tmp_path / "one.car").read_bytes()
 
 
+@pytest.mark.slow
 def test_several_cars_are_cut_where_we_cut(service: StorachaService, home: Path, tmp_path: Path) -> None:
     dag = large_file("peer, in several")
     (tmp_path / "one.car").write_bytes(b"".join(car.stream(dag)))

@@ -93,6 +93,7 @@ def changes(document: dict[str, Any]) -> list[tuple[str, str]]:
     return [(item["change"], item["state"]) for item in document["items"]]
 
 
+@pytest.mark.slow
 def test_from_an_index_through_a_branch_to_an_active_deal(project: Project) -> None:
     before = project.reconcile.files()
     report = project.run("--propose", "branch")
@@ -173,6 +174,7 @@ def test_a_record_edited_by_hand_is_an_error_that_names_both(project: Project) -
 @pytest.mark.parametrize(
     "later", [0.5, pytest.param(0.0, marks=pytest.mark.slow), pytest.param(1.5, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_killed_while_it_uploads_the_next_run_finishes_and_cleans_up(
     project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, later: float
 ) -> None:

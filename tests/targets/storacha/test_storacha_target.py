@@ -79,6 +79,7 @@ def test_nothing_is_left_on_this_machine(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_the_bridge_the_client_reads(service: StorachaService) -> None:
     dag, absent = bundle("over the client"), bundle("over the client, absent")
     with opened(service, bridge=False) as target:
@@ -130,6 +131,7 @@ def test_from_publishing_to_an_active_deal_and_to_its_loss(service: StorachaServ
         assert "was in a deal" in gone.detail
 
 
+@pytest.mark.slow
 def test_an_upload_by_other_software_is_held_and_its_pieces_are_unknown(service: StorachaService) -> None:
     dag = large_file("uploaded in other CARs")
     with opened(service, sharding=SMALL) as theirs, opened(service) as target:
@@ -152,6 +154,7 @@ def test_an_upload_beside_that_of_other_software_has_its_own_pieces(service: Sto
         assert len(seen(theirs, dag, sharding=SMALL).observations[dag.layout.root].pieces) == 3
 
 
+@pytest.mark.slow
 def test_a_car_missing_from_the_space_makes_it_partial(service: StorachaService) -> None:
     dag = large_file("one CAR too few")
     with opened(service, sharding=SMALL) as target:
@@ -163,6 +166,7 @@ def test_a_car_missing_from_the_space_makes_it_partial(service: StorachaService)
         assert (found.state, found.detail) == (State.PARTIAL, "1 CAR of 4 missing")
 
 
+@pytest.mark.slow
 def test_unexpected_uploads_are_foreign_and_none_is_owned(service: StorachaService) -> None:
     dag = bundle("foreign")
     with opened(service) as target:
@@ -175,6 +179,7 @@ def test_unexpected_uploads_are_foreign_and_none_is_owned(service: StorachaServi
                 target.unpin(pin.root, "")
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_all_pages_of_a_listing_are_read(service: StorachaService) -> None:
     dags = [bundle(f"page {number}") for number in range(3)]
@@ -193,6 +198,7 @@ def writes_off(service: StorachaService) -> Iterator[None]:
     service.ask("_writes", {"disabled": False})
 
 
+@pytest.mark.slow
 def test_an_upload_to_a_service_that_refuses_writes_names_the_alternative(
     service: StorachaService, writes_off: None
 ) -> None:
@@ -215,6 +221,7 @@ def test_a_source_that_changes_leaves_nothing(service: StorachaService, after: i
         assert seen(target, dag).observations[dag.layout.root].state is State.ABSENT
 
 
+@pytest.mark.slow
 def test_deals_that_the_delegation_does_not_allow_are_reported_as_unknown(service: StorachaService) -> None:
     dag = bundle("narrow")
     with opened(service, reads=("upload/list",)) as target:
@@ -231,6 +238,7 @@ def test_deals_that_the_delegation_does_not_allow_are_reported_as_unknown(servic
         assert findings["service"].ok
 
 
+@pytest.mark.slow
 def test_a_delegation_without_deals_is_noted_even_without_a_policy(
     service: StorachaService,
 ) -> None:
