@@ -13,10 +13,10 @@ stores. Very long lists are left out, see MAX_FILES.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
+from reconciler.content.lfs_pointer import LfsPointer
 from reconciler.json_fields import JsonFields
 
 MAX_FILES = 20_000  #: above which a record has no list
@@ -41,9 +41,7 @@ class SourcedFile:
     @property
     def pointer_id(self) -> str:
         """The git id of the Git LFS pointer that the file has in its repository, in hex."""
-        text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {self.size}\n"
-        data = text.encode()
-        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        return LfsPointer(bytes.fromhex(self.sha256), self.size).git_blob.hex()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
 
-from reconciler.content import bounds, checksums, manifest, source_file
+from reconciler.content import bounds, checksums, lfs_pointer, manifest, source_file
 from reconciler.content.cid import Cid
 from reconciler.content.contents import (
     BundleContents,
@@ -29,8 +29,7 @@ from reconciler.loop.mismatch import ExplainedDifference, Mismatch, MismatchCaus
 _GENERATED = (manifest.NAME, checksums.NAME)
 _MAX_EXPLAINED = 100  # differences whose causes are searched
 _MAX_TEXT = 16 << 20  # bytes of a file whose line ends are compared
-_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-_MAX_POINTER = 1024
+_POINTER = f"version {lfs_pointer.VERSION}\n".encode()
 _NOT_HASHED = file_tree(0, leaf_digests(b"")).cid  # of no file that has bytes
 
 Explained = tuple[MismatchCause, str, str]  # the cause, why in words, the way out
@@ -166,7 +165,7 @@ class _CauseSearch:
             data = source_file.read_small(self.listing, source, _MAX_TEXT)
         except BundleError:
             return None
-        if len(data) < _MAX_POINTER and data.startswith(_POINTER):
+        if len(data) < lfs_pointer.MAX_SIZE and data.startswith(_POINTER):
             return (
                 MismatchCause.LFS_POINTER,
                 "a Git LFS pointer is in its place",

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from reconciler.content import checksums, manifest
 from reconciler.content.cid import RAW
+from reconciler.content.git_objects import object_id
 from reconciler.content.hashing import FileDigests
+from reconciler.content.lfs_pointer import LfsPointer
 from reconciler.errors import DataError, UsageError
 from reconciler.git.runner import GitError, GitRunner
 from reconciler.index.model import Record
 from reconciler.index.provenance import MAX_FILES, Provenance, SourcedFile
 from reconciler.sources.interface import ListedFile, SourceKind, SourceMismatchError
-from reconciler.sources.lfs_pointer import LfsPointer
 
 _OFFLINE = {"GIT_NO_LAZY_FETCH": "1"}
 _MAX_DEPTH = 64
@@ -174,6 +175,6 @@ def _read_object(runner: GitRunner, oid: str, kind: str) -> bytes:
     if len(oid) != 40 or not all(character in "0123456789abcdef" for character in oid):
         raise DataError(f"{oid[:80]!r} is not the id of a git object")
     data = runner.run("cat-file", kind, oid, env=_OFFLINE).stdout
-    if hashlib.sha1(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest() != oid:
+    if object_id(kind, data).hex() != oid:
         raise DataError(f"the git object {oid} is damaged", hint="run `git fsck` in the clone")
     return data

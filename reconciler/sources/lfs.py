@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from reconciler.content.lfs_pointer import MAX_SIZE, LfsPointer, parse_pointer
 from reconciler.errors import UsageError
 from reconciler.fs import read_at
 from reconciler.git.runner import GitError, GitFailure, GitRunner
@@ -28,7 +29,6 @@ from reconciler.sources.interface import (
     SourceMissingError,
     SourceProtocolError,
 )
-from reconciler.sources.lfs_pointer import MAX_SIZE, LfsPointer, parse_pointer
 from reconciler.sources.lfs_remote import find_remote
 from reconciler.sources.lfs_server import LfsServer
 from reconciler.sources.listing import make_listing

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from typing import Any
 
+from reconciler.content.git_objects import object_hash
 from reconciler.sources.interface import ListedFile, SourceMismatchError
 
 _HINT = "nothing was published; the source, or something between it and here, serves other bytes"
@@ -28,9 +29,7 @@ class ContentVerifier:
         if known.sha256 is not None and not given_sha256:
             self._running.append(("SHA-256", hashlib.sha256(), known.sha256))
         if known.git_blob is not None:
-            running = hashlib.sha1(usedforsecurity=False)
-            running.update(b"blob %d\0" % file.size)
-            self._running.append(("git blob id", running, known.git_blob))
+            self._running.append(("git blob id", object_hash("blob", file.size), known.git_blob))
         if known.md5 is not None and known.sha256 is None and known.git_blob is None:
             self._running.append(("MD5", hashlib.md5(usedforsecurity=False), known.md5))
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from reconciler.content.lfs_pointer import LfsPointer
 from reconciler.errors import UsageError
 from reconciler.sources.hub import hub_auth, parse_location
 from reconciler.sources.interface import (
@@ -19,7 +20,6 @@ from reconciler.sources.interface import (
     SourceMissingError,
     SourceRefusedError,
 )
-from reconciler.sources.lfs_pointer import LfsPointer
 from reconciler.sources.open import open_source
 from reconciler.sources.verify import ContentVerifier
 from tests.conformance.sources import FILES, SourceSuite

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import pytest
 
+from reconciler.content.lfs_pointer import LfsPointer, parse_pointer
 from reconciler.errors import SourceChangedError, UsageError
 from reconciler.git.runner import GitRunner
 from reconciler.sources.interface import (
@@ -27,7 +28,6 @@ from reconciler.sources.interface import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from reconciler.sources.lfs_pointer import LfsPointer, parse_pointer
 from reconciler.sources.lfs_remote import find_remote
 from reconciler.sources.open import open_source
 from reconciler.sources.verify import ContentVerifier

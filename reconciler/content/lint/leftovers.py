@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from reconciler.content import lfs_pointer
 from reconciler.content.lint.finding import Finding, FindingCode, Flaw, finding
 
-MAX_POINTER = 1024  #: bytes; Git LFS takes no larger file for a pointer
 _MAX_ANNEX_POINTER = 32 << 10
 
 _LFS = re.compile(rb"version (?:https://git-lfs\.github\.com/spec/|https://hawser\.github\.com/spec/)v[0-9]")
@@ -37,7 +37,7 @@ _VERSION_CONTROL = {
 
 def pointer_flaw(head: bytes, size: int) -> Flaw | None:
     """Return the flaw of a file that is a pointer to content elsewhere; `head` is its beginning."""
-    if size < MAX_POINTER:
+    if size < lfs_pointer.MAX_SIZE:
         if _LFS.match(head):
             return _pointer(
                 "a Git LFS pointer", "get the files with `git lfs pull`, or name them with `source: lfs:PATH`"

@@ -9,13 +9,15 @@ Source: the specification in the git-lfs repository, docs/spec.md.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
+from reconciler.content.git_objects import object_id
+
 MAX_SIZE = 1024  #: bytes of a pointer, extensions included
 
-_VERSIONS = ("https://git-lfs.github.com/spec/v1", "https://hawser.github.com/spec/v1")
+VERSION = "https://git-lfs.github.com/spec/v1"
+_VERSIONS = (VERSION, "https://hawser.github.com/spec/v1")
 _OID = re.compile(r"sha256:([0-9a-f]{64})")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}")
 
@@ -34,13 +36,12 @@ class LfsPointer:
 
     def render(self) -> bytes:
         """Return the canonical text of the pointer, without extensions."""
-        return f"version {_VERSIONS[0]}\noid sha256:{self.sha256.hex()}\nsize {self.size}\n".encode()
+        return f"version {VERSION}\noid sha256:{self.sha256.hex()}\nsize {self.size}\n".encode()
 
     @property
     def git_blob(self) -> bytes:
         """The SHA-1 of the canonical text as a git blob."""
-        text = self.render()
-        return hashlib.sha1(b"blob %d\0" % len(text) + text, usedforsecurity=False).digest()
+        return object_id("blob", self.render())
 
 
 def parse_pointer(data: bytes) -> LfsPointer | None:
