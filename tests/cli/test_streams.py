@@ -154,7 +154,7 @@ def test_a_run_whose_reader_is_gone_does_everything(
     assert "cid:" in (repository.root / "releases/index.yaml").read_text()
 
 
-def test_notes_and_errors_that_nobody_reads_change_no_outcome(
+def test_notes_and_errors_without_a_reader_change_no_outcome(
     repository: CommandLine, monkeypatch: pytest.MonkeyPatch, unread: io.TextIOWrapper
 ) -> None:
     Lines(unread).note("retrying")

@@ -46,7 +46,7 @@ def published(reconcile: CommandLine) -> CommandLine:
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> Path:
-    """A directory that nobody can create, the superuser included."""
+    """A directory that no user can create, not even the superuser."""
     (tmp_path / "file").write_text("")
     return tmp_path / "file" / "home"
 
@@ -182,7 +182,7 @@ def test_commands_need_no_home_directory(
     monkeypatch.chdir(reconcile.root)
     fetch = ["fetch", "llm@1.0.0", str(tmp_path / "out")]
     if home == "unset":
-        fetch.append("--no-cache")  # it would be that of whoever runs the tests
+        fetch.append("--no-cache")  # it would be the cache of the user who runs the tests
     for arguments in ([], ["plan", "--json"], ["resolve", "llm@1.0.0"], fetch, ["put", "weights"]):
         done = reconcile(*arguments)
         assert done.code == 0, done.err

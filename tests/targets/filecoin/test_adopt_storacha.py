@@ -147,7 +147,7 @@ def test_what_is_incomplete_does_not_count(
     assert "costs " in plan.out
 
 
-def test_bytes_at_a_named_provider_that_nobody_pays_are_pointed_out(
+def test_unpaid_bytes_at_a_named_provider_are_pointed_out(
     cloud: OnchainStorage, reconcile: CommandLine
 ) -> None:
     targets = reconcile.root / "releases/targets.yaml"

@@ -186,7 +186,7 @@ def test_a_failure_in_between_reports_what_was_sent(empty: OnchainStorage, recon
 
 
 def test_a_target_without_an_account_and_an_unknown_one_are_refused(reconcile: CommandLine) -> None:
-    for name, words in (("store", "has no account"), ("nobody", "the targets are paid, store")):
+    for name, words in (("store", "has no account"), ("unknown", "the targets are paid, store")):
         refused = reconcile("fund", name)
         assert refused.code == 2
         assert words in refused.err

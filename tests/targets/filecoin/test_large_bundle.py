@@ -24,7 +24,7 @@ SIZES = (MAX_PIECE,) * (SIZE // MAX_PIECE) + (SIZE % MAX_PIECE,)
 
 
 def piece_of(number: int, size: int) -> PieceCid:
-    """A piece of `size` bytes that nobody has."""
+    """A made-up piece of `size` bytes."""
     height = height_for(size)
     return PieceCid(piece(number).root, height, capacity(height) - size)
 

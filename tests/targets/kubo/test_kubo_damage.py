@@ -1,6 +1,6 @@
 """Damage of several kinds at once, shared, foreign, or older than the version: one run repairs it all.
 
-No pin is removed on the way, by whoever it was set, so a kill cannot lose one.
+No pin is removed on the way, whether ours or foreign, so a kill cannot lose one.
 """
 
 from __future__ import annotations
