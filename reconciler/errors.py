@@ -11,7 +11,8 @@
     │   └── BlockUnavailableError     a block is missing or damaged in one source
     ├── PeerError                     a target, a forge or a gateway failed (exit 1); see also net.errors
     ├── LockedError                   another run holds the lock (exit 1)
-    └── SafetyError                   a safety rule stopped the run (exit 4)
+    ├── SafetyError                   a safety rule stopped the run (exit 4)
+    └── TrustError                    a trust rule refused a release or its history (exit 4)
 
 The command line prints `error: <where>: <message>` and one `hint:` line, and no traceback for these.
 """
@@ -32,7 +33,7 @@ class ExitCode(IntEnum):
     ERROR = 1  #: an error
     USAGE = 2  #: wrong usage, or an index or configuration that is invalid
     PENDING = 3  #: changes are pending (only with --exit-code)
-    REFUSED = 4  #: refused by a safety rule
+    REFUSED = 4  #: refused by a safety, spending or trust rule
     PARTIAL = 5  #: some items failed, the others were done
     INTERRUPTED = 130  #: stopped by SIGINT: 128 + 2, as shells report it
 
@@ -130,5 +131,11 @@ class LockedError(ReconcilerError):
 
 class SafetyError(ReconcilerError):
     """A safety rule stopped the run; the hint names the exact override."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class TrustError(ReconcilerError):
+    """A trust rule refused a release, its signatures or its history; nothing of it was read or written."""
 
     exit_code = ExitCode.REFUSED

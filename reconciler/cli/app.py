@@ -100,8 +100,8 @@ def reconcile(
     repair what is damaged, and write the resolved CIDs back. With --dry-run: only show the plan.
 
     Exit codes: 0 in sync, or all changes applied; 1 error; 2 usage error, or invalid index or configuration;
-    3 changes are pending (only with --exit-code); 4 refused by a safety rule; 5 some items failed, the others
-    were done; 130 interrupted.
+    3 changes are pending (only with --exit-code); 4 refused by a safety or trust rule; 5 some items failed,
+    the others were done; 130 interrupted.
     """
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context, context.invoked_subcommand)
