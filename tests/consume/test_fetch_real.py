@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,9 @@ import pytest
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.local_sources import kubo_source
-from reconciler.consume.sources import Source
+from reconciler.consume.sources import MAX_FAILURES, BlockRange, Parts, Source
+from reconciler.content.cid import Cid
+from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY
@@ -102,10 +106,11 @@ def test_all_sources_are_used_at_once(peers: Peers, expected: dict[str, bytes], 
 
 
 class KillsAt:
-    """A Progress that kills a node after the first `size` bytes of the transfer."""
+    """A Progress that kills a node after the first `size` bytes of the transfer; `killed` is set then."""
 
     def __init__(self, node: KuboNode, size: int) -> None:
         self._node, self._left = node, size
+        self.killed = threading.Event()
 
     def task(self, label: str, total: int | None) -> Task:
         """Count the bytes of the transfer only."""
@@ -119,6 +124,7 @@ class KillsAt:
         before, self._left = self._left, self._left - amount
         if self._left <= 0 < before:
             self._node.stop(signal.SIGKILL)
+            self.killed.set()
 
 
 class _Watched:
@@ -135,16 +141,69 @@ class _Watched:
         pass
 
 
+class CountsFailures(GatewaySource):
+    """A gateway that sets `dropped` when it has failed as often as a source may."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.dropped = threading.Event()
+        self._failed = 0
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except ReconcilerError:
+            self._failed += 1
+            if self._failed >= MAX_FAILURES:
+                self.dropped.set()
+            raise
+
+    def read_block(self, cid: Cid, size: int | None) -> bytes:
+        with self._counted():
+            return super().read_block(cid, size)
+
+    @contextmanager
+    def stream_blocks(self, requested: BlockRange) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
+        with self._counted(), super().stream_blocks(requested) as blocks:
+            yield blocks
+
+
+class Waits(GatewaySource):
+    """A gateway that, once a node was killed, delivers no block before that node is dropped."""
+
+    def __init__(self, url: str, killed: threading.Event, dropped: threading.Event) -> None:
+        super().__init__(url)
+        self._killed, self._dropped = killed, dropped
+
+    def _wait(self) -> None:
+        if self._killed.is_set():
+            assert self._dropped.wait(60)
+
+    def read_block(self, cid: Cid, size: int | None) -> bytes:
+        self._wait()
+        return super().read_block(cid, size)
+
+    @contextmanager
+    def stream_blocks(self, requested: BlockRange) -> Iterator[Iterator[tuple[Cid, Parts]] | None]:
+        with super().stream_blocks(requested) as blocks:
+            yield None if blocks is None else self._held_back(blocks)
+
+    def _held_back(self, blocks: Iterator[tuple[Cid, Parts]]) -> Iterator[tuple[Cid, Parts]]:
+        for block in blocks:
+            self._wait()
+            yield block
+
+
 def test_a_killed_node_is_dropped_and_the_other_source_finishes(
     peers: Peers, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Each of the two works on one run of 32 leaves when the node is killed after 8 MiB."""
+    """The other delivers nothing from the kill, after 8 MiB, until the failures of the node are noticed."""
     limits = {"timeouts": Timeouts(connect=2.0, silence=5.0, total=20.0), "retry": NO_RETRY}
-    dying = GatewaySource(peers.node.gateway, **limits)  # type: ignore[arg-type]
+    dying, kills = CountsFailures(peers.node.gateway, **limits), KillsAt(peers.node, 8 * MIB)
     try:
-        done = run(
-            peers, tmp_path / "d", dying, GatewaySource(peers.ours.url), progress=KillsAt(peers.node, 8 * MIB)
-        )
+        alive = Waits(peers.ours.url, kills.killed, dying.dropped)
+        done = run(peers, tmp_path / "d", dying, alive, progress=kills)
     finally:
         peers.node.stop()
         peers.node.start()
