@@ -88,6 +88,9 @@ def parse(data: bytes) -> ChecksumList:
             continue
         path, digest, blank = found
         one_blank = blank if one_blank is None else one_blank
+        if path is None:
+            malformed.append(number)
+            continue
         entries.append(Checksum(_relative(path, number), bytes.fromhex(digest), number))
     if malformed and not entries:
         first = lines[malformed[0] - 1].decode(errors="replace")
@@ -95,10 +98,11 @@ def parse(data: bytes) -> ChecksumList:
     return ChecksumList(tuple(entries), tuple(malformed))
 
 
-def _split(line: str, one_blank: bool | None) -> tuple[str, str, bool | None] | None:
+def _split(line: str, one_blank: bool | None) -> tuple[str | None, str, bool | None] | None:
     """Return path, digest, and whether one blank separates them (None for a tagged line).
 
-    Return None for a line in another form.
+    The path is None when its escapes are malformed: even such a line decides about the blanks of the next
+    ones. Return None for a line in another form.
     """
     escaped = line.startswith("\\")
     text = line[1:] if escaped else line
@@ -120,7 +124,7 @@ def _split(line: str, one_blank: bool | None) -> tuple[str, str, bool | None] | 
         try:
             path = re.sub(r"\\.?", lambda found: _ESCAPES[found[0]], path, flags=re.DOTALL)
         except KeyError:
-            return None
+            return None, digest, blank
     return path, digest, blank
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.content import checksums
@@ -101,12 +101,14 @@ LINES = st.tuples(
     end=st.sampled_from(["\n", "\r\n"]),
     last=st.booleans(),
 )
+@example(lines=[("badly escaped", "d\\e", True), ("one blank", "a", True)], end="\n", last=False)
+@example(lines=[("tab", "a", True), ("plain", "b c", True)], end="\n", last=False)
 def test_a_list_passes_exactly_when_sha256sum_accepts_it(
     directory: Path, lines: list[tuple[str, str, bool]], end: str, last: bool
 ) -> None:
     forms = [form for form, _, _ in lines]
-    # after "one blank", the blank before "s/../a" belongs to the path: we read `a`, they look for ` s`
-    assume("inner dot" not in forms[forms.index("one blank") :] if "one blank" in forms else True)
+    # after "one blank" or "tab", a blank before "s/../a" belongs to the path: we read `a`, they look for ` s`
+    assume("inner dot" not in forms or not {"one blank", "tab"} & set(forms[: forms.index("inner dot")]))
     text = end.join(line_of(form, path, right=right) for form, path, right in lines) + (end if last else "")
     (directory / "SHA256SUMS").write_bytes(text.encode())
     theirs = subprocess.run(
