@@ -100,10 +100,6 @@ def _parse_proxy(proxy: Proxy) -> tuple[httpcore.URL, tuple[str, str] | None]:
 # --- one connection
 
 
-class WouldReadError(Exception):
-    """No more bytes can be returned without reading from the network."""
-
-
 class ConnectionStream(httpcore.NetworkStream):
     """One connection; every operation gets at most the time that is left until the deadline.
 
@@ -116,21 +112,9 @@ class ConnectionStream(httpcore.NetworkStream):
         self._inner = inner
         self._encrypted = encrypted
         self._to_proxy = to_proxy
-        self._unread_by: int | None = None  # the thread inside `without_reading`
-
-    @contextmanager
-    def without_reading(self) -> Iterator[None]:
-        """Make reads of this thread raise WouldReadError, and ignore that httpcore closes it then."""
-        self._unread_by = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._unread_by = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read up to the larger of `max_bytes` and a slice; "" at the end."""
-        if self._unread_by is not None:
-            raise WouldReadError
         with (
             _deadline_errors()
         ):  # more at once than httpcore asks for: each piece costs a walk through layers
@@ -166,9 +150,7 @@ class ConnectionStream(httpcore.NetworkStream):
             raise httpcore.WriteError("the peer has answered already")
 
     def close(self) -> None:
-        """Shut the connection down, except inside `without_reading` of this thread."""
-        if self._unread_by == threading.get_ident():
-            return
+        """Shut the connection down."""
         found = self._inner.get_extra_info("socket")
         if found is not None:
             with suppress(OSError):  # wakes a thread that reads from it, as closing alone does not

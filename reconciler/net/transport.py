@@ -9,6 +9,8 @@ import logging
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from operator import attrgetter
+from typing import Any
 
 import httpcore
 import httpx
@@ -19,7 +21,6 @@ from reconciler.net.connections import (
     ConnectionBackend,
     ConnectionStream,
     ProxyUnreachableError,
-    WouldReadError,
     open_pool,
 )
 from reconciler.net.deadline import DeadlineExceededError, remaining
@@ -29,7 +30,7 @@ from reconciler.redaction import hide_secrets
 #: answers requests in place of connections; tests and the forges' fakes implement it
 Transport = httpx.BaseTransport
 
-_LONG = 4 << 20  # bytes of a body that are worth a connection
+_LONG = 256 << 10  # bytes of a body that are read directly
 _TLS = "TLS: "  # begins the cause of a connection that TLS ended
 
 
@@ -231,7 +232,6 @@ class _PoolTransport(httpx.BaseTransport):
     def __init__(self, *, encrypted: bool, proxy: Proxy | None, public_only: bool) -> None:
         self._backend = ConnectionBackend(public_only=public_only, proxy=proxy)
         self._pool = open_pool(self._backend, encrypted=encrypted, proxy=proxy)
-        self._direct: set[ConnectionStream] = set()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         sent = httpcore.Request(
@@ -255,18 +255,14 @@ class _PoolTransport(httpx.BaseTransport):
         )
 
     def _body(self, response: httpcore.Response, timeout: float | None) -> _Body:
-        headers = httpx.Headers(response.headers)
         stream = response.extensions.get("network_stream")
-        length = headers.get("Content-Length", "")
-        is_long = length.isascii() and length.isdigit() and int(length) > _LONG
-        if is_long and isinstance(stream, ConnectionStream) and "Transfer-Encoding" not in headers:
-            return _LongBody(response, stream, int(length), timeout, self._direct)
+        unread = _UnreadBody.of(response)
+        if unread is not None and unread.size > _LONG and isinstance(stream, ConnectionStream):
+            return _LongBody(response, stream, unread, timeout)
         return _Body(response)
 
     def close(self) -> None:
         self._pool.close()
-        for stream in list(self._direct):
-            stream.close()
 
 
 class _Body(httpx.SyncByteStream):
@@ -283,54 +279,61 @@ class _Body(httpx.SyncByteStream):
         self._response.close()
 
 
+class _UnreadBody:
+    """What h11 has received of a body of known length, and how many bytes it still expects.
+
+    Both are internals of h11 1.x, behind those of httpcore 1.x: `state` is that of the connection.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self._received = attrgetter("_receive_buffer.maybe_extract_at_most")(state)
+        self._reader = attrgetter("_reader")(state)
+        self.size = int(attrgetter("_remaining")(self._reader))
+
+    @classmethod
+    def of(cls, response: httpcore.Response) -> _UnreadBody | None:
+        """Return that of a response; None for one of unknown length, or from another httpcore."""
+        try:
+            return cls(attrgetter("stream._stream._connection._h11_state")(response))
+        except AttributeError:
+            return None
+
+    def take_received(self) -> Iterator[bytes]:
+        """Iterate over the bytes that have arrived; `size` is what is left."""
+        while self.size and (piece := self._received(self.size)):
+            self.size -= len(piece)
+            yield bytes(piece)
+
+    def finish(self) -> None:
+        """Note that the rest of the body was read, so that the connection can be used again."""
+        self._reader._remaining = 0  # noqa: SLF001
+
+
 class _LongBody(_Body):
     """A long body of known length, read from the connection after what httpcore has of it already.
 
-    httpcore and h11 copy every byte four times, which costs more than receiving it. They are asked for what
-    they have buffered; the rest of the body comes from `stream`, and the connection is closed after it.
-    `direct` has the streams that are being read in this way, so that the transport can close them.
+    httpcore and h11 copy every byte four times, which costs more than receiving it. So they give up what they
+    have buffered, and are told at the end that the body was read.
     """
 
     def __init__(
         self,
         response: httpcore.Response,
         stream: ConnectionStream,
-        length: int,
+        unread: _UnreadBody,
         timeout: float | None,
-        direct: set[ConnectionStream],
     ) -> None:
         super().__init__(response)
         self._stream = stream
-        self._length = length
+        self._unread = unread
         self._timeout = timeout
-        self._direct = direct
 
     def __iter__(self) -> Iterator[bytes]:
-        rest = self._length
-        self._direct.add(self._stream)
         with _httpx_errors():
-            pieces = self._response.iter_stream()
-            while True:
-                try:
-                    with self._stream.without_reading():
-                        piece = next(pieces, None)
-                except WouldReadError:
-                    break
-                if piece is None:  # all of it was buffered, or it answers a HEAD request
-                    self._direct.discard(self._stream)
-                    return
-                rest -= len(piece)
-                yield piece
-            try:
-                yield from self._stream.read_exactly(rest, self._timeout)
-            finally:
-                self.close()
-
-    def close(self) -> None:
-        super().close()
-        if self._stream in self._direct:
-            self._direct.discard(self._stream)
-            self._stream.close()
+            yield from self._unread.take_received()
+            yield from self._stream.read_exactly(self._unread.size, self._timeout)
+        self._unread.finish()
+        yield from super().__iter__()
 
 
 @contextmanager

@@ -364,7 +364,7 @@ def test_a_stream_that_breaks_off_raises(proxy: FaultProxy) -> None:
 def test_a_long_body_is_whole_however_much_of_it_comes_with_its_head(with_head: int) -> None:
     """What httpcore has not buffered is read from the connection directly."""
     body = os.urandom(6 << 20)
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
