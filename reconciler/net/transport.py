@@ -313,7 +313,7 @@ class _LongBody(_Body):
     """A long body of known length, read from the connection after what httpcore has of it already.
 
     httpcore and h11 copy every byte four times, which costs more than receiving it. So they give up what they
-    have buffered, and are told at the end that the body was read.
+    have buffered, and count the body as read at the end.
     """
 
     def __init__(
