@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.errors import SafetyError, UsageError
 from reconciler.index.locations import find_layout
+from reconciler.loop.plan_document import SavedPlan
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.targets.check import Check
 
@@ -96,6 +97,41 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
         summary=given.boolean("summary", default=True),
         plan=plan,
     )
+
+
+def refuse_other_options(inputs: Inputs, saved: SavedPlan) -> None:
+    """Raise UsageError for an input that asks for something else than the `saved` plan was made with.
+
+    An input that was not given has its default, so a default asks for nothing.
+    """
+    wanted, defaults = _options_by_input(inputs.options), _options_by_input(_DEFAULT_OPTIONS)
+    wanted |= {"only": inputs.scope.only, "exclude": inputs.scope.exclude}
+    defaults |= {"only": (), "exclude": ()}
+    found = _options_by_input(saved.options) | {"only": saved.only, "exclude": saved.exclude}
+    for name, value in wanted.items():
+        if value not in (defaults[name], found[name]):
+            raise UsageError(
+                f"the input {name!r} is {_shown(value)}, and the saved plan was made with "
+                f"{_shown(found[name])}",
+                hint="remove the input, since a saved plan has its own options, or make the plan with it",
+            )
+
+
+_DEFAULT_OPTIONS = RunOptions(propose=ProposeMode.PULL_REQUEST)
+
+
+def _options_by_input(options: RunOptions) -> dict[str, object]:
+    """Return the options by the names of their inputs."""
+    return {field.name.replace("_", "-"): getattr(options, field.name) for field in fields(options)}
+
+
+def _shown(value: object) -> str:
+    """Return the value of an option as an input spells it."""
+    if isinstance(value, tuple):
+        value = ", ".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(str(value)) if value not in (None, "") else "none"
 
 
 def input_name(name: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand
+from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand, refuse_other_options
 from reconciler.cli.proposals import pull_requests
 from reconciler.errors import ExitCode, UsageError
 from reconciler.forges.interface import ProposalResult
@@ -41,9 +41,12 @@ class JobResult:
 def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
     """Make a plan, and apply it when the step acts and no safety rule refuses. Raises ReconcilerError.
 
-    With a saved plan, the new plan is made with the options of the saved one, not with those of the inputs.
+    With a saved plan, the new plan is made with the options of the saved one; inputs that ask for others are
+    refused.
     """
     saved = None if inputs.plan is None else read_saved(inputs.plan)
+    if saved is not None:
+        refuse_other_options(inputs, saved)
     scope = inputs.scope if saved is None else saved.scope(inputs.scope.layout)
     options = inputs.options if saved is None else saved.options
     if inputs.acts:

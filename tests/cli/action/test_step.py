@@ -241,10 +241,34 @@ def test_a_reviewed_plan_is_carried_out_exactly_or_not_at_all(jobs: Jobs) -> Non
 
 def test_a_saved_plan_brings_its_options_along(jobs: Jobs) -> None:
     plan = jobs("push", propose="none", only="llm@1.0.*").outputs["plan-json"]
-    step = jobs("push", command="apply", propose="write", plan=plan)
+    step = jobs("push", command="apply", plan=plan)
     assert step.code is ExitCode.OK
     assert len(jobs.reconcile.cars()) == 1
     assert (jobs.reconcile.root / "releases/index.yaml").read_text() == INDEX
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("only", "llm@1.1.0\nstore", "'llm@1.1.0, store', and the saved plan was made with 'llm@1.0.*'"),
+        ("exclude", "store", "'store', and the saved plan was made with none"),
+        ("check", "full", "'full', and the saved plan was made with 'quick'"),
+        ("drift", "ignore", "'ignore', and the saved plan was made with 'repair'"),
+        ("propose", "branch", "'branch', and the saved plan was made with 'write'"),
+        ("prune", "true", "true, and the saved plan was made with false"),
+        ("allow_removals", "3", "'3', and the saved plan was made with none"),
+        ("base", "HEAD~1", "'HEAD~1', and the saved plan was made with none"),
+    ],
+)
+def test_an_input_that_asks_for_something_else_than_the_saved_plan_is_refused(
+    jobs: Jobs, name: str, value: str, said: str
+) -> None:
+    given = {"propose": "write", "only": "llm@1.0.*"}
+    plan = jobs("push", **given).outputs["plan-json"]
+    step = jobs("push", command="apply", plan=plan, **given | {name: value})
+    assert step.code is ExitCode.USAGE
+    assert f"the input {name.replace('_', '-')!r} is {said}" in str(step.error)
+    assert jobs.reconcile.cars() == []
 
 
 def test_a_pull_request_needs_a_repository(jobs: Jobs) -> None:
