@@ -15,6 +15,8 @@ PEERS = {
     "ipfs_cluster": ("ipfs", "ipfs-cluster-service"),
     "gateway_conformance": ("gateway-conformance", "go"),
     "git_lfs": ("git-lfs",),
+    "go": ("go",),
+    "litewitness": ("litewitness", "ssh-agent", "ssh-add"),
     "gitea": ("gitea",),
     "nginx": ("nginx",),
     "node": ("node", "npm"),
