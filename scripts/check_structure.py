@@ -42,6 +42,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     r"\bmkstemp\b|NamedTemporaryFile": (),
     r"\bobject_pairs_hook\b": ("json_fields.py",),
     r"\beth_(account|abi|utils|keys)\b": ("deals/onchain/keys.py",),
+    r"(?:import|from) sigstore\b": ("trust/keyless.py",),
+    r"(?:import|from) securesystemslib\b": ("trust/signing.py",),
 }
 
 #: phrases that read as translated, or metaphors where a standard term exists
