@@ -210,13 +210,8 @@ class DirectoryDag:
 
     def _check_size(self, number: int) -> None:
         """Raise SourceChangedError when the file has another size than when it was scanned."""
-        source = self._source_file(number)
-        descriptor = source_file.open_regular(self.listing, source)
-        try:
-            if (size := os.fstat(descriptor).st_size) != source.stamp.size:
-                raise source_file.changed(source, min(size, source.stamp.size))
-        finally:
-            os.close(descriptor)
+        if self.listing.read_span is None:
+            source_file.check_size(self.listing, self._source_file(number))
 
     def _source_file(self, number: int) -> SourceFile:
         source = self._sources[number]

@@ -35,37 +35,37 @@ _STAMP = struct.Struct(">QQQqq")  # device, inode, size, mtime, ctime
 _CHECKSUM = 32
 
 
-class IdentityCache:
-    """The cache in `directory`, which is created with the first entry."""
+class StampedCache:
+    """Bytes about files in their present state, in `directory`, which is created with the first entry.
 
-    def __init__(self, directory: Path) -> None:
+    `namespace` separates what is known about the same file for different purposes.
+    """
+
+    def __init__(self, directory: Path, namespace: bytes = b"") -> None:
         self._directory = directory
+        self._namespace = namespace
 
-    def get(self, listing: SourceListing, file: SourceFile, *, with_sum: bool) -> FileDigests | None:
-        """Return the digests of `file` in its present state, or None; with its sha256 when `with_sum`."""
+    def load(self, listing: SourceListing, file: SourceFile) -> bytes | None:
+        """Return what is stored about `file` in its present state, or None."""
         if file.stamp.size < MIN_SIZE:
             return None
-        path = _absolute(listing, file)
+        path = self._absolute(listing, file)
         try:
             data = self._entry(path).read_bytes()
         except OSError:
             return None
         head = _head(path, file.stamp)
-        size = DIGEST_SIZE * leaf_count(file.stamp.size)
         body = data[:-_CHECKSUM]
         if not data.startswith(head) or hashlib.sha256(body).digest() != data[-_CHECKSUM:]:
             return None
-        sha256, leaves = body[len(head) : -size], body[-size:]
-        if len(sha256) not in (0, DIGEST_SIZE) or (with_sum and not sha256):
-            return None
-        return FileDigests(sha256 or None, leaves)
+        return body[len(head) :]
 
-    def put(self, listing: SourceListing, file: SourceFile, digests: FileDigests) -> None:
-        """Store the digests of `file`; do nothing when the cache cannot be written or is being written."""
+    def store(self, listing: SourceListing, file: SourceFile, found: bytes) -> None:
+        """Store `found` about `file`; do nothing when the cache cannot be written or is being written."""
         if file.stamp.size < MIN_SIZE or _is_racy(file.stamp, listing.scanned_at_ns):
             return
-        path = _absolute(listing, file)
-        body = _head(path, file.stamp) + (digests.sha256 or b"") + digests.leaves
+        path = self._absolute(listing, file)
+        body = _head(path, file.stamp) + found
         with contextlib.suppress(OSError, LockedError):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             entry = body + hashlib.sha256(body).digest()
@@ -77,14 +77,33 @@ class IdentityCache:
         for file in listing.files:
             if file.path in wanted:
                 with contextlib.suppress(OSError):
-                    self._entry(_absolute(listing, file)).unlink()
+                    self._entry(self._absolute(listing, file)).unlink()
 
     def _entry(self, path: bytes) -> Path:
         return self._directory / hashlib.sha256(path).hexdigest()
 
+    def _absolute(self, listing: SourceListing, file: SourceFile) -> bytes:
+        path = os.path.abspath(listing.locate(file))  # noqa: PTH100 - resolve() would read the disk
+        return self._namespace + os.fsencode(path)
 
-def _absolute(listing: SourceListing, file: SourceFile) -> bytes:
-    return os.fsencode(os.path.abspath(listing.locate(file)))  # noqa: PTH100 - resolve() would read the disk
+
+class IdentityCache(StampedCache):
+    """The digests of files."""
+
+    def get(self, listing: SourceListing, file: SourceFile, *, with_sum: bool) -> FileDigests | None:
+        """Return the digests of `file` in its present state, or None; with its sha256 when `with_sum`."""
+        found = self.load(listing, file)
+        if found is None:
+            return None
+        size = DIGEST_SIZE * leaf_count(file.stamp.size)
+        sha256, leaves = found[:-size], found[-size:]
+        if len(sha256) not in (0, DIGEST_SIZE) or len(leaves) != size or (with_sum and not sha256):
+            return None
+        return FileDigests(sha256 or None, leaves)
+
+    def put(self, listing: SourceListing, file: SourceFile, digests: FileDigests) -> None:
+        """Store the digests of `file`; do nothing when the cache cannot be written or is being written."""
+        self.store(listing, file, (digests.sha256 or b"") + digests.leaves)
 
 
 def _head(path: bytes, stamp: FileStamp) -> bytes:

@@ -59,6 +59,16 @@ def open_regular(listing: SourceListing, file: SourceFile) -> int:
     return descriptor
 
 
+def check_size(listing: SourceListing, file: SourceFile) -> None:
+    """Raise SourceChangedError when `file` has another size than when it was scanned."""
+    descriptor = open_regular(listing, file)
+    try:
+        if (size := os.fstat(descriptor).st_size) != file.stamp.size:
+            raise changed(file, min(size, file.stamp.size))
+    finally:
+        os.close(descriptor)
+
+
 def read_small(listing: SourceListing, file: SourceFile, limit: int) -> bytes:
     """Return all bytes of `file`. Raises BundleError when it exceeds `limit` bytes, otherwise as `opened`."""
     size = file.stamp.size

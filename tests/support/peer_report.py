@@ -22,6 +22,7 @@ PEERS = {
     "node": ("node", "npm"),
     "rclone": ("rclone",),
     "storacha": ("node", "npm"),
+    "age_cli": ("age", "age-keygen", "ssh-keygen"),
     "anvil": ("anvil",),
 }
 

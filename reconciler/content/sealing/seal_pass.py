@@ -1,0 +1,189 @@
+"""The two passes over the files of a bundle that is sealed: their sums, then the digests when sealed.
+
+The key of a sealed file depends on the sum of its bytes. If a file changed between the two passes, other
+bytes would be sealed under the key of the first ones, and who has both would learn the difference. So the
+first pass also computes a tag of every segment, under a key that lives as long as the run (GMAC, which costs
+a twentieth of the sum), and the second one seals no segment without its tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event
+
+from reconciler.content import profile, source_file
+from reconciler.content.age.primitives import require_cryptography
+from reconciler.content.age.stream import CHUNK
+from reconciler.content.hashing import FileDigests
+from reconciler.content.scan import SourceFile, SourceListing
+from reconciler.content.sealing.sealed_file import FileSealer
+from reconciler.fs import read_at
+from reconciler.progress import Task
+
+_SEGMENT = 16 * CHUNK  # bytes of plain text that a thread seals at once
+_THREADS = 2
+_AHEAD = 8  # segments that are sealed before they are needed
+_NO_NONCE = bytes(12)  # the tags are never shown to anybody
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSum:
+    """The SHA-256 of a file, and the tag of each of its segments, in order."""
+
+    sha256: bytes
+    tags: tuple[bytes, ...]
+
+
+class SegmentTags:
+    """The tags of one run."""
+
+    def __init__(self) -> None:
+        require_cryptography()
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._cipher = AESGCM(os.urandom(32))
+
+    def of(self, data: bytes) -> bytes:
+        """Return the tag of a segment."""
+        return self._cipher.encrypt(_NO_NONCE, b"", data)
+
+
+def sum_files(
+    listing: SourceListing, files: Sequence[SourceFile], tags: SegmentTags, task: Task
+) -> dict[str, PlainSum]:
+    """Return the sums of `files` by path. Raises SourceChangedError or BundleError with the name."""
+    stopped = Event()
+
+    def sum_file(file: SourceFile) -> PlainSum | None:
+        digest, found = hashlib.sha256(), []
+        try:
+            with source_file.opened(listing, file) as descriptor:
+                for start in range(0, file.stamp.size, _SEGMENT):
+                    if stopped.is_set():
+                        return None
+                    data = _segment(descriptor, file, start)
+                    digest.update(data)
+                    found.append(tags.of(data))
+                    task.advance(len(data))
+        except BaseException:
+            stopped.set()
+            raise
+        return PlainSum(digest.digest(), tuple(found))
+
+    largest_first = sorted(files, key=lambda file: file.stamp.size, reverse=True)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="sum") as pool:
+        try:
+            done = list(zip(largest_first, pool.map(sum_file, largest_first), strict=True))
+        finally:
+            stopped.set()
+    return {file.path: found for file, found in done if found is not None}
+
+
+def hash_sealed(
+    listing: SourceListing,
+    files: Mapping[SourceFile, FileSealer],
+    sums: Mapping[str, PlainSum],
+    tags: SegmentTags,
+    task: Task,
+    done: Callable[[SourceFile, FileDigests], None],
+) -> None:
+    """Seal `files`, and call `done` with the digests of each sealed file; nothing is kept.
+
+    `sums` are those of `sum_files`, by path. Raises SourceChangedError for a file that differs from them.
+    """
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="seal") as pool:
+        for file, sealer in files.items():
+            with source_file.opened(listing, file) as descriptor:
+                sealing = _SealedSegments(pool, descriptor, file, sealer, sums[file.path].tags, tags)
+                done(file, _digests(pool, sealing, task))
+
+
+class _SealedSegments:
+    """The parts of one sealed file in order, some of them ahead of the reader."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        descriptor: int,
+        file: SourceFile,
+        sealer: FileSealer,
+        known: Sequence[bytes],
+        tags: SegmentTags,
+    ) -> None:
+        self._pool = pool
+        self._descriptor = descriptor
+        self._file = file
+        self._sealer = sealer
+        self._known = known
+        self._tags = tags
+        self._starts = iter(range(0, max(1, file.stamp.size), _SEGMENT))
+        self._waiting: deque[Future[list[bytes]]] = deque()
+
+    @property
+    def head(self) -> bytes:
+        return self._sealer.head
+
+    def next(self) -> tuple[list[bytes], int] | None:
+        """Return the next parts and the bytes of plain text in them, None at the end."""
+        while len(self._waiting) < _AHEAD and (start := next(self._starts, None)) is not None:
+            self._waiting.append(self._pool.submit(self._seal, start))
+        if not self._waiting:
+            return None
+        parts = self._waiting.popleft().result()
+        return parts, sum(map(len, parts)) - 16 * len(parts)
+
+    def _seal(self, start: int) -> list[bytes]:
+        if not self._file.stamp.size:
+            return list(self._sealer.seal(0, b""))
+        data = _segment(self._descriptor, self._file, start)
+        if not hmac.compare_digest(self._tags.of(data), self._known[start // _SEGMENT]):
+            raise source_file.changed(self._file, start)
+        return list(self._sealer.seal(start // CHUNK, data))
+
+
+def _digests(pool: ThreadPoolExecutor, sealing: _SealedSegments, task: Task) -> FileDigests:
+    """Return the digests of a sealed file; the sum is computed here, the leaves by `pool`."""
+    whole = hashlib.sha256()
+    leaves: list[Future[bytes]] = []
+    leaf: list[bytes | memoryview] = []
+    missing = profile.CHUNK_SIZE  # bytes of the leaf that is being filled
+    parts, size = [sealing.head], 0
+    while True:
+        for part in parts:
+            whole.update(part)
+            view = memoryview(part)
+            while view:
+                leaf.append(view[:missing])
+                view, missing = view[missing:], missing - len(leaf[-1])
+                if not missing:
+                    leaves.append(pool.submit(_digest, leaf))
+                    leaf, missing = [], profile.CHUNK_SIZE
+        task.advance(size)
+        if (found := sealing.next()) is None:
+            break
+        parts, size = found
+    if leaf:
+        leaves.append(pool.submit(_digest, leaf))
+    return FileDigests(whole.digest(), b"".join(each.result() for each in leaves))
+
+
+def _digest(parts: Sequence[bytes | memoryview]) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def _segment(descriptor: int, file: SourceFile, start: int) -> bytes:
+    """Return the segment of `file` at `start`. Raises SourceChangedError when the file ends in it."""
+    size = min(_SEGMENT, file.stamp.size - start)
+    data = read_at(descriptor, size, start)
+    if len(data) != size:
+        raise source_file.changed(file, start + len(data))
+    return data
