@@ -16,6 +16,7 @@ from benchmarks import (
     onchain,
     pieces,
     publish,
+    scaling,
     serve,
     startup,
     storacha,
@@ -27,7 +28,7 @@ from benchmarks.measure import Figure, main
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
-        *(startup, index, loop, identify, publish, stream, export),
+        *(startup, index, loop, identify, scaling, publish, stream, export),
         *(pieces, onchain, storacha, kubo, fetch, serve, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]

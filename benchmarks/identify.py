@@ -28,8 +28,8 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
     large, many = scratch / "large", scratch / "many"
     _fill(large, 1, 2 * GIB // scale)
     _fill(many, 100, 20 * MIB // scale)
-    yield from _speed(f"identify, one file of {2048 // scale} MiB", large, minimum=0.85)
-    yield from _speed(f"identify, 100 files of {20 * MIB // scale / MIB:g} MiB", many, minimum=0.75)
+    yield from _speed(f"identify, one file of {2048 // scale} MiB", large, minimum=0.95)
+    yield from _speed(f"identify, 100 files of {20 * MIB // scale / MIB:g} MiB", many, minimum=0.95)
     for path in (*large.iterdir(), *many.iterdir()):
         path.unlink()
     for name, numbered in (("every leaf different", True), ("all zeros", False)):

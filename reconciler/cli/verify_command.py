@@ -183,6 +183,7 @@ def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_j
 
     Raises DataError, BundleError.
     """
+    from reconciler.content.dag import verify_blocks
     from reconciler.loop.version_bytes import open_version
 
     with (
@@ -192,8 +193,7 @@ def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_j
         blocks = opened.dag.layout
         if not opened.verified:
             with progress.task(f"verify {opened.name}", blocks.size) as task:
-                for position in range(len(blocks)):
-                    task.advance(len(opened.dag.read(position)))
+                verify_blocks(opened.dag, task)
     _print_verified(
         opened.version,
         blocks.root,

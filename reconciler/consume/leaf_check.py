@@ -1,18 +1,22 @@
-"""Verification of files on the disk, leaf by leaf, against the tree of a version."""
+"""Verification of files on the disk, leaf by leaf, against the tree of a version, on all cores."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from reconciler.consume.selection import SelectedFiles
+from reconciler.content import profile, workers
 from reconciler.content.cid import RAW
 from reconciler.content.walk import DagMap, FileNode, Leaf
 from reconciler.fs import read_at
 from reconciler.progress import Task
+
+_RUN = 4  # leaves that a thread checks at once
 
 
 def count_present_blocks(selected: SelectedFiles, paths: Sequence[Path], task: Task) -> Mapping[int, int]:
@@ -39,17 +43,36 @@ def check_leaves(dag_map: DagMap, node: FileNode, path: Path) -> Iterator[tuple[
     Raises OSError.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def check(leaves: Sequence[Leaf]) -> list[tuple[Leaf, bool]]:
+        return [(leaf, _is_intact(dag_map, leaf, descriptor)) for leaf in leaves]
+
     try:
-        for leaf in dag_map.leaves(node):
-            cid = dag_map.layout.cid(leaf.position)
-            if cid.codec != RAW:  # bytes within an inner block: not in our profile, and few
-                yield leaf, not leaf.size
-            elif _is_hole(descriptor, leaf.offset, leaf.size):
-                yield leaf, cid.digest == _digest_of_zeros(leaf.size)
-            else:
-                yield leaf, cid.matches(read_at(descriptor, leaf.size, leaf.offset))
+        runs = _runs(dag_map.leaves(node))
+        if node.size <= _RUN * profile.CHUNK_SIZE:
+            checked: Iterable[list[tuple[Leaf, bool]]] = map(check, runs)
+        else:
+            threads = workers.threads_for(descriptor)
+            checked = workers.overlapped(check, runs, threads=threads, window=2 * threads)
+        for run in checked:
+            yield from run
     finally:
         os.close(descriptor)
+
+
+def _runs(leaves: Iterable[Leaf]) -> Iterator[list[Leaf]]:
+    iterator = iter(leaves)
+    while run := list(itertools.islice(iterator, _RUN)):
+        yield run
+
+
+def _is_intact(dag_map: DagMap, leaf: Leaf, descriptor: int) -> bool:
+    cid = dag_map.layout.cid(leaf.position)
+    if cid.codec != RAW:  # bytes within an inner block: not in our profile, and few
+        return not leaf.size
+    if _is_hole(descriptor, leaf.offset, leaf.size):
+        return cid.digest == _digest_of_zeros(leaf.size)
+    return cid.matches(read_at(descriptor, leaf.size, leaf.offset))
 
 
 def _is_hole(descriptor: int, offset: int, size: int) -> bool:

@@ -17,7 +17,7 @@ from reconciler.consume.leaf_check import check_leaves
 from reconciler.consume.local_sources import target_source
 from reconciler.consume.selection import select_files
 from reconciler.consume.sources import SourcePool, TrackedSource
-from reconciler.content import checksums, manifest
+from reconciler.content import checksums, manifest, workers
 from reconciler.content.cid import Cid
 from reconciler.content.scan import scan
 from reconciler.content.walk import DagMap
@@ -163,16 +163,19 @@ def _compare_sums(sums: bytes, directory: Path, progress: Progress) -> tuple[Dif
     listing = scan(directory, include_hidden=True)
     found = {file.path: listing.locate(file) for file in listing.files if file.path != checksums.NAME}
     listed = {entry.path: entry.digest for entry in checksums.parse(sums).matched(found).entries}
+    changed: list[Difference] = []
+
+    def compare(path: str) -> None:
+        digest = hashlib.sha256()
+        with found[path].open("rb", buffering=0) as file:
+            while data := file.read(_READ_SIZE):
+                digest.update(data)
+                task.advance(len(data))
+        if digest.digest() != listed[path]:
+            changed.append(Difference(path, DifferenceKind.CHANGED))
+
     with progress.task(f"comparing {directory.name}", listing.size) as task:
-        changed = []
-        for path in sorted(listed.keys() & found.keys()):
-            digest = hashlib.sha256()
-            with found[path].open("rb") as file:
-                while data := file.read(_READ_SIZE):
-                    digest.update(data)
-                    task.advance(len(data))
-            if digest.digest() != listed[path]:
-                changed.append(Difference(path, DifferenceKind.CHANGED))
+        workers.share(compare, sorted(listed.keys() & found.keys()), threads=workers.threads_for(directory))
     return _sorted([*changed, *_missing_and_extra(set(listed), set(found))])
 
 

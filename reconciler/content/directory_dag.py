@@ -15,11 +15,9 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event, Lock
 
-from reconciler.content import profile, source_file
+from reconciler.content import profile, source_file, workers
 from reconciler.content.bundle import MemoryFile
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.contents import BundleContents, FileEntry, make_contents
@@ -31,7 +29,6 @@ from reconciler.fs import read_at
 from reconciler.progress import QUIET, Progress, Task
 
 _NO_FILE = 0xFFFFFFFF
-_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +153,7 @@ class DirectoryDag:
             if total:
                 with progress.task("confirming", total) as task:
                     self._confirm_leaves(
-                        iter([(number, leaf) for number, leaves in waiting.items() for leaf in leaves]), task
+                        [(number, leaf) for number, leaves in waiting.items() for leaf in leaves], task
                     )
         except BundleError:
             self.changed = True
@@ -181,32 +178,18 @@ class DirectoryDag:
             if not (was_read and self._verified[position]):
                 yield leaf
 
-    def _confirm_leaves(self, waiting: Iterator[tuple[int, int]], task: Task) -> None:
-        taking, stopped = Lock(), Event()
+    def _confirm_leaves(self, waiting: Iterable[tuple[int, int]], task: Task) -> None:
+        def confirm(place: tuple[int, int]) -> None:
+            number, leaf = place
+            source, start = self._source_file(number), leaf * profile.CHUNK_SIZE
+            data = self._read_span(source, start, self._leaf_size(number, leaf))
+            if hashlib.sha256(data).digest() != _digest(self._unconfirmed[number], leaf):
+                raise source_file.changed(source, start)
+            task.advance(len(data))
 
-        def take() -> tuple[int, int] | None:
-            with taking:
-                return None if stopped.is_set() else next(waiting, None)
-
-        def work() -> None:
-            while (place := take()) is not None:
-                number, leaf = place
-                source, start = self._source_file(number), leaf * profile.CHUNK_SIZE
-                try:
-                    data = self._read_span(source, start, self._leaf_size(number, leaf))
-                    if hashlib.sha256(data).digest() != _digest(self._unconfirmed[number], leaf):
-                        raise source_file.changed(source, start)
-                    task.advance(len(data))
-                except BaseException:
-                    stopped.set()
-                    raise
-
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="confirm") as threads:
-            try:
-                for worker in [threads.submit(work) for _ in range(_THREADS)]:
-                    worker.result()
-            finally:
-                stopped.set()
+        remote = self.listing.read_span is not None
+        threads = workers.cores() if remote else workers.threads_for(self.listing.root)
+        workers.share(confirm, waiting, threads=threads)
 
     def _check_size(self, number: int) -> None:
         """Raise SourceChangedError when the file has another size than when it was scanned."""

@@ -1,6 +1,6 @@
-"""Writing the CAR of a Dag to a file, with two threads, and exporting it atomically.
+"""Writing the CAR of a Dag to a file, with several threads, and exporting it atomically.
 
-Every offset in a CAR is known, so two threads each read, hash and write spans of their own. Meanwhile the
+Every offset in a CAR is known, so each thread reads, hashes and writes spans of its own. Meanwhile the
 calling thread flushes what is written, so that the disk works from the beginning and not only at the end.
 """
 
@@ -13,15 +13,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event, Lock
 
-from reconciler.content import car
+from reconciler.content import car, workers
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.fs import staged_file, write_at
 from reconciler.progress import QUIET, Progress, Task
 
-_THREADS = 2
 _SPAN = 4 << 20  # approximate bytes of the blocks that a thread takes at once
 _FLUSH = 64 << 20  # bytes written between two flushes
 
@@ -59,41 +57,37 @@ def write_car(descriptor: int, dag: Dag, task: Task) -> None:
     write_at(descriptor, header, 0)
     task.advance(len(header))
     written: SimpleQueue[int | None] = SimpleQueue()
-    waiting = _spans(dag.layout)
-    taking, stopped = Lock(), Event()
-
-    def take() -> tuple[int, int] | None:
-        with taking:
-            return None if stopped.is_set() else next(waiting, None)
+    spans = workers.SharedItems(_spans(dag.layout))
+    threads = workers.threads_for(descriptor)
 
     def write() -> None:
         try:
-            while span := take():
-                start, stop = span
+            for start, stop in spans:
+                at = start
                 for chunk in car.stream(dag, start, stop):
-                    write_at(descriptor, chunk, start)
-                    start += len(chunk)
+                    write_at(descriptor, chunk, at)
+                    at += len(chunk)
                     written.put(len(chunk))
         except BaseException:
-            stopped.set()
+            spans.stop()
             raise
         finally:
             written.put(None)
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="write-car") as threads:
+    with ThreadPoolExecutor(threads, thread_name_prefix="write-car") as pool:
         try:
-            writers = [threads.submit(write) for _ in range(_THREADS)]
-            _flush_progress(descriptor, written, task)
+            writers = [pool.submit(write) for _ in range(threads)]
+            _flush_progress(descriptor, written, threads, task)
         finally:
-            stopped.set()
+            spans.stop()
     for writer in writers:
         writer.result()
     os.fsync(descriptor)
 
 
-def _flush_progress(descriptor: int, written: SimpleQueue[int | None], task: Task) -> None:
-    """Count what the threads write and flush it regularly, until each of them has put its None."""
-    running, unflushed = _THREADS, 0
+def _flush_progress(descriptor: int, written: SimpleQueue[int | None], running: int, task: Task) -> None:
+    """Count what `running` threads write and flush it regularly, until each of them has put its None."""
+    unflushed = 0
     while running:
         size = written.get()
         if size is None:

@@ -2,7 +2,7 @@
 
 The stream is split into stretches, an engine computes a subtree of each, and their roots are folded as they
 arrive. The rest up to a power of two is filled with subtrees of zeros, which are precomputed. With an engine
-that releases the interpreter lock, two threads hash side by side.
+that releases the interpreter lock, all cores hash side by side.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
+from reconciler.content import workers
 from reconciler.content.piece_cid import MIN_SIZE, PieceCid, capacity, height_for
 from reconciler.content.piece_tree import (
     STRETCH,
@@ -25,8 +26,7 @@ from reconciler.content.piece_tree import (
 )
 from reconciler.errors import DataError
 
-_THREADS = 2
-_WAITING = 4  # stretches that may be in progress at once: this bounds the memory
+_WAITING = 2  # stretches of each thread that may be in progress at once: this bounds the memory
 
 _SAMPLE = bytes(range(256)) * 9
 
@@ -58,12 +58,14 @@ class PieceHasher:
 
     def __init__(self, engine: Callable[[], PieceEngine] = make_engine) -> None:
         first = engine()
-        engines = [first, *(engine() for _ in range(_THREADS - 1))] if first.parallel else [first]
+        threads = workers.cores() if first.parallel else 1
+        engines = [first, *(engine() for _ in range(threads - 1))]
         self.engine = first.name
         self._idle: SimpleQueue[PieceEngine] = SimpleQueue()
         for each in engines:
             self._idle.put(each)
-        self._threads = ThreadPoolExecutor(_THREADS, "piece") if first.parallel else None
+        self._threads = ThreadPoolExecutor(threads, "piece") if first.parallel else None
+        self._waiting = _WAITING * threads
         self._begin()
 
     def _begin(self) -> None:
@@ -113,7 +115,7 @@ class PieceHasher:
         if self._threads is None:
             self._fold(self._root(stretch, STRETCH_HEIGHT))
             return
-        if len(self._running) == _WAITING:
+        if len(self._running) == self._waiting:
             self._fold(self._running.popleft().result())
         self._running.append(self._threads.submit(self._root, stretch, STRETCH_HEIGHT))
 

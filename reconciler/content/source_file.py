@@ -29,11 +29,11 @@ def opened(listing: SourceListing, file: SourceFile) -> Iterator[int]:
     Raises SourceChangedError when the file is not the scanned one, before or after the body of the `with`,
     and BundleError when it cannot be read.
     """
-    descriptor = open_regular(listing, file)
+    descriptor, status = _open(listing, file)
     try:
-        _compare(descriptor, file)
+        _compare(status, file)
         yield descriptor
-        _compare(descriptor, file)
+        _compare(os.fstat(descriptor), file)
     except OSError as error:
         raise unreadable(file, error) from None
     finally:
@@ -45,6 +45,10 @@ def open_regular(listing: SourceListing, file: SourceFile) -> int:
 
     Raises SourceChangedError when there is no regular file, BundleError when it cannot be opened.
     """
+    return _open(listing, file)[0]
+
+
+def _open(listing: SourceListing, file: SourceFile) -> tuple[int, os.stat_result]:
     try:
         descriptor = os.open(listing.locate(file), _FLAGS)
     except FileNotFoundError:
@@ -53,10 +57,11 @@ def open_regular(listing: SourceListing, file: SourceFile) -> int:
         if error.errno in _SWAPPED:
             raise changed(file) from None
         raise unreadable(file, error) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise changed(file)
-    return descriptor
+    return descriptor, status
 
 
 def check_size(listing: SourceListing, file: SourceFile) -> None:
@@ -94,8 +99,7 @@ def unreadable(file: SourceFile, error: OSError) -> BundleError:
     return BundleError(f"cannot read {file.path!r}: {(error.strerror or type(error).__name__).lower()}")
 
 
-def _compare(descriptor: int, file: SourceFile) -> None:
-    status = os.fstat(descriptor)
+def _compare(status: os.stat_result, file: SourceFile) -> None:
     if stamp_of(status) != file.stamp:
         if status.st_size < file.stamp.size:
             raise SourceChangedError(

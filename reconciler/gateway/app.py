@@ -14,9 +14,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.content import cid as cids
+from reconciler.content import workers
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.gateway.admission import METRICS_TYPE, Admission, Metrics, ServeLimits
 from reconciler.gateway.providers import providers_body
+from reconciler.gateway.read_ahead import make_hasher, reading_ahead
 from reconciler.gateway.request import (
     PREFIX,
     ContentRequest,
@@ -41,6 +43,7 @@ _CORS = {
 _METHODS = ["GET", "HEAD", "OPTIONS"]
 _MAX_QUERY = 4096
 _MAX_FIELDS = 32
+_THREADS = 4
 
 
 class GatewayApp:
@@ -57,13 +60,15 @@ class GatewayApp:
         self.metrics = Metrics()
         self.admission = Admission(limits)
         self.log = log
-        # Reading and hashing release the interpreter, so a few threads keep the cores busy.
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="gateway")
+        # Reading and hashing release the interpreter, so these threads keep the cores busy.
+        self._threads = ThreadPoolExecutor(max(_THREADS, workers.cores()), thread_name_prefix="gateway")
+        self._ahead = make_hasher(stores.verify)
         self._sender = Sender(self._threads, self.metrics, limits)
 
     def close(self) -> None:
         """Stop the threads."""
         self._sender.close()
+        self._ahead.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def content(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +111,7 @@ class GatewayApp:
             return _respond_identity(identity, dict(pairs), headers)
         request = parse_request(path, query, pairs, headers)
         try:
-            return respond(request, self.stores.read), _kind(request)
+            return respond(request, reading_ahead(self.stores.read, self._ahead)), _kind(request)
         except MissingBlockError as error:
             raise RequestRefusedError(404, f"not in the stores of this gateway: {error.message}") from None
         except BlockUnavailableError as error:

@@ -44,6 +44,15 @@ class Stores:
                 return block
         raise damage or MissingBlockError(f"no block {cid}")
 
+    def verify(self, cid: Cid) -> None:
+        """Read and hash a block, unless that was done recently; nothing when no store has it.
+
+        Raises BlockUnavailableError when a copy is damaged.
+        """
+        for store in self._stores:
+            if store.verify(cid):
+                return
+
     def has(self, cid: Cid) -> bool:
         """Return whether a store has the block, without reading it."""
         return any(store.has(cid) for store in self._stores)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.content import hashing
+from reconciler.content import hashing, workers
 from reconciler.content.hashing import FileDigests, hash_files
 from reconciler.content.scan import SourceFile, scan
 from reconciler.errors import BundleError, ReconcilerError, SourceChangedError
@@ -83,10 +83,22 @@ def test_many_files_of_every_size_are_each_done_once(tmp_path: Path) -> None:
     }
 
 
-def test_a_small_maximum_lead_does_not_deadlock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashing, "_MAX_LEAD", 1)
-    contents = {f"{number}": noise(5 * MIB + number, number) for number in range(12)}
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("lead", [1, 64])
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_any_number_of_threads_gives_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, lead: int, parallel: bool
+) -> None:
+    """Also where no thread may be ahead of the owner of a file by more than a leaf."""
+    monkeypatch.setattr(hashing, "_MAX_LEAD", lead)
+    monkeypatch.setattr(workers, "threads_for", lambda _: threads)
+    monkeypatch.setattr(workers, "reads_in_parallel", lambda _: parallel)
+    contents = {f"{number}": noise((5 if number else 20) * MIB + number, number) for number in range(4)}
+    contents |= {f"small {number}": noise(number * 9973, number) for number in range(20)}
     found = digests_of(plant(tmp_path, contents))
+    assert {path: digests.sha256 for path, digests in found.items()} == {
+        path: hashlib.sha256(data).digest() for path, data in contents.items()
+    }
     assert {path: digests.leaves for path, digests in found.items()} == {
         path: leaves_of(data) for path, data in contents.items()
     }

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from reconciler import fs
-from reconciler.content import car
+from reconciler.content import car, workers
 from reconciler.content.cid import Cid
 from reconciler.content.dag import HEADER_SIZE, Dag, DagLayout
 from reconciler.errors import BlockUnavailableError
 from reconciler.progress import Progress, Task
-from reconciler.targets.store.stored_blocks import overlapped
 
-_SPAN_BYTES = 4 << 20
-_THREADS = 2
+_SPAN_BYTES = 4 << 20  # of CAR that a thread checks at once
 
 
 def is_header_valid(fd: int, layout: DagLayout) -> bool:
@@ -50,10 +48,11 @@ def bad_positions(fd: int, layout: DagLayout, positions: Iterable[int]) -> list[
 
 
 def all_bad_positions(fd: int, layout: DagLayout, task: Task) -> list[int]:
-    """Read the whole CAR, on two threads; return every position whose section is missing or damaged."""
+    """Read the whole CAR, on all cores; return every position whose section is missing or damaged."""
     bad: list[int] = []
-    for found, size in overlapped(
-        partial(_inspect_span, fd, layout), spans(layout, _SPAN_BYTES), threads=_THREADS, window=2 * _THREADS
+    threads = workers.threads_for(fd)
+    for found, size in workers.overlapped(
+        partial(_inspect_span, fd, layout), spans(layout, _SPAN_BYTES), threads=threads, window=2 * threads
     ):
         bad += found
         task.advance(size)

@@ -12,12 +12,9 @@ import threading
 import time
 from array import array
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from reconciler import fs
 from reconciler.content.bounds import MAX_BLOCK
@@ -27,27 +24,6 @@ from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.targets.store import labels as entries
 from reconciler.targets.store.directory import StoreDirectory
 from reconciler.targets.store.layouts import layout_of_car, load_index, read_block
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-
-
-def overlapped(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int, window: int
-) -> Iterator[_Result]:
-    """Yield `work(item)` for every item, in order, on `threads` threads with at most `window` in progress.
-
-    `items` is iterated in the caller's thread, so that its own work (reading, hashing) overlaps as well. The
-    first exception, of `items` or of `work`, ends it; items in progress are finished before it is raised.
-    """
-    with ThreadPoolExecutor(threads, thread_name_prefix="store") as pool:
-        in_progress: deque[Future[_Result]] = deque()
-        for item in items:
-            in_progress.append(pool.submit(work, item))
-            if len(in_progress) >= window:
-                yield in_progress.popleft().result()
-        while in_progress:
-            yield in_progress.popleft().result()
 
 
 class CarFileDag:
@@ -205,6 +181,16 @@ class StoredBlocks:
         if damaged:
             raise BlockUnavailableError(f"block {cid} is damaged in the store")
         return None
+
+    def verify(self, cid: Cid) -> bool:
+        """Read and hash a block, unless that was done recently; return whether the store has it.
+
+        Raises BlockUnavailableError when every copy is damaged.
+        """
+        table, since = self._table, time.monotonic() - _TRUSTED_SECONDS
+        if any(table.verified[slot] > max(0.0, since) for slot in table.find(cid)):
+            return True
+        return self.read(cid) is not None
 
     def has(self, cid: Cid) -> bool:
         """Return whether the table has a block whose digest begins with the same eight bytes."""
