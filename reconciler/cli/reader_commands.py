@@ -178,10 +178,12 @@ def fetch(
     needs_no_index = locked or parse_ref(ref, with_path=True).cid is not None
     layout = options.layout_if_any() if needs_no_index else options.layout()
     sources = options.sources(nodes=kubo or (), stores=store or (), cars=car or (), caches=cache_from or ())
-    wanted = str(locked_entry(lock_file, ref).cid) if locked else ref
+    entry = locked_entry(lock_file, ref) if locked else None
+    named = None if entry is None else (entry.model, entry.version)
+    wanted = ref if entry is None else str(entry.cid)
     with (
         out.progress(events=as_events) as progress,
-        open_ref(layout, wanted, sources, progress) as opened,
+        open_ref(layout, wanted, sources, progress, named=named, offline=offline) as opened,
     ):
         for warning in opened.warnings:
             out.warn(warning)
@@ -203,9 +205,9 @@ def fetch(
         if repository is not None:
             hugging_face_cache.write_refs(repository, opened.root, _ref_names(ref, opened.version))
     if as_json or as_events:
-        out.result_json(documents.fetch_document(done, opened.version), line=as_events)
+        out.result_json(documents.fetch_document(done, opened.version, opened.signers), line=as_events)
     else:
-        _print_fetched(done)
+        _print_fetched(done, opened.signers)
         out.result(str(destination if repository is None else done.destination))
     return ExitCode.OK
 
@@ -219,10 +221,12 @@ def _ref_names(ref: str, version: Version | None) -> list[str]:
     return [*([version.version] if version else []), *channel]
 
 
-def _print_fetched(done: Fetched) -> None:
+def _print_fetched(done: Fetched, signers: Sequence[str]) -> None:
     for source in done.sources:
         if source.dropped:
             out.warn(f"{source.name} was dropped: {source.dropped}")
+    if signers:
+        out.say(f"signed by {', '.join(signers)}")
     amount = f"{count(done.files, 'file')}, {size(done.size)}"
     if done.already:
         how = "unchanged by its receipt, not read" if done.by_receipt else "every block verified"
@@ -265,9 +269,9 @@ def get(
             opened.root, destination, opened.sources, progress, name=opened.name, path=opened.path
         )
     if as_json:
-        out.result_json(documents.fetch_document(done, opened.version))
+        out.result_json(documents.fetch_document(done, opened.version, opened.signers))
     else:
-        _print_fetched(done)
+        _print_fetched(done, opened.signers)
         out.result(str(destination))
     return ExitCode.OK
 

@@ -54,5 +54,5 @@ def find_index(
         index_file=found.file,
         targets_file=home / "targets.yaml",
         source_root=home,
-        origin=Origin(index, found.commit),
+        origin=Origin(index, found.commit, found.content),
     )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from reconciler.consume.remote_index import fetch_record
+from reconciler.consume.beside import fetch_record
+from reconciler.consume.trusted import require_version, trust_check
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError, PeerError, UsageError, Where
@@ -115,10 +116,12 @@ def _parse_entry(fields: JsonFields) -> LockEntry:
 def lock_reference(
     layout: RepositoryLayout, index: Index, ref: str, *, offline: bool
 ) -> tuple[LockEntry, str]:
-    """Return the entry that locks `ref`, and why its size could not be locked ("" when it could).
+    """Return the entry that locks `ref`, and a warning: why its size could not be locked, or what a trust
+    rule says about it ("" without one).
 
     Size and dirhash come from the version's record, which is downloaded for a remote index unless `offline`.
-    Raises UsageError when `ref` is a CID or names no version that has one.
+    Raises UsageError when `ref` is a CID or names no version that has one, TrustError when a trust rule
+    refuses the version.
     """
     parsed = parse_ref(ref)
     if parsed.cid is not None:
@@ -127,7 +130,8 @@ def lock_reference(
         )
     version = resolve(index, parsed).version
     assert version is not None and version.cid is not None  # noqa: S101, PT018  a reference to a model
-    records, problem = records_directory(layout.index_file), ""
+    outcome = require_version(trust_check(layout, index, offline=offline), version)
+    records, problem = records_directory(layout.index_file), "; ".join(outcome.warnings)
     if layout.origin is not None and not offline:
         try:
             fetch_record(layout.origin.place, layout.origin.commit, records, version)

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from reconciler.consume.existing import Released
     from reconciler.consume.receipt import ReceiptBook
     from reconciler.consume.sources import Source
+    from reconciler.consume.trusted import TrustOutcome
     from reconciler.content.cid import Cid
     from reconciler.content.walk import DagMap
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
+    from reconciler.index.signature_rules import SignatureRule
     from reconciler.net.auth import Auth
     from reconciler.targets.interface import Target
 
@@ -139,7 +141,7 @@ class OpenedRef:
     `released` are the versions of the index, which a destination may have.
 
     `version` is None for a CID that the index does not have. `path` is the path below a CID,
-    "" for all of it.
+    "" for all of it. `signers` are those that a trust rule accepts, none when no rule is about it.
     """
 
     root: Cid
@@ -148,6 +150,7 @@ class OpenedRef:
     warnings: tuple[str, ...] = ()
     path: str = ""
     released: Released = field(default_factory=_nothing_released)
+    signers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -157,41 +160,62 @@ class OpenedRef:
 
 @contextmanager
 def open_ref(
-    layout: RepositoryLayout | None, ref: str, sources: Sources, progress: Progress
+    layout: RepositoryLayout | None,
+    ref: str,
+    sources: Sources,
+    progress: Progress,
+    *,
+    named: tuple[str, str] | None = None,
+    offline: bool = False,
+    rules: tuple[SignatureRule, ...] | None = None,
 ) -> Iterator[OpenedRef]:
-    """Resolve `ref`, and open `sources` for it; without any, the targets of the repository.
+    """Resolve `ref`, check its signatures, and open `sources` for it; without any, the repository's targets.
 
-    `layout` is None without an index. Raises UsageError when `ref` needs one, InvalidIndexError, what
-    resolving raises, and BlockUnavailableError when no source has the root.
+    `layout` is None without an index. `named` are the model and version that a lock file has for a CID. The
+    trust rules are `rules`, or else those of the user's configuration; with `offline` the signatures of a
+    remote index are those read before. Raises UsageError when `ref` needs an index, InvalidIndexError, what
+    resolving raises, TrustError when a trust rule refuses the version, before any source is opened, and
+    BlockUnavailableError when no source has the root.
     """
+    from reconciler.consume.trusted import trust_check
     from reconciler.index.load import load_index
     from reconciler.index.resolve import parse_ref, resolve, why_no_cid
+
+    def trusted(index: Index | None, version: Version | None, root: Cid) -> TrustOutcome:
+        model, number = named or ((version.model, version.version) if version is not None else ("", ""))
+        check = trust_check(layout, index, offline=offline, gateways=sources.gateways, rules=rules)
+        return check.require(model, number, root)
 
     parsed = parse_ref(ref, with_path=True)
     if layout is None:
         if parsed.cid is None:
             hint = why_no_cid(parsed.model) or "name one with --index"
             raise UsageError(f"{ref!r} needs an index, and none was found", hint=hint)
+        outcome = trusted(None, None, parsed.cid)
         opened = open_sources(sources, parsed.cid, progress)
-        yield OpenedRef(parsed.cid, None, opened, path=parsed.path)
+        yield OpenedRef(parsed.cid, None, opened, outcome.warnings, path=parsed.path, signers=outcome.signers)
         return
     if sources:
         with suppress(OSError):  # something may be in its way; then nothing is cached
             layout.make_state()
         index = load_index(layout.index_file, stamps=layout.cache)
         found = resolve(index, parsed)
+        outcome = trusted(index, found.version, found.cid)
         opened = open_sources(sources, found.cid, progress)
         released = _released(index, found.version, lambda root: open_sources(sources, root, progress))
-        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path, released)
+        warnings = (*found.warnings, *outcome.warnings)
+        yield OpenedRef(found.cid, found.version, opened, warnings, found.path, released, outcome.signers)
         return
     layout.make_state()
     index = load_index(layout.index_file, stamps=layout.cache)
+    found = resolve(index, parsed)
+    outcome = trusted(index, found.version, found.cid)
     with _repository_targets(index, layout, progress) as targets:
-        found = resolve(index, parsed)
         names = found.version.targets if found.version else targets
         opened = target_sources(targets, names, found.cid)
         released = _released(index, found.version, lambda root: target_sources(targets, targets, root))
-        yield OpenedRef(found.cid, found.version, opened, found.warnings, found.path, released)
+        warnings = (*found.warnings, *outcome.warnings)
+        yield OpenedRef(found.cid, found.version, opened, warnings, found.path, released, outcome.signers)
 
 
 def _released(index: Index, version: Version | None, reopen: Callable[[Cid], Sequence[Source]]) -> Released:

@@ -2,7 +2,7 @@
 
 An index is cached, revalidated on every use, and never rolled back: the version and CID of every release are
 remembered, and an index that changes a CID or lacks a version is refused, since it is older or a release was
-changed. The records of versions beside a remote index are downloaded when they are needed, and kept.
+changed. Files beside it are those of `beside.py`.
 """
 
 from __future__ import annotations
@@ -14,26 +14,20 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from pathlib import Path
 
 from reconciler.consume import git_index, ipns
-from reconciler.consume.fetch import read_tree
+from reconciler.consume.block_file import read_block_file
 from reconciler.consume.host_tokens import auth_for
-from reconciler.consume.sources import Source, SourcePool, TrackedSource
-from reconciler.content import cid as cids
-from reconciler.content.walk import NodeKind, leaf_bytes
+from reconciler.consume.sources import Source
 from reconciler.errors import DataError, SafetyError, UsageError
 from reconciler.fs import locked, replace_file, temporary_directory
 from reconciler.index.guarded_yaml import MAX_BYTES
 from reconciler.index.load import load_index
-from reconciler.index.model import Version
-from reconciler.index.records import MAX_RECORD_BYTES, check_record, parse_record_of, record_path
 from reconciler.json_fields import JsonFields, load_json
 from reconciler.net.client import HttpClient
-from reconciler.net.errors import NotFoundError
 from reconciler.redaction import hide_secrets, shown_address
 
 _NAME = "index.yaml"
@@ -45,10 +39,14 @@ _HINT = "give a file, an https:// address, git+https://host/repository.git@ref, 
 
 @dataclass(frozen=True, slots=True)
 class RemoteIndex:
-    """The cached file of a remote index, and its commit when it is in a git repository."""
+    """The cached file of a remote index, and its commit when it is in a git repository.
+
+    `content` is its address by CID when a name led there, "" for every other index.
+    """
 
     file: Path
     commit: str | None = None
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +91,9 @@ def open_remote(
     if offline:
         if not file.exists():
             raise UsageError(f"{place!r} is not cached on this machine", hint="run once without --offline")
-        return RemoteIndex(file, known.commit)
+        return RemoteIndex(file, known.commit, _content(place, known.tag))
     if place.startswith("ipfs://"):
-        read = None if file.exists() else _Download(_read_blocks(place, sources))
+        read = None if file.exists() else _Download(read_block_file(place, sources, MAX_BYTES))
     elif place.startswith(("https://", "http://")):
         read = _download(place, known.tag)
     elif place.startswith("ipns://"):
@@ -105,16 +103,16 @@ def open_remote(
     else:
         raise UsageError(f"cannot read an index from {place!r}", hint=_HINT)
     if read is None:
-        return RemoteIndex(file, known.commit)
+        return RemoteIndex(file, known.commit, _content(place, known.tag))
     home = _writable(home)
     file = home / _NAME
     message = f"another process is reading {place!r}"
     with locked(home / "lock", message, hint="try again when it has finished", timeout=_LOCK_SECONDS):
         current = _cached_origin(home)
         if current != known:  # another process updated it meanwhile: its index is as new as ours, or newer
-            return RemoteIndex(file, current.commit)
+            return RemoteIndex(file, current.commit, _content(place, current.tag))
         _store(home, read, place)
-    return RemoteIndex(file, read.commit)
+    return RemoteIndex(file, read.commit, _content(place, read.tag))
 
 
 def _writable(home: Path) -> Path:
@@ -163,30 +161,9 @@ def _read_repository(place: str, tag: str) -> _Download | None:
     return None if found is None else _Download(found.data, found.oid, found.commit)
 
 
-def _read_blocks(place: str, sources: Sequence[Source]) -> bytes:
-    """Return the file at `ipfs://CID[/path]`, every block verified."""
-    name, _, path = place.removeprefix("ipfs://").partition("/")
-    root = cids.parse(name)
-    if not sources:
-        raise UsageError(f"no source for {place!r}", hint="name a gateway with --gateway")
-    peers = SourcePool([TrackedSource(source) for source in sources])
-    tree = read_tree(root, peers)
-    node = next(
-        (node for node in tree.nodes if node.kind is NodeKind.FILE and node.path == path.strip("/")), None
-    )
-    if node is None:
-        raise DataError(f"{place!r} is not a file")
-    if node.size > MAX_BYTES:
-        raise DataError(f"{place!r} has {node.size} bytes; the limit of an index is {MAX_BYTES}")
-    return b"".join(
-        leaf_bytes(tree.layout, leaf.position, peers.read_block(tree.layout.cid(leaf.position), None))
-        for leaf in tree.leaves(node)
-    )
-
-
 def _resolve_name(place: str, tag: str, sources: Sequence[Source]) -> _Download | None:
     """Read the file that an IPNS name resolves to; None when it still resolves to the value in `tag`."""
-    text, _, path = place.removeprefix("ipns://").partition("/")
+    text = place.removeprefix("ipns://").partition("/")[0]
     name = ipns.parse_ipns_name(text)
     record = ipns.newest_record(
         name, [each for each in sources if isinstance(each, ipns.IpnsSource)], datetime.now(UTC)
@@ -201,8 +178,17 @@ def _resolve_name(place: str, tag: str, sources: Sequence[Source]) -> _Download 
         )
     if not record.value.startswith("/ipfs/"):
         raise DataError(f"{place!r} resolves to {record.value!r}, which is not a path below /ipfs/")
-    target = "/".join(filter(None, (record.value.removeprefix("/ipfs/").strip("/"), path.strip("/"))))
-    return _Download(_read_blocks(f"ipfs://{target}", sources), f"{record.sequence} {record.value}")
+    tag = f"{record.sequence} {record.value}"
+    return _Download(read_block_file(_content(place, tag), sources, MAX_BYTES), tag)
+
+
+def _content(place: str, tag: str) -> str:
+    """Return the address by CID of the index that an IPNS name resolved to; "" for every other place."""
+    if not place.startswith("ipns://"):
+        return ""
+    value = tag.partition(" ")[2]
+    path = place.removeprefix("ipns://").partition("/")[2]
+    return "ipfs://" + "/".join(filter(None, (value.removeprefix("/ipfs/").strip("/"), path.strip("/"))))
 
 
 def _cached_origin(home: Path) -> _CachedOrigin:
@@ -257,48 +243,3 @@ def _seen_versions(memory: Path) -> dict[str, str]:
             f"{str(memory)!r} is damaged, so a rollback of the index could not be detected",
             hint="delete it if you trust the index in its current state",
         ) from None
-
-
-def fetch_record(place: str, commit: str | None, records: Path, version: Version) -> None:
-    """Download the record of `version` to the directory `records`. The index is the one at `place`, read at
-    `commit` when it is in a git repository.
-
-    Does nothing when the record is there already, when the index has none, and for an index that is neither
-    at an address nor in a repository. Raises RequestError when the record cannot be read, and
-    InvalidIndexError when it is invalid or not the record of this version.
-    """
-    file = record_path(records, version.model, version.version)
-    if file.exists():
-        return
-    path = PurePosixPath("records", version.model, file.name)
-    try:
-        data = (
-            _download_beside(place, path) if commit is None else _read_repository_beside(place, commit, path)
-        )
-    except NotFoundError:
-        return
-    if data is None:
-        return
-    check_record(version, parse_record_of(version.model, version.version, data, f"{path} beside {place}"))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, data, mode=0o644)
-
-
-def _download_beside(place: str, path: PurePosixPath) -> bytes | None:
-    """Return the file at `path` beside an index at an address; None for an address with a query."""
-    if not place.startswith(("https://", "http://")) or "?" in place:
-        return None
-    base = place.rpartition("/")[0]
-    http = HttpClient(base, name=place, auth=auth_for(base))
-    try:
-        return http.request("GET", quote(str(path), safe="/+"), limit=MAX_RECORD_BYTES, repeatable=True).body
-    finally:
-        http.close()
-
-
-def _read_repository_beside(place: str, commit: str, path: PurePosixPath) -> bytes | None:
-    """Return the file at `path` beside an index in a git repository."""
-    index = git_index.parse_git_address(place)
-    beside = PurePosixPath(index.path).parent / path
-    found = git_index.read_git_file(replace(index, ref=commit, path=str(beside)), MAX_RECORD_BYTES)
-    return found.data if found else None

@@ -32,6 +32,7 @@ from reconciler.index.guarded_yaml import (
 from reconciler.index.label import RESERVED_IDS
 from reconciler.index.model import DealPolicy, Index, Model, Version
 from reconciler.index.names import CHANNEL_NAME, is_model_name, name_hint, name_key, version_hint
+from reconciler.index.signature_rules import read_rule
 from reconciler.index.version_source import (
     BUILT_IN_SOURCES,
     SourceReference,
@@ -107,8 +108,9 @@ class _IndexBuilder:
         for key, node in self._mapping(root.value("models")).items():
             self._check_model_name(key, spellings)
             models[str(key)] = self._model(key, self._mapping(node), targets, deals, patterns)
+        signatures = read_rule(root.value("signatures"), self.path, self.name, self.problems)
         raise_for(self.problems, self.name)
-        return Index(str(mark), self.path, self.digest, models, patterns)
+        return Index(str(mark), self.path, self.digest, models, patterns, signatures)
 
     def _model(
         self,

@@ -19,10 +19,14 @@ _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUO
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The place a remote index was read from: its address, and its commit when it is in a git repository."""
+    """The place a remote index was read from: its address, and its commit when it is in a git repository.
+
+    `content` is its address by CID when a name led there, "" for every other index.
+    """
 
     place: str
     commit: str | None
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import Where
 from reconciler.index.label import Label, mark_of
+from reconciler.index.signature_rules import SignatureRule
 from reconciler.index.version_source import SourceReference
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class Model:
 class Index:
     """A valid index. `id` is the owner in its labels; `digest` is the sha256 of the file, hex.
 
-    `patterns` are those of models that have none of their own.
+    `patterns` are those of models that have none of their own. `signatures` is the rule about signatures that
+    its own versions need, None without one.
     """
 
     id: str
@@ -112,6 +114,7 @@ class Index:
     digest: str
     models: Mapping[str, Model]
     patterns: FilePatterns = ALL_FILES
+    signatures: SignatureRule | None = None
 
     @property
     def mark(self) -> str:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from reconciler.fs import user_directory
 from reconciler.index import guarded_yaml, schemas
-from reconciler.index.guarded_yaml import YamlMapping, YamlSequence, raise_for
+from reconciler.index.guarded_yaml import IndexProblem, YamlMapping, YamlSequence, raise_for
+from reconciler.index.signature_rules import SignatureRule, read_rules
 
 
 @dataclass(frozen=True, slots=True)
 class UserConfig:
-    """The index to read when no option names one, the sources of blocks for it, and the tokens of hosts.
+    """The index to read when no option names one, the sources of blocks for it, the tokens of hosts, and the
+    rules about whose releases are accepted.
 
     `tokens` has the name of an environment variable for each key: `HOST[:PORT]`, or the address of a gateway
     with its scheme.
@@ -26,6 +28,7 @@ class UserConfig:
     stores: tuple[Path, ...] = ()
     receipts: bool = False  #: whether `fetch` recognizes a directory that it fetched by its receipt
     tokens: Mapping[str, str] = field(default_factory=dict)
+    trust: tuple[SignatureRule, ...] = ()
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -63,6 +66,9 @@ def load_config(path: Path) -> UserConfig:
         for host, entry in hosts.items():
             if isinstance(entry, YamlMapping):
                 tokens[str(host).lower()] = str(entry.value("token_env"))
+    problems: list[IndexProblem] = []
+    trust = read_rules(tree.value("trust"), path, name, problems)
+    raise_for(problems, name)
     index = tree.value("index")
     return UserConfig(
         None if index is None else str(index),
@@ -71,4 +77,5 @@ def load_config(path: Path) -> UserConfig:
         tuple(path.parent / each for each in addresses("stores")),
         str(tree.value("receipts")) == "true",
         tokens,
+        trust,
     )

@@ -112,8 +112,11 @@ def versions_document(cid: Cid, versions: Sequence[Version]) -> dict[str, Any]:
     return _document("versions", cid=str(cid), items=items)
 
 
-def fetch_document(done: Fetched, version: Version | None) -> dict[str, Any]:
-    """Return the document of a fetch, with the counters of each source; `version` is None for a CID."""
+def fetch_document(done: Fetched, version: Version | None, signers: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the document of a fetch, with the counters of each source; `version` is None for a CID.
+
+    `signers` are those that a trust rule accepts.
+    """
     return _document(
         "fetch",
         **_names(version),
@@ -127,6 +130,7 @@ def fetch_document(done: Fetched, version: Version | None) -> dict[str, Any]:
         reused=done.reused,
         by_receipt=done.by_receipt,
         sums=done.sums,
+        signed_by=list(signers),
         sources=[
             {
                 "name": source.name,

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from pathlib import Path
 
-from reconciler.errors import DataError, ReconcilerError, TrustError
+from reconciler.errors import DataError, TrustError
 from reconciler.trust.certificates import certified_identity, identities, verify_chain
 from reconciler.trust.dsse import SignatureBundle, parse_bundle
 from reconciler.trust.keyless import verify_keyless
@@ -22,8 +21,6 @@ from reconciler.trust.provenance import ProvenanceRule
 from reconciler.trust.public_keys import PublicKey, SignatureError, verify_signature
 from reconciler.trust.signing import identity_folder, key_folder
 from reconciler.trust.statement import Release, Statement, check_release, check_subject, parse_statement
-
-MAX_SIGNERS = 8  #: of one rule, so that a refusal takes few requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +100,6 @@ class IdentityHolder:
 
 
 AcceptedSigner = KeyHolder | CertifiedSigner | IdentityHolder
-
-
-class TrustMode(StrEnum):
-    """What a rule does with a release that it does not accept."""
-
-    ENFORCE = "enforce"  #: refuse it
-    WARN = "warn"  #: use it, and say so
-    OFF = "off"  #: no signature is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +225,10 @@ def _signed_by(
 
 
 def check_policy(policy: TrustPolicy) -> None:
-    """Check that enough distinct signers are named. Raises ReconcilerError."""
+    """Check that enough distinct signers are named. Raises DataError."""
     distinct = {signer.folder for signer in policy.signers}
     if len(distinct) < policy.threshold:
-        raise ReconcilerError(
+        raise DataError(
             f"{policy.threshold} signatures are demanded of {len(distinct)} distinct signers",
             hint="name more signers, or lower `threshold`; a key that is listed twice counts once",
         )

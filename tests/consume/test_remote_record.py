@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume.remote_index import fetch_record
+from reconciler.consume.beside import fetch_record
 from reconciler.content.cid import parse
 from reconciler.errors import InvalidIndexError, PeerError
 from reconciler.index.load import load_index

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.content.cid import DAG_PB, RAW, Cid
-from reconciler.errors import ExitCode, ReconcilerError, TrustError
+from reconciler.errors import DataError, ExitCode, TrustError
 from reconciler.trust.policy import BundleFile, CertifiedSigner, KeyHolder, TrustPolicy, check_policy, judge
 from reconciler.trust.provenance import ProvenanceRule, ReleaseOrigin, render_provenance_statement
 from reconciler.trust.statement import Release, encode_statement, render_release
@@ -152,7 +152,7 @@ def test_a_signer_counts_once() -> None:
     """The same bundle twice, and two entries of the policy with one key, are one signer."""
     twice = TrustPolicy((holder(0), replace(holder(0), label="the same key")), 2)
     assert not judge(RELEASE, [found(bundle(0)), found(bundle(0))], [], twice).accepted
-    with pytest.raises(ReconcilerError, match="2 signatures are demanded of 1 distinct signers"):
+    with pytest.raises(DataError, match="2 signatures are demanded of 1 distinct signers"):
         check_policy(twice)
     check_policy(policy(0, 1, threshold=2))
 

@@ -1,0 +1,202 @@
+"""Whose releases are accepted: the trust rules of the user's configuration, before the first block.
+
+`TrustCheck` finds the rule for a release, the signatures beside its index, and the verdict of the room
+`trust`. Every way to the bytes of a version asks it: `open_ref` for fetching, `lock`, `verify`, and the doors
+of `serve`. A rule is chosen by what the user configured and asked for, never by what an index says about
+itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.errors import DataError, LockedError, PeerError, TrustError, UsageError
+from reconciler.fs import expand_user, replace_file
+from reconciler.index.user_config import config_file, load_config
+
+if TYPE_CHECKING:
+    from reconciler.consume.sources import Source
+    from reconciler.content.cid import Cid
+    from reconciler.index.locations import RepositoryLayout
+    from reconciler.index.model import Index, Version
+    from reconciler.index.signature_rules import SignatureRule
+    from reconciler.trust.files import VersionSignatures
+    from reconciler.trust.policy import TrustPolicy
+    from reconciler.trust.statement import Release
+
+_ABSENT = "signatures lie in `signatures/` beside an index; name the one that has this content with --index"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustOutcome:
+    """Who signed a release, as far as a rule accepts them, and what a rule with `mode: warn` says."""
+
+    signers: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+NOT_ASKED = TrustOutcome()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustCheck:
+    """The check of releases of one index, None without an index.
+
+    With `offline` the signatures of a remote index are those read before. `gateways` make the sources of an
+    index under a CID.
+    """
+
+    layout: RepositoryLayout | None
+    index_id: str | None
+    rules: tuple[SignatureRule, ...]
+    offline: bool = False
+    gateways: Callable[[], Sequence[Source]] = lambda: ()
+
+    def require(self, model: str, version: str, cid: Cid) -> TrustOutcome:
+        """Return who signed a version with this CID; `model` and `version` are "" for content of no index.
+
+        Raises TrustError when the rule for it does not accept it, UsageError for a rule whose files cannot be
+        read, and ReconcilerError when a library for signatures is missing.
+        """
+        rule = next((each for each in self.rules if self._covers(each, model)), None)
+        if rule is None or rule.mode == "off":
+            return NOT_ASKED
+        from reconciler.trust.policy import judge
+        from reconciler.trust.rules import make_policy
+        from reconciler.trust.statement import Release
+
+        policy = make_policy(rule)
+        release = Release(self.index_id if model else None, model, version, cid)
+        try:
+            if self.layout is None or self.index_id is None or not model:
+                raise TrustError(
+                    f"{release.ref} is not a version of an index that was read, and a trust rule demands "
+                    "its signature",
+                    hint=_ABSENT,
+                )
+            found = self._signatures(self.layout, release, policy)
+            verdict = judge(release, found.release, found.provenance, policy)
+            verdict.require()
+        except TrustError as error:
+            if rule.mode != "warn":
+                raise
+            return TrustOutcome(warnings=(error.message,))
+        return TrustOutcome(verdict.signers)
+
+    def _covers(self, rule: SignatureRule, model: str) -> bool:
+        if not rule.covers(model):
+            return False
+        if not rule.index:
+            return True
+        if self.layout is None:
+            return False
+        if self.layout.origin is not None:
+            return fnmatchcase(self.layout.origin.place, rule.index)
+        named = expand_user(rule.index)
+        return self.layout.index_file.resolve() == named.resolve() or (
+            named.is_dir() and self.layout.index_file.resolve().is_relative_to(named.resolve())
+        )
+
+    def _signatures(
+        self, layout: RepositoryLayout, release: Release, policy: TrustPolicy
+    ) -> VersionSignatures:
+        from reconciler.trust.files import read_signatures
+
+        releases = layout.index_file.parent
+        if layout.origin is None or self.offline:
+            return read_signatures(releases, release.model, release.version)
+        return self._download(layout, release, policy)
+
+    def _download(self, layout: RepositoryLayout, release: Release, policy: TrustPolicy) -> VersionSignatures:
+        """Ask a remote index for the files of each signer, until enough are there, and keep them.
+
+        Raises TrustError when they cannot be asked for: without an answer nothing is accepted.
+        """
+        from reconciler.consume.beside import BesideRemoteIndex
+        from reconciler.trust.files import (
+            LIMITS,
+            PROVENANCE_FILE,
+            RELEASE_FILE,
+            VersionSignatures,
+            signature_path,
+        )
+        from reconciler.trust.policy import BundleFile, judge
+
+        origin = layout.origin
+        assert origin is not None  # noqa: S101 - the caller checked it
+        place = origin.content or origin.place
+        sources = self.gateways() if place.startswith("ipfs://") else ()
+        found: dict[str, list[BundleFile]] = {RELEASE_FILE: [], PROVENANCE_FILE: []}
+        folders = tuple(dict.fromkeys(signer.folder for signer in policy.signers))
+        stages = [(RELEASE_FILE, replace(policy, provenance=None)), (PROVENANCE_FILE, policy)]
+        try:
+            with closing(BesideRemoteIndex(place, origin.commit, sources)) as beside:
+                for name, asked in stages[: 1 if policy.provenance is None else 2]:
+                    accepted = False
+                    for folder in folders:
+                        path = signature_path(release.model, release.version, folder, name)
+                        data = beside.read(path, LIMITS[name])
+                        if data is None:
+                            continue
+                        found[name].append(BundleFile(str(path), data))
+                        _keep(Path(layout.index_file.parent, path), data)
+                        accepted = judge(release, found[RELEASE_FILE], found[PROVENANCE_FILE], asked).accepted
+                        if accepted:
+                            break
+                    if not accepted:
+                        break
+        except (PeerError, DataError, UsageError) as error:
+            raise TrustError(
+                f"the signatures of {release.ref} cannot be read, and a trust rule demands them: {error}",
+                hint=error.hint,
+            ) from None
+        finally:
+            for source in sources:
+                source.close()
+        return VersionSignatures(tuple(found[RELEASE_FILE]), tuple(found[PROVENANCE_FILE]))
+
+
+def trust_check(
+    layout: RepositoryLayout | None,
+    index: Index | None,
+    *,
+    offline: bool = False,
+    gateways: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    rules: tuple[SignatureRule, ...] | None = None,
+) -> TrustCheck:
+    """Return the check for releases of `index`, by `rules` or else those of the user's configuration.
+
+    `gateways` serve an index under a CID; without any, those of the configuration. Raises InvalidIndexError
+    for an invalid configuration.
+    """
+    config = load_config(config_file(os.environ if environ is None else environ))
+
+    def sources() -> Sequence[Source]:
+        from reconciler.consume.gateway_source import GatewaySource
+        from reconciler.consume.host_tokens import auth_for
+
+        return [GatewaySource(url, auth=auth_for(url)) for url in gateways or config.gateways]
+
+    return TrustCheck(
+        layout, index.id if index else None, config.trust if rules is None else rules, offline, sources
+    )
+
+
+def require_version(check: TrustCheck, version: Version) -> TrustOutcome:
+    """Return who signed a version that has a CID. Raises as `TrustCheck.require` does."""
+    assert version.cid is not None  # noqa: S101 - resolved versions have one
+    return check.require(version.model, version.version, version.cid)
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Keep a signature beside the cached index, for `--offline`; where that cannot be written, do not."""
+    with suppress(OSError, LockedError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data, mode=0o644, sync=False)
