@@ -218,9 +218,10 @@ def _print_plan(plan: Plan, format: PlanFormat) -> None:  # noqa: A002 - the nam
 
             out.result(plan_markdown(plan))
         case PlanFormat.MATRIX:
+            from reconciler.cli.part_size import part_size
             from reconciler.render.workflow import matrix_document
 
-            out.result(json.dumps(matrix_document(plan)))  # one line, since a step output has one
+            out.result(json.dumps(matrix_document(plan, part_size(os.environ))))  # one line, for an output
         case PlanFormat.TEXT:
             from reconciler.render.text import plan_text
 

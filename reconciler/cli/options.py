@@ -86,7 +86,8 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="GLOB",
-        help="Select only matching models, versions (model@version) or targets; may be repeated.",
+        help="Select only matching models, versions (model@version) or targets; may be repeated. "
+        "model@version#2/5 selects the second of five parts of a version with a source.",
     ),
 ]
 Exclude = Annotated[

@@ -8,7 +8,7 @@ files have the same bytes. The CIDs of a provisional layout are not those of any
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from reconciler.content import checksums, hashing, profile
 from reconciler.content.bundle import Bundle, MemoryFile
@@ -34,16 +34,54 @@ class LeafSpan:
 
 @dataclass(frozen=True, slots=True)
 class ProvisionalLayout:
-    """The `layout` of a bundle under invented CIDs, and its `files`, in the order of their leaves there."""
+    """The `layout` of a bundle under invented CIDs, and its `files`, in the order of their leaves there.
+
+    A part of it has the same layout, some of the files, and of large ones only some leaves.
+    """
 
     layout: DagLayout
     files: tuple[SourceFile, ...]
     _first: Mapping[str, int]
+    _divided: Mapping[str, range] = field(default_factory=dict)
+
+    def part(self, number: int, count: int) -> ProvisionalLayout:
+        """Return part `number`, from 1, of `count` parts of about the same number of bytes.
+
+        Only files that are larger than such a share are divided. Every leaf is in exactly one part.
+        """
+        total = sum(file.stamp.size for file in self.files)
+        files, divided, start = [], {}, 0
+        for file in self.files:
+            size = file.stamp.size
+            if size * count <= total:
+                chosen = _share(2 * start + size, 2 * total, count) == number
+            else:
+                numbers = [
+                    leaf
+                    for leaf in range(leaf_count(size))
+                    if _share(start + leaf * profile.CHUNK_SIZE, total, count) == number
+                ]
+                chosen = bool(numbers)
+                if chosen and len(numbers) < leaf_count(size):
+                    divided[file.path] = range(numbers[0], numbers[-1] + 1)
+            if chosen:
+                files.append(file)
+            start += size
+        return replace(self, files=tuple(files), _divided=divided)
+
+    def is_whole(self, file: SourceFile) -> bool:
+        """Return whether all leaves of `file` are in this part."""
+        return file.path not in self._divided
+
+    @property
+    def size(self) -> int:
+        """Bytes of the leaves of all files of this part, equal ones counted each time."""
+        return sum(leaf.size for file in self.files for leaf in self.leaves(file))
 
     def leaves(self, file: SourceFile) -> Iterator[LeafSpan]:
-        """Yield the leaves of a file in order."""
+        """Yield the leaves of a file that are in this part, in order."""
         first, size = self._first[file.path], file.stamp.size
-        for number in range(leaf_count(size)):
+        for number in self._divided.get(file.path, range(leaf_count(size))):
             start = number * profile.CHUNK_SIZE
             yield LeafSpan(
                 number, start, min(profile.CHUNK_SIZE, size - start), self._position(first, number, size)
@@ -53,6 +91,11 @@ class ProvisionalLayout:
         position = self.layout.find(Cid(RAW, _invented(first + number, size)))
         assert position is not None  # noqa: S101 - the layout was made of these leaves
         return position
+
+
+def _share(place: int, total: int, count: int) -> int:
+    """Return in which of `count` equal shares of `total` a place is, from 1."""
+    return min(count, place * count // total + 1) if total else 1
 
 
 def provisional_layout(bundle: Bundle, same: Mapping[str, bytes]) -> ProvisionalLayout:

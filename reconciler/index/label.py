@@ -1,8 +1,9 @@
 """Labels: the names under which targets keep roots. Format: `reconciler/<owner>/<name>`.
 
 `owner` is the id of an index, or "put" or "import" for roots that no index lists. `name` is `model@version`
-for a version of an index (a model name may contain a slash), and free text otherwise. The part up to and
-including the second slash is the mark: only roots that carry our mark are ever changed or removed.
+for a version of an index (a model name may contain a slash), `model@version#2/5` for a part of one (see
+part.py), and free text otherwise. The text up to and including the second slash is the mark: only roots that
+carry our mark are ever changed or removed.
 """
 
 from __future__ import annotations
@@ -61,4 +62,4 @@ class Label(str):
     def version(self) -> tuple[str, str]:
         """The model and the version in `name`; the version is "" when the name has none."""
         model, _, version = self.name.partition("@")
-        return model, version
+        return model, version.partition("#")[0]

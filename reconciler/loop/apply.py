@@ -38,6 +38,7 @@ from reconciler.loop.changes import (
     Wait,
     WriteBack,
 )
+from reconciler.loop.parts import StreamPart, stream_part
 from reconciler.loop.settings import Drift
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
@@ -139,6 +140,18 @@ def _stream(
     Deliveries to targets that took no leaves stay without an outcome.
     """
     resolved = False
+    for number, change in enumerate(plan.changes):
+        if isinstance(change, StreamPart):
+            label = Label.of(plan.index_id, change.ref)
+            try:
+                progress.check()
+                part = stream_part(versions[change.ref], change, label, targets, sources, progress)
+                outcomes[number] = part
+            except KeyboardInterrupt:
+                progress.stop()
+                break
+            except Exception as error:  # noqa: BLE001 - a bug in one change must not stop the others
+                outcomes[number] = _failed(change, error)
     for ref, numbers in versions_to_stream(plan, outcomes, targets, sources).items():
         changes = [plan.changes[number] for number in numbers]
         try:

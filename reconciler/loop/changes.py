@@ -88,7 +88,7 @@ class StreamVersion(Change):
     """Reading of a version from its remote `source`, for the first time: its root is known afterwards.
 
     `targets` are those that keep it. The ones that take leaves before the root is known receive them in the
-    same pass. `files` and `size` in bytes are as the source lists them.
+    same pass. `files` and `size` in bytes are as the source lists them. `divisible`: a target keeps parts.
     """
 
     kind: ClassVar[str] = "stream"
@@ -96,6 +96,7 @@ class StreamVersion(Change):
     targets: tuple[str, ...]
     files: int
     size: int
+    divisible: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

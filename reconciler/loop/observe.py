@@ -19,6 +19,7 @@ from reconciler.index.load import RENEW_BEFORE
 from reconciler.index.model import Version
 from reconciler.index.record_check import committed_record_cid
 from reconciler.index.records import record_path, records_directory
+from reconciler.loop.parts import find_kept_parts
 from reconciler.loop.plan import versions_needing_bytes, versions_needing_records
 from reconciler.loop.select import Selection
 from reconciler.loop.sources import VersionSources
@@ -77,6 +78,7 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
         facts=sources.facts(),
         problems=sources.problems(),
         mismatches=sources.mismatches(),
+        kept_parts=find_kept_parts(selection, sources, workspace.targets),
     )
     orphans = _without_bytes(world, needed.values())
     if not orphans:

@@ -14,6 +14,7 @@ from reconciler.content.cid import Cid
 from reconciler.errors import Reason
 from reconciler.index.label import Label
 from reconciler.index.model import Index, Version
+from reconciler.index.part import part_of_label
 from reconciler.loop.borrowed import describe_owner, is_borrowed
 from reconciler.loop.changes import (
     DIRECTORY,
@@ -36,6 +37,7 @@ from reconciler.loop.deal_rules import (
     deal_decision,
     deals_need_bytes,
 )
+from reconciler.loop.parts import part_changes
 from reconciler.loop.select import Selection
 from reconciler.loop.world import World
 from reconciler.targets.interface import Inventory, Observation, Pin, State
@@ -103,6 +105,10 @@ def make_changes(
         if problem is not None:
             mismatch = world.mismatches.get(version.ref)
             changes.append(blocked(version, problem.text, problem.hint, mismatch=mismatch))
+        part = selection.parts.get(version.ref)
+        if part is not None:
+            changes += part_changes(version, part, world, names) if problem is None else ()
+            continue
         root = world.root(version)
         if root is None:
             if problem is None:
@@ -160,6 +166,7 @@ def _without_root(version: Version, world: World, names: Sequence[str]) -> Itera
             targets=tuple(able),
             files=listed.files,
             size=listed.size,
+            divisible=any(world.capabilities[target].keeps_parts for target in able),
             reason="CID after reading",
         )
 
@@ -369,6 +376,8 @@ def removals(selection: Selection, world: World, planned: Set[tuple[str, Cid]]) 
             if version.suspended if version else known is not None and known.suspended:
                 continue
             reason = _why_unwanted(version, spec.name, pin.root)
+            if part_of_label(label) is not None:
+                reason = _why_part_is_unwanted(version, spec.name, world)
             if reason and _kept_without(pin, spec.name, wanting.get(pin.root, {}), world, planned):
                 yield unpin(label, spec.name, pin.root, reason)
 
@@ -411,4 +420,14 @@ def _why_unwanted(version: Version | None, target: str, root: Cid) -> str:
         return f"no longer kept on {target}"
     if version.cid is not None and version.cid != root:
         return f"the index has {version.cid}"
+    return ""
+
+
+def _why_part_is_unwanted(version: Version | None, target: str, world: World) -> str:
+    """Return why a pin that keeps a part of a version is no longer wanted; "" when it is."""
+    root = world.root(version) if version is not None else None
+    if version is None or version.retired or target not in version.targets:
+        return "a part of a version that is not wanted there"
+    if root is not None and world.is_held(target, root):
+        return "a part of a version that is complete there"
     return ""

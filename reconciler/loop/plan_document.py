@@ -40,6 +40,7 @@ from reconciler.loop.changes import (
 )
 from reconciler.loop.cost_document import account_document, cost_document
 from reconciler.loop.mismatch import Mismatch
+from reconciler.loop.parts import StreamPart
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope
 from reconciler.loop.upstream_finding import upstream_document
 from reconciler.redaction import hide_secrets
@@ -51,6 +52,7 @@ SCHEMA = 1
 MAX_DIFFERENCES = 1000  #: of one directory in a document
 KINDS = (
     "stream",
+    "stream-part",
     "publish",
     "pin",
     "repair",
@@ -165,6 +167,8 @@ def _item(change: Change, state: str) -> dict[str, Any]:
             item.update(
                 sources=[change.source], targets=list(change.targets), files=change.files, bytes=change.size
             )
+        case StreamPart():
+            item.update(sources=[change.source], targets=list(change.targets), part=str(change.part))
         case Publish():
             item.update(label=change.label, sources=list(change.sources), bytes=change.size)
         case Repair():

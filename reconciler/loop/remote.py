@@ -15,31 +15,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from reconciler.content import source_file
 from reconciler.content.bundle import Bundle, make_bundle
 from reconciler.content.bundle_inputs import BundleInputs
-from reconciler.content.dag import DagLayout
+from reconciler.content.cid import Cid
+from reconciler.content.dag import Block, DagLayout
 from reconciler.content.directory_dag import DirectoryDag
 from reconciler.content.hashing import FileDigests
 from reconciler.content.identify import identify
 from reconciler.content.lint.finding import Finding
-from reconciler.content.provisional import provisional_layout
+from reconciler.content.part_dag import PartDag
+from reconciler.content.provisional import ProvisionalLayout, provisional_layout
 from reconciler.content.remembered_digests import RememberedDigests
 from reconciler.content.remote_listing import remote_listing
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import SourceSpec, Version
+from reconciler.index.part import Part
 from reconciler.index.provenance import Provenance
 from reconciler.index.sources_file import spec_of
 from reconciler.loop.entrance import listing_findings, require_publishable
 from reconciler.loop.provenance import check_pointers, make_provenance
 from reconciler.loop.source_definition import open_declared
-from reconciler.loop.stream_cache import StreamCache
+from reconciler.loop.stream_cache import LeafJournal, StreamCache
 from reconciler.loop.streaming import StreamPass, StreamResult, StreamSink
 from reconciler.loop.world import ListedBytes
 from reconciler.progress import Progress
 from reconciler.sources.interface import (
     FileListing,
+    KnownDigests,
     ListedFile,
     SourceKind,
     SourceMismatchError,
@@ -157,14 +162,73 @@ class RemoteVersions:
         The caller finishes or abandons each session. An unpublished version is examined first. A target that
         cannot begin a session is left out. Raises SourceError, SourceMismatchError, BundleError, SafetyError.
         """
+        remote, findings = self._admitted(version, inputs)
+        bundle = _bundle(remote)
+        expected = _expected(remote, bundle)
+        result, sinks, _ = self._read(version, remote, expected, targets, label)
+        try:
+            dag = _identified(bundle, result.digests)
+        except BaseException:
+            for sink in sinks:
+                sink.session.abandon()
+            raise
+        self.streamed.add(version.ref)
+        self._cache.keep(remote.key, remote.listing.files, result.digests)
+        provenance = self._provenance(remote, result.digests)
+        return StreamedVersion(dag, inputs, result, provenance, findings, bundle.notes), sinks
+
+    def stream_part(
+        self, version: Version, inputs: BundleInputs, part: Part, targets: Sequence[Target], label: Label
+    ) -> tuple[PartDag, list[StreamSink]]:
+        """Read one part of a version; return its directory with the sinks, whose sessions have its leaves.
+
+        The caller keeps or abandons each session. Raises as `stream`.
+        """
+        remote, _ = self._admitted(version, inputs)
+        expected = _expected(remote, _bundle(remote)).part(part.number, part.count)
+        _, sinks, journal = self._read(version, remote, expected, targets, label)
+        places = {leaf.position: (file, leaf) for file in expected.files for leaf in expected.leaves(file)}
+        leaves = {
+            position: Block(cid, leaf.size)
+            for position, (_, leaf) in places.items()
+            if (cid := journal.get(position)) is not None
+        }
+
+        def read_leaf(position: int) -> bytes:
+            file, leaf = places[position]
+            data = remote.reader(file, leaf.size, leaf.start)
+            if not leaves[position].cid.matches(data):
+                raise source_file.changed(file, leaf.start)
+            return data
+
+        return PartDag(remote.key, leaves, read_leaf), sinks
+
+    def key(self, version: Version) -> str | None:
+        """Return the key of a version whose source was listed in this run; None for another one."""
+        known = self._versions.get(version.ref)
+        return known.key if known else None
+
+    def _admitted(self, version: Version, inputs: BundleInputs) -> tuple[RemoteVersion, tuple[Finding, ...]]:
+        """Return a version that may be read, and the findings about an unpublished one."""
         remote = self.open(version, inputs)
         if remote.kind == SourceKind.HUGGING_FACE.value:
             check_pointers(remote.source.name, remote.files.values())
-        bundle = _bundle(remote)
         findings = listing_findings(remote.listing, version) if version.cid is None else ()
         require_publishable(findings, version.ref)
-        same = {path: key for path, file in remote.files.items() if (key := _content_key(file))}
-        expected = provisional_layout(bundle, same)
+        return remote, findings
+
+    def _read(
+        self,
+        version: Version,
+        remote: RemoteVersion,
+        expected: ProvisionalLayout,
+        targets: Sequence[Target],
+        label: Label,
+    ) -> tuple[StreamResult, list[StreamSink], LeafJournal]:
+        """Read the leaves of `expected` once; the journal has all of them, and is closed.
+
+        What earlier passes and jobs left is used, unless the sums of the files then refuse it.
+        """
         for resume in (True, False):
             journal = self._cache.journal(remote.key, len(expected.layout))
             with ExitStack() as stack:
@@ -175,25 +239,47 @@ class RemoteVersions:
                     if session is not None:
                         sinks.append(StreamSink(target.name, session))
                         stack.callback(session.abandon)
+                if resume:
+                    self._note_kept(remote, expected, sinks, journal)
                 reading = StreamPass(
                     remote.source, remote.files, expected, sinks, journal, remote.reader.small, resume=resume
                 )
                 try:
-                    with self._progress.task(f"streaming {version.ref}", remote.listing.size) as task:
+                    with self._progress.task(f"streaming {version.ref}", expected.size) as task:
                         result = reading.run(task)
                 except SourceMismatchError:
                     if reading.resumed:  # what is left of earlier passes refuses nothing
                         self._cache.forget(remote.key)
                         continue
                     raise
-                dag = _identified(bundle, result.digests)
-                self.streamed.add(version.ref)
-                self._cache.keep(remote.key, remote.listing.files, result.digests)
                 stack.pop_all()  # the sessions are the caller's now
                 journal.close()
-                provenance = self._provenance(remote, result.digests)
-                return StreamedVersion(dag, inputs, result, provenance, findings, bundle.notes), sinks
+                return result, sinks, journal
         raise AssertionError("the second pass resumes nothing")
+
+    def _note_kept(
+        self,
+        remote: RemoteVersion,
+        expected: ProvisionalLayout,
+        sinks: Sequence[StreamSink],
+        journal: LeafJournal,
+    ) -> None:
+        """Note the leaves of parts that targets keep, of files whose digests will prove them."""
+        kept: dict[int, Cid] = {}
+        for sink in sinks:
+            try:
+                kept |= sink.session.kept()
+            except ReconcilerError as error:
+                self._progress.note(f"{sink.name}: the parts that it keeps could not be read: {error}")
+        if not kept:
+            return
+        for file in expected.files:
+            if remote.files[file.path].digests == KnownDigests():
+                continue
+            for leaf in expected.leaves(file):
+                cid = kept.get(leaf.position)
+                if cid is not None and journal.get(leaf.position) is None:
+                    journal.put(leaf.position, cid)
 
     def _provenance(self, remote: RemoteVersion, digests: Mapping[str, FileDigests]) -> Provenance:
         return make_provenance(remote.reference, remote.kind, remote.state.revision, remote.files, digests)
@@ -291,6 +377,12 @@ def _bundle(remote: RemoteVersion) -> Bundle:
         format=release.format,
         created_at=release.created_at,
     )
+
+
+def _expected(remote: RemoteVersion, bundle: Bundle) -> ProvisionalLayout:
+    """Return the layout of a version that was not read."""
+    same = {path: key for path, file in remote.files.items() if (key := _content_key(file))}
+    return provisional_layout(bundle, same)
 
 
 def _identified(bundle: Bundle, digests: Mapping[str, FileDigests]) -> DirectoryDag:

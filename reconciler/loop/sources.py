@@ -271,7 +271,7 @@ class VersionSources:
         """
         assert self.remote is not None  # noqa: S101 - given with an index
         try:
-            inputs = self._first_inputs(version)
+            inputs = self.first_inputs(version)
             listed = self.remote.listed(version, inputs)
             if (known := self.remote.identify_from_cache(version, inputs)) is not None:
                 self._keep(version, known)
@@ -286,7 +286,7 @@ class VersionSources:
         Raises as `RemoteVersions.stream`, and PublishedMismatchError for another CID than that of the index.
         """
         assert self.remote is not None  # noqa: S101 - given with an index
-        streamed, sinks = self.remote.stream(version, self._first_inputs(version), targets, label)
+        streamed, sinks = self.remote.stream(version, self.first_inputs(version), targets, label)
         try:
             self._keep(version, streamed)
         except BaseException:
@@ -295,7 +295,8 @@ class VersionSources:
             raise
         return sinks
 
-    def _first_inputs(self, version: Version) -> BundleInputs:
+    def first_inputs(self, version: Version) -> BundleInputs:
+        """Return what a version is made from, before anything of it was read."""
         return version.inputs if version.cid is None else next(self._published.inputs(version))
 
     def _keep(self, version: Version, streamed: StreamedVersion) -> None:

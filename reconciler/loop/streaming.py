@@ -67,7 +67,7 @@ class StreamSink:
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """The digests of every file, by path, and the bytes that came from the source and from sinks."""
+    """The digests of each file that was read whole, by path, and the bytes from the source and from sinks."""
 
     digests: Mapping[str, FileDigests]
     read: int
@@ -161,7 +161,8 @@ class StreamPass:
         for block in blocks:
             self._journal.put(block.position, block.cid)
         if segment.last:
-            self._digests[segment.file.path] = current.finish()
+            if self._expected.is_whole(segment.file):
+                self._digests[segment.file.path] = current.finish()
             self._in_progress = None
         for sink in self._sinks:
             sink.put(blocks)

@@ -41,6 +41,7 @@ class World:
     versions that have a record, `outdated_records` the CIDs in records that a run may replace,
     `missing_shardings` the ways in which a target splits a version into pieces that its record lacks.
     `listed` are the versions whose remote source was listed and not read in this run.
+    `kept_parts` are the versions whose selected part a target keeps, by target name.
     `unlisted_holders` are roots found on targets that no version lists for them, by target name, and
     `unpinned_holders` roots whose blocks a target has without a pin of ours, looked for only when nothing
     else has them.
@@ -58,6 +59,7 @@ class World:
     unlisted_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
     unpinned_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
     listed: Mapping[str, ListedBytes] = field(default_factory=dict)
+    kept_parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:
         """Return the version's root: the CID in the index, or the identified one; None when unknown."""

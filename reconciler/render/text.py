@@ -30,6 +30,7 @@ from reconciler.loop.changes import (
     WriteRecord,
 )
 from reconciler.loop.mismatch import MAX_SHOWN
+from reconciler.loop.parts import StreamPart
 from reconciler.loop.upstream_finding import UpstreamFinding
 from reconciler.render.costs import account_lines, cost_text, price_text
 from reconciler.render.findings import warning_lines
@@ -111,6 +112,7 @@ def plan_summary(plan: Plan) -> str:
     listed = f" ({size(sum(change.size for change in streamed))})"
     parts = [
         count(len(streamed), "version") + f" to stream{listed}" if streamed else "",
+        _part(changes, StreamPart, "part to stream", "parts to stream"),
         count(len(published), "bundle") + f" to publish{amount}" if published else "",
         _part(changes, PinRoot, "to pin"),
         _part(changes, Repair, "to repair"),
@@ -169,6 +171,8 @@ def action(change: Change) -> str:
         case StreamVersion():
             of = f"{size(change.size)} in {count(change.files, 'file')}"
             return f"stream {of} from {change.source} to {', '.join(change.targets)}"
+        case StreamPart():
+            return f"stream part {change.part} from {change.source} to {', '.join(change.targets)}"
         case Publish():
             amount = f" {size(change.size)}" if change.size is not None else ""
             return f"publish{amount} from {_from(change.sources)}"
@@ -194,7 +198,7 @@ def action(change: Change) -> str:
 def mark(change: Change) -> str:
     """Return the mark at the start of a change's line."""
     match change:
-        case StreamVersion() | Publish() | PinRoot():
+        case StreamVersion() | StreamPart() | Publish() | PinRoot():
             return "+"
         case Unpin():
             return "-"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from reconciler.errors import Where
+from reconciler.index.part import SEPARATOR, Part
 from reconciler.loop.changes import (
     Blocked,
     Change,
@@ -38,14 +39,17 @@ class _Work:
     size: int = 0
 
 
-def matrix_document(plan: Plan) -> dict[str, Any]:
+def matrix_document(plan: Plan, part_size: int | None = None) -> dict[str, Any]:
     """Return the strategy matrix of the versions that have bytes to send, in the plan's order.
 
     Each entry has `name` (for people), `only` (for --only, one version a line), `targets` (names) and `bytes`
     (the total size of the CARs, or of the files in a remote source; 0 when unknown). Beyond 256 versions an
-    entry contains several. A workflow whose matrix is empty fails, so its job needs the condition in
-    docs/github-actions.md.
+    entry contains several. With `part_size`, there is an entry for each part of the versions with a remote
+    source that have more bytes, where a target keeps parts, and no other entry. A workflow whose matrix is
+    empty fails, so its job needs the condition in docs/github-actions.md.
     """
+    if part_size is not None:
+        return {"include": _part_entries(plan, part_size)}
     work: dict[str, _Work] = {}
     for change in plan.changes:
         if isinstance(change, StreamVersion):
@@ -58,6 +62,27 @@ def matrix_document(plan: Plan) -> dict[str, Any]:
     share = -(-len(refs) // MAX_JOBS) or 1
     groups = [refs[start : start + share] for start in range(0, len(refs), share)]
     return {"include": [_entry(group, [work[ref] for ref in group]) for group in groups]}
+
+
+def _part_entries(plan: Plan, part_size: int) -> list[dict[str, Any]]:
+    """Return the entries of parts, which become larger when there would be too many of them."""
+    large = [change for change in plan.changes if isinstance(change, StreamVersion) and change.divisible]
+    while True:
+        counts = [(change, -(-change.size // part_size)) for change in large]
+        if sum(count for _, count in counts if count > 1) <= MAX_JOBS:
+            break
+        part_size *= 2
+    return [
+        {
+            "name": f"{change.ref} (part {part})",
+            "only": f"{change.ref}{SEPARATOR}{part}",
+            "targets": sorted(change.targets),
+            "bytes": -(-change.size // count),
+        }
+        for change, count in counts
+        if count > 1
+        for part in (Part(number, count) for number in range(1, count + 1))
+    ]
 
 
 def _entry(refs: Sequence[str], parts: Sequence[_Work]) -> dict[str, Any]:

@@ -1,26 +1,77 @@
 """A session that sends leaves to a Kubo node, directly or through a cluster, before the root is known.
 
 Leaves are imported as they come, without a pin: there is nothing yet that a pin could name. A garbage
-collection of the node in the meantime may remove them. No temporary pins are set against that: each would be
-a stranger's pin to other programs, and a leak after a kill. `finish` publishes as for any other DAG: it looks
-up every block, sends what is missing again, proves the DAG complete, and pins it. So a collection costs
-bytes, never a version. A node whose collections are frequent should run without `--enable-gc` meanwhile.
+collection of the node in the meantime may remove them. `finish` publishes as for any other DAG: it looks up
+every block, sends what is missing again, proves the DAG complete, and pins it. So a collection costs bytes,
+never a version. A node whose collections are frequent should run without `--enable-gc` meanwhile.
+
+A part of a version waits longer, for sessions on other machines. `keep` pins a directory of its leaves under
+a label of the part, which protects them and tells other machines which leaves there are. `finish` removes
+these pins, after that of the whole version is set (docs/decisions/0011-parts-of-a-version.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from threading import Lock
 
 from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
+from reconciler.content.part_dag import PartDag, read_part
+from reconciler.errors import BlockUnavailableError, DataError
+from reconciler.index.label import Label
+from reconciler.index.part import Part, is_part_of, part_label, part_of_label
 from reconciler.net.response import UploadBody
 from reconciler.progress import Progress
-from reconciler.targets.interface import Delivery, IngestedBlock
+from reconciler.targets.interface import Delivery, IngestedBlock, Pin, State
 
-#: publishes under the label of the session
-PublishDag = Callable[[Dag, Progress], Delivery]
+#: publishes under the label of the session; the blocks in the set were read back and verified in it
+PublishDag = Callable[[Dag, Progress, Set[Cid]], Delivery]
+
+
+@dataclass(frozen=True, slots=True)
+class PartPins:
+    """The pins that keep parts of the version of `label` for sessions with `key`.
+
+    `pins` lists all pins of the target, `read` returns a block that it has, verified, or None, `pin` makes it
+    keep a part under a label, and `unpin` removes a label from a root.
+    """
+
+    label: Label
+    key: str
+    pins: Callable[[], Iterable[Pin]]
+    read: Callable[[Cid], bytes | None]
+    pin: Callable[[PartDag, Label, Progress], Delivery]
+    unpin: Callable[[Cid, Label], None]
+
+    def parts(self) -> dict[Part, dict[int, Cid]]:
+        """Return the leaves of each part by position; what is no part, or of another key, counts as none."""
+        found: dict[Part, dict[int, Cid]] = {}
+        for pin in self._own():
+            part = part_of_label(Label(pin.label))
+            try:
+                leaves = read_part(pin.root, self.key, self._read)
+            except (BlockUnavailableError, DataError):
+                continue
+            if part is not None and leaves:
+                found[part] = leaves
+        return found
+
+    def release(self) -> None:
+        """Remove the pins of all parts of the version."""
+        for pin in self._own():
+            self.unpin(pin.root, Label(pin.label))
+
+    def _own(self) -> list[Pin]:
+        return [pin for pin in self.pins() if is_part_of(pin.label, self.label)]
+
+    def _read(self, cid: Cid) -> bytes:
+        data = self.read(cid)
+        if data is None:
+            raise BlockUnavailableError(f"block {cid} is missing or damaged")
+        return data
 
 
 def blocks_car(blocks: Sequence[IngestedBlock]) -> UploadBody:
@@ -36,32 +87,31 @@ def blocks_car(blocks: Sequence[IngestedBlock]) -> UploadBody:
 
 
 class BlockIngest:
-    """One session that imports with `send` and publishes with `publish`.
-
-    `read` returns a block that the target has, verified, or None.
-    """
+    """One session that imports with `send` and publishes with `publish`; `parts` are pins of the version."""
 
     def __init__(
         self,
         send: Callable[[UploadBody], object],
-        read: Callable[[Cid], bytes | None],
         publish: PublishDag,
+        parts: PartPins,
     ) -> None:
         self._send = send
-        self._read = read
         self._publish = publish
+        self._parts = parts
         self._lock = Lock()
         self._has: set[Cid] = set()
+        self._read_back: set[Cid] = set()
         self._sent = self._blocks = 0
 
     def held(self, position: int, cid: Cid | None) -> bytes | None:  # noqa: ARG002  a node knows CIDs only
         """Implement IngestSession.held."""
         if cid is None:
             return None
-        data = self._read(cid)
+        data = self._parts.read(cid)
         if data is not None:
             with self._lock:
                 self._has.add(cid)
+                self._read_back.add(cid)
         return data
 
     def put(self, blocks: Sequence[IngestedBlock]) -> None:
@@ -76,9 +126,22 @@ class BlockIngest:
             self._sent += sum(len(block.data) for block in new)
             self._blocks += len(new)
 
+    def kept(self) -> dict[int, Cid]:
+        """Implement IngestSession.kept."""
+        return {position: cid for leaves in self._parts.parts().values() for position, cid in leaves.items()}
+
+    def keep(self, dag: PartDag, part: Part, progress: Progress) -> Delivery:
+        """Implement IngestSession.keep."""
+        return self._counted(self._parts.pin(dag, part_label(self._parts.label, part), progress))
+
     def finish(self, dag: Dag, progress: Progress) -> Delivery:
-        """Implement IngestSession.finish."""
-        delivery = self._publish(dag, progress)
+        """Implement IngestSession.finish. The parts stay if the version is not pinned."""
+        delivery = self._publish(dag, progress, self._read_back)
+        if delivery.state in (State.HELD, State.PENDING):
+            self._parts.release()
+        return self._counted(delivery)
+
+    def _counted(self, delivery: Delivery) -> Delivery:
         return Delivery(
             delivery.state,
             delivery.bytes_sent + self._sent,

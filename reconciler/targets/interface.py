@@ -31,9 +31,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from reconciler.content.car import ShardedCar, Sharding
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.part_dag import PartDag
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.interface import CheckedDeal
 from reconciler.index.label import Label
+from reconciler.index.part import Part
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.check import Check as Check  # noqa: PLC0414  part of this interface
 
@@ -169,6 +171,7 @@ class Capabilities:
     takes_bytes: bool = True  #: `publish` and `repair` accept our blocks
     pins_by_cid: bool = False  #: `pin` works: the target fetches the blocks itself
     serves_blocks: bool = True  #: `dag` works, so it can heal other targets
+    keeps_parts: bool = False  #: it takes leaves before the root is known, and keeps parts of a version
     keeps_unpinned: bool = False  #: it may have blocks of a root that it does not pin, and `dag` reads them
     keeps_labels: bool = True  #: roots carry labels; without labels no root is ours, and none is removed
     one_label: bool = False  #: a root carries one label, and a second label replaces the first
@@ -294,7 +297,8 @@ class IngestedBlock:
 class IngestSession(Protocol):
     """Leaves of one version that a target receives before the root is known. Usable from several threads.
 
-    Nothing is pinned or visible until `finish`. Exactly one of `finish` and `abandon` ends the session.
+    Nothing is pinned or visible until `keep` or `finish`. Exactly one of `keep`, `finish` and `abandon` ends
+    the session.
     """
 
     def held(self, position: int, cid: Cid | None) -> bytes | None:
@@ -306,10 +310,23 @@ class IngestSession(Protocol):
     def put(self, blocks: Sequence[IngestedBlock]) -> None:
         """Take leaves, in any order. Raises PeerError."""
 
+    def kept(self) -> Mapping[int, Cid]:
+        """Return the leaves of kept parts by position, as the target claims; `held` verifies them.
+
+        A target that finds leaves by their positions returns none. Raises PeerError.
+        """
+
+    def keep(self, dag: PartDag, part: Part, progress: Progress) -> Delivery:
+        """Keep what was put as `part` of the version, until a session for the version finishes.
+
+        `dag` names the leaves. Ends the session. Raises as `publish` does.
+        """
+
     def finish(self, dag: Dag, progress: Progress) -> Delivery:
         """Make the target keep `dag`, of which it has the leaves, under the label. Raises as `publish` does.
 
-        `dag` is read for inner nodes, generated files, and whatever the target has lost since.
+        `dag` is read for inner nodes, generated files, and whatever the target has lost since. Parts of the
+        version are no longer kept afterwards.
         """
 
     def abandon(self) -> None:
@@ -325,6 +342,12 @@ class Ingests(Protocol):
 
         `key` is a hex text; with the same one, a session may take over what an interrupted one left. Raises
         PeerError, LockedError.
+        """
+
+    def parts(self, label: Label, key: str) -> frozenset[Part]:
+        """Return the parts that it keeps of the version of `label`, from sessions with `key`.
+
+        Raises PeerError.
         """
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from reconciler.content.cid import RAW, hash_block
+from reconciler.index.part import Part
 from reconciler.loop.changes import (
     Blocked,
     Change,
@@ -25,6 +26,7 @@ from reconciler.loop.changes import (
     Wait,
     WriteRecord,
 )
+from reconciler.loop.parts import StreamPart
 from reconciler.loop.plan_document import KINDS, plan_document, report_document
 from reconciler.loop.settings import RunOptions
 from reconciler.loop.status import Holding, ReleaseStatus
@@ -61,6 +63,13 @@ CHANGES: tuple[Change, ...] = (
         reason="CID later",
     ),
     Publish(**{**ON, "model": "remote"}, sources=("source",)),
+    StreamPart(
+        **{**AT, "model": "remote"},
+        source="hf:acme/llm@main",
+        targets=("node",),
+        part=Part(2, 5),
+        reason="kept until then",
+    ),
 )
 
 
@@ -90,9 +99,10 @@ def test_a_plan_shows_every_kind_of_change() -> None:
         "remote",
         "  + 1.0.0              stream 7.0 MiB in 3 files from hf:acme/llm@main to node, store  (CID later)",
         "  + 1.0.0 → node       publish from its source",
+        "  + 1.0.0              stream part 2/5 from hf:acme/llm@main to node  (kept until then)",
         "",
-        "Plan: 1 version to stream (7.0 MiB), 3 bundles to publish (3.0 MiB), 1 to pin, 2 to repair, "
-        "1 to relabel, 1 CID to write, 1 to unpin, 1 waiting, 2 blocked; 1,234 in sync.",
+        "Plan: 1 version to stream (7.0 MiB), 1 part to stream, 3 bundles to publish (3.0 MiB), 1 to pin, "
+        "2 to repair, 1 to relabel, 1 CID to write, 1 to unpin, 1 waiting, 2 blocked; 1,234 in sync.",
     ]
 
 

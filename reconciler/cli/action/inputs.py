@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from reconciler.cli.part_size import part_size
 from reconciler.errors import SafetyError, UsageError
 from reconciler.index.locations import find_layout
 from reconciler.loop.plan_document import SavedPlan
@@ -44,7 +45,11 @@ class FailOn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The validated inputs. `plan` is the path of a saved plan that is to be carried out exactly."""
+    """The validated inputs.
+
+    `plan` is the path of a saved plan that is to be carried out exactly, `part_size` the bytes of a part of a
+    large version in the matrix, None for undivided versions.
+    """
 
     command: StepCommand
     scope: Scope
@@ -53,6 +58,7 @@ class Inputs:
     comment: bool
     summary: bool
     plan: Path | None
+    part_size: int | None = None
 
     @property
     def acts(self) -> bool:
@@ -96,6 +102,7 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
         comment=given.boolean("comment", default=True),
         summary=given.boolean("summary", default=True),
         plan=plan,
+        part_size=part_size(environ),
     )
 
 

@@ -63,7 +63,7 @@ def run_step(environ: Mapping[str, str], annotations: list[Annotation]) -> ExitC
     notes = comment_on_plan(done, inputs, event, environ)
     annotations += notes
     file = save_document(result_document(done), environ)
-    write_step_outputs(step_outputs(done) | {"plan-json": str(file)}, environ)
+    write_step_outputs(step_outputs(done, inputs.part_size) | {"plan-json": str(file)}, environ)
     if inputs.summary:
         append_to_runner_file("GITHUB_STEP_SUMMARY", _page(done, notes, inputs.command), environ)
     return code
@@ -131,8 +131,11 @@ EMPTY_OUTPUTS = {
 """The outputs of a step that failed."""
 
 
-def step_outputs(done: JobResult) -> dict[str, str]:
-    """Return every output except plan-json: counts of changes, and JSON in `resolved` and `matrix`."""
+def step_outputs(done: JobResult, part_size: int | None = None) -> dict[str, str]:
+    """Return every output except plan-json: counts of changes, and JSON in `resolved` and `matrix`.
+
+    `part_size` is that of the parts of large versions in the matrix, in bytes.
+    """
     plan, report, proposal = done.plan, done.report, done.proposal
     if report is None:
         applied = 0
@@ -149,7 +152,7 @@ def step_outputs(done: JobResult) -> dict[str, str]:
         "failed": str(failed),
         "pending": str(pending),
         "resolved": json.dumps({change.ref: str(change.root) for change in _resolved(done)}),
-        "matrix": json.dumps(matrix_document(plan)),
+        "matrix": json.dumps(matrix_document(plan, part_size)),
         "pull-request-number": str(proposal.number) if proposal and proposal.number is not None else "",
         "pull-request-url": proposal.url if proposal and proposal.url else "",
     }

@@ -14,12 +14,13 @@ from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import PeerError, SafetyError
 from reconciler.index.label import Label
+from reconciler.index.part import Part
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import UnexpectedResponseError
 from reconciler.net.multiaddr import names_peer
 from reconciler.net.response import UploadBody
 from reconciler.progress import Progress
-from reconciler.targets.block_ingest import BlockIngest
+from reconciler.targets.block_ingest import BlockIngest, PartPins
 from reconciler.targets.interface import (
     Capabilities,
     Check,
@@ -72,7 +73,11 @@ class ClusterTarget:
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
-            pins_by_cid=True, serves_blocks=len(nodes) > 0, one_label=True, keeps_unpinned=len(nodes) > 0
+            pins_by_cid=True,
+            serves_blocks=len(nodes) > 0,
+            one_label=True,
+            keeps_unpinned=len(nodes) > 0,
+            keeps_parts=len(nodes) > 0,
         )
         self._http = http
         self._options = options
@@ -115,9 +120,19 @@ class ClusterTarget:
             return None
         return BlockIngest(
             lambda upload: self._rest.add(upload, None),
-            self._nodes.read_intact,
-            lambda dag, progress: self.publish(dag, label, progress),
+            lambda dag, progress, _: self.publish(dag, label, progress),
+            self._part_pins(label, key),
         )
+
+    def parts(self, label: Label, key: str) -> frozenset[Part]:
+        """Implement Ingests.parts, from the pinset."""
+        return frozenset(self._part_pins(label, key).parts()) if len(self._nodes) else frozenset()
+
+    def _part_pins(self, label: Label, key: str) -> PartPins:
+        def pins() -> list[Pin]:
+            return [Pin(root, entry.label) for root, entry in self._rest.entries().items()]
+
+        return PartPins(label, key, pins, self._nodes.read_intact, self.publish, self.unpin)
 
     def repair(self, dag: Dag, damaged: Sequence[Cid], label: Label, progress: Progress) -> Delivery:
         """Repair the nodes, release a stuck pin, restore lost pins, replace missing peers."""

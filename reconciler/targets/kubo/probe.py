@@ -11,12 +11,13 @@ running commands shows it. `StartTime`s are compared with each other, so no othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from reconciler.content.cid import Cid
 from reconciler.content.dag import DagLayout
 from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, UnexpectedResponseError
 from reconciler.progress import Progress
@@ -160,10 +161,16 @@ class Prober:
             self._each(one, sorted(wanted))
         return found.result()
 
-    def find_bad(self, layout: DagLayout, progress: Progress, title: str) -> BadBlocks:
-        """Find every block that is missing or damaged. The node reads and sends each one that it has."""
+    def find_bad(
+        self, layout: DagLayout, progress: Progress, title: str, intact: Set[Cid] = frozenset()
+    ) -> BadBlocks:
+        """Find every block that is missing or damaged. The node reads and sends each one that it has.
+
+        The blocks `intact` are only looked for.
+        """
         bad = self.missing(layout, progress, title)
-        rest = [position for position in range(len(layout)) if position not in bad.missing | bad.wrong]
+        known = bad.missing | bad.wrong
+        rest = [p for p in range(len(layout)) if p not in known and layout.cid(p) not in intact]
         return bad | self.contents(layout, rest, progress, title) if rest else bad
 
     def missing(self, layout: DagLayout, progress: Progress, title: str) -> BadBlocks:

@@ -20,11 +20,13 @@ whatever was observed: behind a damaged inner node, the observation saw nothing.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass
 
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.part_dag import PartDag
 from reconciler.errors import PeerError, UsageError
 from reconciler.index.label import Label
 from reconciler.net.errors import AccessDeniedError, UnexpectedResponseError
@@ -59,13 +61,22 @@ class Publisher:
     replacer: BlockReplacer
     pin_seconds: int
 
-    def publish(self, dag: Dag, label: Label, progress: Progress) -> Delivery:
-        """Implement Target.publish."""
+    def publish(self, dag: Dag, label: Label, progress: Progress, intact: Set[Cid] = frozenset()) -> Delivery:
+        """Implement Target.publish. The blocks `intact` were just read from the node, and are not again."""
         check_label(label)
         check_not_stuck(self.rpc)
-        found = self.prober.find_bad(dag.layout, progress, label.name)
+        found = self.prober.find_bad(dag.layout, progress, label.name, intact)
         self.warn_if_full(dag.layout, found, progress)
         return self.settle(dag, found, label, progress)
+
+    def keep_part(self, dag: PartDag, label: Label, progress: Progress) -> Delivery:
+        """Pin a part whose leaves were just sent: they are counted now, and read when the whole is published.
+
+        Raises what `publish` does.
+        """
+        check_label(label)
+        missing = BadBlocks(missing=frozenset(dag.layout.tree_positions()))
+        return self.settle(dag, missing, label, progress)
 
     def replace_damaged(self, dag: Dag, title: str, progress: Progress) -> frozenset[int]:
         """Overwrite the blocks that are damaged on the node; return the positions of missing ones."""

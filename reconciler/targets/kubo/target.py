@@ -9,10 +9,11 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
 from reconciler.index.label import Label
+from reconciler.index.part import Part
 from reconciler.net.client import HttpClient
 from reconciler.net.multiaddr import names_peer
 from reconciler.progress import Progress
-from reconciler.targets.block_ingest import BlockIngest
+from reconciler.targets.block_ingest import BlockIngest, PartPins
 from reconciler.targets.healing import BlockSource
 from reconciler.targets.interface import (
     Capabilities,
@@ -40,7 +41,7 @@ class KuboTarget:
     """
 
     kind = "kubo"
-    capabilities = Capabilities(one_label=True, keeps_unpinned=True)
+    capabilities = Capabilities(one_label=True, keeps_unpinned=True, keeps_parts=True)
 
     def __init__(
         self,
@@ -90,9 +91,19 @@ class KuboTarget:
         check_not_stuck(self._rpc)
         return BlockIngest(
             self._rpc.dag_import,
-            self.read_intact,
-            lambda dag, progress: self._publisher.publish(dag, label, progress),
+            lambda dag, progress, intact: self._publisher.publish(dag, label, progress, intact),
+            self._part_pins(label, key),
         )
+
+    def parts(self, label: Label, key: str) -> frozenset[Part]:
+        """Implement Ingests.parts, from the pins of the node."""
+        return frozenset(self._part_pins(label, key).parts())
+
+    def _part_pins(self, label: Label, key: str) -> PartPins:
+        def pins() -> list[Pin]:
+            return [Pin(pin.root, pin.name) for pin in self._rpc.pins() if pin.root is not None]
+
+        return PartPins(label, key, pins, self.read_intact, self._publisher.keep_part, self.unpin)
 
     def read_intact(self, cid: Cid) -> bytes | None:
         """Return a block of the node, pinned or not, verified; None when it is missing or damaged."""

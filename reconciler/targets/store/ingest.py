@@ -7,16 +7,19 @@ then it is garbage with a limited life: see `staging.sweep`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from reconciler import fs
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.part_dag import PartDag
 from reconciler.content.partial_car import PartialCar
 from reconciler.index.label import Label
+from reconciler.index.part import Part
 from reconciler.progress import Progress
 from reconciler.targets.interface import Delivery, IngestedBlock, State
+from reconciler.targets.store import staging
 from reconciler.targets.store.directory import StoreDirectory
 from reconciler.targets.store.labels import Labels
 from reconciler.targets.store.staging import StagedCar
@@ -59,6 +62,20 @@ class StoreIngest:
             for block in blocks:
                 self._car.put(block.position, block.cid, block.data)
 
+    def kept(self) -> Mapping[int, Cid]:
+        """Implement IngestSession.kept: sections of the file prove themselves."""
+        return {}
+
+    def keep(self, dag: PartDag, part: Part, progress: Progress) -> Delivery:  # noqa: ARG002
+        """Implement IngestSession.keep: the leaves stay in the file, on the disk."""
+        try:
+            with self._storing():
+                os.fsync(self._staged.fd)
+                staging.mark_part(self._staged, part)
+        finally:
+            self.abandon()
+        return Delivery(State.HELD, dag.layout.size, len(dag.layout))
+
     def finish(self, dag: Dag, progress: Progress) -> Delivery:
         """Implement IngestSession.finish: a CAR that the store has already is kept."""
         layout, label = dag.layout, self._label
@@ -67,6 +84,7 @@ class StoreIngest:
                 if self._labels.is_complete(layout):
                     self._labels.add_label(layout.root, label)
                     self._staged.path.unlink(missing_ok=True)
+                    staging.forget_parts(self._staged)
                     return Delivery(State.HELD, detail="already complete")
             with self._storing(), progress.task(f"completing {label.name}", layout.size) as task:
                 self._car.complete(dag, task)
@@ -74,6 +92,7 @@ class StoreIngest:
                 self._staged.path.replace(self._directory.car(layout.root))
                 fs.sync_directory(self._directory.cars)
                 self._labels.commit(layout, label)
+            staging.forget_parts(self._staged)
         finally:
             self.abandon()
         return Delivery(State.HELD, layout.size, len(layout))

@@ -11,12 +11,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import fs
 from reconciler.errors import LockedError
+from reconciler.index.part import Part
 
 _RESUMABLE = "ingest-"
 _KEPT_SECONDS = 7 * 24 * 3600.0  # since the last write to a file that a later session may continue
@@ -61,6 +62,36 @@ def resumable_bytes(tmp: Path, key: str) -> int:
         return (tmp / f"{_RESUMABLE}{key}.partial").lstat().st_blocks * 512
     except FileNotFoundError:
         return 0
+
+
+def mark_part(staged: StagedCar, part: Part) -> None:
+    """Note beside a file that a session can continue that it has all leaves of `part`."""
+    _part_mark(staged.path, part).touch()
+
+
+def kept_parts(tmp: Path, key: str) -> frozenset[Part]:
+    """Return the parts that were noted for the session `key`; none without its file."""
+    path = tmp / f"{_RESUMABLE}{key}.partial"
+    return frozenset(_part_marks(path)) if path.exists() else frozenset()
+
+
+def forget_parts(staged: StagedCar) -> None:
+    """Remove what was noted about the parts of a file that is complete."""
+    for part in _part_marks(staged.path):
+        _part_mark(staged.path, part).unlink(missing_ok=True)
+
+
+def _part_mark(path: Path, part: Part) -> Path:
+    return path.with_suffix(f".{part.number}-{part.count}.part")
+
+
+def _part_marks(path: Path) -> list[Part]:
+    found = (mark.name.removeprefix(f"{path.stem}.") for mark in path.parent.glob(f"{path.stem}.*.part"))
+    parts = []
+    for name in found:
+        with suppress(ValueError):
+            parts.append(Part.parse(name.removesuffix(".part").replace("-", "/")))
+    return parts
 
 
 @contextmanager

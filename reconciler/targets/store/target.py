@@ -17,6 +17,7 @@ from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.export import write_car
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.index.label import Label
+from reconciler.index.part import Part
 from reconciler.progress import QUIET, Progress
 from reconciler.targets.healing import BlockSource, DagBlocks
 from reconciler.targets.interface import (
@@ -53,7 +54,7 @@ class StoreTarget:
     """
 
     kind = "store"
-    capabilities = Capabilities()
+    capabilities = Capabilities(keeps_parts=True)
 
     def __init__(
         self, name: str, directory: Path, *, random: Random | None = None, lock_seconds: float = _LOCK_SECONDS
@@ -103,6 +104,10 @@ class StoreTarget:
         return StoreIngest(
             self._directory, staged, layout, label, writing=self._writing, storing=self._storing
         )
+
+    def parts(self, label: Label, key: str) -> frozenset[Part]:  # noqa: ARG002
+        """Implement Ingests.parts: those of the unfinished file of the session `key`."""
+        return staging.kept_parts(self._directory.tmp, key)
 
     def pin(self, root: Cid, label: Label, origins: Sequence[str]) -> Delivery:  # noqa: ARG002
         """Raise UnsupportedError: a store does not fetch blocks."""
