@@ -14,7 +14,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from reconciler.errors import FileChangedError, LockedError, ReconcilerError, Us
 _AT_FDCWD = -100  # openat(2)
 _RENAME_EXCHANGE = 2  # renameat2(2)
 _RENAME_SWAP = 2  # renamex_np(2)
+_MOST_PARTS = 1024  # of one call: IOV_MAX of Linux and macOS
 _OPEN_STAGING = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -48,6 +49,17 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     while rest:
         count = os.pwrite(descriptor, rest, offset)
         rest, offset = rest[count:], offset + count
+
+
+def write_parts_at(descriptor: int, parts: Sequence[bytes | memoryview], offset: int) -> None:
+    """Write all `parts`, one after the other, at `offset`."""
+    for start in range(0, len(parts), _MOST_PARTS):
+        some = parts[start : start + _MOST_PARTS]
+        size = sum(map(len, some))
+        count = os.pwritev(descriptor, some, offset)
+        if count < size:
+            write_at(descriptor, b"".join(some)[count:], offset + count)
+        offset += size
 
 
 def sync_directory(directory: Path) -> None:

@@ -65,12 +65,15 @@ def test_reads_and_writes_continue_after_a_short_call(
     real_read, real_write = os.pread, os.pwrite
     monkeypatch.setattr(os, "pread", lambda fd, size, offset: real_read(fd, min(size, 3), offset))
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real_write(fd, data[:3], offset))
+    monkeypatch.setattr(os, "pwritev", lambda fd, parts, offset: real_write(fd, parts[0][:1], offset))
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     try:
         fs.write_at(descriptor, b"0123456789", 5)
         assert fs.read_at(descriptor, 10, 5) == b"0123456789"
         assert fs.read_at(descriptor, 100, 12) == b"789"
         assert fs.read_at(descriptor, 5, 100) == b""
+        fs.write_parts_at(descriptor, [b"%d," % number for number in range(1500)], 5)
+        assert fs.read_at(descriptor, 9000, 5) == b"".join(b"%d," % number for number in range(1500))
     finally:
         os.close(descriptor)
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from itertools import groupby
 from threading import Lock
 
 from reconciler.content import car
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import HEADER_SIZE, Dag, DagLayout
 from reconciler.errors import DataError
-from reconciler.fs import read_at, write_at
+from reconciler.fs import read_at, write_at, write_parts_at
 from reconciler.progress import Task
 
 _MARK = b"unfinished CAR of a bundle without a root, 1\n".ljust(HEADER_SIZE, b".")
@@ -40,22 +42,27 @@ class PartialCar:
             write_at(descriptor, _MARK, 0)
             self.resumed = False
 
-    def put(self, position: int, cid: Cid, data: bytes) -> bool:
-        """Write a leaf, unless it is there; return whether it was written.
+    def put(self, leaves: Sequence[tuple[int, Cid, bytes | memoryview]]) -> int:
+        """Write leaves, by position, except those that are there; return how many were written.
 
         Raises ValueError for one of another size.
         """
+        new = [leaf for leaf in leaves if self._is_new(*leaf)]
+        for _, run in groupby(enumerate(new), lambda pair: pair[1][0] - pair[0]):
+            parts: list[bytes | memoryview] = []
+            together = [leaf for _, leaf in run]
+            for _, cid, data in together:
+                parts += [car.section_prefix(cid, len(data)), data]
+            write_parts_at(self._descriptor, parts, self._layout.section_start(together[0][0]))
+            for position, cid, _ in together:
+                self._note(cid.digest, position)
+        return len(new)
+
+    def _is_new(self, position: int, cid: Cid, data: bytes | memoryview) -> bool:
         if len(data) != self._layout.block_size(position):
             raise ValueError(f"a leaf of {len(data)} bytes at {position}")
         with self._lock:
-            if self._places.get(cid.digest, len(self._layout)) <= position:
-                return False
-        start = self._layout.section_start(position)
-        prefix = car.section_prefix(cid, len(data))
-        write_at(self._descriptor, prefix, start)
-        write_at(self._descriptor, data, start + len(prefix))
-        self._note(cid.digest, position)
-        return True
+            return self._places.get(cid.digest, len(self._layout)) > position
 
     def held(self, position: int) -> bytes | None:
         """Return the leaf that an interrupted process wrote at `position`, verified; None without one."""

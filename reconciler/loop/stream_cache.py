@@ -44,15 +44,18 @@ class LeafJournal:
         digest = bytes(self._digests[DIGEST_SIZE * position : DIGEST_SIZE * (position + 1)])
         return None if digest == _NONE else Cid(RAW, digest)
 
-    def put(self, position: int, cid: Cid) -> None:
-        """Note the leaf at `position`. A file that cannot be written is no error."""
-        start = DIGEST_SIZE * position
-        if self._digests[start : start + DIGEST_SIZE] == cid.digest:
-            return
-        self._digests[start : start + DIGEST_SIZE] = cid.digest
-        if self._descriptor is not None:
+    def put(self, leaves: Sequence[tuple[int, Cid]]) -> None:
+        """Note leaves that are near each other, by position. A file that cannot be written is no error."""
+        changed = False
+        for position, cid in leaves:
+            place = slice(DIGEST_SIZE * position, DIGEST_SIZE * (position + 1))
+            changed = changed or self._digests[place] != cid.digest
+            self._digests[place] = cid.digest
+        if changed and self._descriptor is not None:
+            first = DIGEST_SIZE * min(position for position, _ in leaves)
+            end = DIGEST_SIZE * (max(position for position, _ in leaves) + 1)
             with suppress(OSError):
-                fs.write_at(self._descriptor, cid.digest, start)
+                fs.write_at(self._descriptor, bytes(self._digests[first:end]), first)
 
     def close(self) -> None:
         """Close the file. May be called twice."""

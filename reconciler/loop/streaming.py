@@ -10,29 +10,29 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from threading import Event, Semaphore
+from threading import Event, Lock
 
+from reconciler.content import profile
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.hashing import FileDigests
 from reconciler.content.provisional import LeafSpan, ProvisionalLayout
 from reconciler.content.scan import SourceFile
 from reconciler.errors import ReconcilerError
+from reconciler.loop.segment_memory import SegmentMemory
 from reconciler.loop.stream_cache import LeafJournal
 from reconciler.progress import Task
-from reconciler.sources.interface import ListedFile, WeightSource
+from reconciler.sources.interface import ListedFile, SourceProtocolError, WeightSource
 from reconciler.sources.verify import ContentVerifier
 from reconciler.targets.interface import IngestedBlock, IngestSession
 
 _CONNECTIONS = 8
 _SEGMENT_LEAVES = 4
-_IN_FLIGHT = 40 << 20  # bytes of segments that are read, or wait for their turn
-_MOST_SEGMENTS = 64  # of them, where files are small
-_SINK_THREADS = 2
-_SINK_SEGMENTS = 3  # that one sink may lag behind
+_MEMORY = 64 << 20  # bytes of segments that are read, wait for their turn, or are on their way to sinks
+_MOST_SEGMENTS = 64  # that are read or wait, where files are small
 
 
 class StreamSink:
@@ -42,27 +42,24 @@ class StreamSink:
         self.name = name
         self.session = session
         self.error: Exception | None = None
-        self._pool = ThreadPoolExecutor(_SINK_THREADS, thread_name_prefix=f"ingest-{name}")
-        self._free = Semaphore(_SINK_SEGMENTS)
+        self._pool = ThreadPoolExecutor(session.streams, thread_name_prefix=f"ingest-{name}")
 
-    def put(self, blocks: Sequence[IngestedBlock]) -> None:
-        """Pass blocks to the session on another thread; wait while too many are on their way."""
-        if self.error is None:
-            self._free.acquire()
-            self._pool.submit(self._put, blocks)
+    def put(self, blocks: Sequence[IngestedBlock], done: Callable[[], None]) -> None:
+        """Pass blocks to the session on another thread, and call `done` when it no longer needs them."""
+        self._pool.submit(self._put, blocks, done)
 
     def drain(self) -> None:
         """Wait until everything was passed on, or failed."""
         self._pool.shutdown(wait=True)
 
-    def _put(self, blocks: Sequence[IngestedBlock]) -> None:
+    def _put(self, blocks: Sequence[IngestedBlock], done: Callable[[], None]) -> None:
         try:
             if self.error is None:
                 self.session.put(blocks)
         except Exception as error:  # noqa: BLE001 - raised by the pass, or reported
             self.error = error
         finally:
-            self._free.release()
+            done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +80,20 @@ class _Segment:
     last: bool
 
     @property
+    def start(self) -> int:
+        return self.leaves[0].start
+
+    @property
     def size(self) -> int:
-        return sum(leaf.size for leaf in self.leaves)
+        return self.leaves[-1].start + self.leaves[-1].size - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadSegment:
+    """The blocks of a segment, whose bytes are in `memory`, and how many of them came from the source."""
+
+    blocks: list[IngestedBlock]
+    read: int
 
 
 class StreamPass:
@@ -112,6 +121,7 @@ class StreamPass:
         self._journal = journal
         self._small = small
         self._resume = resume
+        self._memory = SegmentMemory(_SEGMENT_LEAVES * profile.CHUNK_SIZE, _MEMORY)
         self._stopped = Event()
         self._in_progress: _StreamedFile | None = None
         self._digests: dict[str, FileDigests] = {}
@@ -122,17 +132,16 @@ class StreamPass:
 
         Raises SourceError and SourceMismatchError of the source, and the error of a sink when none is left.
         """
-        waiting: deque[tuple[_Segment, Future[tuple[list[IngestedBlock], int]]]] = deque()
-        in_flight = 0
+        waiting: deque[tuple[_Segment, memoryview, Future[_ReadSegment]]] = deque()
         with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="source") as pool:
             try:
                 for segment in self._segments():
                     while waiting and (
-                        in_flight + segment.size > _IN_FLIGHT or len(waiting) >= _MOST_SEGMENTS
+                        len(waiting) >= _MOST_SEGMENTS or not self._memory.has_room(segment.size)
                     ):
-                        in_flight -= self._take(*waiting.popleft(), task)
-                    waiting.append((segment, pool.submit(self._fetch, segment)))
-                    in_flight += segment.size
+                        self._take(*waiting.popleft(), task)
+                    memory = self._memory.take(segment.size)  # waits for sinks only
+                    waiting.append((segment, memory, pool.submit(self._fetch, segment, memory)))
                 while waiting:
                     self._take(*waiting.popleft(), task)
             finally:
@@ -150,49 +159,52 @@ class StreamPass:
                 part = tuple(leaves[start : start + _SEGMENT_LEAVES])
                 yield _Segment(file, part, start + _SEGMENT_LEAVES >= len(leaves))
 
-    def _take(self, segment: _Segment, future: Future[tuple[list[IngestedBlock], int]], task: Task) -> int:
-        """Use a segment that was read: in order, on one thread. Return its size."""
-        blocks, read = future.result()
+    def _take(self, segment: _Segment, memory: memoryview, future: Future[_ReadSegment], task: Task) -> None:
+        """Use a segment that was read: in order, on one thread."""
+        found = future.result()
         current = self._in_progress
         if current is None:
             listed = self._listed[segment.file.path]
             current = self._in_progress = _StreamedFile(self._source.name, listed)
-        current.add(blocks)
-        for block in blocks:
-            self._journal.put(block.position, block.cid)
+        self._read += found.read
+        self.resumed += segment.size - found.read
+        current.add(found.blocks)
         if segment.last:
             if self._expected.is_whole(segment.file):
                 self._digests[segment.file.path] = current.finish()
             self._in_progress = None
+        self._journal.put([(block.position, block.cid) for block in found.blocks])
+        release = _AfterAll(len(self._sinks) + 1, lambda: self._memory.give_back(memory))
         for sink in self._sinks:
-            sink.put(blocks)
+            sink.put(found.blocks, release)
+        release()
         self._require_sink()
-        self._read += read
-        self.resumed += segment.size - read
         task.advance(segment.size)
-        return segment.size
 
     def _require_sink(self) -> None:
         errors = [sink.error for sink in self._sinks]
         if errors and errors[0] is not None and all(error is not None for error in errors):
             raise errors[0]
 
-    def _fetch(self, segment: _Segment) -> tuple[list[IngestedBlock], int]:
-        """Return the blocks of a segment, and how many of their bytes came from the source."""
-        found: dict[int, bytes] = {}
+    def _fetch(self, segment: _Segment, memory: memoryview) -> _ReadSegment:
+        """Read a segment into `memory`, and return its blocks."""
+        missing = []
         for leaf in segment.leaves:
             data = self._held(leaf)
-            if data is not None:
-                found[leaf.position] = data
-        missing = [leaf for leaf in segment.leaves if leaf.position not in found]
+            if data is None:
+                missing.append(leaf)
+            else:
+                _place(segment, leaf, memory)[:] = data
         for _, run in groupby(enumerate(missing), lambda pair: pair[1].number - pair[0]):
-            self._read_run(segment.file, [leaf for _, leaf in run], found)
+            leaves = [leaf for _, leaf in run]
+            first, last = leaves[0].start - segment.start, leaves[-1].start - segment.start
+            self._read_span(segment.file, leaves[0].start, memory[first : last + leaves[-1].size])
         blocks = [
             IngestedBlock(leaf.position, Cid(RAW, hashlib.sha256(data).digest()), data)
             for leaf in segment.leaves
-            for data in (found[leaf.position],)
+            for data in (_place(segment, leaf, memory),)
         ]
-        return blocks, sum(leaf.size for leaf in missing)
+        return _ReadSegment(blocks, sum(leaf.size for leaf in missing))
 
     def _held(self, leaf: LeafSpan) -> bytes | None:
         known = self._journal.get(leaf.position)
@@ -207,37 +219,53 @@ class StreamPass:
                 return data
         return None
 
-    def _read_run(self, file: SourceFile, leaves: Sequence[LeafSpan], found: dict[int, bytes]) -> None:
-        """Read consecutive leaves of a file with one request."""
-        first, last = leaves[0], leaves[-1]
-        length = last.start + last.size - first.start
+    def _read_span(self, file: SourceFile, start: int, memory: memoryview) -> None:
+        """Read bytes of a file from `start` with one request, until `memory` is full.
+
+        Raises SourceProtocolError for fewer bytes: what was in `memory` before must never be taken for them.
+        """
         small = self._small.get(file.path)
-        if small is not None or not length:
-            for leaf in leaves:
-                found[leaf.position] = (small or b"")[leaf.start : leaf.start + leaf.size]
+        if small is not None or not memory:
+            memory[:] = (small or b"")[start : start + len(memory)]
             return
-        waiting = iter(leaves)
-        leaf, buffer = next(waiting), bytearray()
-        pieces = self._source.read(self._listed[file.path], first.start, length)
+        filled = 0
+        pieces = self._source.read(self._listed[file.path], start, len(memory))
         try:
             for piece in pieces:
                 if self._stopped.is_set():
                     raise ReconcilerError("the pass has ended")
-                view = memoryview(piece)
-                while view:
-                    count = min(len(view), leaf.size - len(buffer))
-                    if count == leaf.size:
-                        data = bytes(view[:count])
-                    else:
-                        buffer += view[:count]
-                        data = bytes(buffer) if len(buffer) == leaf.size else b""
-                    view = view[count:]
-                    if data:
-                        found[leaf.position] = data
-                        buffer = bytearray()
-                        leaf = next(waiting, leaf)
+                memory[filled : filled + len(piece)] = piece
+                filled += len(piece)
         finally:
             pieces.close()
+        if filled != len(memory):
+            raise SourceProtocolError(
+                self._source.name,
+                f"came with {filled} bytes from byte {start} instead of {len(memory)}",
+                file=file.path,
+            )
+
+
+def _place(segment: _Segment, leaf: LeafSpan, memory: memoryview) -> memoryview:
+    """Return the part of the memory of a segment where one leaf is."""
+    start = leaf.start - segment.start
+    return memory[start : start + leaf.size]
+
+
+class _AfterAll:
+    """Calls `action` when it was called `count` times itself. Usable from several threads."""
+
+    def __init__(self, count: int, action: Callable[[], None]) -> None:
+        self._left = count
+        self._action = action
+        self._lock = Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._left -= 1
+            is_last = self._left == 0
+        if is_last:
+            self._action()
 
 
 class _StreamedFile:
@@ -245,23 +273,16 @@ class _StreamedFile:
 
     def __init__(self, source: str, listed: ListedFile) -> None:
         self._verifier = ContentVerifier(source, listed, given_sha256=True)
-        self._sum: hashlib._Hash | None = None
+        # Of a file of one leaf, the digest of the leaf is the sum.
+        self._sum = hashlib.sha256() if listed.size > profile.CHUNK_SIZE else None
         self._leaves: list[bytes] = []
-        self._first: list[IngestedBlock] = []
 
     def add(self, blocks: Sequence[IngestedBlock]) -> None:
         for block in blocks:
             self._leaves.append(block.cid.digest)
             self._verifier.update(block.data)
-        if self._sum is None and (self._first or len(blocks) > 1):
-            self._sum = hashlib.sha256()
-            blocks = [*self._first, *blocks]
-            self._first = []
-        if self._sum is None:
-            self._first = list(blocks)  # of a file of one leaf, the leaf is the sum
-            return
-        for block in blocks:
-            self._sum.update(block.data)
+            if self._sum is not None:
+                self._sum.update(block.data)
 
     def finish(self) -> FileDigests:
         """Return the digests of the file. Raises SourceMismatchError."""

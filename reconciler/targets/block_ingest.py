@@ -78,7 +78,7 @@ def blocks_car(blocks: Sequence[IngestedBlock]) -> UploadBody:
     """Return a CAR with `blocks`, whose header names the first of them."""
     parts = [car.header(blocks[0].cid)]
     for block in blocks:
-        parts += [car.section_prefix(block.cid, len(block.data)), block.data]
+        parts += [car.section_prefix(block.cid, len(block.data)), bytes(block.data)]
 
     def chunks() -> Iterator[bytes]:
         return iter(parts)
@@ -88,6 +88,8 @@ def blocks_car(blocks: Sequence[IngestedBlock]) -> UploadBody:
 
 class BlockIngest:
     """One session that imports with `send` and publishes with `publish`; `parts` are pins of the version."""
+
+    streams = 2  # one stream does not saturate a node
 
     def __init__(
         self,

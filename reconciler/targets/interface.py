@@ -287,11 +287,14 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class IngestedBlock:
-    """One leaf that was just read and hashed; `position` is its place in the provisional layout."""
+    """One leaf that was just read and hashed; `position` is its place in the provisional layout.
+
+    `data` is valid only during the call that gets the block: its memory is used again.
+    """
 
     position: int
     cid: Cid
-    data: bytes
+    data: bytes | memoryview
 
 
 class IngestSession(Protocol):
@@ -300,6 +303,10 @@ class IngestSession(Protocol):
     Nothing is pinned or visible until `keep` or `finish`. Exactly one of `keep`, `finish` and `abandon` ends
     the session.
     """
+
+    @property
+    def streams(self) -> int:
+        """How many calls of `put` at once are of use."""
 
     def held(self, position: int, cid: Cid | None) -> bytes | None:
         """Return the leaf at `position` that an earlier, interrupted session left, verified; None without it.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Generator
 
 import pytest
 
-from reconciler.sources.interface import SourceUnavailableError
+from reconciler.sources.interface import ListedFile, SourceUnavailableError
 from tests.support.command_line import CommandLine
 from tests.support.memory_source import COMMIT, MemorySource
 from tests.support.safetensors import safetensors
@@ -120,6 +121,25 @@ def test_bytes_that_the_source_did_not_commit_to_are_an_error_that_names_the_fil
     del source.served[path]
     assert empty("--json").code == 0
     assert empty("--dry-run", "--check", "full", "--json").document["items"] == []
+
+
+def test_a_source_that_ends_early_publishes_nothing(
+    empty: CommandLine, source: MemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It states no digests, and the memory in which the end is missing was used before."""
+    prepare(empty)
+    source.known = False
+    read = source.read
+
+    def short(file: ListedFile, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        pieces = list(read(file, start, length))
+        yield from pieces[:-1] if start else pieces
+
+    monkeypatch.setattr(source, "read", short)
+    done = empty("--json")
+    assert done.code == 5, done
+    assert "'model.safetensors' came with" in done.document["items"][0]["detail"]
+    assert empty.cars() == []
 
 
 def test_an_interrupted_run_resumes_inside_a_file(

@@ -62,7 +62,7 @@ def test_leaves_in_any_order_give_the_canonical_car(tmp_path: Path, files: dict[
     dag, expected = made_of(root)
     leaves = leaves_of(root, expected)
     random = Random(seed)
-    ordered = random.sample(leaves, len(leaves))
+    ordered = random.sample(leaves, len(leaves)) if seed % 2 else leaves
     kept = random.randint(0, len(ordered))
     wanted = b"".join(car.stream(dag))
     (tmp_path / "car").unlink(missing_ok=True)
@@ -70,8 +70,8 @@ def test_leaves_in_any_order_give_the_canonical_car(tmp_path: Path, files: dict[
     try:
         first = PartialCar(descriptor, expected.layout)
         assert not first.resumed
-        for position, cid, block in ordered[:kept]:
-            first.put(position, cid, block)
+        for start in range(0, kept, 3):
+            first.put(ordered[start : min(start + 3, kept)])
         second = PartialCar(descriptor, expected.layout)  # after a kill
         assert second.resumed
         for number, (position, cid, block) in enumerate(ordered):
@@ -79,7 +79,7 @@ def test_leaves_in_any_order_give_the_canonical_car(tmp_path: Path, files: dict[
             assert held is None or held == block
             assert held is not None or number >= kept or [each[1] for each in leaves].count(cid) > 1
             if held is None and random.random() < 0.5:
-                second.put(position, cid, block)
+                second.put([(position, cid, block)])
         assert complete(descriptor, second, dag) == wanted
     finally:
         os.close(descriptor)
@@ -111,7 +111,7 @@ def test_a_flipped_byte_is_not_taken_for_a_leaf_that_is_held(tmp_path: Path) -> 
         first = PartialCar(descriptor, expected.layout)
         leaves = leaves_of(root, expected)
         for leaf in leaves:
-            first.put(*leaf)
+            first.put([leaf])
         damaged = expected.layout.data_start(leaves[0][0]) + 100
         os.pwrite(descriptor, bytes([os.pread(descriptor, 1, damaged)[0] ^ 1]), damaged)
         second = PartialCar(descriptor, expected.layout)
@@ -142,7 +142,7 @@ def test_a_kill_while_leaves_move_leaves_nothing_that_counts_as_held(tmp_path: P
     try:
         first = PartialCar(descriptor, expected.layout)
         for leaf in leaves_of(root, expected):
-            first.put(*leaf)
+            first.put([leaf])
         with suppress(Killed):
             first.complete(dag, Task())  # type: ignore[arg-type]
         second = PartialCar(descriptor, expected.layout)

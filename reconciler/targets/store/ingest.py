@@ -31,6 +31,8 @@ class StoreIngest:
     `writing` locks the store for a root, `storing` turns an OSError into an error for the user.
     """
 
+    streams = 1  # the system writes to one file in turn
+
     def __init__(
         self,
         directory: StoreDirectory,
@@ -59,8 +61,7 @@ class StoreIngest:
     def put(self, blocks: Sequence[IngestedBlock]) -> None:
         """Implement IngestSession.put."""
         with self._storing():
-            for block in blocks:
-                self._car.put(block.position, block.cid, block.data)
+            self._car.put([(block.position, block.cid, block.data) for block in blocks])
 
     def kept(self) -> Mapping[int, Cid]:
         """Implement IngestSession.kept: sections of the file prove themselves."""
