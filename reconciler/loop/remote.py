@@ -279,7 +279,7 @@ class RemoteVersions:
             for leaf in expected.leaves(file):
                 cid = kept.get(leaf.position)
                 if cid is not None and journal.get(leaf.position) is None:
-                    journal.put(leaf.position, cid)
+                    journal.put([(leaf.position, cid)])
 
     def _provenance(self, remote: RemoteVersion, digests: Mapping[str, FileDigests]) -> Provenance:
         return make_provenance(remote.reference, remote.kind, remote.state.revision, remote.files, digests)
