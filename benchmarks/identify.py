@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +19,7 @@ from benchmarks.measure import Figure, in_turn, main, peak_memory
 from reconciler.content.bundle import make_bundle
 from reconciler.content.identify import identify
 from reconciler.content.scan import scan
+from tests.support.large_files import sparse_file
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -34,7 +36,11 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
         path.unlink()
     for name, numbered in (("every leaf different", True), ("all zeros", False)):
         root = scratch / ("numbered" if numbered else "zeros")
-        _sparse(root, 16 * GIB // scale, numbered)
+        weights = root / "weights.bin"
+        sparse_file(weights, 16 * GIB // scale)
+        if not numbered:
+            os.truncate(weights, 0)
+            os.truncate(weights, 16 * GIB // scale)
         for task, code in (("identify", _IDENTIFY), ("identify and stream the CAR", _IDENTIFY + _STREAM)):
             peak, output = peak_memory(code, str(root))
             yield Figure(
@@ -93,15 +99,6 @@ def _fill(root: Path, count: int, size: int) -> None:
             for start in range(0, size, MIB):
                 leaf = number.to_bytes(8, "big") + start.to_bytes(8, "big") + body
                 file.write(leaf[: min(MIB, size - start)])
-
-
-def _sparse(root: Path, size: int, numbered: bool) -> None:
-    root.mkdir()
-    with (root / "weights.bin").open("wb") as file:
-        file.truncate(size)
-        for start in range(0, size, MIB) if numbered else ():
-            file.seek(start)
-            file.write(start.to_bytes(8, "big") + b"\1")
 
 
 _IDENTIFY = """

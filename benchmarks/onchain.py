@@ -1,34 +1,53 @@
-"""Measure the health of 1,000 pieces in 10 data sets on a local chain, against the limits for it.
+"""Measure Filecoin Onchain Cloud: the health of many pieces, and planning and sending a bundle of 20 GiB.
 
-The limits are 30 requests to the node and 2 seconds, and figures are shares of them. The chain is anvil with
-the contracts of the tests; without anvil, it is the chain in memory, which shares our process.
+Health: 1,000 pieces in 10 data sets on a local chain, against 30 requests to the node and 2 seconds; figures
+are shares of these limits. The chain is anvil with the contracts of the tests; without anvil, it is the chain
+in memory, which shares our process.
+
+Sending: one command identifies a sparse bundle without equal leaves and brings its 20 shards to two
+providers. These hash what they receive, as they must to name it, and discard it; the second one pulls, which
+moves nothing here. The bytes that the process read and wrote are those that the system counted.
 """
 
 from __future__ import annotations
 
 import shutil
 import statistics
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from benchmarks.measure import Figure, main, seconds
+from benchmarks.measure import Figure, main, peak_memory, seconds
 from reconciler.deals.json_rpc import JsonRpc
 from reconciler.deals.onchain import names
 from reconciler.deals.onchain.health import judge_copy
 from reconciler.deals.onchain.interface import CopyState, DataSetState
+from tests.support.large_files import MIB
 from tests.support.onchain.lab import onchain_lab
+from tests.support.onchain.large_provider import large_provider
 from tests.support.onchain.payer import Payer, pieces
+from tests.support.onchain.repository import ENVIRONMENT, RUN, write_repository
+from tests.support.onchain.storage import OnchainStorage, onchain_storage
 
+ANVIL = shutil.which("anvil") is not None
 SETS, EACH, BATCH = 10, 100, 20
 REQUESTS, SECONDS = 30, 2.0
 
 
-def run(quick: bool, _: Path) -> Iterator[Figure]:
+def run(quick: bool, scratch: Path) -> Iterator[Figure]:
+    """Measure health, sending, and the speed of hashing pieces against sending them."""
+    yield from _health(quick)
+    with onchain_storage(anvil=ANVIL, providers=2, make=large_provider) as cloud:
+        yield from _sending(20 // (16 if quick else 1) or 1, cloud, scratch)
+        yield from _hashing(1024 // (4 if quick else 1), cloud)
+
+
+def _health(quick: bool) -> Iterator[Figure]:
     """Measure reading and judging every piece, with the block confirmed at the end."""
-    anvil = shutil.which("anvil") is not None
-    with onchain_lab(anvil=anvil) as lab:
+    with onchain_lab(anvil=ANVIL) as lab:
         payer = Payer(lab, funds=900 * 10**18)
         wanted = [pieces(EACH, first=number * EACH) for number in range(SETS)]
         for number, batch in enumerate(wanted):
@@ -42,7 +61,7 @@ def run(quick: bool, _: Path) -> Iterator[Figure]:
         _count_requests(asked)
         times = [seconds(lambda: _judge_all(payer, wanted)) for _ in range(2 if quick else 5)]
         requests = asked["requests"] / len(times)
-        place = "anvil" if anvil else "in memory"
+        place = "anvil" if ANVIL else "in memory"
         detail = f"{statistics.median(times):.2f} s of {SECONDS:g} s, {place}"
         name = f"health of {SETS * EACH} pieces in {SETS} data sets"
         yield Figure(f"{name}: time, share of the limit", max(times) / SECONDS, maximum=1, detail=detail)
@@ -82,6 +101,113 @@ def _count_requests(asked: Counter[str]) -> None:
 
     JsonRpc._post = counted  # type: ignore[method-assign]  # noqa: SLF001
 
+
+def _sending(gibibytes: int, cloud: OnchainStorage, scratch: Path) -> Iterator[Figure]:
+    """Measure what one command reads, writes and keeps in memory until both providers have everything."""
+    repository, places = scratch / "sending", (scratch / "cache", scratch / "tmp", scratch / "home")
+    write_repository(repository, cloud.lab, {"weights.bin": gibibytes << 30})
+    for place in places:
+        place.mkdir()
+    cache, temporary, home = map(str, places)
+    own = ENVIRONMENT | {"RECONCILE_CACHE": cache, "TMPDIR": temporary, "HOME": home, "XDG_CACHE_HOME": home}
+    before = _on_disk((*places, repository))
+    with patch.dict("os.environ", own):
+        began = time.perf_counter()
+        peak, output = peak_memory(RUN_COUNTED, str(repository), "0")
+    taken = time.perf_counter() - began
+    read, written, waited = map(float, output[-1].split())
+    stored = [len(provider.pieces) for provider in cloud.providers.values()]
+    assert stored[0] == stored[1], stored
+    name, size = f"plan and send {gibibytes} GiB", gibibytes << 30
+    received = sum(provider.received for provider in cloud.providers.values())  # type: ignore[attr-defined]
+    detail = f"{stored[0]} pieces, two copies, {taken:.0f} s"
+    yield Figure(f"{name}: bytes read / size", read / size, minimum=2, maximum=2.02, detail=detail)
+    yield Figure(f"{name}: bytes sent / size", received / size, maximum=1.001)
+    yield Figure(f"{name}: peak memory", peak / MIB, "MiB", maximum=256)
+    grown = _on_disk((*places, repository)) - before
+    detail = f"{written / MIB:.1f} MiB written altogether"
+    yield Figure(
+        f"{name}: more on disk, cache and records",
+        grown / MIB,
+        "MiB",
+        maximum=2,
+        detail=detail,
+    )
+    yield Figure(f"{name}: share of time waiting for the hasher", waited / taken)
+
+
+def _on_disk(places: Iterable[Path]) -> int:
+    return sum(path.stat().st_blocks * 512 for place in places for path in place.rglob("*") if path.is_file())
+
+
+def _hashing(mebibytes: int, cloud: OnchainStorage) -> Iterator[Figure]:
+    """Measure hashing a piece against sending it to two providers that hash it, in a process of its own."""
+    urls = [provider.url for provider in cloud.providers.values()]
+    _, output = peak_memory(HASH_AND_SEND, str(mebibytes), *urls)
+    ratio, sending, hashing = map(float, output[-1].split())
+    detail = f"{mebibytes / hashing:.0f} MiB/s hashed, {2 * mebibytes / sending:.0f} MiB/s sent"
+    name = f"hash {mebibytes} MiB as a piece / send it to two providers"
+    yield Figure(f"{name}: time", ratio, maximum=1, detail=detail)
+
+
+#: also prints the bytes that the system says it read and wrote, and the seconds that it waited for the hasher
+RUN_COUNTED = (
+    """
+import time
+from reconciler.content.piece_hash import PieceHasher
+
+waited = 0.0
+
+def timed(work):
+    def call(*arguments):
+        global waited
+        began = time.perf_counter()
+        try:
+            return work(*arguments)
+        finally:
+            waited += time.perf_counter() - began
+    return call
+
+PieceHasher.update, PieceHasher.finish = timed(PieceHasher.update), timed(PieceHasher.finish)
+"""
+    + RUN
+    + """
+counted = dict(line.split(":") for line in open("/proc/self/io"))
+print(int(counted["rchar"]), int(counted["wchar"]), waited)
+"""
+)
+
+HASH_AND_SEND = """
+import os, sys
+from benchmarks.measure import in_turn
+from reconciler.content.piece_hash import PieceHasher
+from reconciler.deals.onchain.interface import EvmAddress, StorageProvider
+from reconciler.net.response import UploadBody
+from reconciler.targets.filecoin.provider import ProviderClient
+
+count, chunk = int(sys.argv[1]), os.urandom(1 << 20)
+nobody = EvmAddress(bytes(20))
+clients = [
+    ProviderClient(StorageProvider(number, nobody, nobody, "", url, True), public_only=False)
+    for number, url in enumerate(sys.argv[2:], 1)
+]
+
+def chunks():
+    return (chunk for _ in range(count))
+
+def hashed():
+    with PieceHasher() as hasher:
+        for each in chunks():
+            hasher.update(each)
+        hasher.finish()
+
+def sent():
+    for client in clients:
+        client.send(client.begin_upload(), UploadBody(count << 20, chunks))
+
+timing = in_turn(sent, hashed, rounds=3)
+print(timing.ratio, timing.subject, timing.baseline)
+"""
 
 if __name__ == "__main__":
     main(run)

@@ -171,9 +171,13 @@ class PdpProvider:
             return False
         return piece in self.pieces
 
+    def hash(self, data: bytes) -> str:
+        """The piece CID of what was received."""
+        return compute_piece(data)
+
     def keep(self, data: bytes) -> str:
         """Store a piece."""
-        piece = compute_piece(data)
+        piece = self.hash(data)
         self.pieces[piece] = data
         self.parked[piece] = int(self.faults.get("park", 0))
         return piece
@@ -196,14 +200,14 @@ class PdpProvider:
             raise RefusalError(404, "404 page not found")
         self._check(data)
         self.uploads[place] = data
-        self.stored[compute_piece(data)] += 1
+        self.stored[self.hash(data)] += 1
         return Said(204, b"")
 
     def _put_named(self, place: str, data: bytes) -> Said:
         if place not in self.named:
             raise RefusalError(404, "404 page not found")
         self._check(data)
-        piece = compute_piece(data)
+        piece = self.hash(data)
         if piece != self.named[place] or self.fault("wrong_piece"):
             raise RefusalError(400, "Computed hash does not match expected hash")
         self.stored[piece] += 1
@@ -217,7 +221,7 @@ class PdpProvider:
         if data is None:
             raise RefusalError(500, "Database error")
         claimed = json.loads(asked.body)["pieceCid"]
-        if claimed != compute_piece(data) or self.fault("wrong_piece"):
+        if claimed != self.hash(data) or self.fault("wrong_piece"):
             text = "pieceCid does not match the calculated pieceCid for the uploaded piece"
             raise RefusalError(400, f"Invalid request body: {text}")
         del self.uploads[place]
@@ -324,7 +328,7 @@ class PdpProvider:
                 data = response.read()
         except OSError:
             return "failed"
-        if compute_piece(data) != piece:
+        if self.hash(data) != piece:
             return "failed"
         self.pulled[piece] += 1
         self.keep(data)

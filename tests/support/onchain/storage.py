@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,16 @@ class OnchainStorage:
 
 @contextmanager
 def onchain_storage(
-    *, anvil: bool = False, providers: int = 4, funds: int = 5 * 10**18, **fields: Any
+    *,
+    anvil: bool = False,
+    providers: int = 4,
+    funds: int = 5 * 10**18,
+    make: Callable[[int], AbstractContextManager[PdpProvider]] = pdp_provider,
+    **fields: Any,
 ) -> Iterator[OnchainStorage]:
-    """Run a chain and providers; `fields` are those of FakeChain."""
+    """Run a chain and providers; `make` runs one by its number, and `fields` are those of FakeChain."""
     with ExitStack() as stack:
-        running = {number: stack.enter_context(pdp_provider(number)) for number in range(1, providers + 1)}
+        running = {number: stack.enter_context(make(number)) for number in range(1, providers + 1)}
         urls = [provider.url for provider in running.values()]
         lab = stack.enter_context(onchain_lab(anvil=anvil, urls=urls, **fields))
         for provider in running.values():
