@@ -107,7 +107,7 @@ def shortfalls(
     if not approval.approved:
         yield Reason(
             "the payer has not approved the storage service as an operator",
-            "run reconcile fund to approve it",
+            "run reconcile fund TARGET to approve it",
         )
     if now.epochs == 0:
         yield Reason(
@@ -135,21 +135,26 @@ def shortfalls(
             yield Reason(
                 f"the payer allows the service {format_amount(allowed)} for {what}, of which "
                 f"{format_amount(used)} are used, and {format_amount(more)} more are needed",
-                "run reconcile fund to raise the allowance",
+                "run reconcile fund TARGET to raise the allowance",
             )
     if approval.max_lockup_period < prices.lockup_period:
         yield Reason(
             f"the payer allows the service to lock {approval.max_lockup_period} epochs of storage, and "
             f"{prices.lockup_period} are needed",
-            "run reconcile fund to raise the allowance",
+            "run reconcile fund TARGET to raise the allowance",
         )
 
 
 def _make_available(amount: int) -> str:
     """Return the hint that makes `amount` available, whatever is there now."""
-    return f"run reconcile fund --deposit '{format_amount(amount)}', so that this is available"
+    return f"run reconcile fund TARGET --deposit '{format_amount(amount)}', so that this is available"
 
 
 def naming_target(reason: Reason, name: str) -> Reason:
-    """Return `reason` with a hint that can be run as it is: `reconcile fund` gets the target's `name`."""
-    return Reason(reason.text, reason.hint.replace("reconcile fund", f"reconcile fund {name}"))
+    """Return `reason` with a hint that can be run as it is."""
+    return Reason(reason.text, fill_target(reason.hint, name))
+
+
+def fill_target(hint: str, name: str) -> str:
+    """Return `hint` with the target's `name` in the command `reconcile fund TARGET`."""
+    return hint.replace("reconcile fund TARGET", f"reconcile fund {name}")

@@ -21,11 +21,11 @@ from reconciler.net.errors import sanitize
 
 @dataclass(frozen=True, slots=True)
 class ContractError:
-    """One error of the contracts: its `inputs`, and a function of their values that words it."""
+    """One error of the contracts: its `inputs`, and a text or a function of their values that words it."""
 
     name: str
     inputs: tuple[Kind, ...]
-    text: Callable[..., str]
+    text: str | Callable[..., str]
     hint: str = ""
 
     @property
@@ -34,13 +34,9 @@ class ContractError:
         return f"{self.name}({','.join(kind.name for kind in self.inputs)})"
 
 
-_FUND = "deposit more: reconcile fund"
-_ALLOW = "run reconcile fund to approve the service, or to raise its allowances"
+_FUND = "deposit more: run reconcile fund TARGET"
+_ALLOW = "run reconcile fund TARGET to approve the service, or to raise its allowances"
 _AGAIN = "run again: the next run reads the chain anew"
-
-
-def _say(text: str) -> Callable[..., str]:
-    return lambda *_: text
 
 
 def _needed(_: Any, needed: int, available: int) -> str:
@@ -57,7 +53,7 @@ ERRORS: Mapping[bytes, ContractError] = {
     bytes.fromhex(selector): error
     for selector, error in {
         "db94c961": ContractError(
-            "ClientDataSetAlreadyRegistered", (UINT,), _say("this call has been made before"), _AGAIN
+            "ClientDataSetAlreadyRegistered", (UINT,), "this call has been made before", _AGAIN
         ),
         "42d750dc": ContractError(
             "InvalidSignature",
@@ -75,13 +71,13 @@ ERRORS: Mapping[bytes, ContractError] = {
         "020c2e30": ContractError(
             "LockupNotSettledRateChangeNotAllowed",
             (UINT, ADDRESS, BOOL, UINT, UINT),
-            _say("the account is exhausted"),
+            "the account is exhausted",
             _FUND,
         ),
         "249e1b0e": ContractError(
             "LockupFixedIncreaseNotAllowedDueToInsufficientFunds",
             _TWO_AND_TWO,
-            _say("the account is exhausted"),
+            "the account is exhausted",
             _FUND,
         ),
         "e450d38c": ContractError(
@@ -91,22 +87,22 @@ ERRORS: Mapping[bytes, ContractError] = {
             "send USDFC to the payer's address first",
         ),
         "eef23db6": ContractError(
-            "OperatorNotApproved", (ADDRESS, ADDRESS), _say("the payer has not approved the service"), _ALLOW
+            "OperatorNotApproved", (ADDRESS, ADDRESS), "the payer has not approved the service", _ALLOW
         ),
         "3a66032e": ContractError(
             "InsufficientRateAllowance",
             (*_TWO_AND_TWO, UINT),
-            _say("the payer's allowance for an epoch is too small"),
+            "the payer's allowance for an epoch is too small",
             _ALLOW,
         ),
         "dfca894c": ContractError(
             "InsufficientLockupAllowance",
             (*_TWO_AND_TWO, UINT),
-            _say("the payer's allowance for lockup is too small"),
+            "the payer's allowance for lockup is too small",
             _ALLOW,
         ),
         "591b6546": ContractError(
-            "InsufficientMaxLockupPeriod", _TWO_AND_TWO, _say("the payer allows too short a lockup"), _ALLOW
+            "InsufficientMaxLockupPeriod", _TWO_AND_TWO, "the payer allows too short a lockup", _ALLOW
         ),
         "6c577bf9": ContractError("OperatorRateAllowanceExceeded", (UINT, UINT), _beyond, _ALLOW),
         "8dcd0606": ContractError("OperatorLockupAllowanceExceeded", (UINT, UINT), _beyond, _ALLOW),
@@ -122,7 +118,7 @@ ERRORS: Mapping[bytes, ContractError] = {
             lambda number, end, _: f"the service for data set {number} ended at epoch {end}",
             _AGAIN,
         ),
-        "5d946944": ContractError("DataSetNotLive", (), _say("the data set was deleted"), _AGAIN),
+        "5d946944": ContractError("DataSetNotLive", (), "the data set was deleted", _AGAIN),
         "cba16d8c": ContractError(
             "InvalidDataSetId", (UINT,), lambda number: f"there is no data set {number}", _AGAIN
         ),
@@ -134,16 +130,16 @@ ERRORS: Mapping[bytes, ContractError] = {
         "46a1a68a": ContractError(
             "RailNotFullySettled",
             (UINT, UINT, UINT),
-            _say("the provider has not collected all of its payment"),
+            "the provider has not collected all of its payment",
         ),
-        "d87df04d": ContractError("RailInactiveOrSettled", (UINT,), _say("this payment has ended")),
+        "d87df04d": ContractError("RailInactiveOrSettled", (UINT,), "this payment has ended"),
         "232cb27a": ContractError(
             "ProviderNotRegistered", (ADDRESS,), lambda who: f"the provider {who} is not registered"
         ),
         "b35a940f": ContractError(
             "PendingPieceDeletions",
             (UINT,),
-            _say("pieces that are scheduled for removal must leave first"),
+            "pieces that are scheduled for removal must leave first",
             "wait for the provider's next proof",
         ),
         "c7b67cf3": ContractError(
@@ -152,15 +148,15 @@ ERRORS: Mapping[bytes, ContractError] = {
             lambda number, text: f"piece {number + 1} of the call was refused: {sanitize(text)}",
         ),
         "d307879f": ContractError(
-            "MetadataKeyExceedsMaxLength", (UINT, UINT, UINT), _say("a key of the metadata is too long")
+            "MetadataKeyExceedsMaxLength", (UINT, UINT, UINT), "a key of the metadata is too long"
         ),
         "9a16e82a": ContractError(
-            "MetadataValueExceedsMaxLength", (UINT, UINT, UINT), _say("a value of the metadata is too long")
+            "MetadataValueExceedsMaxLength", (UINT, UINT, UINT), "a value of the metadata is too long"
         ),
         "9b7cf882": ContractError(
             "MetadataArrayCountMismatch",
             (UINT, UINT),
-            _say("the contract expects the metadata of pieces in another form"),
+            "the contract expects the metadata of pieces in another form",
             "a newer version of this program may know it",
         ),
         "a9255222": ContractError(
@@ -176,19 +172,19 @@ ERRORS: Mapping[bytes, ContractError] = {
         "5269c0dd": ContractError(
             "SignerMustBeMsgSender",
             (ADDRESS, ADDRESS),
-            _say("only the owner of the funds may deposit and approve at once"),
+            "only the owner of the funds may deposit and approve at once",
         ),
-        "62791302": ContractError("ERC2612ExpiredSignature", (UINT,), _say("the permit has expired"), _AGAIN),
+        "62791302": ContractError("ERC2612ExpiredSignature", (UINT,), "the permit has expired", _AGAIN),
         "4b800e46": ContractError(
             "ERC2612InvalidSigner",
             (ADDRESS, ADDRESS),
-            _say("the permit is not signed by the owner of the funds"),
+            "the permit is not signed by the owner of the funds",
             "check the key and the network",
         ),
         "d93c0665": ContractError(
             "EnforcedPause",
             (),
-            _say("the contract is paused"),
+            "the contract is paused",
             "its operators have stopped it; wait and run again",
         ),
         "08c379a0": ContractError("Error", (STRING,), sanitize),
@@ -204,8 +200,10 @@ def explain_revert(data: bytes, text: str = "") -> Reason:
     data = data or find_revert(text)
     known = ERRORS.get(data[:4])
     if known is not None:
+        if isinstance(known.text, str):  # providers often pass on no more than the first four bytes
+            return Reason(known.text, known.hint)
         try:
-            return Reason(known.text(*abi.decode(known.inputs, data[4:]) if known.inputs else ()), known.hint)
+            return Reason(known.text(*abi.decode(known.inputs, data[4:])), known.hint)
         except DataError:
             return Reason(f"it refused with {known.name}", known.hint)
     if data:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from reconciler.content.cid import Cid
 from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.onchain import names
+from reconciler.deals.onchain.guard import naming_target
 from reconciler.deals.onchain.interface import DataSetState, StorageProvider
 from reconciler.deals.onchain.reader import ChainReader, ChainView
 from reconciler.deals.onchain.reverts import explain_revert, find_revert
@@ -107,16 +108,18 @@ def _takes_pieces(state: DataSetState, view: ChainView, signer: UploadSigner) ->
 
 
 class DataSetWriter:
-    """Adds pieces to the data sets of the index with id `index`."""
+    """Adds pieces to the data sets of the index with id `index`, for the target `name`."""
 
     def __init__(
         self,
+        name: str,
         reader: ChainReader,
         signer: UploadSigner,
         index: str,
         waits: Waits,
         note: Callable[[str], None],
     ) -> None:
+        self._name = name
         self._reader = reader
         self._signer = signer
         self._index = index
@@ -204,7 +207,7 @@ class DataSetWriter:
             unclear = isinstance(error, TransientError) and error.reached and not refusal
             if not unclear and not self._landed(nonce):
                 if refusal and not isinstance(error, RetryLaterError):
-                    reason = explain_revert(refusal)
+                    reason = naming_target(explain_revert(refusal), self._name)
                     raise PeerError(f"{client.name}: {reason.text}", hint=reason.hint or None) from None
                 raise
             self._note(f"{error.message}; asking the chain")

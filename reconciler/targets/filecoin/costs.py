@@ -88,7 +88,7 @@ def price_deliveries(
     limits = refusals(total, options.limits, account, now)
     lacking = shortfalls(total, creates, view.prices, now, approval)
     return Pricing(
-        paying_account(view, options, account, approval, now),
+        paying_account(name, view, options, account, approval, now),
         tuple(map(_quote, predictions)),
         tuple(naming_target(each, name) for each in limits),
         tuple(naming_target(each, name) for each in lacking),
@@ -96,9 +96,9 @@ def price_deliveries(
 
 
 def paying_account(
-    view: ChainView, options: FilecoinOptions, account: PayAccount, approval: Approval, now: Runway
+    name: str, view: ChainView, options: FilecoinOptions, account: PayAccount, approval: Approval, now: Runway
 ) -> PayingAccount:
-    """Return the payer's account as it is shown."""
+    """Return the account that pays for the target `name`, as it is shown."""
     ends = None
     if now.funded_until != FOREVER and account.rate:
         ends = view.chain.date(now.funded_until + view.prices.lockup_period)
@@ -115,7 +115,7 @@ def paying_account(
         exhausted=now.exhausted,
         ends=ends,
         at=datetime.fromtimestamp(view.block.timestamp, UTC),
-        problems=tuple(_problems(account, approval, now)),
+        problems=tuple(naming_target(each, name) for each in _problems(account, approval, now)),
     )
 
 
@@ -123,10 +123,10 @@ def _problems(account: PayAccount, approval: Approval, now: Runway) -> Iterator[
     if account.rate and not now.epochs:
         yield Reason(
             "the account is exhausted: providers are paid from the lockup, and nothing can be added",
-            "deposit more with reconcile fund",
+            "deposit more: run reconcile fund TARGET",
         )
     if account.rate and not approval.approved:
-        yield Reason("the service is no longer approved", "approve it with reconcile fund")
+        yield Reason("the service is no longer approved", "run reconcile fund TARGET to approve it")
 
 
 class _DeliveryPlan:

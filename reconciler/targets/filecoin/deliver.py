@@ -277,7 +277,9 @@ class _Delivery:
 
     def _publish(self, tasks: Sequence[CopyTask]) -> dict[int, PeerError]:
         desk = self._desk
-        writer = DataSetWriter(desk.reader, desk.signer, self._order.index, desk.waits, self._progress.note)
+        writer = DataSetWriter(
+            desk.name, desk.reader, desk.signer, self._order.index, desk.waits, self._progress.note
+        )
         sources = {
             piece: [
                 each

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from reconciler.deals.onchain.funding import RENEW_SESSION_DAYS
+from reconciler.deals.onchain.guard import fill_target
 from reconciler.deals.onchain.interface import (
     EPOCHS_PER_DAY,
     UPLOAD_SCOPES,
@@ -24,7 +25,7 @@ from reconciler.targets.filecoin.provider import describe_provider
 from reconciler.targets.interface import Diagnosis
 
 _PROVIDERS = 5  # of the registry that are asked when targets.yaml names none
-_FUND = "run reconcile fund"
+_FUND = "run reconcile fund TARGET"
 
 
 def diagnose_storage(
@@ -142,7 +143,7 @@ def _key(options: FilecoinOptions, holdings: Holdings, _: ProviderClients) -> It
             "session key",
             ok=None if soon else ok,
             text=text,
-            hint="" if ok and not soon else f"{_FUND} grants it",
+            hint="" if ok and not soon else f"{_FUND} to grant it",
         )
 
 
@@ -190,7 +191,7 @@ def _asked(options: FilecoinOptions, holdings: Holdings) -> dict[int, StoragePro
 
 
 def _naming(found: Diagnosis, name: str) -> Diagnosis:
-    return replace(found, hint=found.hint.replace(_FUND, f"{_FUND} {name}"))
+    return replace(found, hint=fill_target(found.hint, name))
 
 
 def _failed(subject: str, error: PeerError) -> Diagnosis:

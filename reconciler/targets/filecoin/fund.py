@@ -17,11 +17,12 @@ from reconciler.deals.onchain.funding import (
     rate_of,
     read_funding,
 )
+from reconciler.deals.onchain.guard import fill_target
 from reconciler.deals.onchain.keys import SigningKey
 from reconciler.deals.onchain.money import format_amount, parse_amount, runway
 from reconciler.deals.onchain.nodes import quantity
 from reconciler.deals.onchain.reader import ChainReader, ChainView
-from reconciler.deals.onchain.wallet import Wallet
+from reconciler.deals.onchain.wallet import TransactionRefusedError, Wallet
 from reconciler.errors import DataError, Reason, SafetyError, UsageError
 from reconciler.progress import Progress
 from reconciler.targets.filecoin.costs import amount, paying_account
@@ -35,15 +36,15 @@ _KINDS: Mapping[FundingKind, str] = {
 }
 
 
-def plan_funding(options: FilecoinOptions, reader: ChainReader, wish: FundingWish) -> FundingPlan:
-    """Return what the account of `options` lacks. Raises RequestError, UsageError."""
+def plan_funding(name: str, options: FilecoinOptions, reader: ChainReader, wish: FundingWish) -> FundingPlan:
+    """Return what the account that pays for the target `name` lacks. Raises RequestError, UsageError."""
     view = reader.view()
     goal = read_goal(options, view, wish)
     state = read_funding(view, options.payer, goal.session)
     steps = tuple(missing_steps(state, goal))
     now = runway(state.account, view.block.number, view.chain)
     return FundingPlan(
-        paying_account(view, options, state.account, state.approval, now),
+        paying_account(name, view, options, state.account, state.approval, now),
         amount(state.wallet),
         tuple(_action(step, goal, options) for step in steps),
         tuple(_problems(options, state, steps)),
@@ -77,7 +78,12 @@ def carry_out_funding(
     wallet = Wallet(options.nodes.first, view.chain_id, key)
     for step, action in zip(steps, actions, strict=True):
         with progress.task(action.text, None):
-            yield FundingReceipt(action, wallet.carry_out(funding_call(step, view, key, goal)).hash)
+            try:
+                receipt = wallet.carry_out(funding_call(step, view, key, goal))
+            except TransactionRefusedError as error:
+                hint = fill_target(error.hint or "", name)
+                raise TransactionRefusedError(error.message, hint=hint or None) from None
+            yield FundingReceipt(action, receipt.hash)
 
 
 def read_goal(options: FilecoinOptions, view: ChainView, wish: FundingWish) -> FundingGoal:

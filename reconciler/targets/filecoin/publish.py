@@ -67,7 +67,7 @@ def check_session(name: str, view: ChainView, signer: UploadSigner) -> None:
                 name,
                 f"the session key {signer.key.address} may not sign {scope.value} for {signer.payer}: the "
                 f"permission {state}",
-                hint="let the payer grant it again",
+                hint=f"run reconcile fund {name} to grant it again",
             )
 
 

@@ -192,7 +192,7 @@ class FilecoinTarget:
 
     def plan_funding(self, wish: FundingWish) -> FundingPlan:
         """Return what the account lacks."""
-        return plan_funding(self._options, self._reader, wish)
+        return plan_funding(self.name, self._options, self._reader, wish)
 
     def fund(self, wish: FundingWish, shown: FundingPlan, progress: Progress) -> Iterator[FundingReceipt]:
         """Carry out what is missing of `shown` with the payer's key from the environment."""

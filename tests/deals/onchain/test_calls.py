@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from reconciler.deals.onchain import abi, calls, reverts
+from reconciler.deals.onchain import abi, calls, guard, reverts
 from reconciler.deals.onchain.calls import Call
 from reconciler.deals.onchain.interface import SigningScope
 from reconciler.deals.onchain.signing import PERMISSIONS
@@ -31,10 +33,14 @@ def test_an_error_is_found_by_the_hash_of_its_signature_and_worded(selector: byt
     assert reason.text
     assert reason.text == reason.text.strip(".")
     assert reverts.explain_revert(b"", f"exit=[33], revert reason=[0x{data.hex()}]") == reason
-    if kinds:  # arguments that are missing leave the name
-        assert reverts.explain_revert(selector) == reverts.Reason(
-            f"it refused with {error.name}", reason.hint
-        )
+    alone = reason.text if isinstance(error.text, str) else f"it refused with {error.name}"
+    assert reverts.explain_revert(selector) == reverts.Reason(alone, reason.hint), "without arguments"
+
+
+def test_the_commands_in_hints_can_be_run_once_the_target_is_named() -> None:
+    hints = [guard.fill_target(error.hint, "filecoin") for error in reverts.ERRORS.values()]
+    named = {match for hint in hints for match in re.findall(r"reconcile \w+(?: \w+)?", hint)}
+    assert named == {"reconcile fund filecoin"}
 
 
 def test_an_unknown_error_is_named_by_its_bytes_and_one_without_a_reason_is_said_to_have_none() -> None:
