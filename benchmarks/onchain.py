@@ -150,7 +150,7 @@ def _hashing(mebibytes: int, cloud: OnchainStorage) -> Iterator[Figure]:
     yield Figure(f"{name}: time", ratio, maximum=1, detail=detail)
 
 
-#: also prints the bytes that were read, without those that a thread read within 128 MiB after another one; the
+#: also prints the bytes that were read, but not what a thread read within 128 MiB after another one; the
 #: bytes that the system says it wrote; and the seconds that it waited for the hasher of pieces
 RUN_COUNTED = (
     """

@@ -9,17 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 
 from reconciler.deals.onchain.interface import DataSetState
 from reconciler.deals.onchain.money import PlannedCopy, predict
+from reconciler.deals.onchain.wallet import login_call, revoke_call
 from reconciler.index.label import Label
+from reconciler.net.errors import AccessDeniedError
 from reconciler.progress import QUIET
+from reconciler.targets.filecoin.target import FilecoinTarget
 from reconciler.targets.interface import Check, Expected, State
 from tests.support.dags import MemoryDag
-from tests.support.onchain.lab import OWNERS, deployed_lab
-from tests.support.onchain.payer import Payer
+from tests.support.onchain.lab import KEYS, OWNERS, deployed_lab
+from tests.support.onchain.payer import Payer, key
 from tests.support.onchain.pdp_provider import PdpProvider, pdp_provider
 from tests.support.onchain.storage import OnchainStorage, Ticker
 from tests.support.shapes import Builder
@@ -49,9 +53,22 @@ def give_address(provider: PdpProvider) -> None:
     lab.send(owner, registry, signature, _PDP, list(stated), list(stated.values()))
 
 
-@pytest.fixture
-def real() -> Iterator[OnchainStorage]:
-    """A payer of the real contracts with two providers; what was done there is undone afterwards."""
+@dataclass
+class RealStorage(OnchainStorage):
+    """The storage of a payer of the real contracts; `signer` is the number of the key that signs uploads."""
+
+    signer: int = 0
+
+    def opened_target(self) -> FilecoinTarget:
+        """Open a target with two copies."""
+        environ = {"FILECOIN_KEY": KEYS[self.signer]}
+        payer = str(self.payer.key.address)
+        return self.target(copies=2, max_bytes=_LIMIT, payer=payer, environ=environ)
+
+
+@pytest.fixture(params=[0, 3], ids=["payer", "session key"])
+def real(request: pytest.FixtureRequest) -> Iterator[RealStorage]:
+    """Two providers and the real contracts; what was done there is undone afterwards."""
     lab = deployed_lab(os.environ)
     assert lab is not None
     before = lab.snapshot()
@@ -63,7 +80,11 @@ def real() -> Iterator[OnchainStorage]:
             give_address(provider)
         payer = Payer(lab)
         stack.callback(payer.close)
-        storage = OnchainStorage(lab, payer, providers, Ticker(lab=lab))
+        if request.param:
+            view = payer.view()
+            until = view.block.timestamp + 1_000_000
+            payer.wallet.carry_out(login_call(view.contracts, key(request.param).address, until))
+        storage = RealStorage(lab, payer, providers, Ticker(lab=lab), signer=request.param)
         yield storage
         for target in storage.opened:
             target.close()
@@ -74,16 +95,16 @@ def version(name: str, leaves: int) -> MemoryDag:
     return build.dag(build.file("weights", leaves, 2500))
 
 
-def sets(real: OnchainStorage) -> list[DataSetState]:
+def sets(real: RealStorage) -> list[DataSetState]:
     view = real.payer.view()
     found = list(view.data_sets(view.data_set_ids(real.payer.key.address)).values())
     assert all(isinstance(each, DataSetState) for each in found)
     return found  # type: ignore[return-value]
 
 
-def test_a_version_is_published_in_batches_at_the_price_that_was_predicted(real: OnchainStorage) -> None:
+def test_a_version_is_published_in_batches_at_the_price_that_was_predicted(real: RealStorage) -> None:
     dag = version("many pieces", 45)
-    target = real.target(copies=2, max_bytes=_LIMIT)
+    target = real.opened_target()
     expected = [Expected(dag.layout.root, (LABEL,))]
     before = real.payer.view().account(real.payer.key.address).funds
     delivery = target.publish(dag, LABEL, QUIET)
@@ -106,23 +127,23 @@ def test_a_version_is_published_in_batches_at_the_price_that_was_predicted(real:
 
 
 def test_another_run_pays_nothing_and_the_next_version_goes_into_the_same_data_sets(
-    real: OnchainStorage,
+    real: RealStorage,
 ) -> None:
     first, second = version("first", 3), version("second", 2)
-    real.target(copies=2, max_bytes=_LIMIT).publish(first, LABEL, QUIET)
+    real.opened_target().publish(first, LABEL, QUIET)
     added = real.added
-    again = real.target(copies=2, max_bytes=_LIMIT).publish(first, LABEL, QUIET)
+    again = real.opened_target().publish(first, LABEL, QUIET)
     assert (again.state, again.bytes_sent, real.added) == (State.HELD, 0, added)
-    real.target(copies=2, max_bytes=_LIMIT).publish(second, LABEL, QUIET)
+    real.opened_target().publish(second, LABEL, QUIET)
     assert [len(each.pieces) for each in sets(real)] == [5, 5]
 
 
-def test_a_copy_that_ended_is_replaced_by_one_in_a_new_data_set(real: OnchainStorage) -> None:
+def test_a_copy_that_ended_is_replaced_by_one_in_a_new_data_set(real: RealStorage) -> None:
     dag = version("ended", 3)
-    real.target(copies=2, max_bytes=_LIMIT).publish(dag, LABEL, QUIET)
+    real.opened_target().publish(dag, LABEL, QUIET)
     lost = sets(real)[0].account
     real.payer.end_at_once(lost.provider_id, lost.id)
-    target = real.target(copies=2, max_bytes=_LIMIT)
+    target = real.opened_target()
     expected = [Expected(dag.layout.root, (LABEL,))]
     seen = target.observe(expected, Check.QUICK, LABEL.mark, QUIET).observations[dag.layout.root]
     assert seen.state is State.PARTIAL
@@ -134,9 +155,19 @@ def test_a_copy_that_ended_is_replaced_by_one_in_a_new_data_set(real: OnchainSto
 
 
 @pytest.mark.parametrize("fault", ["lose_after_send", "lose_before_send"])
-def test_an_unclear_answer_of_a_provider_is_asked_of_the_chain(real: OnchainStorage, fault: str) -> None:
+def test_an_unclear_answer_of_a_provider_is_asked_of_the_chain(real: RealStorage, fault: str) -> None:
     for provider in real.providers.values():
         provider.faults[fault] = 1
     dag = version(fault, 3)
-    assert real.target(copies=2, max_bytes=_LIMIT).publish(dag, LABEL, QUIET).state is State.HELD
+    assert real.opened_target().publish(dag, LABEL, QUIET).state is State.HELD
     assert [len(each.pieces) for each in sets(real)] == [3, 3]
+
+
+def test_a_session_key_that_was_revoked_uploads_nothing(real: RealStorage) -> None:
+    if not real.signer:
+        pytest.skip("the payer needs no permission")
+    contracts = real.payer.view().contracts
+    real.payer.wallet.carry_out(revoke_call(contracts, key(real.signer).address))
+    with pytest.raises(AccessDeniedError, match="the permission was never granted"):
+        real.opened_target().publish(version("revoked", 2), LABEL, QUIET)
+    assert not real.stored
