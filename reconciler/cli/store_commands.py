@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.options import Directory, Hidden, IndexFile, Json, TargetsFile
+from reconciler.cli.options import AnyIndex, Directory, Hidden, IndexFile, Json, TargetsFile
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.locations import find_layout
 from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 
+if TYPE_CHECKING:
+    from reconciler.gateway.doors.open import DoorSettings
+
 store_commands = typer.Typer()
 
 STORE = Path(".reconcile/store")
+
+# between two readings of the index of a running server
+_LOCAL_SECONDS = 2.0
+_REMOTE_SECONDS = 60.0
 
 
 @store_commands.command()
@@ -44,16 +52,31 @@ def serve(
             help="Public address of this gateway, for /routing/v1/providers; may be repeated.",
         ),
     ] = None,
+    doors: Annotated[
+        str,
+        typer.Option(
+            "--doors",
+            metavar="NAMES",
+            help="Protocols to answer besides that of a gateway, for the versions of the index: "
+            "hf (default: none).",
+        ),
+    ] = "",
+    index: AnyIndex = None,
 ) -> int:
     """Serve stores over HTTP as an IPFS gateway: verifiable blocks and CARs, and plain files.
 
-    Every block is verified before it is sent. SIGTERM stops the server after the responses in progress.
-    Requires the Python extra `serve`.
+    With `--doors`, tools that load models use this server as their hub; a line for each door says how. Every
+    block is verified before it is sent. SIGTERM stops the server after the responses in progress. Requires
+    the Python extra `serve`.
     """
+    from reconciler.gateway.doors.open import parse_doors
     from reconciler.gateway.server import parse_listen
     from reconciler.gateway.server import serve as serve_stores
 
     address = parse_listen(listen)
+    names = parse_doors(doors)
+    if index is not None and not names:
+        raise UsageError("--index is for --doors only", hint="add --doors hf, or leave out --index")
     stores = store or [STORE]
     for each in stores:
         if not each.is_dir():
@@ -64,10 +87,24 @@ def serve(
         stores,
         address,
         announce or [],
-        ready=lambda url: out.result(f"listening on {url}"),
+        ready=lambda line: out.result(plain(line)),
         log=lambda text: out.say(plain(text)),
+        doors=_door_settings(names, index) if names else None,
     )
     return ExitCode.OK
+
+
+def _door_settings(names: Sequence[str], index: str | None) -> DoorSettings:
+    from reconciler.consume.find_index import find_index
+    from reconciler.gateway.doors.open import DoorSettings
+    from reconciler.gateway.releases import index_reader
+
+    is_remote = find_index(index=index).origin is not None
+    return DoorSettings(
+        names,
+        index_reader(lambda: find_index(index=index)),
+        reload_seconds=_REMOTE_SECONDS if is_remote else _LOCAL_SECONDS,
+    )
 
 
 @store_commands.command("import")

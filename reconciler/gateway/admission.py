@@ -66,6 +66,7 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, int]] = Counter()
+        self._doors: Counter[tuple[str, str, int]] = Counter()
         self._sent = 0
         self._cut_off = 0
         self.active = 0
@@ -74,6 +75,11 @@ class Metrics:
         """Count a response; `kind` is content, raw, car or other."""
         with self._lock:
             self._requests[kind, status] += 1
+
+    def count_door(self, door: str, model: str, status: int) -> None:
+        """Count a response of a door; `model` is a model of the index, "" when the request names none."""
+        with self._lock:
+            self._doors[door, model, status] += 1
 
     def count_sent(self, size: int) -> None:
         """Count `size` bytes of a body."""
@@ -94,6 +100,11 @@ class Metrics:
         yield from _metric_head("requests_total", "counter", "Responses by kind and status.")
         for (kind, status), number in sorted(self._requests.items()):
             yield f'{_PREFIX}_requests_total{{kind="{kind}",status="{status}"}} {number}'
+        if self._doors:
+            yield from _metric_head("door_requests_total", "counter", "Responses by door, model and status.")
+        for (door, model, status), number in sorted(self._doors.items()):
+            labels = f'door="{door}",model="{model}",status="{status}"'
+            yield f"{_PREFIX}_door_requests_total{{{labels}}} {number}"
         for name, kind, text, value in (
             ("sent_bytes_total", "counter", "Bytes of bodies sent.", self._sent),
             ("cut_off_total", "counter", "Responses cut off: a block missing or damaged.", self._cut_off),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -29,7 +30,7 @@ from reconciler.gateway.request import (
     parse_request,
 )
 from reconciler.gateway.responses import GatewayResponse, respond, respond_identity
-from reconciler.gateway.stores import MissingBlockError, Stores
+from reconciler.gateway.stores import MissingBlockError, ReadBlock, Stores
 from reconciler.gateway.stream import AsgiRequest, Sender
 from reconciler.gateway.written_cid import IdentityCid, parse_identity
 
@@ -61,34 +62,56 @@ class GatewayApp:
         self.admission = Admission(limits)
         self.log = log
         # Reading and hashing release the interpreter, so these threads keep the cores busy.
-        self._threads = ThreadPoolExecutor(max(_THREADS, workers.cores()), thread_name_prefix="gateway")
+        self.threads = ThreadPoolExecutor(max(_THREADS, workers.cores()), thread_name_prefix="gateway")
         self._ahead = make_hasher(stores.verify)
-        self._sender = Sender(self._threads, self.metrics, limits)
+        self._sender = Sender(self.threads, self.metrics, limits)
 
     def close(self) -> None:
         """Stop the threads."""
         self._sender.close()
         self._ahead.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def content(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to `/ipfs/…`."""
         request = Request(scope)
-        client = scope["client"][0] if scope.get("client") else ""
         kind = "other"
+        asgi = AsgiRequest(scope, receive, send)
         try:
-            with self.admission.admitted(client):
-                self.metrics.active = self.admission.active
+            with self.admitted(asgi):
                 response, kind = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._respond, _raw_path(scope), dict(request.headers), _query(scope)
+                    self.threads, self._respond, raw_path(scope), dict(request.headers), query_of(scope)
                 )
-                await self._sender.send(response, AsgiRequest(scope, receive, send), _CORS, self._cut_off)
+                await self.send(response, asgi)
                 self.metrics.count_response(kind, response.status)
         except RequestRefusedError as refusal:
             self.metrics.count_response(kind, refusal.status)
-            await _send_refusal(refusal, scope, receive, send)
+            await self.refuse(refusal, asgi)
+
+    def reader(self) -> ReadBlock:
+        """Return a function that reads the blocks of one body, with the next leaves hashed ahead."""
+        return reading_ahead(self.stores.read, self._ahead)
+
+    @contextmanager
+    def admitted(self, asgi: AsgiRequest) -> Iterator[None]:
+        """Count a request while it is processed. Raises RequestRefusedError (429, 503)."""
+        client = asgi.scope["client"][0] if asgi.scope.get("client") else ""
+        try:
+            with self.admission.admitted(client):
+                self.metrics.active = self.admission.active
+                yield
         finally:
             self.metrics.active = self.admission.active
+
+    async def send(self, response: GatewayResponse, asgi: AsgiRequest) -> None:
+        """Send a response. Raises RequestRefusedError when a short body fails before anything was sent."""
+        await self._sender.send(response, asgi, _CORS, self._cut_off)
+
+    async def refuse(self, refusal: RequestRefusedError, asgi: AsgiRequest) -> None:
+        """Send a refusal as plain text."""
+        headers = _CORS | {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} | refusal.headers
+        response = PlainTextResponse(refusal.message + "\n", refusal.status, headers)
+        await response(asgi.scope, asgi.receive, asgi.send)
 
     def _respond(self, path: str, headers: Mapping[str, str], query: str) -> tuple[GatewayResponse, str]:
         """Return the response and its kind. Runs in a thread, since it reads blocks.
@@ -111,7 +134,7 @@ class GatewayApp:
             return _respond_identity(identity, dict(pairs), headers)
         request = parse_request(path, query, pairs, headers)
         try:
-            return respond(request, reading_ahead(self.stores.read, self._ahead)), _kind(request)
+            return respond(request, self.reader()), _kind(request)
         except MissingBlockError as error:
             raise RequestRefusedError(404, f"not in the stores of this gateway: {error.message}") from None
         except BlockUnavailableError as error:
@@ -133,7 +156,7 @@ class GatewayApp:
         except DataError as error:
             return PlainTextResponse(error.message + "\n", 422, _CORS)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self.stores.refresh)
+            await asyncio.get_running_loop().run_in_executor(self.threads, self.stores.refresh)
         except PeerError as error:
             self.log(f"/routing/v1: {error.message}")
             return PlainTextResponse("a store cannot be read\n", 503, _CORS | {"Retry-After": "10"})
@@ -149,7 +172,7 @@ class GatewayApp:
     async def health(self, _: Request) -> Response:
         """Respond to `/health`: 200 when the stores can be read, otherwise 503."""
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self.stores.refresh)
+            await asyncio.get_running_loop().run_in_executor(self.threads, self.stores.refresh)
         except PeerError as error:
             self.log(f"/health: {error.message}")
             return PlainTextResponse("a store cannot be read\n", 503)
@@ -192,17 +215,14 @@ class _ContentApp:
             await self._gateway.content(scope, receive, send)
 
 
-async def _send_refusal(refusal: RequestRefusedError, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = _CORS | {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} | refusal.headers
-    await PlainTextResponse(refusal.message + "\n", refusal.status, headers)(scope, receive, send)
-
-
-def _raw_path(scope: Scope) -> str:
+def raw_path(scope: Scope) -> str:
+    """Return the path as it was received, percent-encoded."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.partition(b"?")[0].decode("ascii", "replace")
 
 
-def _query(scope: Scope) -> str:
+def query_of(scope: Scope) -> str:
+    """Return the query as it was received. Raises RequestRefusedError (414)."""
     query: bytes = scope["query_string"]
     if len(query) > _MAX_QUERY:
         raise RequestRefusedError(414, "the query is too long")

@@ -235,6 +235,20 @@ class CarTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """The headers Range, If-Range and If-None-Match of a request; None for an absent one."""
+
+    range: str | None = None
+    if_range: str | None = None
+    if_none_match: str | None = None
+
+
+def conditions_of(headers: Mapping[str, str]) -> Conditions:
+    """Return the conditions in the headers of a request; names are lower case."""
+    return Conditions(headers.get("range"), headers.get("if-range"), headers.get("if-none-match"))
+
+
+@dataclass(frozen=True, slots=True)
 class ContentRequest:
     """A request for content. `path` is percent-encoded, as it was received; `segments` are the names in
     it.
@@ -246,9 +260,7 @@ class ContentRequest:
     trailing_slash: bool
     requested: RequestedFormat
     car: CarTerms
-    range: str | None
-    if_range: str | None
-    if_none_match: str | None
+    conditions: Conditions
     only_if_cached: bool
     filename: str | None
     download: bool
@@ -276,9 +288,7 @@ def parse_request(
         trailing_slash=bool(slash) and raw_path.endswith("/"),
         requested=requested,
         car=car_terms(values, requested) if requested.format is Format.CAR else CarTerms(),
-        range=headers.get("range"),
-        if_range=headers.get("if-range"),
-        if_none_match=headers.get("if-none-match"),
+        conditions=conditions_of(headers),
         only_if_cached="only-if-cached" in headers.get("cache-control", "").lower(),
         filename=values.get("filename"),
         download=values.get("download") == "true",

@@ -25,6 +25,7 @@ from reconciler.gateway.request import (
     CAR_TYPE,
     PREFIX,
     RAW_TYPE,
+    Conditions,
     ContentRequest,
     Format,
     RequestRefusedError,
@@ -124,11 +125,11 @@ def _common_headers(
     return headers
 
 
-def _is_not_modified(request: ContentRequest, headers: Mapping[str, str]) -> bool:
-    if request.if_none_match is None:
+def _is_not_modified(conditions: Conditions, headers: Mapping[str, str]) -> bool:
+    if conditions.if_none_match is None:
         return False
     etag = headers["Etag"].removeprefix("W/")
-    given = (text.strip().removeprefix("W/") for text in request.if_none_match.split(","))
+    given = (text.strip().removeprefix("W/") for text in conditions.if_none_match.split(","))
     return any(text in ("*", etag) for text in given)
 
 
@@ -140,7 +141,9 @@ def _raw(request: ContentRequest, resolved: Resolved) -> GatewayResponse:
         "Content-Disposition": disposition("attachment", request.filename or f"{address}.bin"),
     }
     data = memoryview(block)
-    return _with_ranges(request, headers, len(block), lambda span: iter((data[span.start : span.stop],)))
+    return with_ranges(
+        request.conditions, headers, len(block), lambda span: iter((data[span.start : span.stop],))
+    )
 
 
 def _car(request: ContentRequest, resolved: Resolved, read: ReadBlock) -> GatewayResponse:
@@ -158,7 +161,7 @@ def _car(request: ContentRequest, resolved: Resolved, read: ReadBlock) -> Gatewa
         "Content-Disposition": disposition("attachment", request.filename or f"{resolved.end.address}.car"),
         "Accept-Ranges": "none",
     }
-    if _is_not_modified(request, headers):
+    if _is_not_modified(request.conditions, headers):
         return GatewayResponse(304, headers)
     return GatewayResponse(200, headers, car_stream(resolved, terms, read), None)
 
@@ -184,7 +187,7 @@ def _listing(request: ContentRequest, resolved: Resolved, read: ReadBlock) -> Ga
     etag = f'"DirIndex-{LISTING_VERSION}_CID-{resolved.end.address}"'
     headers = _common_headers(request, resolved, etag, _LISTING_CACHE)
     headers |= {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": LISTING_POLICY}
-    if _is_not_modified(request, headers):
+    if _is_not_modified(request.conditions, headers):
         return GatewayResponse(304, headers)
     body = listing_page(request, resolved, read).encode()
     return GatewayResponse(200, headers, iter((body,)), len(body))
@@ -201,7 +204,7 @@ def _file(
         shown = request.filename or name.decode("utf-8", "replace") or str(file.address)
         kind = "attachment" if request.download else "inline"
         headers["Content-Disposition"] = disposition(kind, shown)
-    if _is_not_modified(request, headers):
+    if _is_not_modified(request.conditions, headers):
         return GatewayResponse(304, headers)
     title = request.filename.encode() if request.filename else name
 
@@ -212,25 +215,28 @@ def _file(
             return b"\0"
 
     headers["Content-Type"] = media_type(title, head)
-    return _with_ranges(request, headers, size, lambda span: file_bytes(file, span, read))
+    return with_ranges(request.conditions, headers, size, lambda span: file_bytes(file, span, read))
 
 
-def _with_ranges(
-    request: ContentRequest, headers: dict[str, str], size: int, open_span: OpenSpan
+def with_ranges(
+    conditions: Conditions, headers: dict[str, str], size: int, open_span: OpenSpan
 ) -> GatewayResponse:
-    """Return a response with the requested ranges of `size` bytes, or with all of them."""
+    """Return a response with the requested ranges of `size` bytes, with all of them, or 304.
+
+    `headers` has the Etag and the Content-Type. Raises RequestRefusedError (416).
+    """
     headers["Accept-Ranges"] = "bytes"
-    if _is_not_modified(request, headers):
+    if _is_not_modified(conditions, headers):
         return GatewayResponse(304, headers)
-    stale = request.if_range is not None and request.if_range != headers["Etag"]
-    spans = http_ranges(None if stale else request.range, size)
+    stale = conditions.if_range is not None and conditions.if_range != headers["Etag"]
+    spans = http_ranges(None if stale else conditions.range, size)
     if not spans:
         return GatewayResponse(200, headers, open_span(Span(0, size)), size)
     if len(spans) == 1:
         (span,) = spans
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
         return GatewayResponse(206, headers, open_span(span), span.size)
-    boundary = hashlib.sha256(f"{headers['Etag']}{request.range}".encode()).hexdigest()[:32]
+    boundary = hashlib.sha256(f"{headers['Etag']}{conditions.range}".encode()).hexdigest()[:32]
     heads = [
         f"\r\n--{boundary}\r\nContent-Type: {headers['Content-Type']}\r\n"
         f"Content-Range: bytes {span.start}-{span.stop - 1}/{size}\r\n\r\n".encode()

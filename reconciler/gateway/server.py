@@ -13,6 +13,8 @@ from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.gateway.admission import ServeLimits
+from reconciler.gateway.doors.interface import Door
+from reconciler.gateway.doors.open import DoorSettings
 from reconciler.gateway.stores import Stores
 from reconciler.net.multiaddr import multiaddr_of_url
 
@@ -38,11 +40,13 @@ def serve(
     ready: Callable[[str], None],
     log: Callable[[str], None],
     limits: ServeLimits | None = None,
+    doors: DoorSettings | None = None,
 ) -> None:
-    """Serve the stores at `directories` until a signal stops the process; call `ready` with the URL at start.
+    """Serve the stores at `directories` until a signal stops the process.
 
-    `announce` are the URLs in provider records, by default the own URL. Raises ReconcilerError when starlette
-    or uvicorn is missing or the address cannot be bound, UsageError, PeerError.
+    At start, `ready` gets a line with the URL, and one for each door. `announce` are the URLs in provider
+    records, by default the own URL. Raises ReconcilerError when starlette or uvicorn is missing or the
+    address cannot be bound, UsageError, PeerError, and what reading an index raises.
     """
     try:
         import starlette  # noqa: F401
@@ -52,9 +56,11 @@ def serve(
             "serving needs starlette and uvicorn", hint="pip install 'model-reconciler[serve]'"
         ) from None
     from reconciler.gateway.app import GatewayApp, application
+    from reconciler.gateway.door_app import DoorApp
     from reconciler.gateway.protocol import DirectProtocol
 
     bounds = limits or ServeLimits()
+    open_doors: list[Door] = []
 
     class Protocol(DirectProtocol):
         """The protocol with our limit; uvicorn creates one for each connection."""
@@ -85,7 +91,9 @@ def serve(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            ready(url)
+            ready(f"listening on {url}")
+            for door in open_doors:
+                ready(f"{door.name}: {door.usage(url)}")
 
     stores = Stores(directories)
     stores.refresh()
@@ -98,8 +106,13 @@ def serve(
             gateway = GatewayApp(stores, addresses, limits=bounds, log=log)
             errors = _ErrorHandler(log)
             logging.getLogger("uvicorn.error").addHandler(errors)
+            app = application(gateway)
+            if doors:
+                opened = doors.open(gateway.reader, log)
+                open_doors.extend(opened.doors)
+                app = DoorApp(gateway, opened.view, opened.doors, app)
             config = uvicorn.Config(
-                application(gateway),
+                app,
                 loop="asyncio",
                 http=Protocol,
                 ws="none",

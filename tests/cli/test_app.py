@@ -34,7 +34,7 @@ def test_help_of_the_loop_lists_commands_and_exit_codes(empty: CommandLine) -> N
     text = empty("--help").out
     for command in COMMANDS:
         assert re.search(rf"^  {command} ", text, re.MULTILINE), command
-    assert "4 refused by a safety rule" in " ".join(text.split())
+    assert "4 refused by a safety or trust rule" in " ".join(text.split())
 
 
 def test_version(empty: CommandLine) -> None:

@@ -1,0 +1,126 @@
+"""The ASGI application of the doors: it finds the door of a request, and leaves the rest to the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from reconciler.errors import BlockUnavailableError, DataError, PeerError
+from reconciler.gateway.app import GatewayApp, query_of, raw_path
+from reconciler.gateway.doors.interface import MAX_BODY, Door, DoorAnswer, DoorRequest, split_path
+from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseView
+from reconciler.gateway.request import RequestRefusedError
+from reconciler.gateway.stores import MissingBlockError
+from reconciler.gateway.stream import AsgiRequest
+
+_GATEWAY_PATHS = ("/ipfs/", "/routing/", "/health", "/metrics")
+_PING = "/v2/"  # of OCI clients, the only path of a door with a slash at its end
+_BODY_SECONDS = 20.0
+
+
+class DoorApp:
+    """The doors in front of `gateway`; `rest` answers every path that no door recognizes."""
+
+    def __init__(self, gateway: GatewayApp, view: ReleaseView, doors: Sequence[Door], rest: ASGIApp) -> None:
+        self._gateway = gateway
+        self._view = view
+        self._doors = tuple(doors)
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        path = raw_path(scope)
+        if scope["type"] != "http" or path.startswith(_GATEWAY_PATHS):
+            await self._rest(scope, receive, send)
+            return
+        asgi = AsgiRequest(scope, receive, send)
+        try:
+            segments = split_path(path.rstrip("/") if path == _PING else path)
+        except RequestRefusedError as refusal:
+            await self._gateway.refuse(refusal, asgi)
+            return
+        door = next((each for each in self._doors if each.recognizes(segments)), None)
+        if door is None:
+            await self._rest(scope, receive, send)
+            return
+        await self._answer(door, path, segments, asgi)
+
+    async def _answer(self, door: Door, path: str, segments: tuple[str, ...], asgi: AsgiRequest) -> None:
+        gateway = self._gateway
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in asgi.scope["headers"]}
+        request = DoorRequest(asgi.scope["method"], path, segments, headers, address=_address(asgi.scope))
+        model = ""
+        try:
+            with gateway.admitted(asgi):
+                try:
+                    request = await _with_body(request, asgi)
+                    answer = await asyncio.get_running_loop().run_in_executor(
+                        gateway.threads, self._respond, door, request
+                    )
+                    model = answer.model
+                    await gateway.send(answer.response, asgi)
+                    status = answer.response.status
+                except RequestRefusedError as refusal:
+                    status = refusal.status
+                    await gateway.send(door.refuse(refusal, request), asgi)
+        except RequestRefusedError as refusal:  # not admitted
+            status = refusal.status
+            await gateway.send(door.refuse(refusal, request), asgi)
+        gateway.metrics.count_door(door.name, model, status)
+
+    def _respond(self, door: Door, request: DoorRequest) -> DoorAnswer:
+        """Return the response. Runs in a thread, since it reads blocks. Raises RequestRefusedError."""
+        gateway = self._gateway
+        try:
+            gateway.stores.refresh()
+            self._view.refresh()
+            return door.answer(request)
+        except PeerError as error:
+            gateway.log(f"{request.path}: {error.message}")
+            raise RequestRefusedError(503, "a store cannot be read", {"Retry-After": "10"}) from None
+        except MissingBlockError as error:
+            gateway.log(f"{request.path}: {error.message}")
+            raise ReleaseMissingError(
+                Missing.REVISION, "a block of this version is not in the stores of this server"
+            ) from None
+        except (BlockUnavailableError, DataError) as error:
+            gateway.log(f"{request.path}: {error.message}")
+            raise RequestRefusedError(500, "a block of this version is damaged in the stores") from None
+
+
+async def _with_body(request: DoorRequest, asgi: AsgiRequest) -> DoorRequest:
+    """Return the request with its query, and with the body of a POST. Raises RequestRefusedError."""
+    body = await _read_body(asgi.receive) if request.method == "POST" else b""
+    return DoorRequest(
+        request.method,
+        request.path,
+        request.segments,
+        request.headers,
+        query_of(asgi.scope),
+        body,
+        request.address,
+    )
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        try:
+            message: Mapping[str, object] = await asyncio.wait_for(receive(), _BODY_SECONDS)
+        except TimeoutError:
+            raise RequestRefusedError(408, "the body of the request takes too long") from None
+        if message["type"] != "http.request":
+            raise RequestRefusedError(400, "the client has disconnected")
+        part = message.get("body", b"")
+        body += part if isinstance(part, bytes) else b""
+        if len(body) > MAX_BODY:
+            raise RequestRefusedError(413, f"a body of more than {MAX_BODY} bytes", {"Connection": "close"})
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _address(scope: Scope) -> str:
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return f"{scope['scheme']}://{hosts[0]}" if hosts else ""
