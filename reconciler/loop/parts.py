@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reconciler.errors import Reason, ReconcilerError
+from reconciler.errors import PeerError, Reason, ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import Version
 from reconciler.index.part import Part
-from reconciler.loop.changes import Change, Outcome, OutcomeState, blocked
+from reconciler.loop.changes import Change, Outcome, OutcomeState, blocked, is_drift
 from reconciler.loop.select import Selection
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import Stoppable
@@ -63,6 +63,7 @@ def part_changes(version: Version, part: Part, world: World, names: Sequence[str
             source=str(version.source),
             targets=tuple(lacking),
             part=part,
+            drift=is_drift(version),
             reason="kept until the whole version is published",
         )
     elif not able:
@@ -76,7 +77,10 @@ def part_changes(version: Version, part: Part, world: World, names: Sequence[str
 def find_kept_parts(
     selection: Selection, sources: VersionSources, targets: Mapping[str, Target]
 ) -> dict[str, frozenset[str]]:
-    """Return the versions whose selected part is kept, by target name. A target that fails keeps none."""
+    """Return the versions whose selected part is kept, by target name.
+
+    A target that fails keeps none. Raises UsageError for one that can keep none of a version.
+    """
     found: dict[str, set[str]] = {}
     for version in selection.active:
         part = selection.parts.get(version.ref)
@@ -93,7 +97,7 @@ def find_kept_parts(
 
 def _kept_on(target: Target, label: Label, key: str) -> frozenset[Part]:
     if isinstance(target, Ingests):
-        with suppress(ReconcilerError, OSError):
+        with suppress(PeerError, OSError):
             return target.parts(label, key)
     return frozenset()
 

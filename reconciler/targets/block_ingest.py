@@ -20,7 +20,7 @@ from reconciler.content import car
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag
 from reconciler.content.part_dag import PartDag, read_part
-from reconciler.errors import BlockUnavailableError, DataError
+from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.index.label import Label
 from reconciler.index.part import Part, is_part_of, part_label, part_of_label
 from reconciler.net.response import UploadBody
@@ -140,7 +140,10 @@ class BlockIngest:
         """Implement IngestSession.finish. The parts stay if the version is not pinned."""
         delivery = self._publish(dag, progress, self._read_back)
         if delivery.state in (State.HELD, State.PENDING):
-            self._parts.release()
+            try:
+                self._parts.release()
+            except PeerError as error:
+                progress.note(f"pins of parts were not removed, and --prune removes them: {error}")
         return self._counted(delivery)
 
     def _counted(self, delivery: Delivery) -> Delivery:

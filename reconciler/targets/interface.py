@@ -354,7 +354,7 @@ class Ingests(Protocol):
     def parts(self, label: Label, key: str) -> frozenset[Part]:
         """Return the parts that it keeps of the version of `label`, from sessions with `key`.
 
-        Raises PeerError.
+        Raises PeerError, and UsageError when it could keep none.
         """
 
 

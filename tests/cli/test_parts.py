@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler import fs
+from reconciler.cli.part_size import part_size
+from reconciler.errors import UsageError
 from tests.cli.test_streamed_versions import INDEX, cid_in_index
 from tests.support.command_line import CommandLine
-from tests.support.kubo_node import kubo_node
+from tests.support.kubo_node import KuboNode, kubo_node
 from tests.support.memory_source import COMMIT, MemorySource
 from tests.support.safetensors import safetensors
 
 MIB = 1 << 20
 FILES = {
-    "a.safetensors": safetensors(os.urandom(5 * MIB)),
-    "b.safetensors": safetensors(os.urandom(20 * MIB)),
-    "c.safetensors": safetensors(os.urandom(5 * MIB)),
+    "a.safetensors": safetensors(os.urandom(3 * MIB)),
+    "b.safetensors": safetensors(os.urandom(12 * MIB)),
+    "c.safetensors": safetensors(os.urandom(3 * MIB)),
     "config.json": b"{}",
 }
 SIZE = sum(map(len, FILES.values()))
@@ -56,7 +61,7 @@ def machines(empty: CommandLine, request: pytest.FixtureRequest, tmp_path: Path)
 
 
 @pytest.fixture(scope="module")
-def kubo(tmp_path_factory: pytest.TempPathFactory):
+def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboNode]:
     with kubo_node(tmp_path_factory.mktemp("kubo")) as node:
         yield node
 
@@ -94,3 +99,187 @@ def test_parts_on_several_machines_give_the_same_version_and_are_read_once(
     assert source.bytes_read <= 0.02 * SIZE, "the leaves were there"
     again = last("plan", "--check", "full", "--json").document
     assert (again["items"], again["notes"]) == ([], [])
+
+
+def publish_part(machines: Machines, part: str) -> CommandLine:
+    cli = machines.new()
+    done = cli("--json", "--propose", "none", "--only", f"llm@1.0.0#{part}")
+    assert done.code == 0, done
+    return cli
+
+
+@pytest.mark.ipfs
+def test_a_garbage_collection_between_the_jobs_removes_nothing_of_a_part(
+    empty: CommandLine, source: MemorySource, kubo: KuboNode
+) -> None:
+    kubo.empty()
+    machines = Machines(empty, f'{{kind: kubo, api: "{kubo.url}"}}')
+    publish_part(machines, "1/2")
+    assert list(kubo.pins().values()) == ["reconciler/acme/llm@1.0.0#1/2"]
+    kubo.call("repo/gc")
+    publish_part(machines, "2/2")
+    kubo.call("repo/gc")
+    source.bytes_read = 0
+    last = machines.new()
+    pruned = last("plan", "--prune", "--json").document
+    assert [item["change"] for item in pruned["items"]] == ["stream"], "wanted until then"
+    assert last("--json").code == 0
+    assert source.bytes_read <= 0.02 * SIZE
+    assert list(kubo.pins().values()) == ["reconciler/acme/llm@1.0.0"]
+
+
+@pytest.mark.ipfs
+def test_pins_of_parts_of_a_version_that_is_gone_are_removed_by_prune_only(
+    empty: CommandLine, source: MemorySource, kubo: KuboNode
+) -> None:
+    kubo.empty()
+    machines = Machines(empty, f'{{kind: kubo, api: "{kubo.url}"}}')
+    publish_part(machines, "1/2")
+    cli = machines.new()
+    cli.write(
+        "releases/index.yaml",
+        'schema: 1\nid: acme\nmodels: {llm: {versions: {"2.0.0": {path: w, targets: [main]}}}}\n',
+    )
+    cli.write("w/x", "x")
+    plan = cli("plan", "--json").document
+    assert "1 pins of ours are no longer wanted; --prune would remove them" in plan["notes"]
+    assert "unpin" not in {item["change"] for item in plan["items"]}
+    done = cli("--prune", "--json")
+    assert done.code == 0, done
+    assert list(kubo.pins().values()) == ["reconciler/acme/llm@2.0.0"]
+
+
+def test_the_last_job_reads_what_no_part_has(machines: Machines, source: MemorySource) -> None:
+    publish_part(machines, "2/3")
+    read, source.bytes_read = source.bytes_read, 0
+    last = machines.new()
+    assert last("--json").code == 0
+    assert source.bytes_read <= SIZE - read + 0.02 * SIZE
+    assert last("plan", "--check", "full", "--json").document["items"] == []
+
+
+def test_a_part_whose_source_lies_is_not_kept(machines: Machines, source: MemorySource) -> None:
+    """A file that is whole in the part is compared with its digest there."""
+    data = FILES["a.safetensors"]
+    source.served["a.safetensors"] = data[:-1] + bytes([data[-1] ^ 1])
+    cli = machines.new()
+    done = cli("--json", "--propose", "none", "--only", "llm@1.0.0#1/2")
+    assert done.code == 5
+    (item,) = done.document["items"]
+    assert (item["change"], item["state"]) == ("stream-part", "failed")
+    assert "'a.safetensors'" in item["detail"]
+    (planned,) = cli("plan", "--json", "--only", "llm@1.0.0#1/2").document["items"]
+    assert planned["change"] == "stream-part"
+
+
+def test_wrong_bytes_in_parts_of_a_divided_file_are_found_at_the_end_and_read_again(
+    machines: Machines, source: MemorySource
+) -> None:
+    expected = whole_cid(machines, source)
+    data = FILES["b.safetensors"]
+    middle = len(data) // 2
+    source.served["b.safetensors"] = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    for number in (1, 2, 3):
+        publish_part(machines, f"{number}/3")
+    liar = machines.new()
+    done = liar("--json")
+    assert done.code == 5
+    assert "'b.safetensors'" in done.document["items"][0]["detail"]
+    source.served.clear()
+    last = machines.new()
+    assert last("--json").code == 0
+    assert cid_in_index(last) == expected
+
+
+@pytest.mark.ipfs
+def test_files_without_digests_are_read_from_the_source_again(
+    empty: CommandLine, source: MemorySource, kubo: KuboNode
+) -> None:
+    """Nothing would prove that what a node has in their place belongs there."""
+    kubo.empty()
+    source.known = False
+    machines = Machines(empty, f'{{kind: kubo, api: "{kubo.url}"}}')
+    publish_part(machines, "1/1")
+    source.bytes_read = 0
+    last = machines.new()
+    assert last("--json").code == 0
+    assert source.bytes_read >= SIZE
+
+
+def test_parts_of_another_listing_do_not_count(machines: Machines, source: MemorySource) -> None:
+    publish_part(machines, "1/2")
+    cli = machines.new()
+    index = (cli.root / "releases/index.yaml").read_text()
+    cli.write("releases/index.yaml", index.replace("2026-05-01T", "2026-05-02T"))
+    (item,) = cli("plan", "--json", "--only", "llm@1.0.0#1/2").document["items"]
+    assert item["change"] == "stream-part"
+
+
+def test_only_one_process_writes_parts_to_a_store(
+    empty: CommandLine, source: MemorySource, tmp_path: Path
+) -> None:
+    machines = Machines(empty, f"{{kind: store, path: {tmp_path / 'shared'}}}")
+    publish_part(machines, "1/2")
+    (file,) = (tmp_path / "shared/tmp").glob("ingest-*.partial")
+    with file.open("rb+") as other:
+        assert fs.try_lock(other.fileno())
+        done = machines.new()("--json", "--propose", "none", "--only", "llm@1.0.0#2/2")
+    assert done.code == 5
+    (item,) = done.document["items"]
+    assert item["detail"] == "main: began no session"
+    assert "another process is streaming the same version" in done.err
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        (("llm@1.0.0#0/2",), "'0/2' is not a part"),
+        (("llm@1.0.0#3/2",), "'3/2' is not a part"),
+        (("llm@1.0.0#2",), "'2' is not a part"),
+        (("llm@1.0.0#1/257",), "'1/257' is not a part"),
+        (("llm@1.0.0#",), "'' is not a part"),
+        (("llm#1/2#1/2",), "is not a part"),
+        (("llm@2.0.0#1/2",), "matches no model, version or target"),
+        (("llm@1.0.0#1/2", "llm@1.0.0#2/2"), "another --only selects more"),
+        (("llm@1.0.0#1/2", "llm"), "another --only selects more"),
+    ],
+)
+def test_a_part_that_makes_no_sense_is_refused(
+    empty: CommandLine, source: MemorySource, only: tuple[str, ...], said: str
+) -> None:
+    cli = Machines(empty, "{kind: store, path: store}").new()
+    done = cli("plan", *(word for glob in only for word in ("--only", glob)))
+    assert done.code == 2
+    assert said in done.err
+    assert source.listings == 0
+
+
+def test_a_version_in_a_directory_has_no_parts(empty: CommandLine) -> None:
+    empty.releases()
+    done = empty("--json", "--only", "llm@1.0.0#1/2")
+    assert done.code == 5
+    (item,) = done.document["items"]
+    assert item["detail"] == "only a version with a remote source is published in parts"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("100 GB", 10**11), ("64GiB", 64 << 30), ("2 TB", 2 * 10**12), ("1048576", MIB), ("", None)],
+)
+def test_the_size_of_a_part_is_written_with_its_unit(text: str, size: int | None) -> None:
+    assert part_size({"RECONCILE_PART_SIZE": text}) == size
+
+
+@pytest.mark.parametrize("text", ["100 gigs", "-1 GB", "1e9", "1 MB", "0", "100 GB x", "²"])
+def test_another_size_of_parts_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="RECONCILE_PART_SIZE is"):
+        part_size({"RECONCILE_PART_SIZE": text})
+
+
+def test_the_matrix_of_the_command_line_has_the_parts(
+    empty: CommandLine, source: MemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECONCILE_PART_SIZE", "10 MiB")
+    cli = Machines(empty, "{kind: store, path: store}").new()
+    entries = json.loads(cli("plan", "--format", "matrix").out)["include"]
+    assert [entry["only"] for entry in entries] == ["llm@1.0.0#1/2", "llm@1.0.0#2/2"]

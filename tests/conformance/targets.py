@@ -17,9 +17,11 @@ from typing import ClassVar, Protocol
 import pytest
 
 from reconciler.content.cid import Cid
-from reconciler.content.dag import Dag, DagLayout
+from reconciler.content.dag import Block, Dag, DagLayout
+from reconciler.content.part_dag import PartDag
 from reconciler.errors import BlockUnavailableError, PeerError, SourceChangedError
 from reconciler.index.label import Label
+from reconciler.index.part import Part
 from reconciler.progress import QUIET
 from reconciler.targets.interface import (
     Check,
@@ -288,6 +290,60 @@ class TargetSuite:
         session.abandon()
         assert self.look(target, dag, Check.FULL).state is State.ABSENT
         self.deliver(subject, dag)
+
+    def kept_part(self, dag: Dag, salt: str, leaves: Sequence[IngestedBlock]) -> PartDag:
+        """Return the part of a version that has `leaves`."""
+        by_position = {leaf.position: leaf for leaf in leaves}
+        blocks = {position: Block(leaf.cid, len(leaf.data)) for position, leaf in by_position.items()}
+        key = hashlib.sha256(salt.encode()).hexdigest()
+        return PartDag(key, blocks, lambda position: by_position[position].data)
+
+    def test_parts_from_several_sessions_make_one_version(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        """Parts are kept until then, and nothing of them is left after it."""
+        dag = bundle(salt)
+        key = hashlib.sha256(salt.encode()).hexdigest()
+        leaves = leaves_of(dag)
+        for number in (1, 2):
+            session = self.begin(target, dag, salt)
+            if session is None or not isinstance(target, Ingests):
+                assert not target.capabilities.keeps_parts
+                return
+            mine = leaves[number - 1 :: 2]
+            assert target.parts(LABEL, key) == {Part(other, 2) for other in range(1, number)}
+            session.put(mine)
+            part = self.kept_part(dag, salt, mine)
+            assert session.keep(part, Part(number, 2), QUIET).state in (State.HELD, State.PENDING)
+            assert target.parts(LABEL, key) == {Part(other, 2) for other in range(1, number + 1)}
+            assert target.parts(LABEL, "0" * 64) == frozenset()
+            assert self.look(target, dag, Check.QUICK).state is State.ABSENT
+        last = self.begin(target, dag, salt)
+        assert last is not None
+        kept = last.kept()
+        for leaf in leaves:
+            assert kept.get(leaf.position, leaf.cid) == leaf.cid
+            assert last.held(leaf.position, kept.get(leaf.position)) == leaf.data
+        dag.reads = 0
+        assert last.finish(dag, QUIET).state in (State.HELD, State.PENDING)
+        assert dag.reads <= len(dag.layout.tree_positions()) + 1
+        assert self.settled(target, dag, Check.FULL).state is State.HELD
+        assert target.parts(LABEL, key) == frozenset()
+        owned = target.observe([], Check.QUICK, MARK, QUIET).owned
+        assert [pin for pin in owned if "#" in pin.label] == []
+
+    def test_a_part_that_was_kept_may_be_kept_again(
+        self, subject: Subject, target: Target, salt: str
+    ) -> None:
+        dag = bundle(salt)
+        leaves = leaves_of(dag)[:2]
+        for _ in range(2):
+            session = self.begin(target, dag, salt)
+            if session is None:
+                return
+            session.put(leaves)
+            part = self.kept_part(dag, salt, leaves)
+            assert session.keep(part, Part(1, 2), QUIET).state in (State.HELD, State.PENDING)
 
     def test_one_observe_tells_many_roots_apart(self, subject: Subject, salt: str) -> None:
         held = [bundle(f"{salt}{number}") for number in range(3)]

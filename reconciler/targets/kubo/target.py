@@ -9,7 +9,7 @@ from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError
 from reconciler.index.label import Label
-from reconciler.index.part import Part
+from reconciler.index.part import MAX_PARTS, Part, part_label
 from reconciler.net.client import HttpClient
 from reconciler.net.multiaddr import names_peer
 from reconciler.progress import Progress
@@ -97,6 +97,7 @@ class KuboTarget:
 
     def parts(self, label: Label, key: str) -> frozenset[Part]:
         """Implement Ingests.parts, from the pins of the node."""
+        check_label(part_label(label, Part(MAX_PARTS, MAX_PARTS)))
         return frozenset(self._part_pins(label, key).parts())
 
     def _part_pins(self, label: Label, key: str) -> PartPins:
