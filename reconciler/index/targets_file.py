@@ -13,7 +13,15 @@ from pathlib import Path
 from reconciler.errors import InvalidIndexError, Where
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.declarations import entries, kind_problems, options, path_problems, url_problems
-from reconciler.index.guarded_yaml import IndexProblem, YamlNode, YamlScalar, YamlSequence, raise_for, shown
+from reconciler.index.guarded_yaml import (
+    IndexProblem,
+    YamlMapping,
+    YamlNode,
+    YamlScalar,
+    YamlSequence,
+    raise_for,
+    shown,
+)
 from reconciler.index.model import Index, TargetSpec
 from reconciler.index.target_kinds import target_kinds
 
@@ -90,6 +98,7 @@ def _reserved(tree: YamlNode) -> Iterator[IndexProblem]:
 
 def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
     """Yield the problems that the schema cannot find, or that a forged stamp must not hide."""
+    yield from _log_problems(tree)
     declared = list(entries(tree, "targets"))
     yield from kind_problems(declared, "target", target_kinds(), tree.line)
     for _, _, entry in declared:
@@ -102,6 +111,16 @@ def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
         for part in [entry, *(nodes if isinstance(nodes, YamlSequence) else ())]:
             if isinstance(part, dict):
                 yield from url_problems(part, kind.urls)
+
+
+def _log_problems(tree: YamlNode) -> Iterator[IndexProblem]:
+    """Yield what is wrong with the addresses in `log` and `anchor`."""
+    for key, places in (("log", "witnesses"), ("anchor", None)):
+        node = tree.value(key) if isinstance(tree, YamlMapping) else None
+        parts = node.value(places) if places is not None and isinstance(node, YamlMapping) else node
+        for part in parts if isinstance(parts, YamlSequence) else (parts,):
+            if isinstance(part, YamlMapping):
+                yield from url_problems({str(name): value for name, value in part.items()}, ("url", "rpc"))
 
 
 def _bad_replication(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:

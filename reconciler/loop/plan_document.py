@@ -36,6 +36,7 @@ from reconciler.loop.changes import (
     StreamVersion,
     Unpin,
     Wait,
+    WriteLeaf,
     WriteRecord,
 )
 from reconciler.loop.cost_document import account_document, cost_document
@@ -60,6 +61,7 @@ KINDS = (
     "unpin",
     "resolve-cid",
     "write-record",
+    "write-leaf",
     "wait",
     "blocked",
 )
@@ -181,6 +183,8 @@ def _item(change: Change, state: str) -> dict[str, Any]:
             item.update(label=change.label)
         case WriteRecord():
             item.update(path=change.path, bytes=change.size)
+        case WriteLeaf():
+            item.update(path=change.path, events=list(change.events))
         case Blocked():
             item.update(hint=change.hint)
             if change.mismatch is not None:

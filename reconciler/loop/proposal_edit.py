@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from reconciler.content.cid import Cid
@@ -22,6 +23,8 @@ from reconciler.index.load import parse_index
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.proposal_form import ProposalForm
 from reconciler.index.records import merge_records, parse_record_of, render_record
+from reconciler.loop.log_leaves import ProposedLeaves, state_of
+from reconciler.trust.leaves import LoggedState, LogLeaf
 
 Refs = Sequence[tuple[str, str]]  #: pairs of `model@version` and CID
 Describe = Callable[[Refs, Sequence[Record], str, str], Proposal]
@@ -29,15 +32,16 @@ Describe = Callable[[Refs, Sequence[Record], str, str], Proposal]
 
 _NO_PLACE = Where("")
 SUBJECT = "Record resolved CIDs"
+LOG_SUBJECT = "Extend the audit log"
 
 
 @dataclass
 class IndexEdit:
     """What one run proposes to the index at `place` in its repository. Implements `ProposedEdit`.
 
-    `index` is the index as the run read it, `cids` are by model and version. `composed` are the versions and
-    records of the whole proposal, as `compose` last made it; `overruled` says what another run had proposed
-    that contradicts it.
+    `index` is the index as the run read it, `cids` are by model and version; `log` is None where no audit log
+    is kept. `composed` are the versions and records of the whole proposal, and `leaves` what it adds to the
+    audit log, as `compose` last made it; `overruled` says what another run had proposed that contradicts it.
     """
 
     place: str
@@ -46,7 +50,9 @@ class IndexEdit:
     records: Sequence[Record]
     form: ProposalForm
     describer: Describe | None = None
+    log: ProposedLeaves | None = None
     composed: tuple[Refs, Sequence[Record]] = field(init=False, default=((), ()))
+    leaves: tuple[LogLeaf, ...] = field(init=False, default=())
     overruled: tuple[str, ...] = field(init=False, default=())
 
     @property
@@ -68,11 +74,15 @@ class IndexEdit:
     def items(self) -> Collection[str]:
         """As `ProposedEdit.items`."""
         cids = ((f"{model}@{version}", str(cid)) for (model, version), cid in self.cids.items())
-        return _items(cids, self.records)
+        logged = () if self.log is None else sorted(f"log {ref}" for ref in self.log.refs)
+        return [*_items(cids, self.records), *logged]
 
     def owns(self, changed: frozenset[str]) -> bool:
-        """As `BranchEdit.owns`: the branch changes our index or one of its records."""
-        return any(path == self.place or path.startswith(f"{self.directory}/") for path in changed)
+        """As `BranchEdit.owns`: the branch changes our index, one of its records, or its audit log."""
+        ours = [self.directory, *([] if self.log is None else [self.log.directory])]
+        return any(
+            path == self.place or any(path.startswith(f"{each}/") for each in ours) for path in changed
+        )
 
     def compose(self, base: CommitFiles, proposed: CommitFiles | None) -> Composed:
         """As `BranchEdit.compose`.
@@ -101,11 +111,24 @@ class IndexEdit:
         if ordered:
             files[self.place] = set_cids(text, ordered, name=self.place).encode()
         files |= {self._record_path(one.model, one.version): render_record(one).encode() for one in records}
+        if self.log is not None:
+            changed = proposed.changed if proposed is not None else ()
+            refs = [*ordered, *((r.model, r.version) for r in records), *self.log.versions_in(changed)]
+            state = partial(self._state, there, ordered, files, base)
+            self.leaves = tuple(self.log.compose(refs, state, base.read))
+            files |= self.log.files(self.leaves, base.read)
         lines = {f"{model}@{version}": str(cid) for (model, version), cid in ordered.items()}
         lines |= {f"{one.model}@{one.version}": str(one.cid) for one in records}
         self.composed = list(lines.items()), records
-        subject = self.form.titled(_title(list(lines)), list(lines)) if self.form.title else SUBJECT
-        body = "\n".join(f"- {ref}: {cid}" for ref, cid in lines.items())
+        ours = LOG_SUBJECT if self.leaves and not lines else SUBJECT
+        title = _title(list(lines)) if lines else ours
+        subject = self.form.titled(title, list(lines)) if self.form.title else ours
+        body = "\n".join(
+            [
+                *(f"- {ref}: {cid}" for ref, cid in lines.items()),
+                *(f"- log {leaf.event.value} {leaf.ref}" for leaf in self.leaves),
+            ]
+        )
         return Composed(files, f"{subject}\n\n{body}".rstrip() + "\n")
 
     def describe(self, branch: str) -> Proposal:
@@ -115,7 +138,23 @@ class IndexEdit:
         assert self.describer is not None  # noqa: S101 - given for pull requests
         refs, records = self.composed
         proposal = self.describer(refs, records, self.directory, branch)
-        return replace(proposal, body=add_marker(proposal.body, self.place, _items(refs, records)))
+        items = [*_items(refs, records), *sorted({f"log {leaf.ref}" for leaf in self.leaves})]
+        return replace(proposal, body=add_marker(proposal.body, self.place, items))
+
+    def _state(
+        self,
+        there: Index,
+        cids: Mapping[tuple[str, str], Cid],
+        files: Mapping[str, bytes],
+        base: CommitFiles,
+        model: str,
+        version: str,
+    ) -> LoggedState:
+        """Return what the audit log has to say about a version once the proposal is merged."""
+        now = _version(there, model, version)
+        path = self._record_path(model, version)
+        cid = cids.get((model, version)) or (now.cid if now is not None else None)
+        return state_of(now, cid, files.get(path) or base.read(path))
 
     def _unresolved(self, there: Index) -> dict[tuple[str, str], Cid]:
         """Return our CIDs that the base does not have yet. Raises ReconcilerError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.content import profile
@@ -28,7 +28,13 @@ from reconciler.index.records import (
     records_directory,
     records_written,
 )
-from reconciler.loop.changes import Proposed, ResolveCid, WriteBack, WriteRecord
+from reconciler.loop.changes import Proposed, ResolveCid, WriteBack, WriteLeaf, WriteRecord
+from reconciler.loop.log_leaves import (
+    ProposedLeaves,
+    log_directory,
+    working_tree_leaves,
+    write_log_files,
+)
 from reconciler.loop.proposal_edit import Describe, IndexEdit, Refs
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.workspace import Workspace
@@ -67,6 +73,7 @@ class Proposer:
         self._index_bytes = workspace.index_bytes
         self._form = workspace.proposals
         self._sources = workspace.sources
+        self._logs = workspace.audit.log is not None
         self._mode = mode
         self._pull_requests = pull_requests
         self.result: ProposalResult | None = None  #: the pull request, once one was made or found
@@ -135,6 +142,9 @@ class Proposer:
                 write_edit(index_file, self._index_bytes.decode("utf-8"), text.decode("utf-8"))
             elif guarded_yaml.read(index_file) != self._index_bytes:
                 raise FileChangedError(index_file)
+        if self._logs:  # last: a run that is killed before leaves a version that the next plan logs
+            leaves = working_tree_leaves(self._index, _cids(changes), records, _leaf_refs(changes))
+            write_log_files(log_directory(index_file), {leaf.path: leaf.file() for leaf in leaves})
 
     def close_finished(self) -> None:
         """Close a pull request of ours that is still open although nothing is left to propose."""
@@ -143,7 +153,11 @@ class Proposer:
 
     def _edit(self, place: str, changes: Sequence[WriteBack], describer: Describe | None = None) -> IndexEdit:
         records = self._records(changes)
-        return IndexEdit(place, self._index, _cids(changes), records, self._form, describer)
+        log = None
+        if self._logs:
+            beside = str(PurePosixPath(place).with_name("log"))
+            log = ProposedLeaves(self._index.id, beside, _leaf_refs(changes))
+        return IndexEdit(place, self._index, _cids(changes), records, self._form, describer, log)
 
     def _records(self, changes: Sequence[WriteBack]) -> list[Record]:
         return [self._record(change) for change in changes if isinstance(change, WriteRecord)]
@@ -249,6 +263,10 @@ def make_record(
         profile=profile.NAME,
         pieces=pieces,
     )
+
+
+def _leaf_refs(changes: Sequence[WriteBack]) -> frozenset[str]:
+    return frozenset(change.ref for change in changes if isinstance(change, WriteLeaf))
 
 
 def _cids(changes: Sequence[WriteBack]) -> dict[tuple[str, str], Cid]:

@@ -30,6 +30,7 @@ from reconciler.loop.changes import (
 )
 from reconciler.loop.costs import price_changes
 from reconciler.loop.deal_rules import unconfirmed_deals
+from reconciler.loop.log_leaves import LeafScope, leaf_changes
 from reconciler.loop.observe import observe
 from reconciler.loop.plan import make_changes, removals
 from reconciler.loop.propose import Proposer, PullRequests
@@ -55,6 +56,9 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
     changes, in_sync = make_changes(
         selection, world, prune=options.prune, propose=options.propose is not ProposeMode.NONE
     )
+    if options.propose is not ProposeMode.NONE and workspace.audit.log is not None:
+        whole = not scope.only and not scope.exclude
+        changes += list(leaf_changes(index, LeafScope(selection.versions, whole), changes))
     notes = [
         f"{name}: {note}"
         for name, inventory in world.inventories.items()

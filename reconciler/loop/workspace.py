@@ -27,6 +27,7 @@ from reconciler.errors import Reason, ReconcilerError, Where
 from reconciler.index import guarded_yaml
 from reconciler.index.load import parse_index
 from reconciler.index.locations import RepositoryLayout
+from reconciler.index.log_settings import AuditSettings, read_audit_settings
 from reconciler.index.model import Index, Record, SourceSpec, Version
 from reconciler.index.proposal_form import ProposalForm, read_proposal_form
 from reconciler.index.record_check import check_records
@@ -51,7 +52,8 @@ from reconciler.targets.open import open_targets
 class Workspace:
     """The inputs of one run, as read by `load`.
 
-    `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex. `recorded`
+    `index` was parsed from `index_bytes`. `targets_digest` is the SHA-256 of targets.yaml in hex; `audit` are
+    its settings of the audit log. `recorded`
     are the CIDs in the records of versions, `made_from` what their bundles were made from, `records` the
     records of those whose targets need pieces, all by `model@version`. `source_specs` are the declared
     sources by name. `targets` are open; `unopened` has the reasons why the others could not be opened.
@@ -63,6 +65,7 @@ class Workspace:
     targets_digest: str
     selection: Selection
     proposals: ProposalForm
+    audit: AuditSettings
     recorded: Mapping[str, Cid]
     made_from: Mapping[str, BundleInputs]
     records: Mapping[str, Record]
@@ -139,6 +142,7 @@ def load(
             targets_digest=hashlib.sha256(targets_bytes).hexdigest(),
             selection=selection,
             proposals=proposals,
+            audit=read_audit_settings(targets_bytes, str(layout.targets_file)),
             recorded={ref: record.cid for ref, record in checked.items()},
             made_from={ref: record.inputs for ref, record in checked.items() if record.inputs is not None},
             records=read_records(index, (v for v in selection.kept if target_shardings(v, capabilities))),

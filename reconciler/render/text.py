@@ -27,6 +27,7 @@ from reconciler.loop.changes import (
     StreamVersion,
     Unpin,
     Wait,
+    WriteLeaf,
     WriteRecord,
 )
 from reconciler.loop.mismatch import MAX_SHOWN
@@ -118,6 +119,7 @@ def plan_summary(plan: Plan) -> str:
         _part(changes, Repair, "to repair"),
         _part(changes, Relabel, "to relabel"),
         _part(changes, ResolveCid, "CID to write", "CIDs to write"),
+        _part(changes, WriteLeaf, "version to log", "versions to log"),
         _part(changes, Unpin, "to unpin"),
         _part(changes, Wait, "waiting"),
         _part(changes, Blocked, "blocked"),
@@ -189,6 +191,8 @@ def action(change: Change) -> str:
             return f"write cid {change.root}"
         case WriteRecord():
             return f"write {change.path}"
+        case WriteLeaf():
+            return f"log {', '.join(change.events)}"
         case Wait():
             return "waiting"
         case _:
@@ -218,7 +222,7 @@ def _line(change: Change) -> Line:
         below += _differences(change)
         if change.hint:
             below.append(f"hint: {plain(change.hint)}")
-    elif change.reason and not isinstance(change, (ResolveCid, WriteRecord)):
+    elif change.reason and not isinstance(change, (ResolveCid, WriteRecord, WriteLeaf)):
         text += f"  ({plain(change.reason)})"
     if isinstance(change, Deliver) and change.cost is not None:
         below.append(cost_text(change.cost))

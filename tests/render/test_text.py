@@ -24,6 +24,7 @@ from reconciler.loop.changes import (
     StreamVersion,
     Unpin,
     Wait,
+    WriteLeaf,
     WriteRecord,
 )
 from reconciler.loop.parts import StreamPart
@@ -50,6 +51,7 @@ CHANGES: tuple[Change, ...] = (
     Relabel(**ON, old="reconciler/acme/old@1.0.0"),
     ResolveCid(**AT),
     WriteRecord(**AT, path="records/llm/1.0.0.json", size=5),
+    WriteLeaf(**AT, path="log/leaves/llm@1.0.0.1.json", events=("release", "yank")),
     Wait(**AT, target="node", reason="queued"),
     Blocked(**AT, target="node", reason="cannot reach node", hint="check that it is running", unknown=True),
     Blocked(**AT, reason="weights/llm is not on this machine", hint="give --source-root"),
@@ -89,6 +91,7 @@ def test_a_plan_shows_every_kind_of_change() -> None:
         "  ~ 1.0.0 → node       relabel reconciler/acme/old@1.0.0 as reconciler/acme/llm@1.0.0",
         f"  ~ 1.0.0              write cid {ROOT}",
         "  ~ 1.0.0              write records/llm/1.0.0.json",
+        "  ~ 1.0.0              log release, yank",
         "  … 1.0.0 → node       waiting  (queued)",
         "  ! 1.0.0 → node       unknown: cannot reach node",
         "      hint: check that it is running",
@@ -102,7 +105,7 @@ def test_a_plan_shows_every_kind_of_change() -> None:
         "  + 1.0.0              stream part 2/5 from hf:acme/llm@main to node  (kept until then)",
         "",
         "Plan: 1 version to stream (7.0 MiB), 1 part to stream, 3 bundles to publish (3.0 MiB), 1 to pin, "
-        "2 to repair, 1 to relabel, 1 CID to write, 1 to unpin, 1 waiting, 2 blocked; 1,234 in sync.",
+        "2 to repair, 1 to relabel, 1 CID to write, 1 version to log, 1 to unpin, 1 waiting, 2 blocked; 1,234 in sync.",
     ]
 
 
@@ -144,8 +147,8 @@ def test_a_report_says_what_became_of_each_change() -> None:
         Outcome(publish, OutcomeState.APPLIED, bytes_sent=3 << 20),
         Outcome(CHANGES[1], OutcomeState.FAILED, "no space left", "free some"),
         Outcome(resolve, OutcomeState.APPLIED, "written to the working tree"),
-        Outcome(CHANGES[8], OutcomeState.WAITING, "queued"),
-        Outcome(CHANGES[11], OutcomeState.SKIPPED, "interrupted"),
+        Outcome(CHANGES[9], OutcomeState.WAITING, "queued"),
+        Outcome(CHANGES[12], OutcomeState.SKIPPED, "interrupted"),
     )
     assert report_text(Report(a_plan(), outcomes, interrupted=True)).splitlines() == [
         "llm",

@@ -64,6 +64,7 @@ class Releases:
         self.policy: object = None
         self.memory: dict[str, MemoryTarget] = {}
         self.specs: dict[str, dict[str, Any]] = {}
+        self.audit: dict[str, Any] = {}  #: `log` and `anchor` of targets.yaml
         self.index_file.parent.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -130,7 +131,9 @@ class Releases:
         targets = {
             name: {"kind": "store", "path": f".reconcile/{name}"} for name in self.targets
         } | self.specs
-        self.index_file.with_name("targets.yaml").write_text(json.dumps({"targets": targets}, indent=1))
+        self.index_file.with_name("targets.yaml").write_text(
+            json.dumps({"targets": targets, **self.audit}, indent=1)
+        )
 
     def take_over(self) -> None:
         """Read back the CIDs in the index file."""
