@@ -231,6 +231,16 @@ def _link(file: Path, destination: Path) -> None:
         file.rename(destination)
 
 
+def create_private_file(path: Path, data: bytes) -> None:
+    """Create a file that only its owner can read. Raises FileExistsError, also for a link, and OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        write_at(descriptor, data, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 # --- directories of the user and of the system
 
 

@@ -29,14 +29,14 @@ from reconciler.cli import main as reconcile  # noqa: E402
 from reconciler.cli.app import app  # noqa: E402
 
 PAGE = PROJECT / "docs" / "commands.md"
-TEXT = re.compile(r"(<!-- help: (?P<command>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TEXT = re.compile(r"(<!-- help: (?P<command>[\w -]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 LISTED = re.compile(r"^  ([a-z][\w-]*)  ", re.MULTILINE)
 ITSELF = "loop"
 
 
 def help_text(command: str) -> str:
     """Return what `reconcile COMMAND --help` prints, 100 characters wide."""
-    arguments = ["--help"] if command == ITSELF else [command, "--help"]
+    arguments = ["--help"] if command == ITSELF else [*command.split(), "--help"]
     sys.argv = ["reconcile", *arguments]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         try:
@@ -48,15 +48,19 @@ def help_text(command: str) -> str:
 
 
 def commands() -> set[str]:
-    """Return every command that `reconcile --help` lists, and ITSELF."""
-    listing = help_text(ITSELF).partition("\nCommands:\n")[2]
-    return {ITSELF, *LISTED.findall(listing)}
+    """Return every command that `reconcile --help` lists, with those below them, and ITSELF."""
+    found = {ITSELF}
+    for name in LISTED.findall(help_text(ITSELF).partition("\nCommands:\n")[2]):
+        below = LISTED.findall(help_text(name).partition("\nCommands:\n")[2])
+        found |= {name, *(f"{name} {each}" for each in below)}
+    return found
 
 
 def flag_places() -> int:
     """Return the number of flag places: options, counted once for each command that declares them."""
-    group = typer.main.get_command(app)
-    commands = [group, *getattr(group, "commands", {}).values()]
+    commands = [typer.main.get_command(app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
     return sum(each.param_type_name == "option" for command in commands for each in command.params)
 
 

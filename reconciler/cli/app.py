@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from reconciler.cli.add_command import add_command
+from reconciler.cli.audit_commands import audit_commands
 from reconciler.cli.content_commands import content_commands
 from reconciler.cli.fund_command import fund_command
 from reconciler.cli.index_commands import index_commands
@@ -145,3 +146,4 @@ for commands in (
     store_commands,
 ):
     app.add_typer(commands)
+app.add_typer(audit_commands, name="audit")

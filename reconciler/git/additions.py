@@ -6,6 +6,7 @@ brought it to the main line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from reconciler.git.repository import OBJECT_ID
@@ -46,4 +47,18 @@ def files_at(runner: GitRunner, commit: str, directory: str) -> dict[str, str]:
         mode, _, rest = fact.partition(" ")
         if mode in ("100644", "100755"):
             found[path] = rest.rpartition(" ")[2]
+    return found
+
+
+def read_blobs(runner: GitRunner, oids: Sequence[str], limit: int) -> list[bytes]:
+    """Return the contents of blobs by one command, each cut after `limit` bytes. Raises GitError."""
+    if not oids:
+        return []
+    data = runner.run("cat-file", "--batch", stdin="".join(f"{oid}\n" for oid in oids).encode()).stdout
+    found, at = [], 0
+    for _ in oids:
+        end = data.index(b"\n", at)
+        size = int(data[at:end].split()[-1])
+        found.append(data[end + 1 : end + 1 + min(size, limit + 1)])
+        at = end + 1 + size + 1
     return found

@@ -9,8 +9,27 @@ from pathlib import Path
 
 from reconciler.fs import user_directory
 from reconciler.index import guarded_yaml, schemas
-from reconciler.index.guarded_yaml import IndexProblem, YamlMapping, YamlSequence, raise_for
+from reconciler.index.guarded_yaml import (
+    IndexProblem,
+    YamlMapping,
+    YamlNode,
+    YamlScalar,
+    YamlSequence,
+    raise_for,
+)
+from reconciler.index.log_settings import LogSettings, WitnessSpec
+from reconciler.index.schemas import as_integer
 from reconciler.index.signature_rules import SignatureRule, read_rules
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedLog:
+    """An audit log whose key the user knows. `index` is the address of the index that must have it, None for
+    one that is only used to verify proofs.
+    """
+
+    settings: LogSettings
+    index: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,7 @@ class UserConfig:
     receipts: bool = False  #: whether `fetch` recognizes a directory that it fetched by its receipt
     tokens: Mapping[str, str] = field(default_factory=dict)
     trust: tuple[SignatureRule, ...] = ()
+    logs: tuple[PinnedLog, ...] = ()  #: audit logs whose keys the user knows
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -78,4 +98,20 @@ def load_config(path: Path) -> UserConfig:
         str(tree.value("receipts")) == "true",
         tokens,
         trust,
+        _logs(tree.value("logs")),
     )
+
+
+def _logs(node: YamlNode | None) -> tuple[PinnedLog, ...]:
+    """Return the entries of `logs`; a witness has no address, since readers ask none."""
+    found = []
+    for entry in node if isinstance(node, YamlSequence) else ():
+        assert isinstance(entry, YamlMapping)  # noqa: S101  by the schema
+        keys, quorum, index = entry.value("witnesses"), entry.value("quorum"), entry.value("index")
+        witnesses = tuple(WitnessSpec(str(key), "") for key in keys) if isinstance(keys, YamlSequence) else ()
+        number = as_integer(quorum) if isinstance(quorum, YamlScalar) else None
+        settings = LogSettings(
+            str(entry.value("key")), "", witnesses, len(witnesses) if number is None else number
+        )
+        found.append(PinnedLog(settings, None if index is None else str(index)))
+    return tuple(found)

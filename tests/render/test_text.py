@@ -105,7 +105,8 @@ def test_a_plan_shows_every_kind_of_change() -> None:
         "  + 1.0.0              stream part 2/5 from hf:acme/llm@main to node  (kept until then)",
         "",
         "Plan: 1 version to stream (7.0 MiB), 1 part to stream, 3 bundles to publish (3.0 MiB), 1 to pin, "
-        "2 to repair, 1 to relabel, 1 CID to write, 1 version to log, 1 to unpin, 1 waiting, 2 blocked; 1,234 in sync.",
+        "2 to repair, 1 to relabel, 1 CID to write, 1 version to log, 1 to unpin, 1 waiting, 2 blocked; "
+        "1,234 in sync.",
     ]
 
 

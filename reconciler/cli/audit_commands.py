@@ -1,0 +1,180 @@
+"""`reconcile audit`: recompute the audit log, prove and verify its entries, and sign its checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli import output as out
+from reconciler.cli.options import Directory, Json, Propose
+from reconciler.errors import ExitCode, UsageError
+from reconciler.index.locations import find_layout
+from reconciler.loop.settings import ProposeMode
+from reconciler.render.words import count, plain
+
+if TYPE_CHECKING:
+    from reconciler.index.locations import RepositoryLayout
+    from reconciler.index.log_settings import AuditSettings
+    from reconciler.loop.audit_log import RepositoryLog
+
+audit_commands = typer.Typer()
+
+
+@audit_commands.callback(invoke_without_command=True)
+def audit(
+    context: typer.Context,
+    as_json: Json = False,
+    directory: Directory = None,
+) -> int:
+    """Recompute the audit log, and compare it with its git history and the index.
+
+    Reads every entry, every tile and every checkpoint that was ever committed, and verifies the signatures.
+    Exits with 1 when a file is missing or damaged, and with 4 when the history was truncated or rewritten.
+    """
+    if context.invoked_subcommand is not None:
+        if as_json:
+            name = context.invoked_subcommand
+            raise UsageError(
+                f"--json must follow the command {name!r}", hint=f"`reconcile audit {name} --json …`"
+            )
+        context.obj = directory
+        return ExitCode.OK
+    from reconciler.render.audit import audit_document, audit_text
+
+    layout = find_layout(directory)
+    log = _read_log(layout, _settings(layout))
+    if as_json:
+        out.result_json(audit_document(log))
+    else:
+        out.result(audit_text(log))
+    return ExitCode.OK
+
+
+@audit_commands.command()
+def prove(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="Version whose release to prove, or its CID.")],
+    as_json: Json = False,
+    directory: Directory = None,
+) -> int:
+    """Print the proof that the log has the release of a version: a file for `audit verify`.
+
+    It has the entry, its path to the root, and the signed checkpoint (C2SP tlog-proof).
+    """
+    from reconciler.loop.audit_proof import prove_release
+    from reconciler.render.audit import proof_document
+
+    layout = find_layout(directory)
+    log = _read_log(layout, _settings(layout))
+    leaf, proof = prove_release(log, layout, ref)
+    text = proof.encode().decode()
+    if as_json:
+        assert log.checkpoint is not None  # noqa: S101 - it is in the proof
+        out.result_json(proof_document(leaf, proof.index, log.checkpoint, text))
+    else:
+        out.result(text)
+    return ExitCode.OK
+
+
+@audit_commands.command()
+def verify(
+    what: Annotated[str, typer.Argument(metavar="FILE", help="Proof that `audit prove` printed.")],
+    as_json: Json = False,
+    directory: Directory = None,
+) -> int:
+    """Verify a proof without the log and without the network.
+
+    The key of the log is that in targets.yaml, or one of `logs` in the user's configuration.
+    """
+    from reconciler.loop.audit_proof import verify_proof_file
+    from reconciler.render.audit import proof_document
+
+    leaf, proof, checkpoint = verify_proof_file(Path(what), directory, os.environ)
+    if as_json:
+        out.result_json(proof_document(leaf, proof.index, checkpoint, None))
+    else:
+        out.result(f"ok: {plain(leaf.ref)} {leaf.cid}")
+        out.say(f"entry {proof.index:,} of {plain(checkpoint.origin)}, {checkpoint}")
+    return ExitCode.OK
+
+
+@audit_commands.command()
+def checkpoint(
+    propose: Propose = ProposeMode.WRITE,
+    as_json: Json = False,
+    directory: Directory = None,
+) -> int:
+    """Number the leaves that were merged, sign the log, and have it cosigned.
+
+    Run it on the newest commit of the protected branch. The private key is read from the variable that
+    `log:` in targets.yaml names. Does nothing when every leaf has a number and enough witnesses cosigned.
+    """
+    from reconciler.cli.proposals import pull_requests
+    from reconciler.loop.log_proposal import propose_checkpoint
+    from reconciler.loop.log_sequence import next_checkpoint
+    from reconciler.loop.workspace import run_lock
+    from reconciler.render.audit import checkpoint_document
+
+    layout = find_layout(directory)
+    settings = _settings(layout)
+    layout.make_state()
+    with run_lock(layout.state, "reconcile audit checkpoint"):
+        log = _read_log(layout, settings)
+        assert settings.log is not None  # noqa: S101 - there is a log
+        made = next_checkpoint(log, settings.log, os.environ, str(layout.targets_file))
+        where = "the log has no leaf yet"
+        if made is not None:
+            where, _ = propose_checkpoint(layout, made, propose, pull_requests(propose, os.environ))
+    if as_json:
+        out.result_json(checkpoint_document(made, where))
+        return ExitCode.OK
+    if made is not None:
+        for note in made.notes:
+            out.say(f"note: {plain(note)}")
+        added = count(len(made.added), "leaf", "leaves")
+        out.result(f"{plain(made.checkpoint.origin)}: {made.checkpoint}; {added} added")
+    out.say(plain(where))
+    return ExitCode.OK
+
+
+@audit_commands.command()
+def key(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Name of the log, such as example.org/models; it never changes."),
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to create for the private key.")],
+) -> int:
+    """Make the key of a new log: write the private one to FILE, and print the one that verifies.
+
+    The printed key belongs into targets.yaml (`log: {key: …}`) and into the hands of readers.
+    """
+    from reconciler.fs import create_private_file
+    from reconciler.trust.note import new_note_key
+
+    secret, public = new_note_key(name)
+    try:
+        create_private_file(file, f"{secret.reveal()}\n".encode())
+    except FileExistsError:
+        raise UsageError(
+            f"{str(file)!r} exists already", hint="a log keeps its key: name a new file"
+        ) from None
+    out.say(f"private key written to {file}; set the variable that `key_env` names to its content")
+    out.result(str(public))
+    return ExitCode.OK
+
+
+def _settings(layout: RepositoryLayout) -> AuditSettings:
+    from reconciler.index.log_settings import read_audit_settings
+    from reconciler.index.targets_file import read_targets
+
+    return read_audit_settings(read_targets(layout.targets_file)[1], str(layout.targets_file))
+
+
+def _read_log(layout: RepositoryLayout, settings: AuditSettings) -> RepositoryLog:
+    from reconciler.index.load import load_index
+    from reconciler.loop.audit_log import read_repository_log
+
+    return read_repository_log(load_index(layout.index_file), settings.log, str(layout.targets_file))
