@@ -167,15 +167,6 @@ class WriteRecord(WriteBack):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteLeaf(WriteBack):
-    """Writing of what happened to a version into the audit log. `path` is that of the first leaf."""
-
-    kind: ClassVar[str] = "write-leaf"
-    path: str
-    events: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Change):
     """A root that the target is still working on: neither a failure nor something to do."""
 

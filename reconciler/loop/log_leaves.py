@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
@@ -19,7 +20,7 @@ from reconciler.errors import InvalidIndexError, ReconcilerError, Where
 from reconciler.fs import replace_file
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.records import MAX_RECORD_BYTES, record_path, records_directory, render_record
-from reconciler.loop.changes import Blocked, Change, ResolveCid, WriteLeaf, WriteRecord
+from reconciler.loop.changes import Blocked, Change, ResolveCid, WriteBack, WriteRecord
 from reconciler.trust.leaves import LEAVES, LoggedState, LogLeaf, new_leaves, read_chain, replay
 from reconciler.trust.tiles import ReadFile
 
@@ -27,6 +28,15 @@ ATTRIBUTES = ".gitattributes"  #: keeps git from changing line endings in the lo
 ATTRIBUTES_TEXT = b"* -text\n"
 _FIRST = ".1.json"
 _MAX_LEAF_FILE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteLeaf(WriteBack):
+    """Writing of what happened to a version into the audit log. `path` is that of the first leaf."""
+
+    kind: ClassVar[str] = "write-leaf"
+    path: str
+    events: tuple[str, ...]
 
 
 def log_directory(index_file: Path) -> Path:

@@ -36,10 +36,10 @@ from reconciler.loop.changes import (
     StreamVersion,
     Unpin,
     Wait,
-    WriteLeaf,
     WriteRecord,
 )
 from reconciler.loop.cost_document import account_document, cost_document
+from reconciler.loop.log_leaves import WriteLeaf
 from reconciler.loop.mismatch import Mismatch
 from reconciler.loop.parts import StreamPart
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions, Scope

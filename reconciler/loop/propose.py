@@ -28,9 +28,10 @@ from reconciler.index.records import (
     records_directory,
     records_written,
 )
-from reconciler.loop.changes import Proposed, ResolveCid, WriteBack, WriteLeaf, WriteRecord
+from reconciler.loop.changes import Proposed, ResolveCid, WriteBack, WriteRecord
 from reconciler.loop.log_leaves import (
     ProposedLeaves,
+    WriteLeaf,
     log_directory,
     working_tree_leaves,
     write_log_files,

@@ -27,9 +27,9 @@ from reconciler.loop.changes import (
     StreamVersion,
     Unpin,
     Wait,
-    WriteLeaf,
     WriteRecord,
 )
+from reconciler.loop.log_leaves import WriteLeaf
 from reconciler.loop.mismatch import MAX_SHOWN
 from reconciler.loop.parts import StreamPart
 from reconciler.loop.upstream_finding import UpstreamFinding

@@ -332,7 +332,7 @@ def test_wrong_keys_are_refused_before_anything_is_signed(
             monkeypatch.setenv("LOG_KEY", value)
         code, text = audited.fails("checkpoint")
         assert (code, message in text) == (2, True)
-        assert other.strip().rpartition("+")[2] not in text
+        assert other.strip().split("+", 4)[4] not in text
     assert audited.git("status", "--porcelain") == before
 
 
@@ -358,7 +358,7 @@ def test_a_key_is_printed_as_others_read_it(reconcile: CommandLine, tmp_path: Pa
     secret = (tmp_path / "k").read_text()
     assert secret.startswith("PRIVATE+KEY+example.org/x+")
     assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
-    assert secret.strip().rpartition("+")[2] not in done.out + done.err
+    assert secret.strip().split("+", 4)[4] not in done.out + done.err
 
 
 def test_a_checkpoint_is_proposed_on_a_branch(audited: AuditedRepository) -> None:

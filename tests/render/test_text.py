@@ -24,9 +24,9 @@ from reconciler.loop.changes import (
     StreamVersion,
     Unpin,
     Wait,
-    WriteLeaf,
     WriteRecord,
 )
+from reconciler.loop.log_leaves import WriteLeaf
 from reconciler.loop.parts import StreamPart
 from reconciler.loop.plan_document import KINDS, plan_document, report_document
 from reconciler.loop.settings import RunOptions
