@@ -122,12 +122,13 @@ class HttpClient:
         limit: int = BODY_LIMIT,
         silence: float | None = None,
         total: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Response:
         """Send a request and return its response, read to the end.
 
         Statuses other than `expect` raise. `limit` is the longest body in bytes. `silence` and `total`
-        replace the client's time limits, in seconds; an upload gets time for its size in addition. Raises
-        RequestError, and whatever an UploadBody raises while it makes its pieces.
+        replace the client's time limits, in seconds, `retry` its policy; an upload gets time for its size in
+        addition. Raises RequestError, and whatever an UploadBody raises while it makes its pieces.
         """
         call = _Call(method, path, params, headers or {}, expect, silence, json, content)
         seconds = self.timeouts.total if total is None else total
@@ -143,7 +144,7 @@ class HttpClient:
                     response.close()
             return Response(self.name, response.status, response.headers, body, self.secrets)
 
-        return self._with_retries(once, repeatable=repeatable)
+        return self._with_retries(once, repeatable=repeatable, policy=retry)
 
     @contextmanager
     def stream(
@@ -260,14 +261,17 @@ class HttpClient:
                 raise ResponseTooLargeError(self.name, f"answered with more than {limit} bytes")
             yield piece
 
-    def _with_retries(self, once: Callable[[], _Result], *, repeatable: bool) -> _Result:
+    def _with_retries(
+        self, once: Callable[[], _Result], *, repeatable: bool, policy: RetryPolicy | None = None
+    ) -> _Result:
         """Call `once`; repeat it after a failure while the call, the policy and the budget allow it."""
+        policy = policy or self._retry
         attempt = 1
         while True:
             try:
                 return once()
             except RequestError as error:
-                pause = self._pause(error, attempt, repeatable=repeatable)
+                pause = self._pause(error, attempt, policy, repeatable=repeatable)
                 if pause is None:
                     raise
                 if self.on_retry is not None:
@@ -275,16 +279,18 @@ class HttpClient:
             self._sleep(pause)
             attempt += 1
 
-    def _pause(self, error: RequestError, attempt: int, *, repeatable: bool) -> float | None:
+    def _pause(
+        self, error: RequestError, attempt: int, policy: RetryPolicy, *, repeatable: bool
+    ) -> float | None:
         """Return the seconds until the call that failed with `error` is sent again; None when it is not."""
-        if error.peer != self.name or not error.may_retry or attempt >= self._retry.attempts:
+        if error.peer != self.name or not error.may_retry or attempt >= policy.attempts:
             return None  # another peer's error: the source of our upload, which has retried by itself
         not_executed = isinstance(error, RetryLaterError) or (
             isinstance(error, TransientError) and not error.reached
         )
         if not (repeatable or not_executed):
             return None
-        pause = self._retry.pause(attempt)
+        pause = policy.pause(attempt)
         if isinstance(error, RetryLaterError) and error.retry_after is not None:
             pause = max(pause, error.retry_after)
         return pause if pause <= LONGEST_PAUSE and self._budget.take(pause) else None

@@ -12,10 +12,11 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 import httpcore
 
@@ -25,7 +26,7 @@ from reconciler.net.deadline import remaining
 
 _SLICE = 1 << 18  # bytes read at once, or written between two checks for an early response
 _PIECE = 1 << 19  # bytes of a long body read at once; more of them leave the caches of the processor
-_POOL: dict[str, Any] = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 5.0}
+_POOL: dict[str, Any] = {"max_connections": 300, "max_keepalive_connections": 256, "keepalive_expiry": 5.0}
 _SOCKS = ("socks5", "socks5h")
 
 
@@ -103,15 +104,23 @@ def _parse_proxy(proxy: Proxy) -> tuple[httpcore.URL, tuple[str, str] | None]:
 class ConnectionStream(httpcore.NetworkStream):
     """One connection; every operation gets at most the time that is left until the deadline.
 
-    `to_proxy` is whether TLS on it is that of an https proxy.
+    `register` is called with it, and with the one that TLS makes of it. `to_proxy` is whether TLS on it is
+    that of an https proxy.
     """
 
     def __init__(
-        self, inner: httpcore.NetworkStream, *, encrypted: bool = False, to_proxy: bool = False
+        self,
+        inner: httpcore.NetworkStream,
+        register: Callable[[ConnectionStream], None],
+        *,
+        encrypted: bool = False,
+        to_proxy: bool = False,
     ) -> None:
         self._inner = inner
+        self._register = register
         self._encrypted = encrypted
         self._to_proxy = to_proxy
+        register(self)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read up to the larger of `max_bytes` and a slice; "" at the end."""
@@ -168,7 +177,7 @@ class ConnectionStream(httpcore.NetworkStream):
             if self._to_proxy:  # the first TLS of a connection to an https proxy is that of the proxy
                 raise ProxyUnreachableError(str(error)) from error
             raise
-        return ConnectionStream(inner, encrypted=True)
+        return ConnectionStream(inner, self._register, encrypted=True)
 
     def get_extra_info(self, info: str) -> Any:
         """See httpcore.NetworkStream.get_extra_info."""
@@ -190,6 +199,25 @@ class ConnectionBackend(httpcore.NetworkBackend):
         self._public_only = public_only
         self._proxy = proxy
         self._of_thread = threading.local()
+        self._lock = threading.Lock()
+        self._open: WeakSet[ConnectionStream] = WeakSet()
+        self._closed = False
+
+    def close(self) -> None:
+        """Close every connection that is open, also those being made, and let no other be made."""
+        with self._lock:
+            self._closed = True
+            streams = list(self._open)
+        for stream in streams:
+            stream.close()
+
+    def _register(self, stream: ConnectionStream) -> None:
+        with self._lock:
+            self._open.add(stream)
+            if not self._closed:
+                return
+        stream.close()
+        raise httpcore.ConnectError("the connections were closed")
 
     def connect_tcp(
         self,
@@ -206,7 +234,7 @@ class ConnectionBackend(httpcore.NetworkBackend):
         with _deadline_errors(), self._proxy_errors():
             connected = self._inner.connect_tcp(host, port, remaining(timeout), local_address, socket_options)
         tls_proxy = self._proxy is not None and self._proxy.url.startswith("https:")
-        self._of_thread.last = stream = ConnectionStream(connected, to_proxy=tls_proxy)
+        self._of_thread.last = stream = ConnectionStream(connected, self._register, to_proxy=tls_proxy)
         return stream
 
     def close_last(self) -> None:

@@ -263,6 +263,7 @@ class _PoolTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         self._pool.close()
+        self._backend.close()
 
 
 class _Body(httpx.SyncByteStream):
