@@ -35,6 +35,7 @@ from reconciler.content import dagpb
 from reconciler.content.cid import DAG_PB, RAW, Cid
 from reconciler.content.part import cid_below
 from reconciler.content.walk import DagMap, walk
+from reconciler.download.limits import DEFAULT_LIMITS, DownloadLimits
 from reconciler.errors import UsageError
 from reconciler.fs import check_space
 from reconciler.progress import Progress, Task
@@ -125,6 +126,7 @@ def fetch(
     released: Released = NOTHING_RELEASED,
     receipts: ReceiptBook | None = None,
     trust_receipt: bool = True,
+    limits: DownloadLimits = DEFAULT_LIMITS,
 ) -> Fetched:
     """Fetch the files of `root` to `destination`, which is complete afterwards, or unchanged on failure.
 
@@ -133,7 +135,8 @@ def fetch(
     if `trust_receipt`, and gets a new one.
 
     `name` is the name of the root in messages. With `path`, only the file or directory at that path below
-    `root` is fetched, as a root of its own. Files are read from all `caches` and added to the first.
+    `root` is fetched, as a root of its own. Files are read from all `caches` and added to the first. `limits`
+    are those of the connections to the sources.
     Closes the sources. Raises UsageError when the destination has other content, BlockUnavailableError when
     no source has a block, DataError when the DAG is invalid, LockedError, and ReconcilerError when the disk
     cannot be written.
@@ -169,7 +172,9 @@ def fetch(
         else:
             former = _examine(destination, selected, released, peers, progress)
             with open_staging(destination, root, selected, replaces=former is not None) as staging:
-                done = _Fetch(root, selected, spans, staging, peers, progress, name, caches, former).run()
+                done = _Fetch(
+                    root, selected, spans, staging, peers, progress, name, caches, former, limits
+                ).run()
         if receipts is not None:
             receipts.write(destination, request, root)
         return done
@@ -202,7 +207,9 @@ class _Fetch:
         name: str,
         caches: Sequence[ContentCache],
         former: Replaceable | None,
+        limits: DownloadLimits,
     ) -> None:
+        self._limits = limits
         self._root = root
         self._selected = selected
         self._staging = staging
@@ -292,7 +299,7 @@ class _Fetch:
             task.advance(sum(span.size for span in spans))
 
         if missing:
-            Transfer(self._selected, missing, self._peers, keep).run()
+            Transfer(self._selected, missing, self._peers, keep, limits=self._limits).run()
 
     def _share_cached_files(self, adopted: set[int]) -> set[int]:
         """Share complete files from the caches and verify them in place; return their numbers."""

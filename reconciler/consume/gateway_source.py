@@ -10,7 +10,8 @@ response comes from the host that the user named.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 
@@ -19,6 +20,7 @@ from reconciler.consume.sources import SECTION_OVERHEAD, BadBlockError, BlockRan
 from reconciler.content.bounds import MAX_BLOCK, MAX_CAR_HEADER
 from reconciler.content.car_reader import CarReader
 from reconciler.content.cid import Cid
+from reconciler.download.limits import CONNECTIONS_LIMIT
 from reconciler.errors import BlockUnavailableError, DataError
 from reconciler.net.auth import Auth
 from reconciler.net.client import HttpClient, Params, Stream
@@ -32,10 +34,9 @@ from reconciler.net.errors import (
     UnexpectedResponseError,
 )
 from reconciler.net.response import Response
-from reconciler.net.retry import RetryPolicy
+from reconciler.net.retry import NO_RETRY, RetryPolicy
 from reconciler.redaction import shown_address
 
-_REQUESTS = 4  # concurrent requests for single blocks
 _TIMEOUTS = Timeouts(connect=10.0, silence=20.0, total=60.0)  # for one block, at most 2 MiB
 _RETRY = RetryPolicy(attempts=2)
 _SLOWEST = 128 << 10  # bytes per second below which the rest of a range is not waited for
@@ -45,6 +46,7 @@ _MOVED = (301, 302, 307, 308)
 _UNSUPPORTED = (400, 406, 501)
 # statuses that do not fail a plain range request; all but 206 mean that the range is not available
 _RANGE_STATUSES = (200, 206, *range(300, 400), *_UNSUPPORTED, *_GONE, 405, 415, 416)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/")
 _CAR_OVERHEAD = 1 << 20  # bytes of a CAR in addition to its leaves: the inner blocks above them
 
 
@@ -67,17 +69,16 @@ class GatewaySource:
         retry: RetryPolicy = _RETRY,
     ) -> None:
         self.name = shown_address(url).rstrip("/")
-        self._http = HttpClient(url, name=self.name, auth=auth, timeouts=timeouts, retry=retry)
+        self.retry = retry  #: of single calls; a download has its own rules
+        self.meter: Callable[[int], None] = lambda _: None  #: see MeteredSource
+        self._http = HttpClient(url, name=self.name, auth=auth, timeouts=timeouts, retry=NO_RETRY)
         self._host: Mapping[str, str] = {}  # the Host header, where another than that of the URL is needed
         self._forms: tuple[_RangeForm, ...] = tuple(_RangeForm)
 
     @property
     def width(self) -> int:
-        """One stream, or several single requests when streaming is not supported.
-
-        A killed run loses the block that each connection was receiving.
-        """
-        return 1 if self._forms else _REQUESTS
+        """As many as the user allows."""
+        return CONNECTIONS_LIMIT
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """See Source.read_block."""
@@ -93,6 +94,7 @@ class GatewaySource:
             raise
         except ResponseTooLargeError:
             raise BadBlockError(self.name, cid, "sent too many bytes for") from None
+        self.meter(len(response.body))
         if not cid.matches(response.body):
             raise BadBlockError(self.name, cid)
         return response.body
@@ -100,9 +102,9 @@ class GatewaySource:
     def ipns_record(self, name: str) -> bytes:
         """Return the signed record of an IPNS name, unverified. Raises PeerError."""
         accept = "application/vnd.ipfs.ipns-record"
-        return self._get(f"/ipns/{name}", "ipns-record", accept, RECORD_LIMIT).body
+        return self._get(f"/ipns/{name}", "ipns-record", accept, RECORD_LIMIT, self.retry).body
 
-    def _get(self, path: str, form: str, accept: str, limit: int) -> Response:
+    def _get(self, path: str, form: str, accept: str, limit: int, retry: RetryPolicy = NO_RETRY) -> Response:
         """Request `path` in a format. Raises RequestError.
 
         Kubo redirects requests to `localhost` to a host of their own for each CID, which isolates web pages
@@ -117,6 +119,7 @@ class GatewaySource:
                 headers={"Accept": accept, **self._host},
                 limit=limit,
                 repeatable=True,
+                retry=retry,
             )
 
         try:
@@ -170,11 +173,11 @@ class GatewaySource:
         span = f"bytes={requested.first}-{requested.last}"
         try:
             with self._stream(requested, headers={"Range": span}, expect=_RANGE_STATUSES) as response:
-                received = response.headers.get("content-range", "")
-                if response.status == 206 and received.startswith(f"{span.replace('=', ' ')}/"):
-                    yield _cut_blocks(response.pieces(requested.size), requested)
-                else:
+                length = _answered(response, requested)
+                if length is None:
                     yield None
+                else:
+                    yield _cut_blocks(self._metered(response.pieces(length)), requested)
         except TransientError as error:
             if error.status != 501:
                 raise
@@ -195,7 +198,7 @@ class GatewaySource:
                 # Each leaf may be a section of its own with its CID; the limit excludes additional blocks.
                 leaves = requested.size + len(requested.blocks) * SECTION_OVERHEAD
                 limit = leaves + requested.tree + MAX_CAR_HEADER + _CAR_OVERHEAD + 2 * MAX_BLOCK
-                yield self._car_blocks(_BodyReader(response.pieces(limit)), requested)
+                yield self._car_blocks(_BodyReader(self._metered(response.pieces(limit))), requested)
         except (NotFoundError, RejectedError) as error:
             if error.status in _GONE:
                 raise self._without(str(requested.file), error.status) from None
@@ -234,12 +237,32 @@ class GatewaySource:
             what = f"sent a malformed CAR ({error.message}) of"
             raise BadBlockError(self.name, requested.file, what) from None
 
+    def _metered(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.meter(len(piece))
+            yield piece
+
     def _disable(self, *forms: _RangeForm) -> None:
         self._forms = tuple(each for each in self._forms if each not in forms)
 
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
+
+
+def _answered(response: Stream, requested: BlockRange) -> int | None:
+    """Return the number of bytes of the file in a response; None when they are not from the requested start.
+
+    A server may answer with a shorter range (RFC 9110, 15.3.7), and with several parts only if several ranges
+    are requested.
+    """
+    if response.status != 206:
+        return None
+    found = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+    if found is None or int(found[1]) != requested.first:
+        return None
+    last = int(found[2])
+    return last + 1 - requested.first if requested.first <= last <= requested.last else None
 
 
 def _cut_blocks(pieces: Iterator[bytes], requested: BlockRange) -> Iterator[tuple[Cid, Parts]]:

@@ -2,24 +2,25 @@
 
 A source is named by the user, never by an index. It is not trusted: every block is verified here. A source
 that can send several blocks in one response (`StreamingSource`) saves a request for each. The pool counts
-what each source delivered and stops using a source that failed twice.
+what each source delivered and stops using a source that failed twice in a row.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from reconciler.content.cid import RAW, Cid
+from reconciler.download.source_state import MOST_FAILURES
 from reconciler.errors import BlockUnavailableError, PeerError, ReconcilerError
-from reconciler.net.errors import AccessDeniedError
+from reconciler.net.errors import AccessDeniedError, RequestError, RetryLaterError
+from reconciler.net.retry import NO_RETRY, RetryPolicy
 
 SECTION_OVERHEAD = 64  #: upper bound of the bytes that a CAR adds to each block
-MAX_CALLS = 8  #: maximum number of concurrent calls to one source
-MAX_FAILURES = 2  #: failures after which a source is no longer used
 
 
 # --- one source
@@ -57,17 +58,13 @@ Parts: TypeAlias = Sequence[bytes | memoryview]
 
 
 class Source(Protocol):
-    """A place that may have blocks. Methods are called from several threads.
-
-    `width` is the number of concurrent streams that are worthwhile; it may change while the source is used.
-    Up to MAX_CALLS single blocks are requested at once.
-    """
+    """A place that may have blocks. Methods are called from several threads."""
 
     name: str
 
     @property
     def width(self) -> int:
-        """The number of worthwhile streams, at least 1."""
+        """The most concurrent calls that are worthwhile, at least 1."""
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         """Return the verified block; `size` is its length in bytes when it is known.
@@ -93,6 +90,13 @@ class StreamingSource(Protocol):
 
         None when the source does not support it. Raises as `read_block` does, also during the iteration.
         """
+
+
+@runtime_checkable
+class MeteredSource(Protocol):
+    """A source that reports bytes to `meter` as they arrive, in the thread that requested them."""
+
+    meter: Callable[[int], None]
 
 
 class BadBlockError(PeerError):
@@ -128,22 +132,25 @@ class SourceReport:
 class TrackedSource:
     """A source and its counters. Changed under the lock of `SourcePool` only.
 
-    `refused` is True if it refused a block, `lacked` if it answered that it has none.
+    `failures` are those in a row, `lies` those that count against it. `refused` is True if it refused a
+    block, `lacked` if it answered that it has none. `latency` is the shortest time of a block in seconds.
     """
 
     source: Source
     bytes: int = 0
     blocks: int = 0
     bad: int = 0
+    lies: int = 0
     failures: int = 0
     reason: str = ""
     refused: bool = False
     lacked: bool = False
+    latency: float = 0.0
 
     @property
     def usable(self) -> bool:
         """Whether the source is still in use."""
-        return self.failures < MAX_FAILURES
+        return max(self.failures, self.lies) < MOST_FAILURES
 
 
 @dataclass
@@ -160,12 +167,26 @@ class SourcePool:
             peer.blocks += 1
 
     def count_failure(self, peer: TrackedSource, error: ReconcilerError) -> None:
-        """Count a failure of `peer`; the second one drops it."""
+        """Count a failure of `peer`; the second one in a row drops it, and so do wrong bytes at all."""
         with self._lock:
-            peer.failures += 1
-            peer.bad += isinstance(error, BadBlockError)
+            lied = isinstance(error, BadBlockError)
+            peer.bad += lied
+            peer.lies += lied
+            peer.failures += not lied
             peer.refused |= isinstance(error, AccessDeniedError)
             peer.reason = error.message
+
+    def note_setback(
+        self, peer: TrackedSource, error: ReconcilerError, *, lied: bool, given_up: bool
+    ) -> None:
+        """Record a failed request of a transfer, which decides itself when `peer` is `given_up`."""
+        with self._lock:
+            peer.bad += lied
+            peer.refused |= isinstance(error, AccessDeniedError)
+            if given_up or peer.usable:
+                peer.reason = error.message
+            if given_up:
+                peer.failures = MOST_FAILURES
 
     def note_missing(self, peer: TrackedSource, error: ReconcilerError) -> None:
         """Record that `peer` lacks or refuses a block, which is not counted as a failure."""
@@ -182,16 +203,28 @@ class SourcePool:
         Raises BlockUnavailableError when none does.
         """
         for peer in self.all:
+            attempt = 1
             while peer.usable:
+                began = time.monotonic()
                 try:
                     data = peer.source.read_block(cid, size)
                 except BlockUnavailableError as error:
                     self.note_missing(peer, error)
                     break
                 except ReconcilerError as error:
-                    self.count_failure(peer, error)
+                    pause = _pause(peer.source, error, attempt)
+                    if pause is None:
+                        self.count_failure(peer, error)
+                        attempt = 1
+                    else:
+                        time.sleep(pause)
+                        attempt += 1
                 else:
                     self.count_block(peer, len(data))
+                    with self._lock:
+                        peer.failures = 0
+                        took = time.monotonic() - began
+                        peer.latency = min(peer.latency or took, took)
                     return data
         raise self.unavailable(f"block {cid}")
 
@@ -213,6 +246,17 @@ class SourcePool:
         """Close every source. May be called twice."""
         for peer in self.all:
             peer.source.close()
+
+
+def _pause(source: Source, error: ReconcilerError, attempt: int) -> float | None:
+    """Return the seconds until the call that failed is repeated; None when it is not."""
+    policy: RetryPolicy = getattr(source, "retry", NO_RETRY)
+    if attempt >= policy.attempts or not (isinstance(error, RequestError) and error.may_retry):
+        return None
+    pause = policy.pause(attempt)
+    if isinstance(error, RetryLaterError) and error.retry_after is not None:
+        pause = max(pause, error.retry_after)
+    return pause if pause <= policy.ceiling else None
 
 
 def _verdict(peers: Sequence[TrackedSource]) -> str:

@@ -11,14 +11,15 @@ from typing import BinaryIO
 import pytest
 
 from reconciler.consume import fetch as fetching
-from reconciler.consume import transfer
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.local_sources import NamedSource
-from reconciler.consume.sources import MAX_CALLS, Source
+from reconciler.consume.sources import Source
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import Dag
+from reconciler.download import scheduler
+from reconciler.download.pace import START_FAR
 from reconciler.errors import BlockUnavailableError, LockedError, UsageError
 from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
@@ -53,9 +54,13 @@ def test_a_directory_comes_from_a_gateway(
     cars = sum("format=car" in target for target in gateway.asked)
     plain = sum("format" not in target for target in gateway.asked)
     if not forms:
-        assert cars == plain == 1, "each unsupported form is requested once"
+        assert 1 <= cars <= START_FAR, "an unsupported form is requested only by the first requests"
+        assert 1 <= plain <= START_FAR
+    elif "file" in forms:
+        assert cars == 0 < plain
     else:
-        assert (cars, plain) == ((0, 4) if "file" in forms else (4, 1))
+        assert 1 <= plain <= START_FAR
+        assert cars
 
 
 def test_a_single_file_and_a_single_leaf(tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_two_sources_on_one_job_begin_at_opposite_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks of a job that an idle source shares with a slow one are not fetched twice."""
-    monkeypatch.setattr(transfer, "_PATIENCE", 0.1)
+    monkeypatch.setattr(scheduler, "_PATIENCE", 0.1)
     build = Builder("ends")
     dag = build.dag(build.directory("", [build.file(f"f{n:02}", 1, 50) for n in range(15)]))
 
@@ -181,7 +186,9 @@ def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
         done = run(dag, tmp_path / "d", hasty(liar.url), hasty(good.url))
     assert files(tmp_path / "d") == content(dag)
     first, second = done.sources
-    assert 2 <= first.bad <= 1 + MAX_CALLS  # requests in progress at the second bad block
+    assert (
+        2 <= first.bad <= 2 * START_FAR
+    )  # requests in progress at the first bad CAR, and at the first block
     assert (second.bad, second.dropped) == (0, "")
     assert first.dropped.startswith(f"{liar.url}: sent ")
 

@@ -16,8 +16,9 @@ import pytest
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.local_sources import kubo_source
-from reconciler.consume.sources import MAX_FAILURES, BlockRange, Parts, Source
+from reconciler.consume.sources import BlockRange, Parts, Source
 from reconciler.content.cid import Cid
+from reconciler.download.source_state import MOST_FAILURES
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.net.deadline import Timeouts
@@ -155,7 +156,7 @@ class CountsFailures(GatewaySource):
             yield
         except ReconcilerError:
             self._failed += 1
-            if self._failed >= MAX_FAILURES:
+            if self._failed >= MOST_FAILURES:
                 self.dropped.set()
             raise
 

@@ -1,4 +1,4 @@
-"""Jobs: runs of large files, whole directories of small files, and batches of the remaining blocks."""
+"""Runs: those of large files, whole directories of small files, and the remaining blocks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import BinaryIO
 
 import pytest
 
+from reconciler.consume.block_runs import BlockRun, make_runs
 from reconciler.consume.fetch import fetch
 from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.selection import file_spans, is_empty_leaf, select_files
-from reconciler.consume.transfer_jobs import Job, make_jobs
 from reconciler.content.walk import walk
+from reconciler.download.work import RunForm
 from reconciler.progress import QUIET
 from tests.consume.conftest import content, files
 from tests.support.dags import MemoryDag, car_bytes, memory_dag
@@ -36,44 +37,50 @@ def images() -> MemoryDag:
     )
 
 
-def jobs(
-    dag: MemoryDag, *, include: tuple[str, ...] = (), there: float = 0.0, longest: int = 32
-) -> list[Job]:
-    """Return the jobs of `dag` when the share `there` of its leaves is present already."""
+def runs(dag: MemoryDag, *, include: tuple[str, ...] = (), there: float = 0.0) -> list[BlockRun]:
+    """Return the runs of `dag` when the share `there` of its leaves is present already."""
     selected = select_files(walk(dag.layout.root, dag.blocks.__getitem__), include)
     every = [position for position in file_spans(selected) if not is_empty_leaf(selected, position)]
-    missing = dict.fromkeys(every[int(len(every) * there) :], 1)
-    found = make_jobs(selected, missing, 32)
-    assert sorted(position for job in found for position in job.positions) == sorted(missing), "each once"
+    missing = set(every[int(len(every) * there) :])
+    found = make_runs(selected, missing)
+    assert sorted(position for run in found for position in run.units.units) == sorted(missing), "each once"
+    for run in found:
+        sizes = [dag.layout.block_size(position) for position in run.units.units]
+        assert [run.units.size(at, at + 1) for at in range(len(sizes))] == sizes
     return found
 
 
-def whole(found: list[Job], dag: MemoryDag) -> list[str]:
+def whole(found: list[BlockRun], dag: MemoryDag) -> list[str]:
     """Return the paths of the directories that are requested as one."""
     paths = {node.cid: node.path for node in walk(dag.layout.root, dag.blocks.__getitem__).nodes}
-    return [paths.get(job.run.file, "") for job in found if job.run is not None and job.run.whole]
+    return [paths.get(run.file, "") for run in found if run.file and run.units.form is RunForm.WHOLE]
 
 
 def test_a_directory_of_small_files_is_requested_as_one(images: MemoryDag) -> None:
-    found = jobs(images)
+    found = runs(images)
     assert whole(found, images) == ["train"], "the topmost one"
-    runs = [job for job in found if job.run is not None and not job.run.whole]
-    assert [len(job.positions) for job in runs] == [9, 32, 32, 32, 4]
-    assert sum(len(job.positions) for job in found if job.run is None) == 23
+    assert [len(run.units.units) for run in found if run.units.form is RunForm.RANGE] == [9, 100]
+    assert [len(run.units.units) for run in found if run.units.form is RunForm.SINGLE] == [23]
+
+
+def test_a_part_of_a_run_is_a_range_of_its_file(images: MemoryDag) -> None:
+    (run,) = (run for run in runs(images) if len(run.units.units) == 100)
+    part = run.expand(images.layout, 40, 43)
+    assert (part.file, part.whole, part.is_contiguous) == (run.file, False, True)
+    assert part.blocks == tuple(images.layout.cid(position) for position in run.units.units[40:43])
+    assert (part.first, part.size) == (run.units.size(0, 40), sum(part.sizes))
 
 
 def test_excluded_and_present_files_are_not_requested(images: MemoryDag) -> None:
-    assert whole(jobs(images, include=("train/cats/*",)), images) == ["train/cats"]
-    assert whole(jobs(images, include=("*1",)), images) == []
-    assert whole(jobs(images, there=0.5), images) == ["train/dogs"], "some cats are present"
+    assert whole(runs(images, include=("train/cats/*",)), images) == ["train/cats"]
+    assert whole(runs(images, include=("*1",)), images) == []
+    assert whole(runs(images, there=0.5), images) == ["train/dogs"], "some cats are present"
 
 
-def test_a_root_of_small_files_is_one_job() -> None:
+def test_a_root_of_small_files_is_one_run() -> None:
     build = Builder("flat")
     dag = build.dag(build.directory("", [build.file(f"f{n}", 1, 0 if n % 7 == 0 else 30) for n in range(50)]))
-    (job,) = jobs(dag)
-    assert whole([job], dag) == [""]
-    assert sum(len(part.positions) for part in job.split()) == len(job.positions)
+    assert whole(runs(dag), dag) == [""]
 
 
 def test_a_thousand_small_files_need_a_few_requests(tmp_path: Path) -> None:
