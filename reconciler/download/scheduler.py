@@ -1,7 +1,7 @@
 """Which connection fetches which units, and how many connections each source gets. Pure.
 
 The caller asks for work with `take`, and reports everything that happens to it, always with the time; so the
-same decisions can be made for threads and for a simulation. Units that nobody works on are free. A connection
+same decisions can be made for threads and for a simulation. Units without a connection are free. A connection
 gets as many consecutive ones as keep it busy for some time, but near the end at most its share of the rest. A
 connection that finds no free units takes over the second part of what another one still has to fetch.
 """
@@ -382,7 +382,7 @@ class Scheduler:
     def _split(self, victim: Assignment, thief: SourceState, now: float) -> FreePart:
         source = self.sources[victim.source]
         if self._stuck_for(source, victim, now):
-            cut = victim.cursor  # all of it; whoever is first delivers
+            cut = victim.cursor  # all of it; the first to have it delivers
         else:
             spare = victim.stop - victim.cursor - 1
             count = max(1, min(spare, round(spare * self._part(victim, source, thief, now))))
