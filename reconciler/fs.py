@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from reconciler.errors import FileChangedError, LockedError, ReconcilerError, UsageError
 
@@ -242,6 +242,18 @@ def create_private_file(path: Path, data: bytes) -> None:
 
 
 # --- directories of the user and of the system
+
+
+def escaping_link(root: Path, path: str) -> str | None:
+    """Return the first part of `path` that leads out of `root` through a link, or in circles; else None."""
+    top = root.resolve()
+    for part in (*reversed(PurePosixPath(path).parents), PurePosixPath(path)):
+        try:
+            if not (root / part).resolve().is_relative_to(top):
+                return str(part)
+        except (OSError, RuntimeError):  # a loop of links
+            return str(part)
+    return None
 
 
 def user_directory(environ: Mapping[str, str], variable: str, below_home: str) -> Path:

@@ -75,6 +75,11 @@ class PartialCar:
         self._note(found[0].digest, position)
         return found[1]
 
+    def leaf(self, position: int, cid: Cid) -> bytes | None:
+        """Return the leaf `cid` at `position`, of this process or an earlier one, verified; else None."""
+        found = self._section(self._layout.section_start(position), self._layout.block_size(position))
+        return found[1] if found is not None and found[0] == cid else None
+
     def read(self, cid: Cid) -> bytes | None:
         """Return the leaf `cid` that was put or held, verified; None without it."""
         place = self._places.get(cid.digest)

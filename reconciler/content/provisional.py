@@ -87,6 +87,10 @@ class ProvisionalLayout:
                 number, start, min(profile.CHUNK_SIZE, size - start), self._position(first, number, size)
             )
 
+    def position(self, file: SourceFile, number: int) -> int:
+        """Return the position of one leaf of a file."""
+        return self._position(self._first[file.path], number, file.stamp.size)
+
     def _position(self, first: int, number: int, size: int) -> int:
         position = self.layout.find(Cid(RAW, _invented(first + number, size)))
         assert position is not None  # noqa: S101 - the layout was made of these leaves

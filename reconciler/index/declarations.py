@@ -70,10 +70,11 @@ def kind_problems(
 
 
 def path_problems(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:
-    """Yield what is wrong with the `path` of an entry, which may be absolute."""
-    path = entry.get("path")
-    if isinstance(path, YamlScalar) and (reason := _bad_path(path)):
-        yield IndexProblem(path.line, f"path {shown(path)} {reason}", None)
+    """Yield what is wrong with the paths of an entry, which may be absolute."""
+    for key in ("path", "spool"):
+        path = entry.get(key)
+        if isinstance(path, YamlScalar) and (reason := _bad_path(path)):
+            yield IndexProblem(path.line, f"{key} {shown(path)} {reason}", None)
 
 
 def _bad_path(path: str) -> str | None:

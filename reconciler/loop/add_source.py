@@ -25,7 +25,7 @@ from reconciler.index.version_source import (
 )
 from reconciler.index.versions import newest_first
 from reconciler.loop.entrance import listing_findings
-from reconciler.loop.remote import SpanReader
+from reconciler.loop.remote_version import SpanReader
 from reconciler.loop.source_definition import open_declared
 from reconciler.loop.source_license import spdx_license, weights_format
 from reconciler.redaction import hide_secrets

@@ -7,16 +7,14 @@ that the version is a DAG like any other, whose leaves are read from the source 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Lock
 
 from reconciler.content import source_file
-from reconciler.content.bundle import Bundle, make_bundle
+from reconciler.content.bundle import Bundle
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Block, DagLayout
@@ -25,10 +23,8 @@ from reconciler.content.hashing import FileDigests
 from reconciler.content.identify import identify
 from reconciler.content.lint.finding import Finding
 from reconciler.content.part_dag import PartDag
-from reconciler.content.provisional import ProvisionalLayout, provisional_layout
+from reconciler.content.provisional import ProvisionalLayout
 from reconciler.content.remembered_digests import RememberedDigests
-from reconciler.content.remote_listing import remote_listing
-from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import SourceSpec, Version
@@ -37,50 +33,19 @@ from reconciler.index.provenance import Provenance
 from reconciler.index.sources_file import spec_of
 from reconciler.loop.entrance import listing_findings, require_publishable
 from reconciler.loop.provenance import check_pointers, make_provenance
+from reconciler.loop.remote_version import RemoteVersion, list_version
 from reconciler.loop.source_definition import open_declared
+from reconciler.loop.spool import SpoolDirectory, SpooledLeaves, SpoolFile, needs_spool
 from reconciler.loop.stream_cache import LeafJournal, StreamCache
-from reconciler.loop.streaming import StreamPass, StreamResult, StreamSink
+from reconciler.loop.streaming import StreamPass, StreamResult, StreamSink, TargetSink
 from reconciler.loop.world import ListedBytes
 from reconciler.progress import Progress
 from reconciler.sources.interface import (
-    FileListing,
     KnownDigests,
-    ListedFile,
     SourceKind,
     SourceMismatchError,
-    WeightSource,
 )
 from reconciler.targets.interface import Ingests, IngestSession, Target
-
-_SMALL = 256 << 10  # bytes of a file that is read whole when any of it is needed
-_SMALL_TOTAL = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteVersion:
-    """A version with the listing of its source: `files` of its bundle by path, and the whole `state` there.
-
-    `reference` is the source as the index names it, `kind` its kind, `inputs` what the bundle is made from.
-
-    `key` identifies the source, the files with everything that pins their bytes, and the bundle.
-    """
-
-    inputs: BundleInputs
-    reference: str
-    kind: str
-    source: WeightSource
-    state: FileListing
-    files: Mapping[str, ListedFile]
-    listing: SourceListing
-    reader: SpanReader
-    key: str
-
-    @property
-    def is_pinned(self) -> bool:
-        """Whether the bytes under the key can never be others."""
-        return self.state.immutable or all(
-            file.digests.sha256 or file.digests.git_blob or file.version_id for file in self.files.values()
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +63,8 @@ class StreamedVersion:
 class RemoteVersions:
     """The sources of one run by `specs`, the definitions of sources.yaml by name; opened when needed.
 
-    Paths of local sources are relative to `root`.
+    Paths of local sources are relative to `root`, those of spools to `repository`. `index_id` is that of the
+    index.
     """
 
     def __init__(
@@ -108,9 +74,15 @@ class RemoteVersions:
         environ: Mapping[str, str],
         cache: StreamCache,
         progress: Progress,
+        *,
+        repository: Path,
+        index_id: str,
     ) -> None:
         self._specs = specs
         self._root = root
+        self._repository = repository
+        self._index_id = index_id
+        self._spooled: dict[str, SpoolFile] = {}
         self._environ = environ
         self._cache = cache
         self._progress = progress
@@ -131,7 +103,7 @@ class RemoteVersions:
         spec = spec_of(version.source, self._specs, version.ref)
         source = open_declared(version.source, spec, self._root, self._environ)
         try:
-            made = _remote(version, inputs, spec, source)
+            made = list_version(version, inputs, spec, source, self._repository)
         except BaseException:
             source.close()
             raise
@@ -141,7 +113,7 @@ class RemoteVersions:
     def identify_from_cache(self, version: Version, inputs: BundleInputs) -> StreamedVersion | None:
         """Return a version that an earlier pass identified, without reading it; None if there was none.
 
-        The bytes of a version without a CID must be pinned by its source.
+        The bytes of a version without a CID must be pinned by its source. What the spool has is used.
         """
         remote = self.open(version, inputs)
         if version.cid is None and not remote.is_pinned:
@@ -149,23 +121,27 @@ class RemoteVersions:
         digests = self._cache.finished(remote.key, remote.listing.files)
         if digests is None:
             return None
-        dag = _identified(_bundle(remote), digests)
+        dag = _identified(remote.bundle, digests)
         if version.cid not in (None, dag.layout.root):
             return None
+        if remote.spool is not None and version.ref not in self._spooled:
+            remote.reader.find_spooled = partial(self._find_spooled, version, remote, remote.spool, digests)
         return StreamedVersion(dag, inputs, StreamResult(digests, 0, 0), self._provenance(remote, digests))
 
     def stream(
         self, version: Version, inputs: BundleInputs, targets: Sequence[Target], label: Label
-    ) -> tuple[StreamedVersion, list[StreamSink]]:
+    ) -> tuple[StreamedVersion, list[TargetSink]]:
         """Read a version once; return it with the sinks, whose sessions have its leaves.
 
         The caller finishes or abandons each session. An unpublished version is examined first. A target that
         cannot begin a session is left out. Raises SourceError, SourceMismatchError, BundleError, SafetyError.
         """
         remote, findings = self._admitted(version, inputs)
-        bundle = _bundle(remote)
-        expected = _expected(remote, bundle)
+        bundle = remote.bundle
+        expected = remote.expected(bundle)
         result, sinks, _ = self._read(version, remote, expected, targets, label)
+        if (spool := self._spooled.get(version.ref)) is not None:
+            remote.reader.find_spooled = partial(SpooledLeaves, spool, expected, result.digests)
         try:
             dag = _identified(bundle, result.digests)
         except BaseException:
@@ -179,13 +155,13 @@ class RemoteVersions:
 
     def stream_part(
         self, version: Version, inputs: BundleInputs, part: Part, targets: Sequence[Target], label: Label
-    ) -> tuple[PartDag, list[StreamSink]]:
+    ) -> tuple[PartDag, list[TargetSink]]:
         """Read one part of a version; return its directory with the sinks, whose sessions have its leaves.
 
         The caller keeps or abandons each session. Raises as `stream`.
         """
         remote, _ = self._admitted(version, inputs)
-        expected = _expected(remote, _bundle(remote)).part(part.number, part.count)
+        expected = remote.expected(remote.bundle).part(part.number, part.count)
         _, sinks, journal = self._read(version, remote, expected, targets, label)
         places = {leaf.position: (file, leaf) for file in expected.files for leaf in expected.leaves(file)}
         leaves = {
@@ -224,7 +200,7 @@ class RemoteVersions:
         expected: ProvisionalLayout,
         targets: Sequence[Target],
         label: Label,
-    ) -> tuple[StreamResult, list[StreamSink], LeafJournal]:
+    ) -> tuple[StreamResult, list[TargetSink], LeafJournal]:
         """Read the leaves of `expected` once; the journal has all of them, and is closed.
 
         What earlier passes and jobs left is used, unless the sums of the files then refuse it.
@@ -233,16 +209,23 @@ class RemoteVersions:
             journal = self._cache.journal(remote.key, len(expected.layout))
             with ExitStack() as stack:
                 stack.callback(journal.close)
-                sinks = []
+                sinks: list[TargetSink] = []
                 for target in targets:
                     session = self._begin(target, expected.layout, label, remote.key)
                     if session is not None:
-                        sinks.append(StreamSink(target.name, session))
+                        sinks.append(TargetSink(target.name, session))
                         stack.callback(session.abandon)
                 if resume:
                     self._note_kept(remote, expected, sinks, journal)
+                passed: list[StreamSink] = [*sinks]
+                spool = None
+                if remote.spool is not None and needs_spool(targets, [sink.name for sink in sinks]):
+                    spool = self._spooled.pop(version.ref, None)  # its headers may have been read already
+                    spool = spool or remote.spool.begin(label, remote.key, expected.layout)
+                    stack.callback(spool.close)
+                    passed.append(StreamSink("spool", spool))
                 reading = StreamPass(
-                    remote.source, remote.files, expected, sinks, journal, remote.reader.small, resume=resume
+                    remote.source, remote.files, expected, passed, journal, remote.reader.small, resume=resume
                 )
                 try:
                     with self._progress.task(f"streaming {version.ref}", expected.size) as task:
@@ -254,6 +237,8 @@ class RemoteVersions:
                     raise
                 stack.pop_all()  # the sessions are the caller's now
                 journal.close()
+                if spool is not None:
+                    self._spooled[version.ref] = spool
                 return result, sinks, journal
         raise AssertionError("the second pass resumes nothing")
 
@@ -261,7 +246,7 @@ class RemoteVersions:
         self,
         remote: RemoteVersion,
         expected: ProvisionalLayout,
-        sinks: Sequence[StreamSink],
+        sinks: Sequence[TargetSink],
         journal: LeafJournal,
     ) -> None:
         """Note the leaves of parts that targets keep, of files whose digests will prove them."""
@@ -281,6 +266,37 @@ class RemoteVersions:
                 if cid is not None and journal.get(leaf.position) is None:
                     journal.put([(leaf.position, cid)])
 
+    def _find_spooled(
+        self,
+        version: Version,
+        remote: RemoteVersion,
+        directory: SpoolDirectory,
+        digests: Mapping[str, FileDigests],
+    ) -> SpooledLeaves | None:
+        """Return what an earlier run left in the spool, if anything."""
+        label = Label.of(self._index_id, version.ref)
+        if not directory.has(label, remote.key):
+            return None
+        expected = remote.expected(remote.bundle)
+        spool = directory.find(label, remote.key, expected.layout)
+        if spool is None:
+            return None
+        self._spooled[version.ref] = spool
+        return SpooledLeaves(spool, expected, digests)
+
+    def discard_spooled(self, version: Version) -> None:
+        """Remove what the spool has of a version that nothing lacks any more. Never raises."""
+        if version.source is None:
+            return
+        with suppress(ReconcilerError):
+            shown = spec_of(version.source, self._specs, version.ref).options.get("spool")
+            if shown is None:
+                return
+            if (spool := self._spooled.pop(version.ref, None)) is not None:
+                spool.close()
+            label = Label.of(self._index_id, version.ref)
+            SpoolDirectory.below(self._repository, str(shown)).discard(label)
+
     def _provenance(self, remote: RemoteVersion, digests: Mapping[str, FileDigests]) -> Provenance:
         return make_provenance(remote.reference, remote.kind, remote.state.revision, remote.files, digests)
 
@@ -294,95 +310,11 @@ class RemoteVersions:
             return None
 
     def close(self) -> None:
-        """Close all sources."""
+        """Close all sources, and the files of spools, which stay."""
         for remote in self._versions.values():
             remote.source.close()
-
-
-class SpanReader:
-    """Reads spans of the files of `source`; small files are read whole, and kept while there is room.
-
-    `small` are the files that are kept, by path.
-    """
-
-    def __init__(self, source: WeightSource, files: Mapping[str, ListedFile]) -> None:
-        self._source = source
-        self._files = files
-        self._lock = Lock()
-        self._room = _SMALL_TOTAL
-        self.small: dict[str, bytes] = {}
-
-    def __call__(self, file: SourceFile, size: int, offset: int) -> bytes:
-        """Return `size` bytes of `file` from `offset`. Raises SourceError."""
-        listed = self._files[file.path]
-        if listed.size > _SMALL:
-            return b"".join(self._source.read(listed, offset, size))
-        data = self.small.get(file.path)
-        if data is None:
-            data = b"".join(self._source.read(listed))
-            with self._lock:
-                if len(data) <= self._room and file.path not in self.small:
-                    self.small[file.path] = data
-                    self._room -= len(data)
-        return data[offset : offset + size]
-
-
-def _remote(version: Version, inputs: BundleInputs, spec: SourceSpec, source: WeightSource) -> RemoteVersion:
-    state = source.list()
-    by_path = {file.path: file for file in state.files}
-    reader = SpanReader(source, by_path)
-    listing = remote_listing(
-        str(version.source),
-        ((file.path, file.size) for file in state.files),
-        include_hidden=inputs.include_hidden,
-        patterns=inputs.patterns,
-        read_span=reader,
-    )
-    files = {file.path: by_path[file.path] for file in listing.files}
-    return RemoteVersion(
-        inputs,
-        str(version.source),
-        spec.kind,
-        source,
-        state,
-        files,
-        listing,
-        reader,
-        _key(version, inputs, spec, state, files),
-    )
-
-
-def _key(
-    version: Version,
-    inputs: BundleInputs,
-    spec: SourceSpec,
-    state: FileListing,
-    files: Mapping[str, ListedFile],
-) -> str:
-    described = [
-        [str(version.source), spec.kind, sorted((key, repr(value)) for key, value in spec.options.items())],
-        state.revision,
-        repr(inputs),
-        [repr(file) for file in files.values()],
-    ]
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
-
-
-def _bundle(remote: RemoteVersion) -> Bundle:
-    release = remote.inputs.release
-    return make_bundle(
-        remote.listing,
-        model=release.model,
-        version=release.version,
-        format=release.format,
-        created_at=release.created_at,
-    )
-
-
-def _expected(remote: RemoteVersion, bundle: Bundle) -> ProvisionalLayout:
-    """Return the layout of a version that was not read."""
-    same = {path: key for path, file in remote.files.items() if (key := _content_key(file))}
-    return provisional_layout(bundle, same)
+        for spool in self._spooled.values():
+            spool.close()
 
 
 def _identified(bundle: Bundle, digests: Mapping[str, FileDigests]) -> DirectoryDag:
@@ -391,9 +323,3 @@ def _identified(bundle: Bundle, digests: Mapping[str, FileDigests]) -> Directory
     for file in bundle.listing.files:
         remembered.put(file, digests[file.path])
     return identify(bundle, cache=None, remembered=remembered)
-
-
-def _content_key(file: ListedFile) -> bytes | None:
-    """Return what two files have in common only when their bytes are equal."""
-    known = file.digests
-    return known.sha256 or known.git_blob

@@ -19,6 +19,7 @@ from reconciler.loop.apply import apply_plan
 from reconciler.loop.borrowed import describe_loans
 from reconciler.loop.changes import (
     Change,
+    Deliver,
     OnTarget,
     OutcomeState,
     Plan,
@@ -150,7 +151,21 @@ def apply(
             workspace.progress.note(f"not planned again: {error}")
             break
     workspace.sources.renew()  # for the next run
+    _discard_spooled(report, workspace)
     return report
+
+
+def _discard_spooled(report: Report, workspace: Workspace) -> None:
+    """Remove what spools have of versions that no target lacks after `report`."""
+    remote = workspace.sources.remote
+    if remote is None:
+        return
+    settled = (OutcomeState.APPLIED, OutcomeState.WAITING)
+    lacking = {o.change.ref for o in report.outcomes if o.state not in settled}
+    lacking |= _streamed(report) - {o.change.ref for o in report.outcomes if isinstance(o.change, Deliver)}
+    for version in workspace.selection.active:
+        if version.ref not in lacking:
+            remote.discard_spooled(version)
 
 
 def _apply_one(

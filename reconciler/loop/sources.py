@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from reconciler import fs
 from reconciler.content.bundle import describe_bundle, make_bundle
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import ShardedCar, Sharding
@@ -41,22 +42,10 @@ from reconciler.loop.mismatch import Mismatch, PublishedMismatchError
 from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.published import NOTHING_PUBLISHED, PublishedBundles
 from reconciler.loop.remote import RemoteVersions, StreamedVersion
-from reconciler.loop.streaming import StreamSink
+from reconciler.loop.streaming import TargetSink
 from reconciler.loop.world import Facts, ListedBytes
 from reconciler.progress import Progress
 from reconciler.targets.interface import Target
-
-
-def _escaping_link(root: Path, path: str) -> str | None:
-    """Return the first part of `path` that leads out of `root` through a link, or in circles; else None."""
-    top = root.resolve()
-    for part in (*reversed(PurePosixPath(path).parents), PurePosixPath(path)):
-        try:
-            if not (root / part).resolve().is_relative_to(top):
-                return str(part)
-        except (OSError, RuntimeError):  # a loop of links
-            return str(part)
-    return None
 
 
 class VersionSources:
@@ -97,7 +86,7 @@ class VersionSources:
         """
         if version.path is None:
             raise BundleError(f"the index names no path for {version.ref}", where=version.where)
-        link = _escaping_link(self._root, version.path)
+        link = fs.escaping_link(self._root, version.path)
         if link is not None:
             raise BundleError(
                 f"{version.path} leads outside the source root through the link {link!r}",
@@ -280,7 +269,7 @@ class VersionSources:
             self._problems[version.ref] = Reason.from_error(error)
         return None
 
-    def stream(self, version: Version, targets: Sequence[Target], label: Label) -> list[StreamSink]:
+    def stream(self, version: Version, targets: Sequence[Target], label: Label) -> list[TargetSink]:
         """Read a version once from its remote source; return the sinks of the `targets` that took its leaves.
 
         Raises as `RemoteVersions.stream`, and PublishedMismatchError for another CID than that of the index.

@@ -17,7 +17,7 @@ from reconciler.loop.changes import SOURCE, Change, Deliver, Plan, Publish, Stre
 from reconciler.loop.select import Selection
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import RunInterruptedError, Stoppable
-from reconciler.loop.streaming import StreamSink
+from reconciler.loop.streaming import TargetSink
 from reconciler.targets.interface import Delivery, Ingests, Target
 
 
@@ -82,7 +82,7 @@ def stream_version(
     sinks = sources.stream(version, wanted, label)
     dag = sources.identified(version.ref)
 
-    def finish(sink: StreamSink) -> Delivery | None:
+    def finish(sink: TargetSink) -> Delivery | None:
         error = sink.error
         if error is None:
             try:

@@ -27,7 +27,7 @@ from reconciler.loop.stream_cache import LeafJournal
 from reconciler.progress import Task
 from reconciler.sources.interface import ListedFile, SourceProtocolError, WeightSource
 from reconciler.sources.verify import ContentVerifier
-from reconciler.targets.interface import IngestedBlock, IngestSession
+from reconciler.targets.interface import IngestedBlock, IngestSession, LeafSession
 
 _CONNECTIONS = 8
 _SEGMENT_LEAVES = 4
@@ -36,9 +36,9 @@ _MOST_SEGMENTS = 64  # that are read or wait, where files are small
 
 
 class StreamSink:
-    """A session of the target `name`; the first error ends its part in the pass, and is kept in `error`."""
+    """The session of `name`; the first error ends its part in the pass, and is kept in `error`."""
 
-    def __init__(self, name: str, session: IngestSession) -> None:
+    def __init__(self, name: str, session: LeafSession) -> None:
         self.name = name
         self.session = session
         self.error: Exception | None = None
@@ -60,6 +60,15 @@ class StreamSink:
             self.error = error
         finally:
             done()
+
+
+class TargetSink(StreamSink):
+    """The session of a target, which its holder finishes or abandons."""
+
+    session: IngestSession
+
+    def __init__(self, name: str, session: IngestSession) -> None:
+        super().__init__(name, session)
 
 
 @dataclass(frozen=True, slots=True)

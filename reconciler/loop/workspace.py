@@ -119,6 +119,8 @@ def load(
         environ,
         StreamCache(cache / "streams" if cache else None),
         stoppable,
+        repository=layout.root,
+        index_id=index.id,
     )
     sources = VersionSources(
         layout.source_root,

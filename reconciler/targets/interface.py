@@ -297,12 +297,8 @@ class IngestedBlock:
     data: bytes | memoryview
 
 
-class IngestSession(Protocol):
-    """Leaves of one version that a target receives before the root is known. Usable from several threads.
-
-    Nothing is pinned or visible until `keep` or `finish`. Exactly one of `keep`, `finish` and `abandon` ends
-    the session.
-    """
+class LeafSession(Protocol):
+    """A place that takes the leaves of one version before the root is known. Usable from several threads."""
 
     @property
     def streams(self) -> int:
@@ -315,7 +311,15 @@ class IngestSession(Protocol):
         """
 
     def put(self, blocks: Sequence[IngestedBlock]) -> None:
-        """Take leaves, in any order. Raises PeerError."""
+        """Take leaves, in any order. Raises ReconcilerError."""
+
+
+class IngestSession(LeafSession, Protocol):
+    """Leaves of one version that a target receives before the root is known.
+
+    Nothing is pinned or visible until `keep` or `finish`. Exactly one of `keep`, `finish` and `abandon` ends
+    the session.
+    """
 
     def kept(self) -> Mapping[int, Cid]:
         """Return the leaves of kept parts by position, as the target claims; `held` verifies them.

@@ -61,7 +61,9 @@ def test_a_streamed_version_has_the_root_and_the_sums_of_the_directory(
     specs = {"hf": SourceSpec("hf", "huggingface", {}, Where("sources.yaml"))}
     with pytest.MonkeyPatch.context() as patch:
         source.install(patch)
-        remote = RemoteVersions(specs, tmp_path, {}, StreamCache(None), QUIET)
+        remote = RemoteVersions(
+            specs, tmp_path, {}, StreamCache(None), QUIET, repository=tmp_path, index_id="acme"
+        )
         found, sinks = remote.stream(version, version.inputs, (), Label.of("acme", version.ref))
     assert sinks == []
     assert found.dag.identity == wanted.identity
