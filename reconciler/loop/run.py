@@ -19,7 +19,6 @@ from reconciler.loop.apply import apply_plan
 from reconciler.loop.borrowed import describe_loans
 from reconciler.loop.changes import (
     Change,
-    Deliver,
     OnTarget,
     OutcomeState,
     Plan,
@@ -149,20 +148,23 @@ def apply(
             return replace(report, interrupted=True)
         except ReconcilerError as error:
             workspace.progress.note(f"not planned again: {error}")
+            followed -= streamed
             break
     workspace.sources.renew()  # for the next run
-    _discard_spooled(report, workspace)
+    _discard_spooled(report, workspace, unplanned=_streamed(report) - followed)
     return report
 
 
-def _discard_spooled(report: Report, workspace: Workspace) -> None:
-    """Remove what spools have of versions that no target lacks after `report`."""
+def _discard_spooled(report: Report, workspace: Workspace, *, unplanned: frozenset[str]) -> None:
+    """Remove what spools have of versions that no target lacks after `report`.
+
+    `unplanned` are those that were streamed, and whose deliveries were not planned.
+    """
     remote = workspace.sources.remote
-    if remote is None:
+    if remote is None or report.interrupted:
         return
     settled = (OutcomeState.APPLIED, OutcomeState.WAITING)
-    lacking = {o.change.ref for o in report.outcomes if o.state not in settled}
-    lacking |= _streamed(report) - {o.change.ref for o in report.outcomes if isinstance(o.change, Deliver)}
+    lacking = unplanned.union(o.change.ref for o in report.outcomes if o.state not in settled)
     for version in workspace.selection.active:
         if version.ref not in lacking:
             remote.discard_spooled(version)

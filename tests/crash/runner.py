@@ -35,16 +35,18 @@ import reconciler.cli.fast_resolve
 import reconciler.cli.loop_commands
 import reconciler.cli.operator_commands
 import reconciler.forges.branch
-import reconciler.render.progress
-import reconciler.targets.store  # noqa: F401
+import reconciler.loop.remote
+import reconciler.render.progress  # noqa: F401
 from reconciler.cli import main
 from reconciler.cli.app import app
 from reconciler.index.load import load_index
+from reconciler.targets.store.target import StoreTarget
 
-CALLS = ("fsync", "replace", "pwrite", "unlink", "mkdir", "ftruncate")
-MOMENTS = ("before", "after", "torn")  # torn: half of a pwrite
+CALLS = ("fsync", "replace", "pwrite", "pwritev", "unlink", "mkdir", "ftruncate")
+WRITES = ("pwrite", "pwritev")
+MOMENTS = ("before", "after", "torn")  # torn: half of a write
 FEW_MOMENTS = ("before", "torn")
-SCENARIOS = ("publish", "repair", "prune", "branch")
+STREAMS = ("stream", "spool")  # from a source to two stores; with `spool`, to stores that need the root first
 Seam = Callable[[], None]
 
 
@@ -121,7 +123,8 @@ def killing(name: str, number: int, moment: str) -> Seam:
                 mine = calls == number
             if mine and moment == "torn":
                 descriptor, data, offset = args
-                real(descriptor, bytes(data)[: len(bytes(data)) // 2], offset)  # type: ignore[call-overload]
+                written = b"".join(map(bytes, data)) if name == "pwritev" else bytes(data)  # type: ignore[call-overload]
+                os.pwrite(descriptor, written[: len(written) // 2], offset)  # type: ignore[arg-type]
             if mine and moment != "after":
                 os.kill(os.getpid(), signal.SIGKILL)
             result = real(*args, **kw)
@@ -142,6 +145,8 @@ def run_git(directory: Path, *arguments: str) -> None:
 def template(scenario: str, directory: Path) -> tuple[Path, list[str]]:
     """Create a repository in the state before the killed run; return the arguments of that run."""
     repository = directory / "template"
+    if scenario in STREAMS:
+        return streamed(scenario, repository), []
     lines = ["schema: 1", "id: crash", "models:", "  m:", "    versions:"]
     for number in (1, 2):
         path = repository / "w" / str(number)
@@ -179,10 +184,38 @@ def template(scenario: str, directory: Path) -> tuple[Path, list[str]]:
     return repository, ["--prune", "--allow-removals", "1"]
 
 
+def streamed(scenario: str, repository: Path) -> Path:
+    """Create a repository with a version from a source: a file of several segments, and equal leaves.
+
+    The files are not copied with the repository: their times are part of the revision in the record.
+    """
+    path = repository.parent / "share" / "m"
+    path.mkdir(parents=True)
+    (path / "model.bin").write_bytes(random.Random(1).randbytes(9_500_000))
+    (path / "zeros.bin").write_bytes(bytes(3 << 20))
+    (path / "config.json").write_text("{}")
+    releases = repository / "releases"
+    releases.mkdir(parents=True)
+    (releases / "index.yaml").write_text(
+        "schema: 1\nid: crash\ndefaults: {targets: [store, second]}\nmodels:\n  m:\n    versions:\n"
+        '      "1.0.0": {source: "share:m", created_at: "2026-05-07T00:00:00Z"}\n'
+    )
+    (releases / "targets.yaml").write_text(
+        "targets:\n  store: {kind: store, path: .reconcile/store}\n"
+        "  second: {kind: store, path: .reconcile/second}\n"
+    )
+    spool = ", spool: .reconcile/spool" if scenario == "spool" else ""
+    source = f"{{kind: directory, path: {path.parent}{spool}}}"
+    (releases / "sources.yaml").write_text(f"sources: {{share: {source}}}\n")
+    if scenario == "spool":
+        del StoreTarget.ingest  # in this process and all its children
+    return repository
+
+
 def outcome(repository: Path) -> dict[str, bytes]:
     """Return what must not depend on kills: CARs, labels, index, records."""
-    files = [*(repository / ".reconcile" / "store").rglob("*.car"), *(repository / "releases").rglob("*.*")]
-    files += (repository / ".reconcile" / "store" / "labels").glob("*.json")
+    files = [*(repository / ".reconcile").rglob("*.car"), *(repository / "releases").rglob("*.*")]
+    files += (repository / ".reconcile").glob("*/labels/*.json")
     return {path.relative_to(repository).as_posix(): path.read_bytes() for path in files}
 
 
@@ -205,7 +238,8 @@ def problem(repository: Path, arguments: list[str], wanted: dict[str, bytes]) ->
         return f"the next run exits {code}"
     if code := child(repository, "plan", "--check", "full", "--exit-code", *propose_of(arguments)):
         return f"then the plan exits {code}"
-    if left := list((repository / ".reconcile" / "store" / "tmp").glob("*")):
+    state = repository / ".reconcile"
+    if left := [*state.glob("*/tmp/*"), *state.glob("spool/*")]:
         return f"left behind: {left}"
     found = outcome(repository)
     return (
@@ -251,7 +285,7 @@ def run() -> int:
         return 0
     for name in CALLS:
         for moment in FEW_MOMENTS if sys.argv[4:] == ["few"] else MOMENTS:
-            if counts.get(name) and (moment != "torn" or name == "pwrite"):
+            if counts.get(name) and (moment != "torn" or name in WRITES):
                 points += [(name, chance.randint(1, counts[name]), moment) for _ in range(seeds)]
     for name, number, moment in points:
         case = fresh()

@@ -13,6 +13,7 @@ from tests.support.scratch import PROJECT
 
 RUNNER = Path(__file__).with_name("runner.py")
 SCENARIOS = ("publish", "repair", "prune", "branch")
+STREAMS = ("stream", "spool")
 CALLS = {"fsync", "replace", "pwrite", "unlink", "mkdir", "ftruncate"}  #: a run of any scenario makes all
 
 
@@ -36,8 +37,13 @@ def test_killed_at_every_kind_of_call_the_next_run_converges(scenario: str, tmp_
     assert {line.split()[3] for line in cases(scenario, tmp_path, "1", "few")} == CALLS
 
 
+@pytest.mark.parametrize("scenario", ["stream", pytest.param("spool", marks=pytest.mark.slow)])
+def test_a_streaming_run_killed_at_every_kind_of_call_converges(scenario: str, tmp_path: Path) -> None:
+    assert {line.split()[3] for line in cases(scenario, tmp_path, "1", "few")} == CALLS | {"pwritev"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", (*SCENARIOS, *STREAMS))
 def test_killed_around_three_calls_of_every_kind_the_next_run_converges(
     scenario: str, tmp_path: Path
 ) -> None:
@@ -54,3 +60,9 @@ def test_killed_at_random_times_the_next_run_converges(scenario: str, tmp_path: 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_a_hundred_times_the_next_run_converges(scenario: str, tmp_path: Path) -> None:
     assert len(cases(scenario, tmp_path, "25", "random")) == 25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", STREAMS)
+def test_a_streaming_run_killed_a_hundred_times_converges(scenario: str, tmp_path: Path) -> None:
+    assert len(cases(scenario, tmp_path, "100", "random")) == 100
