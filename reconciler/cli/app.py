@@ -32,6 +32,7 @@ from reconciler.cli.options import (
     TargetsFile,
 )
 from reconciler.cli.reader_commands import reader_commands
+from reconciler.cli.sign_command import sign_command
 from reconciler.cli.store_commands import store_commands
 from reconciler.cli.verify_command import verify_command
 from reconciler.errors import UsageError
@@ -139,6 +140,7 @@ for commands in (
     fund_command,
     reader_commands,
     verify_command,
+    sign_command,
     content_commands,
     lint_command,
     add_command,

@@ -6,11 +6,13 @@ label on it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import IMPORT_MARK, PUT_MARK, Label
+from reconciler.loop.signatures import signature_states
 from reconciler.loop.workspace import Workspace
 from reconciler.loop.world import World
 from reconciler.targets.interface import Check, Diagnosable, Diagnosis, Inventory, Pin, State, Target
@@ -25,7 +27,10 @@ class DoctorFinding:
 
 
 def diagnose_targets(workspace: Workspace) -> Iterator[DoctorFinding]:
-    """Yield the findings target by target, in the order of targets.yaml. Changes nothing."""
+    """Yield the findings target by target, in the order of targets.yaml, then about signatures.
+
+    Changes nothing.
+    """
     for spec in workspace.selection.targets:
         target = workspace.targets.get(spec.name)
         if target is None:
@@ -35,6 +40,24 @@ def diagnose_targets(workspace: Workspace) -> Iterator[DoctorFinding]:
             yield from (DoctorFinding(spec.name, diagnosis) for diagnosis in target.diagnose())
         else:
             yield DoctorFinding(spec.name, _reachability(workspace, target))
+    yield from _signatures(workspace)
+
+
+def _signatures(workspace: Workspace) -> Iterator[DoctorFinding]:
+    """Yield what is known about who signed versions; nothing when none is signed or needs to be."""
+    states = list(signature_states(workspace.selection))
+    for state in states:
+        if state.problem:
+            ref = f"{state.model}@{state.version}"
+            hint = f"reconcile sign {ref}"
+            yield DoctorFinding("signatures", Diagnosis(ref, False, state.problem, hint))
+    by_signer = Counter(
+        (name, state.checked) for state in states if not state.problem for name in state.signers
+    )
+    for (name, checked), number in sorted(by_signer.items()):
+        versions = f"{number} version{'' if number == 1 else 's'}"
+        said = "" if checked else ", not checked: the index has no `signatures`"
+        yield DoctorFinding("signatures", Diagnosis(name, True if checked else None, f"{versions}{said}"))
 
 
 def _reachability(workspace: Workspace, target: Target) -> Diagnosis:

@@ -22,6 +22,7 @@ from reconciler.index.records import record_path, records_directory
 from reconciler.loop.parts import find_kept_parts
 from reconciler.loop.plan import versions_needing_bytes, versions_needing_records
 from reconciler.loop.select import Selection
+from reconciler.loop.signatures import unsigned_versions
 from reconciler.loop.sources import VersionSources
 from reconciler.loop.stopping import Stoppable
 from reconciler.loop.workspace import Workspace, target_shardings
@@ -65,6 +66,7 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
         recorded=frozenset(workspace.recorded) - outdated.keys(),
         outdated_records=outdated,
         missing_shardings=expectations.missing_shardings(),
+        unsigned=unsigned_versions(selection),
     )
     needed = {version.ref: version for version, _ in versions_needing_bytes(selection, world)}
     needed |= {version.ref: version for version in versions_needing_records(selection, world)}

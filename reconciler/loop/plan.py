@@ -105,6 +105,9 @@ def make_changes(
         if problem is not None:
             mismatch = world.mismatches.get(version.ref)
             changes.append(blocked(version, problem.text, problem.hint, mismatch=mismatch))
+        if (unsigned := world.unsigned.get(version.ref)) is not None:
+            changes.append(blocked(version, unsigned.text, unsigned.hint, root=version.cid))
+            continue
         part = selection.parts.get(version.ref)
         if part is not None:
             changes += part_changes(version, part, world, names) if problem is None else ()

@@ -19,7 +19,7 @@ from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.cid import Cid
 from reconciler.content.contents import BundleContents, contents_of_map
 from reconciler.content.manifest import ReleaseInfo
-from reconciler.content.walk import DagMap, FileNode, leaf_bytes, walk
+from reconciler.content.walk import DagMap, FileNode, NodeKind, leaf_bytes, walk
 from reconciler.errors import InvalidIndexError, ReconcilerError
 from reconciler.index.former_entries import FormerEntry, former_entries
 from reconciler.index.model import Index, Record, Version
@@ -57,6 +57,17 @@ class PublishedBundles:
         if facts.tree is not None:
             return contents_of_map(facts.tree[0]), "a target"
         return None
+
+    def file(self, version: Version, path: str, limit: int) -> bytes | None:
+        """Return a file of a published version, at most `limit` bytes, from its targets; None without it."""
+        if version.cid is None:
+            raise ValueError(f"{version.ref} has no CID")
+        targets = [self.targets[name] for name in version.targets if name in self.targets]
+        try:
+            with closing(gather(version.cid, targets)) as dag:
+                return _file(dag, walk(version.cid, dag.read_block), path, limit)
+        except (ReconcilerError, OSError, ValueError):
+            return None
 
     def recorded_in(self, version: Version) -> str | None:
         """Return the first commit of the index that has the CID of a version, None when none is known."""
@@ -166,13 +177,18 @@ class _PublishedFacts:
 
 
 def _manifest(dag: MergedDag, found: DagMap) -> bytes:
-    node = next((node for node in found.nodes if node.path == manifest.NAME), None)
-    if node is None or node.size > manifest.MAX_SIZE:
-        return b""
     try:
-        return b"".join(_leaves(dag, found, node))
+        return _file(dag, found, manifest.NAME, manifest.MAX_SIZE) or b""
     except ReconcilerError:
         return b""
+
+
+def _file(dag: MergedDag, found: DagMap, path: str, limit: int) -> bytes | None:
+    """Return a file of the DAG, None when it has none at `path` or a larger one."""
+    node = next((node for node in found.nodes if node.path == path), None)
+    if node is None or node.kind is not NodeKind.FILE or node.size > limit:
+        return None
+    return b"".join(_leaves(dag, found, node))
 
 
 def _leaves(dag: MergedDag, found: DagMap, node: FileNode) -> Iterator[bytes]:

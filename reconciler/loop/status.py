@@ -20,6 +20,7 @@ from reconciler.loop.costs import read_accounts
 from reconciler.loop.deal_rules import blocked_by_unsatisfiable_policy, deal_decision, unconfirmed_deals
 from reconciler.loop.observe import observe
 from reconciler.loop.select import Selection
+from reconciler.loop.signatures import SignatureState, signature_states
 from reconciler.loop.workspace import Workspace
 from reconciler.loop.world import World
 from reconciler.probes import ProbeResult, ProbeTerms, Router, probe_providers
@@ -63,7 +64,8 @@ class ReleaseStatus:
     """All holdings, in the order of the index.
 
     `unmet` are policies that no target of a version can meet, `notes` further notes; both are for people.
-    `accounts` pay for targets that charge for what they keep, by target name.
+    `accounts` pay for targets that charge for what they keep, by target name. `signatures` are those of
+    versions that have some or need them.
     """
 
     index_id: str
@@ -72,11 +74,13 @@ class ReleaseStatus:
     unmet: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     accounts: Mapping[str, PayingAccount] = field(default_factory=dict)
+    signatures: tuple[SignatureState, ...] = ()
 
     @property
     def in_sync(self) -> bool:
-        """Whether every version is complete on each of its targets, with the required deals."""
-        return not self.unmet and all(holding.in_sync for holding in self.holdings)
+        """Whether every version is complete on each of its targets, with required deals and signatures."""
+        unsigned = any(each.problem for each in self.signatures)
+        return not self.unmet and not unsigned and all(holding.in_sync for holding in self.holdings)
 
     @property
     def unknown(self) -> bool:
@@ -97,6 +101,7 @@ def observe_status(workspace: Workspace, check: Check) -> ReleaseStatus:
         unmet=tuple(f"{change.ref}: {change.reason}" for change in blocked if change is not None),
         notes=(*unconfirmed_deals(selection, world), *unread),
         accounts=accounts,
+        signatures=tuple(signature_states(selection)),
     )
 
 

@@ -56,7 +56,8 @@ class Workspace:
     its settings of the audit log. `recorded`
     are the CIDs in the records of versions, `made_from` what their bundles were made from, `records` the
     records of those whose targets need pieces, all by `model@version`. `source_specs` are the declared
-    sources by name. `targets` are open; `unopened` has the reasons why the others could not be opened.
+    sources by name, `published` what is known about published versions. `targets` are open; `unopened` has
+    the reasons why the others could not be opened.
     """
 
     scope: Scope
@@ -71,6 +72,7 @@ class Workspace:
     records: Mapping[str, Record]
     sources: VersionSources
     source_specs: Mapping[str, SourceSpec]
+    published: PublishedBundles
     targets: Mapping[str, Target]
     unopened: Mapping[str, Reason]
     progress: Stoppable
@@ -150,6 +152,7 @@ def load(
             records=read_records(index, (v for v in selection.kept if target_shardings(v, capabilities))),
             sources=sources,
             source_specs={spec.name: spec for spec in source_specs},
+            published=published,
             targets=opened.targets,
             unopened=opened.failed,
             progress=stoppable,

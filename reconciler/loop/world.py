@@ -42,6 +42,7 @@ class World:
     `missing_shardings` the ways in which a target splits a version into pieces that its record lacks.
     `listed` are the versions whose remote source was listed and not read in this run.
     `kept_parts` are the versions whose selected part a target keeps, by target name.
+    `unsigned` says why versions with a CID are not signed as their index demands.
     `unlisted_holders` are roots found on targets that no version lists for them, by target name, and
     `unpinned_holders` roots whose blocks a target has without a pin of ours, looked for only when nothing
     else has them.
@@ -60,6 +61,7 @@ class World:
     unpinned_holders: Mapping[str, frozenset[Cid]] = field(default_factory=dict)
     listed: Mapping[str, ListedBytes] = field(default_factory=dict)
     kept_parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unsigned: Mapping[str, Reason] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:
         """Return the version's root: the CID in the index, or the identified one; None when unknown."""

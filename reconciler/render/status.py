@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.deals.interface import CheckedDeal, DealState
 from reconciler.deals.policy import group_by_piece
 from reconciler.loop.cost_document import account_document
+from reconciler.loop.signatures import SignatureState
 from reconciler.loop.status import Holding, Probed, ReleaseStatus
 from reconciler.loop.upstream_finding import UpstreamFinding, upstream_document
 from reconciler.probes import ProbeResult, ProbeVerdict
@@ -189,6 +190,16 @@ def status_document(
         ],
         "summary": {state.value: states.get(state, 0) for state in State},
         "unmet": list(status.unmet),
+        "signatures": [
+            {
+                "model": each.model,
+                "version": each.version,
+                "signers": list(each.signers),
+                "checked": each.checked,
+                "problem": each.problem or None,
+            }
+            for each in status.signatures
+        ],
         "accounts": [account_document(name, account) for name, account in status.accounts.items()],
         "notes": list(status.notes),
     }
@@ -210,6 +221,7 @@ def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no
     lines = []
     for model, group in groupby(status.holdings, key=lambda holding: holding.model):
         lines.append(paint(plain(model), "bold"))
+        lines += [_signature_line(each, paint) for each in status.signatures if each.model == model]
         for holding in group:
             lines.append(_holding_line(holding, paint))
             lines += [f"      {line}" for line in piece_lines(holding)] if deals else []
@@ -221,6 +233,15 @@ def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no
         ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) or "nothing to keep"
     )
     return "\n".join([*lines, "", paint(f"Status: {numbers}.", "bold")]).lstrip("\n") + "\n"
+
+
+def _signature_line(state: SignatureState, paint: Paint) -> str:
+    names = ", ".join(state.signers)
+    if state.problem:
+        problem = f"{state.version} is not signed as the index demands: {state.problem}"
+        return f"  {paint('!', '!')} {plain(problem)}"
+    said = f"signed by {plain(names)}" + ("" if state.checked else ", not checked")
+    return f"  {plain(state.version)} {paint(said, 'dim')}"
 
 
 def _holding_line(holding: Holding, paint: Paint) -> str:

@@ -71,7 +71,7 @@ def _verifier(trusted_root: Path | None) -> Verifier:
 class KeylessSigner:
     """A signer with the OIDC identity of this job. Raises ReconcilerError where there is none.
 
-    `identity` and `issuer` are those of its token; certificates for them are issued on the first signature.
+    `issuer` is that of its token; certificates are issued when it signs.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,6 @@ class KeylessSigner:
                 hint="in GitHub Actions give the job `permissions: {id-token: write}`; elsewhere name a key",
             )
         self._token = IdentityToken(token)
-        self.identity: str = self._token.identity
         self.issuer: str = self._token.federated_issuer
         self._context = SigningContext.from_trust_config(ClientTrustConfig.production())
 

@@ -26,7 +26,16 @@ from urllib.parse import parse_qsl
 from reconciler.errors import DataError, PeerError, ReconcilerError, UsageError
 from reconciler.trust import dsse
 from reconciler.trust.certificates import certified_identity
-from reconciler.trust.public_keys import MAX_KEY, PublicKey, describe_key, hash_for, require_cryptography
+from reconciler.trust.dsse import SignatureBundle
+from reconciler.trust.public_keys import (
+    MAX_KEY,
+    PublicKey,
+    SignatureError,
+    describe_key,
+    hash_for,
+    require_cryptography,
+    verify_signature,
+)
 
 KEY_VARIABLE = "RECONCILE_SIGNING_KEY"
 PASSWORD_VARIABLE = "RECONCILE_SIGNING_PASSWORD"  # noqa: S105 - the name of a variable
@@ -52,6 +61,9 @@ class StatementSigner(Protocol):
     def sign(self, statement: bytes) -> SignedStatement:
         """Sign an in-toto statement. Raises ReconcilerError."""
 
+    def made(self, bundle: SignatureBundle) -> str:
+        """Return the name of this signer when it made `bundle`, "" when another did."""
+
 
 def key_folder(key: PublicKey) -> str:
     """Return the name of the folder with the signatures of a key: 16 hex digits."""
@@ -76,18 +88,34 @@ class KeySigner:
         bundle = dsse.render_bundle(statement, signature, self.key.hint)
         return SignedStatement(str(self.key), key_folder(self.key), bundle)
 
+    def made(self, bundle: SignatureBundle) -> str:
+        """As `StatementSigner.made`."""
+        try:
+            verify_signature(self.key, bundle.signature, bundle.signed)
+        except SignatureError:
+            return ""
+        return str(self.key)
+
 
 class IdentitySigner:
-    """A signer with the OIDC identity of this job; `sign_statement` returns a bundle with its certificate."""
+    """A signer with an OIDC identity; `sign_statement` returns a bundle with a certificate by `issuer`."""
 
-    def __init__(self, sign_statement: Callable[[bytes], bytes]) -> None:
+    def __init__(self, sign_statement: Callable[[bytes], bytes], issuer: str) -> None:
         self._sign = sign_statement
+        self._issuer = issuer
 
     def sign(self, statement: bytes) -> SignedStatement:
         """As `StatementSigner.sign`."""
         bundle = self._sign(statement)
         identity, issuer = certified_identity(dsse.parse_bundle(bundle, limit=len(bundle)).certificates[0])
         return SignedStatement(identity, identity_folder(identity, issuer), bundle)
+
+    def made(self, bundle: SignatureBundle) -> str:
+        """As `StatementSigner.made`; which workflow signs is known only once it did, its issuer before."""
+        if not bundle.certificates or not bundle.logged:
+            return ""
+        identity, issuer = certified_identity(bundle.certificates[0])
+        return identity if issuer == self._issuer else ""
 
 
 def open_signer(name: str | None, environ: Mapping[str, str]) -> StatementSigner:
@@ -106,7 +134,8 @@ def open_signer(name: str | None, environ: Mapping[str, str]) -> StatementSigner
     if name == "keyless":
         from reconciler.trust.keyless import KeylessSigner
 
-        return IdentitySigner(KeylessSigner().sign)
+        keyless = KeylessSigner()
+        return IdentitySigner(keyless.sign, keyless.issuer)
     scheme, _, rest = name.partition(":")
     password = environ.get(PASSWORD_VARIABLE)
     if scheme == "env" and _VARIABLE.fullmatch(rest):

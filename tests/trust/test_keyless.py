@@ -136,8 +136,12 @@ def test_a_missing_trust_root_is_an_error(tmp_path: Path) -> None:
 
 
 def test_signing_names_the_identity_in_the_certificate() -> None:
-    made = IdentitySigner(SERVICE.sign).sign(STATEMENT)
+    signer = IdentitySigner(SERVICE.sign, ISSUER)
+    made = signer.sign(STATEMENT)
     assert (made.signer, made.folder) == (IDENTITY, identity_folder(IDENTITY, ISSUER))
+    assert signer.made(parse_bundle(made.bundle)) == IDENTITY
+    assert not IdentitySigner(SERVICE.sign, "https://other.example").made(parse_bundle(made.bundle))
+    assert not signer.made(parse_bundle(bundle()))
 
 
 def test_nothing_of_the_libraries_is_loaded_without_signatures() -> None:
