@@ -70,7 +70,7 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
-	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
 # --- lock: hash-pinned and for every platform; these files never contain the address of a package index

@@ -1,4 +1,4 @@
-"""Addresses without their secrets: the one function that every text passes before anybody reads it.
+"""Texts without their secrets: the one function that every text passes before anybody reads it.
 
 A URL may contain a user name and a password, or a token in its query. Errors, warnings, notes, JSON documents
 and tracebacks quote URLs from flags, variables, files and peers, so they all call `hide_secrets`. It errs on
@@ -18,6 +18,11 @@ _URL = re.compile(  # a path in which a URL was taken for a file has one slash
 _USER_AT_HOST = re.compile(  # as proxies are written, with a port or the name of a host
     r"[^\s'\"@:/]+:[^\s'\"@/]+(?=@(?:[\w.-]+:\d|(?:[\w-]+\.)+[a-z]{2,}))", re.IGNORECASE
 )
+_PRIVATE_KEY = re.compile(  # of age, and of OpenSSH and others in PEM
+    r"AGE-SECRET-KEY-[0-9A-Z-]+"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END[A-Z -]*-----)?",
+    re.IGNORECASE,
+)
 _NO_SCHEME = re.compile(r"(?:(?:git\+)?(?:https?|ssh|socks[45][ah]?):)?[/\\]*", re.IGNORECASE)
 _END_OF_HOST = re.compile(r"[/\\?#]")
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?\W*")
@@ -28,10 +33,12 @@ _PUBLIC_FRAGMENTS = ("path=", "subdirectory=", "egg=")  # of git addresses, as p
 
 
 def hide_secrets(text: str) -> str:
-    """Return `text` with user names, passwords and query values removed from all addresses in it.
+    """Return `text` with private keys removed, and user names, passwords and query values of addresses.
 
     The user of an ssh address without a password, such as `git`, is kept.
     """
+    if "KEY-" in text or "key-" in text:
+        text = _PRIVATE_KEY.sub(HIDDEN, text)
     if ":/" in text or ":\\" in text:
         text = _URL.sub(_without_secrets, text)
     return _USER_AT_HOST.sub(HIDDEN, text) if "@" in text and ":" in text else text

@@ -54,6 +54,8 @@ def takes(node: dict[str, Any], schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in node["enum"])
     if "anyOf" in node:
         return " or ".join(takes(resolved(each, schema), schema) for each in node["anyOf"])
+    if "then" in node:
+        return f"mapping, or {takes(node['else'], schema)}"
     kind = node["type"]
     if kind == "array":
         return f"list of {takes(resolved(node['items'], schema), schema)}"

@@ -72,7 +72,17 @@ def run(command: Command, folder: Path, note: Path, environment: Mapping[str, st
 SHOWING = [page for page in PAGES if any(block.not_run is None for block in blocks(page))]
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(PROJECT))) for page in SHOWING])
+#: pages whose commands need a real peer
+PEER_PAGES = {"sealed-weights.md": pytest.mark.age_cli}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(PROJECT)), marks=PEER_PAGES.get(page.name, ()))
+        for page in SHOWING
+    ],
+)
 def test_the_commands_of_a_page_print_what_it_shows(page: Path, scratch_clone: Path, tmp_path: Path) -> None:
     folder, note = scratch_clone, tmp_path / "folder"
     with hub_of(page) as environment:

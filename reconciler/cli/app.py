@@ -32,6 +32,7 @@ from reconciler.cli.options import (
     TargetsFile,
 )
 from reconciler.cli.reader_commands import reader_commands
+from reconciler.cli.seal_command import seal_command
 from reconciler.cli.sign_command import sign_command
 from reconciler.cli.store_commands import store_commands
 from reconciler.cli.verify_command import verify_command
@@ -146,6 +147,7 @@ for commands in (
     add_command,
     index_commands,
     store_commands,
+    seal_command,
 ):
     app.add_typer(commands)
 app.add_typer(audit_commands, name="audit")

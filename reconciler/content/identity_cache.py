@@ -42,7 +42,7 @@ class StampedCache:
     """
 
     def __init__(self, directory: Path, namespace: bytes = b"") -> None:
-        self._directory = directory
+        self.directory = directory
         self._namespace = namespace
 
     def load(self, listing: SourceListing, file: SourceFile) -> bytes | None:
@@ -67,7 +67,7 @@ class StampedCache:
         path = self._absolute(listing, file)
         body = _head(path, file.stamp) + found
         with contextlib.suppress(OSError, LockedError):
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             entry = body + hashlib.sha256(body).digest()
             replace_file(self._entry(path), entry, mode=0o600, sync=False)
 
@@ -80,7 +80,7 @@ class StampedCache:
                     self._entry(self._absolute(listing, file)).unlink()
 
     def _entry(self, path: bytes) -> Path:
-        return self._directory / hashlib.sha256(path).hexdigest()
+        return self.directory / hashlib.sha256(path).hexdigest()
 
     def _absolute(self, listing: SourceListing, file: SourceFile) -> bytes:
         path = os.path.abspath(listing.locate(file))  # noqa: PTH100 - resolve() would read the disk

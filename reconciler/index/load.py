@@ -32,6 +32,7 @@ from reconciler.index.guarded_yaml import (
 from reconciler.index.label import RESERVED_IDS
 from reconciler.index.model import DealPolicy, Index, Model, Version
 from reconciler.index.names import CHANNEL_NAME, is_model_name, name_hint, name_key, version_hint
+from reconciler.index.seal_policy import read_seal_policy, seals_no_more
 from reconciler.index.signature_rules import read_rule
 from reconciler.index.version_source import (
     BUILT_IN_SOURCES,
@@ -125,6 +126,8 @@ class _IndexBuilder:
         shared: dict[str, Any] = {field: value for field, value in values.items() if value is not None}
         shared["deals"] = read_deal_policy(node, deals, self.problems)
         suspended = shared["suspended"] = self._boolean(_scalars(node), "suspend")
+        shared["public"] = "public" not in _scalars(node) or self._boolean(_scalars(node), "public")
+        seal = shared["seal"] = read_seal_policy(node, self.problems)
         patterns = read_patterns(node, patterns, self.problems)
         versions: dict[str, Version] = {}
         folded: dict[str, str] = {}
@@ -155,7 +158,9 @@ class _IndexBuilder:
             self._problem(build, f"{shown(str(build))} is not build metadata", "write it like cu121")
         preferred = None if build is None else str(build)
         where = Where(self.name, key.line)
-        return Model(str(key), where, versions, channels, suspended, patterns, preferred)
+        return Model(
+            str(key), where, versions, channels, suspended, patterns, preferred, seal, seals_no_more(node)
+        )
 
     def _check_model_name(self, key: YamlScalar, spellings: dict[str, YamlScalar]) -> None:
         """Check the form of a name, and that it and its `org` are spelled in one way in the whole index."""

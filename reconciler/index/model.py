@@ -15,6 +15,7 @@ from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import Where
 from reconciler.index.label import Label, mark_of
+from reconciler.index.seal_policy import SealPolicy
 from reconciler.index.signature_rules import SignatureRule
 from reconciler.index.version_source import SourceReference
 
@@ -43,7 +44,8 @@ class Version:
     the index names neither. `cid` is None until resolved. `targets` and `patterns` have the defaults of model
     and index applied. `yanked` is the reason, None without one. `deals` is the policy for its deals, None
     without one. A run leaves a `suspended` version alone. `accept` are the findings that do not keep it from
-    being published.
+    being published. A new version is sealed if there is `seal`, the policy of its model. Unless `public`,
+    only private targets may have it.
     """
 
     model: str
@@ -65,6 +67,8 @@ class Version:
     accept: tuple[FindingCode, ...] = ()
     targets: tuple[str, ...] = ()
     deals: DealPolicy | None = None
+    seal: SealPolicy | None = None
+    public: bool = True
 
     @property
     def ref(self) -> str:
@@ -90,6 +94,7 @@ class Model:
     While it is `suspended`, a run also leaves pins of versions alone that are no longer in the index.
     `patterns` are those of versions that have none of their own.
     `build` is the build metadata that a range takes among versions that differ only in it; None without one.
+    `seal` is how new versions are sealed; with `seal_off` the model was sealed once, and is not any more.
     """
 
     name: str
@@ -99,6 +104,8 @@ class Model:
     suspended: bool = False
     patterns: FilePatterns = ALL_FILES
     build: str | None = None
+    seal: SealPolicy | None = None
+    seal_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +143,14 @@ class TargetSpec:
     """One entry of releases/targets.yaml, validated by the schema: `options` are the keys of its kind.
 
     Option values are str, bool, int, or nested lists and mappings of them, exactly as the schema types them.
+    Only people whom its owner trusts can read from a `private` target.
     """
 
     name: str
     kind: str
     options: Mapping[str, object]
     where: Where
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

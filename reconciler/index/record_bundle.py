@@ -1,6 +1,7 @@
 """The parts of a record that say what a bundle was made from, and what is in it.
 
-    "bundle": {"model": "my-llm", "version": "1.2.0", "format": "gguf", "exclude": ["*.log"]}
+    "bundle": {"model": "my-llm", "version": "1.2.0", "format": "gguf", "exclude": ["*.log"],
+               "sealed": {"generation": 1, "key": "b9d2d2a8fe047a28", "names": "plain"}}
     "contents": [{"path": "config.json", "size": 631, "cid": "bafkrei..."}]
     "empty_directories": ["adapters"]
 
@@ -10,17 +11,23 @@ out. It stays as published when the index changes. Large lists are left out, see
 
 from __future__ import annotations
 
+import re
+
 from reconciler.content import bounds
 from reconciler.content import cid as cids
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.contents import BundleContents, FileEntry
 from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.patterns import MAX_PATTERNS, FilePatterns, parse_pattern
+from reconciler.content.sealing.seal_key import SealInputs
 from reconciler.errors import DataError
 from reconciler.json_fields import JsonFields
 
 MAX_LISTED = 4096  #: files and empty directories together, above which a record has no list
 _MAX_TEXT = 256
+_MOST_KEYS = 999_999
+_KEY = re.compile(r"[0-9a-f]{16}")
+_NAMES = ("plain", "sealed")
 _MAX_COUNT = 2**53 - 1
 
 
@@ -35,6 +42,7 @@ def render_inputs(inputs: BundleInputs) -> dict[str, object]:
         "hidden": inputs.include_hidden or None,
         "include": list(inputs.patterns.include) or None,
         "exclude": list(inputs.patterns.exclude) or None,
+        "sealed": None if inputs.sealing is None else _render_sealing(inputs.sealing),
     }
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -53,7 +61,7 @@ def is_listed(contents: BundleContents) -> bool:
 
 def parse_inputs(fields: JsonFields) -> BundleInputs:
     """Parse `bundle`. Raises the error of `fields`."""
-    known = {"model", "version", "format", "created_at", "hidden", "include", "exclude"}
+    known = {"model", "version", "format", "created_at", "hidden", "include", "exclude", "sealed"}
     if unknown := sorted(fields.mapping().keys() - known):
         raise fields.fail(f"unknown key {unknown[0][:80]!r} in {fields.path!r}")
     texts = {
@@ -64,7 +72,8 @@ def parse_inputs(fields: JsonFields) -> BundleInputs:
         raise fields.fail(f"{fields.path!r} has no model or no version")
     release = ReleaseInfo(texts["model"], texts["version"], texts["format"], texts["created_at"])
     patterns = FilePatterns(_patterns(fields, "include"), _patterns(fields, "exclude"))
-    return BundleInputs(release, fields.has("hidden") and fields.flag("hidden"), patterns)
+    sealing = _parse_sealing(fields.at("sealed")) if fields.has("sealed") else None
+    return BundleInputs(release, fields.has("hidden") and fields.flag("hidden"), patterns, sealing)
 
 
 def parse_contents(fields: JsonFields) -> BundleContents:
@@ -77,6 +86,22 @@ def parse_contents(fields: JsonFields) -> BundleContents:
     if not is_listed(contents):
         raise fields.fail(f"'contents' has more than {MAX_LISTED} entries")
     return contents
+
+
+def _render_sealing(sealing: SealInputs) -> dict[str, object]:
+    names = _NAMES[sealing.hides_names]
+    return {"generation": sealing.generation, "key": sealing.key, "names": names}
+
+
+def _parse_sealing(fields: JsonFields) -> SealInputs:
+    if fields.mapping().keys() != {"generation", "key", "names"}:
+        raise fields.fail(f"{fields.path!r} needs generation, key and names")
+    key, names = fields.text("key"), fields.text("names")
+    if not _KEY.fullmatch(key):
+        raise fields.error("16 hex digits", "key")
+    if names not in _NAMES:
+        raise fields.error(" or ".join(_NAMES), "names")
+    return SealInputs(fields.number_in(1, _MOST_KEYS, "generation"), key, names == _NAMES[True])
 
 
 def _entry(fields: JsonFields) -> FileEntry:

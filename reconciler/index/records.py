@@ -65,9 +65,9 @@ def records_of(directory: Path, cid: Cid) -> Iterator[Record]:
             continue
 
 
-SCHEMA = 3  #: 1: without `bundle` and `contents`; 2: without `provenance`, which not every record has
+SCHEMA = 4  #: 1: without `bundle` and `contents`; 2: without `provenance`; 3: not sealed
 _ADDED = {1: set[str](), 2: {"bundle", "contents", "empty_directories"}}
-_ADDED[3] = {*_ADDED[2], "provenance"}
+_ADDED[3] = _ADDED[4] = {*_ADDED[2], "provenance"}
 MAX_RECORD_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
 _MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
 _TEXTS = {
@@ -253,7 +253,8 @@ def _filled_list(fields: JsonFields) -> list[JsonFields]:
 def render_record(record: Record) -> str:
     """Return the canonical text of `record`."""
     schema = 1 if record.inputs is None and record.contents is None else 2
-    schema = schema if record.provenance is None else SCHEMA
+    schema = schema if record.provenance is None else 3
+    schema = SCHEMA if record.inputs is not None and record.inputs.sealing is not None else schema
     fields: dict[str, object] = {"schema": schema, "cid": str(record.cid)}
     fields |= {name: getattr(record, name) for name in (*_TEXTS, *_COUNTS) if name != "cid"}
     if record.pieces:

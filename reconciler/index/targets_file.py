@@ -27,6 +27,7 @@ from reconciler.index.target_kinds import target_kinds
 
 DEFAULT_STORE = ".reconcile/store"
 REPLICATION_HINT = "min is at least 1 and not above max; -1 for both means every peer"
+_PRIVATE = "private"
 RESERVED_KINDS = ("filecoin-pin",)  #: known, but not implemented by this version
 
 
@@ -65,8 +66,9 @@ def read_targets(
         TargetSpec(
             str(target),
             str(entry["kind"]),
-            options(entry, target_kinds()[str(entry["kind"])]),
+            options({k: v for k, v in entry.items() if k != _PRIVATE}, target_kinds()[str(entry["kind"])]),
             Where(name, line),
+            private=_is_private(entry),
         )
         for target, line, entry in entries(tree, "targets")
     )
@@ -74,7 +76,9 @@ def read_targets(
 
 
 def check_target_names(index: Index, specs: Collection[TargetSpec]) -> None:
-    """Raise InvalidIndexError when a version names a target that `specs` does not define."""
+    """Raise InvalidIndexError when a version names a target that `specs` does not define, or that is not
+    private although its model is not public.
+    """
     names = [spec.name for spec in specs]
     for version in index.versions():
         for target in version.targets:
@@ -82,6 +86,13 @@ def check_target_names(index: Index, specs: Collection[TargetSpec]) -> None:
                 raise InvalidIndexError(
                     f"{version.ref} names the target {target!r}, which releases/targets.yaml does not define",
                     hint=schemas.suggestion(target, names),
+                    where=version.where,
+                )
+            if not version.public and not next(spec.private for spec in specs if spec.name == target):
+                raise InvalidIndexError(
+                    f"{version.ref} is not public, and the target {target!r} is not private",
+                    hint=f"choose another target, or write `private: true` for {target} in targets.yaml if "
+                    "only people you trust can read from it",
                     where=version.where,
                 )
 
@@ -107,6 +118,11 @@ def _problems(tree: YamlNode) -> Iterator[IndexProblem]:
             continue
         yield from path_problems(entry)
         yield from _bad_replication(entry)
+        private = entry.get(_PRIVATE)
+        if private is not None and not (
+            isinstance(private, YamlScalar) and schemas.as_boolean(private) is not None
+        ):
+            yield IndexProblem(getattr(private, "line", 1), f"{_PRIVATE!r} must be true or false", None)
         nodes = entry.get("nodes")
         for part in [entry, *(nodes if isinstance(nodes, YamlSequence) else ())]:
             if isinstance(part, dict):
@@ -121,6 +137,11 @@ def _log_problems(tree: YamlNode) -> Iterator[IndexProblem]:
         for part in parts if isinstance(parts, YamlSequence) else (parts,):
             if isinstance(part, YamlMapping):
                 yield from url_problems({str(name): value for name, value in part.items()}, ("url", "rpc"))
+
+
+def _is_private(entry: Mapping[str, YamlNode]) -> bool:
+    value = entry.get(_PRIVATE)
+    return isinstance(value, YamlScalar) and schemas.as_boolean(value) is True
 
 
 def _bad_replication(entry: Mapping[str, YamlNode]) -> Iterator[IndexProblem]:

@@ -81,6 +81,7 @@ def observe(workspace: Workspace, check: Check, *, all_deals: bool = False) -> W
         problems=sources.problems(),
         mismatches=sources.mismatches(),
         kept_parts=find_kept_parts(selection, sources, workspace.targets),
+        locked=sources.locked(),
     )
     orphans = _without_bytes(world, needed.values())
     if not orphans:

@@ -339,6 +339,8 @@ def _why_no_bytes(version: Version, world: World) -> tuple[str, str]:
         )
     if version.source is not None:
         return f"{version.source} could not be read, and no target holds the bytes", ""
+    if (locked := world.locked.get(version.ref)) is not None:
+        return f"no target holds the bytes, and {locked.text}", locked.hint
     if version.ref not in world.present:
         return (
             f"{version.path} is not on this machine, and no target holds the bytes",

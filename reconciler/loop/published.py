@@ -25,6 +25,7 @@ from reconciler.index.former_entries import FormerEntry, former_entries
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.records import load_record, records_directory, records_of
 from reconciler.json_fields import JsonFields, load_json
+from reconciler.loop.seals import NO_SEALS, SealKeys
 from reconciler.targets.healing import MergedDag, gather
 from reconciler.targets.interface import Target
 
@@ -35,8 +36,9 @@ class PublishedBundles:
     `targets` are the open ones.
     """
 
-    def __init__(self, index_file: Path | None) -> None:
+    def __init__(self, index_file: Path | None, seals: SealKeys = NO_SEALS) -> None:
         self.index_file = index_file
+        self._seals = seals
         self._facts: dict[Cid, _PublishedFacts] = {}
         self.targets: Mapping[str, Target] = {}
 
@@ -78,7 +80,11 @@ class PublishedBundles:
         facts = self._known(version)
         if facts.own is not None and facts.own.inputs is not None:
             yield facts.own.inputs
+        sealed = [replace(version.inputs, sealing=each) for each in self._seals.for_published(version)]
+        if version.seal is not None:
+            yield from sealed
         yield version.inputs
+        yield from sealed
         for record in facts.records:
             if record.inputs is not None:
                 yield record.inputs

@@ -36,6 +36,7 @@ from reconciler.loop.plan import make_changes, removals
 from reconciler.loop.propose import Proposer, PullRequests
 from reconciler.loop.published import edits_without_effect
 from reconciler.loop.safety import SafetyLimits, refusals
+from reconciler.loop.sealing_rules import SealingFacts, privacy_notes, unsealed_refusals
 from reconciler.loop.select import Selection
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions
 from reconciler.loop.workspace import Workspace
@@ -72,6 +73,9 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
         notes.append(f"suspended in the index and left alone: {_listed(suspended)}")
     notes += _unused_patterns(workspace)
     notes += edits_without_effect(index, selection.kept, workspace.made_from)
+    sealing = _sealing_facts(workspace)
+    notes += workspace.sources.seals.outdated(index)
+    notes += privacy_notes(changes, sealing)
     new = [version for version in selection.versions if version.cid is None]
     notes += [f"{version.ref}: {note}" for version in new for note in workspace.sources.notes(version)]
     if not frozen.complete:
@@ -102,6 +106,7 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
                 frozen.violations,
                 SafetyLimits(removals=options.allow_removals),
             ),
+            *unsealed_refusals(changes, sealing),
             *priced.refusals,
         ),
         findings=workspace.sources.findings(),
@@ -109,6 +114,18 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
         exclude=scope.exclude,
         suspended=suspended,
         accounts=priced.accounts,
+    )
+
+
+def _sealing_facts(workspace: Workspace) -> SealingFacts:
+    sources, models = workspace.sources, workspace.index.models.values()
+    return SealingFacts(
+        versions={version.ref: version for version in workspace.selection.versions},
+        targets=workspace.selection.targets,
+        sealing={ref: sources.inputs(ref).sealing for ref in sources.facts()},
+        recorded=workspace.made_from,
+        sealed_models=[model.name for model in models if sources.seals.sealed_before(model.name)],
+        unsealed_models=[model.name for model in models if model.seal_off],
     )
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 
-from reconciler import fs
 from reconciler.content.bundle import describe_bundle, make_bundle
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.car import ShardedCar, Sharding
@@ -25,9 +25,9 @@ from reconciler.content.identity_cache import IdentityCache
 from reconciler.content.lint.finding import Finding
 from reconciler.content.remembered_digests import RememberedDigests
 from reconciler.content.scan import SourceListing, scan
+from reconciler.content.sealing.sealed_dag import SealedDag, identify_sealed
 from reconciler.errors import (
     BundleError,
-    DataError,
     Reason,
     ReconcilerError,
     SourceChangedError,
@@ -35,17 +35,23 @@ from reconciler.errors import (
 from reconciler.index.label import Label
 from reconciler.index.model import Version
 from reconciler.index.provenance import Provenance
-from reconciler.index.records import piece_difference
 from reconciler.loop.entrance import dag_findings, listing_findings, require_publishable
 from reconciler.loop.explain import FoundBundle, contents_without_hashing, explain
 from reconciler.loop.mismatch import Mismatch, PublishedMismatchError
 from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.published import NOTHING_PUBLISHED, PublishedBundles
+from reconciler.loop.published_plain import published_in_the_clear
 from reconciler.loop.remote import RemoteVersions, StreamedVersion
+from reconciler.loop.seals import NO_SEALS, NoSealKeyError, SealKeys
 from reconciler.loop.streaming import TargetSink
+from reconciler.loop.version_paths import locate
+from reconciler.loop.version_pieces import VersionPieces
 from reconciler.loop.world import Facts, ListedBytes
 from reconciler.progress import Progress
 from reconciler.targets.interface import Target
+
+LocalDag = DirectoryDag | SealedDag | CarBundle
+"""The forms of a bundle on this machine."""
 
 
 class VersionSources:
@@ -59,14 +65,16 @@ class VersionSources:
         piece_cache: PieceCache | None = None,
         published: PublishedBundles = NOTHING_PUBLISHED,
         remote: RemoteVersions | None = None,
+        seals: SealKeys = NO_SEALS,
     ) -> None:
         self._root = root
+        self.seals = seals
         self.remote = remote
         self._cache = cache
-        self._piece_cache = piece_cache
         self._progress = progress
-        self._dags: dict[str, DirectoryDag | CarBundle] = {}
+        self._dags: dict[str, LocalDag] = {}
         self._problems: dict[str, Reason] = {}
+        self._locked: dict[str, Reason] = {}
         self._published = published
         self._inputs: dict[str, BundleInputs] = {}
         self._mismatches: dict[str, Mismatch] = {}
@@ -75,34 +83,17 @@ class VersionSources:
         self._findings: dict[str, tuple[Finding, ...]] = {}
         self.provenance: dict[str, Provenance] = {}  #: where streamed versions came from
         self._renewed: set[str] = set()
-        self._pieces: dict[tuple[Cid, Sharding], ShardedCar] = {}
+        self._pieces = VersionPieces(piece_cache, progress)
 
     def path(self, version: Version) -> Path:
-        """Return the path of the version's directory or CAR file, which may not exist.
-
-        Links above it are followed once, here, so that a later change of a link has no effect. Raises
-        BundleError when the index names no path, or the path leaves the source root through a link: an index
-        from a fork must not make us publish other files of this machine.
-        """
-        if version.path is None:
-            raise BundleError(f"the index names no path for {version.ref}", where=version.where)
-        link = fs.escaping_link(self._root, version.path)
-        if link is not None:
-            raise BundleError(
-                f"{version.path} leads outside the source root through the link {link!r}",
-                hint="name the directory that contains the weights with --source-root",
-                where=version.where,
-            )
-        path = self._root / version.path
-        parent = path.parent.resolve()
-        above = PurePosixPath(version.path).parent
-        return path if parent == self._root.resolve() / above else parent / path.name
+        """Return the path of the version's directory or CAR file, see `locate`. Raises BundleError."""
+        return locate(self._root, version)
 
     def present(self, versions: Iterable[Version]) -> frozenset[str]:
         """Return the versions (as `model@version`) whose path exists on this machine."""
         return frozenset(v.ref for v in versions if v.path is not None and (self._root / v.path).exists())
 
-    def identify(self, version: Version, *, fresh: bool = False) -> DirectoryDag | CarBundle:
+    def identify(self, version: Version, *, fresh: bool = False) -> LocalDag:
         """Return the version's own DAG. Reads its bytes the first time, unless they are in the cache.
 
         With `fresh`, no cached digest is used. Raises BundleError or DataError, also when the bytes no longer
@@ -114,6 +105,7 @@ class VersionSources:
             dag = self._make(version, fresh=fresh)
         if version.cid is not None and dag.layout.root != version.cid and _is_cached(dag):
             dag = self._make(version, fresh=True)  # a cache refuses nothing
+        self._locked.pop(version.ref, None)
         self._dags[version.ref] = dag
         if version.cid is not None and dag.layout.root != version.cid:
             listing = dag.listing if isinstance(dag, DirectoryDag) else None
@@ -129,30 +121,33 @@ class VersionSources:
             self._mismatches[version.ref] = known
         return known
 
-    def _make(self, version: Version, *, fresh: bool) -> DirectoryDag | CarBundle:
+    def _make(self, version: Version, *, fresh: bool) -> LocalDag:
         """Return the DAG of a version from its path, and keep what it was made from."""
         path = self.path(version)
         if version.cid is not None:
             self._inputs[version.ref], dag = self._find(version, path, fresh=fresh)
             return dag
-        dag = self._identify(path, version.inputs, RememberedDigests(), fresh=fresh, unpublished=version)
-        self._inputs[version.ref] = version.inputs
-        if isinstance(dag, DirectoryDag):
+        inputs = replace(version.inputs, sealing=self.seals.for_new(version))
+        dag = self._identify(version, path, inputs, RememberedDigests(), fresh=fresh)
+        self._inputs[version.ref] = inputs
+        if isinstance(dag, (DirectoryDag, SealedDag)):
             self._unused[version.ref] = dag.listing.unused
+        if isinstance(dag, SealedDag) and (index_file := self._published.index_file) is not None:
+            self._notes[version.ref] += tuple(
+                published_in_the_clear(index_file, version.model, dag, self._progress)
+            )
         return dag
 
-    def _find(
-        self, version: Version, path: Path, *, fresh: bool
-    ) -> tuple[BundleInputs, DirectoryDag | CarBundle]:
+    def _find(self, version: Version, path: Path, *, fresh: bool) -> tuple[BundleInputs, LocalDag]:
         """Return what a published version was made from, and its DAG; those best known when none gives the
         CID. Files are hashed once.
         """
         remembered = RememberedDigests()
-        best: tuple[BundleInputs, DirectoryDag | CarBundle] | None = None
+        best: tuple[BundleInputs, LocalDag] | None = None
         problem: BundleError | None = None
         for inputs in self._published.inputs(version):
             try:
-                dag = self._identify(path, inputs, remembered, fresh=fresh)
+                dag = self._identify(version, path, inputs, remembered, fresh=fresh)
             except SourceChangedError:
                 raise
             except BundleError as error:
@@ -161,6 +156,8 @@ class VersionSources:
             if dag.layout.root == version.cid or isinstance(dag, CarBundle):
                 return inputs, dag
             best = best or (inputs, dag)
+        if isinstance(problem, NoSealKeyError):
+            raise problem
         if best is not None:
             return best
         assert problem is not None  # noqa: S101 - there is always an index
@@ -174,6 +171,8 @@ class VersionSources:
         if contents is None:
             return problem
         inputs = next(self._published.inputs(version))
+        if inputs.sealing is not None:
+            return problem
         try:
             listing = self._scan(path, inputs)
         except BundleError:
@@ -184,16 +183,24 @@ class VersionSources:
 
     def _identify(
         self,
+        version: Version,
         path: Path,
         inputs: BundleInputs,
         remembered: RememberedDigests,
         *,
         fresh: bool,
-        unpublished: Version | None = None,
-    ) -> DirectoryDag | CarBundle:
-        """Return the DAG of what is at `path`; the files of an `unpublished` version are examined first."""
-        release = inputs.release
+    ) -> LocalDag:
+        """Return the DAG of what is at `path`; the files of a version without a CID are examined first."""
+        release, sealing = inputs.release, inputs.sealing
+        unpublished = version if version.cid is None else None
+        key = None if sealing is None else self.seals.open(version, sealing)
         if path.suffix == ".car" and path.is_file():
+            if sealing is not None:
+                raise BundleError(
+                    f"{version.path} is a CAR file, whose blocks are fixed and cannot be sealed",
+                    hint="unpack it with `reconcile fetch CID DIR --car FILE`, and name the directory",
+                    where=version.where,
+                )
             packed = identify_car(path, None if unpublished is None else release, self._progress)
             self._notes[f"{release.model}@{release.version}"] = packed.notes
             try:
@@ -213,6 +220,15 @@ class VersionSources:
         if unpublished is not None:
             self._notes[unpublished.ref] = bundle.notes
         self._admit(unpublished, lambda version: listing_findings(listing, version))
+        if key is not None and sealing is not None:
+            return identify_sealed(
+                bundle,
+                key,
+                hides_names=sealing.hides_names,
+                cache=None if self._cache is None else self._cache.directory,
+                fresh=fresh,
+                progress=self._progress,
+            )
         return identify(
             bundle, cache=self._cache, fresh=fresh, remembered=remembered, progress=self._progress
         )
@@ -248,7 +264,9 @@ class VersionSources:
             self.identify(version, fresh=fresh)
             return True
         except ReconcilerError as error:
-            self._problems[version.ref] = Reason.from_error(error)
+            reason = Reason.from_error(error)
+            is_locked = isinstance(error, NoSealKeyError) and version.cid is not None
+            (self._locked if is_locked else self._problems)[version.ref] = reason
         except OSError as error:
             self._problems[version.ref] = Reason(f"{version.path}: {error.strerror or error}")
         return False
@@ -285,8 +303,14 @@ class VersionSources:
         return sinks
 
     def first_inputs(self, version: Version) -> BundleInputs:
-        """Return what a version is made from, before anything of it was read."""
-        return version.inputs if version.cid is None else next(self._published.inputs(version))
+        """Return what a version with a remote source is made from, before anything of it was read.
+
+        Such a version is never sealed. Raises BundleError for a new version of a sealed model.
+        """
+        if version.cid is None:
+            self.seals.for_new(version)
+            return version.inputs
+        return next(each for each in self._published.inputs(version) if each.sealing is None)
 
     def _keep(self, version: Version, streamed: StreamedVersion) -> None:
         """Use a version that was streamed as if it had been identified here."""
@@ -313,7 +337,7 @@ class VersionSources:
         other bytes now, BundleError when it cannot be read.
         """
         dag = self._dags.get(ref)
-        if isinstance(dag, DirectoryDag):
+        if isinstance(dag, (DirectoryDag, SealedDag)):
             dag.confirm(self._progress)
 
     def changed(self) -> frozenset[str]:
@@ -329,14 +353,16 @@ class VersionSources:
         for ref in changed:
             dag = self._dags.pop(ref)
             dag.close()
-            if self._cache is not None and isinstance(dag, DirectoryDag):
+            if isinstance(dag, SealedDag):
+                dag.forget()
+            elif self._cache is not None and isinstance(dag, DirectoryDag):
                 self._cache.forget(dag.listing, dag.cached)
             self._problems.pop(ref, None)
             self._mismatches.pop(ref, None)
         self._renewed |= changed
         return changed
 
-    def dag(self, version: Version) -> DirectoryDag | CarBundle | None:
+    def dag(self, version: Version) -> LocalDag | None:
         """Return the DAG of a version that was identified in this run and can be used, or None."""
         return None if version.ref in self._problems else self._dags.get(version.ref)
 
@@ -345,51 +371,23 @@ class VersionSources:
 
         Raises DataError, naming both, when different pieces are known already.
         """
-        known = self._pieces.setdefault((root, pieces.sharding), pieces)
-        if known != pieces:
-            raise DataError(
-                f"the pieces of {root} differ from the known ones: {piece_difference(known, pieces)}",
-                hint="compare with `reconcile pieces --no-cache`, which reads the bytes again",
-            )
-        if computed and self._piece_cache:
-            for dag in self._dags.values():
-                if dag.layout.root == root:
-                    self._piece_cache.put(dag.layout, pieces)
-                    break
+        layouts = (dag.layout for dag in self._dags.values() if dag.layout.root == root)
+        self._pieces.keep(root, pieces, next(layouts, None) if computed else None)
 
     def known_pieces(self, ref: str, sharding: Sharding) -> ShardedCar | None:
         """Return the pieces of a version when they are known without reading its bytes."""
         dag = self._dags.get(ref)
-        if dag is None:
-            return None
-        known = self._pieces.get((dag.layout.root, sharding))
-        return known or (self._piece_cache.get(dag.layout, sharding) if self._piece_cache else None)
+        return None if dag is None else self._pieces.find(dag.layout, sharding)
 
     def pieces(self, ref: str, sharding: Sharding) -> ShardedCar:
-        """Return the pieces of an identified version; read its bytes unless they are known.
-
-        Raises SourceChangedError, and UsageError when a block does not fit a shard of `sharding`.
-        """
-        dag = self._dags[ref]
-        key = (dag.layout.root, sharding)
-        if key not in self._pieces:
-            known = self._piece_cache.get(dag.layout, sharding) if self._piece_cache else None
-            self._pieces[key] = known or self._compute_pieces(dag, sharding)
-        return self._pieces[key]
-
-    def _compute_pieces(self, dag: DirectoryDag | CarBundle, sharding: Sharding) -> ShardedCar:
-        from reconciler.content.pieces import shard_pieces
-
-        found = shard_pieces(dag, sharding, self._progress)
-        if self._piece_cache:
-            self._piece_cache.put(dag.layout, found)
-        return found
+        """Return the pieces of an identified version. Raises as `VersionPieces.compute`."""
+        return self._pieces.compute(self._dags[ref], sharding)
 
     def inputs(self, ref: str) -> BundleInputs:
         """Return what the bundle of an identified version was made from."""
         return self._inputs[ref]
 
-    def identified(self, ref: str) -> DirectoryDag | CarBundle:
+    def identified(self, ref: str) -> LocalDag:
         """Return the DAG of an identified version."""
         return self._dags[ref]
 
@@ -417,6 +415,10 @@ class VersionSources:
         """Return the reasons why directories cannot be used, by `model@version`."""
         return dict(self._problems)
 
+    def locked(self) -> dict[str, Reason]:
+        """Return why published versions cannot be sealed here: their key is not at hand."""
+        return dict(self._locked)
+
     def notes(self, version: Version) -> tuple[str, ...]:
         """Return what may surprise people in a new version that was identified in this run."""
         return self._notes.get(version.ref, ())
@@ -433,6 +435,6 @@ class VersionSources:
             self.remote.close()
 
 
-def _is_cached(dag: DirectoryDag | CarBundle) -> bool:
+def _is_cached(dag: LocalDag) -> bool:
     """Return whether a digest of `dag` comes from a cache."""
-    return isinstance(dag, DirectoryDag) and bool(dag.cached)
+    return isinstance(dag, (DirectoryDag, SealedDag)) and bool(dag.cached)

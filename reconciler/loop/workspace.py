@@ -37,6 +37,7 @@ from reconciler.index.targets_file import read_targets
 from reconciler.loop.piece_cache import PieceCache
 from reconciler.loop.published import PublishedBundles
 from reconciler.loop.remote import RemoteVersions
+from reconciler.loop.seals import SealKeys
 from reconciler.loop.select import Selection, select
 from reconciler.loop.settings import Scope
 from reconciler.loop.sources import VersionSources
@@ -114,7 +115,8 @@ def load(
     checked = check_records(index)
     selection = select(index, specs, scope.only, scope.exclude)
     stoppable = Stoppable(progress)
-    published = PublishedBundles(layout.index_file)
+    seals = SealKeys(layout.index_file, layout.root, environ)
+    published = PublishedBundles(layout.index_file, seals)
     remote = RemoteVersions(
         {spec.name: spec for spec in source_specs},
         layout.source_root,
@@ -131,6 +133,7 @@ def load(
         PieceCache(cache / "pieces") if cache else None,
         published,
         remote,
+        seals,
     )
     terms = RunTerms(RetryBudget(), cache, stoppable)
     with (

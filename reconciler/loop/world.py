@@ -40,7 +40,8 @@ class World:
     cannot be used, `mismatches` what differs where it no longer gives the published CID. `recorded` are the
     versions that have a record, `outdated_records` the CIDs in records that a run may replace,
     `missing_shardings` the ways in which a target splits a version into pieces that its record lacks.
-    `listed` are the versions whose remote source was listed and not read in this run.
+    `listed` are the versions whose remote source was listed and not read in this run, `locked` the published
+    ones whose directory is here and whose key is not.
     `kept_parts` are the versions whose selected part a target keeps, by target name.
     `unsigned` says why versions with a CID are not signed as their index demands.
     `unlisted_holders` are roots found on targets that no version lists for them, by target name, and
@@ -62,6 +63,7 @@ class World:
     listed: Mapping[str, ListedBytes] = field(default_factory=dict)
     kept_parts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unsigned: Mapping[str, Reason] = field(default_factory=dict)
+    locked: Mapping[str, Reason] = field(default_factory=dict)
 
     def root(self, version: Version) -> Cid | None:
         """Return the version's root: the CID in the index, or the identified one; None when unknown."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reconciler.index.model import Version
     from reconciler.index.provenance import Provenance
     from reconciler.index.resolve import ResolvedReference
+    from reconciler.index.seal_keys import WrappedKey
     from reconciler.loop.carried_over import CarriedVersion
     from reconciler.loop.inspection import DoctorFinding, ForeignPin
     from reconciler.loop.lint import Linted
@@ -265,6 +266,21 @@ def _findings(findings: Sequence[Finding]) -> list[dict[str, str | bool]]:
 def init_document(index_id: str, made: Sequence[Path]) -> dict[str, Any]:
     """Return the document of a new index: its id and the files that were created."""
     return _document("init", id=index_id, made=[str(file) for file in made])
+
+
+def seal_document(
+    current: WrappedKey, made: Sequence[WrappedKey], rewrapped: Sequence[WrappedKey]
+) -> dict[str, Any]:
+    """Return the document of a key of a sealed model, and of the files that were written for it."""
+    return _document(
+        "seal",
+        model=current.model,
+        generation=current.generation,
+        key=current.key,
+        recipients=list(current.recipients),
+        made=[str(each.file) for each in made],
+        rewrapped=[str(each.file) for each in rewrapped],
+    )
 
 
 def check_document(frozen: FrozenCheck, *, versions: int, resolved: int, recorded: int) -> dict[str, Any]:

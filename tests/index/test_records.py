@@ -288,7 +288,7 @@ SOURCED_FILE = {"path": "a", "size": 1, "sha256": "ab" * 32}
     "change",
     [
         {"schema": 1},
-        {"schema": 4},
+        {"schema": 5},
         {"schema": 3, "provenance": []},
         {"schema": 3, "provenance": {"source": "hf:a/b", "kind": "huggingface"}},
         {"schema": 3, "provenance": {**SOURCED, "source": ""}},

@@ -65,6 +65,7 @@ class Releases:
         self.memory: dict[str, MemoryTarget] = {}
         self.specs: dict[str, dict[str, Any]] = {}
         self.audit: dict[str, Any] = {}  #: `log` and `anchor` of targets.yaml
+        self.environ: dict[str, str] = {}  #: of runs
         self.index_file.parent.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -158,7 +159,7 @@ class Releases:
         options = RunOptions(**settings)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(targets_module, "open_target", self._opener(targets_module.open_target))
-            with load(Scope(self.layout(), **narrowing), {}, progress) as workspace:
+            with load(Scope(self.layout(), **narrowing), self.environ, progress) as workspace:
                 yield Running(workspace, options)
 
     def plan(self, **settings: Any) -> Plan:
