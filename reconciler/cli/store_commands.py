@@ -58,7 +58,7 @@ def serve(
             "--doors",
             metavar="NAMES",
             help="Protocols to answer besides that of a gateway, for the versions of the index: "
-            "hf (default: none).",
+            "hf, oci, ollama (default: none).",
         ),
     ] = "",
     index: AnyIndex = None,
@@ -95,6 +95,7 @@ def serve(
 
 
 def _door_settings(names: Sequence[str], index: str | None) -> DoorSettings:
+    from reconciler.consume.content_cache import default_cache
     from reconciler.consume.find_index import find_index
     from reconciler.gateway.doors.open import DoorSettings
     from reconciler.gateway.releases import index_reader
@@ -104,6 +105,7 @@ def _door_settings(names: Sequence[str], index: str | None) -> DoorSettings:
         names,
         index_reader(lambda: find_index(index=index)),
         reload_seconds=_REMOTE_SECONDS if is_remote else _LOCAL_SECONDS,
+        cache=default_cache(os.environ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,25 +38,24 @@ class DoorApp:
             return
         asgi = AsgiRequest(scope, receive, send)
         try:
-            segments = split_path(path.rstrip("/") if path == _PING else path)
+            request = _request(scope, path)
         except RequestRefusedError as refusal:
             await self._gateway.refuse(refusal, asgi)
             return
-        door = next((each for each in self._doors if each.recognizes(segments)), None)
+        door = next((each for each in self._doors if each.recognizes(request)), None)
         if door is None:
             await self._rest(scope, receive, send)
             return
-        await self._answer(door, path, segments, asgi)
+        await self._answer(door, request, asgi)
 
-    async def _answer(self, door: Door, path: str, segments: tuple[str, ...], asgi: AsgiRequest) -> None:
+    async def _answer(self, door: Door, request: DoorRequest, asgi: AsgiRequest) -> None:
         gateway = self._gateway
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in asgi.scope["headers"]}
-        request = DoorRequest(asgi.scope["method"], path, segments, headers, address=_address(asgi.scope))
         model = ""
         try:
             with gateway.admitted(asgi):
                 try:
-                    request = await _with_body(request, asgi)
+                    if request.method == "POST":
+                        request = replace(request, body=await _read_body(asgi.receive))
                     answer = await asyncio.get_running_loop().run_in_executor(
                         gateway.threads, self._respond, door, request
                     )
@@ -90,18 +90,12 @@ class DoorApp:
             raise RequestRefusedError(500, "a block of this version is damaged in the stores") from None
 
 
-async def _with_body(request: DoorRequest, asgi: AsgiRequest) -> DoorRequest:
-    """Return the request with its query, and with the body of a POST. Raises RequestRefusedError."""
-    body = await _read_body(asgi.receive) if request.method == "POST" else b""
-    return DoorRequest(
-        request.method,
-        request.path,
-        request.segments,
-        request.headers,
-        query_of(asgi.scope),
-        body,
-        request.address,
-    )
+def _request(scope: Scope, path: str) -> DoorRequest:
+    """Return the request without its body. Raises RequestRefusedError."""
+    segments = split_path(path.rstrip("/") if path == _PING else path)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    address = f"{scope['scheme']}://{headers['host']}" if "host" in headers else ""
+    return DoorRequest(scope["method"], path, segments, headers, query_of(scope), address=address)
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -119,8 +113,3 @@ async def _read_body(receive: Receive) -> bytes:
             raise RequestRefusedError(413, f"a body of more than {MAX_BODY} bytes", {"Connection": "close"})
         if not message.get("more_body", False):
             return bytes(body)
-
-
-def _address(scope: Scope) -> str:
-    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    return f"{scope['scheme']}://{hosts[0]}" if hosts else ""

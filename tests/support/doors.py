@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.gateway import Served, served
+from tests.support.gguf import llama
 from tests.support.plant import noise
 from tests.support.releases import Releases
 from tests.support.safetensors import safetensors
@@ -43,6 +44,17 @@ class DoorServer:
         return self.releases.cid(ref).digest[:20].hex()
 
 
+GGUF = "acme/Tiny-GGUF"
+QUANTISED = {
+    "tiny-Q4_K_M.gguf": llama(15, 1),
+    "tiny-Q8_0.gguf": llama(7, 2),
+    "template": b"{{ .Prompt }}",
+    "params": b'{"stop": ["<end>"]}',
+    "LICENSE": b"Apache License\n",
+}
+SPLIT = {f"big-Q8_0-0000{part}-of-00002.gguf": llama(7, part) for part in (1, 2)}
+
+
 def make_releases(root: Path) -> Releases:
     """Publish the releases that the tests of doors expect into `root`/.reconcile/store."""
     releases = Releases(root)
@@ -58,6 +70,9 @@ def make_releases(root: Path) -> Releases:
     releases.add("plain@1.0.0+cu118", {"a.bin": b"cu118"})
     releases.add("plain@3.0.0-rc.1", {"a.bin": b"candidate"})
     releases.add("acme/data@1.0.0", {"data/train.jsonl": b'{"text": "a"}\n{"text": "b"}\n'})
+    releases.about[GGUF] = {"format": "gguf"}
+    releases.add(f"{GGUF}@1.0.0", QUANTISED)
+    releases.add(f"{GGUF}@2.0.0-rc.1", SPLIT)
     releases.apply()
     releases.add("plain@0.9.0", cid=ABSENT)
     releases.write()
@@ -70,7 +85,11 @@ def sha256(data: bytes) -> str:
 
 @contextmanager
 def door_server(
-    home: Path, doors: str = "hf", *, releases: Releases | None = None, arguments: tuple[str, ...] = ()
+    home: Path,
+    doors: str = "hf,oci,ollama",
+    *,
+    releases: Releases | None = None,
+    arguments: tuple[str, ...] = (),
 ) -> Iterator[DoorServer]:
     """Run `reconcile serve --doors` over the releases of `make_releases`, or over `releases`."""
     made = releases or make_releases(home / "repository")

@@ -19,6 +19,8 @@ PEERS = {
     "litewitness": ("litewitness", "ssh-agent", "ssh-add"),
     "gitea": ("gitea",),
     "nginx": ("nginx",),
+    "oras": ("oras",),
+    "crane": ("crane",),
     "node": ("node", "npm"),
     "rclone": ("rclone",),
     "storacha": ("node", "npm"),

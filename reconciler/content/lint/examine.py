@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from reconciler.content.gguf import MAGIC
 from reconciler.content.lint.bounded_json import MAX_BYTES
 from reconciler.content.lint.credentials import credential_flaws
 from reconciler.content.lint.files import LintFile, LintSubject
@@ -22,7 +23,7 @@ from reconciler.content.lint.finding import (
     of_file,
     severity_order,
 )
-from reconciler.content.lint.gguf_header import MAGIC, gguf_flaws
+from reconciler.content.lint.gguf_header import gguf_flaws
 from reconciler.content.lint.leftovers import partial_downloads, pointer_flaw, repositories
 from reconciler.content.lint.pickle_header import pickle_flaws
 from reconciler.content.lint.safetensors_header import safetensors_flaws

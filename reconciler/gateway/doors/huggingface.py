@@ -69,8 +69,9 @@ class HuggingFaceDoor:
             "resolve": self._resolve,
         }
 
-    def recognizes(self, segments: Sequence[str]) -> bool:
+    def recognizes(self, request: DoorRequest) -> bool:
         """Return whether a path is below /api, or names a file as `NAME/resolve/REVISION/PATH`."""
+        segments = request.segments
         if segments[:1] == ("api",):
             return True
         below = segments[1:] if segments[:1] == ("datasets",) else segments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from reconciler.gateway.bodies import file_bytes
 from reconciler.gateway.release_files import FileTables, ReleaseFile, ReleaseFiles, open_file
 from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseView, ServedRelease
 from reconciler.gateway.request import RequestRefusedError, conditions_of
-from reconciler.gateway.responses import GatewayResponse, with_ranges
+from reconciler.gateway.responses import GatewayResponse, OpenSpan, with_ranges
 from reconciler.gateway.stores import MissingBlockError, ReadBlock
 from reconciler.index.model import Model
 
@@ -56,8 +57,8 @@ class Door(Protocol):
         """The name in `--doors` and in /metrics."""
         ...
 
-    def recognizes(self, segments: Sequence[str]) -> bool:
-        """Return whether a path belongs to this door."""
+    def recognizes(self, request: DoorRequest) -> bool:
+        """Return whether a request is for this door."""
         ...
 
     def answer(self, request: DoorRequest) -> DoorAnswer:
@@ -138,13 +139,15 @@ class DoorContent:
         """
         read = self.reader()
         node = open_file(file, read)
-        common = {"Etag": f'"{file.hex}"', "Content-Type": "application/octet-stream", **headers}
-        return with_ranges(
-            conditions_of(request.headers),
-            common,
-            file.size,
-            lambda span: file_bytes(node, span, read),
-        )
+        return send_spans(request, file.sha256, file.size, lambda span: file_bytes(node, span, read), headers)
+
+
+def send_spans(
+    request: DoorRequest, digest: bytes, size: int, open_span: OpenSpan, headers: Mapping[str, str]
+) -> GatewayResponse:
+    """Return `size` bytes with this SHA-256, or the requested ranges. Raises RequestRefusedError (416)."""
+    common = {"Etag": f'"{digest.hex()}"', "Content-Type": "application/octet-stream", **headers}
+    return with_ranges(conditions_of(request.headers), common, size, open_span)
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -182,9 +185,16 @@ def fields(text: str) -> list[tuple[str, str]]:
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:
-    """Return the token of `Authorization: Bearer …`; None without one."""
+    """Return the token of `Authorization: Bearer …`, or the password of `Basic …`; None without one."""
     kind, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else None
+    if kind.lower() == "bearer":
+        return token.strip()
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(token.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return None
 
 
 def json_response(

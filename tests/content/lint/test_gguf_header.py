@@ -11,44 +11,25 @@ from hypothesis import strategies as st
 from reconciler.content.lint.finding import Flaw
 from reconciler.content.lint.gguf_header import gguf_flaws
 from tests.content.lint.files import names, reader
+from tests.support.gguf import (
+    ARRAY,
+    F32,
+    Q4_K,
+    STRING,
+    UINT8,
+    UINT32,
+    array,
+    gguf,
+    pair,
+    tensor,
+    text,
+)
 
-UINT8, UINT32, STRING, ARRAY, UINT64 = 0, 4, 8, 9, 10
-F32, Q4_K, UNKNOWN = 0, 12, 999
+UNKNOWN = 999
 
 
 def flaws(data: bytes) -> list[Flaw]:
     return list(gguf_flaws(reader(data), len(data)))
-
-
-def gguf(
-    pairs: tuple[bytes, ...] = (),
-    tensors: tuple[bytes, ...] = (),
-    data: bytes = b"",
-    *,
-    version: int = 3,
-    order: str = "<",
-    alignment: int = 32,
-) -> bytes:
-    count = "I" if version == 1 else "Q"
-    head = b"GGUF" + struct.pack(f"{order}I{count}{count}", version, len(tensors), len(pairs))
-    head += b"".join((*pairs, *tensors))
-    return head + (bytes(-len(head) % alignment) + data if data else b"")
-
-
-def text(value: bytes, order: str = "<", width: str = "Q") -> bytes:
-    return struct.pack(order + width, len(value)) + value
-
-
-def pair(key: bytes, kind: int, value: bytes, order: str = "<", width: str = "Q") -> bytes:
-    return text(key, order, width) + struct.pack(order + "I", kind) + value
-
-
-def tensor(name: bytes, shape: tuple[int, ...], kind: int, offset: int, order: str = "<") -> bytes:
-    return text(name, order) + struct.pack(f"{order}I{len(shape)}QIQ", len(shape), *shape, kind, offset)
-
-
-def array(kind: int, length: int, items: bytes) -> bytes:
-    return struct.pack("<IQ", kind, length) + items
 
 
 DEEP = array(UINT8, 0, b"")

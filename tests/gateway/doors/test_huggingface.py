@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.conformance.doors import DoorSuite
-from tests.support.doors import BIG, FILES, DoorServer, ListedDoorFile, Listing, sha256
+from tests.support.doors import BIG, FILES, GGUF, DoorServer, ListedDoorFile, Listing, sha256
 from tests.support.gateway import Got
 
 
@@ -86,7 +86,7 @@ def test_the_api_of_the_client_agrees(server: DoorServer, tmp_path: Path) -> Non
         "notes/read me+1%.txt",
         "notes/é.txt",
     }
-    assert [model.id for model in api.list_models(author="acme")] == [BIG]
+    assert [model.id for model in api.list_models(author="acme")] == [GGUF, BIG]
     assert [data.id for data in api.list_datasets()] == ["acme/data"]
     assert api.file_exists(BIG, "config.json")
     assert not api.file_exists(BIG, "none.json")
