@@ -57,7 +57,8 @@ clean:  ## remove what these targets created, never a model or a store
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-# --- environment: two stamps, so that `make run` does not install the test tools
+# --- environment: two stamps, so that `make run` does not install the test tools. The files list every package,
+# and pip refuses the extra of a pinned package as one that is not pinned, so nothing else is resolved.
 
 $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed\nhint: make $(MAKECMDGOALS) PYTHON=python3.12")'
@@ -65,12 +66,12 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
 		echo 'error: $(PYTHON) cannot make virtual environments (it lacks venv or ensurepip)' >&2; \
 		echo 'hint: on Debian and Ubuntu, install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
+	$(PIP) install --no-deps --require-hashes -r requirements/run.txt -r requirements/build.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
-	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
+	$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
 # --- lock: hash-pinned and for every platform; these files never contain the address of a package index

@@ -40,6 +40,6 @@ if ! "${pip[@]}" --version >/dev/null 2>&1; then
 fi
 
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
-"${pip[@]}" --quiet install --no-compile --require-hashes "${requirements[@]}"
+"${pip[@]}" --quiet install --no-compile --no-deps --require-hashes "${requirements[@]}"
 "${pip[@]}" --quiet install --no-compile --no-deps --no-build-isolation "$checkout"
 echo "$stamp" >"$venv/installed"
