@@ -16,6 +16,7 @@ from reconciler.loop.settings import ProposeMode
 from reconciler.render.words import count, plain
 
 if TYPE_CHECKING:
+    from reconciler.content.cid import Cid
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.log_settings import AuditSettings
     from reconciler.loop.audit_log import RepositoryLog
@@ -26,6 +27,10 @@ audit_commands = typer.Typer()
 @audit_commands.callback(invoke_without_command=True)
 def audit(
     context: typer.Context,
+    chain: Annotated[
+        bool,
+        typer.Option("--chain", help="Also check every anchor, from the block on the chain to the log."),
+    ] = False,
     as_json: Json = False,
     directory: Directory = None,
 ) -> int:
@@ -35,21 +40,29 @@ def audit(
     Exits with 1 when a file is missing or damaged, and with 4 when the history was truncated or rewritten.
     """
     if context.invoked_subcommand is not None:
-        if as_json:
-            name = context.invoked_subcommand
+        name = context.invoked_subcommand
+        if as_json or chain:
+            option = "--json" if as_json else "--chain"
             raise UsageError(
-                f"--json must follow the command {name!r}", hint=f"`reconcile audit {name} --json …`"
+                f"{option} must follow the command {name!r}", hint=f"see `reconcile audit {name} --help`"
             )
         context.obj = directory
         return ExitCode.OK
     from reconciler.render.audit import audit_document, audit_text
 
     layout = find_layout(directory)
-    log = _read_log(layout, _settings(layout))
+    settings = _settings(layout)
+    log = _read_log(layout, settings)
+    anchors = None
+    if chain:
+        from reconciler.loop.anchoring import check_log_anchors
+        from reconciler.loop.log_leaves import log_directory
+
+        anchors = check_log_anchors(log, log_directory(layout.index_file), settings.anchor, os.environ)
     if as_json:
-        out.result_json(audit_document(log))
+        out.result_json(audit_document(log, anchors))
     else:
-        out.result(audit_text(log))
+        out.result(audit_text(log, anchors))
     return ExitCode.OK
 
 
@@ -80,17 +93,25 @@ def prove(
 
 @audit_commands.command()
 def verify(
-    what: Annotated[str, typer.Argument(metavar="FILE", help="Proof that `audit prove` printed.")],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="FILE|CID", help="Proof that `audit prove` printed, or CID of an artifact."),
+    ],
     as_json: Json = False,
     directory: Directory = None,
 ) -> int:
-    """Verify a proof without the log and without the network.
+    """Verify a proof without the log and the network, or the anchor of an artifact.
 
-    The key of the log is that in targets.yaml, or one of `logs` in the user's configuration.
+    FILE: the key of the log is that in targets.yaml, or one of `logs` in the user's configuration. CID: the
+    anchor that `put --anchor` made is checked on the chain that `anchor:` in targets.yaml names; without its
+    record it is found by the CID alone.
     """
+    from reconciler.index.resolve import parse_ref
     from reconciler.loop.audit_proof import verify_proof_file
     from reconciler.render.audit import proof_document
 
+    if not Path(what).exists() and (cid := parse_ref(what).cid) is not None:
+        return _verify_artifact(cid, directory, as_json=as_json)
     leaf, proof, checkpoint = verify_proof_file(Path(what), directory, os.environ)
     if as_json:
         out.result_json(proof_document(leaf, proof.index, checkpoint, None))
@@ -106,10 +127,11 @@ def checkpoint(
     as_json: Json = False,
     directory: Directory = None,
 ) -> int:
-    """Number the leaves that were merged, sign the log, and have it cosigned.
+    """Number the leaves that were merged, sign the log, have it cosigned, and anchor it.
 
     Run it on the newest commit of the protected branch. The private key is read from the variable that
-    `log:` in targets.yaml names. Does nothing when every leaf has a number and enough witnesses cosigned.
+    `log:` in targets.yaml names. Witnesses are asked where `log:` lists some, and one transaction is sent
+    where `anchor:` names a chain. What is done already is not done again.
     """
     from reconciler.cli.proposals import pull_requests
     from reconciler.loop.log_proposal import propose_checkpoint
@@ -125,6 +147,11 @@ def checkpoint(
         assert settings.log is not None  # noqa: S101 - there is a log
         made = next_checkpoint(log, settings.log, os.environ, str(layout.targets_file))
         where = "the log has no leaf yet"
+        if made is not None and settings.anchor is not None:
+            from reconciler.loop.anchoring import with_anchor
+            from reconciler.loop.log_leaves import log_directory
+
+            made = with_anchor(made, log_directory(layout.index_file), settings.anchor, os.environ)
         if made is not None:
             where, _ = propose_checkpoint(layout, made, propose, pull_requests(propose, os.environ))
     if as_json:
@@ -163,6 +190,20 @@ def key(
         ) from None
     out.say(f"private key written to {file}; set the variable that `key_env` names to its content")
     out.result(str(public))
+    return ExitCode.OK
+
+
+def _verify_artifact(cid: Cid, directory: Path | None, *, as_json: bool) -> int:
+    from reconciler.loop.anchoring import check_artifact
+    from reconciler.loop.log_leaves import log_directory
+    from reconciler.render.audit import anchor_text, artifact_document
+
+    layout = find_layout(directory)
+    found = check_artifact(cid, log_directory(layout.index_file), _settings(layout).anchor, os.environ)
+    if as_json:
+        out.result_json(artifact_document(found))
+    else:
+        out.result(f"ok: {anchor_text(found)}")
     return ExitCode.OK
 
 

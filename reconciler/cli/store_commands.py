@@ -17,7 +17,10 @@ from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 
 if TYPE_CHECKING:
+    from reconciler.content.cid import Cid
     from reconciler.gateway.doors.open import DoorSettings
+    from reconciler.index.locations import RepositoryLayout
+    from reconciler.trust.anchor import AnchorRecord
 
 store_commands = typer.Typer()
 
@@ -162,6 +165,10 @@ def put(
             "--label", metavar="NAME", help="Pin it as reconciler/put/NAME (default: the name of PATH)."
         ),
     ] = None,
+    anchor: Annotated[
+        bool,
+        typer.Option("--anchor", help="Also anchor the CID on the chain that targets.yaml names."),
+    ] = False,
     hidden: Hidden = False,
     as_json: Json = False,
     directory: Directory = None,
@@ -183,8 +190,9 @@ def put(
     layout.make_state()
     with out.progress() as progress:
         done = put_path(layout, path, target, label, hidden=hidden, environ=os.environ, progress=progress)
+    record = _anchor(done.root, layout) if anchor else None
     if as_json:
-        out.result_json(documents.put_document(done))
+        out.result_json(documents.put_document(done, None if record is None else record.transaction))
         return ExitCode.OK
     for warning in warning_lines((str(path), found) for found in done.findings):
         out.warn(warning)
@@ -193,5 +201,19 @@ def put(
     out.say(f"{count(done.files, 'file')}, {size(done.size)}, {how} {done.target}{label_text}")
     if done.detail:
         out.say(f"note: {plain(done.detail)}")
+    if record is not None:
+        out.say(f"anchored on the chain {record.chain} by {record.transaction}, in block {record.block}")
     out.result(str(done.root))
     return ExitCode.OK
+
+
+def _anchor(root: Cid, layout: RepositoryLayout) -> AnchorRecord:
+    from reconciler.index.log_settings import read_audit_settings
+    from reconciler.index.targets_file import read_targets
+    from reconciler.loop.anchoring import anchor_artifact
+    from reconciler.loop.log_leaves import log_directory
+    from reconciler.loop.workspace import run_lock
+
+    settings = read_audit_settings(read_targets(layout.targets_file)[1], str(layout.targets_file))
+    with run_lock(layout.state, "reconcile put --anchor"):
+        return anchor_artifact(root, log_directory(layout.index_file), settings.anchor, os.environ)

@@ -34,12 +34,18 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class AnchorSettings:
-    """The chain for anchors: its id, its nodes, and the variables with their token and the sender's key."""
+    """The chain for anchors: its id, its nodes, and the variables with their token and the sender's key.
+
+    `sender` is the sender's address, "" when only the key tells. A transaction whose fee may exceed `max_fee`
+    (in gwei) is not sent; None: no limit.
+    """
 
     chain: int
     rpc: tuple[str, ...]
     key_env: str
     rpc_token_env: str = ""
+    sender: str = ""
+    max_fee: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ def _anchor(node: YamlNode | None) -> AnchorSettings | None:
         tuple(map(str, rpc)) if isinstance(rpc, YamlSequence) else (str(rpc),),
         _text(node, "key_env"),
         _text(node, "rpc_token_env"),
+        _text(node, "sender").lower(),
+        _number(node, "max_fee"),
     )
 
 

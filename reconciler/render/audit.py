@@ -11,14 +11,15 @@ from reconciler.trust.note import encode_hash
 if TYPE_CHECKING:
     from reconciler.loop.audit_log import RepositoryLog
     from reconciler.loop.log_sequence import NextCheckpoint
+    from reconciler.trust.anchor import AnchoredAt
     from reconciler.trust.checkpoint import Checkpoint
     from reconciler.trust.leaves import LogLeaf
 
 SCHEMA = 1
 
 
-def audit_document(log: RepositoryLog, anchors: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Return the document of an audit (schemas/audit.schema.json)."""
+def audit_document(log: RepositoryLog, anchors: Sequence[AnchoredAt] | None = None) -> dict[str, Any]:
+    """Return the document of an audit (schemas/audit.schema.json); `anchors` are None when not checked."""
     checkpoint = log.checkpoint
     return {
         "schema": SCHEMA,
@@ -30,7 +31,7 @@ def audit_document(log: RepositoryLog, anchors: Sequence[dict[str, Any]] | None 
         "pending": [_event(leaf) for leaf in log.pending],
         "new": [_event(leaf) for leaf in log.new],
         "missing": list(log.missing),
-        "anchors": None if anchors is None else list(anchors),
+        "anchors": None if anchors is None else [_anchor(each) for each in anchors],
         "notes": list(log.notes),
     }
 
@@ -39,7 +40,35 @@ def _event(leaf: LogLeaf) -> dict[str, Any]:
     return {"model": leaf.model, "version": leaf.version, "event": leaf.event.value, "cid": leaf.cid}
 
 
-def audit_text(log: RepositoryLog) -> str:
+def _anchor(found: AnchoredAt) -> dict[str, Any]:
+    record = found.record
+    return {
+        "size": record.subject if isinstance(record.subject, int) else None,
+        "cid": record.subject if isinstance(record.subject, str) else None,
+        "digest": record.digest.hex(),
+        "chain": record.chain,
+        "transaction": record.transaction,
+        "block": record.block,
+        "time": f"{found.time:%Y-%m-%dT%H:%M:%SZ}",
+        "final": found.final,
+    }
+
+
+def artifact_document(found: AnchoredAt) -> dict[str, Any]:
+    """Return the document of an artifact that is anchored (schemas/anchor.schema.json)."""
+    return {"schema": SCHEMA, "kind": "anchor", **_anchor(found)}
+
+
+def anchor_text(found: AnchoredAt) -> str:
+    """Render one anchor: what, where, since when."""
+    record = found.record
+    what = record.subject if isinstance(record.subject, str) else f"checkpoint {record.subject:,}"
+    state = {True: "final", False: "not final yet", None: "finality unknown"}[found.final]
+    when = f"{found.time:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{what} is on the chain {record.chain} since {when}, block {record.block} ({state})"
+
+
+def audit_text(log: RepositoryLog, anchors: Sequence[AnchoredAt] | None = None) -> str:
     """Render what an audit found: the result in one line, then what is still open."""
     if log.checkpoint is None:
         lines = [f"ok: {plain(log.keys.origin)} has no checkpoint yet"]
@@ -47,6 +76,8 @@ def audit_text(log: RepositoryLog) -> str:
         lines = [f"ok: {plain(log.keys.origin)}: {log.checkpoint}"]
         compared = count(len(log.committed.checkpoints), "checkpoint")
         lines.append(f"{compared} in the git history, each a beginning of this log")
+    if anchors is not None:
+        lines += [anchor_text(each) for each in anchors] or ["no anchor is recorded"]
     if log.pending:
         lines.append(f"{count(len(log.pending), 'leaf', 'leaves')} without a number: {_events(log.pending)}")
         lines.append("hint: `reconcile audit checkpoint` numbers and signs them")

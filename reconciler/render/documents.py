@@ -320,8 +320,11 @@ def import_document(
     )
 
 
-def put_document(done: Put) -> dict[str, Any]:
-    """Return the document of an artifact that was published without an index entry."""
+def put_document(done: Put, anchor: str | None = None) -> dict[str, Any]:
+    """Return the document of an artifact that was published without an index entry.
+
+    `anchor` is the transaction that anchors it, None without one.
+    """
     return _document(
         "put",
         cid=str(done.root),
@@ -334,6 +337,7 @@ def put_document(done: Put) -> dict[str, Any]:
         bytes_sent=done.bytes_sent,
         detail=done.detail,
         findings=_findings(done.findings),
+        **({} if anchor is None else {"anchor": anchor}),
     )
 
 

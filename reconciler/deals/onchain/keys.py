@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from reconciler.deals.onchain.interface import EvmAddress
-from reconciler.errors import UsageError
+from reconciler.errors import DataError, UsageError
 from reconciler.net.auth import Secret, from_env
 
 _KEY = re.compile(r"(?:0x)?[0-9a-fA-F]{64}")
@@ -90,6 +90,39 @@ def typed_digest(domain: TypedDomain, types: TypedFields, message: Mapping[str, 
     """Return the 32 bytes that are signed for typed data (EIP-712)."""
     eth_messages = _eth_account().messages
     return bytes(eth_messages._hash_eip191_message(_encoded(domain, types, message)))  # noqa: SLF001 - no public name
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTransaction:
+    """What a signed transaction (EIP-1559) says by itself: its hash, who signed it, and for what."""
+
+    hash: str
+    sender: EvmAddress
+    to: EvmAddress
+    chain_id: int
+    nonce: int
+    data: bytes
+
+
+def read_transaction(raw: bytes) -> SignedTransaction:
+    """Return what the bytes of a signed transaction say. Raises DataError for anything else."""
+    account = _eth_account().Account
+    try:
+        from eth_account.typed_transactions.typed_transaction import TypedTransaction
+        from eth_utils.crypto import keccak
+        from hexbytes import HexBytes
+
+        fields = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+        return SignedTransaction(
+            f"0x{keccak(raw).hex()}",
+            EvmAddress.parse(account.recover_transaction(raw)),
+            EvmAddress.parse(f"0x{bytes(fields['to']).hex()}"),
+            int(fields["chainId"]),
+            int(fields["nonce"]),
+            bytes(fields["data"]),
+        )
+    except Exception as error:  # noqa: BLE001 - eth-account raises errors of several libraries
+        raise DataError(f"not a signed transaction (EIP-1559): {type(error).__name__}") from None
 
 
 def checksum_text(address: EvmAddress) -> str:

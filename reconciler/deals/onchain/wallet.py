@@ -180,7 +180,7 @@ def terminate_call(contracts: Contracts, data_set: int) -> UnsentCall:
 
 
 class Wallet:
-    """Sends transactions of one key through one node. Errors name the target `name`.
+    """Sends transactions of one key through one node, whose name errors begin with. `coin` pays for gas.
 
     A receipt is looked for every `poll` seconds; `pause` waits, `clock` returns seconds. All methods raise
     RequestError and TransactionError.
@@ -192,6 +192,7 @@ class Wallet:
         chain_id: int,
         key: SigningKey,
         *,
+        coin: str = "FIL",
         poll: float = 5.0,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -199,6 +200,7 @@ class Wallet:
         self._rpc = rpc
         self._chain_id = chain_id
         self._key = key
+        self._coin = coin
         self._poll = poll
         self._pause = pause
         self._clock = clock
@@ -328,7 +330,7 @@ class Wallet:
             if any(words in text for words in _POOR):
                 raise TransactionRefusedError(
                     f"{self._rpc.name}: {self._key.address} cannot pay the gas of {sent.call.what}",
-                    hint="send FIL to this address; nothing was sent",
+                    hint=f"send {self._coin} to this address; nothing was sent",
                 ) from None
             raise self._refused(sent.call, error.data, error.reason) from None
         if hex_bytes(found) != digest:
@@ -342,7 +344,7 @@ class Wallet:
         if not data and any(words in text.lower() for words in _POOR):
             return TransactionRefusedError(
                 f"{self._rpc.name}: {self._key.address} cannot pay the gas of {call.what}",
-                hint="send FIL to this address; nothing was sent",
+                hint=f"send {self._coin} to this address; nothing was sent",
             )
         reason = explain_revert(data, text)
         return TransactionRefusedError(
