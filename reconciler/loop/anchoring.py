@@ -162,7 +162,7 @@ class AnchorChain:
             try:
                 return self.check(there).record
             except NotAnchoredError:
-                pass  # reorganised away: it is looked for, and sent again if it is nowhere
+                pass  # reorganised away: it is looked for, and sent again if it is in no block
         others = [each for each in known if each is not there]
         found = self.find(wish, sender, others)
         if found is not None:
