@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from reconciler.content import varint, workers
@@ -139,6 +140,24 @@ def verify_blocks(dag: Dag, task: Task) -> None:
     step = max(1, min(_RUN, total // (8 * threads)))
     runs = (range(first, min(first + step, total)) for first in range(0, total, step))
     workers.share(verify, runs, threads=threads)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """A file of a DAG on this machine: its absolute path, CID and bytes, and the positions of its leaves."""
+
+    path: Path
+    cid: Cid
+    size: int
+    leaves: tuple[int, ...]
+
+
+@runtime_checkable
+class HasDiskFiles(Protocol):
+    """A Dag that may be made from files on this machine."""
+
+    def disk_files(self) -> Iterator[DiskFile]:
+        """Yield the files that are on this machine as they are in the DAG."""
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from reconciler.content import profile, source_file, workers
 from reconciler.content.bundle import MemoryFile
 from reconciler.content.cid import RAW, Cid
 from reconciler.content.contents import BundleContents, FileEntry, make_contents
-from reconciler.content.dag import DagLayout
+from reconciler.content.dag import DagLayout, DiskFile
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.content.unixfs_tree import DIGEST_SIZE
 from reconciler.errors import BundleError
@@ -89,6 +89,7 @@ class DirectoryDag:
         self.changed = False
         self._tree = tree
         self.listing = listing
+        self._files = files
         self._sources = [file.source for file in files]
         self._file_of, self._leaf_of = _spans(layout, files)
         self._verified = bytearray(len(layout))  # 1 for each block that was hashed since it was identified
@@ -159,6 +160,18 @@ class DirectoryDag:
             self.changed = True
             raise
         self._unconfirmed = {}
+
+    def disk_files(self) -> Iterator[DiskFile]:
+        """See `content.dag.HasDiskFiles`."""
+        if self.listing.read_span is not None:
+            return
+        for file, identity in zip(self._files, self.identity.files, strict=True):
+            if isinstance(file.source, MemoryFile):
+                continue
+            digests = (_digest(file.leaves, leaf) for leaf in range(len(file.leaves) // DIGEST_SIZE))
+            found = (self.layout.find(Cid(RAW, digest)) for digest in digests)
+            leaves = tuple(position for position in found if position is not None)
+            yield DiskFile(self.listing.locate(file.source).resolve(), identity.cid, identity.size, leaves)
 
     @property
     def contents(self) -> BundleContents:

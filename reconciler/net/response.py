@@ -208,13 +208,19 @@ class CountedUpload:
             self._sent += len(piece)
 
 
-def multipart_file(filename: str, upload: UploadBody, *, field: str = "file") -> UploadBody:
-    """Return `upload` as the only part of a multipart/form-data body (RFC 7578), still of known length."""
+def multipart_file(
+    filename: str, upload: UploadBody, *, field: str = "file", headers: Mapping[str, str] | None = None
+) -> UploadBody:
+    """Return `upload` as the only part of a multipart/form-data body (RFC 7578), still of known length.
+
+    The part has additional `headers`.
+    """
     boundary = secrets.token_hex(16)
     head = (
         f"--{boundary}\r\n"
         f'Content-Disposition: form-data; name="{field}"; filename="{filename}"\r\n'
-        f"Content-Type: {upload.content_type}\r\n\r\n"
+        + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        + f"Content-Type: {upload.content_type}\r\n\r\n"
     ).encode("ascii")
     tail = f"\r\n--{boundary}--\r\n".encode("ascii")
 

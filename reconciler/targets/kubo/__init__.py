@@ -48,19 +48,21 @@ def open_target(
         is_command_error=is_command_error,
         on_retry=terms.progress.note,
     )
-    return KuboTarget(spec.name, http, pin_seconds=options.pin_seconds)
+    return KuboTarget(spec.name, http, pin_seconds=options.pin_seconds, nocopy=options.nocopy)
 
 
 @dataclass(frozen=True, slots=True)
 class KuboOptions:
     """The options of a node.
 
-    `api` is the base URL of the RPC API, before `/api/v0`; `pin_seconds` is the time limit of one pin.
+    `api` is the base URL of the RPC API, before `/api/v0`; `pin_seconds` is the time limit of one pin; with
+    `nocopy`, the node keeps references to the files of a directory in place of a copy.
     """
 
     api: str
     auth: Auth | None = None
     pin_seconds: int = _PIN_SECONDS
+    nocopy: bool = False
 
 
 def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> KuboOptions:
@@ -69,13 +71,21 @@ def read_options(spec: TargetSpec, environ: Mapping[str, str]) -> KuboOptions:
     Raises InvalidIndexError with the line of the entry, UsageError for a missing environment variable.
     """
     api = str(spec.options.get("api", ""))
+    nocopy = spec.options.get("nocopy") is True
     try:
-        parse_address(api, f"api of target {spec.name!r}")
+        if not parse_address(api, f"api of target {spec.name!r}").loopback and nocopy:
+            raise UsageError(
+                f"target {spec.name!r} has nocopy, but its api is not on this machine",
+                hint="remove nocopy: a node can only refer to files on its own machine",
+            )
     except UsageError as error:
         raise InvalidIndexError(error.message, hint=error.hint, where=spec.where) from None
     seconds = spec.options.get("pin_timeout", _PIN_SECONDS)
     return KuboOptions(
-        api.rstrip("/"), _auth(spec, environ), seconds if isinstance(seconds, int) else _PIN_SECONDS
+        api.rstrip("/"),
+        _auth(spec, environ),
+        seconds if isinstance(seconds, int) else _PIN_SECONDS,
+        nocopy,
     )
 
 

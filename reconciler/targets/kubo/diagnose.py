@@ -22,6 +22,7 @@ NEEDED = ("pin/ls", "pin/add", "pin/rm", "block/stat", "block/get", "dag/import"
 USEFUL = {
     "diag/cmds": "a stuck node cannot be recognized",
     "refs": "blocks are looked for one by one, which slows the first publish",
+    "add": "files are sent as blocks, which costs the node more",
     "repo/stat": "there is no warning before the node is full",
     "id": "the addresses of the node are unknown, so other targets cannot fetch from it",
 }

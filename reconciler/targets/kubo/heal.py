@@ -7,6 +7,9 @@ of a CAR without blocks, whose header names CIDs that do not exist, looks each o
 pins nothing. Then the blocks are sent, and read back. A node with a Bloom filter in front of that cache, or
 without Datastore.WriteThrough, keeps the damaged blocks; then only its administrator can drop them.
 
+A reference to a file that was changed or is gone is not replaced by an import, but by `add` of the leaf: the
+node then has a copy, which it reads first.
+
 No block is removed, so no pin has to be, ours or not: a kill at any moment leaves each block damaged or
 replaced. `block/rm` could not do this: it refuses a pinned block, and every block while any pin on the node
 has a missing or damaged inner node.
@@ -24,7 +27,7 @@ from reconciler.net.errors import UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.kubo.probe import Prober
 from reconciler.targets.kubo.rpc import KuboRpc
-from reconciler.targets.kubo.send import TransferStats, send
+from reconciler.targets.kubo.send import TransferStats, add_leaves, send
 
 #: Attempts, each with the number of CIDs in one header and the number of headers. Each header is sent twice:
 #: what a 2Q cache was asked for twice, soon enough, displaces what was read before. The first attempt is for
@@ -46,12 +49,17 @@ class BlockReplacer:
         """
         layout, left = dag.layout, sorted(wrong)
         sent = TransferStats()
-        for size, count in _ATTEMPTS:
+        if lost := self.prober.lost_references(layout, left):
+            sent = add_leaves(self.rpc, dag, lost, progress, title)
+            left = self.prober.contents(layout, left, progress, title).positions
+            if not left:
+                return sent
+        for number, (size, count) in enumerate(_ATTEMPTS):
             self._displace(size, count, progress, title)
             attempt = send(self.rpc, dag, left, progress, title)
             bad = self.prober.contents(layout, left, progress, title)
-            if not sent.blocks:
-                sent = attempt
+            if number == 0:
+                sent += attempt
             if not bad:
                 return sent
             left = bad.positions

@@ -22,7 +22,7 @@ from reconciler.content.dag import DagLayout
 from reconciler.net.errors import AccessDeniedError, NotFoundError, RejectedError, UnexpectedResponseError
 from reconciler.progress import Progress
 from reconciler.targets.kubo.dag import positions_in_export
-from reconciler.targets.kubo.rpc import KuboRpc, NodeCommand, WrongBytesError
+from reconciler.targets.kubo.rpc import KuboRpc, LostReferenceError, NodeCommand, WrongBytesError
 
 _COLLECTING = "repo/gc"
 _HOLDING = frozenset({"pin/add", "pin/update", "dag/import", "add"})
@@ -160,6 +160,21 @@ class Prober:
                 wanted -= positions_in_export(self._rpc, layout, task)
             self._each(one, sorted(wanted))
         return found.result()
+
+    def lost_references(self, layout: DagLayout, positions: Sequence[int]) -> list[int]:
+        """Return the leaves under which the node has a reference to a file that was changed or is gone."""
+        lost: list[int] = []
+
+        def one(position: int) -> None:
+            try:
+                self._rpc.block_get(layout.cid(position))
+            except LostReferenceError:
+                lost.append(position)
+            except WrongBytesError:
+                pass
+
+        self._each(one, [position for position in positions if layout.is_leaf(position)])
+        return sorted(lost)
 
     def find_bad(
         self, layout: DagLayout, progress: Progress, title: str, intact: Set[Cid] = frozenset()

@@ -1,12 +1,18 @@
 """Publishing a DAG to a node, and repairing one.
 
     find      look up every block, and read and hash each one that the node has: it verifies nothing itself
-    complete  send missing blocks until `dag/stat`, offline, reports our number of blocks and bytes, and
-              overwrite damaged ones
+    complete  send missing blocks and overwrite damaged ones, until `dag/stat`, offline, reports our number of
+              blocks and bytes
     pin       only then pin under our label, within a time limit, and check the name of the pin
 
 `pin/add` reads every block while it keeps garbage collection out, so a pin that succeeded is a second check:
 if a collection removed a block between the two steps, the pin fails and the first step begins again.
+
+`dag/stat` reads everything, so it is left out after the first sending of a large DAG, when nothing can be
+missing: each block was either read and hashed here just now, or the node did not have it, received it, and
+hashed it to our CID. Only a garbage collection could have removed blocks since, and one that does removes all
+that have no pin, the first ones too; so some of them are looked up, and of those
+that were there before.
 
 An online node that is asked to pin an incomplete DAG waits for the network without end. `dag/import` with
 `pin-roots=true` and `pin/add` both drop the name of an existing pin and, when the walk fails, the pin itself.
@@ -20,6 +26,7 @@ whatever was observed: behind a damaged inner node, the observation saw nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +46,8 @@ from reconciler.targets.kubo.send import TransferStats, send
 
 _LONGEST_NAME = 255  # bytes; Kubo's own limit
 _ROUNDS = 4  # send; send blocks it had only in its cache; send blocks that a collection removed
+_LARGE = 64 << 20  # bytes that take longer to read again than a sample of them
+_SAMPLE = 64  # blocks
 _NO_MAXIMUM = 1 << 63  # a StorageMax from here on means no limit
 
 
@@ -54,12 +63,16 @@ def check_label(label: Label) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publication to and repair of one node. `pin_seconds` is the time limit of one pin."""
+    """Publication to and repair of one node. `pin_seconds` is the time limit of one pin.
+
+    With `nocopy`, the node keeps references to files on this machine, which it shares, in place of leaves.
+    """
 
     rpc: KuboRpc
     prober: Prober
     replacer: BlockReplacer
     pin_seconds: int
+    nocopy: bool = False
 
     def publish(self, dag: Dag, label: Label, progress: Progress, intact: Set[Cid] = frozenset()) -> Delivery:
         """Implement Target.publish. The blocks `intact` were just read from the node, and are not again."""
@@ -88,12 +101,14 @@ class Publisher:
     def settle(self, dag: Dag, found: BadBlocks, label: Label, progress: Progress) -> Delivery:
         """Send the bad blocks of `found`, prove the DAG complete, and pin it."""
         layout, title, sent = dag.layout, label.name, TransferStats()
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             if found.missing:
-                sent += send(self.rpc, dag, sorted(found.missing), progress, title)
+                missing = sorted(found.missing)
+                sent += send(self.rpc, dag, missing, progress, title, nocopy=self.nocopy)
             if found.wrong:
                 sent += self.replacer.replace(dag, found.wrong, title, progress)
-            if not self._complete(layout):
+            proven = number == 0 and sent.confirmed and self._still_there(layout, found, progress, title)
+            if not proven and not self._complete(layout):
                 found = self.prober.sizes(layout, range(len(layout)), progress, title)
                 continue
             name = self.rpc.pin_name(layout.root)
@@ -144,6 +159,17 @@ class Publisher:
                 f"{self.rpc.name}: with {coming} more bytes, its {repo.size} exceed its StorageMax of "
                 f"{repo.maximum}; the node does not enforce that limit, so watch its disk"
             )
+
+    def _still_there(self, layout: DagLayout, sent: BadBlocks, progress: Progress, title: str) -> bool:
+        """Return whether samples of the blocks that were just sent, and of the others, are on the node.
+
+        False when few bytes were sent.
+        """
+        if sent.wrong or sum(map(layout.block_size, sent.missing)) < _LARGE:
+            return False
+        had = [position for position in range(len(layout)) if position not in sent.missing]
+        samples = [part[:: max(1, len(part) // _SAMPLE)] for part in (sorted(sent.missing), had)]
+        return not self.prober.sizes(layout, [*itertools.chain(*samples)], progress, title)
 
     def _complete(self, layout: DagLayout) -> bool:
         return self.rpc.dag_stat(layout.root, layout.size) == DagStat(len(layout), layout.size)

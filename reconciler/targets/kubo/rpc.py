@@ -9,11 +9,14 @@ proves nothing. Source: kubo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote_plus
 
-from reconciler.content import car
+from reconciler.content import car, profile
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
@@ -31,6 +34,10 @@ from reconciler.net.response import Response, UploadBody, multipart_file, peer_f
 
 class WrongBytesError(Exception):
     """The bytes that the node has under a CID do not match the CID."""
+
+
+class LostReferenceError(WrongBytesError):
+    """The node has a reference under a CID, to a file that was changed or is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,18 @@ def read_commands(peer: str, answer: object) -> tuple[NodeCommand, ...]:
 
 
 _PREFIX = "/api/v0/"
+_PROFILE = [
+    ("cid-version", "1"),
+    ("hash", "sha2-256"),
+    ("raw-leaves", "true"),
+    ("chunker", f"size-{profile.CHUNK_SIZE}"),
+    ("max-file-links", str(profile.MAX_LINKS)),
+    ("trickle", "false"),
+    ("inline", "false"),
+    ("pin", "false"),
+    ("progress", "false"),
+    ("fast-provide-root", "false"),
+]
 _PINS_LIMIT = 512 << 20  # bytes; about four million pins
 _BLOCK_LIMIT = 16 << 20  # bytes; a damaged block may be longer than any block is
 _SLOWEST_READ = 16 << 20  # bytes a second at which a node reads its own blocks before it responds
@@ -124,6 +143,7 @@ _FLUSHING = 60.0  # seconds in which a node writes out the end of an import
 _WRONG_SIZE = -1  # of a block that the node itself finds damaged
 _NOT_HERE = "block was not found locally"
 _WRONG_HASH = "different hash than requested"  # with Datastore.HashOnRead
+_LOST_REFERENCE = ("data in file did not match", "no such file or directory")
 _NOT_PINNED = ("is not pinned", "not pinned or pinned indirectly")
 _FULL = ("no space left on device", "disk quota exceeded")
 _TIMED_OUT = "context deadline exceeded"
@@ -207,7 +227,7 @@ class KuboRpc:
         except RejectedError as error:
             if _NOT_HERE in error.reason:
                 return None
-            if _WRONG_HASH in error.reason:
+            if any(sign in error.reason for sign in (_WRONG_HASH, *_LOST_REFERENCE)):
                 return _WRONG_SIZE
             raise
         return _read_object(self.name, answer.json()).number_or(0, "Size")
@@ -215,9 +235,10 @@ class KuboRpc:
     def block_get(self, cid: Cid) -> bytes | None:
         """Read and verify a block; None when the node does not have it.
 
-        Raises WrongBytesError when the node has other bytes under `cid`. A response that was replaced or
-        truncated on its way (a web page, fewer bytes than the node has) proves nothing about the block and
-        raises UnexpectedResponseError or TransientError.
+        Raises WrongBytesError when the node has other bytes under `cid`, LostReferenceError when it refers to
+        a file without these bytes. A response that was replaced or truncated on its way (a web page, fewer
+        bytes than the node has) proves nothing about the block and raises UnexpectedResponseError or
+        TransientError.
         """
         try:
             answer = self._call("block/get", [("arg", str(cid)), ("offline", "true")], limit=_BLOCK_LIMIT)
@@ -226,6 +247,8 @@ class KuboRpc:
                 return None
             if _WRONG_HASH in error.reason:
                 raise WrongBytesError from None
+            if any(sign in error.reason for sign in _LOST_REFERENCE):
+                raise LostReferenceError from None
             raise
         if cid.matches(answer.body):
             return answer.body
@@ -245,16 +268,64 @@ class KuboRpc:
         upload = multipart_file("blocks.car", UploadBody(len(body), lambda: iter((body,))))
         self._call("dag/import", [("pin-roots", "true")], content=upload)
 
-    def dag_import(self, upload: UploadBody) -> None:
-        """Import the blocks of a CAR without pinning anything.
+    def dag_import(self, upload: UploadBody) -> DagStat:
+        """Import the blocks of a CAR without pinning anything; return how many blocks the node received.
 
-        The number of blocks in the response is that of the CAR, not of those written, so it proves nothing.
-        Raises UnexpectedResponseError when the node's disk is full.
+        It hashed each of them. It does not write those that it believes to have, so the number proves only
+        that blocks are present which it was just found to lack. Raises UnexpectedResponseError when the
+        node's disk is full.
         """
-        body = multipart_file("blocks.car", upload)
-        params = [("pin-roots", "false"), ("stats", "true")]
+        answer = self._upload("dag/import", [("pin-roots", "false"), ("stats", "true")], upload)
+        for line in answer.body.splitlines():
+            with suppress(ValueError):
+                stats = _read_object(self.name, load_json(line)).at("Stats")
+                if isinstance(stats.value, dict):
+                    return DagStat(stats.number_or(0, "BlockCount"), stats.number_or(0, "BlockBytesCount"))
+        return DagStat(0, 0)
+
+    def add_file(self, upload: UploadBody, path: Path | None = None) -> Cid | None:
+        """Have the node make the blocks of a file by the profile, without a pin; return the root.
+
+        With `path`, the node keeps references to the file at that path, which has these bytes, in place of
+        leaves. None when the response names no root. Every parameter of the profile is sent, because the
+        node's own configuration would apply otherwise. Raises AccessDeniedError where `add` is not permitted,
+        and UnexpectedResponseError when the node's disk is full, or when it does not keep references.
+        """
+        if path is None:
+            answer = self._upload("add", _PROFILE, upload)
+        else:
+            headers = {"abspath-encoded": quote_plus(os.fsencode(path))}
+            try:
+                answer = self._upload("add", [*_PROFILE, ("nocopy", "true")], upload, headers)
+            except RejectedError as error:
+                raise self._without_references(error) or error from None
+        for line in answer.body.splitlines():
+            with suppress(ValueError, DataError):
+                return cids.parse(_read_object(self.name, load_json(line)).text_or("", "Hash"))
+        return None
+
+    def _without_references(self, error: RejectedError) -> UnexpectedResponseError | None:
+        """Return the error for a node that keeps no references to files, or not to these."""
+        if "filestore" in error.reason and "enabled" in error.reason:
+            hint = (
+                "run `ipfs config --json Experimental.FilestoreEnabled true` on the node and restart it,"
+                " or remove nocopy from the target"
+            )
+            return UnexpectedResponseError(self.name, "does not keep references to files", hint=hint)
+        if "outside ipfs root" in error.reason:
+            place = error.reason.rpartition("(")[2].rstrip(")")
+            hint = f"move them below {place!r}, or the node's repository above them; or remove nocopy"
+            return UnexpectedResponseError(
+                self.name, "only keeps references to files below the directory of its repository", hint=hint
+            )
+        return None
+
+    def _upload(
+        self, command: str, params: Params, upload: UploadBody, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        body = multipart_file("data", upload, headers=headers)
         try:
-            self._call("dag/import", params, content=body, patience=_FLUSHING)
+            return self._call(command, params, content=body, patience=_FLUSHING)
         except RejectedError as error:
             if any(sign in error.reason for sign in _FULL):
                 hint = "free space on the disk of the node and run again; written blocks are not sent again"

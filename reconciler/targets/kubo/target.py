@@ -37,7 +37,8 @@ from reconciler.targets.kubo.rpc import KuboRpc, WrongBytesError
 class KuboTarget:
     """A Kubo daemon behind `http`, a client created with `rpc.is_command_error`.
 
-    `pin_seconds` is the time limit of one pin. `random` chooses the leaves of a sample.
+    `pin_seconds` is the time limit of one pin. With `nocopy`, the node, on this machine, keeps references to
+    the files of a published directory in place of a copy. `random` chooses the leaves of a sample.
     """
 
     kind = "kubo"
@@ -49,6 +50,7 @@ class KuboTarget:
         http: HttpClient,
         *,
         pin_seconds: int = 120,
+        nocopy: bool = False,
         random: Random | None = None,
     ) -> None:
         self.name = name
@@ -56,7 +58,7 @@ class KuboTarget:
         self._rpc = KuboRpc(http)
         self._prober = Prober(self._rpc)
         replacer = BlockReplacer(self._rpc, self._prober)
-        self._publisher = Publisher(self._rpc, self._prober, replacer, pin_seconds)
+        self._publisher = Publisher(self._rpc, self._prober, replacer, pin_seconds, nocopy)
         self._random = random or Random()  # noqa: S311  a sample, not a secret
 
     def observe(self, expected: Sequence[Expected], check: Check, mark: str, progress: Progress) -> Inventory:
