@@ -17,7 +17,7 @@
 //                            "elsewhere":true}: a delegation of the space (foreign: of another one) to the
 //                            agent (elsewhere: to another one), or with a secret to the bridge's key of it
 // POST /_writes              body {"disabled":true}: answer as the hosted service does since May 2026
-// POST /_lose                body {"root":"<cid>"}: the upload is listed without the last of its shards
+// POST /_lose                body {"root":"<cid>","lost":["<car cid>"]}: the upload is listed without these shards
 import http from 'node:http'
 import fs from 'node:fs'
 import { createContext, cleanupContext } from '@storacha/upload-api/test/context'
@@ -357,7 +357,7 @@ async function delegated({ can, expiration = Infinity, notBefore, secret, foreig
     secret: secret && base64url.encode(new TextEncoder().encode(secret)),
   }
 }
-async function lose({ root: wanted }) {
+async function lose({ root: wanted, lost }) {
   const ask = async (can, nb) => {
     const capability = { can, with: space.did(), nb }
     const [receipt] = await ctx.connection.execute(invoke({ issuer: space, audience: service, capability }))
@@ -367,7 +367,7 @@ async function lose({ root: wanted }) {
   const { results } = await ask('upload/list', {})
   const { shards } = results.find((each) => each.root.equals(root))
   await ask('upload/remove', { root })
-  await ask('upload/add', { root, shards: shards.slice(0, -1) })
+  await ask('upload/add', { root, shards: shards.filter((each) => !lost.includes(String(each))) })
   return { shards: shards.map(String) }
 }
 const env = {
