@@ -80,7 +80,9 @@ def fetch(
     """
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.index.resolve import parse_ref
+    from reconciler.index.user_config import config_file, load_config
 
+    limits = load_config(config_file(os.environ)).limits
     layout = _layout(index, optional=parse_ref(ref, with_path=True).cid is not None)
     with open_ref(layout, ref, sources, progress) as found:
         return fetch_root(
@@ -93,6 +95,7 @@ def fetch(
             exclude=exclude,
             caches=content_caches(sources, own=cache),
             path=found.path,
+            limits=limits,
         )
 
 

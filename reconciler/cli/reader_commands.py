@@ -20,7 +20,8 @@ from reconciler.cli.options import (
     Ref,
     TargetsFile,
 )
-from reconciler.cli.reader_options import ReaderOptions
+from reconciler.cli.reader_options import ReaderOptions, download_limits
+from reconciler.download.limits import CONNECTIONS_LIMIT
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.locations import find_layout
 from reconciler.render import documents
@@ -142,6 +143,24 @@ def fetch(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither read nor fill the content cache.")
     ] = False,
+    connections: Annotated[
+        int | None,
+        typer.Option(
+            "--connections",
+            metavar="N",
+            min=1,
+            max=CONNECTIONS_LIMIT,
+            help="Open at most N connections to each source (default: 32, or as configured).",
+        ),
+    ] = None,
+    max_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--max-rate",
+            metavar="RATE",
+            help="Fetch at most RATE bytes per second, such as 20M (default: no limit, or as configured).",
+        ),
+    ] = None,
     check: Annotated[
         PresentCheck,
         typer.Option(
@@ -177,6 +196,7 @@ def fetch(
     options = ReaderOptions(directory, index, offline, gateway or ())
     needs_no_index = locked or parse_ref(ref, with_path=True).cid is not None
     layout = options.layout_if_any() if needs_no_index else options.layout()
+    limits = download_limits(connections, max_rate)
     sources = options.sources(nodes=kubo or (), stores=store or (), cars=car or (), caches=cache_from or ())
     entry = locked_entry(lock_file, ref) if locked else None
     named = None if entry is None else (entry.model, entry.version)
@@ -201,6 +221,7 @@ def fetch(
             released=opened.released,
             receipts=receipt_book(),
             trust_receipt=check is PresentCheck.RECEIPT,
+            limits=limits,
         )
         if repository is not None:
             hugging_face_cache.write_refs(repository, opened.root, _ref_names(ref, opened.version))
@@ -266,7 +287,13 @@ def get(
         for warning in opened.warnings:
             out.warn(warning)
         done = fetch_root(
-            opened.root, destination, opened.sources, progress, name=opened.name, path=opened.path
+            opened.root,
+            destination,
+            opened.sources,
+            progress,
+            name=opened.name,
+            path=opened.path,
+            limits=download_limits(),
         )
     if as_json:
         out.result_json(documents.fetch_document(done, opened.version, opened.signers))

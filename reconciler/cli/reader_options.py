@@ -13,6 +13,7 @@ from reconciler.index.locations import RepositoryLayout
 
 if TYPE_CHECKING:
     from reconciler.consume.open import Sources
+    from reconciler.download.limits import DownloadLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,20 @@ class ReaderOptions:
         config = load_config(config_file(os.environ))
         gateways = tuple(os.environ.get("RECONCILE_GATEWAYS", "").split()) or config.gateways
         return Sources(gateways, config.stores, config.kubo, (), caches)
+
+
+def download_limits(connections: int | None = None, max_rate: str | None = None) -> DownloadLimits:
+    """Return the limits given as options; those left out are the ones of the user's configuration.
+
+    Raises UsageError for a rate that cannot be read.
+    """
+    from reconciler.download.limits import DownloadLimits, parse_rate
+    from reconciler.index.user_config import config_file, load_config
+
+    configured = load_config(config_file(os.environ)).limits
+    rate = configured.max_rate if max_rate is None else parse_rate(max_rate)
+    if rate is None:
+        raise UsageError(
+            f"--max-rate {max_rate!r} is no rate", hint="write bytes per second, such as 500K, 20M or 1G"
+        )
+    return DownloadLimits(configured.connections if connections is None else connections, rate)

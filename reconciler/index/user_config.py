@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler.download.limits import DEFAULT_LIMITS, DownloadLimits, parse_rate
 from reconciler.fs import user_directory
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.guarded_yaml import (
@@ -46,6 +47,7 @@ class UserConfig:
     kubo: tuple[str, ...] = ()
     stores: tuple[Path, ...] = ()
     receipts: bool = False  #: whether `fetch` recognizes a directory that it fetched by its receipt
+    limits: DownloadLimits = DEFAULT_LIMITS  #: of all downloads
     tokens: Mapping[str, str] = field(default_factory=dict)
     trust: tuple[SignatureRule, ...] = ()
     logs: tuple[PinnedLog, ...] = ()  #: audit logs whose keys the user knows
@@ -96,6 +98,7 @@ def load_config(path: Path) -> UserConfig:
         addresses("kubo"),
         tuple(path.parent / each for each in addresses("stores")),
         str(tree.value("receipts")) == "true",
+        _limits(tree),
         tokens,
         trust,
         _logs(tree.value("logs")),
@@ -115,3 +118,11 @@ def _logs(node: YamlNode | None) -> tuple[PinnedLog, ...]:
         )
         found.append(PinnedLog(settings, None if index is None else str(index)))
     return tuple(found)
+
+
+def _limits(tree: YamlMapping) -> DownloadLimits:
+    connections, rate = tree.value("connections"), tree.value("max_rate")
+    return DownloadLimits(
+        DEFAULT_LIMITS.connections if connections is None else int(str(connections)),
+        0 if rate is None else parse_rate(str(rate)) or 0,
+    )

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import reconciler
+from reconciler.consume.transfer import Transfer
+from reconciler.download.limits import DownloadLimits
 from tests.support.command_line import CommandLine
 from tests.support.http_peer import Asked, Said, http_peer
 from tests.support.releases import assert_document
@@ -383,3 +385,40 @@ def test_receipts_of_the_configuration_save_reading(released: CommandLine, own_d
     assert "every block verified" in released("fetch", "llm@1.0.0", "out", "--check", "full").err
     config.write_text("receipts: false\n")
     assert released("fetch", "llm@1.0.0", "out", "--json").document["by_receipt"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ((), DownloadLimits(5, 1 << 20)),
+        (("--connections", "3"), DownloadLimits(3, 1 << 20)),
+        (("--max-rate", "2G"), DownloadLimits(5, 2 << 30)),
+        (("--max-rate", "0", "--connections", "256"), DownloadLimits(256, 0)),
+    ],
+)
+def test_limits_of_a_fetch_come_from_flags_and_from_the_configuration(
+    given: tuple[str, ...],
+    limits: DownloadLimits,
+    released: CommandLine,
+    own_directories: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = own_directories / "config/reconcile/config.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("{connections: 5, max_rate: 1M}\n")
+    seen: list[DownloadLimits] = []
+
+    class Spied(Transfer):
+        def __init__(self, *args: object, **options: object) -> None:
+            seen.append(options["limits"])  # type: ignore[arg-type]
+            super().__init__(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("reconciler.consume.fetch.Transfer", Spied)
+    assert released("fetch", "llm@1.0.0", "out", "--no-cache", *given).code == 0
+    assert seen == [limits]
+
+
+def test_a_rate_that_is_none_is_refused(released: CommandLine) -> None:
+    done = released("fetch", "llm@1.0.0", "out", "--max-rate", "fast")
+    assert done.code == 2
+    assert "'fast' is no rate" in done.err
