@@ -22,13 +22,12 @@ from unittest.mock import patch
 
 from benchmarks.measure import Figure, main, peak_memory, seconds
 from reconciler.deals.json_rpc import JsonRpc
-from reconciler.deals.onchain import names
 from reconciler.deals.onchain.health import judge_copy
 from reconciler.deals.onchain.interface import CopyState, DataSetState
 from tests.support.large_files import MIB
 from tests.support.onchain.lab import onchain_lab
 from tests.support.onchain.large_provider import large_provider
-from tests.support.onchain.payer import Payer, pieces
+from tests.support.onchain.payer import Payer, addition_number, pieces
 from tests.support.onchain.repository import ENVIRONMENT, RUN, write_repository
 from tests.support.onchain.storage import OnchainStorage, onchain_storage
 
@@ -54,7 +53,7 @@ def _health(quick: bool) -> Iterator[Figure]:
             data_set = payer.create(1, batch[:BATCH], generation=number)
             for start in range(BATCH, EACH, BATCH):
                 set_name, part = payer.set_name(1, number), batch[start : start + BATCH]
-                extra = payer.signer().add_pieces(set_name, names.add_name(set_name, part), part)
+                extra = payer.signer().add_pieces(set_name, addition_number(set_name, part), part)
                 lab.add(1, data_set, extra, part)
             lab.prove_period(1, data_set)
         asked: Counter[str] = Counter()

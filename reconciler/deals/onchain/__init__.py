@@ -17,7 +17,7 @@ message, a log or a `repr`.
     health          the state of one copy of a piece (pure)
     money, guard    prices, runway, predictions and spending limits (pure)
     names           deterministic data set ids and nonces (pure)
-    keys, signing   keys from the environment, and the signatures of uploads, removals and endings
+    keys, signing   keys from the environment, and the signatures of uploads and deposits
     wallet          transactions that payers send themselves: deposit, session keys, ending
     funding         what an account lacks before anything can be published (pure)
 """

@@ -86,12 +86,6 @@ def open_key(secret: Secret, what: str) -> SigningKey:
     )
 
 
-def typed_digest(domain: TypedDomain, types: TypedFields, message: Mapping[str, Any]) -> bytes:
-    """Return the 32 bytes that are signed for typed data (EIP-712)."""
-    eth_messages = _eth_account().messages
-    return bytes(eth_messages._hash_eip191_message(_encoded(domain, types, message)))  # noqa: SLF001 - no public name
-
-
 @dataclass(frozen=True, slots=True)
 class SignedTransaction:
     """What a signed transaction (EIP-1559) says by itself: its hash, who signed it, and for what."""

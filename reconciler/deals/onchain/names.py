@@ -8,10 +8,8 @@ landed although its answer was lost.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 from reconciler.content.cid import Cid
-from reconciler.content.piece_cid import PieceCid
 from reconciler.deals.onchain.interface import EvmAddress
 
 
@@ -23,14 +21,6 @@ def data_set_name(
     `generation` counts up when the set of the previous one was terminated or deleted: its number stays used.
     """
     return _number("data set", str(chain_id), str(payer), str(provider_id), str(generation), subject)
-
-
-def add_name(data_set_name: int, pieces: Sequence[PieceCid], attempt: int = 0) -> int:
-    """Return the nonce for adding these `pieces`, in this order, to a data set of ours.
-
-    `attempt` counts up when the same pieces were added before and removed since.
-    """
-    return _number("add", f"{data_set_name:x}", str(attempt), *map(str, pieces))
 
 
 def batch_name(data_set_name: int, root: Cid, batch: int, attempt: int = 0) -> int:

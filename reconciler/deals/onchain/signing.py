@@ -1,4 +1,4 @@
-"""What a payer, or its session key, signs for a provider: data sets, pieces, removals, endings, and permits.
+"""What a payer, or its session key, signs for a provider: data sets and pieces; and the permit of a deposit.
 
 A provider sends the transaction; the signature in its `extraData` is the payer's consent. The typed data
 (EIP-712) and the layout of `extraData` are those of FilecoinWarmStorageService 1.3
@@ -45,10 +45,6 @@ TYPES: Mapping[SigningScope, TypedFields] = {
         "MetadataEntry": _ENTRY,
         "PieceMetadata": (("pieceIndex", "uint256"), ("metadata", "MetadataEntry[]")),
     },
-    SigningScope.SCHEDULE_PIECE_REMOVALS: {
-        "SchedulePieceRemovals": (("clientDataSetId", "uint256"), ("pieceIds", "uint256[]")),
-    },
-    SigningScope.TERMINATE_SERVICE: {"TerminateService": (("dataSetId", "uint256"),)},
 }
 PERMIT: TypedFields = {
     "Permit": (
@@ -60,7 +56,7 @@ PERMIT: TypedFields = {
     )
 }
 
-#: what a session key is granted: the hash of the type that it may sign (EIP-712 `typeHash`)
+#: what a session key can be granted: the hash of the type that it may sign (EIP-712 `typeHash`)
 PERMISSIONS: Mapping[SigningScope, bytes] = {
     SigningScope.CREATE_DATA_SET: bytes.fromhex(
         "25ebf20299107c91b4624d5bac3a16d32cabf0db23b450ee09ab7732983b1dc9"
@@ -139,15 +135,6 @@ class UploadSigner:
                 signature,
             ),
         )
-
-    def schedule_removals(self, client_id: int, piece_ids: Sequence[int]) -> bytes:
-        """Sign the removal of pieces, by their ids, from the data set `client_id`."""
-        message = {"clientDataSetId": client_id, "pieceIds": list(piece_ids)}
-        return abi.encode((BYTES,), (self._sign(SigningScope.SCHEDULE_PIECE_REMOVALS, message),))
-
-    def terminate(self, data_set: int) -> bytes:
-        """Sign the immediate ending of a data set; `data_set` is the chain's id, not the client's."""
-        return abi.encode((BYTES,), (self._sign(SigningScope.TERMINATE_SERVICE, {"dataSetId": data_set}),))
 
     def _sign(self, scope: SigningScope, message: Mapping[str, object]) -> bytes:
         return self.key.sign_typed(self.domain, TYPES[scope], message)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.content.cid import DAG_PB, hash_block
 from reconciler.deals.onchain.interface import EvmAddress
-from reconciler.deals.onchain.names import add_name, data_set_name
-from tests.support.onchain.payer import pieces
+from reconciler.deals.onchain.names import batch_name, data_set_name
 
 PAYER = EvmAddress(b"\1" * 20)
-P = pieces(3)
+ROOT, OTHER = (hash_block(DAG_PB, name) for name in (b"one", b"other"))
 SET = "699b781865806e21fd2139bfc701ec5ceca8354b9144f9f9dcd08de2fceee2ac"
-ADD = "7e825eb02fcdfb7a4ef208bffc4645ee0180d475850fb35fd2e7362135b7844c"
+BATCH = "f5a052a862dc72c9ba62b04dc0393369f1c6b91dfa6de7a911de5344c9666782"
 
 
 def test_the_names_never_change() -> None:
     """A change would create, and pay for, every data set and piece again."""
     name = data_set_name(314, PAYER, 7, "acme-models")
     assert f"{name:x}" == SET
-    assert f"{add_name(name, P):x}" == ADD
+    assert f"{batch_name(name, ROOT, 3):x}" == BATCH
 
 
 def test_each_part_makes_another_name() -> None:
@@ -30,7 +30,8 @@ def test_each_part_makes_another_name() -> None:
         data_set_name(314, PAYER, 8, "acme"),
         data_set_name(314, PAYER, 7, "acme2"),
         data_set_name(314, PAYER, 7, "acme", 1),
-        add_name(1, P), add_name(2, P), add_name(1, P[:2]), add_name(1, P[::-1]), add_name(1, P, 1),
+        batch_name(1, ROOT, 0), batch_name(2, ROOT, 0), batch_name(1, OTHER, 0), batch_name(1, ROOT, 1),
+        batch_name(1, ROOT, 0, 1),
     }  # fmt: skip
     assert len(names) == 11
     assert all(0 < name < 1 << 256 for name in names)

@@ -22,7 +22,7 @@ from reconciler.deals.onchain.wallet import (
     withdraw_call,
 )
 from tests.support.onchain.lab import UNIT, LabError, deployed_lab
-from tests.support.onchain.payer import Payer, key, piece, pieces
+from tests.support.onchain.payer import Payer, ending_consent, key, piece, pieces
 
 pytestmark = pytest.mark.skipif(
     "ONCHAIN_SERVICE" not in os.environ, reason="ONCHAIN_RPC and ONCHAIN_SERVICE name no deployment"
@@ -125,7 +125,7 @@ def test_a_session_key_uploads_and_can_neither_remove_nor_end(real: Payer) -> No
     assert set(granted) == set(UPLOAD_SCOPES)
     data_set = real.create(1, pieces(1), session=session)
     with pytest.raises(LabError):
-        real.lab.terminate(1, data_set, real.signer(session).terminate(data_set))
+        real.lab.terminate(1, data_set, ending_consent(real.signer(session), data_set))
     real.wallet.carry_out(revoke_call(contracts, session.address))
     assert real.view().expiries(real.key.address, session.address, UPLOAD_SCOPES) == {}
 

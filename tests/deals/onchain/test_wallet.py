@@ -21,7 +21,7 @@ from reconciler.deals.onchain.wallet import (
 from reconciler.net.errors import UnexpectedResponseError
 from tests.support.onchain.fake_chain import FakeChain
 from tests.support.onchain.lab import CHAIN_ID, OWNERS, UNIT, LabError
-from tests.support.onchain.payer import Payer, key, pieces
+from tests.support.onchain.payer import Payer, ending_consent, key, pieces, removal_consent
 
 P = pieces(2)
 
@@ -98,9 +98,9 @@ def test_a_session_key_uploads_and_can_neither_remove_nor_end(payer: Payer) -> N
     data_set = payer.create(1, P, session=session)
     signer = payer.signer(session)
     with pytest.raises(LabError):
-        payer.lab.schedule_removals(1, data_set, [0], signer.schedule_removals(payer.set_name(1), [0]))
+        payer.lab.schedule_removals(1, data_set, [0], removal_consent(signer, payer.set_name(1), [0]))
     with pytest.raises(LabError):
-        payer.lab.terminate(1, data_set, signer.terminate(data_set))
+        payer.lab.terminate(1, data_set, ending_consent(signer, data_set))
     payer.wallet.carry_out(revoke_call(contracts, session.address))
     assert payer.view().expiries(payer.key.address, session.address, UPLOAD_SCOPES) == {}
     with pytest.raises(LabError):

@@ -18,6 +18,7 @@ from reconciler.deals.onchain.reader import ChainReader, ChainView
 from reconciler.deals.onchain.signing import UploadSigner, create_and_add, service_domain
 from reconciler.deals.onchain.wallet import Wallet, deposit_call
 from reconciler.errors import Reason
+from tests.support.onchain.ethereum import encode
 from tests.support.onchain.lab import CHAIN_ID, KEYS, UNIT, OnchainLab
 
 SUBJECT = "acme-models"
@@ -44,6 +45,25 @@ def options(lab: OnchainLab) -> dict[str, object]:
 def key(number: int = 0) -> SigningKey:
     """One of the chain's rich accounts; number 0 is the payer."""
     return load_key("FILECOIN_KEY", {"FILECOIN_KEY": KEYS[number]})
+
+
+def addition_number(data_set_name: int, wanted: Sequence[PieceCid], attempt: int = 0) -> int:
+    """A number for adding pieces to a data set, which the contracts take once."""
+    text = f"{data_set_name} {attempt} " + " ".join(map(str, wanted))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+
+
+def removal_consent(signer: UploadSigner, client_id: int, piece_ids: Sequence[int]) -> bytes:
+    """The `extraData` that lets a provider schedule the removal of pieces."""
+    types = {"SchedulePieceRemovals": (("clientDataSetId", "uint256"), ("pieceIds", "uint256[]"))}
+    message = {"clientDataSetId": client_id, "pieceIds": list(piece_ids)}
+    return encode(["bytes"], [signer.key.sign_typed(signer.domain, types, message)])
+
+
+def ending_consent(signer: UploadSigner, data_set: int) -> bytes:
+    """The `extraData` that lets a provider end a data set, by its id on the chain, at once."""
+    types = {"TerminateService": (("dataSetId", "uint256"),)}
+    return encode(["bytes"], [signer.key.sign_typed(signer.domain, types, {"dataSetId": data_set})])
 
 
 class Payer:
@@ -88,23 +108,23 @@ class Payer:
         create = signer.create_data_set(
             name, found.payee, {"source": "reconcile"} if metadata is None else metadata
         )
-        add = signer.add_pieces(name, names.add_name(name, wanted), wanted)
+        add = signer.add_pieces(name, addition_number(name, wanted), wanted)
         return self.lab.create_and_add(provider, create_and_add(create, add), wanted)
 
     def add(self, provider: int, data_set: int, wanted: Sequence[PieceCid], attempt: int = 0) -> None:
         """Let a provider add pieces to our data set."""
         name = self.set_name(provider)
-        extra = self.signer().add_pieces(name, names.add_name(name, wanted, attempt), wanted)
+        extra = self.signer().add_pieces(name, addition_number(name, wanted, attempt), wanted)
         self.lab.add(provider, data_set, extra, wanted)
 
     def remove(self, provider: int, data_set: int, ids: Sequence[int]) -> None:
         """Let a provider schedule the removal of pieces."""
-        extra = self.signer().schedule_removals(self.set_name(provider), ids)
+        extra = removal_consent(self.signer(), self.set_name(provider), ids)
         self.lab.schedule_removals(provider, data_set, ids, extra)
 
     def end_at_once(self, provider: int, data_set: int) -> None:
         """Let a provider end a data set with our consent."""
-        self.lab.terminate(provider, data_set, self.signer().terminate(data_set))
+        self.lab.terminate(provider, data_set, ending_consent(self.signer(), data_set))
 
     def state(self, data_set: int) -> DataSetState | Reason:
         """What the chain says about a data set."""

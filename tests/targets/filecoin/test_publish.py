@@ -19,7 +19,7 @@ from reconciler.targets.filecoin.target import FilecoinTarget
 from reconciler.targets.interface import Check, Delivery, Expected, Observation, State, UnsupportedError
 from tests.support.dags import MemoryDag
 from tests.support.onchain.lab import KEYS
-from tests.support.onchain.payer import key
+from tests.support.onchain.payer import key, removal_consent
 from tests.support.onchain.storage import OnchainStorage
 from tests.support.shapes import Builder, bundle, empty_directory, large_file
 
@@ -160,7 +160,7 @@ def test_a_piece_that_is_leaving_is_added_again(cloud: OnchainStorage) -> None:
     (provider,) = view.providers([1]).values()
     assert isinstance(provider, StorageProvider)
     name = find_data_set(view, cloud.payer.signer(), provider, "acme").name
-    cloud.lab.schedule_removals(1, number, [0], cloud.payer.signer().schedule_removals(name, [0]))
+    cloud.lab.schedule_removals(1, number, [0], removal_consent(cloud.payer.signer(), name, [0]))
     assert look(target, dag).state is State.PARTIAL
     assert target.repair(dag, (), LABEL, QUIET).state is State.HELD
     assert (cloud.added[1].most_common(1)[0][1], set(cloud.stored.values())) == (2, {1})
