@@ -44,6 +44,14 @@ def fund(
             help="Days that the account shall last at its present rate (default: min_runway_days).",
         ),
     ] = None,
+    stop: Annotated[
+        bool,
+        typer.Option(
+            "--stop",
+            help="End what this index keeps on the target instead: revoke the session key, end its data "
+            "sets, which are kept and paid for another 30 days, and withdraw what is available.",
+        ),
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Send the transactions without asking (default: ask on a terminal).")
     ] = False,
@@ -51,7 +59,7 @@ def fund(
     directory: Directory = None,
     targets: TargetsFile = None,
 ) -> int:
-    """Show what the account that pays for a target lacks, and supply it.
+    """Show what the account that pays for a target lacks, and supply it; or end its storage.
 
     Deposits, approves the storage service and lets the session key sign uploads, as far as each is missing.
     Every transaction is shown first, and sent only after a confirmation or with --yes. The payer's key is
@@ -62,8 +70,10 @@ def fund(
     from reconciler.render.documents import funding_document
     from reconciler.targets.pricing import Fundable, FundingWish
 
+    if stop and (deposit is not None or days is not None):
+        raise UsageError("--stop deposits nothing", hint="give neither --deposit nor --days")
     layout = find_layout(directory, None, targets)
-    wish = FundingWish(deposit, days)
+    wish = FundingWish(deposit, days, _stopped_index(layout, target) if stop else None)
     done: list[FundingReceipt] = []
     layout.make_state()
     with (
@@ -93,6 +103,24 @@ def fund(
     if refused is None:
         return ExitCode.OK
     return out.show_failure(refused.message, hint=refused.hint, code=refused.exit_code, document=not as_json)
+
+
+def _stopped_index(layout: RepositoryLayout, target: str) -> str:
+    """Return the id of the index whose storage on `target` shall end.
+
+    Raises SafetyError while versions list the target: the next run would store them again.
+    """
+    from reconciler.index.load import load_index
+
+    index = load_index(layout.index_file, stamps=layout.cache)
+    kept = [version.ref for version in index.versions() if target in version.targets and not version.retired]
+    if kept:
+        more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+        raise SafetyError(
+            f"{kept[0]}{more} shall still be kept on {target!r}, and the next run would store it again",
+            hint=f"remove {target!r} from the targets of these versions, or retire them",
+        )
+    return index.id
 
 
 def _open(layout: RepositoryLayout, name: str) -> Target:

@@ -74,15 +74,14 @@ def _lasts(account: PayingAccount) -> str:
 
 
 def funding_text(name: str, plan: FundingPlan) -> str:
-    """Return the account that pays for the target `name`, and what it lacks."""
+    """Return the account that pays for the target `name`, and what it lacks or what is left to stop."""
     currency = plan.account.currency
     lines = [*account_lines({name: plan.account}), f"wallet: {amount(plan.wallet, currency)} not deposited"]
-    lines += [f"+ {plain(action.text)}  ({plain(action.why)})" for action in plan.actions]
+    sign = "-" if plan.stops else "+"
+    lines += [f"{sign} {plain(action.text)}  ({plain(action.why)})" for action in plan.actions]
     lines += [f"! {plain(problem.text)}" for problem in plan.problems]
-    lines += [
-        "",
-        f"{count(len(plan.actions), 'transaction')} to send." if plan.actions else "Nothing is missing.",
-    ]
+    nothing = "Nothing is left to stop." if plan.stops else "Nothing is missing."
+    lines += ["", f"{count(len(plan.actions), 'transaction')} to send." if plan.actions else nothing]
     return "\n".join(lines) + "\n"
 
 

@@ -106,17 +106,19 @@ class Pricing:
 @dataclass(frozen=True, slots=True)
 class FundingWish:
     """What the user wants an account to have: `deposit`, an amount as written that shall be available, and
-    money for `days`. None: what the target needs before anything can be published.
+    money for `days`. None: what the target needs before anything can be published. `stop` is the id of the
+    index whose storage shall end instead.
     """
 
     deposit: str | None = None
     days: int | None = None
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FundingAction:
     """One transaction that is missing: its `kind`, what it does (`text`) and `why`; `amount` is that of a
-    deposit.
+    deposit or withdrawal.
     """
 
     kind: str
@@ -129,13 +131,14 @@ class FundingAction:
 class FundingPlan:
     """The account, what its wallet has besides, and the transactions that are missing, in order.
 
-    `problems` are what keeps them from being sent.
+    `problems` are what keeps them from being sent. With `stops`, they end storage.
     """
 
     account: PayingAccount
     wallet: Decimal
     actions: tuple[FundingAction, ...] = ()
     problems: tuple[Reason, ...] = ()
+    stops: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ provider; further copies are pulled by other providers from the first one. The c
 
 May use: content, deals, index and net.
 Guarantees: nothing is sent or paid twice, also after a kill at any point; nothing is signed beyond the limits
-of targets.yaml; nothing is removed, because pieces have no names; no key is in a message, log or `repr`.
+of targets.yaml; no run removes anything, because pieces have no names; no key is in a message, log or `repr`.
 
     options             the entry of targets.yaml
     provider, clients   the HTTP API of providers
@@ -15,6 +15,9 @@ of targets.yaml; nothing is removed, because pieces have no names; no key is in 
     choose              the choice of providers
     deliver, publish    a delivery: what is missing, limits, batches
     send, add, journal  bringing pieces to a provider, and into our data set there
+    costs               what deliveries will do and cost
+    fund, stop          what the payer's account lacks, and the end of all storage of an index
+    diagnose            every missing piece, for doctor
 """
 
 from __future__ import annotations

@@ -96,6 +96,15 @@ def find_data_set(view: ChainView, signer: UploadSigner, provider: StorageProvid
     raise PeerError(f"{_GENERATIONS} data sets with provider {provider.id} have ended")
 
 
+def is_of_index(state: DataSetState, index: str) -> bool:
+    """Return whether a data set is one that this program created for the index with id `index`."""
+    return _metadata(index).items() <= state.metadata.items()
+
+
+def _metadata(index: str) -> dict[str, str]:
+    return _SOURCE | {"reconcileIndex": index[:MAX_VALUE]}
+
+
 def _takes_pieces(state: DataSetState, view: ChainView, signer: UploadSigner) -> bool:
     account = state.account
     return (
@@ -183,8 +192,8 @@ class DataSetWriter:
         add = self._signer.add_pieces(ours.name, nonce, pieces)
         if ours.state is not None:
             return add
-        metadata = _SOURCE | {"reconcileIndex": self._index[:MAX_VALUE]}
-        return create_and_add(self._signer.create_data_set(ours.name, provider.payee, metadata), add)
+        create = self._signer.create_data_set(ours.name, provider.payee, _metadata(self._index))
+        return create_and_add(create, add)
 
     def _send(
         self,

@@ -22,7 +22,7 @@ from reconciler.deals.onchain.keys import SigningKey
 from reconciler.deals.onchain.money import format_amount, parse_amount, runway
 from reconciler.deals.onchain.nodes import quantity
 from reconciler.deals.onchain.reader import ChainReader, ChainView
-from reconciler.deals.onchain.wallet import TransactionRefusedError, Wallet
+from reconciler.deals.onchain.wallet import TransactionRefusedError, UnsentCall, Wallet
 from reconciler.errors import DataError, Reason, SafetyError, UsageError
 from reconciler.progress import Progress
 from reconciler.targets.filecoin.costs import amount, paying_account
@@ -65,25 +65,36 @@ def carry_out_funding(
     Raises RequestError, TransactionError; UsageError for the key of another account; SafetyError when more
     is missing now than was shown.
     """
+    require_payer(name, options, key)
+    view = reader.view()
+    goal = read_goal(options, view, wish)
+    steps = tuple(missing_steps(read_funding(view, options.payer, goal.session), goal))
+    actions = [_action(step, goal, options) for step in steps]
+    require_shown(name, actions, shown)
+    wallet = Wallet(options.nodes.first, view.chain_id, key)
+    for step, action in zip(steps, actions, strict=True):
+        yield send(name, wallet, action, funding_call(step, view, key, goal), progress)
+
+
+def send(
+    name: str, wallet: Wallet, action: FundingAction, call: UnsentCall, progress: Progress
+) -> FundingReceipt:
+    """Send the transaction of one action and wait for it. Raises RequestError, TransactionError."""
+    with progress.task(action.text, None):
+        try:
+            return FundingReceipt(action, wallet.carry_out(call).hash)
+        except TransactionRefusedError as error:
+            hint = fill_target(error.hint or "", name)
+            raise TransactionRefusedError(error.message, hint=hint or None) from None
+
+
+def require_payer(name: str, options: FilecoinOptions, key: SigningKey) -> None:
+    """Raise UsageError when `key` is not that of the account that pays for the target `name`."""
     if key.address != options.payer:
         raise UsageError(
             f"{name}: the key in {options.payer_key_env} is that of {key.address}, and {options.payer} pays",
             hint="give the payer's key, or correct payer in targets.yaml",
         )
-    view = reader.view()
-    goal = read_goal(options, view, wish)
-    steps = tuple(missing_steps(read_funding(view, options.payer, goal.session), goal))
-    actions = [_action(step, goal, options) for step in steps]
-    _require_shown(name, actions, shown)
-    wallet = Wallet(options.nodes.first, view.chain_id, key)
-    for step, action in zip(steps, actions, strict=True):
-        with progress.task(action.text, None):
-            try:
-                receipt = wallet.carry_out(funding_call(step, view, key, goal))
-            except TransactionRefusedError as error:
-                hint = fill_target(error.hint or "", name)
-                raise TransactionRefusedError(error.message, hint=hint or None) from None
-            yield FundingReceipt(action, receipt.hash)
 
 
 def read_goal(options: FilecoinOptions, view: ChainView, wish: FundingWish) -> FundingGoal:
@@ -119,7 +130,13 @@ def _problems(
             "are to be deposited",
             f"send {format_amount(needed - state.wallet)} to {options.payer}",
         )
-    if steps and not gas_of(options):
+    if steps:
+        yield from gas_problems(options)
+
+
+def gas_problems(options: FilecoinOptions) -> Iterator[Reason]:
+    """Yield a problem when the payer has no FIL. Raises RequestError."""
+    if not gas_of(options):
         yield Reason(f"{options.payer} has no FIL to pay the gas", f"send a little FIL to {options.payer}")
 
 
@@ -129,12 +146,17 @@ def gas_of(options: FilecoinOptions) -> int:
     return int(found.text(), 16) if len(found.text()) > 18 else quantity(found)
 
 
-def _require_shown(name: str, actions: Sequence[FundingAction], shown: FundingPlan) -> None:
-    seen = {each.kind: each for each in shown.actions}
+def require_shown(name: str, actions: Sequence[FundingAction], shown: FundingPlan) -> None:
+    """Raise SafetyError for an action that is not among those of `shown`, or is about a larger amount."""
     for each in actions:
-        known = seen.get(each.kind)
-        if known is None or (each.amount or 0) > (known.amount or 0):
+        if not any(_covers(known, each) for known in shown.actions):
             raise SafetyError(
                 f"{name}: more is missing now than was shown: {each.text}",
                 hint="run again: nothing was sent",
             )
+
+
+def _covers(shown: FundingAction, action: FundingAction) -> bool:
+    if action.amount is None or shown.amount is None:
+        return (shown.kind, shown.text) == (action.kind, action.text)
+    return shown.kind == action.kind and shown.amount >= action.amount

@@ -28,6 +28,7 @@ from reconciler.targets.filecoin.observe import observe_root, required_copies, u
 from reconciler.targets.filecoin.options import FilecoinOptions
 from reconciler.targets.filecoin.probe import PieceProbe, probe_blocks, probe_piece, probe_start, probe_whole
 from reconciler.targets.filecoin.provider import ProviderClient
+from reconciler.targets.filecoin.stop import carry_out_stop, plan_stop
 from reconciler.targets.filecoin.waits import DEFAULT_WAITS, Waits
 from reconciler.targets.interface import (
     Capabilities,
@@ -191,12 +192,16 @@ class FilecoinTarget:
         return price_deliveries(self.name, self._options, holdings, deliveries, self._copies)
 
     def plan_funding(self, wish: FundingWish) -> FundingPlan:
-        """Return what the account lacks."""
+        """Return what the account lacks, or what is left of the storage that shall end."""
+        if wish.stop is not None:
+            return plan_stop(self.name, self._options, self._reader, wish.stop)
         return plan_funding(self.name, self._options, self._reader, wish)
 
     def fund(self, wish: FundingWish, shown: FundingPlan, progress: Progress) -> Iterator[FundingReceipt]:
         """Carry out what is missing of `shown` with the payer's key from the environment."""
         key = self._options.payer_key()
+        if wish.stop is not None:
+            return carry_out_stop(self.name, self._options, self._reader, key, wish.stop, shown, progress)
         return carry_out_funding(self.name, self._options, self._reader, key, wish, shown, progress)
 
     def close(self) -> None:

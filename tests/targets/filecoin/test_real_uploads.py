@@ -21,6 +21,7 @@ from reconciler.net.errors import AccessDeniedError
 from reconciler.progress import QUIET
 from reconciler.targets.filecoin.target import FilecoinTarget
 from reconciler.targets.interface import Check, Expected, State
+from reconciler.targets.pricing import FundingWish
 from tests.support.dags import MemoryDag
 from tests.support.onchain.lab import KEYS, OWNERS, deployed_lab
 from tests.support.onchain.payer import Payer, key
@@ -61,7 +62,7 @@ class RealStorage(OnchainStorage):
 
     def opened_target(self) -> FilecoinTarget:
         """Open a target with two copies."""
-        environ = {"FILECOIN_KEY": KEYS[self.signer]}
+        environ = {"FILECOIN_KEY": KEYS[self.signer], "FILECOIN_PAYER_KEY": KEYS[0]}
         payer = str(self.payer.key.address)
         return self.target(copies=2, max_bytes=_LIMIT, payer=payer, environ=environ)
 
@@ -171,3 +172,14 @@ def test_a_session_key_that_was_revoked_uploads_nothing(real: RealStorage) -> No
     with pytest.raises(AccessDeniedError, match="the permission was never granted"):
         real.opened_target().publish(version("revoked", 2), LABEL, QUIET)
     assert not real.stored
+
+
+def test_what_an_index_keeps_is_stopped(real: RealStorage) -> None:
+    target, wish = real.opened_target(), FundingWish(stop="acme")
+    target.publish(version("stopped", 2), LABEL, QUIET)
+    plan = target.plan_funding(wish)
+    found = [action.kind for action in plan.actions]
+    assert found == ["revoke", "end", "end", "withdraw"] if real.signer else ["end", "end", "withdraw"]
+    assert len(list(target.fund(wish, plan, QUIET))) == len(found)
+    assert all(each.account.end for each in sets(real))
+    assert target.plan_funding(wish).actions == ()

@@ -51,7 +51,8 @@ def reconcile(
         "max_monthly": "5 USDFC",
         "min_runway_days": 30,
     }
-    made.write("releases/targets.yaml", json.dumps({"targets": {"filecoin": entry}}))
+    store = {"kind": "store", "path": ".reconcile/store"}
+    made.write("releases/targets.yaml", json.dumps({"targets": {"filecoin": entry, "store": store}}))
     monkeypatch.setenv("FILECOIN_SESSION_KEY", KEYS[3])
     monkeypatch.setenv("FILECOIN_PAYER_KEY", KEYS[0])
     before = DEFAULT_WAITS.interval
@@ -71,6 +72,9 @@ def test_the_page_leads_to_a_proven_copy(cloud: OnchainStorage, reconcile: Comma
         assert program == "reconcile"
         if "status" in arguments:
             cloud.prove()
+        if "--stop" in arguments:
+            index = reconcile.root / "releases/index.yaml"
+            index.write_text(index.read_text().replace("targets: [filecoin]", "targets: [store]"))
         done = reconcile(*arguments)
         assert done.code == command.exit_code, f"line {command.line}: {done.out}\n{done.err}"
         printed[command.line] = done.out
