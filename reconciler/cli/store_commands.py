@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reconciler.content.cid import Cid
     from reconciler.gateway.doors.open import DoorSettings
     from reconciler.index.locations import RepositoryLayout
+    from reconciler.index.user_config import TokenRule
     from reconciler.trust.anchor import AnchorRecord
 
 store_commands = typer.Typer()
@@ -73,10 +74,12 @@ def serve(
     the Python extra `serve`.
     """
     from reconciler.gateway.doors.open import parse_doors
-    from reconciler.gateway.server import parse_listen
+    from reconciler.gateway.server import TlsFiles, parse_listen
     from reconciler.gateway.server import serve as serve_stores
+    from reconciler.index.user_config import config_file, load_config
 
     address = parse_listen(listen)
+    config = load_config(config_file(os.environ)).serve
     names = parse_doors(doors)
     if index is not None and not names:
         raise UsageError("--index is for --doors only", hint="add --doors hf, or leave out --index")
@@ -92,16 +95,19 @@ def serve(
         announce or [],
         ready=lambda line: out.result(plain(line)),
         log=lambda text: out.say(plain(text)),
-        doors=_door_settings(names, index) if names else None,
+        doors=_door_settings(names, index, config.access) if names else None,
+        tls=TlsFiles(config.certificate, config.private_key) if config.certificate else None,
     )
     return ExitCode.OK
 
 
-def _door_settings(names: Sequence[str], index: str | None) -> DoorSettings:
+def _door_settings(names: Sequence[str], index: str | None, access: Sequence[TokenRule]) -> DoorSettings:
     from reconciler.consume.content_cache import default_cache
     from reconciler.consume.find_index import find_index
+    from reconciler.gateway.doors.interface import AccessRule, DoorAccess
     from reconciler.gateway.doors.open import DoorSettings
     from reconciler.gateway.releases import index_reader
+    from reconciler.net.auth import from_env
 
     is_remote = find_index(index=index).origin is not None
     return DoorSettings(
@@ -109,6 +115,7 @@ def _door_settings(names: Sequence[str], index: str | None) -> DoorSettings:
         index_reader(lambda: find_index(index=index)),
         reload_seconds=_REMOTE_SECONDS if is_remote else _LOCAL_SECONDS,
         cache=default_cache(os.environ),
+        access=DoorAccess([AccessRule(rule.models, from_env(rule.token_env, os.environ)) for rule in access]),
     )
 
 

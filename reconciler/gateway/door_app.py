@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler.errors import BlockUnavailableError, DataError, PeerError
 from reconciler.gateway.app import GatewayApp, query_of, raw_path
-from reconciler.gateway.doors.interface import MAX_BODY, Door, DoorAnswer, DoorRequest, split_path
-from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseView
+from reconciler.gateway.doors.interface import (
+    MAX_BODY,
+    Door,
+    DoorAnswer,
+    DoorRequest,
+    bearer_token,
+    split_path,
+)
+from reconciler.gateway.doors.open import OpenedDoors
+from reconciler.gateway.releases import Missing, ReleaseMissingError
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.stores import MissingBlockError
 from reconciler.gateway.stream import AsgiRequest
 
-_GATEWAY_PATHS = ("/ipfs/", "/routing/", "/health", "/metrics")
+_CONTENT_PATHS = ("/ipfs/", "/routing/")
+_OTHER_PATHS = ("/health", "/metrics")
 _PING = "/v2/"  # of OCI clients, the only path of a door with a slash at its end
 _BODY_SECONDS = 20.0
 
@@ -24,20 +33,26 @@ _BODY_SECONDS = 20.0
 class DoorApp:
     """The doors in front of `gateway`; `rest` answers every path that no door recognizes."""
 
-    def __init__(self, gateway: GatewayApp, view: ReleaseView, doors: Sequence[Door], rest: ASGIApp) -> None:
+    def __init__(self, gateway: GatewayApp, opened: OpenedDoors, rest: ASGIApp) -> None:
         self._gateway = gateway
-        self._view = view
-        self._doors = tuple(doors)
+        self._view = opened.view
+        self._doors = tuple(opened.doors)
+        self._access = opened.access
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         path = raw_path(scope)
-        if scope["type"] != "http" or path.startswith(_GATEWAY_PATHS):
+        if scope["type"] != "http" or path.startswith(_OTHER_PATHS):
             await self._rest(scope, receive, send)
             return
         asgi = AsgiRequest(scope, receive, send)
         try:
+            if path.startswith(_CONTENT_PATHS):
+                if scope["method"] != "OPTIONS":
+                    self._check_token(scope)
+                await self._rest(scope, receive, send)
+                return
             request = _request(scope, path)
         except RequestRefusedError as refusal:
             await self._gateway.refuse(refusal, asgi)
@@ -47,6 +62,14 @@ class DoorApp:
             await self._rest(scope, receive, send)
             return
         await self._answer(door, request, asgi)
+
+    def _check_token(self, scope: Scope) -> None:
+        """Raise RequestRefusedError (401) when some models need a token and the request has none of them.
+
+        A CID does not say which model it belongs to, so any of the tokens will do.
+        """
+        if self._access.rules and not self._access.knows(bearer_token(_headers(scope))):
+            raise RequestRefusedError(401, "this server needs a token", {"WWW-Authenticate": "Bearer"})
 
     async def _answer(self, door: Door, request: DoorRequest, asgi: AsgiRequest) -> None:
         gateway = self._gateway
@@ -93,9 +116,18 @@ class DoorApp:
 def _request(scope: Scope, path: str) -> DoorRequest:
     """Return the request without its body. Raises RequestRefusedError."""
     segments = split_path(path.rstrip("/") if path == _PING else path)
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    headers = _headers(scope)
     address = f"{scope['scheme']}://{headers['host']}" if "host" in headers else ""
     return DoorRequest(scope["method"], path, segments, headers, query_of(scope), address=address)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return the headers; several of one name are joined with commas (RFC 9110, section 5.3)."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 async def _read_body(receive: Receive) -> bytes:

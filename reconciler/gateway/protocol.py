@@ -42,7 +42,8 @@ class DirectProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self.app = _with_connection(self.app, self)
+        if transport.get_extra_info("ssl_object") is None:  # what is encrypted goes through the transport
+            self.app = _with_connection(self.app, self)
         self._expect_head()
 
     def on_response_complete(self) -> None:
@@ -112,7 +113,7 @@ class DirectConnection:
         return True
 
 
-def direct_connection(scope: Scope) -> DirectConnection:
-    """Return the DirectConnection that the protocol stored in the ASGI scope of a request."""
-    found: DirectConnection = scope["extensions"][_EXTENSION]
+def direct_connection(scope: Scope) -> DirectConnection | None:
+    """Return the DirectConnection that the protocol stored in the ASGI scope of a request; None with TLS."""
+    found: DirectConnection | None = scope.get("extensions", {}).get(_EXTENSION)
     return found

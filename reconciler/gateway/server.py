@@ -7,8 +7,10 @@ import logging
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError, UsageError
@@ -21,6 +23,25 @@ from reconciler.net.multiaddr import multiaddr_of_url
 _GRACE_SECONDS = 10  # for responses in progress when the process is stopped
 _BACKLOG = 1024
 _FILES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The certificate chain and the private key of a server, in PEM; the key may be in the same file."""
+
+    certificate: Path
+    private_key: Path | None = None
+
+    def check(self) -> None:
+        """Raise UsageError when a server cannot use the files."""
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.private_key)
+        except (OSError, ssl.SSLError) as error:
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            raise UsageError(
+                f"the certificate {str(self.certificate)!r} cannot be used: {reason}",
+                hint="`serve` in the user's configuration names a certificate chain and its key, in PEM",
+            ) from None
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -41,6 +62,7 @@ def serve(
     log: Callable[[str], None],
     limits: ServeLimits | None = None,
     doors: DoorSettings | None = None,
+    tls: TlsFiles | None = None,
 ) -> None:
     """Serve the stores at `directories` until a signal stops the process.
 
@@ -95,11 +117,13 @@ def serve(
             for door in open_doors:
                 ready(f"{door.name}: {door.usage(url)}")
 
+    if tls:
+        tls.check()
     stores = Stores(directories)
     stores.refresh()
     _raise_file_limit()
     with _bind(*listen) as listener:
-        url = _url(listener)
+        url = _url(listener, "https" if tls else "http")
         addresses = [str(multiaddr_of_url(address)) for address in announce or (url,)]
 
         async def run() -> None:
@@ -110,7 +134,7 @@ def serve(
             if doors:
                 opened = doors.open(gateway.reader, log)
                 open_doors.extend(opened.doors)
-                app = DoorApp(gateway, opened.view, opened.doors, app)
+                app = DoorApp(gateway, opened, app)
             config = uvicorn.Config(
                 app,
                 loop="asyncio",
@@ -122,6 +146,8 @@ def serve(
                 access_log=False,
                 server_header=False,
                 backlog=_BACKLOG,
+                ssl_certfile=tls.certificate if tls else None,
+                ssl_keyfile=tls.private_key if tls else None,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
             )
             try:
@@ -180,6 +206,6 @@ def _bind(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from reconciler.errors import DataError, ReconcilerError
 from reconciler.gateway.admission import Metrics, ServeLimits
-from reconciler.gateway.protocol import direct_connection
+from reconciler.gateway.protocol import DirectConnection, direct_connection
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.responses import GatewayResponse
 
@@ -25,6 +25,7 @@ _SHORT = 64 << 10  # bytes up to which a body is sent together with the head
 _TURN = 16  # pieces that one body sends before waiting ones get their turn
 _GATHER = 512 << 10  # small pieces are sent together, up to about this
 _MANY = 8  # buffers from which joining is faster; sendmsg(2) accepts about a thousand
+_OTHER_LENGTH = "the content has another length than its parent nodes declare"
 _PATIENCE = 1000  # milliseconds that a thread waits for a client; after that, the event loop waits
 
 
@@ -97,7 +98,10 @@ class Sender:
         await request.send(start)
         if not empty and not short and response.size != 0:
             try:
-                if not await self._send_long(response, request.scope):
+                connection = direct_connection(request.scope)
+                if connection is None:
+                    await self._send_encrypted(response, request)
+                elif not await self._send_long(response, connection):
                     return
             except ConnectionError:  # the client has disconnected
                 return
@@ -113,9 +117,29 @@ class Sender:
         self._metrics.count_sent(len(short))
         await request.send({"type": "http.response.body", "body": short})
 
-    async def _send_long(self, response: GatewayResponse, scope: Scope) -> bool:
+    async def _send_encrypted(self, response: GatewayResponse, request: AsgiRequest) -> None:
+        """Send a long body through the transport, which encrypts it.
+
+        Raises _ClientStalledError, DataError for a body of another length, and what the body raises.
+        """
+        loop = asyncio.get_running_loop()
+        left = response.size
+        while pieces := await loop.run_in_executor(self._readers, _next_pieces, response.body):
+            data = b"".join(pieces)
+            left = None if left is None else left - len(data)
+            if left is not None and left < 0:
+                break
+            message = {"type": "http.response.body", "body": data, "more_body": True}
+            try:
+                await asyncio.wait_for(request.send(message), self._stall)
+            except TimeoutError:
+                raise _ClientStalledError from None
+            self._metrics.count_sent(len(data))
+        if left:
+            raise DataError(_OTHER_LENGTH)
+
+    async def _send_long(self, response: GatewayResponse, connection: DirectConnection) -> bool:
         """Send a long body directly through the socket; False when the client has disconnected."""
-        connection = direct_connection(scope)
         try:
             duplicate = await asyncio.wait_for(connection.socket(), self._stall)
         except TimeoutError:
@@ -147,7 +171,7 @@ class Sender:
             if body.left is not None:
                 body.left -= size
                 if body.left < 0 or (body.left and not pieces):
-                    raise DataError("the content has another length than its parent nodes declare")
+                    raise DataError(_OTHER_LENGTH)
             if not pieces:
                 body.ended = True
                 return

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.download.limits import DEFAULT_LIMITS, DownloadLimits, parse_rate
-from reconciler.fs import user_directory
+from reconciler.fs import expand_user, user_directory
 from reconciler.index import guarded_yaml, schemas
 from reconciler.index.guarded_yaml import (
     IndexProblem,
@@ -34,6 +34,23 @@ class PinnedLog:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRule:
+    """Globs of models that need the token in an environment variable."""
+
+    models: tuple[str, ...]
+    token_env: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """The certificate chain and the private key of `serve`, and which models need a token there."""
+
+    certificate: Path | None = None
+    private_key: Path | None = None
+    access: tuple[TokenRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class UserConfig:
     """The index to read when no option names one, the sources of blocks for it, the tokens of hosts, and the
     rules about whose releases are accepted.
@@ -51,6 +68,7 @@ class UserConfig:
     tokens: Mapping[str, str] = field(default_factory=dict)
     trust: tuple[SignatureRule, ...] = ()
     logs: tuple[PinnedLog, ...] = ()  #: audit logs whose keys the user knows
+    serve: ServeConfig = ServeConfig()
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -102,6 +120,7 @@ def load_config(path: Path) -> UserConfig:
         tokens,
         trust,
         _logs(tree.value("logs")),
+        _serve(tree.value("serve"), path.parent),
     )
 
 
@@ -126,3 +145,22 @@ def _limits(tree: YamlMapping) -> DownloadLimits:
         DEFAULT_LIMITS.connections if connections is None else int(str(connections)),
         0 if rate is None else parse_rate(str(rate)) or 0,
     )
+
+
+def _serve(node: YamlNode | None, directory: Path) -> ServeConfig:
+    """Return the entry `serve`; its files are relative to the configuration in `directory`."""
+    if not isinstance(node, YamlMapping):
+        return ServeConfig()
+
+    def file(key: str) -> Path | None:
+        value = node.value(key)
+        return None if value is None else directory / expand_user(str(value))
+
+    rules = []
+    access = node.value("access")
+    for entry in access if isinstance(access, YamlSequence) else ():
+        assert isinstance(entry, YamlMapping)  # noqa: S101  by the schema
+        globs = entry.value("models")
+        models = tuple(str(each) for each in globs) if isinstance(globs, YamlSequence) else ()
+        rules.append(TokenRule(models, str(entry.value("token_env"))))
+    return ServeConfig(file("certificate"), file("private_key"), tuple(rules))

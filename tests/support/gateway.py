@@ -96,7 +96,7 @@ def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
         selector.register(process.stdout, selectors.EVENT_READ)
         assert selector.select(_START_SECONDS), "the gateway did not say that it is ready"
     line = process.stdout.readline().decode()
-    assert line.startswith("listening on http://"), log.read_text()
+    assert line.startswith("listening on http"), log.read_text()
     return line.removeprefix("listening on ").strip()
 
 

@@ -22,10 +22,11 @@ DOOR_NAMES = ("hf", "oci", "ollama")
 
 @dataclass(frozen=True, slots=True)
 class OpenedDoors:
-    """The doors of one server and the releases that all of them show."""
+    """The doors of one server, the releases that all of them show, and who may read them."""
 
     view: ReleaseView
     doors: Sequence[Door]
+    access: DoorAccess
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class DoorSettings:
             "ollama": lambda: OllamaDoor(content),
             "oci": lambda: OciDoor(content, digests),  # after ollama, whose requests are below /v2, too
         }
-        return OpenedDoors(view, [make() for name, make in doors.items() if name in self.names])
+        return OpenedDoors(view, [make() for name, make in doors.items() if name in self.names], self.access)
 
 
 def parse_doors(text: str) -> tuple[str, ...]:
