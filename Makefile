@@ -84,5 +84,7 @@ lock:  ## update requirements/*.txt from pyproject.toml
 	$(LOCKER)/bin/python -m pip --quiet install uv
 	$(COMPILE) pyproject.toml --output-file requirements/run.txt
 	$(COMPILE) requirements/build.in --output-file requirements/build.txt
-	$(COMPILE) pyproject.toml --extra cloud --extra native --extra hf --extra filecoin --extra serve --extra ipns --extra keyless --extra seal --extra sign --extra socks --extra test --extra lint --constraint requirements/run.txt \
+	$(COMPILE) pyproject.toml --extra sign --constraint requirements/run.txt --output-file requirements/sign.txt
+	$(COMPILE) pyproject.toml --extra keyless --constraint requirements/sign.txt --output-file requirements/keyless.txt
+	$(COMPILE) pyproject.toml --extra cloud --extra native --extra hf --extra filecoin --extra serve --extra ipns --extra keyless --extra seal --extra sign --extra socks --extra test --extra lint --constraint requirements/keyless.txt \
 		--constraint requirements/build.txt --output-file requirements/dev.txt

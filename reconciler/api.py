@@ -75,8 +75,9 @@ def fetch(
 
     Another call for the same version verifies the files there and fetches nothing. `index` is as for
     `resolve`. `include` and `exclude` are globs of files. With `cache`, unchanged files are shared between
-    versions on one disk, and read-only. Raises reconciler.errors.ReconcilerError; verified blocks are kept
-    for the next call.
+    versions on one disk, and read-only. Trust rules of the user's configuration are enforced before the first
+    block. Raises reconciler.errors.ReconcilerError, of which TrustError is that refusal; verified blocks are
+    kept for the next call.
     """
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.index.resolve import parse_ref

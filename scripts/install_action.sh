@@ -6,7 +6,9 @@ set -euo pipefail
 python=${RECONCILE_PYTHON:-python3}
 checkout=${GITHUB_ACTION_PATH:?the action runs as a step of a workflow}
 venv=${RUNNER_TEMP:?the action runs as a step of a workflow}/reconcile-action
-requirements=(--requirement "$checkout/requirements/run.txt" --requirement "$checkout/requirements/build.txt")
+locked=run # what a run needs; signing needs more
+[[ "${RECONCILE_SIGN:-false}" != true ]] || locked=keyless
+requirements=(--requirement "$checkout/requirements/$locked.txt" --requirement "$checkout/requirements/build.txt")
 
 fail() {
   echo "::error title=reconcile::$1"
@@ -27,6 +29,7 @@ for name in sys.argv[1:]:
         digest.update(f"{file}\0".encode() + file.read_bytes())
 print(digest.hexdigest())
 ' "$checkout/reconciler" "$checkout/requirements" "$checkout/schemas")
+stamp="$stamp $locked"
 [[ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]] || exit 0
 
 # Use the pip of this Python for the new environment: installing pip there takes seconds.

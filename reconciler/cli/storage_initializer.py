@@ -2,11 +2,13 @@
 
 URI is `model://REF` or `ipfs://CID`; DEST is a directory, usually the mount point of an empty volume. KServe
 passes only these two arguments, so the index and the gateways come from the environment (RECONCILE_INDEX,
-RECONCILE_GATEWAYS) or the user's configuration. The image works as an init container and with `docker run`.
+RECONCILE_GATEWAYS) or the user's configuration, and so do trust rules and what KServe wants verified
+(`consume/kserve.py`). The image works as an init container and with `docker run`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,20 +25,39 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Fetch the version or CID of the URI into the directory. Raises UsageError, and what a fetch raises."""
+    """Fetch the version or CID of the URI into the directory. Raises UsageError, TrustError, and what a fetch
+    raises.
+    """
     if len(arguments) != 2 or not arguments[0].startswith(_SCHEMES):
         raise UsageError(
             "expected a URI (model:// or ipfs://) and a directory",
             hint="reconcile-container model://my-llm@^1.2 /models",
         )
-    from reconciler.api import fetch
     from reconciler.cli import output as out
     from reconciler.cli.reader_options import ReaderOptions
+    from reconciler.consume.fetch import fetch as fetch_root
+    from reconciler.consume.kserve import read_verification
+    from reconciler.consume.open import open_ref
+    from reconciler.index.resolve import parse_ref
 
     ref = arguments[0].split("://", 1)[1].strip("/")
     destination = Path(arguments[1])
-    sources = ReaderOptions().sources()
-    with out.progress() as progress:
-        done = fetch(ref, destination, sources=sources, cache=False, progress=progress)
+    options = ReaderOptions()
+    verification = read_verification(os.environ)
+    is_cid = parse_ref(ref, with_path=True).cid is not None
+    layout = options.layout_if_any() if is_cid else options.layout()
+    with (
+        out.progress() as progress,
+        open_ref(layout, ref, options.sources(), progress, demand=verification.require) as opened,
+    ):
+        for warning in opened.warnings:
+            out.warn(warning)
+        done = fetch_root(
+            opened.root, destination, opened.sources, progress, name=opened.name, path=opened.path
+        )
+    if warning := verification.check_digest(opened.root, destination):
+        out.warn(warning)
+    if opened.signers:
+        out.say(f"signed by {', '.join(opened.signers)}")
     out.say(f"{done.root} is at {str(destination)!r}, every block verified")
     return ExitCode.OK

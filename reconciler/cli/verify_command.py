@@ -16,9 +16,11 @@ from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reconciler.content.cid import Cid
     from reconciler.index.locations import RepositoryLayout
-    from reconciler.index.model import Version
+    from reconciler.index.model import Index, Version
 
 verify_command = typer.Typer()
 
@@ -39,6 +41,21 @@ def verify(
     cache: Annotated[
         bool, typer.Option("--cache", help="Verify the content cache instead, and delete damaged files.")
     ] = False,
+    oms: Annotated[
+        bool,
+        typer.Option(
+            "--oms", help="Verify a model of somebody else by its OpenSSF Model Signing bundle instead."
+        ),
+    ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="With --oms: public key of the signer (default: the trust rule for --as NAME, or for the "
+            "name of DIR).",
+        ),
+    ] = None,
     no_cache: NoCache = False,
     hidden: Hidden = False,
     as_json: Json = False,
@@ -53,7 +70,7 @@ def verify(
     changed, with the offsets of the changes; the network is not used. REF: read the directory that the index
     names, or every block from the targets when that directory is not on this machine. DIR with --as, where
     DIR is a git clone of the source that the record of the version names: check the recorded provenance
-    against its commit; the clone needs no weights.
+    against its commit; the clone needs no weights. A trust rule about the version is enforced in all cases.
     """
     if cache:
         return _verify_cache(as_json=as_json)
@@ -61,6 +78,12 @@ def verify(
         raise UsageError(
             "missing argument: a directory or a version", hint="--cache verifies the content cache"
         )
+    if oms:
+        from reconciler.cli.verify_oms import verify_oms
+
+        return verify_oms(Path(what), key, as_ref or Path(what).resolve().name, as_json=as_json)
+    if key is not None:
+        raise UsageError("--key requires --oms", hint="keys of trust rules are in the user's configuration")
     layout = find_layout(directory, index, targets, source_root)
     if Path(what).is_dir():
         return _verify_directory(
@@ -112,6 +135,7 @@ def _verify_directory(
         _print_verified(
             found,
             identity.root,
+            _trusted(layout, loaded, found, identity.root),
             blocks=identity.blocks,
             amount=identity.size,
             source=str(path),
@@ -181,11 +205,17 @@ def _print_comparison(
 def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_json: bool) -> int:
     """Read every block of a version from its own directory, else from the targets.
 
-    Raises DataError, BundleError.
+    Raises DataError, BundleError, and TrustError before anything is read.
     """
     from reconciler.content.dag import verify_blocks
+    from reconciler.index.load import load_index
+    from reconciler.index.resolve import parse_ref, resolve
     from reconciler.loop.version_bytes import open_version
 
+    layout.make_state()
+    loaded = load_index(layout.index_file, stamps=layout.cache if use_cache else None)
+    found = resolve(loaded, parse_ref(ref, with_path=True))
+    signers = _trusted(layout, loaded, found.version, found.cid)
     with (
         out.progress() as progress,
         open_version(layout, ref, os.environ, progress, use_cache=use_cache, fresh=True) as opened,
@@ -197,6 +227,7 @@ def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_j
     _print_verified(
         opened.version,
         blocks.root,
+        signers,
         blocks=len(blocks),
         amount=blocks.size,
         source=opened.source,
@@ -205,12 +236,34 @@ def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_j
     return ExitCode.OK
 
 
+def _trusted(layout: RepositoryLayout, index: Index, version: Version | None, root: Cid) -> tuple[str, ...]:
+    """Return who signed a version, as far as a trust rule of the user accepts them. Raises TrustError."""
+    from reconciler.consume.trusted import trust_check
+
+    names = ("", "") if version is None else (version.model, version.version)
+    outcome = trust_check(layout, index).require(*names, root)
+    for warning in outcome.warnings:
+        out.warn(warning)
+    return outcome.signers
+
+
 def _print_verified(
-    version: Version | None, root: Cid, *, blocks: int, amount: int, source: str, as_json: bool
+    version: Version | None,
+    root: Cid,
+    signers: Sequence[str],
+    *,
+    blocks: int,
+    amount: int,
+    source: str,
+    as_json: bool,
 ) -> None:
     if as_json:
-        document = documents.verified_document(version, root, blocks=blocks, size=amount, source=source)
+        document = documents.verified_document(
+            version, root, signers, blocks=blocks, size=amount, source=source
+        )
         out.result_json(document)
     else:
         out.result(f"ok: {version.ref} {root}" if version else f"ok: {root}")
+        if signers:
+            out.say(f"signed by {', '.join(map(plain, signers))}")
         out.say(f"{count(blocks, 'block')}, {size(amount)}, read from {source}")

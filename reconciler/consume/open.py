@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from reconciler.consume.existing import Released
     from reconciler.consume.receipt import ReceiptBook
     from reconciler.consume.sources import Source
-    from reconciler.consume.trusted import TrustOutcome
+    from reconciler.consume.trusted import Demand, TrustOutcome
     from reconciler.content.cid import Cid
     from reconciler.content.walk import DagMap
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
-    from reconciler.index.signature_rules import SignatureRule
     from reconciler.net.auth import Auth
     from reconciler.targets.interface import Target
 
@@ -167,15 +166,15 @@ def open_ref(
     *,
     named: tuple[str, str] | None = None,
     offline: bool = False,
-    rules: tuple[SignatureRule, ...] | None = None,
+    demand: Demand | None = None,
 ) -> Iterator[OpenedRef]:
     """Resolve `ref`, check its signatures, and open `sources` for it; without any, the repository's targets.
 
     `layout` is None without an index. `named` are the model and version that a lock file has for a CID. The
-    trust rules are `rules`, or else those of the user's configuration; with `offline` the signatures of a
-    remote index are those read before. Raises UsageError when `ref` needs an index, InvalidIndexError, what
-    resolving raises, TrustError when a trust rule refuses the version, before any source is opened, and
-    BlockUnavailableError when no source has the root.
+    trust rules are those of the user's configuration, and `demand` is one more check; with `offline` the
+    signatures of a remote index are those read before. Raises UsageError when `ref` needs an index,
+    InvalidIndexError, what resolving raises, TrustError when a trust rule refuses the version, before any
+    source is opened, and BlockUnavailableError when no source has the root.
     """
     from reconciler.consume.trusted import trust_check
     from reconciler.index.load import load_index
@@ -183,8 +182,9 @@ def open_ref(
 
     def trusted(index: Index | None, version: Version | None, root: Cid) -> TrustOutcome:
         model, number = named or ((version.model, version.version) if version is not None else ("", ""))
-        check = trust_check(layout, index, offline=offline, gateways=sources.gateways, rules=rules)
-        return check.require(model, number, root)
+        check = trust_check(layout, index, offline=offline, gateways=sources.gateways)
+        outcome = check.require(model, number, root)
+        return outcome if demand is None else outcome.joined(demand(check, model, number, root))
 
     parsed = parse_ref(ref, with_path=True)
     if layout is None:

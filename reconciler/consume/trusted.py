@@ -40,6 +40,11 @@ class TrustOutcome:
     signers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def joined(self, other: TrustOutcome) -> TrustOutcome:
+        """Return both outcomes, each signer once."""
+        signers = tuple(dict.fromkeys((*self.signers, *other.signers)))
+        return TrustOutcome(signers, (*self.warnings, *other.warnings))
+
 
 NOT_ASKED = TrustOutcome()
 
@@ -169,9 +174,8 @@ def trust_check(
     offline: bool = False,
     gateways: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
-    rules: tuple[SignatureRule, ...] | None = None,
 ) -> TrustCheck:
-    """Return the check for releases of `index`, by `rules` or else those of the user's configuration.
+    """Return the check for releases of `index` by the rules of the user's configuration.
 
     `gateways` serve an index under a CID; without any, those of the configuration. Raises InvalidIndexError
     for an invalid configuration.
@@ -184,9 +188,11 @@ def trust_check(
 
         return [GatewaySource(url, auth=auth_for(url)) for url in gateways or config.gateways]
 
-    return TrustCheck(
-        layout, index.id if index else None, config.trust if rules is None else rules, offline, sources
-    )
+    return TrustCheck(layout, index.id if index else None, config.trust, offline, sources)
+
+
+#: one more demand on a release, by model, version ("" for content of no index) and CID; raises TrustError
+Demand = Callable[[TrustCheck, str, str, "Cid"], TrustOutcome]
 
 
 def require_version(check: TrustCheck, version: Version) -> TrustOutcome:

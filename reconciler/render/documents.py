@@ -161,11 +161,21 @@ def lock_document(
 
 
 def verified_document(
-    version: Version | None, root: Cid, *, blocks: int, size: int, source: str
+    version: Version | None, root: Cid, signers: Sequence[str], *, blocks: int, size: int, source: str
 ) -> dict[str, Any]:
-    """Return the document of a successful verification: every block of `root` was read from `source`."""
+    """Return the document of a successful verification: every block of `root` was read from `source`.
+
+    `signers` are those that a trust rule accepts.
+    """
     return _document(
-        "verification", ok=True, **_names(version), cid=str(root), blocks=blocks, bytes=size, source=source
+        "verification",
+        ok=True,
+        **_names(version),
+        cid=str(root),
+        blocks=blocks,
+        bytes=size,
+        source=source,
+        signed_by=list(signers),
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from reconciler.consume.foreign_model import ForeignModel
 from reconciler.loop.sign import SignedRelease
 
 
@@ -23,5 +25,24 @@ def signed_document(signed: Sequence[SignedRelease]) -> dict[str, Any]:
                 "uncovered": list(each.uncovered),
             }
             for each in signed
+        ],
+    }
+
+
+def foreign_model_document(name: str, model: Path, found: ForeignModel) -> dict[str, Any]:
+    """Return the document of the check of a model that somebody else signed."""
+    return {
+        "schema": 1,
+        "kind": "model-signature",
+        "ok": not found.differences,
+        "model": name,
+        "path": str(model),
+        "signer": found.signer,
+        "files": found.files,
+        "bytes": found.size,
+        "uncovered": list(found.uncovered),
+        "differences": [
+            {"path": each.path, "kind": each.kind.value, "offsets": list(each.offsets)}
+            for each in found.differences
         ],
     }

@@ -71,6 +71,12 @@ def test_only_this_checkout_and_hashed_packages_are_installed(machine: Machine) 
     assert second.endswith(f"--no-deps --no-build-isolation {PROJECT}")
 
 
+def test_a_step_that_signs_installs_the_libraries_for_it(machine: Machine) -> None:
+    machine.install()
+    assert machine.install(RECONCILE_SIGN="true") == (0, "")
+    assert f"{PROJECT}/requirements/keyless.txt" in machine.asked[2]
+
+
 def test_a_second_step_of_the_job_installs_nothing(machine: Machine) -> None:
     machine.install()
     machine.install()
