@@ -13,7 +13,16 @@ from typing import ClassVar, Protocol
 
 import pytest
 
-from reconciler.errors import ReconcilerError, SourceChangedError
+from reconciler.content.bundle import make_bundle
+from reconciler.content.identify import identify
+from reconciler.content.scan import scan
+from reconciler.errors import ReconcilerError, SourceChangedError, Where
+from reconciler.index.label import Label
+from reconciler.index.model import SourceSpec, Version
+from reconciler.index.version_source import SourceReference
+from reconciler.loop.remote import RemoteVersions
+from reconciler.loop.stream_cache import StreamCache
+from reconciler.progress import QUIET
 from reconciler.sources.interface import (
     ListedFile,
     SourceError,
@@ -23,6 +32,7 @@ from reconciler.sources.interface import (
     WeightSource,
 )
 from reconciler.sources.verify import ContentVerifier
+from tests.support.plant import plant
 
 FILES = {
     "model.safetensors": random.Random(1).randbytes((2 << 20) + 5),
@@ -110,6 +120,26 @@ class SourceSuite:
         verifier.finish()
         assert b"".join(pieces) == FILES[path]
         assert verifier.proves is self.states_digests
+
+    def test_a_version_of_its_files_has_the_cid_of_the_same_files_in_a_directory(
+        self, source, tmp_path, monkeypatch
+    ):
+        files = FILES | {path: self.read(source, self.file(source, path)) for path in self.added}
+        listing = scan(plant(tmp_path / "directory", files), include_hidden=True)
+        wanted = identify(make_bundle(listing, model="m", version="1.0.0"), cache=None)
+        monkeypatch.setattr("reconciler.loop.source_definition.open_source", lambda *_, **__: source)
+        specs = {"there": SourceSpec("there", "directory", {}, Where("sources.yaml"))}
+        version = Version(
+            "m",
+            "1.0.0",
+            Where("index.yaml"),
+            source=SourceReference("there", "place"),
+            license="MIT",
+            include_hidden=True,
+        )
+        remote = RemoteVersions(specs, tmp_path, {}, StreamCache(None), QUIET)
+        found, _ = remote.stream(version, version.inputs, (), Label.of("acme", version.ref))
+        assert found.dag.identity == wanted.identity
 
     @pytest.mark.parametrize(
         ("start", "length"),

@@ -69,6 +69,14 @@ def test_from_a_pull_request_with_a_source_to_an_empty_plan(project: Project) ->
         assert "nothing to do; 1 in sync" in again.summary
         assert len(hub.storage.asked) == reads, "nothing is read again"
 
+        newer = hub.add(HubRepository.make(NAME, FILES | {"README.md": b"# My LLM, again"}))
+        drift = run(project, "drift.yml", "schedule")
+        assert drift.code == 0, drift.text
+        assert "**Upstream:**" in drift.summary
+        assert newer.commit[:12] in drift.summary
+        assert [one for one in drift.annotations if one.startswith("::notice") and "newer commit" in one]
+        assert len(hub.storage.asked) == reads
+
 
 @pytest.mark.slow
 @pytest.mark.ipfs
