@@ -44,18 +44,21 @@ def part_changes(version: Version, part: Part, world: World, names: Sequence[str
             f"select all of it: --only {version.ref}",
         )
         return
-    root, able, lacking = world.root(version), [], []
+    root, able, lacking, unknown = world.root(version), [], [], []
     for target in version.targets:
         if target not in names:
             continue
-        inventory = world.inventories[target]
+        inventory, keeps_parts = world.inventories[target], world.capabilities[target].keeps_parts
         if isinstance(inventory, Reason):
-            yield blocked(version, inventory.text, inventory.hint, target=target, unknown=True)
-        elif world.capabilities[target].keeps_parts:
+            found = blocked(version, inventory.text, inventory.hint, target=target, unknown=True)
+            unknown.append((keeps_parts, found))
+        elif keeps_parts:
             able.append(target)
             held = root is not None and world.is_held(target, root)
             if not held and version.ref not in world.kept_parts.get(target, ()):
                 lacking.append(target)
+    # A target that could not be opened, such as one without its secret here, may be one that keeps no parts.
+    yield from (found for keeps_parts, found in unknown if keeps_parts or not able)
     if lacking:
         yield StreamPart(
             model=version.model,
@@ -66,7 +69,7 @@ def part_changes(version: Version, part: Part, world: World, names: Sequence[str
             drift=is_drift(version),
             reason="kept until the whole version is published",
         )
-    elif not able:
+    elif not able and not unknown:
         yield blocked(
             version,
             "none of its targets keeps parts of a version",

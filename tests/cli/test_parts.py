@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from reconciler import fs
 from reconciler.cli.part_size import part_size
-from reconciler.errors import UsageError
+from reconciler.errors import PeerError, UsageError
+from reconciler.targets.kubo.rpc import KuboRpc
 from tests.cli.test_streamed_versions import INDEX, cid_in_index
 from tests.support.command_line import CommandLine
 from tests.support.kubo_node import KuboNode, kubo_node
@@ -283,3 +285,60 @@ def test_the_matrix_of_the_command_line_has_the_parts(
     cli = Machines(empty, "{kind: store, path: store}").new()
     entries = json.loads(cli("plan", "--format", "matrix").out)["include"]
     assert [entry["only"] for entry in entries] == ["llm@1.0.0#1/2", "llm@1.0.0#2/2"]
+
+
+@pytest.mark.ipfs
+def test_a_part_whose_pin_fails_is_published_again(
+    empty: CommandLine, source: MemorySource, kubo: KuboNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubo.empty()
+    machines = Machines(empty, f'{{kind: kubo, api: "{kubo.url}"}}')
+    with monkeypatch.context() as broken:
+        broken.setattr(KuboRpc, "pin_add", refuse)
+        done = machines.new()("--json", "--propose", "none", "--only", "llm@1.0.0#1/2")
+    assert done.code == 5
+    assert done.document["items"][0]["detail"] == "main: refused"
+    assert kubo.pins() == {}
+    publish_part(machines, "1/2")
+    assert list(kubo.pins().values()) == ["reconciler/acme/llm@1.0.0#1/2"]
+
+
+@pytest.mark.ipfs
+def test_pins_of_parts_that_could_not_be_removed_are_left_to_prune(
+    empty: CommandLine, source: MemorySource, kubo: KuboNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubo.empty()
+    machines = Machines(empty, f'{{kind: kubo, api: "{kubo.url}"}}')
+    publish_part(machines, "1/1")
+    last = machines.new()
+    with monkeypatch.context() as broken:
+        broken.setattr(KuboRpc, "pin_rm", refuse)
+        done = last("--json")
+    assert done.code == 0, done
+    assert "pins of parts were not removed, and --prune removes them: refused" in done.err
+    assert len(kubo.pins()) == 2
+    assert "1 pins of ours are no longer wanted" in str(last("plan", "--json").document["notes"])
+    assert last("--prune", "--json").code == 0
+    assert list(kubo.pins().values()) == ["reconciler/acme/llm@1.0.0"]
+
+
+def refuse(*_: object, **__: object) -> NoReturn:
+    raise PeerError("refused")
+
+
+@pytest.mark.ipfs
+def test_a_target_without_its_secret_is_no_obstacle_for_parts_of_another(
+    empty: CommandLine, source: MemorySource, kubo: KuboNode
+) -> None:
+    kubo.empty()
+    pinning = '{kind: pinning-service, endpoint: "https://p.example", token_env: ABSENT_TOKEN}'
+    machines = Machines(empty, f'{{kind: kubo, api: "{kubo.url}"}}, pinning: {pinning}')
+    cli = machines.new()
+    index = (cli.root / "releases/index.yaml").read_text().replace("[main]", "[main, pinning]")
+    cli.write("releases/index.yaml", index)
+    arguments = ("--json", "--propose", "none", "--only", "llm@1.0.0#1/2")
+    assert cli(*arguments).code == 0
+    cli.write("releases/index.yaml", index.replace("[main, pinning]", "[pinning]"))
+    alone = cli(*arguments)
+    assert alone.code == 5
+    assert "ABSENT_TOKEN" in alone.document["items"][0]["detail"]
