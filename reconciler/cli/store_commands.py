@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.content.cid import Cid
     from reconciler.gateway.doors.open import DoorSettings
     from reconciler.index.locations import RepositoryLayout
-    from reconciler.index.user_config import TokenRule
+    from reconciler.index.user_config import ServeConfig
     from reconciler.trust.anchor import AnchorRecord
 
 store_commands = typer.Typer()
@@ -66,6 +66,15 @@ def serve(
         ),
     ] = "",
     index: AnyIndex = None,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upstream",
+            metavar="URL",
+            help="Gateway to fetch blocks from that no store has, for the versions of the index; "
+            "may be repeated.",
+        ),
+    ] = None,
 ) -> int:
     """Serve stores over HTTP as an IPFS gateway: verifiable blocks and CARs, and plain files.
 
@@ -81,9 +90,10 @@ def serve(
     address = parse_listen(listen)
     config = load_config(config_file(os.environ)).serve
     names = parse_doors(doors)
-    if index is not None and not names:
-        raise UsageError("--index is for --doors only", hint="add --doors hf, or leave out --index")
-    stores = store or [STORE]
+    if (index is not None or upstream) and not names:
+        given = "--upstream" if upstream else "--index"
+        raise UsageError(f"{given} is for --doors only", hint=f"add --doors hf, or leave out {given}")
+    stores = store or ([STORE] if STORE.is_dir() or not upstream else [])
     for each in stores:
         if not each.is_dir():
             raise UsageError(
@@ -95,27 +105,36 @@ def serve(
         announce or [],
         ready=lambda line: out.result(plain(line)),
         log=lambda text: out.say(plain(text)),
-        doors=_door_settings(names, index, config.access) if names else None,
+        doors=_door_settings(names, index, config, upstream or ()) if names else None,
         tls=TlsFiles(config.certificate, config.private_key) if config.certificate else None,
     )
     return ExitCode.OK
 
 
-def _door_settings(names: Sequence[str], index: str | None, access: Sequence[TokenRule]) -> DoorSettings:
+def _door_settings(
+    names: Sequence[str], index: str | None, config: ServeConfig, upstream: Sequence[str]
+) -> DoorSettings:
     from reconciler.consume.content_cache import default_cache
     from reconciler.consume.find_index import find_index
+    from reconciler.consume.gateway_source import GatewaySource
+    from reconciler.consume.host_tokens import auth_for
     from reconciler.gateway.doors.interface import AccessRule, DoorAccess
-    from reconciler.gateway.doors.open import DoorSettings
+    from reconciler.gateway.doors.open import DoorSettings, Upstream
     from reconciler.gateway.releases import index_reader
     from reconciler.net.auth import from_env
 
+    cache = default_cache(os.environ)
+    gateways = [GatewaySource(url, auth=auth_for(url)) for url in upstream]
     is_remote = find_index(index=index).origin is not None
     return DoorSettings(
         names,
         index_reader(lambda: find_index(index=index)),
         reload_seconds=_REMOTE_SECONDS if is_remote else _LOCAL_SECONDS,
-        cache=default_cache(os.environ),
-        access=DoorAccess([AccessRule(rule.models, from_env(rule.token_env, os.environ)) for rule in access]),
+        cache=cache,
+        upstream=Upstream(gateways, cache / "upstream", config.cache_size) if gateways else None,
+        access=DoorAccess(
+            [AccessRule(rule.models, from_env(rule.token_env, os.environ)) for rule in config.access]
+        ),
     )
 
 

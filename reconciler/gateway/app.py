@@ -63,7 +63,7 @@ class GatewayApp:
         self.log = log
         # Reading and hashing release the interpreter, so these threads keep the cores busy.
         self.threads = ThreadPoolExecutor(max(_THREADS, workers.cores()), thread_name_prefix="gateway")
-        self._ahead = make_hasher(stores.verify)
+        self._ahead = make_hasher(stores.verify, stores.ahead)
         self._sender = Sender(self.threads, self.metrics, limits)
 
     def close(self) -> None:

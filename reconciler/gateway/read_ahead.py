@@ -49,9 +49,9 @@ class AheadHasher:
             self._free.release()
 
 
-def make_hasher(verify: Callable[[Cid], None]) -> AheadHasher:
-    """Return a hasher for the cores of this process."""
-    return AheadHasher(verify, workers.cores())
+def make_hasher(verify: Callable[[Cid], None], ahead: int = 0) -> AheadHasher:
+    """Return a hasher for the cores of this process, with `ahead` threads where waiting is the work."""
+    return AheadHasher(verify, max(workers.cores(), ahead + 1 if ahead else 0))
 
 
 def reading_ahead(read: ReadBlock, hasher: AheadHasher) -> ReadBlock:

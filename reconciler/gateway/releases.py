@@ -103,6 +103,7 @@ class ReleaseView:
         self._log = log
         self._lock = threading.Lock()
         self._index = load()
+        self._roots = _roots_of(self._index)
         self._loaded = time.monotonic()
 
     def refresh(self) -> None:
@@ -162,6 +163,13 @@ class ReleaseView:
             and not version.retired
         }
 
+    def has_root(self, root: Cid) -> bool:
+        """Return whether a version of the index has this root."""
+        index = self._index
+        if self._roots[0] is not index:
+            self._roots = _roots_of(index)
+        return root in self._roots[1]
+
     def branches(self, model: Model) -> Mapping[str, ServedRelease]:
         """Return what moves, by name: `main` and the channels."""
         found: dict[str, ServedRelease] = {}
@@ -185,3 +193,7 @@ class ReleaseView:
         found = resolve(self._index, parse_ref(text))
         assert found.version is not None  # noqa: S101  the reference names a model
         return ServedRelease(found.version, found.cid)
+
+
+def _roots_of(index: Index) -> tuple[Index, frozenset[Cid | None]]:
+    return index, frozenset(version.cid for version in index.versions())

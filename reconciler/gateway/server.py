@@ -119,7 +119,8 @@ def serve(
 
     if tls:
         tls.check()
-    stores = Stores(directories)
+    view = doors.view(log) if doors else None
+    stores = doors.stores(directories, view, log) if doors and view else Stores(directories)
     stores.refresh()
     _raise_file_limit()
     with _bind(*listen) as listener:
@@ -131,8 +132,8 @@ def serve(
             errors = _ErrorHandler(log)
             logging.getLogger("uvicorn.error").addHandler(errors)
             app = application(gateway)
-            if doors:
-                opened = doors.open(gateway.reader, log)
+            if doors and view:
+                opened = doors.open(view, gateway.reader)
                 open_doors.extend(opened.doors)
                 app = DoorApp(gateway, opened, app)
             config = uvicorn.Config(

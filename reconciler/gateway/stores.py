@@ -20,6 +20,8 @@ class MissingBlockError(BlockUnavailableError):
 class Stores:
     """The stores at `directories`, read in this order; a block damaged in one may be good in the next."""
 
+    ahead = 0  #: blocks of one body that are worth reading ahead on any machine
+
     def __init__(self, directories: Sequence[Path]) -> None:
         self._stores = tuple(StoredBlocks(directory) for directory in directories)
 

@@ -43,11 +43,15 @@ class TokenRule:
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """The certificate chain and the private key of `serve`, and which models need a token there."""
+    """The certificate chain and the private key of `serve`, and which models need a token there.
+
+    `cache_size` is the most bytes that `--upstream` keeps, None for no limit.
+    """
 
     certificate: Path | None = None
     private_key: Path | None = None
     access: tuple[TokenRule, ...] = ()
+    cache_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +167,6 @@ def _serve(node: YamlNode | None, directory: Path) -> ServeConfig:
         globs = entry.value("models")
         models = tuple(str(each) for each in globs) if isinstance(globs, YamlSequence) else ()
         rules.append(TokenRule(models, str(entry.value("token_env"))))
-    return ServeConfig(file("certificate"), file("private_key"), tuple(rules))
+    size = node.value("cache_size")
+    limit = None if size is None else parse_rate(str(size))
+    return ServeConfig(file("certificate"), file("private_key"), tuple(rules), limit)

@@ -14,7 +14,8 @@ from reconciler.gateway.doors.oci import OciDoor
 from reconciler.gateway.doors.ollama import OllamaDoor
 from reconciler.gateway.release_files import FileTables
 from reconciler.gateway.releases import ReleaseView
-from reconciler.gateway.stores import ReadBlock
+from reconciler.gateway.stores import ReadBlock, Stores
+from reconciler.gateway.upstream import BlockCache, UpstreamSource, UpstreamStores
 from reconciler.index.model import Index
 
 DOOR_NAMES = ("hf", "oci", "ollama")
@@ -30,6 +31,18 @@ class OpenedDoors:
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where blocks come from that no store has, and the directory that keeps them.
+
+    `cache_limit` is its size in bytes, None for no limit.
+    """
+
+    sources: Sequence[UpstreamSource]
+    cache: Path
+    cache_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DoorSettings:
     """The `names` of the doors, and what they answer from.
 
@@ -40,12 +53,23 @@ class DoorSettings:
     names: Sequence[str]
     load: Callable[[], Index]
     reload_seconds: float = 2.0
+    upstream: Upstream | None = None
     cache: Path | None = None
     access: DoorAccess = field(default_factory=DoorAccess)
 
-    def open(self, reader: Callable[[], ReadBlock], log: Callable[[str], None]) -> OpenedDoors:
-        """Read the index and open the doors; `reader` as in DoorContent. Raises what `load` raises."""
-        view = ReleaseView(self.load, seconds=self.reload_seconds, log=log)
+    def view(self, log: Callable[[str], None]) -> ReleaseView:
+        """Read the index. Raises what `load` raises."""
+        return ReleaseView(self.load, seconds=self.reload_seconds, log=log)
+
+    def stores(self, directories: Sequence[Path], view: ReleaseView, log: Callable[[str], None]) -> Stores:
+        """Return the stores at `directories`, with what `upstream` has of the versions in the index."""
+        if self.upstream is None:
+            return Stores(directories)
+        cache = BlockCache(self.upstream.cache, self.upstream.cache_limit, log=log)
+        return UpstreamStores(directories, self.upstream.sources, cache, view.has_root)
+
+    def open(self, view: ReleaseView, reader: Callable[[], ReadBlock]) -> OpenedDoors:
+        """Open the doors; `reader` as in DoorContent."""
         content = DoorContent(view, FileTables(reader), reader, self.access)
         digests = LayerDigests(self.cache / "image-layers" if self.cache else None)
         doors: Mapping[str, Callable[[], Door]] = {

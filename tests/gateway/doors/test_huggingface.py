@@ -6,9 +6,10 @@ from urllib.parse import quote
 
 import pytest
 
+from reconciler.content.cid import RAW, hash_block
 from tests.conformance.doors import DoorSuite
 from tests.support.doors import BIG, FILES, GGUF, DoorServer, ListedDoorFile, Listing, sha256
-from tests.support.gateway import Got
+from tests.support.gateway import Got, served
 
 
 class HubClient:
@@ -121,3 +122,19 @@ def test_xet_is_never_offered(server: DoorServer) -> None:
     for method in ("GET", "HEAD"):
         got = server.served.get(f"/{BIG}/resolve/main/model.safetensors", method)
         assert not [name for name in got.headers if "xet" in name or name == "link"]
+
+
+def test_a_server_without_a_store_serves_what_another_one_has(
+    server: DoorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECONCILE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "empty").mkdir()
+    arguments = ("--doors", "hf", "--index", str(server.releases.index_file), "--upstream", server.url)
+    with served(tmp_path / "empty", arguments=arguments) as rack:
+        for _ in range(2):
+            assert rack.get(f"/{BIG}/resolve/main/model.safetensors").body == FILES["model.safetensors"]
+        root = server.releases.cid(f"{BIG}@1.2.0")
+        assert rack.get(f"/ipfs/{root}?format=raw").status == 200, "its neighbours can fetch by CID"
+        other = server.releases.source(f"{BIG}@1.0.0") / "config.json"
+        assert rack.get(f"/ipfs/{hash_block(RAW, other.read_bytes())}?format=raw").status == 404
+    assert list((tmp_path / "cache" / "upstream").glob("??/*"))
