@@ -1,7 +1,7 @@
 """Stores that fetch what they lack from gateways: one machine fetches a block once, verifies and serves it.
 
 Only blocks of the versions in an index are fetched: their roots, and what the blocks that were read link to.
-So nobody can use the server to fetch other content. Fetched blocks are kept as files, which are verified
+A client cannot make the server fetch other content. Fetched blocks are kept as files, which are verified
 again whenever they are read and may be deleted at any time.
 """
 
