@@ -36,15 +36,18 @@ def find_index(
     from reconciler.consume.gateway_source import GatewaySource
     from reconciler.consume.host_tokens import auth_for
     from reconciler.consume.remote_index import open_remote
+    from reconciler.consume.seen_log import pinned_keys
 
-    addresses = gateways or load_config(config_file(os.environ)).gateways
+    config = load_config(config_file(os.environ))
+    addresses = gateways or config.gateways
     sources = (
         [GatewaySource(url, auth=auth_for(url)) for url in addresses]
         if index.startswith(("ipfs://", "ipns://")) and not offline
         else []
     )
     try:
-        found = open_remote(index, default_cache(os.environ), offline=offline, sources=sources)
+        log = pinned_keys(config.logs, index)
+        found = open_remote(index, default_cache(os.environ), offline=offline, sources=sources, log=log)
     finally:
         for source in sources:
             source.close()

@@ -13,14 +13,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.consume import git_index, ipns
+from reconciler.consume.beside import BesideRemoteIndex
 from reconciler.consume.block_file import read_block_file
 from reconciler.consume.host_tokens import auth_for
+from reconciler.consume.seen_log import check_growth, keep_checkpoint
 from reconciler.consume.sources import Source
 from reconciler.errors import DataError, SafetyError, UsageError
 from reconciler.fs import locked, replace_file, temporary_directory
@@ -29,6 +31,7 @@ from reconciler.index.load import load_index
 from reconciler.json_fields import JsonFields, load_json
 from reconciler.net.client import HttpClient
 from reconciler.redaction import hide_secrets, shown_address
+from reconciler.trust.checkpoint import LogKeys
 
 _NAME = "index.yaml"
 _SEEN = "seen.json"
@@ -70,14 +73,20 @@ class _CachedOrigin:
 
 
 def open_remote(
-    place: str, cache: Path, *, offline: bool = False, sources: Sequence[Source] = ()
+    place: str,
+    cache: Path,
+    *,
+    offline: bool = False,
+    sources: Sequence[Source] = (),
+    log: LogKeys | None = None,
 ) -> RemoteIndex:
     """Read the index at `place`, and cache it in `cache`, or for this process where that cannot be written.
 
     `place` is an http(s) address, a file in a git repository (see `git_index`), or `ipfs://CID[/path]` or
     `ipns://NAME[/path]`, which is read from `sources`. With `offline`, return the cached index. Raises
     UsageError for any other place, and for one that is not cached when `offline`; RequestError when it cannot
-    be read; SafetyError when it is older than the cached one; InvalidIndexError.
+    be read; SafetyError when it is older than the cached one; TrustError when the audit log beside it is not
+    that of `log`, or did not only grow (`seen_log`); InvalidIndexError.
     """
     bare = place.partition("?")[0]
     if place.startswith(("https://", "http://")) and hide_secrets(bare) != bare:
@@ -111,8 +120,12 @@ def open_remote(
         current = _cached_origin(home)
         if current != known:  # another process updated it meanwhile: its index is as new as ours, or newer
             return RemoteIndex(file, current.commit, _content(place, current.tag))
+        content = _content(place, read.tag)
+        with closing(BesideRemoteIndex(content or place, read.commit, sources)) as beside:
+            checkpoint = check_growth(beside, home, log, place)
         _store(home, read, place)
-    return RemoteIndex(file, read.commit, _content(place, read.tag))
+        keep_checkpoint(home, checkpoint)
+    return RemoteIndex(file, read.commit, content)
 
 
 def _writable(home: Path) -> Path:
@@ -125,7 +138,8 @@ def _writable(home: Path) -> Path:
         if os.access(home, os.W_OK):
             return home
     copy = temporary_directory("reconciler-index-")
-    for name in (_NAME, _SEEN, _ORIGIN):
+    (copy / "log").mkdir()
+    for name in (_NAME, _SEEN, _ORIGIN, "log/checkpoint"):
         with suppress(FileNotFoundError, NotADirectoryError):
             shutil.copyfile(home / name, copy / name)
     return copy

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
     from reconciler.index.signature_rules import SignatureRule
+    from reconciler.index.user_config import PinnedLog
     from reconciler.trust.files import VersionSignatures
     from reconciler.trust.policy import TrustPolicy
     from reconciler.trust.statement import Release
@@ -54,7 +55,7 @@ class TrustCheck:
     """The check of releases of one index, None without an index.
 
     With `offline` the signatures of a remote index are those read before. `gateways` make the sources of an
-    index under a CID.
+    index under a CID. `logs` are the audit logs whose keys the user knows.
     """
 
     layout: RepositoryLayout | None
@@ -62,6 +63,7 @@ class TrustCheck:
     rules: tuple[SignatureRule, ...]
     offline: bool = False
     gateways: Callable[[], Sequence[Source]] = lambda: ()
+    logs: tuple[PinnedLog, ...] = ()
 
     def require(self, model: str, version: str, cid: Cid) -> TrustOutcome:
         """Return who signed a version with this CID; `model` and `version` are "" for content of no index.
@@ -69,6 +71,7 @@ class TrustCheck:
         Raises TrustError when the rule for it does not accept it, UsageError for a rule whose files cannot be
         read, and ReconcilerError when a library for signatures is missing.
         """
+        self._require_logged(model, version, cid)
         rule = next((each for each in self.rules if self._covers(each, model)), None)
         if rule is None or rule.mode == "off":
             return NOT_ASKED
@@ -93,6 +96,17 @@ class TrustCheck:
                 raise
             return TrustOutcome(warnings=(error.message,))
         return TrustOutcome(verdict.signers)
+
+    def _require_logged(self, model: str, version: str, cid: Cid) -> None:
+        """Raise TrustError when the user knows the log of the index, and it does not have the version."""
+        if not self.logs or not model or self.layout is None or self.layout.origin is None:
+            return
+        from reconciler.consume.seen_log import pinned_keys, require_logged
+
+        keys = pinned_keys(self.logs, self.layout.origin.place)
+        if keys is not None:
+            ref = f"{model}@{version}"
+            require_logged(self.layout, keys, ref, cid, offline=self.offline, sources=self.gateways)
 
     def _covers(self, rule: SignatureRule, model: str) -> bool:
         if not rule.covers(model):
@@ -188,7 +202,8 @@ def trust_check(
 
         return [GatewaySource(url, auth=auth_for(url)) for url in gateways or config.gateways]
 
-    return TrustCheck(layout, index.id if index else None, config.trust, offline, sources)
+    index_id = index.id if index else None
+    return TrustCheck(layout, index_id, config.trust, offline, sources, config.logs)
 
 
 #: one more demand on a release, by model, version ("" for content of no index) and CID; raises TrustError
