@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.consume.open import Sources, content_caches, open_ref
+from reconciler.consume.open import Sources, content_caches, open_ref, unsealing_of
 from reconciler.errors import UsageError
 from reconciler.progress import QUIET, Progress
 
@@ -70,14 +70,17 @@ def fetch(
     exclude: Sequence[str] = (),
     cache: bool = True,
     progress: Progress = QUIET,
+    identity: str | os.PathLike[str] | None = None,
+    sealed: bool = False,
 ) -> Fetched:
     """Fetch the files of `ref` to `destination`, verify every block, and publish them atomically.
 
     Another call for the same version verifies the files there and fetches nothing. `index` is as for
     `resolve`. `include` and `exclude` are globs of files. With `cache`, unchanged files are shared between
     versions on one disk, and read-only. Trust rules of the user's configuration are enforced before the first
-    block. Raises reconciler.errors.ReconcilerError, of which TrustError is that refusal; verified blocks are
-    kept for the next call.
+    block. A sealed version is decrypted with the private key in the file `identity`, or else in
+    RECONCILE_IDENTITY; with `sealed` it stays as it is. Raises reconciler.errors.ReconcilerError, of which
+    TrustError is the refusal of a trust rule; verified blocks are kept for the next call.
     """
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.index.resolve import parse_ref
@@ -97,6 +100,9 @@ def fetch(
             caches=content_caches(sources, own=cache),
             path=found.path,
             limits=limits,
+            unsealing=unsealing_of(
+                found, layout, identity=None if identity is None else Path(identity), keep_sealed=sealed
+            ),
         )
 
 

@@ -45,6 +45,15 @@ class PresentCheck(StrEnum):
     FULL = "full"
 
 
+Identity = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity",
+        metavar="FILE",
+        help="Private key that opens a sealed version (default: that of RECONCILE_IDENTITY).",
+    ),
+]
+Sealed = Annotated[bool, typer.Option("--sealed", help="Keep a sealed version encrypted.")]
 LockFile = Annotated[Path, typer.Option("--lock-file", metavar="FILE", help="Path of the lock file.")]
 
 
@@ -168,6 +177,8 @@ def fetch(
         ),
     ] = PresentCheck.RECEIPT,
     as_json: Json = False,
+    identity: Identity = None,
+    sealed: Sealed = False,
     as_events: Annotated[
         bool,
         typer.Option(
@@ -190,7 +201,7 @@ def fetch(
     from reconciler.consume import hugging_face_cache
     from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.consume.lock_file import locked_entry
-    from reconciler.consume.open import content_caches, open_ref, receipt_book
+    from reconciler.consume.open import content_caches, open_ref, receipt_book, unsealing_of
     from reconciler.index.resolve import parse_ref
 
     options = ReaderOptions(directory, index, offline, gateway or ())
@@ -222,6 +233,7 @@ def fetch(
             receipts=receipt_book(),
             trust_receipt=check is PresentCheck.RECEIPT,
             limits=limits,
+            unsealing=unsealing_of(opened, layout, identity=identity, keep_sealed=sealed),
         )
         if repository is not None:
             hugging_face_cache.write_refs(repository, opened.root, _ref_names(ref, opened.version))
@@ -267,6 +279,8 @@ def get(
     destination: Annotated[
         Path, typer.Argument(metavar="DEST", help="File or directory to create; must not exist.")
     ],
+    identity: Identity = None,
+    sealed: Sealed = False,
     as_json: Json = False,
     directory: Directory = None,
     index: IndexFile = None,
@@ -274,7 +288,7 @@ def get(
 ) -> int:
     """Fetch a CID from the targets and verify every block."""
     from reconciler.consume.fetch import fetch as fetch_root
-    from reconciler.consume.open import Sources, open_ref
+    from reconciler.consume.open import Sources, open_ref, unsealing_of
     from reconciler.index.resolve import parse_ref
 
     layout = find_layout(directory, index, targets)
@@ -294,6 +308,7 @@ def get(
             name=opened.name,
             path=opened.path,
             limits=download_limits(),
+            unsealing=unsealing_of(opened, layout, identity=identity, keep_sealed=sealed),
         )
     if as_json:
         out.result_json(documents.fetch_document(done, opened.version, opened.signers))

@@ -93,16 +93,19 @@ def examine_directory(
     released: Released,
     read_block: Callable[[Cid], bytes],
     progress: Progress,
+    *,
+    cids_of: Callable[[DirectorySurvey], Mapping[str, Cid]] | None = None,
 ) -> Replaceable:
     """Read the files in `directory`, and return what can be used again.
 
-    `read_block` reads verified blocks of the wanted version. Raises UsageError, with their names, when there
-    are local changes.
+    `read_block` reads verified blocks of the wanted version. `cids_of` returns the CIDs of the files by path
+    where a version does not have those of its files in the directory. Raises UsageError, with their names,
+    when there are local changes.
     """
     survey = survey_directory(directory)
     partial: set[str] = set()
     if not survey.others:
-        local = _identify(directory, survey, progress)
+        local = _identify(directory, survey, progress) if cids_of is None else cids_of(survey)
         new = {node.path: node for node in selected.map.nodes if node.kind is NodeKind.FILE}
         numbers = {node.path: number for number, node in enumerate(selected.files)}
         known = {path for path, cid in local.items() if path in new and cid == new[path].cid}
@@ -136,7 +139,7 @@ def examine_directory(
 _ROOT = ""  # the path of the directory itself
 
 
-def _identify(directory: Path, survey: DirectorySurvey, progress: Progress) -> dict[str, Cid]:
+def _identify(directory: Path, survey: DirectorySurvey, progress: Progress) -> Mapping[str, Cid]:
     """Return the CIDs of all files by our profile, and that of the directory when it has nothing else."""
     try:
         dag = identify(bare_bundle(directory, include_hidden=True), cache=None, progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from reconciler.consume.staging import (
 )
 from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
+from reconciler.consume.unsealing import SealedVersion, Unsealing, open_sealed
 from reconciler.content import dagpb
 from reconciler.content.cid import DAG_PB, RAW, Cid
 from reconciler.content.part import cid_below
@@ -127,6 +128,7 @@ def fetch(
     receipts: ReceiptBook | None = None,
     trust_receipt: bool = True,
     limits: DownloadLimits = DEFAULT_LIMITS,
+    unsealing: Unsealing = Unsealing(),  # noqa: B008  frozen
 ) -> Fetched:
     """Fetch the files of `root` to `destination`, which is complete afterwards, or unchanged on failure.
 
@@ -136,7 +138,8 @@ def fetch(
 
     `name` is the name of the root in messages. With `path`, only the file or directory at that path below
     `root` is fetched, as a root of its own. Files are read from all `caches` and added to the first. `limits`
-    are those of the connections to the sources.
+    are those of the connections to the sources. A sealed version is written in the clear, or kept as it is,
+    see `Unsealing`.
     Closes the sources. Raises UsageError when the destination has other content, BlockUnavailableError when
     no source has a block, DataError when the DAG is invalid, LockedError, and ReconcilerError when the disk
     cannot be written.
@@ -145,7 +148,7 @@ def fetch(
     if destination.name in ("", ".."):
         raise UsageError(f"destination {str(destination)!r} does not end in a file or directory name")
     peers = SourcePool([TrackedSource(source) for source in sources])
-    request = FetchRequest(root, path, include, exclude)
+    request = FetchRequest(root, path, include, exclude, unsealing.keep_sealed)
     try:
         if receipts is not None and trust_receipt and (known := receipts.find(destination, request)):
             return Fetched(
@@ -162,18 +165,20 @@ def fetch(
             )
         if path:
             root = cid_below(read_tree(root, peers), root, path)
-        selected = select_files(read_tree(root, peers), include, exclude)
+        tree = read_tree(root, peers)
+        version = open_sealed(tree, peers.read_block, unsealing, name)
+        selected = select_files(tree if version is None else version.tree, include, exclude)
         spans = file_spans(selected)
-        if _is_complete(selected, spans, destination, progress, name):
+        if _is_complete(selected, spans, destination, progress, name, version):
             remove_leftover(destination, root) if is_mount_point(destination) else remove_staging(
                 destination, root
             )
             done = _result(root, destination, selected, peers, already=True)
         else:
-            former = _examine(destination, selected, released, peers, progress)
+            former = _examine(destination, selected, released, peers, progress, version)
             with open_staging(destination, root, selected, replaces=former is not None) as staging:
                 done = _Fetch(
-                    root, selected, spans, staging, peers, progress, name, caches, former, limits
+                    root, selected, spans, staging, peers, progress, name, caches, former, limits, version
                 ).run()
         if receipts is not None:
             receipts.write(destination, request, root)
@@ -183,14 +188,34 @@ def fetch(
 
 
 def _examine(
-    destination: Path, selected: SelectedFiles, released: Released, peers: SourcePool, progress: Progress
+    destination: Path,
+    selected: SelectedFiles,
+    released: Released,
+    peers: SourcePool,
+    progress: Progress,
+    version: SealedVersion | None,
 ) -> Replaceable | None:
     """Return what the directory at `destination` has, None when there is none, or nothing in it."""
     if selected.is_file or destination.is_symlink() or not destination.is_dir():
         return None
     if is_mount_point(destination) or not any(destination.iterdir()):
         return None
-    return examine_directory(destination, selected, released, peers.read_block, progress)
+    if version is None:
+        return examine_directory(destination, selected, released, peers.read_block, progress)
+    present = survey_directory(destination).files.keys()
+    read_tree = released.read_tree
+    plain = Released(
+        released.roots,
+        None if read_tree is None else lambda root: version.plain_tree(read_tree(root), present),
+    )
+    return examine_directory(
+        destination,
+        selected,
+        plain,
+        peers.read_block,
+        progress,
+        cids_of=lambda survey: version.cids_of(destination, survey.files.keys(), progress),
+    )
 
 
 class _Fetch:
@@ -208,24 +233,28 @@ class _Fetch:
         caches: Sequence[ContentCache],
         former: Replaceable | None,
         limits: DownloadLimits,
+        version: SealedVersion | None,
     ) -> None:
         self._limits = limits
+        self._version = version
         self._root = root
         self._selected = selected
         self._staging = staging
         self._peers = peers
         self._progress = progress
         self._name = name
-        self._caches = caches
+        self._caches = caches if version is None else ()  # which keep files by the CIDs of their bytes
         self._spans = spans
         self._former = former
         self._shared: set[int] = set()
 
     def run(self) -> Fetched:
-        self._staging.prepare()
-        adopted = self._adopt_former_files()
+        version = self._version
+        plain = version.resume(self._selected, self._staging, self._progress) if version else frozenset()
+        self._staging.prepare(plain)
+        adopted = self._adopt_former_files(plain)
         shared = self._share_cached_files(adopted)
-        self._shared = adopted | shared
+        self._shared = adopted | shared | plain
         cached = sum(self._selected.files[number].size for number in shared)
         reused = sum(self._selected.files[number].size for number in adopted)
         missing = self._find_missing(self._shared)
@@ -245,6 +274,9 @@ class _Fetch:
             checked = sums.finish()
         finally:
             sums.stop()
+        if version is not None:
+            version.unseal(self._selected, self._staging, self._shared, self._progress)
+            checked = True
         if self._caches:
             for number, node in enumerate(self._selected.files):
                 if node.size >= _CACHED_FROM:
@@ -261,7 +293,7 @@ class _Fetch:
             sums=checked,
         )
 
-    def _adopt_former_files(self) -> set[int]:
+    def _adopt_former_files(self, plain: Collection[int]) -> set[int]:
         """Take over verified files of the directory to be replaced; return their numbers.
 
         Raises UsageError when it was changed since it was read.
@@ -271,7 +303,7 @@ class _Fetch:
         self._staging.check_exchange()
         place = self._staging.destination
         adopted: set[int] = set()
-        for number in self._former.reusable:
+        for number in set(self._former.reusable) - set(plain):
             if self._staging.adopt(number, place / self._selected.files[number].path) or self._is_whole(
                 number
             ):
@@ -323,6 +355,9 @@ class _Fetch:
 
     def _is_whole(self, number: int) -> bool:
         """Return whether the staged file `number` has all its bytes."""
+        if self._version is not None:
+            place = self._staging.content
+            return bool(self._version.complete_files(self._selected, place, [number], self._progress))
         file = self._selected.subset([number])
         with self._progress.task("checking cached files", file.size) as task:
             found = count_present_blocks(file, [self._staging.path(number)], task)
@@ -347,7 +382,12 @@ class _Fetch:
 
 
 def _is_complete(
-    selected: SelectedFiles, spans: FileSpans, destination: Path, progress: Progress, name: str
+    selected: SelectedFiles,
+    spans: FileSpans,
+    destination: Path,
+    progress: Progress,
+    name: str,
+    version: SealedVersion | None,
 ) -> bool:
     """Return whether the destination consists of exactly the selected files, with every byte verified."""
     if selected.is_file:
@@ -365,6 +405,9 @@ def _is_complete(
         if listed != {node.path for node in selected.files} | set(selected.directories):
             return False
         paths = [destination / node.path for node in selected.files]
+    if version is not None:
+        numbers = range(len(selected.files))
+        return len(version.complete_files(selected, destination, numbers, progress)) == len(numbers)
     with progress.task(f"checking {name}", selected.size) as task:
         found = count_present_blocks(selected, paths, task)
     return all(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reconciler.consume.receipt import ReceiptBook
     from reconciler.consume.sources import Source
     from reconciler.consume.trusted import Demand, TrustOutcome
+    from reconciler.consume.unsealing import Unsealing
     from reconciler.content.cid import Cid
     from reconciler.content.walk import DagMap
     from reconciler.index.locations import RepositoryLayout
@@ -155,6 +156,21 @@ class OpenedRef:
     def name(self) -> str:
         """`model@version`, or the CID."""
         return self.version.ref if self.version else str(self.root)
+
+
+def unsealing_of(
+    opened: OpenedRef, layout: RepositoryLayout | None, *, identity: Path | None, keep_sealed: bool
+) -> Unsealing:
+    """Return how a fetch opens a sealed version: with the private keys in the file `identity`, else those of
+    the environment, which are read only then.
+    """
+    from reconciler.consume.reader_keys import ReaderKeys
+    from reconciler.consume.unsealing import Unsealing
+    from reconciler.index.identities import identities_from
+
+    model = opened.version.model if opened.version is not None else ""
+    keys = ReaderKeys(lambda: identities_from(os.environ, file=identity), layout, model)
+    return Unsealing(keys, keep_sealed)
 
 
 @contextmanager

@@ -30,16 +30,18 @@ _PATIENCE = 3.0  # seconds; the clocks of file systems tick every two seconds or
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What was fetched: the root as requested, the path below it, and the globs."""
+    """What was fetched: the root as requested, the path below it, the globs, and whether it stays sealed."""
 
     root: Cid
     path: str = ""
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    keeps_sealed: bool = False
 
     def key(self) -> tuple[str, ...]:
         """Return it as texts."""
-        return (str(self.root), self.path, *(f"+{g}" for g in self.include), *(f"-{g}" for g in self.exclude))
+        globs = (*(f"+{g}" for g in self.include), *(f"-{g}" for g in self.exclude))
+        return (str(self.root), self.path, *globs, *(["sealed"] if self.keeps_sealed else []))
 
 
 @dataclass(frozen=True, slots=True)

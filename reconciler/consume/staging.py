@@ -130,8 +130,16 @@ class Staging:
         """Return the staged path of the selected file `number`."""
         return self._paths[number]
 
-    def prepare(self) -> None:
-        """Create all selected files in full length, and remove everything else from the directory."""
+    @property
+    def content(self) -> Path:
+        """The directory, or the single file, that is published."""
+        return self._content
+
+    def prepare(self, keep: Collection[int] = ()) -> None:
+        """Create all selected files in full length, and remove everything else from the directory.
+
+        The selected files `keep` stay as they are.
+        """
         if self._in_mount:
             _undo_move(self._content, self.destination, self.directory, self._selected.names)
         self._check_names()
@@ -147,6 +155,8 @@ class Staging:
         for directory in directories:
             _make_directory(directory)
         for number, (node, path) in enumerate(zip(self._selected.files, self._paths, strict=True)):
+            if number in keep:
+                continue
             if path.is_dir():
                 shutil.rmtree(path)
             # A file shared with the cache must not be written to: it is shared again, or fetched.

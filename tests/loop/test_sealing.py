@@ -14,11 +14,11 @@ from reconciler.index.seal_keys import load_wrapped_keys
 from reconciler.loop.changes import Blocked, Plan
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.wrap_keys import wrap_keys
-from tests.support.plant import MIB, noise
+from tests.support.plant import MIB
 from tests.support.releases import Releases, kinds, states, with_memory
-from tests.support.seals import identity
+from tests.support.seals import identity, weights
 
-WEIGHTS = noise(2 * MIB + 5)
+WEIGHTS = weights(2 * MIB + 5)
 FILES = {"weights.bin": WEIGHTS, "config.json": b'{"a": 1}', "sub/merges.txt": b"x" * 100}
 SEAL = {"recipients": [identity().recipient.text]}
 

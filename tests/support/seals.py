@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,11 @@ def identity(number: int = 1) -> AgeIdentity:
 
 
 KEY = SealKey(identity())
+
+
+def weights(size: int) -> bytes:
+    """Return `size` bytes of which no 32 occur twice, always the same."""
+    return random.Random(size).randbytes(size)
 
 
 def bundle_of(root: Path) -> Bundle:

@@ -99,19 +99,24 @@ def parse_names(data: bytes, sealed: Collection[str]) -> tuple[dict[str, str], t
     expected = set(sealed) - {checksums.NAME, NAMES}
     if files.keys() != expected or len(set(files.values())) != len(files):
         raise AgeError("does not list the files of its bundle")
-    entries = (*files.values(), *directories)
+    check_paths(files.values(), directories)
+    return files, directories
+
+
+def check_paths(files: Collection[str], directories: Collection[str]) -> None:
+    """Check that plain files and directories with these paths can be written. Raises AgeError."""
+    entries = (*files, *directories)
     try:
         for entry in entries:
             for part in entry.encode().split(b"/"):
                 bounds.decode_name(part)
     except (DataError, UnicodeEncodeError):
-        raise AgeError("lists a path that leads out of the directory") from None
+        raise AgeError("has a path that leads out of the directory") from None
     parents = {path.rpartition("/")[0] for path in entries} - {""}
     while above := {path.rpartition("/")[0] for path in parents} - parents - {""}:
         parents |= above
-    if parents - set(directories) or set(directories) & set(files.values()):
-        raise AgeError("lists files without their directories")
-    return files, directories
+    if parents - set(directories) or set(directories) & set(files):
+        raise AgeError("has files that are not in directories, or in files")
 
 
 def _loaded(data: bytes) -> object:

@@ -20,11 +20,11 @@ from reconciler.content.sealing.sealed_dag import SealedDag
 from reconciler.content.sealing.sealed_file import HEAD_SIZE, FileSealer
 from reconciler.content.sealing.sealed_names import is_sealed
 from reconciler.errors import BundleError, SourceChangedError
-from tests.support.plant import MIB, noise, plant
-from tests.support.seals import KEY, files_of, identity, sealed
+from tests.support.plant import MIB, plant
+from tests.support.seals import KEY, files_of, identity, sealed, weights
 
 SIZES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * MIB + 7)
-FILES = {f"f{size}": noise(size) for size in SIZES} | {"sub/x": b"x", "sub/twin": b"x"}
+FILES = {f"f{size}": weights(size) for size in SIZES} | {"sub/x": b"x", "sub/twin": b"x"}
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_hidden_names_do_not_change_the_age_files(root: Path) -> None:
     span=st.tuples(st.floats(0, 1), st.floats(0, 1)),
 )
 def test_any_span_is_computed_on_its_own(size: int, span: tuple[float, float]) -> None:
-    data = noise(size)
+    data = weights(size)
     sealer = FileSealer(KEY, "a/path", hashlib.sha256(data).digest(), size)
     whole = sealer.head + b"".join(sealer.seal(0, data))
     assert len(whole) == sealer.size

@@ -16,8 +16,8 @@ from reconciler.content.scan import scan
 from reconciler.content.sealing.sealed_file import HEAD_SIZE, FileSealer
 from reconciler.content.sealing.unseal import SealedFile, sealed_cids, unseal_in_place
 from reconciler.progress import QUIET
-from tests.support.plant import MIB, noise, plant
-from tests.support.seals import KEY, WITH_PASSPHRASE, identity, sealed
+from tests.support.plant import MIB, plant
+from tests.support.seals import KEY, WITH_PASSPHRASE, identity, sealed, weights
 
 SIZES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, MIB + 9, 33 * CHUNK)
 
@@ -44,14 +44,14 @@ def refused(path: Path, data: bytes, number: int = 1) -> AgeError:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_unsealing_in_place_leaves_the_plain_file(tmp_path: Path, size: int) -> None:
-    data = noise(size)
+    data = weights(size)
     assert unseal(tmp_path / "f", seal(data)) == hashlib.sha256(data).digest()
     assert (tmp_path / "f").read_bytes() == data
 
 
 def test_every_kind_of_altered_byte_is_refused(tmp_path: Path) -> None:
     # 184 bytes of header and nonce, then bytes and tags of three chunks
-    good = seal(noise(2 * CHUNK + 100))
+    good = seal(weights(2 * CHUNK + 100))
     spots = random.Random(17)
     places = [*range(HEAD_SIZE), *(spots.randrange(HEAD_SIZE, len(good)) for _ in range(300))]
     places += [HEAD_SIZE + number * SEALED_CHUNK - back for number in (1, 2) for back in range(1, 17)]
@@ -64,7 +64,7 @@ def test_every_kind_of_altered_byte_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
 def test_file_that_is_cut_or_longer_is_refused(tmp_path: Path, size: int) -> None:
-    good = seal(noise(size))
+    good = seal(weights(size))
     ends = {HEAD_SIZE + number * SEALED_CHUNK for number in range(len(good) // SEALED_CHUNK + 1)}
     ends |= {end + by for end in (*ends, len(good)) for by in (-17, -16, -1, 1, 15, 16, 17)} | {0, 1, 22, 168}
     for end in ends - {len(good)}:
@@ -84,14 +84,14 @@ def chunks_of(data: bytes) -> list[bytes]:
     [[1, 0, 2, 3], [0, 1, 3, 2], [0, 2, 3], [0, 1, 2], [1, 2, 3], [0, 1, 1, 2, 3], [0, 1, 2, 3, 3], [3], []],
 )
 def test_chunks_that_are_swapped_dropped_or_repeated_are_refused(tmp_path: Path, order: list[int]) -> None:
-    good = seal(noise(3 * CHUNK + 5))
+    good = seal(weights(3 * CHUNK + 5))
     chunks = chunks_of(good)
     assert len(chunks) == 4
     refused(tmp_path / "f", good[:HEAD_SIZE] + b"".join(chunks[number] for number in order))
 
 
 def test_chunks_and_headers_of_another_file_are_refused(tmp_path: Path) -> None:
-    data = noise(2 * CHUNK)
+    data = weights(2 * CHUNK)
     one, other = seal(data, "one"), seal(data, "other")
     mixed = [one[:HEAD_SIZE] + other[HEAD_SIZE:], one[: HEAD_SIZE - 16] + other[HEAD_SIZE - 16 :]]
     mixed.append(one[:HEAD_SIZE] + chunks_of(other)[0] + chunks_of(one)[1])
@@ -120,7 +120,7 @@ def test_what_is_no_age_file_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_file_for_several_recipients_made_by_somebody_else_is_opened(tmp_path: Path) -> None:
     pyrage = pytest.importorskip("pyrage")
     recipients = [pyrage.x25519.Identity.from_str(identity(each).text).to_public() for each in (2, 1, 3)]
-    data = noise(CHUNK + 1)
+    data = weights(CHUNK + 1)
     assert unseal(tmp_path / "f", pyrage.encrypt(data, recipients)) == hashlib.sha256(data).digest()
 
 
@@ -140,7 +140,7 @@ def test_foreign_stanza_beside_ours_is_skipped(tmp_path: Path) -> None:
 @settings(max_examples=60)
 @given(size=st.sampled_from(SIZES[:-1]), span=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_any_span_is_opened_on_its_own(size: int, span: tuple[float, float]) -> None:
-    data = noise(size)
+    data = weights(size)
     whole = seal(data)
     found = SealedFile(lambda at, count: whole[at : at + count], len(whole), [identity()])
     start, end = sorted(int(each * (size + 10)) for each in span)
@@ -149,7 +149,7 @@ def test_any_span_is_opened_on_its_own(size: int, span: tuple[float, float]) -> 
 
 
 def test_cids_of_plain_files_are_those_of_their_sealed_forms(tmp_path: Path) -> None:
-    root = plant(tmp_path / "root", {f"f{size}": noise(size) for size in SIZES})
+    root = plant(tmp_path / "root", {f"f{size}": weights(size) for size in SIZES})
     listing = scan(root, include_hidden=False)
     with QUIET.task("", None) as task:
         found = sealed_cids(listing, {file.path: file for file in listing.files}, KEY, task)
@@ -164,5 +164,5 @@ def test_file_stays_empty_when_writing_fails(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("reconciler.content.sealing.unseal.write_at", full)
     with pytest.raises(OSError, match="No space"):
-        unseal(tmp_path / "f", seal(noise(CHUNK)))
+        unseal(tmp_path / "f", seal(weights(CHUNK)))
     assert (tmp_path / "f").read_bytes() == b""
