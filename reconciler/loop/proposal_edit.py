@@ -24,6 +24,7 @@ from reconciler.index.model import Index, Record, Version
 from reconciler.index.proposal_form import ProposalForm
 from reconciler.index.records import merge_records, parse_record_of, render_record
 from reconciler.loop.log_leaves import ProposedLeaves, state_of
+from reconciler.loop.proposed_signatures import ProposedSignatures
 from reconciler.trust.leaves import LoggedState, LogLeaf
 
 Refs = Sequence[tuple[str, str]]  #: pairs of `model@version` and CID
@@ -40,8 +41,9 @@ class IndexEdit:
     """What one run proposes to the index at `place` in its repository. Implements `ProposedEdit`.
 
     `index` is the index as the run read it, `cids` are by model and version; `log` is None where no audit log
-    is kept. `composed` are the versions and records of the whole proposal, and `leaves` what it adds to the
-    audit log, as `compose` last made it; `overruled` says what another run had proposed that contradicts it.
+    is kept, `signatures` where the run signs nothing. `composed` are the versions and records of the whole
+    proposal, and `leaves` what it adds to the audit log, as `compose` last made it; `overruled` says what
+    another run had proposed that contradicts it.
     """
 
     place: str
@@ -51,6 +53,7 @@ class IndexEdit:
     form: ProposalForm
     describer: Describe | None = None
     log: ProposedLeaves | None = None
+    signatures: ProposedSignatures | None = None
     composed: tuple[Refs, Sequence[Record]] = field(init=False, default=((), ()))
     leaves: tuple[LogLeaf, ...] = field(init=False, default=())
     overruled: tuple[str, ...] = field(init=False, default=())
@@ -75,11 +78,13 @@ class IndexEdit:
         """As `ProposedEdit.items`."""
         cids = ((f"{model}@{version}", str(cid)) for (model, version), cid in self.cids.items())
         logged = () if self.log is None else sorted(f"log {ref}" for ref in self.log.refs)
-        return [*_items(cids, self.records), *logged]
+        signed = () if self.signatures is None else self.signatures.items
+        return [*_items(cids, self.records), *logged, *signed]
 
     def owns(self, changed: frozenset[str]) -> bool:
-        """As `BranchEdit.owns`: the branch changes our index, one of its records, or its audit log."""
+        """As `BranchEdit.owns`: the branch changes our index, its records, its audit log or signatures."""
         ours = [self.directory, *([] if self.log is None else [self.log.directory])]
+        ours += [] if self.signatures is None else [self.signatures.directory]
         return any(
             path == self.place or any(path.startswith(f"{each}/") for each in ours) for path in changed
         )
@@ -111,6 +116,9 @@ class IndexEdit:
         if ordered:
             files[self.place] = set_cids(text, ordered, name=self.place).encode()
         files |= {self._record_path(one.model, one.version): render_record(one).encode() for one in records}
+        if self.signatures is not None:
+            resolved = {f"{model}@{version}": cid for (model, version), cid in ordered.items()}
+            files |= self.signatures.compose(resolved, proposed)
         if self.log is not None:
             changed = proposed.changed if proposed is not None else ()
             refs = [*ordered, *((r.model, r.version) for r in records), *self.log.versions_in(changed)]
@@ -139,7 +147,11 @@ class IndexEdit:
         refs, records = self.composed
         proposal = self.describer(refs, records, self.directory, branch)
         items = [*_items(refs, records), *sorted({f"log {leaf.ref}" for leaf in self.leaves})]
-        return replace(proposal, body=add_marker(proposal.body, self.place, items))
+        body = proposal.body
+        if self.signatures is not None:
+            items += self.signatures.items
+            body += self.signatures.described()
+        return replace(proposal, body=add_marker(body, self.place, items))
 
     def _state(
         self,

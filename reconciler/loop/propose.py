@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -37,11 +37,15 @@ from reconciler.loop.log_leaves import (
     write_log_files,
 )
 from reconciler.loop.proposal_edit import Describe, IndexEdit, Refs
+from reconciler.loop.proposed_signatures import ProposedSignatures
 from reconciler.loop.settings import ProposeMode
+from reconciler.loop.sign import SignedRelease, identified_material, sign_material, write_signatures
 from reconciler.loop.workspace import Workspace
 
 if TYPE_CHECKING:
     from reconciler.forges.open import OpenForge
+    from reconciler.trust.files import VersionSignatures
+    from reconciler.trust.signing import StatementSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,30 @@ class PullRequests:
     titled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RunSigning:
+    """The signer of the versions that a run resolves, and the environment that its provenance describes."""
+
+    signer: StatementSigner
+    environ: Mapping[str, str]
+
+
 class Proposer:
     """The writer of the write-backs of one run, to the place that `mode` names.
 
+    With `signing`, the versions that the run resolves are signed, and their signatures written with the CIDs.
     When the index file has changed since the workspace read it, nothing is written.
     """
 
     def __init__(
-        self, workspace: Workspace, mode: ProposeMode, pull_requests: PullRequests | None = None
+        self,
+        workspace: Workspace,
+        mode: ProposeMode,
+        pull_requests: PullRequests | None = None,
+        signing: RunSigning | None = None,
     ) -> None:
+        self._workspace = workspace
+        self._signing = signing
         self._layout = workspace.layout
         self._index = workspace.index
         self._index_bytes = workspace.index_bytes
@@ -143,6 +162,13 @@ class Proposer:
                 write_edit(index_file, self._index_bytes.decode("utf-8"), text.decode("utf-8"))
             elif guarded_yaml.read(index_file) != self._index_bytes:
                 raise FileChangedError(index_file)
+        if self._signing is not None:
+            for change in changes:
+                if isinstance(change, ResolveCid):
+                    from reconciler.trust.files import read_signatures
+
+                    existing = read_signatures(index_file.parent, change.model, change.version)
+                    write_signatures(index_file.parent, self._sign(change.ref, existing))
         if self._logs:  # last: a run that is killed before leaves a version that the next plan logs
             leaves = working_tree_leaves(self._index, _cids(changes), records, _leaf_refs(changes))
             write_log_files(log_directory(index_file), {leaf.path: leaf.file() for leaf in leaves})
@@ -158,7 +184,20 @@ class Proposer:
         if self._logs:
             beside = str(PurePosixPath(place).with_name("log"))
             log = ProposedLeaves(self._index.id, beside, _leaf_refs(changes))
-        return IndexEdit(place, self._index, _cids(changes), records, self._form, describer, log)
+        signatures = None
+        if self._signing is not None:
+            refs = frozenset(change.ref for change in changes if isinstance(change, ResolveCid))
+            signatures = ProposedSignatures(PurePosixPath(place).parent, refs, self._sign)
+        return IndexEdit(place, self._index, _cids(changes), records, self._form, describer, log, signatures)
+
+    def _sign(self, ref: str, existing: VersionSignatures) -> SignedRelease:
+        """Sign a version that this run identified, unless `existing` has the signature."""
+        assert self._signing is not None  # noqa: S101 - only called with a signer
+        version = next(each for each in self._index.versions() if each.ref == ref)
+        record = make_record(version.model, version.version, self._sources.identities()[ref])
+        record = replace(record, provenance=self._sources.provenance.get(ref))
+        material = identified_material(self._workspace, version, self._sources.identities()[ref], record)
+        return sign_material(version, material, self._signing.signer, self._signing.environ, existing)
 
     def _records(self, changes: Sequence[WriteBack]) -> list[Record]:
         return [self._record(change) for change in changes if isinstance(change, WriteRecord)]

@@ -33,7 +33,7 @@ from reconciler.loop.deal_rules import unconfirmed_deals
 from reconciler.loop.log_leaves import LeafScope, leaf_changes
 from reconciler.loop.observe import observe
 from reconciler.loop.plan import make_changes, removals
-from reconciler.loop.propose import Proposer, PullRequests
+from reconciler.loop.propose import Proposer, PullRequests, RunSigning
 from reconciler.loop.published import edits_without_effect
 from reconciler.loop.safety import SafetyLimits, refusals
 from reconciler.loop.sealing_rules import SealingFacts, privacy_notes, unsealed_refusals
@@ -136,15 +136,17 @@ def apply(
     *,
     only_this: bool = False,
     select: Callable[[Plan], Plan] = lambda made: made,
+    signing: RunSigning | None = None,
 ) -> Report:
     """Carry out a plan that was made from `workspace`.
 
     When directories turn out to have changed, they are identified again, and another plan is made and carried
-    out, as far as `select` keeps its changes; `only_this` forbids that. The report is then about all plans.
+    out, as far as `select` keeps its changes; `only_this` forbids that. With `signing`, the versions that the
+    run resolves are signed. The report is then about all plans.
     Raises SafetyError when a safety rule refuses the plan, and UserError when its proposal is impossible;
     nothing is done then.
     """
-    report = _apply_one(plan, workspace, pull_requests, planned_again=not only_this)
+    report = _apply_one(plan, workspace, pull_requests, signing, planned_again=not only_this)
     followed: frozenset[str] = frozenset()
     for left in range(1 if only_this else _MORE_PLANS, 0, -1):
         changed = frozenset() if report.interrupted or only_this else workspace.sources.renew()
@@ -159,7 +161,9 @@ def apply(
             if only_this:
                 again = _only_about(again, streamed)
             report = _merged(
-                report, _apply_one(again, workspace, pull_requests, planned_again=left > 1), workspace
+                report,
+                _apply_one(again, workspace, pull_requests, signing, planned_again=left > 1),
+                workspace,
             )
         except KeyboardInterrupt:
             return replace(report, interrupted=True)
@@ -188,13 +192,18 @@ def _discard_spooled(report: Report, workspace: Workspace, *, unplanned: frozens
 
 
 def _apply_one(
-    plan: Plan, workspace: Workspace, pull_requests: PullRequests | None, *, planned_again: bool
+    plan: Plan,
+    workspace: Workspace,
+    pull_requests: PullRequests | None,
+    signing: RunSigning | None,
+    *,
+    planned_again: bool,
 ) -> Report:
     if plan.refusals:
         first = plan.refusals[0]
         more = f" (and {len(plan.refusals) - 1} more)" if len(plan.refusals) > 1 else ""
         raise SafetyError(f"refused: {first.message}{more}", hint=first.override)
-    proposer = Proposer(workspace, plan.options.propose, pull_requests)
+    proposer = Proposer(workspace, plan.options.propose, pull_requests, signing)
     proposing = any(isinstance(change, (WriteBack, StreamVersion)) for change in plan.changes)
     if proposing:
         proposer.check()

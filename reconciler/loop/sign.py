@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.content import checksums
@@ -61,18 +61,25 @@ def sign_versions(
     Raises UsageError for a version without a CID, or whose SHA256SUMS nothing here has; what the signer
     raises, OSError and LockedError.
     """
-    from reconciler.trust.files import check_writable, read_signatures
+    from reconciler.trust.files import read_signatures
 
     releases = workspace.layout.index_file.parent
     for version in versions:
         material = published_material(workspace, version)
         existing = read_signatures(releases, version.model, version.version)
         signed = sign_material(version, material, signer, environ, existing)
-        for path, data in signed.files.items():
-            file = check_writable(releases, path)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, data, mode=0o644)
+        write_signatures(releases, signed)
         yield signed
+
+
+def write_signatures(releases: Path, signed: SignedRelease) -> None:
+    """Write signatures to the directory of the index. Raises TrustError, OSError and LockedError."""
+    from reconciler.trust.files import check_writable
+
+    for path, data in signed.files.items():
+        file = check_writable(releases, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, data, mode=0o644)
 
 
 def sign_material(

@@ -62,6 +62,7 @@ class Releases:
         self.about: dict[str, dict[str, Any]] = {}  #: further fields of models
         self.defaults: dict[str, Any] = {}
         self.policy: object = None
+        self.signatures: object = None
         self.memory: dict[str, MemoryTarget] = {}
         self.specs: dict[str, dict[str, Any]] = {}
         self.audit: dict[str, Any] = {}  #: `log` and `anchor` of targets.yaml
@@ -128,6 +129,8 @@ class Releases:
         index = {"schema": 1, "id": self.id, "defaults": defaults, "models": models}
         if self.policy is not None:
             index["policy"] = self.policy
+        if self.signatures is not None:
+            index["signatures"] = self.signatures
         self.index_file.write_text(json.dumps(index, indent=1))
         targets = {
             name: {"kind": "store", "path": f".reconcile/{name}"} for name in self.targets

@@ -47,7 +47,8 @@ class FailOn(StrEnum):
 class Inputs:
     """The validated inputs.
 
-    `plan` is the path of a saved plan that is to be carried out exactly, `part_size` the bytes of a part of a
+    `plan` is the path of a saved plan that is to be carried out exactly, `sign` whether what is resolved is
+    signed, `part_size` the bytes of a part of a
     large version in the matrix, None for undivided versions.
     """
 
@@ -58,6 +59,7 @@ class Inputs:
     comment: bool
     summary: bool
     plan: Path | None
+    sign: bool
     part_size: int | None = None
 
     @property
@@ -84,6 +86,8 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
         "is 'ignore', which leaves the command drift nothing to do",
     )
     _require(plan is None or command is StepCommand.APPLY, "plan", "requires the command apply")
+    signs = given.boolean("sign", default=False)
+    _require(not signs or command is StepCommand.APPLY, "sign", "requires the command apply")
     layout = find_layout(Path(), given.path("index"), given.path("targets"), given.path("source-root"))
     propose = given.choice("propose", ProposeMode, ProposeMode.PULL_REQUEST)
     options = RunOptions(
@@ -102,6 +106,7 @@ def read_inputs(environ: Mapping[str, str]) -> Inputs:
         comment=given.boolean("comment", default=True),
         summary=given.boolean("summary", default=True),
         plan=plan,
+        sign=signs,
         part_size=part_size(environ),
     )
 

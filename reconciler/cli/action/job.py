@@ -16,6 +16,7 @@ from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index
 from reconciler.loop.changes import Blocked, Change, OutcomeState, Plan, Report
 from reconciler.loop.plan_document import read_saved, require_same
+from reconciler.loop.propose import RunSigning
 from reconciler.loop.run import apply, make_plan
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.upstream import check_upstream
@@ -60,6 +61,7 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
             return JobResult(workspace.index, replace(plan, upstream=upstream))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     requests = pull_requests(options.propose, environ)
+    signing = _signing(environ) if inputs.sign else None
     with (
         run_lock(scope.layout.state, f"the action, {inputs.command.value}"),
         load(scope, environ, progress) as workspace,
@@ -74,7 +76,7 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
             require_same(saved, plan)
         if plan.refusals:
             return JobResult(workspace.index, plan)
-        report = apply(plan, workspace, requests, only_this=saved is not None, select=select)
+        report = apply(plan, workspace, requests, only_this=saved is not None, select=select, signing=signing)
         return JobResult(workspace.index, report.plan, report)
 
 
@@ -101,6 +103,13 @@ def changes_left(done: JobResult) -> list[Change]:
         return [change for change in done.plan.changes if change.kind != "wait"]
     settled = (OutcomeState.APPLIED, OutcomeState.WAITING)
     return [outcome.change for outcome in done.report.outcomes if outcome.state not in settled]
+
+
+def _signing(environ: Mapping[str, str]) -> RunSigning:
+    """Return the signer of the job: the key in the environment, or its identity. Raises ReconcilerError."""
+    from reconciler.trust.signing import open_signer
+
+    return RunSigning(open_signer(None, environ), environ)
 
 
 def _upstream(
