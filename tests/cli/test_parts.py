@@ -174,9 +174,12 @@ def test_a_part_whose_source_lies_is_not_kept(machines: Machines, source: Memory
     assert planned["change"] == "stream-part"
 
 
+@pytest.mark.ipfs
 def test_wrong_bytes_in_parts_of_a_divided_file_are_found_at_the_end_and_read_again(
-    machines: Machines, source: MemorySource
+    empty: CommandLine, source: MemorySource, kubo: KuboNode
 ) -> None:
+    kubo.empty()
+    machines = Machines(empty, f'{{kind: kubo, api: "{kubo.url}"}}')
     expected = whole_cid(machines, source)
     data = FILES["b.safetensors"]
     middle = len(data) // 2
