@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +11,13 @@ from pathlib import Path
 
 from tests.support.gateway import Served, served
 from tests.support.gguf import llama
-from tests.support.plant import noise
 from tests.support.releases import Releases
 from tests.support.safetensors import safetensors
 
 BIG = "acme/Tiny-LLM"
 MIB = 1 << 20
 FILES = {
-    "model.safetensors": safetensors(noise(3_000_000), dtype="F32", size=4),
+    "model.safetensors": safetensors(random.Random(1).randbytes(3_000_000), dtype="F32", size=4),
     "config.json": b'{"model_type": "bert", "hidden_size": 8}\n',
     "notes/read me+1%.txt": "grüße\n".encode(),
     "notes/é.txt": b"beyond ASCII\n",
