@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import (
     action,
+    doors,
     export,
     fetch,
     identify,
@@ -29,7 +30,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, scaling, publish, stream, export),
-        *(pieces, onchain, storacha, kubo, fetch, serve, action),
+        *(pieces, onchain, storacha, kubo, fetch, serve, doors, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()
