@@ -19,6 +19,7 @@ PEERS = {
     "litewitness": ("litewitness", "ssh-agent", "ssh-add"),
     "gitea": ("gitea",),
     "nginx": ("nginx",),
+    "transformers": ("transformers",),
     "oci_conformance": ("oci-conformance",),
     "oras": ("oras",),
     "crane": ("crane",),
