@@ -143,7 +143,7 @@ def checkpoint(
     settings = _settings(layout)
     layout.make_state()
     with run_lock(layout.state, "reconcile audit checkpoint"):
-        log = _read_log(layout, settings)
+        log = _read_log(layout, settings, cosigned=False)
         assert settings.log is not None  # noqa: S101 - there is a log
         made = next_checkpoint(log, settings.log, os.environ, str(layout.targets_file))
         where = "the log has no leaf yet"
@@ -214,8 +214,9 @@ def _settings(layout: RepositoryLayout) -> AuditSettings:
     return read_audit_settings(read_targets(layout.targets_file)[1], str(layout.targets_file))
 
 
-def _read_log(layout: RepositoryLayout, settings: AuditSettings) -> RepositoryLog:
+def _read_log(layout: RepositoryLayout, settings: AuditSettings, *, cosigned: bool = True) -> RepositoryLog:
     from reconciler.index.load import load_index
     from reconciler.loop.audit_log import read_repository_log
 
-    return read_repository_log(load_index(layout.index_file), settings.log, str(layout.targets_file))
+    index = load_index(layout.index_file)
+    return read_repository_log(index, settings.log, str(layout.targets_file), cosigned=cosigned)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.content.git_objects import object_id
@@ -87,8 +87,10 @@ def log_keys(settings: LogSettings | None, where: str) -> LogKeys:
     return LogKeys(parse_note_key(settings.key), witnesses, settings.quorum)
 
 
-def read_repository_log(index: Index, settings: LogSettings | None, where: str) -> RepositoryLog:
-    """Read the log beside an index and check everything about it.
+def read_repository_log(
+    index: Index, settings: LogSettings | None, where: str, *, cosigned: bool = True
+) -> RepositoryLog:
+    """Read the log beside an index and check everything about it; without `cosigned`, no witness counts.
 
     Raises UsageError without one, DataError when a file is missing or damaged, and TrustError when its
     history was truncated or rewritten, a signature is not that of its keys, or it contradicts the index.
@@ -97,7 +99,8 @@ def read_repository_log(index: Index, settings: LogSettings | None, where: str) 
     directory = log_directory(index.file)
     read = log_reader(directory, MAX_TILE)
     committed = committed_log(directory)
-    checkpoint, notes = _newest_checkpoint(read, keys, committed)
+    needed = keys if cosigned else replace(keys, quorum=0)
+    checkpoint, notes = _newest_checkpoint(read, needed, committed)
     size = checkpoint.size if checkpoint is not None else 0
     log = read_log(size, read, {each.size for each in committed.checkpoints if each.size <= size})
     if checkpoint is not None:

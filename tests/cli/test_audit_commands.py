@@ -13,6 +13,8 @@ from reconciler.trust.log import recompute
 from reconciler.trust.note import parse_note_key
 from reconciler.trust.tiles import make_tiles
 from tests.support.command_line import CommandLine
+from tests.support.http_peer import http_peer
+from tests.support.witness_peer import WitnessPeer
 
 PRIVATE = "PRIVATE+KEY+example.org/acme+5bffade5+AV5eXl5eXl5eXl5eXl5eXl5eXl5eXl5eXl5eXl5eXl5e"
 KEY = "example.org/acme+5bffade5+AYFGZA8CSTr0+8VP4zOI513CyTeuC3cnzCsq+xt1GZo+"
@@ -376,3 +378,59 @@ def test_a_checkpoint_is_proposed_on_a_branch(audited: AuditedRepository) -> Non
     assert audited.reconcile("audit").out.startswith("ok: example.org/acme: 3 entries")
     done = audited.reconcile("audit", "checkpoint", "--propose", "branch")
     assert (done.code, "nothing to write" in done.err) == (0, True)
+
+
+# -- witnesses -----------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_needs_its_quorum_of_witnesses(started: AuditedRepository) -> None:
+    log = parse_note_key(KEY)
+    good = WitnessPeer("witness.example/good", [log])
+    strange = WitnessPeer("witness.example/strange", [], seed=b"s" * 32)
+    with http_peer(good) as one, http_peer(strange) as two:
+        listed = ", ".join(
+            f'{{key: "{witness.key}", url: "{peer.url}"}}' for witness, peer in ((good, one), (strange, two))
+        )
+        file = started.root / "releases/targets.yaml"
+        text = file.read_text().replace("key_env: LOG_KEY", f"key_env: LOG_KEY, witnesses: [{listed}]")
+        file.write_text(text)
+        started.release()
+        code, message = started.fails("checkpoint")
+        assert (code, "1 of 2 witnesses cosigned the checkpoint, and 2 must" in message) == (1, True)
+        assert "witness.example/strange: does not know the log" in message
+        assert not (started.log / "checkpoint").exists()
+        file.write_text(text.replace("witnesses:", "quorum: 1, witnesses:"))
+        done = started.reconcile("audit", "checkpoint")
+        assert (done.code, "note: not cosigned: the witness witness.example/strange" in done.err) == (0, True)
+        before, asked = (started.log / "checkpoint").read_bytes(), len(one.asked)
+        assert started.reconcile("audit", "checkpoint", "--json").document["files"] == []
+        assert ((started.log / "checkpoint").read_bytes(), len(one.asked)) == (before, asked)
+        assert started.reconcile("audit").code == 0
+        assert (started.log / "policy").read_text().splitlines() == [
+            f"log {KEY}",
+            f"witness w1 {good.key} {one.url}",
+            f"witness w2 {strange.key} {two.url}",
+            "group witnesses 1 w1 w2",
+            "quorum witnesses",
+        ]
+        file.write_text(text)
+        assert "cosignatures of 1 of 2 witnesses" in started.fails()[1]
+        file.write_text(text.replace("witnesses:", "quorum: 3, witnesses:"))
+        assert "larger than the number of witnesses" in started.fails()[1]
+
+
+def test_a_witness_that_has_seen_another_history_stops_everything(audited: AuditedRepository) -> None:
+    witness = WitnessPeer("witness.example/w", [parse_note_key(KEY)])
+    witness.seen["example.org/acme"] = 2, b"x" * 32
+    with http_peer(witness) as peer:
+        file = audited.root / "releases/targets.yaml"
+        entry = f'{{key: "{witness.key}", url: "{peer.url}"}}'
+        file.write_text(file.read_text().replace("LOG_KEY", f"LOG_KEY, quorum: 1, witnesses: [{entry}]"))
+        before = (audited.log / "checkpoint").read_bytes()
+        code, message = audited.fails("checkpoint")
+        assert (code, "has cosigned another history of example.org/acme" in message) == (4, True)
+        assert (audited.log / "checkpoint").read_bytes() == before
+        assert "cosignatures of 0 of 1" in audited.fails()[1]
+        witness.seen.clear()  # it was a mistake of the witness: now the log that exists gets its cosignature
+        assert audited.reconcile("audit", "checkpoint").code == 0
+        assert audited.reconcile("audit").code == 0
