@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import IMPORT_MARK, PUT_MARK, Label
+from reconciler.loop.log_coverage import diagnose_log
 from reconciler.loop.signatures import signature_states
 from reconciler.loop.workspace import Workspace
 from reconciler.loop.world import World
@@ -27,7 +28,7 @@ class DoctorFinding:
 
 
 def diagnose_targets(workspace: Workspace) -> Iterator[DoctorFinding]:
-    """Yield the findings target by target, in the order of targets.yaml, then about signatures.
+    """Yield the findings target by target, as in targets.yaml, then about signatures and the audit log.
 
     Changes nothing.
     """
@@ -41,6 +42,8 @@ def diagnose_targets(workspace: Workspace) -> Iterator[DoctorFinding]:
         else:
             yield DoctorFinding(spec.name, _reachability(workspace, target))
     yield from _signatures(workspace)
+    found = diagnose_log(workspace.index, workspace.audit, str(workspace.layout.targets_file))
+    yield from (DoctorFinding("audit log", diagnosis) for diagnosis in found)
 
 
 def _signatures(workspace: Workspace) -> Iterator[DoctorFinding]:

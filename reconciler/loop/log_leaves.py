@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
-from reconciler.errors import InvalidIndexError, ReconcilerError, Where
+from reconciler.errors import DataError, InvalidIndexError, ReconcilerError, Where
 from reconciler.fs import replace_file
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.records import MAX_RECORD_BYTES, record_path, records_directory, render_record
@@ -28,6 +28,7 @@ ATTRIBUTES = ".gitattributes"  #: keeps git from changing line endings in the lo
 ATTRIBUTES_TEXT = b"* -text\n"
 _FIRST = ".1.json"
 _MAX_LEAF_FILE = 1 << 16
+_MAX_LISTED = 50  # leaves in the text of a pull request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,16 +199,28 @@ def write_log_files(directory: Path, files: Mapping[str, bytes]) -> None:
             replace_file(file, data, mode=0o644)
 
 
-@dataclass(frozen=True, slots=True)
+def covered_size(checkpoint: bytes | None) -> int:
+    """Return the number of entries that a checkpoint covers, 0 for none and for one that cannot be read."""
+    from reconciler.trust.checkpoint import parse_checkpoint
+
+    try:
+        return parse_checkpoint(checkpoint).size if checkpoint is not None else 0
+    except DataError:
+        return 0
+
+
+@dataclass(slots=True)
 class ProposedLeaves:
     """The leaves that a proposal of the index adds, on top of the files of its base.
 
     `directory` is that of the log in the repository; `refs` are the versions whose leaves the plan misses.
+    `covered` is the number of entries that the checkpoint of the base covers.
     """
 
     index_id: str
     directory: str
     refs: frozenset[str] = frozenset()
+    covered: int = 0
 
     def compose(
         self,
@@ -230,6 +243,15 @@ class ProposedLeaves:
         found = {f"{self.directory}/{leaf.path}": leaf.file() for leaf in leaves}
         attributes = f"{self.directory}/{ATTRIBUTES}"
         return {attributes: ATTRIBUTES_TEXT, **found} if found and read(attributes) is None else found
+
+    def describe(self, leaves: Sequence[LogLeaf]) -> str:
+        """Return the part of the text of a pull request that is about `leaves`, in Markdown."""
+        lines = [f"- {leaf.event.value} `{leaf.ref}`" for leaf in leaves[:_MAX_LISTED]]
+        if len(leaves) > _MAX_LISTED:
+            lines.append(f"- and {len(leaves) - _MAX_LISTED:,} more")
+        newest = f"checkpoint {self.covered:,}" if self.covered else "no checkpoint yet"
+        text = f"**Audit log** ({newest}): the next checkpoint after the merge covers these entries."
+        return "\n".join([text, "", *lines]) + "\n"
 
     def versions_in(self, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Yield the versions whose leaves are among `paths` of the repository."""

@@ -23,9 +23,10 @@ from reconciler.index.load import parse_index
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.proposal_form import ProposalForm
 from reconciler.index.records import merge_records, parse_record_of, render_record
-from reconciler.loop.log_leaves import ProposedLeaves, state_of
+from reconciler.loop.log_leaves import ProposedLeaves, covered_size, state_of
 from reconciler.loop.proposed_signatures import ProposedSignatures
 from reconciler.trust.leaves import LoggedState, LogLeaf
+from reconciler.trust.log import CHECKPOINT
 
 Refs = Sequence[tuple[str, str]]  #: pairs of `model@version` and CID
 Describe = Callable[[Refs, Sequence[Record], str, str], Proposal]
@@ -124,6 +125,7 @@ class IndexEdit:
             refs = [*ordered, *((r.model, r.version) for r in records), *self.log.versions_in(changed)]
             state = partial(self._state, there, ordered, files, base)
             self.leaves = tuple(self.log.compose(refs, state, base.read))
+            self.log.covered = covered_size(base.read(f"{self.log.directory}/{CHECKPOINT}"))
             files |= self.log.files(self.leaves, base.read)
         lines = {f"{model}@{version}": str(cid) for (model, version), cid in ordered.items()}
         lines |= {f"{one.model}@{one.version}": str(one.cid) for one in records}
@@ -146,6 +148,12 @@ class IndexEdit:
         assert self.describer is not None  # noqa: S101 - given for pull requests
         refs, records = self.composed
         proposal = self.describer(refs, records, self.directory, branch)
+        if self.leaves and not refs:
+            title = self.form.titled(LOG_SUBJECT, []) if self.form.title else LOG_SUBJECT
+            proposal = replace(proposal, title=title, body="")
+        if self.leaves and self.log is not None:
+            section = self.log.describe(self.leaves)
+            proposal = replace(proposal, body=f"{proposal.body.rstrip()}\n\n{section}".lstrip())
         items = [*_items(refs, records), *sorted({f"log {leaf.ref}" for leaf in self.leaves})]
         body = proposal.body
         if self.signatures is not None:

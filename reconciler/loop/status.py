@@ -18,6 +18,7 @@ from reconciler.index.model import Version
 from reconciler.loop.borrowed import describe_loan
 from reconciler.loop.costs import read_accounts
 from reconciler.loop.deal_rules import blocked_by_unsatisfiable_policy, deal_decision, unconfirmed_deals
+from reconciler.loop.log_coverage import LogCoverage, read_coverage
 from reconciler.loop.observe import observe
 from reconciler.loop.select import Selection
 from reconciler.loop.signatures import SignatureState, signature_states
@@ -65,7 +66,7 @@ class ReleaseStatus:
 
     `unmet` are policies that no target of a version can meet, `notes` further notes; both are for people.
     `accounts` pay for targets that charge for what they keep, by target name. `signatures` are those of
-    versions that have some or need them.
+    versions that have some or need them. `log` is None where no audit log is kept.
     """
 
     index_id: str
@@ -75,6 +76,7 @@ class ReleaseStatus:
     notes: tuple[str, ...] = ()
     accounts: Mapping[str, PayingAccount] = field(default_factory=dict)
     signatures: tuple[SignatureState, ...] = ()
+    log: LogCoverage | None = None
 
     @property
     def in_sync(self) -> bool:
@@ -102,6 +104,7 @@ def observe_status(workspace: Workspace, check: Check) -> ReleaseStatus:
         notes=(*unconfirmed_deals(selection, world), *unread),
         accounts=accounts,
         signatures=tuple(signature_states(selection)),
+        log=read_coverage(workspace.index, workspace.audit, str(workspace.layout.targets_file)),
     )
 
 

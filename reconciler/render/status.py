@@ -200,6 +200,7 @@ def status_document(
             }
             for each in status.signatures
         ],
+        "log": _log_document(status),
         "accounts": [account_document(name, account) for name, account in status.accounts.items()],
         "notes": list(status.notes),
     }
@@ -222,11 +223,15 @@ def status_text(status: ReleaseStatus, *, deals: bool = False, paint: Paint = no
     for model, group in groupby(status.holdings, key=lambda holding: holding.model):
         lines.append(paint(plain(model), "bold"))
         lines += [_signature_line(each, paint) for each in status.signatures if each.model == model]
-        for holding in group:
+        holdings = list(group)
+        lines += _log_lines(status, model, holdings, paint)
+        for holding in holdings:
             lines.append(_holding_line(holding, paint))
             lines += [f"      {line}" for line in piece_lines(holding)] if deals else []
     lines += [f"{paint('!', '!')} {plain(text)}" for text in status.unmet]
     lines += list(account_lines(status.accounts)) if deals else []
+    if status.log is not None and status.log.problem:
+        lines.append(f"{paint('!', '!')} audit log: {plain(status.log.problem)}")
     lines += [f"note: {plain(text)}" for text in status.notes]
     states = Counter(holding.state.value for holding in status.holdings)
     numbers = (
@@ -242,6 +247,33 @@ def _signature_line(state: SignatureState, paint: Paint) -> str:
         return f"  {paint('!', '!')} {plain(problem)}"
     said = f"signed by {plain(names)}" + ("" if state.checked else ", not checked")
     return f"  {plain(state.version)} {paint(said, 'dim')}"
+
+
+def _log_lines(status: ReleaseStatus, model: str, holdings: Sequence[Holding], paint: Paint) -> Iterator[str]:
+    """Render which checkpoint of the audit log covers each version of a model that has a CID."""
+    log = status.log
+    if log is None or log.problem:
+        return
+    for version in dict.fromkeys(each.version for each in holdings if each.root is not None):
+        number = log.covered.get(f"{model}@{version}")
+        said = (
+            "no checkpoint of the audit log covers it yet"
+            if number is None
+            else f"entry {number:,} of the audit log, covered by its checkpoint {log.size:,}"
+        )
+        yield f"  {plain(version)} {paint(said, 'dim')}"
+
+
+def _log_document(status: ReleaseStatus) -> dict[str, Any] | None:
+    log = status.log
+    if log is None:
+        return None
+    return {
+        "origin": log.origin,
+        "size": log.size,
+        "covered": dict(log.covered),
+        "problem": log.problem or None,
+    }
 
 
 def _holding_line(holding: Holding, paint: Paint) -> str:

@@ -434,3 +434,38 @@ def test_a_witness_that_has_seen_another_history_stops_everything(audited: Audit
         witness.seen.clear()  # it was a mistake of the witness: now the log that exists gets its cosignature
         assert audited.reconcile("audit", "checkpoint").code == 0
         assert audited.reconcile("audit").code == 0
+
+
+# -- where else it is shown ----------------------------------------------------------------------------------
+
+
+def test_status_and_doctor_say_which_checkpoint_covers_a_version(started: AuditedRepository) -> None:
+    reconcile = started.reconcile
+    started.release("llm@1.0.0")
+    started.sign()
+    started.release()
+    text = reconcile("status").out
+    assert "1.0.0 entry 0 of the audit log, covered by its checkpoint 1" in text
+    assert "1.1.0 no checkpoint of the audit log covers it yet" in text
+    document = reconcile("status", "--json").document["log"]
+    assert document == {
+        "origin": "example.org/acme",
+        "size": 1,
+        "covered": {"llm@1.0.0": 0},
+        "problem": None,
+    }
+    done = reconcile("doctor")
+    assert done.code == 0
+    assert "ok audit log: checkpoint: 1 entries, root" in done.out
+    assert "?? audit log: leaves: 1 leaves have no number yet" in done.out
+    damage(started.log / "tile/entries/000.p/1")
+    assert "! audit log: " in reconcile("status").out
+    assert reconcile("status", "--json").document["log"]["problem"]
+    done = reconcile("doctor")
+    assert (done.code, "!! audit log: history: " in done.out) == (1, True)
+
+
+def test_status_without_a_log_says_nothing_about_one(reconcile: CommandLine) -> None:
+    reconcile()
+    assert "audit log" not in reconcile("status").out + reconcile("doctor").out
+    assert reconcile("status", "--json").document["log"] is None
