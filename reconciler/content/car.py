@@ -183,11 +183,15 @@ def shard_header(root: Cid, *, names_root: bool) -> bytes:
     return header(root) if names_root else _ROOTLESS
 
 
-def stream_shard(dag: Dag, shard: ShardSpan) -> Iterator[bytes]:
-    """Return the bytes of one of the `shard_spans` of `dag`, in chunks of at most CHUNK_SIZE."""
-    return _chunked(
-        _with_header(dag, range(shard.first, shard.last), dag.read, rootless=not shard.names_root)
-    )
+def stream_shard(
+    dag: Dag, shard: ShardSpan, *, read: Callable[[int], bytes] | None = None
+) -> Iterator[bytes]:
+    """Return the bytes of one of the `shard_spans` of `dag`, in chunks of at most CHUNK_SIZE.
+
+    `read` replaces `dag.read`.
+    """
+    positions = range(shard.first, shard.last)
+    return _chunked(_with_header(dag, positions, read or dag.read, rootless=not shard.names_root))
 
 
 @dataclass(frozen=True, slots=True, order=True)

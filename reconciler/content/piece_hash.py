@@ -34,31 +34,50 @@ _SAMPLE = bytes(range(256)) * 9
 def make_engine() -> PieceEngine:
     """Return the fastest engine that computes correct roots on this machine."""
     plain = StdlibEngine()
-    fast = _make_lanes_engine()
-    if fast is None or fast.root(_SAMPLE, 7) != plain.root(_SAMPLE, 7):
-        return plain
-    # A second, different input shows that the engine does not repeat its previous result.
-    return fast if fast.root(_SAMPLE[1:], 7) == plain.root(_SAMPLE[1:], 7) else plain
+    # The second, different input shows that an engine does not repeat its previous result.
+    samples = [(sample, plain.root(sample, 7)) for sample in (_SAMPLE, _SAMPLE[1:])]
+    for make in (_make_vector_engine, _make_lanes_engine, _make_native_engine):
+        try:
+            fast = make()
+            if all(fast.root(sample, 7) == root for sample, root in samples):
+                return fast
+        except (ImportError, AttributeError, TypeError, ValueError):  # not installed, or incompatible
+            continue
+    return plain
 
 
-def _make_lanes_engine() -> PieceEngine | None:
-    try:
-        from reconciler.content.piece_lanes import LanesEngine
+def _make_vector_engine() -> PieceEngine:
+    from reconciler.content.piece_native import NativeEngine, is_fastest
 
-        return LanesEngine()
-    except (ImportError, AttributeError, TypeError, ValueError):  # not installed, or an incompatible version
-        return None
+    if not is_fastest():
+        raise ValueError
+    return NativeEngine()
+
+
+def _make_lanes_engine() -> PieceEngine:
+    from reconciler.content.piece_lanes import LanesEngine
+
+    return LanesEngine()
+
+
+def _make_native_engine() -> PieceEngine:
+    from reconciler.content.piece_native import NativeEngine
+
+    return NativeEngine()
 
 
 class PieceHasher:
     """A hasher of one piece after another: any number of `update` calls, then `finish`.
 
-    A context manager, because it may own threads. `engine` is called once for each thread.
+    A context manager, because it may own `threads` (None: as many as cores). `engine` is called once for
+    each.
     """
 
-    def __init__(self, engine: Callable[[], PieceEngine] = make_engine) -> None:
+    def __init__(
+        self, engine: Callable[[], PieceEngine] = make_engine, *, threads: int | None = None
+    ) -> None:
         first = engine()
-        threads = workers.cores() if first.parallel else 1
+        threads = (threads or workers.cores()) if first.parallel else 1
         engines = [first, *(engine() for _ in range(threads - 1))]
         self.engine = first.name
         self._idle: SimpleQueue[PieceEngine] = SimpleQueue()

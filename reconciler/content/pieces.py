@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from reconciler.content import car
+from reconciler.content import car, workers
 from reconciler.content.car import CarCid, CarShard, ShardedCar, Sharding, ShardSpan
 from reconciler.content.dag import Dag
 from reconciler.content.piece_hash import PieceHasher, make_engine
@@ -21,6 +21,7 @@ from reconciler.progress import QUIET, Progress, Task
 MAX_PIECE = 1_065_353_216  #: bytes of the largest piece that Filecoin Onchain Cloud accepts: 127/128 of a GiB
 
 _READ = 1 << 20
+_CORES_OF_STREAM = 4  # that the stream of one shard keeps busy
 
 
 def shard_pieces(
@@ -31,12 +32,23 @@ def shard_pieces(
 ) -> ShardedCar:
     """Return the shards of `dag` as pieces. Reads every block once and writes nothing.
 
-    `engine` makes the engines of the hasher. Raises UsageError when a block does not fit a
-    shard, and what `Dag.read` raises.
+    The CID of a shard is one stream, so with many cores several shards are hashed at once, and other threads
+    read and verify their blocks ahead. `engine` makes the engines of the hashers. Raises UsageError when a
+    block does not fit a shard, and what `Dag.read` raises.
     """
     spans = _shard_spans(dag, sharding)
-    with PieceHasher(engine) as hasher, progress.task("piece CIDs", sum(span.size for span in spans)) as task:
-        shards = tuple(_hash_shard(hasher, car.stream_shard(dag, span), task) for span in spans)
+    streams = max(1, min(len(spans), workers.cores() // _CORES_OF_STREAM))
+    threads = -(-workers.cores() // streams)
+
+    def hash_span(span: ShardSpan) -> CarShard:
+        blocks = workers.overlapped(
+            dag.read, range(span.first, span.last), threads=threads, window=2 * threads
+        )
+        with PieceHasher(engine, threads=threads) as hasher:
+            return _hash_shard(hasher, car.stream_shard(dag, span, read=lambda _: next(blocks)), task)
+
+    with progress.task("piece CIDs", sum(span.size for span in spans)) as task:
+        shards = tuple(workers.overlapped(hash_span, spans, threads=streams, window=streams))
     return ShardedCar(sharding, shards)
 
 

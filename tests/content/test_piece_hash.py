@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -134,6 +135,12 @@ def test_too_few_bytes_are_no_piece(size: int) -> None:
         assert hasher.finish().size == 65
 
 
+@pytest.fixture
+def without_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "reconciler.content.piece_native", None)
+
+
+@pytest.mark.usefixtures("without_native")
 def test_the_lanes_engine_is_used_where_it_works() -> None:
     assert make_engine().name == "stringzilla"
 
@@ -162,6 +169,7 @@ def _missing() -> PieceEngine:
     raise ImportError("No module named 'stringzilla'")
 
 
+@pytest.mark.usefixtures("without_native")
 @pytest.mark.parametrize("broken", [_Stale, _Wrong, _missing])
 def test_an_engine_that_is_missing_or_wrong_is_not_used(
     monkeypatch: pytest.MonkeyPatch, broken: Callable[[], PieceEngine]
