@@ -25,6 +25,7 @@ from reconciler.net.errors import sanitize
 
 PAGE = 100  #: data sets, providers or pieces in one answer
 MAX_PAGES = 1000  #: 100,000 pieces in a data set
+MAX_LEAVES = 1 << 50  #: of 32 bytes: what 100,000 pieces never have
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,12 @@ class BegunState:
 
 
 def begin_state(
-    number: int, answers: Sequence[Values], recent: Callable[[int], range]
+    number: int, answers: Sequence[Values], recent: Callable[[int], range], latest: int
 ) -> BegunState | DataSetState:
     """Return the state of a data set from the answers to the first questions, whole when it is not live.
 
-    `recent` returns the proving periods to ask about for an epoch of activation. Raises DataError.
+    `recent` returns the proving periods to ask about for an epoch of activation; no period ends after epoch
+    `latest`. Raises DataError.
     """
     account, live, activation, deadline, proven, metadata = map(given, answers[:6])
     rail, _, _, payer, payee, provider, _, client_id, end, provider_id, pending, reserve = account
@@ -68,6 +70,10 @@ def begin_state(
     listener, leaves, challenged, removals, next_piece, pieces = (given(each)[0] for each in answers[6:])
     if pieces > next_piece or next_piece > PAGE * MAX_PAGES:
         raise DataError(f"{pieces} active pieces, with ids below {next_piece}, are impossible or too many")
+    if max(activation[0], deadline[0]) > latest:
+        raise DataError(f"proving from epoch {activation[0]} with a proof due at {deadline[0]} is impossible")
+    if max(leaves, challenged) >= MAX_LEAVES:
+        raise DataError(f"{leaves} leaves, of which {challenged} are challenged, are impossible")
     state = replace(
         state,
         listener=listener,

@@ -54,6 +54,7 @@ KNOWN_VERIFIER = ("3.4", "3.5")
 
 T = TypeVar("T")
 
+_PERIODS_AHEAD = 3  # more than a provider can ever be ahead: it is two when it proved early
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})(?:[-+].*)?")
 
 
@@ -326,7 +327,8 @@ class ChainView:
         ]
 
     def _begin(self, number: int, answers: Sequence[Values]) -> BegunState | DataSetState | Reason:
-        return _explained(lambda: begin_state(number, answers, self._recent_periods), number)
+        latest = self.block.number + _PERIODS_AHEAD * self.proving.period
+        return _explained(lambda: begin_state(number, answers, self._recent_periods, latest), number)
 
     def _second_questions(self, begun: BegunState) -> list[ContractQuestion]:
         state, verifier = begun.state, self.contracts.verifier
