@@ -55,6 +55,8 @@ def http_peer(answer: Callable[[Asked], Said], context: ssl.SSLContext | None = 
             for name, value in ({"Content-Type": "application/json"} | said.headers).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(said.body)))
+            if self.close_connection:  # a proxy asked for it; otherwise the connection would be used again
+                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(said.body)
 

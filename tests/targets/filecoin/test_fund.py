@@ -120,23 +120,28 @@ def test_an_amount_that_is_none_is_refused(empty: OnchainStorage) -> None:
 # --- the command
 
 
+def write_paid_target(repository: CommandLine, cloud: OnchainStorage) -> None:
+    """Write an index without versions, and the targets `paid` (with a session key) and `store`."""
+    repository.write("releases/index.yaml", "schema: 1\nid: acme\nmodels: {}\n")
+    entry = {
+        "kind": "filecoin",
+        "network": "devnet",
+        "rpc": [cloud.lab.url],
+        "contract": cloud.lab.service,
+        "key_env": "SESSION",
+        "payer": OWNERS[0],
+    }
+    targets = {"paid": entry, "store": {"kind": "store", "path": ".reconcile/store"}}
+    repository.write("releases/targets.yaml", json.dumps({"targets": targets}))
+
+
 @pytest.fixture
 def reconcile(
     empty: OnchainStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> CommandLine:
     """The command in a repository with a paid target and a store."""
     made = CommandLine(tmp_path, monkeypatch, capsys)
-    made.write("releases/index.yaml", "schema: 1\nid: acme\nmodels: {}\n")
-    entry = {
-        "kind": "filecoin",
-        "network": "devnet",
-        "rpc": [empty.lab.url],
-        "contract": empty.lab.service,
-        "key_env": "SESSION",
-        "payer": OWNERS[0],
-    }
-    targets = {"paid": entry, "store": {"kind": "store", "path": ".reconcile/store"}}
-    made.write("releases/targets.yaml", json.dumps({"targets": targets}))
+    write_paid_target(made, empty)
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     return made

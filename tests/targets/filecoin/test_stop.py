@@ -15,16 +15,16 @@ from reconciler.progress import QUIET
 from reconciler.targets.filecoin.target import FilecoinTarget
 from reconciler.targets.pricing import FundingPlan, FundingWish
 from tests.support.command_line import CommandLine
-from tests.support.onchain.lab import KEYS, OWNERS, UNIT
+from tests.support.onchain.lab import OWNERS, UNIT
 from tests.support.onchain.payer import key
 from tests.support.onchain.storage import OnchainStorage
 from tests.support.releases import assert_document
 from tests.support.shapes import bundle
 from tests.targets.filecoin.test_costs import LABEL
+from tests.targets.filecoin.test_fund import ENVIRON, write_paid_target
 
 STOP = FundingWish(stop="acme")
 OTHER = Label("reconciler/others/model@1.0.0")
-ENVIRON = {"SESSION": KEYS[3], "FILECOIN_PAYER_KEY": KEYS[0]}
 SESSION = {"key_env": "SESSION", "payer": OWNERS[0], "environ": ENVIRON}
 
 
@@ -108,16 +108,7 @@ def reconcile(
     capsys: pytest.CaptureFixture[str],
 ) -> CommandLine:
     made = CommandLine(tmp_path, monkeypatch, capsys)
-    made.write("releases/index.yaml", "schema: 1\nid: acme\nmodels: {}\n")
-    entry = {
-        "kind": "filecoin",
-        "network": "devnet",
-        "rpc": [cloud.lab.url],
-        "contract": cloud.lab.service,
-        "key_env": "SESSION",
-        "payer": OWNERS[0],
-    }
-    made.write("releases/targets.yaml", json.dumps({"targets": {"paid": entry}}))
+    write_paid_target(made, cloud)
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     return made
