@@ -41,6 +41,7 @@ _LOST_AND_FOUND = "lost+found"  # directory of the file system at its top
 _MARK = "moving"
 _MOUNTS = Path("/proc/self/mountinfo")
 _WRITE_OUT = 64 << 20  # bytes after which a file is flushed, so that the flush at the end is short
+_FLUSHES = 16  # files that are flushed at the same time at the end
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -256,8 +257,9 @@ class Staging:
         the destination as it was, when it fails.
         """
         self.close()
-        for path in self._paths:
-            _sync_file(path)
+        with ThreadPoolExecutor(_FLUSHES, thread_name_prefix="disk") as pool:
+            for _ in pool.map(_sync_file, self._paths):  # a file system commits several at once
+                pass
         if not self._selected.is_file:
             for directory in reversed(self._selected.directories):
                 sync_directory(self._content / directory)
