@@ -13,6 +13,7 @@ from benchmarks import (
     identify,
     index,
     kubo,
+    line_speed,
     loop,
     onchain,
     pieces,
@@ -22,6 +23,7 @@ from benchmarks import (
     startup,
     storacha,
     stream,
+    wan,
 )
 from benchmarks.measure import Figure, main
 
@@ -30,7 +32,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, scaling, publish, stream, export),
-        *(pieces, onchain, storacha, kubo, fetch, serve, doors, action),
+        *(pieces, onchain, storacha, kubo, fetch, line_speed, wan, serve, doors, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()
