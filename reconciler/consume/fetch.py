@@ -19,7 +19,14 @@ from reconciler.consume.existing import (
 )
 from reconciler.consume.leaf_check import count_present_blocks
 from reconciler.consume.receipt import FetchRequest, ReceiptBook
-from reconciler.consume.selection import FileSpans, SelectedFiles, file_spans, is_empty_leaf, select_files
+from reconciler.consume.selection import (
+    FileSpans,
+    PositionSet,
+    SelectedFiles,
+    file_spans,
+    is_empty_leaf,
+    select_files,
+)
 from reconciler.consume.sources import Parts, Source, SourcePool, SourceReport, TrackedSource
 from reconciler.consume.staging import (
     Staging,
@@ -267,7 +274,7 @@ class _Fetch:
         resumed = max(0, self._selected.size - missing_size - cached - reused)
         check_space(self._staging.directory, missing_size)
         sums = SumsCheck(self._selected, self._staging.path)
-        sums.start(set(self._spans) - set(missing))
+        sums.start(position for position in self._spans if position not in missing)
         try:
             with self._progress.task(f"fetching {self._name}", missing_size) as task:
                 self._transfer(missing, sums, task)
@@ -323,7 +330,7 @@ class _Fetch:
         """Return whether `place` has what the directory to be replaced had when it was read."""
         return self._former is not None and is_same_but_links(survey_directory(place), self._former.survey)
 
-    def _transfer(self, missing: dict[int, int], sums: SumsCheck, task: Task) -> None:
+    def _transfer(self, missing: PositionSet, sums: SumsCheck, task: Task) -> None:
         def keep(position: int, block: Parts) -> None:
             spans = self._spans[position]
             self._staging.write([one for one in spans if one.file not in self._shared], position, block)
@@ -363,8 +370,8 @@ class _Fetch:
             found = count_present_blocks(file, [self._staging.path(number)], task)
         return found == Counter(leaf.position for leaf in self._selected.leaves(number))
 
-    def _find_missing(self, shared: set[int]) -> dict[int, int]:
-        """Return the layout positions of the missing blocks, each with the number of spans that lack it.
+    def _find_missing(self, shared: set[int]) -> PositionSet:
+        """Return the layout positions of the blocks that some span lacks.
 
         The files `shared` are complete.
         """
@@ -374,11 +381,11 @@ class _Fetch:
         with self._progress.task("checking staged files", rest.size) as task:
             found = Counter(count_present_blocks(rest, paths, task))
         found.update(leaf.position for number in shared for leaf in self._selected.leaves(number))
-        return {
-            position: len(spans) - found[position]
-            for position, spans in self._spans.items()
-            if found[position] < len(spans) and not is_empty_leaf(self._selected, position)
-        }
+        missing = PositionSet(len(self._selected.map.layout))
+        for position, spans in self._spans.items():
+            if found[position] < len(spans) and not is_empty_leaf(self._selected, position):
+                missing.add(position)
+        return missing
 
 
 def _is_complete(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSet, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -81,6 +81,38 @@ def select_files(dag_map: DagMap, include: Sequence[str] = (), exclude: Sequence
         needed = {parent for node in files for parent in _parents(node.path)}
         directories = [path for path in directories if path in needed]
     return SelectedFiles(dag_map, files, tuple(directories), sum(node.size for node in files), whole)
+
+
+class PositionSet(MutableSet[int]):
+    """A set of layout positions below `count`, in one byte each."""
+
+    def __init__(self, count: int, positions: Iterable[int] = ()) -> None:
+        self._flags = bytearray(count)
+        self._size = 0
+        for position in positions:
+            self.add(position)
+
+    def __contains__(self, position: object) -> bool:
+        return isinstance(position, int) and 0 <= position < len(self._flags) and bool(self._flags[position])
+
+    def __iter__(self) -> Iterator[int]:
+        at = self._flags.find(1)
+        while at >= 0:
+            yield at
+            at = self._flags.find(1, at + 1)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, position: int) -> None:
+        """Add a position."""
+        self._size += not self._flags[position]
+        self._flags[position] = 1
+
+    def discard(self, position: int) -> None:
+        """Remove a position, if it is there."""
+        self._size -= self._flags[position]
+        self._flags[position] = 0
 
 
 class FileSpans(Mapping[int, tuple[FileSpan, ...]]):

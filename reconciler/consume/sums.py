@@ -10,10 +10,10 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from reconciler.consume.selection import FileSpan, SelectedFiles
+from reconciler.consume.selection import FileSpan, PositionSet, SelectedFiles
 from reconciler.consume.sources import Parts
 from reconciler.content import checksums
 from reconciler.content.walk import Leaf
@@ -34,7 +34,7 @@ class SumsCheck:
         self._selected = selected
         self._path = path
         self._digests: dict[str, bytes] = {}
-        self._written: set[int] = set()
+        self._written = PositionSet(len(selected.map.layout))
         self._in_memory: dict[int, Parts] = {}
         self._starts = [0, *itertools.accumulate(node.size for node in selected.files)]
         self._at = 0  # bytes hashed, of all files in order
@@ -52,9 +52,10 @@ class SumsCheck:
         """Whether SHA256SUMS is among the selected files."""
         return self._list is not None
 
-    def start(self, written: set[int]) -> None:
+    def start(self, written: Iterable[int]) -> None:
         """Start the thread; the blocks at the positions `written` are on the disk already."""
-        self._written |= written
+        for position in written:
+            self._written.add(position)
         if self.is_selected:
             self._thread.start()
 

@@ -60,7 +60,8 @@ class Transfer:
             len(layout),
             [fetcher.width for fetcher in fetchers],
             limits,
-            latencies=[peer.latency for peer in peers.all],
+            # A source that no block of the tree came from is probably as far as the others.
+            latencies=[peer.latency or max(each.latency for each in peers.all) for peer in peers.all],
         )
         for number, peer in enumerate(peers.all):
             if not peer.usable:

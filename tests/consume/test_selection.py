@@ -6,11 +6,13 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reconciler.consume import selection
 from reconciler.consume.fetch import fetch
 from reconciler.consume.local_sources import NamedSource
-from reconciler.consume.selection import FileSpan, file_spans, select_files
+from reconciler.consume.selection import FileSpan, PositionSet, file_spans, select_files
 from reconciler.content import dagpb, unixfs
 from reconciler.content.bounds import LIMITS
 from reconciler.content.cid import RAW, hash_block
@@ -73,3 +75,13 @@ def test_a_span_needs_at_most_sixty_bytes_of_memory() -> None:
     assert len(found[len(every.map.layout) - 1]) == 40_000
     assert size < 40_000 * 60
     assert LIMITS.blocks * 60 < 256 << 20
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20))))
+def test_a_set_of_positions_is_a_set(steps: list[tuple[bool, int]]) -> None:
+    found, plain = PositionSet(21, [3, 5]), {3, 5}
+    for adds, position in steps:
+        for each in (found, plain):
+            each.add(position) if adds else each.discard(position)
+    assert (sorted(found), len(found)) == (sorted(plain), len(plain))
+    assert all((position in found) == (position in plain) for position in range(-1, 25))
