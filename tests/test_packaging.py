@@ -92,6 +92,7 @@ def test_help_works_without_sources_and_development_tools(environment: Path, tmp
     assert output(environment / "python", "-c", probe, cwd=tmp_path) == "[]\n"
 
 
+@pytest.mark.slow
 def test_the_installed_command_validates_an_index_by_its_own_schemas(
     environment: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.inner_pytest import environ, planted
 from tests.support.scratch import PROJECT
 
@@ -52,6 +54,7 @@ def test_the_report_of_peers_precedes_the_last_line(tmp_path: Path) -> None:
     assert lines[-1].startswith("2 skipped, 1 deselected")
 
 
+@pytest.mark.slow
 def test_a_program_on_path_lets_its_tests_run(tmp_path: Path) -> None:
     code, lines = run(tmp_path, programs=("ipfs",), require="ipfs")
     assert code == 0
@@ -65,18 +68,21 @@ def test_a_required_peer_that_is_not_installed_fails_the_run(tmp_path: Path) -> 
     assert any("required by REQUIRE=ipfs, but skipped: Skipped: ipfs not on PATH" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_required_peer_whose_test_skips_itself_fails_the_run(tmp_path: Path) -> None:
     code, lines = run(tmp_path, programs=("node", "npm"), require="node")
     assert code == 1
     assert any("required by REQUIRE=node" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_required_peer_that_no_test_needs_fails_the_run(tmp_path: Path) -> None:
     code, lines = run(tmp_path, require="ipfs_cluster")
     assert code == 1
     assert "ipfs_cluster: required by REQUIRE, but no test of it took part" in lines
 
 
+@pytest.mark.slow
 def test_a_misspelt_requirement_is_an_error(tmp_path: Path) -> None:
     code, lines = run(tmp_path, require="kubo")
     assert code == 4
@@ -95,6 +101,7 @@ def test_the_workers_of_a_parallel_run_are_counted_together(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_a_forbidden_skip_fails_a_parallel_run(tmp_path: Path) -> None:
     code, lines = run(tmp_path, "-p", "xdist", "-n", "2", require="ipfs")
     assert code == 1

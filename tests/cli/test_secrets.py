@@ -278,7 +278,7 @@ def test_no_status_and_no_body_gives_it_away(
         check(released, arguments, command, status, kind, forge, run=run_as_process)
 
 
-@pytest.mark.parametrize("forge", ["gitlab", "gitea"])
+@pytest.mark.parametrize("forge", ["gitlab", pytest.param("gitea", marks=pytest.mark.slow)])
 def test_git_is_given_the_token_neither_in_an_argument_nor_in_an_address(
     released: CommandLine, arguments: Path, forge: str
 ) -> None:
@@ -328,7 +328,7 @@ def check(
     assert not leaks(arguments.read_text()), "in an argument of git"
 
 
-@pytest.mark.parametrize("debug", ["", "1"])
+@pytest.mark.parametrize("debug", [pytest.param("", marks=pytest.mark.slow), "1"])
 def test_a_crash_shows_no_secret(released: CommandLine, arguments: Path, tmp_path: Path, debug: str) -> None:
     """A bug on its own shows a traceback; the secret in its frames and its message stays hidden."""
     crash = tmp_path / "crash.py"

@@ -395,7 +395,16 @@ class ForgeSuite:
         assert (done.outcome, done.number) == (ProposalOutcome.CLOSED, second.number)
         assert [one.number for one in self.open_proposals(subject)] == [first.number]
 
-    @pytest.mark.parametrize("how", ["close", "delete the branch", "close and move the base"])
+    @pytest.mark.parametrize(
+        "how",
+        [
+            "close",
+            *(
+                pytest.param(each, marks=pytest.mark.slow)
+                for each in ("delete the branch", "close and move the base")
+            ),
+        ],
+    )
     def test_a_proposal_that_a_person_closed_stays_closed_until_its_content_changes(self, subject, how):
         number = self.propose(subject, items=("one", "two")).number
         subject.close(number)

@@ -35,6 +35,7 @@ CASES: dict[str, Source] = {
     "4,900 names of 14 characters": {f"{i:014}": b"x" for i in range(4900)},
     "long names": {f"{i:0200}": b"" for i in range(1500)},
 }
+LONG = ("6,000 small files", "4,900 names of 14 characters")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,10 @@ def write(path: Path, source: Source) -> Path:
     return path
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) if case in LONG else case for case in CASES],
+)
 def test_kubo_gives_the_same_root(ipfs, tmp_path, case):
     written = write(tmp_path / "source", CASES[case])
 

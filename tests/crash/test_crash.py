@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,13 @@ from tests.support.scratch import PROJECT
 
 RUNNER = Path(__file__).with_name("runner.py")
 SCENARIOS = ("publish", "repair", "prune", "branch")
+
+
+def quick(*names: str) -> list[Any]:
+    """Return the scenarios, those not in `names` for the slow suite."""
+    return [each if each in names else pytest.param(each, marks=pytest.mark.slow) for each in SCENARIOS]
+
+
 STREAMS = ("stream", "spool")
 CALLS = {"fsync", "replace", "pwrite", "unlink", "mkdir", "ftruncate"}  #: a run of any scenario makes all
 
@@ -32,7 +40,7 @@ def cases(scenario: str, directory: Path, *arguments: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", quick("publish"))
 def test_killed_at_every_kind_of_call_the_next_run_converges(scenario: str, tmp_path: Path) -> None:
     assert {line.split()[3] for line in cases(scenario, tmp_path, "1", "few")} == CALLS
 
@@ -51,7 +59,7 @@ def test_killed_around_three_calls_of_every_kind_the_next_run_converges(
     assert points >= {(moment, call) for moment in ("before", "after") for call in CALLS}
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", quick("prune"))
 def test_killed_at_random_times_the_next_run_converges(scenario: str, tmp_path: Path) -> None:
     assert len(cases(scenario, tmp_path, "2", "random")) == 2
 

@@ -47,7 +47,9 @@ STALLS: dict[str, Callable[[MemoryDag, Answer], bool]] = {
 }
 
 
-@pytest.mark.parametrize("what", STALLS)
+@pytest.mark.parametrize(
+    "what", ["a leaf", *(pytest.param(each, marks=pytest.mark.slow) for each in STALLS if each != "a leaf")]
+)
 def test_an_interrupted_fetch_ends_soon_and_the_next_run_continues(
     dag: MemoryDag, tmp_path: Path, what: str
 ) -> None:

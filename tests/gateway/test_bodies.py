@@ -59,7 +59,7 @@ def file_bytes_of(blocks: dict[Cid, bytes], root: Cid) -> Iterator[bytes]:
 BLOCKS, BIG, CONTENT = big_file()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, len(CONTENT) - 1), st.integers(0, 5000))
 def test_a_range_has_exactly_the_needed_blocks(first: int, length: int) -> None:
     last = min(first + length, len(CONTENT) - 1)

@@ -14,6 +14,7 @@ from reconciler.git.repository import head_without_git
 from reconciler.index.history import FrozenCheck, check_frozen
 from reconciler.index.load import load_index
 from tests.index.samples import some_cid
+from tests.support.pairs import pairs
 
 FILE = "releases/index.yaml"
 
@@ -301,22 +302,25 @@ def test_linked_work_trees_and_packed_refs_are_read(repo: Repository, tmp_path: 
     assert head_without_git(tmp_path) is None
 
 
-@pytest.mark.parametrize("place", ["above", "beside", "nowhere", ""])
 @pytest.mark.parametrize(
-    "name",
-    [
-        "GIT_WORK_TREE",
-        "GIT_DIR",
-        "GIT_INDEX_FILE",
-        "GIT_COMMON_DIR",
-        "GIT_OBJECT_DIRECTORY",
-        "GIT_CEILING_DIRECTORIES",
-        "GIT_NAMESPACE",
-        "GIT_SHALLOW_FILE",
-        "GIT_GRAFT_FILE",
-        "GIT_REPLACE_REF_BASE",
-        "GIT_PREFIX",
-    ],
+    ("name", "place"),
+    pairs(
+        [
+            "GIT_WORK_TREE",
+            "GIT_DIR",
+            "GIT_INDEX_FILE",
+            "GIT_COMMON_DIR",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_CEILING_DIRECTORIES",
+            "GIT_NAMESPACE",
+            "GIT_SHALLOW_FILE",
+            "GIT_GRAFT_FILE",
+            "GIT_REPLACE_REF_BASE",
+            "GIT_PREFIX",
+        ],
+        ["above", "beside", "nowhere", ""],
+        every=4,
+    ),
 )
 def test_a_variable_of_git_never_switches_the_check_off(
     repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str

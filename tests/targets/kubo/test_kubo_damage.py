@@ -166,7 +166,9 @@ def test_shared_damage_costs_no_version_its_pin(subject: KuboSubject, salt: str,
 
 
 @pytest.mark.parametrize("kind", [CORRUPT, TRUNCATED, LOST])
-@pytest.mark.parametrize("owner", ["backups", FOREIGN_LABEL, LABEL, ""])
+@pytest.mark.parametrize(
+    "owner", ["backups", *(pytest.param(each, marks=pytest.mark.slow) for each in (FOREIGN_LABEL, LABEL, ""))]
+)
 def test_a_broken_pin_of_anyone_does_not_stop_the_repair_of_others(
     subject: KuboSubject, salt: str, kind: Damage, owner: str
 ) -> None:

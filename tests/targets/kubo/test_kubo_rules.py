@@ -227,7 +227,14 @@ def test_a_mark_is_compared_as_a_prefix_and_not_as_kubo_filters_names(
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
-@pytest.mark.parametrize("kind", [Damage.LOST_LEAF, Damage.CORRUPT_LEAF, Damage.TRUNCATED_LEAF])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(Damage.LOST_LEAF, marks=pytest.mark.slow),
+        Damage.CORRUPT_LEAF,
+        pytest.param(Damage.TRUNCATED_LEAF, marks=pytest.mark.slow),
+    ],
+)
 def test_damage_is_repaired_with_and_without_a_restart(
     subject: KuboSubject, salt: str, kind: Damage, restarted: bool
 ) -> None:

@@ -58,5 +58,6 @@ def test_a_killed_relabel_keeps_the_root(deaths: Scene, tmp_path: Path, seed: st
     assert deaths(crash_scenes.relabel, tmp_path, seed) > 0
 
 
+@pytest.mark.slow
 def test_a_store_killed_while_it_is_made_is_made_by_the_next_run(deaths: Scene, tmp_path: Path) -> None:
     assert deaths(crash_scenes.make, tmp_path) > 20
