@@ -73,7 +73,7 @@ def parse_public_key(data: bytes, name: str) -> PublicKey:
             raise DataError(f"{name} is a private key", hint="name the file with its public key")
         if b"-----BEGIN CERTIFICATE-----" in data:
             key: object = x509.load_pem_x509_certificate(data).public_key()
-        elif data.lstrip().startswith(b"-----"):
+        elif b"-----BEGIN " in data:  # some programs write a description before it
             key = serialization.load_pem_public_key(data)
         else:
             key = serialization.load_der_public_key(data)
