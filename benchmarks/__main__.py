@@ -19,6 +19,7 @@ from benchmarks import (
     pieces,
     publish,
     scaling,
+    seal,
     serve,
     startup,
     storacha,
@@ -32,7 +33,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, scaling, publish, stream, export),
-        *(pieces, onchain, storacha, kubo, fetch, line_speed, wan, serve, doors, action),
+        *(pieces, onchain, storacha, kubo, fetch, line_speed, wan, seal, serve, doors, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()

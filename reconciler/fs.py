@@ -43,6 +43,14 @@ def read_at(descriptor: int, size: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
+def read_into(descriptor: int, out: memoryview, offset: int) -> int:
+    """Fill `out` with the bytes at `offset`; return their number, less than asked for only at the end."""
+    done = 0
+    while done < len(out) and (count := os.preadv(descriptor, [out[done:]], offset + done)):
+        done += count
+    return done
+
+
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`."""
     rest = memoryview(data)

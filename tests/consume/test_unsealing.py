@@ -171,7 +171,7 @@ def published(tmp_path: Path, files: Mapping[str, bytes]) -> Dag:
 
 def age_file(path: str, data: bytes, key: SealKey = KEY) -> bytes:
     sealer = FileSealer(key, path, hashlib.sha256(data).digest(), len(data))
-    return sealer.head + b"".join(sealer.seal(0, data))
+    return sealer.seal_all(data)
 
 
 def altered(files: dict[str, bytes], path: str, change: Callable[[bytearray], None]) -> dict[str, bytes]:

@@ -21,18 +21,10 @@ def encrypt(data: bytes, recipients: Sequence[Recipient], random: Random = os.ur
     file_key = random(header.FILE_KEY)
     head = header.render([recipient.wrap(file_key, random) for recipient in recipients], file_key)
     nonce = random(header.NONCE)
-    cipher = stream.payload_cipher(file_key, nonce)
-    count = stream.chunk_count(len(data))
-    chunks = (
-        stream.seal_chunk(
-            cipher,
-            number,
-            data[number * stream.CHUNK : (number + 1) * stream.CHUNK],
-            last=number == count - 1,
-        )
-        for number in range(count)
-    )
-    text = base64.b64encode(b"".join((head, nonce, *chunks)))
+    chunks = bytearray(stream.sealed_size(len(data)))
+    cipher, last = stream.payload_cipher(file_key, nonce), stream.chunk_count(len(data)) - 1
+    stream.seal_chunks(cipher, 0, memoryview(data), memoryview(chunks), last=last)
+    text = base64.b64encode(b"".join((head, nonce, chunks)))
     lines = [text[start : start + _COLUMNS] for start in range(0, len(text), _COLUMNS)]
     return b"\n".join((_BEGIN, *lines, _END, b""))
 
@@ -48,16 +40,10 @@ def decrypt(data: bytes, identities: Sequence[Identity]) -> bytes:
         raise AgeError("is cut off")
     cipher = stream.payload_cipher(file_key, bytes(body[: header.NONCE]))
     chunks = body[header.NONCE :]
-    count = stream.chunk_count(stream.plain_size(len(chunks)))
-    return b"".join(
-        stream.open_chunk(
-            cipher,
-            number,
-            chunks[number * stream.SEALED_CHUNK : (number + 1) * stream.SEALED_CHUNK],
-            last=number == count - 1,
-        )
-        for number in range(count)
-    )
+    found = bytearray(stream.plain_size(len(chunks)))
+    last = stream.chunk_count(len(found)) - 1
+    stream.open_chunks(cipher, 0, chunks, memoryview(found), last=last)
+    return bytes(found)
 
 
 def _without_armor(data: bytes) -> bytes:

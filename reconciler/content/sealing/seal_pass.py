@@ -19,16 +19,17 @@ from threading import Event
 
 from reconciler.content import profile, source_file
 from reconciler.content.age.primitives import require_cryptography
-from reconciler.content.age.stream import CHUNK
+from reconciler.content.age.stream import CHUNK, SEALED_CHUNK, chunk_count
 from reconciler.content.hashing import FileDigests
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.content.sealing.sealed_file import FileSealer
-from reconciler.fs import read_at
+from reconciler.fs import read_into
 from reconciler.progress import Task
 
 _SEGMENT = 16 * CHUNK  # bytes of plain text that a thread seals at once
 _THREADS = 2
 _AHEAD = 8  # segments that are sealed before they are needed
+_BEHIND = 4  # segments whose leaves may still be hashed; a leaf reaches into two
 _NO_NONCE = bytes(12)  # the tags are never shown to anybody
 
 
@@ -49,7 +50,7 @@ class SegmentTags:
 
         self._cipher = AESGCM(os.urandom(32))
 
-    def of(self, data: bytes) -> bytes:
+    def of(self, data: memoryview) -> bytes:
         """Return the tag of a segment."""
         return self._cipher.encrypt(_NO_NONCE, b"", data)
 
@@ -62,12 +63,13 @@ def sum_files(
 
     def sum_file(file: SourceFile) -> PlainSum | None:
         digest, found = hashlib.sha256(), []
+        buffer = memoryview(bytearray(min(_SEGMENT, file.stamp.size)))
         try:
             with source_file.opened(listing, file) as descriptor:
                 for start in range(0, file.stamp.size, _SEGMENT):
                     if stopped.is_set():
                         return None
-                    data = _segment(descriptor, file, start)
+                    data = _segment(descriptor, file, start, buffer)
                     digest.update(data)
                     found.append(tags.of(data))
                     task.advance(len(data))
@@ -105,7 +107,10 @@ def hash_sealed(
 
 
 class _SealedSegments:
-    """The parts of one sealed file in order, some of them ahead of the reader."""
+    """The segments of one sealed file in order, some of them sealed ahead of the reader.
+
+    The buffers are used again: one that the reader got is its own until `release`.
+    """
 
     def __init__(
         self,
@@ -123,67 +128,97 @@ class _SealedSegments:
         self._known = known
         self._tags = tags
         self._starts = iter(range(0, max(1, file.stamp.size), _SEGMENT))
-        self._waiting: deque[Future[list[bytes]]] = deque()
+        self._waiting: deque[Future[tuple[_SegmentBuffer, int, int]]] = deque()
+        self._free: deque[_SegmentBuffer] = deque()
 
     @property
     def head(self) -> bytes:
         return self._sealer.head
 
-    def next(self) -> tuple[list[bytes], int] | None:
-        """Return the next parts and the bytes of plain text in them, None at the end."""
+    def next(self) -> tuple[_SegmentBuffer, int, int] | None:
+        """Return the next segment, its bytes and those of its plain text; None at the end."""
         while len(self._waiting) < _AHEAD and (start := next(self._starts, None)) is not None:
-            self._waiting.append(self._pool.submit(self._seal, start))
-        if not self._waiting:
-            return None
-        parts = self._waiting.popleft().result()
-        return parts, sum(map(len, parts)) - 16 * len(parts)
+            buffer = self._free.popleft() if self._free else _SegmentBuffer(self._file.stamp.size)
+            self._waiting.append(self._pool.submit(self._seal, start, buffer))
+        return self._waiting.popleft().result() if self._waiting else None
 
-    def _seal(self, start: int) -> list[bytes]:
-        if not self._file.stamp.size:
-            return list(self._sealer.seal(0, b""))
-        data = _segment(self._descriptor, self._file, start)
-        if not hmac.compare_digest(self._tags.of(data), self._known[start // _SEGMENT]):
-            raise source_file.changed(self._file, start)
-        return list(self._sealer.seal(start // CHUNK, data))
+    def release(self, buffer: _SegmentBuffer) -> None:
+        """Take a buffer back."""
+        self._free.append(buffer)
+
+    def _seal(self, start: int, buffer: _SegmentBuffer) -> tuple[_SegmentBuffer, int, int]:
+        data = buffer.plain[:0]
+        if self._file.stamp.size:
+            data = _segment(self._descriptor, self._file, start, buffer.plain)
+            if not hmac.compare_digest(self._tags.of(data), self._known[start // _SEGMENT]):
+                raise source_file.changed(self._file, start)
+        return buffer, self._sealer.seal(start // CHUNK, data, buffer.sealed), len(data)
+
+
+class _SegmentBuffer:
+    """Room for one segment, plain and sealed; `used_by` are the digests that still read it."""
+
+    def __init__(self, size: int) -> None:
+        count = chunk_count(min(size, _SEGMENT))
+        self.plain = memoryview(bytearray(min(size, _SEGMENT)))
+        self.sealed = memoryview(bytearray(count * SEALED_CHUNK))
+        self.used_by: list[Future[bytes]] = []
 
 
 def _digests(pool: ThreadPoolExecutor, sealing: _SealedSegments, task: Task) -> FileDigests:
     """Return the digests of a sealed file; the sum is computed here, the leaves by `pool`."""
     whole = hashlib.sha256()
     leaves: list[Future[bytes]] = []
-    leaf: list[bytes | memoryview] = []
+    leaf: list[memoryview] = []
+    filling: list[_SegmentBuffer] = []  # of which parts are in `leaf`
+    reading: deque[_SegmentBuffer] = deque()
     missing = profile.CHUNK_SIZE  # bytes of the leaf that is being filled
-    parts, size = [sealing.head], 0
-    while True:
-        for part in parts:
-            whole.update(part)
-            view = memoryview(part)
-            while view:
-                leaf.append(view[:missing])
-                view, missing = view[missing:], missing - len(leaf[-1])
-                if not missing:
-                    leaves.append(pool.submit(_digest, leaf))
-                    leaf, missing = [], profile.CHUNK_SIZE
-        task.advance(size)
-        if (found := sealing.next()) is None:
-            break
-        parts, size = found
-    if leaf:
+
+    def add(view: memoryview, buffer: _SegmentBuffer | None) -> None:
+        nonlocal missing, leaf, filling
+        whole.update(view)
+        while view:
+            leaf.append(view[:missing])
+            if buffer is not None and buffer not in filling:
+                filling.append(buffer)
+            view, missing = view[missing:], missing - len(leaf[-1])
+            if not missing:
+                hash_leaf()
+
+    def hash_leaf() -> None:
+        nonlocal missing, leaf, filling
         leaves.append(pool.submit(_digest, leaf))
+        for buffer in filling:
+            buffer.used_by.append(leaves[-1])
+        leaf, filling, missing = [], [], profile.CHUNK_SIZE
+
+    add(memoryview(sealing.head), None)
+    while (found := sealing.next()) is not None:
+        buffer, size, plain_size = found
+        add(buffer.sealed[:size], buffer)
+        task.advance(plain_size)
+        reading.append(buffer)
+        if len(reading) > _BEHIND:
+            done = reading.popleft()
+            for each in done.used_by:
+                each.result()
+            done.used_by = []
+            sealing.release(done)
+    if leaf:
+        hash_leaf()
     return FileDigests(whole.digest(), b"".join(each.result() for each in leaves))
 
 
-def _digest(parts: Sequence[bytes | memoryview]) -> bytes:
+def _digest(parts: Sequence[memoryview]) -> bytes:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
     return digest.digest()
 
 
-def _segment(descriptor: int, file: SourceFile, start: int) -> bytes:
-    """Return the segment of `file` at `start`. Raises SourceChangedError when the file ends in it."""
-    size = min(_SEGMENT, file.stamp.size - start)
-    data = read_at(descriptor, size, start)
-    if len(data) != size:
-        raise source_file.changed(file, start + len(data))
+def _segment(descriptor: int, file: SourceFile, start: int, buffer: memoryview) -> memoryview:
+    """Read the segment of `file` at `start` into `buffer`. Raises SourceChangedError when it ends."""
+    data = buffer[: min(_SEGMENT, file.stamp.size - start)]
+    if (count := read_into(descriptor, data, start)) != len(data):
+        raise source_file.changed(file, start + count)
     return data

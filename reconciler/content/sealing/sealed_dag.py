@@ -28,7 +28,7 @@ from reconciler.content.sealing.sealed_file import FileSealer, size_when_sealed
 from reconciler.content.sealing.sealed_names import NAMES, SealedNames, name_sealed, render_names
 from reconciler.content.unixfs_tree import DIGEST_SIZE, leaf_count
 from reconciler.errors import BundleError, SourceChangedError
-from reconciler.fs import read_at
+from reconciler.fs import read_into
 from reconciler.progress import QUIET, Progress
 
 
@@ -243,11 +243,9 @@ class _SealedView:
         plain = entry.plain
         descriptor = source_file.open_regular(self._listing, plain)
 
-        def read(start: int, count: int) -> bytes:
-            data = read_at(descriptor, count, start)
-            if len(data) != count:
-                raise source_file.changed(plain, start + len(data))
-            return data
+        def read(start: int, out: memoryview) -> None:
+            if (count := read_into(descriptor, out, start)) != len(out):
+                raise source_file.changed(plain, start + count)
 
         try:
             return entry.sealer.read(offset, size, read)
@@ -273,4 +271,4 @@ def _sealed_listing(
 def _sealed_in_memory(key: SealKey, file: MemoryFile, name: str) -> MemoryFile:
     """Return the sealed form of a generated file."""
     sealer = FileSealer(key, file.path, hashlib.sha256(file.data).digest(), len(file.data))
-    return MemoryFile(name, b"".join((sealer.head, *sealer.seal(0, file.data))))
+    return MemoryFile(name, sealer.seal_all(file.data))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
+from threading import local
 from typing import TYPE_CHECKING
 
 from reconciler.content.age import header
@@ -12,7 +13,7 @@ from reconciler.content.age.stream import (
     SEALED_CHUNK,
     chunk_count,
     payload_cipher,
-    seal_chunk,
+    seal_chunks,
     sealed_size,
 )
 from reconciler.content.sealing.seal_key import SealKey
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 HEAD_SIZE = 184  #: bytes of the header with one X25519 stanza, and of the nonce
 
-ReadPlain = Callable[[int, int], bytes]
-"""Reads the plain file: the first byte and the number of bytes; never less."""
+ReadPlain = Callable[[int, memoryview], None]
+"""Fills a buffer with bytes of the plain file, from the given one on."""
+
+_KEPT = 20  # chunks in the buffers that a thread keeps: a block needs 18
 
 
 def size_when_sealed(size: int) -> int:
@@ -59,11 +62,15 @@ class FileSealer:
         """The header and the nonce."""
         return self._opened[0]
 
-    def seal(self, first: int, data: bytes | memoryview) -> Iterator[bytes]:
-        """Yield the sealed chunks of `data`, which begins with chunk `first` of the plain file."""
-        cipher, view = self._opened[1], memoryview(data)
-        for number, start in enumerate(range(0, max(1, len(view)), CHUNK), start=first):
-            yield seal_chunk(cipher, number, view[start : start + CHUNK], last=number == self._last)
+    def seal(self, first: int, data: memoryview, out: memoryview) -> int:
+        """Seal `data`, the plain text from chunk `first` on, into `out`; return its size there."""
+        return seal_chunks(self._opened[1], first, data, out, last=self._last)
+
+    def seal_all(self, data: bytes) -> bytes:
+        """Return the sealed form of a small file with these bytes."""
+        out = bytearray(sealed_size(len(data)))
+        self.seal(0, memoryview(data), memoryview(out))
+        return self.head + out
 
     def read(self, start: int, size: int, read_plain: ReadPlain) -> bytes:
         """Return `size` bytes of the sealed file from `start`; the span is inside of it."""
@@ -74,11 +81,28 @@ class FileSealer:
         begin = max(0, start - HEAD_SIZE)
         first, last = begin // SEALED_CHUNK, (end - HEAD_SIZE - 1) // SEALED_CHUNK
         plain_start = first * CHUNK
-        plain_end = min(self.plain_size, (last + 1) * CHUNK)
-        data = read_plain(plain_start, plain_end - plain_start)
-        chunks = [head, *self.seal(first, data)]
-        # cut the first and the last chunk instead of the joined bytes, which would be copied again
-        chunks[1] = chunks[1][begin - first * SEALED_CHUNK :]
-        if surplus := sum(map(len, chunks)) - size:
-            chunks[-1] = chunks[-1][:-surplus]
-        return b"".join(chunks)
+        plain, out = _buffers(last - first + 1)
+        plain = plain[: min(self.plain_size, (last + 1) * CHUNK) - plain_start]
+        read_plain(plain_start, plain)
+        self.seal(first, plain, out)
+        skipped = begin - first * SEALED_CHUNK
+        found = out[skipped : skipped + size - len(head)]
+        return b"".join((head, found)) if head else bytes(found)
+
+
+class _ThreadBuffers(local):
+    """The buffers of one thread."""
+
+    def __init__(self) -> None:
+        self.plain = memoryview(bytearray(_KEPT * CHUNK))
+        self.sealed = memoryview(bytearray(_KEPT * SEALED_CHUNK))
+
+
+_KEPT_BUFFERS = _ThreadBuffers()
+
+
+def _buffers(chunks: int) -> tuple[memoryview, memoryview]:
+    """Return buffers for `chunks`, plain and sealed; they are this thread's until the next call."""
+    if chunks <= _KEPT:
+        return _KEPT_BUFFERS.plain, _KEPT_BUFFERS.sealed
+    return memoryview(bytearray(chunks * CHUNK)), memoryview(bytearray(chunks * SEALED_CHUNK))

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 
 from reconciler.content.age import header
 from reconciler.content.age.errors import AgeError
@@ -19,7 +20,7 @@ from reconciler.content.age.stream import (
     CHUNK,
     SEALED_CHUNK,
     chunk_count,
-    open_chunk,
+    open_chunks,
     payload_cipher,
     plain_size,
 )
@@ -33,7 +34,7 @@ from reconciler.fs import read_at, write_at
 from reconciler.progress import Task
 
 _AT_ONCE = 16  # chunks
-_AHEAD = 4  # reads whose plain text waits for its hashing
+_AHEAD = 4  # buffers of plain text, some of which wait for their hashing
 
 ReadSealed = Callable[[int, int], bytes]
 """Reads a sealed file: the first byte and the number of bytes, fewer only at its end."""
@@ -58,24 +59,24 @@ class SealedFile:
         self._last = chunk_count(self.plain_size) - 1
         self.chunks = self._last + 1
 
-    def open_chunks(self, first: int, count: int) -> list[bytes]:
-        """Return the plain text of `count` chunks, fewer at the end. Raises AgeError."""
+    def open_chunks(self, first: int, count: int, out: memoryview) -> int:
+        """Write the plain text of `count` chunks, fewer at the end, to `out`; return its size.
+
+        Raises AgeError.
+        """
         data = memoryview(self._read(self._start + first * SEALED_CHUNK, count * SEALED_CHUNK))
-        parts = [data[start : start + SEALED_CHUNK] for start in range(0, len(data), SEALED_CHUNK)]
-        if len(parts) != min(count, self.chunks - first):
+        if -(-len(data) // SEALED_CHUNK) != min(count, self.chunks - first):
             raise AgeError("is cut off")
-        return [
-            open_chunk(self._cipher, number, part, last=number == self._last)
-            for number, part in enumerate(parts, start=first)
-        ]
+        return open_chunks(self._cipher, first, data, out, last=self._last)
 
     def read(self, start: int, size: int) -> bytes:
         """Return `size` bytes of the plain text from `start`, fewer only at its end. Raises AgeError."""
         first, last = start // CHUNK, (start + size - 1) // CHUNK
         if size <= 0 or start >= self.plain_size:
             return b""
-        found = b"".join(self.open_chunks(first, last - first + 1))
-        return found[start - first * CHUNK :][:size]
+        out = memoryview(bytearray((last - first + 1) * CHUNK))
+        found = out[: self.open_chunks(first, last - first + 1, out)]
+        return bytes(found[start - first * CHUNK :][:size])
 
 
 def unseal_in_place(descriptor: int, identities: Sequence[Identity], task: Task) -> bytes:
@@ -89,12 +90,14 @@ def unseal_in_place(descriptor: int, identities: Sequence[Identity], task: Task)
         digest = hashlib.sha256()
         with ThreadPoolExecutor(1, thread_name_prefix="sum") as hashing:
             waiting: deque[Future[None]] = deque()
+            buffers = cycle(memoryview(bytearray(_AT_ONCE * CHUNK)) for _ in range(_AHEAD))
             for first in range(0, sealed.chunks, _AT_ONCE):
-                data = b"".join(sealed.open_chunks(first, _AT_ONCE))
+                if len(waiting) == _AHEAD:
+                    waiting.popleft().result()
+                buffer = next(buffers)
+                data = buffer[: sealed.open_chunks(first, _AT_ONCE, buffer)]
                 write_at(descriptor, data, first * CHUNK)
                 waiting.append(hashing.submit(digest.update, data))
-                if len(waiting) > _AHEAD:
-                    waiting.popleft().result()
                 task.advance(len(data))
         os.ftruncate(descriptor, sealed.plain_size)
     except BaseException:

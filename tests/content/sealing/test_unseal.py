@@ -24,7 +24,7 @@ SIZES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, MIB + 9, 33 * CHUNK)
 
 def seal(data: bytes, path: str = "p") -> bytes:
     sealer = FileSealer(KEY, path, hashlib.sha256(data).digest(), len(data))
-    return sealer.head + b"".join(sealer.seal(0, data))
+    return sealer.seal_all(data)
 
 
 def unseal(path: Path, data: bytes, number: int = 1) -> bytes:
@@ -128,11 +128,13 @@ def test_foreign_stanza_beside_ours_is_skipped(tmp_path: Path) -> None:
     key, nonce = bytes(16), bytes(16)
     stanza = identity().recipient.wrap(key)
     from reconciler.content.age.stanza import Stanza
-    from reconciler.content.age.stream import payload_cipher, seal_chunk
+    from reconciler.content.age.stream import payload_cipher, seal_chunks
 
     grease = Stanza("XYZ-grease", ("abc",), b"")
     data = header.render([grease, stanza], key) + nonce
-    data += seal_chunk(payload_cipher(key, nonce), 0, b"data", last=True)
+    body = bytearray(4 + 16)
+    seal_chunks(payload_cipher(key, nonce), 0, memoryview(b"data"), memoryview(body), last=0)
+    data += body
     assert unseal(tmp_path / "f", data) == hashlib.sha256(b"data").digest()
     assert message.decrypt(data, [identity()]) == b"data"
 
