@@ -151,3 +151,11 @@ Base = Annotated[
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ExitCodeFlag = Annotated[bool, typer.Option("--exit-code", help="Exit with 3 when changes are pending.")]
+Identity = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity",
+        metavar="FILE",
+        help="Private key that opens a sealed version (default: that of RECONCILE_IDENTITY).",
+    ),
+]

@@ -14,6 +14,7 @@ from reconciler.cli.options import (
     AnyIndex,
     Directory,
     Gateways,
+    Identity,
     IndexFile,
     Json,
     Offline,
@@ -45,14 +46,6 @@ class PresentCheck(StrEnum):
     FULL = "full"
 
 
-Identity = Annotated[
-    Path | None,
-    typer.Option(
-        "--identity",
-        metavar="FILE",
-        help="Private key that opens a sealed version (default: that of RECONCILE_IDENTITY).",
-    ),
-]
 Sealed = Annotated[bool, typer.Option("--sealed", help="Keep a sealed version encrypted.")]
 LockFile = Annotated[Path, typer.Option("--lock-file", metavar="FILE", help="Path of the lock file.")]
 

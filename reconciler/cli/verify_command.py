@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.options import Directory, Hidden, IndexFile, Json, NoCache, SourceRoot, TargetsFile
+from reconciler.cli.options import (
+    Directory,
+    Hidden,
+    Identity,
+    IndexFile,
+    Json,
+    NoCache,
+    SourceRoot,
+    TargetsFile,
+)
 from reconciler.errors import DataError, ExitCode, UsageError
 from reconciler.index.locations import find_layout
+from reconciler.index.seal_policy import KEY_ENV
 from reconciler.render import documents
 from reconciler.render.words import count, plain, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from reconciler.consume.verify import DirectoryComparison
     from reconciler.content.cid import Cid
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
@@ -56,6 +67,7 @@ def verify(
             "name of DIR).",
         ),
     ] = None,
+    identity: Identity = None,
     no_cache: NoCache = False,
     hidden: Hidden = False,
     as_json: Json = False,
@@ -70,7 +82,9 @@ def verify(
     changed, with the offsets of the changes; the network is not used. REF: read the directory that the index
     names, or every block from the targets when that directory is not on this machine. DIR with --as, where
     DIR is a git clone of the source that the record of the version names: check the recorded provenance
-    against its commit; the clone needs no weights. A trust rule about the version is enforced in all cases.
+    against its commit; the clone needs no weights. The plain files of a sealed version are compared by
+    sealing them again, with the private key that opens it. A trust rule about the version is enforced in all
+    cases.
     """
     if cache:
         return _verify_cache(as_json=as_json)
@@ -87,7 +101,13 @@ def verify(
     layout = find_layout(directory, index, targets, source_root)
     if Path(what).is_dir():
         return _verify_directory(
-            layout, Path(what), as_ref=as_ref, hidden=hidden, use_cache=not no_cache, as_json=as_json
+            layout,
+            Path(what),
+            as_ref=as_ref,
+            identity=identity,
+            hidden=hidden,
+            use_cache=not no_cache,
+            as_json=as_json,
         )
     return _verify_version(layout, what, use_cache=not no_cache, as_json=as_json)
 
@@ -107,7 +127,14 @@ def _verify_cache(*, as_json: bool) -> int:
 
 
 def _verify_directory(
-    layout: RepositoryLayout, path: Path, *, as_ref: str | None, hidden: bool, use_cache: bool, as_json: bool
+    layout: RepositoryLayout,
+    path: Path,
+    *,
+    as_ref: str | None,
+    identity: Path | None,
+    hidden: bool,
+    use_cache: bool,
+    as_json: bool,
 ) -> int:
     """Find the version that has the CID of `path`, else compare `path` with the version it should be.
 
@@ -128,16 +155,15 @@ def _verify_directory(
     if own is not None:
         return _verify_version(layout, own.ref, use_cache=use_cache, as_json=as_json)
     with out.progress() as progress:
-        dag = identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress)
-    identity = dag.identity
-    found = version_with_root(loaded, identity.root)
+        bare = identify(bare_bundle(path, include_hidden=hidden), cache=None, progress=progress).identity
+    found = version_with_root(loaded, bare.root)
     if found is not None:
         _print_verified(
             found,
-            identity.root,
-            _trusted(layout, loaded, found, identity.root),
-            blocks=identity.blocks,
-            amount=identity.size,
+            bare.root,
+            _trusted(layout, loaded, found, bare.root),
+            blocks=bare.blocks,
+            amount=bare.size,
             source=str(path),
             as_json=as_json,
         )
@@ -145,10 +171,57 @@ def _verify_directory(
     expected = intended_version(loaded, path, as_ref)
     if expected is None:
         raise DataError(
-            f"{str(path)!r} has the CID {identity.root}, which no version in the index has",
+            f"{str(path)!r} has the CID {bare.root}, which no version in the index has",
             hint="name the version it should be with --as REF to see the differences",
         )
-    return _print_comparison(layout, expected, identity.root, path, as_json=as_json)
+    sealed = _verify_sealed(layout, loaded, expected, path, bare.root, identity, as_json=as_json)
+    return _print_comparison(layout, expected, bare.root, path, as_json=as_json) if sealed is None else sealed
+
+
+def _verify_sealed(
+    layout: RepositoryLayout,
+    loaded: Index,
+    version: Version,
+    path: Path,
+    root: Cid,
+    identity: Path | None,
+    *,
+    as_json: bool,
+) -> int | None:
+    """Compare plain files, whose own root is `root`, with a sealed version; None for one that is not sealed.
+
+    Raises UsageError without a private key.
+    """
+    from reconciler.consume.verify_sealed import compare_sealed
+    from reconciler.index.identities import identities_from
+    from reconciler.index.records import load_record, records_directory
+
+    record = load_record(records_directory(layout.index_file), version.model, version.version)
+    if record is None or record.inputs is None or record.inputs.sealing is None:
+        return None
+    variable = version.seal.key_env if version.seal is not None else KEY_ENV
+    identities = identities_from(os.environ, file=identity, variable=variable)
+    if not identities:
+        raise UsageError(
+            f"{version.ref} is sealed, and no private key is at hand to compare plain files with it",
+            hint=f"give one with --identity FILE or {variable}",
+        )
+    with out.progress() as progress:
+        sealing = record.inputs.sealing
+        found, comparison = compare_sealed(path, record, sealing, layout.index_file, identities, progress)
+    if found is None or found.root != version.cid:
+        return _print_differences(version, found.root if found else root, path, comparison, as_json=as_json)
+    signers = _trusted(layout, loaded, version, found.root)
+    _print_verified(
+        version,
+        found.root,
+        signers,
+        blocks=found.blocks,
+        amount=found.size,
+        source=str(path),
+        as_json=as_json,
+    )
+    return ExitCode.OK
 
 
 def _verify_clone(layout: RepositoryLayout, clone: Path, ref: str, *, as_json: bool) -> int | None:
@@ -190,6 +263,12 @@ def _print_comparison(
         with load(Scope(layout), os.environ, progress) as workspace:
             tree = tree_from_stores(workspace.targets.values(), version.cid) if version.cid else None
         found = compare_directory(path, version, tree, records_directory(layout.index_file), progress)
+    return _print_differences(version, root, path, found, as_json=as_json)
+
+
+def _print_differences(
+    version: Version, root: Cid, path: Path, found: DirectoryComparison, *, as_json: bool
+) -> int:
     if as_json:
         out.result_json(documents.difference_document(version, root, path, found))
     else:
