@@ -49,7 +49,7 @@ def fund(
         typer.Option(
             "--stop",
             help="End what this index keeps on the target instead: revoke the session key, end its data "
-            "sets, which are kept and paid for another 30 days, and withdraw what is available.",
+            "sets, which are kept and paid for another 30 days, and withdraw what nothing else is paid from.",
         ),
     ] = False,
     yes: Annotated[

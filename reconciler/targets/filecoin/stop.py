@@ -1,8 +1,9 @@
 """The end of storage: the transactions of the payer that stop what an index keeps from being paid for.
 
 The session key is revoked first, so that no run stores anything again; then the data sets of the index are
-ended, which keeps and pays their pieces for another 30 days; and what is not locked is withdrawn. Each is
-made only where it is missing, so doing it again later withdraws the rest.
+ended, which keeps and pays their pieces for another 30 days; and what is not locked is withdrawn, unless
+something else is paid from the same account. Each is made only where it is missing, so doing it again later
+withdraws the rest.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ def carry_out_stop(
 ) -> Iterator[FundingReceipt]:
     """Yield the receipt of each action of `shown` that is still left, once it is on the chain.
 
-    No more is withdrawn than was shown. Raises RequestError, TransactionError; UsageError for the key of
-    another account; SafetyError when something else would end than was shown.
+    No more is withdrawn than was shown, and nothing while the account still pays for something. Raises
+    RequestError, TransactionError; UsageError for the key of another account; SafetyError when something else
+    would end than was shown.
     """
     require_payer(name, options, key)
     steps = _steps(name, options, reader, index)
@@ -93,7 +95,7 @@ def carry_out_stop(
         if action.kind == StopKind.WITHDRAW and action.amount is not None:
             view = reader.view()
             left = min(_available(options, view), int(action.amount.scaleb(18)))
-            if left:
+            if left and not view.account(options.payer).rate:
                 yield send(name, wallet, action, withdraw_call(view, left), progress)
 
 
@@ -112,11 +114,17 @@ def _steps(name: str, options: FilecoinOptions, reader: ChainReader, index: str)
             found.append(
                 _StopStep(FundingAction(StopKind.REVOKE.value, f"revoke the session key {session}", why))
             )
-    for number, state in holdings.data_sets.items():
-        if isinstance(state, DataSetState) and _runs(state) and is_of_index(state, index):
-            provider = holdings.providers.get(state.account.provider_id)
-            found.append(_StopStep(_ending(state, provider, view), number))
-    available = _available(options, view)
+    running = {
+        number: state
+        for number, state in holdings.data_sets.items()
+        if isinstance(state, DataSetState) and _runs(state)
+    }
+    own = {number: state for number, state in running.items() if is_of_index(state, index)}
+    for number, state in own.items():
+        provider = holdings.providers.get(state.account.provider_id)
+        found.append(_StopStep(_ending(state, provider, view), number))
+    others = len(running) > len(own) or (not own and view.account(payer).rate)
+    available = 0 if others else _available(options, view)
     if available:
         text = f"withdraw {format_amount(available)} to the wallet of {payer}"
         found.append(

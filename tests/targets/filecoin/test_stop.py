@@ -59,15 +59,13 @@ def running(cloud: OnchainStorage) -> list[str]:
 def test_the_storage_of_one_index_ends_and_what_is_free_is_withdrawn(
     cloud: OnchainStorage, target: FilecoinTarget
 ) -> None:
-    target.publish(bundle("stays"), OTHER, QUIET)
-    assert running(cloud) == ["acme", "acme", "others", "others"]
     before = cloud.payer.view().balance(cloud.payer.key.address)
     plan = target.plan_funding(STOP)
     assert kinds(plan) == ["revoke", "end", "end", "withdraw"]
     assert "its one piece is kept and paid for another 30 days" in plan.actions[1].why
     receipts = list(target.fund(STOP, plan, QUIET))
     assert [receipt.action for receipt in receipts] == list(plan.actions)
-    assert running(cloud) == ["others", "others"]
+    assert running(cloud) == []
     view = cloud.payer.view()
     assert view.expiries(cloud.payer.key.address, key(3).address, UPLOAD_SCOPES) == {}
     withdrawn = view.balance(cloud.payer.key.address) - before
@@ -78,6 +76,28 @@ def test_the_storage_of_one_index_ends_and_what_is_free_is_withdrawn(
     assert list(target.fund(STOP, plan, QUIET)) == []
     with pytest.raises(PeerError, match="may not sign"):
         target.publish(bundle("again"), LABEL, QUIET)
+
+
+def test_what_others_are_paid_from_stays_in_the_account(
+    cloud: OnchainStorage, target: FilecoinTarget
+) -> None:
+    target.publish(bundle("stays"), OTHER, QUIET)
+    assert running(cloud) == ["acme", "acme", "others", "others"]
+    plan = target.plan_funding(STOP)
+    assert kinds(plan) == ["revoke", "end", "end"]
+    list(target.fund(STOP, plan, QUIET))
+    assert running(cloud) == ["others", "others"]
+    assert target.plan_funding(STOP).actions == ()
+    assert target.price([]).account.available > 4
+
+
+def test_an_account_that_began_to_pay_for_others_is_not_emptied(
+    cloud: OnchainStorage, target: FilecoinTarget
+) -> None:
+    plan = target.plan_funding(STOP)
+    cloud.target(copies=1).publish(bundle("stays"), OTHER, QUIET)
+    assert [receipt.action.kind for receipt in target.fund(STOP, plan, QUIET)] == ["revoke", "end", "end"]
+    assert running(cloud) == ["others"]
 
 
 def test_a_run_that_was_cut_short_is_continued(cloud: OnchainStorage, target: FilecoinTarget) -> None:
