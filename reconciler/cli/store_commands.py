@@ -118,6 +118,7 @@ def _door_settings(
     from reconciler.consume.find_index import find_index
     from reconciler.consume.gateway_source import GatewaySource
     from reconciler.consume.host_tokens import auth_for
+    from reconciler.consume.trusted import AcceptedReleases
     from reconciler.gateway.doors.interface import AccessRule, DoorAccess
     from reconciler.gateway.doors.open import DoorSettings, Upstream
     from reconciler.gateway.releases import index_reader
@@ -126,9 +127,12 @@ def _door_settings(
     cache = default_cache(os.environ)
     gateways = [GatewaySource(url, auth=auth_for(url)) for url in upstream]
     is_remote = find_index(index=index).origin is not None
+    releases = AcceptedReleases(
+        lambda: find_index(index=index), index_reader(), lambda text: out.say(plain(text))
+    )
     return DoorSettings(
         names,
-        index_reader(lambda: find_index(index=index)),
+        releases,
         reload_seconds=_REMOTE_SECONDS if is_remote else _LOCAL_SECONDS,
         cache=cache,
         upstream=Upstream(gateways, cache / "upstream", config.cache_size) if gateways else None,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reconciler.consume.sources import Source
     from reconciler.content.cid import Cid
     from reconciler.index.locations import RepositoryLayout
-    from reconciler.index.model import Index, Version
+    from reconciler.index.model import Index, Model, Version
     from reconciler.index.signature_rules import SignatureRule
     from reconciler.index.user_config import PinnedLog
     from reconciler.trust.files import VersionSignatures
@@ -204,6 +204,61 @@ def trust_check(
 
     index_id = index.id if index else None
     return TrustCheck(layout, index_id, config.trust, offline, sources, config.logs)
+
+
+class AcceptedReleases:
+    """An index without the versions that a trust rule refuses, for a server that answers from it.
+
+    `find` names the index and `read` parses it, as it is now. A version that was accepted is not asked for
+    again while its CID stays; one that was refused is, since it may be signed by then. `log` gets each
+    refusal once.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], RepositoryLayout],
+        read: Callable[[RepositoryLayout], Index],
+        log: Callable[[str], None],
+    ) -> None:
+        self._find = find
+        self._read = read
+        self._log = log
+        self._accepted: set[tuple[str, Cid]] = set()
+        self._told: set[str] = set()
+
+    def __call__(self) -> Index:
+        """Return the index as it is now. Raises what finding and reading it raise, and as `TrustCheck`."""
+        layout = self._find()
+        index = self._read(layout)
+        check = trust_check(layout, index)
+        if not check.rules:
+            return index
+        models = {name: self._with_accepted(check, model) for name, model in index.models.items()}
+        return replace(index, models=models)
+
+    def _with_accepted(self, check: TrustCheck, model: Model) -> Model:
+        kept = {text: each for text, each in model.versions.items() if self._accepts(check, each)}
+        channels = {name: text for name, text in model.channels.items() if text in kept}
+        return replace(model, versions=kept, channels=channels)
+
+    def _accepts(self, check: TrustCheck, version: Version) -> bool:
+        if version.cid is None or (version.ref, version.cid) in self._accepted:
+            return True
+        try:
+            outcome = require_version(check, version)
+        except TrustError as error:
+            self._tell(f"not served: {error.message}")
+            return False
+        for warning in outcome.warnings:
+            self._tell(f"warning: {warning}")
+        if not outcome.warnings:
+            self._accepted.add((version.ref, version.cid))
+        return True
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._log(text)
 
 
 #: one more demand on a release, by model, version ("" for content of no index) and CID; raises TrustError

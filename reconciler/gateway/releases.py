@@ -72,12 +72,11 @@ def commit_of(root: Cid) -> str:
     return root.digest[:_COMMIT_BYTES].hex()
 
 
-def index_reader(find: Callable[[], RepositoryLayout]) -> Callable[[], Index]:
-    """Return a function that reads the index which `find` names, and parses it only when its file changed."""
+def index_reader() -> Callable[[RepositoryLayout], Index]:
+    """Return a function that reads the index of a layout, and parses it only when its file changed."""
     known: list[tuple[tuple[object, ...], Index]] = []
 
-    def read() -> Index:
-        layout = find()
+    def read(layout: RepositoryLayout) -> Index:
         try:
             status = layout.index_file.stat()
         except OSError:

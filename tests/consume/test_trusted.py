@@ -11,7 +11,7 @@ import reconciler
 from reconciler.consume.find_index import find_index
 from reconciler.consume.lock_file import lock_reference
 from reconciler.consume.open import Sources, open_ref
-from reconciler.consume.trusted import trust_check
+from reconciler.consume.trusted import AcceptedReleases, trust_check
 from reconciler.errors import BlockUnavailableError, InvalidIndexError, TrustError, UsageError
 from reconciler.index.load import load_index
 from reconciler.progress import QUIET
@@ -164,6 +164,27 @@ def test_lock_refuses_and_a_locked_cid_is_judged_again(repository: SignedReposit
     for known in (layout, None):
         with pytest.raises(TrustError), open_ref(known, cid, sources, QUIET, named=("acme/llm", "1.0.0")):
             pass
+
+
+# -- a server
+
+
+def test_a_server_answers_from_accepted_versions_only(repository: SignedRepository) -> None:
+    said: list[str] = []
+    release = repository.signatures("1.1.0") / "release.sigstore.json"
+    data = release.read_bytes()
+    release.unlink()
+    index = str(repository.releases.index_file)
+    served = AcceptedReleases(
+        lambda: find_index(index=index), lambda layout: load_index(layout.index_file), said.append
+    )
+    for _ in range(2):
+        assert list(served().models["acme/llm"].versions) == ["1.0.0"]
+    assert said == ["not served: acme/llm@1.1.0 is not signed, and a trust rule demands a signature"]
+    release.write_bytes(data)
+    assert len(served().models["acme/llm"].versions) == 2
+    repository.trust()
+    assert served() == load_index(repository.releases.index_file)
 
 
 # -- a remote index
