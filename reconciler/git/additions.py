@@ -7,7 +7,6 @@ brought it to the main line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 from reconciler.git.repository import OBJECT_ID
 from reconciler.git.runner import GitRunner
@@ -34,7 +33,7 @@ def files_added(runner: GitRunner, directory: str) -> dict[str, int]:
         if OBJECT_ID.fullmatch(line) and line in numbers:
             commit = numbers[line]
         elif line:
-            found.setdefault(str(PurePosixPath(line)), commit)
+            found.setdefault(line, commit)
     return found
 
 

@@ -7,7 +7,8 @@ committed is new. Neither is an error: the next checkpoint numbers what is merge
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from reconciler.index.model import Index
 from reconciler.index.records import record_path, records_directory
 from reconciler.loop.log_leaves import log_directory, log_reader, state_of
 from reconciler.trust.checkpoint import Checkpoint, LogKeys, parse_checkpoint, verify_checkpoint
-from reconciler.trust.leaves import LEAVES, LogLeaf, new_leaves, parse_leaf_file
+from reconciler.trust.leaves import LEAVES, LogLeaf, leaf_file, new_leaves, parse_leaf_file
 from reconciler.trust.log import CHECKPOINT, RecomputedLog, check_chains, parse_entries, read_log
 from reconciler.trust.note import MAX_NOTE, is_signed_by, parse_note_key
 from reconciler.trust.tiles import MAX_TILE, ReadFile
@@ -109,7 +110,8 @@ def read_repository_log(
         log.check(each, "a checkpoint in the git history")
     leaves = tuple(parse_entries(log.entries, index.id))
     chains = check_chains(leaves)
-    pending, new = _leaf_files(directory, leaves, committed, index.id)
+    numbered = {leaf.path: leaf_file(entry) for leaf, entry in zip(leaves, log.entries, strict=True)}
+    pending, new = _leaf_files(directory, numbered, committed, index.id)
     for leaf in (*pending, *new):
         chains.setdefault(leaf.ref, []).append(leaf)
     missing = tuple(_unlogged(index, chains))
@@ -191,24 +193,22 @@ def committed_log(directory: Path) -> CommittedLog:
 
 
 def _leaf_files(
-    directory: Path, leaves: Sequence[LogLeaf], committed: CommittedLog, index_id: str
+    directory: Path, numbered: Mapping[str, bytes], committed: CommittedLog, index_id: str
 ) -> tuple[tuple[LogLeaf, ...], tuple[LogLeaf, ...]]:
     """Return the leaves that have a file and no number: committed ones in their order, and new ones.
 
-    Raises DataError when the file of an entry is missing or has other bytes.
+    `numbered` are the files that the entries must have, by path. Raises DataError when one is missing or has
+    other bytes.
     """
     read = log_reader(directory)
-    numbered = set()
-    for leaf in leaves:
-        data = leaf.file()
-        if not _is_blob(committed.ids.get(leaf.path), data) and read(leaf.path) != data:
+    for path, data in numbered.items():
+        if not _is_blob(committed.ids.get(path), data) and read(path) != data:
             raise DataError(
-                f"the file {leaf.path} of the log does not have the leaf of {leaf.ref} that the log has",
+                f"the file {path} of the log does not have the leaf that the log has",
                 hint="restore it from the git history",
             )
-        numbered.add(leaf.path)
     found: dict[bool, list[LogLeaf]] = {True: [], False: []}
-    for path in sorted({*committed.ids, *_files(directory)} - numbered):
+    for path in sorted({*committed.ids, *_files(directory)} - numbered.keys()):
         found_data = read(path)
         if found_data is None:
             continue  # removed before it got a number
@@ -227,10 +227,9 @@ def _is_blob(oid: str | None, data: bytes) -> bool:
 
 def _files(directory: Path) -> Iterator[str]:
     """Yield the files of leaves in the working tree, by path in the directory of the log."""
-    top = directory / LEAVES
-    for file in top.rglob("*.json") if not top.is_symlink() else ():
-        if "@" in file.name:
-            yield file.relative_to(directory).as_posix()
+    for folder, _, names in os.walk(directory / LEAVES):  # ten times as fast as pathlib
+        inside = Path(folder).relative_to(directory).as_posix()
+        yield from (f"{inside}/{name}" for name in names if "@" in name and name.endswith(".json"))
 
 
 # --- the index

@@ -94,7 +94,7 @@ class LogLeaf:
 
     def file(self) -> bytes:
         """Return the bytes of its file."""
-        return self.entry() + b"\n"
+        return leaf_file(self.entry())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,14 @@ class LoggedState:
     yanked: str = ""
     retired: bool = False
     removed: bool = False
+
+
+UNRELEASED = LoggedState()
+
+
+def leaf_file(entry: bytes) -> bytes:
+    """Return the bytes of the file of a leaf with this entry."""
+    return entry + b"\n"
 
 
 def leaf_path(model: str, version: str, number: int) -> str:
@@ -165,7 +173,7 @@ def replay(chain: Iterable[LogLeaf]) -> LoggedState:
     Raises TrustError when they contradict each other: another CID, or a number that is missing or occurs
     twice.
     """
-    state = LoggedState()
+    state = UNRELEASED
     for expected, leaf in enumerate(chain, start=1):
         if leaf.number != expected:
             raise TrustError(f"{leaf.ref}: leaf {leaf.number} follows leaf {expected - 1} in the log")
