@@ -79,13 +79,17 @@ class ProvisionalLayout:
         return sum(leaf.size for file in self.files for leaf in self.leaves(file))
 
     def leaves(self, file: SourceFile) -> Iterator[LeafSpan]:
-        """Yield the leaves of a file that are in this part, in order."""
-        first, size = self._first[file.path], file.stamp.size
-        for number in self._divided.get(file.path, range(leaf_count(size))):
-            start = number * profile.CHUNK_SIZE
-            yield LeafSpan(
-                number, start, min(profile.CHUNK_SIZE, size - start), self._position(first, number, size)
-            )
+        """Iterate over the leaves of a file that are in this part, in order."""
+        return (self.leaf(file, number) for number in self.numbers(file))
+
+    def numbers(self, file: SourceFile) -> range:
+        """Return the numbers of the leaves of a file that are in this part."""
+        return self._divided.get(file.path, range(leaf_count(file.stamp.size)))
+
+    def leaf(self, file: SourceFile, number: int) -> LeafSpan:
+        """Return one leaf of a file."""
+        size, start = file.stamp.size, number * profile.CHUNK_SIZE
+        return LeafSpan(number, start, min(profile.CHUNK_SIZE, size - start), self.position(file, number))
 
     def position(self, file: SourceFile, number: int) -> int:
         """Return the position of one leaf of a file."""

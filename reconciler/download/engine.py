@@ -94,9 +94,9 @@ class Handle:
         while (unit := self._download.next_unit(self._assignment)) is not None:
             yield unit
 
-    def deliver(self, unit: int, size: int, keep: Callable[[], None]) -> None:
-        """Call `keep` for a verified unit, unless another connection has delivered it first."""
-        self._download.deliver(self._assignment, unit, size, keep)
+    def deliver(self, unit: int, size: int, keep: Callable[[], None]) -> bool:
+        """Call `keep` for a verified unit and return True, unless another connection was first."""
+        return self._download.deliver(self._assignment, unit, size, keep)
 
     def received(self, size: int) -> None:
         """Count bytes as they arrive; wait when there were too many. Raises DownloadStoppedError."""
@@ -151,7 +151,7 @@ class Download:
         """Fetch everything, or raise. No thread keeps anything afterwards."""
         try:
             with self._changed:
-                while not self._is_complete() and self._failure is None:
+                while not (self._is_complete() or self._failure or self._over.is_set()):
                     self._step()
                     self._changed.wait(_TICK)
         except BaseException:
@@ -285,12 +285,12 @@ class Download:
                 return None
             return assignment.run.units[assignment.cursor]
 
-    def deliver(self, assignment: Assignment, unit: int, size: int, keep: Callable[[], None]) -> None:
+    def deliver(self, assignment: Assignment, unit: int, size: int, keep: Callable[[], None]) -> bool:
         """See Handle.deliver."""
         with self._changed:
             self._require_running()
             if not self._scheduler.deliver(assignment, unit, size, self._clock()):
-                return
+                return False
             self._keeping += 1
         try:
             keep()
@@ -302,6 +302,7 @@ class Download:
                 self._keeping -= 1
                 if not self._keeping and (self._scheduler.finished or self._over.is_set()):
                     self._changed.notify_all()
+        return True
 
     def received(self, assignment: Assignment, size: int) -> None:
         """See Handle.received."""

@@ -37,8 +37,9 @@ class Scheduler:
     """The state of a download of `runs`; unit numbers are below `count`.
 
     `widths` are the most connections to each source, `latencies` the seconds to their first bytes as far as
-    they are known, 0 where not. With `window`, units are given out only while they are
-    less than that many bytes after the first one that is needed next, see `advance`.
+    they are known, 0 where not. A source is given up after `most_failures` in a row. With `window`, units are
+    given out only while they are less than that many bytes after the first one that is needed next, see
+    `advance`.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class Scheduler:
         *,
         window: int = 0,
         latencies: Sequence[float] = (),
+        most_failures: int = MOST_FAILURES,
     ) -> None:
         self.sources = [
-            SourceState(ConnectionPace(min(width, limits.connections), latency))
+            SourceState(ConnectionPace(min(width, limits.connections), latency), most_failures)
             for width, latency in zip(widths, latencies or [0.0] * len(widths), strict=True)
         ]
         self._overall = limits.overall

@@ -33,11 +33,13 @@ class Setback(Enum):
 class SourceState:
     """What is known about one source.
 
-    `ranges` and `whole` are whether it answers such requests; `longest` is the number of bytes that one of
-    its answers has at most, 0 for any. `rate` is that of one connection, in bytes per second.
+    It is given up after `most_failures` in a row. `ranges` and `whole` are whether it answers such requests;
+    `longest` is the number of bytes that one of its answers has at most, 0 for any. `rate` is that of one
+    connection, in bytes per second.
     """
 
     pace: ConnectionPace
+    most_failures: int = MOST_FAILURES
     ranges: bool = True
     whole: bool = True
     longest: int = 0
@@ -55,7 +57,7 @@ class SourceState:
     @property
     def usable(self) -> bool:
         """Whether the source is still in use."""
-        return max(self.failures, self.lies) < MOST_FAILURES
+        return self.failures < self.most_failures and self.lies < MOST_FAILURES
 
     def has_room(self, now: float) -> bool:
         """Return whether one more connection to the source is worthwhile."""
@@ -101,7 +103,7 @@ class SourceState:
                 seconds = max(seconds, _PAUSE * 2**self.overloads)
             self.paused_until = max(self.paused_until, now + seconds)
             if seconds > LONGEST_PAUSE or self.overloads > _MOST_OVERLOADS:
-                self.failures = MOST_FAILURES
+                self.failures = self.most_failures
         elif setback is Setback.BROKEN:
             self.pace.broke(others, now)
             self.failures += not others

@@ -25,12 +25,14 @@ from reconciler.content.lint.finding import Finding
 from reconciler.content.part_dag import PartDag
 from reconciler.content.provisional import ProvisionalLayout
 from reconciler.content.remembered_digests import RememberedDigests
+from reconciler.download.pace import FAR
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import SourceSpec, Version
 from reconciler.index.part import Part
 from reconciler.index.provenance import Provenance
 from reconciler.index.sources_file import spec_of
+from reconciler.index.user_config import config_file, load_config
 from reconciler.loop.entrance import listing_findings, require_publishable
 from reconciler.loop.provenance import check_pointers, make_provenance
 from reconciler.loop.remote_version import RemoteVersion, list_version
@@ -46,6 +48,8 @@ from reconciler.sources.interface import (
     SourceMismatchError,
 )
 from reconciler.targets.interface import Ingests, IngestSession, Target
+
+_LOCAL = (SourceKind.DIRECTORY.value, SourceKind.CAR.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,15 @@ class RemoteVersions:
                     stack.callback(spool.close)
                     passed.append(StreamSink("spool", spool))
                 reading = StreamPass(
-                    remote.source, remote.files, expected, passed, journal, remote.reader.small, resume=resume
+                    remote.source,
+                    remote.files,
+                    expected,
+                    passed,
+                    journal,
+                    remote.reader.small,
+                    resume=resume,
+                    latency=0.0 if remote.kind in _LOCAL else FAR,
+                    limits=load_config(config_file(self._environ)).limits,
                 )
                 try:
                     with self._progress.task(f"streaming {version.ref}", expected.size) as task:

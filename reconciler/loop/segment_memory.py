@@ -12,7 +12,7 @@ from typing import cast
 class SegmentMemory:
     """At most `limit` bytes at once, in buffers of `segment` bytes; what is much smaller gets its own.
 
-    Usable from several threads, but only one may take.
+    Usable from several threads; no more may be taken at once than fits by their footprints.
     """
 
     def __init__(self, segment: int, limit: int) -> None:
@@ -22,16 +22,15 @@ class SegmentMemory:
         self._idle: list[bytearray] = []
         self._returned = Condition()
 
-    def has_room(self, size: int) -> bool:
-        """Return whether `take` would not have to wait."""
-        with self._returned:
-            return self._fits(size)
+    def footprint(self, size: int) -> int:
+        """Return the bytes that memory of `size` bytes counts for."""
+        return self._segment if size > self._segment // 2 else size
 
     def take(self, size: int) -> memoryview:
         """Return memory of `size` bytes with any content; wait until there is room. 0 <= size <= segment."""
         with self._returned:
             self._returned.wait_for(lambda: self._fits(size))
-            taken = self._taken(size)
+            taken = self.footprint(size)
             self._used += taken
             buffer = self._idle.pop() if self._idle and taken == self._segment else bytearray(taken)
         return memoryview(buffer)[:size]
@@ -45,8 +44,5 @@ class SegmentMemory:
                 self._idle.append(buffer)
             self._returned.notify_all()
 
-    def _taken(self, size: int) -> int:
-        return self._segment if size > self._segment // 2 else size
-
     def _fits(self, size: int) -> bool:
-        return self._used == 0 or self._used + self._taken(size) <= self._limit
+        return self._used == 0 or self._used + self.footprint(size) <= self._limit

@@ -141,7 +141,7 @@ def test_an_interrupted_pass_is_continued(
     empty: CommandLine, source: MemorySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = prepare(empty)
-    monkeypatch.setattr("reconciler.loop.streaming._CONNECTIONS", 1)
+    monkeypatch.setattr("reconciler.loop.read_ahead.CONNECTIONS_LIMIT", 1)
     source.before_read = fail_after(4 * MIB)  # type: ignore[assignment]
     assert empty("--json").code == 5
     assert len(list(spool.iterdir())) == 1

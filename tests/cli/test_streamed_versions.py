@@ -146,7 +146,7 @@ def test_an_interrupted_run_resumes_inside_a_file(
     empty: CommandLine, source: MemorySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(empty)
-    monkeypatch.setattr("reconciler.loop.streaming._CONNECTIONS", 1)
+    monkeypatch.setattr("reconciler.loop.read_ahead.CONNECTIONS_LIMIT", 1)
     weights = len(source.files["model.safetensors"])
 
     def fail(path: str, start: int, end: int) -> None:

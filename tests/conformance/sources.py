@@ -137,7 +137,9 @@ class SourceSuite:
             license="MIT",
             include_hidden=True,
         )
-        remote = RemoteVersions(specs, tmp_path, {}, StreamCache(None), QUIET)
+        remote = RemoteVersions(
+            specs, tmp_path, {}, StreamCache(None), QUIET, repository=tmp_path, index_id="acme"
+        )
         found, _ = remote.stream(version, version.inputs, (), Label.of("acme", version.ref))
         assert found.dag.identity == wanted.identity
 
