@@ -99,3 +99,14 @@ def test_text_of_peers_and_the_log_of_the_http_library_have_none(caplog: pytest.
 
         logging.getLogger("httpx").info('HTTP Request: %s %s "%s"', "GET", URL, 200)
     assert caplog.messages == [f'HTTP Request: GET https://{HIDDEN}@host/x?token={HIDDEN} "200"']
+
+
+SECRET_KEY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+PEM_KEY = (
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\nQUJD\n-----END OPENSSH PRIVATE KEY-----"
+)
+
+
+@pytest.mark.parametrize("key", [SECRET_KEY, SECRET_KEY.lower(), SECRET_KEY[:30], PEM_KEY, PEM_KEY[:60]])
+def test_a_private_key_is_hidden_and_the_text_around_it_is_kept(key: str) -> None:
+    assert hide_secrets(f"before '{key}' after") == f"before '{HIDDEN}' after"

@@ -206,9 +206,12 @@ def _version(
         paths.values(), [node.path for node in renamed.nodes if node.kind is NodeKind.DIRECTORY]
     )
     try:
-        listed = {each.path: each.digest for each in checksums.parse(sums).matched(paths.values()).entries}
+        entries = checksums.parse(sums).matched(paths.values()).entries
     except BundleError as error:
         raise DataError(f"the sealed {checksums.NAME} cannot be read: {error.message}") from None
+    listed = {each.path: each.digest for each in entries}
+    if any(listed[each.path] != each.digest for each in entries):
+        raise DataError(f"the sealed {checksums.NAME} has two sums for one file")
     plain = set(paths.values()) - {checksums.NAME}
     different = (plain ^ listed.keys()) - {manifest.NAME}
     if different:

@@ -36,7 +36,7 @@ from reconciler.loop.plan import make_changes, removals
 from reconciler.loop.propose import Proposer, PullRequests, RunSigning
 from reconciler.loop.published import edits_without_effect
 from reconciler.loop.safety import SafetyLimits, refusals
-from reconciler.loop.sealing_rules import SealingFacts, privacy_notes, unsealed_refusals
+from reconciler.loop.sealing_rules import SealingFacts, changed_key_refusals, privacy_notes, unsealed_refusals
 from reconciler.loop.select import Selection
 from reconciler.loop.settings import Drift, ProposeMode, RunOptions
 from reconciler.loop.workspace import Workspace
@@ -107,6 +107,7 @@ def make_plan(workspace: Workspace, options: RunOptions) -> Plan:
                 SafetyLimits(removals=options.allow_removals),
             ),
             *unsealed_refusals(changes, sealing),
+            *changed_key_refusals(changes, sealing),
             *priced.refusals,
         ),
         findings=workspace.sources.findings(),

@@ -77,6 +77,34 @@ def unsealed_refusals(changes: Sequence[Change], facts: SealingFacts) -> Iterato
         )
 
 
+def changed_key_refusals(changes: Sequence[Change], facts: SealingFacts) -> Iterator[Refusal]:
+    """Yield a refusal for each model whose key is not the one that its earlier versions were sealed with.
+
+    Anybody can wrap a key of their own for the recipients, who would not notice. A new generation is a new
+    file, which people see when they review it.
+    """
+    known: dict[tuple[str, int], tuple[str, str]] = {}
+    for ref, inputs in facts.recorded.items():
+        if inputs.sealing is not None:
+            known[ref.partition("@")[0], inputs.sealing.generation] = (ref, inputs.sealing.key)
+    seen = set()
+    for change in changes:
+        how = facts.sealing.get(change.ref)
+        if how is None or change.drift or not _sends_own_bytes(change):
+            continue
+        former = known.get((change.model, how.generation))
+        if former is None or former[1] == how.key or change.model in seen:
+            continue
+        seen.add(change.model)
+        yield Refusal(
+            "changed-key",
+            f"key {how.generation} of {change.model} is {how.key}, and {former[0]} was sealed with "
+            f"{former[1]}",
+            f"restore sealed/{change.model}/{how.generation}.* from the git history, or make another key: "
+            f"`reconcile seal {change.model} --new-key`",
+        )
+
+
 def _sends_own_bytes(change: Change) -> bool:
     return isinstance(change, StreamVersion) or (isinstance(change, Publish) and change.from_own_bytes)
 

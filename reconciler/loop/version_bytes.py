@@ -17,6 +17,7 @@ from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Version
 from reconciler.index.records import load_record, piece_difference, records_directory
 from reconciler.index.resolve import ResolvedReference, parse_ref, resolve
+from reconciler.loop.seals import NoSealKeyError
 from reconciler.loop.settings import Scope
 from reconciler.loop.workspace import load
 from reconciler.progress import Progress
@@ -70,7 +71,7 @@ def open_version(
             try:
                 dag = workspace.sources.identify(version, fresh=fresh)
             except (BundleError, DataError) as error:
-                if not fall_back:
+                if not fall_back and not isinstance(error, NoSealKeyError):
                     raise
                 progress.note(f"{error}; reading the targets instead")
             else:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import reconciler
+from reconciler.cli import storage_initializer
 from reconciler.content.cid import parse
 from reconciler.index.seal_keys import load_wrapped_keys, unlock
 from tests.support.command_line import CommandLine, Done
@@ -130,7 +132,9 @@ def loop(sealed: SealedRepository, damage: Callable[[], None], *sources: str | P
 
 @pytest.mark.age_cli
 @pytest.mark.parametrize("names", ["plain", "sealed"])
-def test_on_a_store_and_as_pieces(sealed: SealedRepository, names: str) -> None:
+def test_on_a_store_and_as_pieces(
+    sealed: SealedRepository, names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sealed.write("{kind: store, path: .reconcile/store}", names=names)
 
     def damage() -> None:
@@ -157,6 +161,12 @@ def test_on_a_store_and_as_pieces(sealed: SealedRepository, names: str) -> None:
     sealed.run("import", "m.car", "--store", "other")
     sealed.run("fetch", sealed.root, "again", "--store", "other", "--identity", "me.key")
     assert (sealed.command.root / "again/config.json").read_bytes() == SECRET
+    index = sealed.command.root / "releases/index.yaml"
+    reconciler.fetch("m@1.0.0", sealed.command.root / "api", index=index, identity="me.key", cache=False)
+    monkeypatch.setenv("RECONCILE_INDEX", str(index))
+    assert storage_initializer.run(["model://m@1.0.0", str(sealed.command.root / "container")]) == 0
+    for place in ("api", "container"):
+        assert (sealed.command.root / place / "config.json").read_bytes() == SECRET
     sealed.places += [sealed.command.root / "other"]
     sealed.check_nothing_leaked()
 

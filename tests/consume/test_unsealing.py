@@ -29,10 +29,11 @@ from reconciler.content.sealing.sealed_dag import SealedDag
 from reconciler.content.sealing.sealed_file import FileSealer
 from reconciler.content.walk import DagMap
 from reconciler.errors import DataError, ReconcilerError, UsageError
-from reconciler.index.locations import RepositoryLayout
+from reconciler.index.locations import Origin, RepositoryLayout
 from reconciler.index.seal_keys import write_wrapped_key
 from reconciler.progress import QUIET
 from reconciler.targets.healing import DagBlocks
+from tests.support.http_peer import Asked, Said, http_peer
 from tests.support.plant import MIB, plant
 from tests.support.releases import tree as files_below
 from tests.support.seals import KEY, files_of, identity, sealed, weights
@@ -139,6 +140,24 @@ def test_key_that_is_wrapped_beside_the_index_is_found(dag: SealedDag, tmp_path:
         run(dag, tmp_path / "no", keys(identity(4), layout=layout, model="other"))
     with pytest.raises(DataError, match="is sealed for other keys"):
         run(dag, tmp_path / "no", keys(identity(5), layout=layout, model="org/m"))
+
+
+def test_key_that_is_wrapped_beside_a_remote_index_is_found(dag: SealedDag, tmp_path: Path) -> None:
+    index_file = tmp_path / "releases/index.yaml"
+    write_wrapped_key(index_file, "org/m", 1, SealKey(identity(7)), [identity(3).recipient])
+    write_wrapped_key(index_file, "org/m", 2, KEY, [identity(3).recipient])
+
+    def answer(asked: Asked) -> Said:
+        file = tmp_path / asked.target.lstrip("/")
+        return Said(200, file.read_bytes()) if file.is_file() else Said(404)
+
+    with http_peer(answer) as peer:
+        origin = Origin(f"{peer.url}/releases/index.yaml", None)
+        layout = RepositoryLayout(tmp_path, tmp_path / "cached.yaml", index_file, tmp_path, origin)
+        run(dag, tmp_path / "d", keys(identity(3), layout=layout, model="org/m"))
+        with pytest.raises(DataError, match="is sealed for other keys"):
+            run(dag, tmp_path / "no", keys(identity(4), layout=layout, model="org/m"))
+    assert plain(files_below(tmp_path / "d")) == FILES
 
 
 def test_directory_with_another_version_is_brought_to_this_one(root: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from reconciler.content.sealing.seal_key import SealKey
 from reconciler.content.sealing.sealed_names import is_sealed
 from reconciler.errors import InvalidIndexError, SafetyError
 from reconciler.index.records import load_record, records_directory
-from reconciler.index.seal_keys import load_wrapped_keys
+from reconciler.index.seal_keys import load_wrapped_keys, new_key, write_wrapped_key
 from reconciler.loop.changes import Blocked, Plan
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.wrap_keys import wrap_keys
@@ -239,6 +239,17 @@ def test_model_that_was_sealed_is_not_published_in_the_clear_by_accident(release
     assert "public for ever once applied, since nothing encrypts them: m@1.1.0" in plan.notes
     assert not releases.apply().failed
     assert has_plain(held_bytes(releases))
+
+
+def test_key_that_was_exchanged_is_not_used(releases: Releases) -> None:
+    releases.apply()
+    write_wrapped_key(releases.index_file, "m", 1, new_key(), [identity().recipient])
+    releases.add("m@1.1.0", FILES)
+    (found,) = releases.plan().refusals
+    assert found.rule == "changed-key"
+    assert "m@1.0.0 was sealed with" in found.message
+    keys(releases, another=True)
+    assert releases.plan().refusals == ()
 
 
 def test_cid_written_by_hand_does_not_publish_plain_files_of_a_sealed_model(releases: Releases) -> None:
