@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -234,3 +236,20 @@ def test_no_bytes_make_the_parsers_raise_anything_else(data: bytes) -> None:
         for each in (data, EXAMPLE.encode()[: len(data)] + data):
             with contextlib.suppress(DataError):
                 parse(each)
+
+
+def test_nothing_but_a_signature_loads_the_library_for_signatures() -> None:
+    code = (
+        "import sys, reconciler, reconciler.cli.app, reconciler.loop.run, reconciler.loop.audit_log\n"
+        "import reconciler.loop.log_sequence, reconciler.consume.remote_index, reconciler.trust.witness\n"
+        "print(sorted({'cryptography', 'eth_account', 'sigstore'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_without_the_extra_the_hint_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(UsageError, match="need the extra `sign`") as caught:
+        verify_checkpoint(EXAMPLE.encode(), KEYS)
+    assert caught.value.hint == "pip install 'model-reconciler[sign]'"
