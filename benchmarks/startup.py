@@ -27,6 +27,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     for name, arguments in (
         ("resolve", ["resolve", "tiny-lm@^1", "-C", str(PROJECT)]),
         ("--help", ["--help"]),
+        ("plan --help", ["plan", "--help"]),
     ):
         work, baseline = partial(call, _MAIN, *arguments), partial(call, "import typer")
         work()
@@ -34,6 +35,9 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         timing = in_turn(work, baseline, rounds=rounds)
         detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
         yield Figure(f"{name} / python -c 'import typer'", 1 / timing.ratio, maximum=1.6, detail=detail)
+        timing = in_turn(work, partial(call, "pass"), rounds=rounds)
+        detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
+        yield Figure(f"{name} / python -c pass", 1 / timing.ratio, detail=detail)
 
 
 if __name__ == "__main__":

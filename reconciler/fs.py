@@ -8,12 +8,10 @@ reuses.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import errno
 import fcntl
 import os
-import shutil
-import tempfile
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -49,6 +47,23 @@ def read_into(descriptor: int, out: memoryview, offset: int) -> int:
     while done < len(out) and (count := os.preadv(descriptor, [out[done:]], offset + done)):
         done += count
     return done
+
+
+def read_start(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file, of one that is longer than `limit` at least one more than that.
+
+    Does not wait for a FIFO. Raises OSError, with EINVAL for what is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        # Not `limit + 1` at once: that memory would be allocated first.
+        data = os.read(descriptor, min(limit, status.st_size) + 1)
+        return data if len(data) <= status.st_size else data + read_at(descriptor, limit, len(data))
+    finally:
+        os.close(descriptor)
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
@@ -179,6 +194,8 @@ def check_free(destination: Path, *, single_file: bool) -> None:
 
 def check_space(directory: Path, size: int) -> None:
     """Raise ReconcilerError when the file system of `directory` has less than `size` bytes free."""
+    import shutil
+
     free = shutil.disk_usage(directory).free
     if size > free:
         raise ReconcilerError(
@@ -201,6 +218,8 @@ def publish_atomically(content: Path, destination: Path) -> None:
 
 def clock_of(directory: Path) -> int:
     """Return the ctime that a new entry of `directory` gets now, in nanoseconds of its file system."""
+    import tempfile
+
     probe = Path(tempfile.mkdtemp(prefix=".clock-", dir=directory))
     try:
         return probe.stat().st_ctime_ns
@@ -213,6 +232,8 @@ def exchange(first: Path, second: Path) -> None:
 
     Raises OSError with ENOSYS or EINVAL where the system or the file system cannot do this.
     """
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(first), os.fsencode(second)
     if hasattr(libc, "renameat2"):
@@ -286,6 +307,8 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
 
     Raises ReconcilerError when there is no place for it.
     """
+    import tempfile
+
     try:
         made = tempfile.TemporaryDirectory(prefix=prefix)
     except OSError as error:
@@ -296,6 +319,9 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
 
 def temporary_directory(prefix: str) -> Path:
     """Create a directory that is removed with its content when the process ends. Raises ReconcilerError."""
+    import shutil
+    import tempfile
+
     try:
         made = tempfile.mkdtemp(prefix=prefix)
     except OSError as error:

@@ -8,6 +8,7 @@ full or not UTF-8 change neither what a command does nor the exit code of what i
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import NoReturn
 
 from reconciler.cli import streams
 
+_NEW_OBJECTS = 50_000
 _INTERRUPTED = 130  # errors.ExitCode, which is imported where it is needed
 
 
@@ -45,6 +47,7 @@ def guarded(run: Callable[[], int]) -> int:
     from reconciler.errors import ExitCode, ReconcilerError
 
     streams.prepare()
+    gc.set_threshold(_NEW_OBJECTS)  # a run keeps most of what it reads, so looking for garbage finds little
     try:
         code = run()
     except ReconcilerError as error:
@@ -88,12 +91,12 @@ def _run() -> int:
 def _run_command_line() -> int:
     import typer
 
-    from reconciler.cli.app import app
+    from reconciler.cli.app import app_for
     from reconciler.cli.output import show_failure
     from reconciler.errors import ExitCode
 
     try:
-        return app(prog_name="reconcile", standalone_mode=False) or ExitCode.OK
+        return app_for(sys.argv[1:])(prog_name="reconcile", standalone_mode=False) or ExitCode.OK
     except typer.TyperException as error:
         return show_failure(error.format_message(), hint=_usage_hint(error), code=ExitCode.USAGE)
     except typer.Abort:

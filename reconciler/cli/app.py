@@ -1,9 +1,12 @@
 """The command `reconcile`: a run, and the group that all commands belong to."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from reconciler.cli.add_command import add_command
 from reconciler.cli.audit_commands import audit_commands
@@ -53,13 +56,13 @@ class _Commands(TyperGroup):
             raise typer.Abort from None
 
 
-app = typer.Typer(
-    name="reconcile",
-    cls=_Commands,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_SETTINGS: dict[str, Any] = {
+    "name": "reconcile",
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(cls=_Commands, **_SETTINGS)
 
 
 def _show_version(wanted: bool) -> None:
@@ -151,3 +154,25 @@ for commands in (
 ):
     app.add_typer(commands)
 app.add_typer(audit_commands, name="audit")
+
+
+def app_for(arguments: Sequence[str]) -> typer.Typer:
+    """Return `app` with those commands alone whose names are among `arguments`, or all without any.
+
+    Typer builds every command and its options before it looks at the arguments, which takes longer than
+    importing Typer.
+    """
+    chosen = typer.Typer(cls=_Commands, **_SETTINGS)
+    chosen.registered_callback = app.registered_callback
+    for group in app.registered_groups:
+        if isinstance(group.name, str):
+            chosen.registered_groups += [group] if group.name in arguments else []
+            continue
+        for command in group.typer_instance.registered_commands if group.typer_instance else ():
+            if _name_of(command) in arguments:
+                chosen.registered_commands.append(command)
+    return chosen if chosen.registered_commands or chosen.registered_groups else app
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")

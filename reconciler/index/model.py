@@ -8,21 +8,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.cid import Cid
-from reconciler.content.lint.finding import FindingCode
-from reconciler.content.manifest import ReleaseInfo
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import Where
 from reconciler.index.label import Label, mark_of
-from reconciler.index.seal_policy import SealPolicy
-from reconciler.index.signature_rules import SignatureRule
-from reconciler.index.version_source import SourceReference
 
 if TYPE_CHECKING:
+    from reconciler.content.bundle_inputs import BundleInputs
     from reconciler.content.car import ShardedCar
     from reconciler.content.contents import BundleContents
+    from reconciler.content.lint.finding import FindingCode
     from reconciler.index.provenance import Provenance
+    from reconciler.index.seal_policy import SealPolicy
+    from reconciler.index.signature_rules import SignatureRule
+    from reconciler.index.version_source import SourceReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,9 @@ class Version:
     @property
     def inputs(self) -> BundleInputs:
         """What its bundle is made from, besides the bytes, according to the index."""
+        from reconciler.content.bundle_inputs import BundleInputs
+        from reconciler.content.manifest import ReleaseInfo
+
         release = ReleaseInfo(self.model, self.version, self.format, self.created_at)
         return BundleInputs(release, self.include_hidden, self.patterns)
 

@@ -8,9 +8,9 @@ an entry must be consistent with each other and with the size of the bundle.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
-import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,7 +29,7 @@ from reconciler.content.car import (
 )
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError, InvalidIndexError, LockedError, Where
-from reconciler.fs import replace_file
+from reconciler.fs import read_start, replace_file
 from reconciler.index.guarded_yaml import shown
 from reconciler.index.model import Index, Record, Version
 from reconciler.index.names import MODEL_NAME, is_model_name
@@ -101,13 +101,12 @@ def load_record(records: Path, model: str, version: str, *, with_contents: bool 
     """
     path = record_path(records, model, version)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidIndexError("not a regular file", where=Where(str(path)))
-        with path.open("rb") as file:
-            data = file.read(MAX_RECORD_BYTES + 1)
+        data = read_start(path, MAX_RECORD_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise InvalidIndexError("not a regular file", where=Where(str(path))) from None
         reason = (error.strerror or str(error)).lower()
         raise InvalidIndexError(f"cannot be read: {reason}", where=Where(str(path))) from None
     return parse_record_of(model, version, data, str(path), with_contents=with_contents)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from reconciler.cli.app import app
+from reconciler.cli.app import app, app_for
 from tests.support.command_line import INDEX, RUN, CommandLine
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -222,3 +222,21 @@ def test_an_option_that_a_command_would_ignore_is_a_usage_error(
     done = reconcile(*arguments)
     assert (done.code, done.out) == (2, "")
     assert "No such option" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["plan", "--json"], {"plan"}),
+        (["-C", "audit", "plan"], {"audit", "plan"}),
+        (["audit", "--help"], {"audit"}),
+    ],
+)
+def test_only_named_commands_are_built(arguments: list[str], names: set[str]) -> None:
+    chosen = app_for(arguments)
+    assert set(typer.main.get_command(chosen).commands) == names  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--dry-run", "-C", "here"], ["plam"]])
+def test_without_a_name_every_command_is_built(arguments: list[str]) -> None:
+    assert app_for(arguments) is app

@@ -57,8 +57,7 @@ class LabelFile:
 def read(path: Path, root: Cid) -> LabelFile | None:
     """Read the label file of `root` at `path`; None when there is none. Raises DataError if it is invalid."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = fs.read_start(path, _MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
