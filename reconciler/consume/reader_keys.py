@@ -21,7 +21,7 @@ from reconciler.errors import PeerError, ReconcilerError
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.seal_keys import MAX_FILE
 
-_MOST_GENERATIONS = 1000
+_MOST_GENERATIONS = 100  # that are asked for beside a remote index
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -256,6 +257,21 @@ def test_altered_version_leaves_no_plain_byte(root: Path, tmp_path: Path, case: 
     left = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
     parts = [FILES[path][at : at + 32] for path in ("weights.bin", "chunk.bin") for at in (1000, 40_000)]
     assert all(any(part) and part not in left for part in parts)
+
+
+@pytest.mark.slow
+def test_none_of_many_mutations_reaches_the_destination(tmp_path: Path) -> None:
+    files = dict(files_of(sealed(plant(tmp_path / "r", {"a": b"12", "b": b"3"}))))
+    del files["SHA256SUMS"]
+    places = [(path, at) for path, data in files.items() for at in range(len(data))]
+    chosen = random.Random(5).sample(places, 520)
+    for number, (path, at) in enumerate(chosen):
+        place = tmp_path / str(number)
+        dag = published(place, altered(files, path, flip(at)))
+        with pytest.raises(ReconcilerError) as caught:
+            run(dag, place / "out/d")
+        assert path.removesuffix(".age") in caught.value.message
+        assert not (place / "out/d").exists()
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,9 @@ def test_recipients_are_read_from_keys_and_files_each_once(tmp_path: Path) -> No
     [
         (None, "readers: cannot be read: no such file or directory"),
         (b"\xff\xfe", "readers: is not a text file with recipients"),
-        (b"bob\n", "readers: line 1: the recipient 'bob' is of no supported kind"),
+        (b"bob\n", "readers: line 1 is no public key of a supported kind"),
         (b"# nobody\n", "no recipient is left"),
-        (SECRET.encode(), "readers: line 1: a recipient is a private key"),
+        (SECRET.encode(), "readers: line 1 is no public key of a supported kind"),
     ],
 )
 def test_file_of_recipients_that_cannot_be_used_is_refused(

@@ -190,13 +190,19 @@ def parse_recipient(text: str) -> Recipient:
 
 
 def parse_recipients(text: str) -> Iterator[Recipient]:
-    """Yield the recipients of a file: one a line, `#` begins a comment. Raises AgeKeyError with the line."""
+    """Yield the recipients of a file: one a line, `#` begins a comment.
+
+    Raises AgeKeyError with the number of the line, which is not quoted: the file may be another one.
+    """
     for number, line in enumerate(text.splitlines(), start=1):
         if (line := line.strip()) and not line.startswith("#"):
             try:
                 yield parse_recipient(line)
-            except AgeKeyError as error:
-                raise AgeKeyError(f"line {number}: {error.message}", hint=error.hint) from None
+            except AgeKeyError:
+                raise AgeKeyError(
+                    f"line {number} is no public key of a supported kind",
+                    hint=f"recipients are {_KINDS} keys",
+                ) from None
 
 
 def parse_identities(text: str) -> list[Identity]:

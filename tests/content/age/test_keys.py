@@ -65,7 +65,7 @@ def test_what_is_no_recipient_is_refused(text: str, message: str) -> None:
 def test_recipients_of_a_file_are_read_with_comments_and_refused_with_their_line() -> None:
     text = f"# readers\n\n{PUBLIC}\n{SSH} alice@host\n"
     assert [each.text for each in parse_recipients(text)] == [PUBLIC, SSH]
-    with pytest.raises(AgeKeyError, match=r"line 5: the recipient 'bob' is of no supported kind"):
+    with pytest.raises(AgeKeyError, match=r"^line 5 is no public key of a supported kind$"):
         list(parse_recipients(f"{text}bob\n"))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reconciler.content import checksums
 from reconciler.content.age import message
 from reconciler.content.age.stream import CHUNK
-from reconciler.content.dag import ReadsUnverified
+from reconciler.content.dag import HasDiskFiles, ReadsUnverified
 from reconciler.content.sealing import seal_pass
 from reconciler.content.sealing.seal_key import SealKey
 from reconciler.content.sealing.sealed_dag import SealedDag
@@ -134,6 +134,7 @@ def test_any_span_is_computed_on_its_own(size: int, span: tuple[float, float]) -
 
 def test_blocks_cannot_be_read_without_their_check(root: Path) -> None:
     assert not isinstance(sealed(root), ReadsUnverified)
+    assert not isinstance(sealed(root), HasDiskFiles)
 
 
 def leaf_of(dag: SealedDag, path: str, number: int) -> int:
