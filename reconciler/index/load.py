@@ -109,7 +109,9 @@ class _IndexBuilder:
         for key, node in self._mapping(root.value("models")).items():
             self._check_model_name(key, spellings)
             models[str(key)] = self._model(key, self._mapping(node), targets, deals, patterns)
-        signatures = read_rule(root.value("signatures"), self.path, self.name, self.problems)
+        signatures = read_rule(
+            root.value("signatures"), self.path, self.name, self.problems, files_inside=True
+        )
         raise_for(self.problems, self.name)
         return Index(str(mark), self.path, self.digest, models, patterns, signatures)
 

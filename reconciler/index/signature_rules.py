@@ -10,7 +10,7 @@
         provenance: {builder: "...", source: "..."}
 
 This module reads what is written; the room `trust` decides with it. Files are relative to the file with the
-rule.
+rule. Those that an index names are inside its directory: it may come from somebody else.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from reconciler.errors import Where
 from reconciler.fs import expand_user
 from reconciler.index.guarded_yaml import IndexProblem, YamlMapping, YamlNode, YamlScalar, YamlSequence, shown
 from reconciler.index.schemas import as_integer
+from reconciler.index.version_source import path_problem
 
 _MODES = ("enforce", "warn", "off")
 _KINDS = (
@@ -36,6 +37,7 @@ _KINDS = (
     frozenset({"identity", "issuer", "trusted_root"}),
 )
 _HINT = "write {key: FILE}, {authority: FILE, identity: ...} or {identity: ..., issuer: ...}"
+_FILES = ("key", "authority", "trusted_root")
 MAX_SIGNERS = 8  #: of one rule, so that a refusal takes few requests
 
 
@@ -80,14 +82,24 @@ def read_rules(
 
 
 def read_rule(
-    node: YamlNode | None, file: Path, name: str, problems: list[IndexProblem]
+    node: YamlNode | None,
+    file: Path,
+    name: str,
+    problems: list[IndexProblem],
+    *,
+    files_inside: bool = False,
 ) -> SignatureRule | None:
-    """Return one rule of `file`, which is called `name`; None, with `problems`, when it is invalid."""
+    """Return one rule of `file`, which is called `name`; None, with `problems`, when it is invalid.
+
+    With `files_inside` the files that it names must be below the directory of `file`.
+    """
     if not isinstance(node, YamlMapping):
         return None
     before = len(problems)
     mode = _text(node, "mode") or "enforce"
     listed = node.value("signed_by")
+    if files_inside:
+        problems += _outside(listed)
     signers = tuple(_signers(listed, file.parent, problems)) if isinstance(listed, YamlSequence) else ()
     count = node.value("threshold")
     threshold = (as_integer(count) if isinstance(count, YamlScalar) else 1) or 0
@@ -141,6 +153,15 @@ def _signers(listed: YamlSequence, base: Path, problems: list[IndexProblem]) -> 
             _file(entry, "trusted_root", base),
             day,
         )
+
+
+def _outside(listed: YamlNode | None) -> Iterator[IndexProblem]:
+    """Yield a problem for each file that is not below the directory of the index."""
+    for entry in listed if isinstance(listed, YamlSequence) else ():
+        for key in _FILES:
+            value = entry.value(key) if isinstance(entry, YamlMapping) else None
+            if isinstance(value, YamlScalar) and (problem := path_problem(value)) is not None:
+                yield IndexProblem(value.line, f"{key!r} {shown(value)} {problem[0]}", problem[1])
 
 
 def _file(node: YamlMapping, key: str, base: Path) -> Path | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -55,7 +56,7 @@ def read_signatures(releases: Path, model: str, version: str) -> VersionSignatur
             path = folder / name
             place = path.relative_to(releases).as_posix()
             try:
-                if path.is_symlink():
+                if not stat.S_ISREG(path.lstat().st_mode):
                     raise OSError
                 with path.open("rb") as file:
                     bundles.append(BundleFile(place, file.read(LIMITS[name] + 1)))

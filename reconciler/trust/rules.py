@@ -6,6 +6,7 @@ same floor.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -97,8 +98,10 @@ def accepted_signer(declared: DeclaredSigner) -> AcceptedSigner:
 
 
 def read_file(path: Path) -> bytes:
-    """Return a small file. Raises UsageError."""
+    """Return a small regular file. Raises UsageError."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{str(path)!r} is not a regular file")
         with path.open("rb") as file:
             data = file.read(MAX_KEY + 1)
     except OSError as error:

@@ -6,7 +6,9 @@ the bytes are. A link that nothing refuses would be a hole.
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,15 +69,11 @@ def cut_configuration(repository: SignedRepository) -> None:
 
 def foreign_signature(repository: SignedRepository) -> None:
     bundle = json.loads(release_file(repository).read_text())
-    import base64
-
     payload = base64.b64decode(bundle["dsseEnvelope"]["payload"])
     release_file(repository).write_bytes(signer(1).sign(payload).bundle)
 
 
 def altered_payload(repository: SignedRepository) -> None:
-    import base64
-
     def change(document: dict[str, dict[str, object]]) -> None:
         payload = base64.b64decode(str(document["dsseEnvelope"]["payload"]))
         altered = payload.replace(b'"size":', b'"size":1')
@@ -106,6 +104,12 @@ def linked_signature(repository: SignedRepository) -> None:
     place = release_file(repository)
     place.rename(place.with_name("elsewhere"))
     place.symlink_to(place.with_name("elsewhere"))
+
+
+def piped_signature(repository: SignedRepository) -> None:
+    place = release_file(repository)
+    place.unlink()
+    os.mkfifo(place)
 
 
 def other_cid_in_the_index(repository: SignedRepository) -> None:
@@ -187,6 +191,7 @@ LINKS = {
     "presence of a signature": Link(no_signature, "TrustError", "is not signed"),
     "whole of a signature": Link(truncated_signature, "TrustError", "is not JSON"),
     "place of a signature": Link(linked_signature, "TrustError", "no accepted signer"),
+    "kind of file of a signature": Link(piped_signature, "TrustError", "no accepted signer"),
     "CID in the index": Link(other_cid_in_the_index, "TrustError", "the signature is for bafy"),
     "identity of the index": Link(other_index, "TrustError", "is for index 'acme', not 'evil'"),
     "number of the version": Link(renamed_version, "TrustError", "the signature is for bafy"),
