@@ -231,13 +231,15 @@ def _verify_clone(layout: RepositoryLayout, clone: Path, ref: str, *, as_json: b
     from reconciler.index.resolve import parse_ref, resolve
     from reconciler.loop.provenance import check_against_clone, has_revision
 
-    version = resolve(load_index(layout.index_file), parse_ref(ref)).version
+    index = load_index(layout.index_file)
+    version = resolve(index, parse_ref(ref)).version
     if version is None:
         return None
     record = load_record(records_directory(layout.index_file), version.model, version.version)
     provenance = None if record is None else record.provenance
     if record is None or provenance is None or not has_revision(clone, provenance):
         return None
+    _trusted(layout, index, version, record.cid)
     found = check_against_clone(clone, record, provenance)
     if as_json:
         document = documents.provenance_document(version, record.cid, provenance, files=found.files)

@@ -40,34 +40,36 @@ def parse_authorities(data: bytes, name: str) -> tuple[bytes, ...]:
 def verify_chain(chain: tuple[bytes, ...], authorities: tuple[bytes, ...], now: datetime) -> PublicKey:
     """Return the key of the leaf, the first certificate of `chain`, which must lead to one of `authorities`.
 
-    Raises SignatureError, also for a certificate that is expired or not yet valid at `now`.
+    Raises SignatureError, also for a certificate that is expired or not yet valid at `now`, and for one that
+    demands something that is not checked here.
     """
     require_cryptography()
     from cryptography import x509
 
     try:
-        certificates = [x509.load_der_x509_certificate(each) for each in chain]
+        leaf, *others = (x509.load_der_x509_certificate(each) for each in chain)
         roots = [x509.load_der_x509_certificate(each) for each in authorities]
-        leaf = certificates[0]
         _check_leaf(leaf)
-        current, others, depth = leaf, certificates[1:], 0
-        _check_time(current, now)
-        while not any(_is_issued_by(current, root) for root in roots):
-            issuers = [each for each in others if _is_issued_by(current, each)]
-            if not issuers or depth >= _MAX_DEPTH:
-                raise SignatureError(
-                    f"no accepted authority issued the certificate {_subject(current)!r}",
-                    hint="`authority` in the trust rule names the root certificate",
-                )
-            current = issuers[0]
-            others = [each for each in others if each is not current]
-            depth += 1
-            _check_time(current, now)
-        anchor = next(root for root in roots if _is_issued_by(current, root))
-        _check_time(anchor, now)
-        return describe_key(leaf.public_key(), "the certificate")
+        current = leaf
+        for depth in range(_MAX_DEPTH):
+            _check_certificate(current, now)
+            root = next((each for each in roots if _is_issued_by(current, each, depth)), None)
+            if root is not None:
+                _check_certificate(root, now)
+                return describe_key(leaf.public_key(), "the certificate")
+            issuer = next((each for each in others if _is_issued_by(current, each, depth)), None)
+            if issuer is None:
+                break
+            others.remove(issuer)
+            current = issuer
+        raise SignatureError(
+            f"no accepted authority issued the certificate {_subject(current)!r}",
+            hint="`authority` in the trust rule names the root certificate",
+        )
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise SignatureError(f"a certificate of the signature is malformed: {str(error)[:200]}") from None
+    except SignatureError:
+        raise
     except DataError as error:
         raise SignatureError(error.message, hint=error.hint) from None
 
@@ -121,13 +123,14 @@ def _check_leaf(leaf: x509.Certificate) -> None:
         raise SignatureError("the certificate may not sign code")
 
 
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Return whether `issuer` is an authority and signed `certificate`."""
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate, depth: int) -> bool:
+    """Return whether `issuer` may sign and signed `certificate`, with `depth` authorities below it."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
     try:
-        if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        if not constraints.ca or (constraints.path_length is not None and depth > constraints.path_length):
             return False
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
@@ -138,7 +141,10 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
         return True
 
 
-def _check_time(certificate: x509.Certificate, now: datetime) -> None:
+def _check_certificate(certificate: x509.Certificate, now: datetime) -> None:
+    """Check validity, and that every critical extension is one that is looked at. Raises SignatureError."""
+    from cryptography import x509
+
     name = _subject(certificate)
     if now > certificate.not_valid_after_utc:
         raise SignatureError(
@@ -148,6 +154,13 @@ def _check_time(certificate: x509.Certificate, now: datetime) -> None:
         raise SignatureError(
             f"the certificate {name!r} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"
         )
+    known = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+    for extension in certificate.extensions:
+        if extension.critical and not isinstance(extension.value, known):
+            oid = extension.oid.dotted_string
+            raise SignatureError(
+                f"the certificate {name!r} has the critical extension {oid}, which is unknown here"
+            )
 
 
 def _subject(certificate: x509.Certificate) -> str:

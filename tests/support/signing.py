@@ -87,10 +87,13 @@ class Authority:
         until: datetime | None = None,
         since: datetime | None = None,
         usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CODE_SIGNING,
+        path_length: int | None = None,
+        demands: x509.ExtensionType | None = None,
     ) -> Authority:
-        """Issue a certificate for `identity`, an e-mail address."""
+        """Issue a certificate for `identity`, an e-mail address; `demands` is one more critical extension."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return Authority(_certificate(name, key, self, authority, identity, since, until, usage), key)
+        made = _certificate(name, key, self, authority, identity, since, until, usage, path_length, demands)
+        return Authority(made, key)
 
     def bundle(self, statement: bytes, *chain: Authority) -> bytes:
         """Return the bundle of a statement that this certificate signed, with it and `chain`."""
@@ -119,6 +122,8 @@ def _certificate(
     since: datetime | None,
     until: datetime | None,
     usage: x509.ObjectIdentifier | None,
+    path_length: int | None = None,
+    demands: x509.ExtensionType | None = None,
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -130,7 +135,7 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(since or now - timedelta(days=400))
         .not_valid_after(until or now + timedelta(days=400))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=path_length), critical=True)
         .add_extension(_key_usage(authority), critical=True)
     )
     if usage is not None and not authority:
@@ -139,6 +144,8 @@ def _certificate(
         builder = builder.add_extension(
             x509.SubjectAlternativeName([x509.RFC822Name(identity)]), critical=False
         )
+    if demands is not None:
+        builder = builder.add_extension(demands, critical=True)
     return builder.sign(issuer.key if issuer else key, hashes.SHA256())
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
@@ -202,6 +203,25 @@ def test_a_chain_through_an_intermediate_authority_counts() -> None:
     good = leaf.bundle(render_release(RELEASE), between)
     assert judge(RELEASE, [found(good)], [], BY_AUTHORITY).accepted
     assert not judge(RELEASE, [found(leaf.bundle(render_release(RELEASE)))], [], BY_AUTHORITY).accepted
+
+
+def test_an_authority_for_leaves_makes_no_authorities() -> None:
+    """A path length of 0 allows leaves, and no further authority."""
+    between = AUTHORITY.issue("between", authority=True, path_length=0)
+    leaf = between.issue("release", identity="release@acme.example")
+    assert judge(RELEASE, [found(leaf.bundle(render_release(RELEASE), between))], [], BY_AUTHORITY).accepted
+    lower = between.issue("lower", authority=True)
+    below = lower.issue("release", identity="release@acme.example")
+    chain = below.bundle(render_release(RELEASE), lower, between)
+    assert not judge(RELEASE, [found(chain)], [], BY_AUTHORITY).accepted
+
+
+def test_a_certificate_that_demands_what_is_not_checked_does_not_count() -> None:
+    names = x509.NameConstraints([x509.RFC822Name("other.example")], None)
+    between = AUTHORITY.issue("between", authority=True, demands=names)
+    leaf = between.issue("release", identity="release@acme.example")
+    verdict = judge(RELEASE, [found(leaf.bundle(render_release(RELEASE), between))], [], BY_AUTHORITY)
+    assert "the critical extension 2.5.29.30" in verdict.problems[0]
 
 
 def test_a_leaf_is_no_authority() -> None:
