@@ -1,60 +1,137 @@
-"""Measure streaming a version from a source into the store against publishing the same directory."""
+"""Measure streaming from a web server: throughput, bytes on the network, disk beside the targets, and memory.
+
+The server is nginx on loopback if it is installed, else a server of the tests.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main, peak_memory
+from tests.support.file_server import file_server
+from tests.support.nginx import nginx
 
 MIB = 1 << 20
 INDEX = """\
 schema: 1
 id: benchmark
-defaults: {{targets: [store, second]}}
+defaults: {{targets: [{targets}]}}
 models:
   model: {{license: MIT, versions: {{"1.0.0": {{{where}}}}}}}
 """
 TARGETS = "targets:\n  store: {kind: store, path: store}\n  second: {kind: store, path: second}\n"
-RUN = "import os, sys; os.chdir(sys.argv[1]); sys.argv[1:] = []; from reconciler.cli import main as run\n"
+RUN = "import os, sys; os.chdir(sys.argv[1]); os.environ['TMPDIR'] = sys.argv[1]; sys.argv[1:] = []\n"
+RUN += "from reconciler.cli import main as run\n"
 RUN += "try: run()\nexcept SystemExit as done: assert done.code == 0\n"
+SOURCE, DIRECTORY = 'source: "files:model"', "path: model"
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """Time 1 GiB of random bytes into two stores, and read the peak memory of the process."""
-    size = 1024 // (2 if quick else 1)
-    weights = directory / "share" / "model"
+    """Stream 1 GiB of random bytes into one store, against publishing a directory, and into two stores.
+
+    `quick` takes an eighth of the bytes.
+    """
+    size = 1024 // (8 if quick else 1)
+    weights = directory / "files" / "model"
+    make_files(weights, size)
+    streamed, local = directory / "streamed", directory / "local"
+    shutil.copytree(weights, local / "model", copy_function=os.link)
+    with counting_server(directory, weights.parent) as (url, sent):
+
+        def tidy(targets: str = "store") -> None:
+            for place, where in ((streamed, SOURCE), (local, DIRECTORY)):
+                prepare(place, INDEX.format(targets=targets, where=where), url)
+            os.sync()
+
+        peaks: list[int] = []
+        timing = in_turn(
+            lambda: peaks.append(peak_memory(RUN, str(streamed))[0]),
+            lambda: peak_memory(RUN, str(local)),
+            rounds=3,
+            between=tidy,
+        )
+        tidy("store, second")
+        before = sent()
+        with most_disk(streamed, beside=("store", "second")) as disk:
+            peaks.append(peak_memory(RUN, str(streamed))[0])
+        network = sent() - before
+    total = sum(path.stat().st_size for path in weights.iterdir())
+    detail = f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
+    least = None if quick else 0.8  # of few bytes, the start of the process is most
+    yield Figure(f"stream {size} MiB into a store / publish", timing.ratio, minimum=least, detail=detail)
+    yield Figure("bytes from the source for two stores / size", network / total, maximum=1.02)
+    yield Figure("peak memory of streaming", max(peaks) / MIB, "MiB", maximum=192)
+    yield Figure("disk beside the targets", disk() / MIB, "MiB", maximum=64)
+
+
+def make_files(weights: Path, size: int) -> None:
+    """Write a file of `size` MiB and its SHA256SUMS."""
     weights.mkdir(parents=True)
+    digest = hashlib.sha256()
     with (weights / "weights.bin").open("wb") as file:
         for _ in range(size):
-            file.write(os.urandom(MIB))
-    streamed, local = directory / "streamed", directory / "local"
-    sources = f"sources:\n  share: {{kind: directory, path: {weights.parent}}}\n"
-    shutil.copytree(weights, local / "model", copy_function=os.link)
+            data = os.urandom(MIB)
+            digest.update(data)
+            file.write(data)
+    (weights / "SHA256SUMS").write_text(f"{digest.hexdigest()}  weights.bin\n")
 
-    def tidy() -> None:
-        for place, where in ((streamed, 'source: "share:model"'), (local, "path: model")):
-            for name in ("store", "second", ".reconcile", "releases"):
-                shutil.rmtree(place / name, ignore_errors=True)
-            (place / "releases").mkdir(parents=True)
-            (place / "releases/index.yaml").write_text(INDEX.format(where=where))
-            (place / "releases/targets.yaml").write_text(TARGETS)
-            (place / "releases/sources.yaml").write_text(sources)
-        os.sync()
 
-    peaks: list[int] = []
-    tidy()
-    timing = in_turn(
-        lambda: peaks.append(peak_memory(RUN, str(streamed))[0]),
-        lambda: peak_memory(RUN, str(local)),
-        rounds=3,
-        between=tidy,
-    )
-    detail = f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
-    yield Figure(f"stream {size} MiB into two stores / publish", timing.ratio, minimum=0.8, detail=detail)
-    yield Figure("peak memory of streaming / limit of 192 MiB", max(peaks) / (192 * MIB), maximum=1)
+def prepare(place: Path, index: str, url: str) -> None:
+    """Make `place` a repository without a state."""
+    for name in ("store", "second", ".reconcile", "releases"):
+        shutil.rmtree(place / name, ignore_errors=True)
+    (place / "releases").mkdir(parents=True)
+    (place / "releases/index.yaml").write_text(index)
+    (place / "releases/targets.yaml").write_text(TARGETS)
+    (place / "releases/sources.yaml").write_text(f'sources:\n  files: {{kind: http, url: "{url}"}}\n')
+
+
+@contextmanager
+def counting_server(directory: Path, files: Path) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Serve `files`; yield the address, and a function that returns how many bytes were sent in bodies."""
+    if shutil.which("nginx") is None:
+        print("nginx is not on PATH: a server of the tests is used")
+        with file_server(files) as server:
+            yield server.url, lambda: server.sent
+        return
+    log = directory / "access.log"
+    settings = f"root {files}; sendfile on; tcp_nopush on; access_log {log} combined;"
+    with nginx(directory / "nginx", settings, "user root;") as url:
+        yield url, lambda: sum(int(line.split('"')[2].split()[1]) for line in log.read_text().splitlines())
+
+
+@contextmanager
+def most_disk(place: Path, *, beside: tuple[str, ...]) -> Iterator[Callable[[], int]]:
+    """Watch the bytes on the disk below `place`, without the directories `beside`, while the block runs."""
+    most = [0]
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.05):
+            used = 0
+            for at, directories, names in os.walk(place):
+                if Path(at) == place:
+                    directories[:] = [name for name in directories if name not in beside]
+                for name in names:
+                    try:
+                        used += (Path(at) / name).lstat().st_blocks * 512
+                    except FileNotFoundError:
+                        continue
+            most[0] = max(most[0], used)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield lambda: most[0]
+    finally:
+        ended.set()
+        watcher.join()
 
 
 if __name__ == "__main__":
