@@ -220,6 +220,14 @@ def redirected(target):
     return changed_object(actions={"download": {"href": target}})
 
 
+def in_storage(**changes):
+    return lambda kind, asked, sent: sent.but(**changes) if kind == "storage" else sent
+
+
+def in_batch(**changes):
+    return lambda kind, asked, sent: sent.but(**changes) if kind == "batch" else sent
+
+
 LIES = {
     "object gone": (
         changed_object(error={"code": 404, "message": "gone"}),
@@ -288,6 +296,36 @@ LIES = {
         SourceMismatchError,
         "does not have its SHA-256",
     ),
+    "grown in storage": (
+        in_storage(body=FILES[WEIGHTS] + b"more"),
+        SourceChangedError,
+        "bytes now instead of",
+    ),
+    "broken off every time": (in_storage(cut=100), SourceUnavailableError, "broke"),
+    "another range": (
+        in_storage(status=206, headers={"Content-Range": "bytes 5-9/1000"}),
+        SourceChangedError,
+        "1000 bytes now",
+    ),
+    "a part without a range": (in_storage(status=206), SourceProtocolError, "without a valid Content-Range"),
+    "compressed": (in_storage(headers={"Content-Encoding": "gzip"}), SourceProtocolError, "encoding"),
+    "429 in storage": (in_storage(status=429), SourceUnavailableError, "requests a pause"),
+    "500 in storage": (in_storage(status=500), SourceUnavailableError, "HTTP 500"),
+    "storage leads in a circle": (
+        lambda kind, asked, sent: (
+            sent.but(status=302, headers={"Location": asked.target}) if kind == "storage" else sent
+        ),
+        SourceProtocolError,
+        "redirects more than 5 times",
+    ),
+    "storage leads to a file": (
+        in_storage(status=302, headers={"Location": "file:///etc/passwd"}),
+        SourceProtocolError,
+        "which is no address",
+    ),
+    "429 for the list of objects": (in_batch(status=429), SourceUnavailableError, "requests a pause"),
+    "500 for the list of objects": (in_batch(status=500), SourceUnavailableError, "HTTP 500"),
+    "401 for the list of objects": (in_batch(status=401), SourceRefusedError, "HTTP 401"),
 }
 
 
@@ -303,6 +341,22 @@ def test_a_lie_of_the_server_is_found(subject, lie, error, message):
             verifier.finish()
     assert WEIGHTS in str(caught.value) or isinstance(caught.value, SourceError)
     assert PASSWORD not in f"{caught.value!r} {getattr(caught.value, 'hint', '')}"
+
+
+@pytest.mark.parametrize("kind", ["batch", "storage"])
+@pytest.mark.parametrize(("headers", "pause"), [({}, None), ({"Retry-After": "86400"}, 86400.0)])
+def test_the_requested_pause_is_known_to_the_caller(subject, kind, headers, pause):
+    change = {"batch": in_batch, "storage": in_storage}[kind]
+    subject.peer.lie = change(status=429, headers=headers)
+    with closing(subject.open()) as source, pytest.raises(SourceUnavailableError) as caught:
+        b"".join(source.read(weights(source)))
+    assert caught.value.retry_after == pause
+
+
+def test_storage_that_ignores_ranges_changes_no_byte(subject):
+    subject.peer.lie = in_storage(status=200, body=FILES[WEIGHTS], headers={"Content-Range": None})
+    with closing(subject.open()) as source:
+        assert b"".join(source.read(weights(source), 5, 1000)) == FILES[WEIGHTS][5:1005]
 
 
 def test_an_address_that_has_expired_is_asked_for_again(subject):

@@ -22,6 +22,7 @@ from reconciler.errors import ReconcilerError, SourceChangedError, UsageError
 from reconciler.sources import object_store
 from reconciler.sources.interface import (
     SourceDefinition,
+    SourceError,
     SourceKind,
     SourceMismatchError,
     SourceMissingError,
@@ -296,6 +297,12 @@ def grown(request: Request, answer: Answer) -> Answer:
     return changed(answer, headers=answer.headers | {"Content-Range": f"{given}/{size + 9}"})
 
 
+def doubled(listing: bytes) -> bytes:
+    """Return a list in which the first object comes twice."""
+    start, end = listing.index(b"<Contents>"), listing.index(b"</Contents>") + len(b"</Contents>")
+    return listing[:end] + listing[start:]
+
+
 LIES: dict[str, tuple[Fault, type[ReconcilerError], str]] = {
     "server error": (
         always(500, b"<Error><Code>InternalError</Code></Error>"),
@@ -303,6 +310,7 @@ LIES: dict[str, tuple[Fault, type[ReconcilerError], str]] = {
         "500",
     ),
     "slow down": (always(503, b"<Error><Code>SlowDown</Code></Error>"), SourceUnavailableError, "SlowDown"),
+    "too many requests": (always(429), SourceUnavailableError, "429"),
     "unauthorized": (always(401), SourceRefusedError, "401"),
     "forbidden": (always(403), SourceRefusedError, "403"),
     "no bucket": (
@@ -321,6 +329,11 @@ LIES: dict[str, tuple[Fault, type[ReconcilerError], str]] = {
         "outside of the prefix",
     ),
     "traversal": (replaced_list(listing_of("released/llm/1.0.0/../../x")), SourceProtocolError, ""),
+    "a key twice": (
+        lambda request, answer: changed(answer, body=doubled(answer.body)) if request.is_list else answer,
+        SourceProtocolError,
+        "listed twice",
+    ),
     "empty list": (replaced_list("<ListBucketResult></ListBucketResult>"), SourceMissingError, "no objects"),
     "listed, not there": (
         replaced_list(listing_of("released/llm/1.0.0/ghost")),
@@ -349,6 +362,19 @@ def test_a_server_that_fails_or_lies_gives_one_error(
     assert isinstance(error, kind)
     assert text in error.message
     assert error.message.startswith("w:llm/1.0.0/: ")
+
+
+def test_a_redirect_to_another_host_gets_no_credentials(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.sources.bucket._RETRIES", 0)
+    with s3_server() as other:
+        server.fault = lambda request, answer: (
+            Answer(307, b"", {"Location": f"{other.url}/{request.key}"}) if is_read(request) else answer
+        )
+        error = failure(opened(server))
+        assert isinstance(error, SourceError), error
+        assert all("authorization" not in request.headers for request in other.requests)
 
 
 def test_an_unreachable_server_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
