@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shutil
+import statistics
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,21 +52,29 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
             os.sync()
 
         peaks: list[int] = []
-        timing = in_turn(
-            lambda: peaks.append(peak_memory(RUN, str(streamed))[0]),
-            lambda: peak_memory(RUN, str(local)),
-            rounds=3,
-            between=tidy,
-        )
+        spent: dict[Path, list[float]] = {streamed: [], local: []}
+
+        def reconcile(place: Path) -> None:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            peak, _ = peak_memory(RUN, str(place))
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent[place].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+            if place == streamed:
+                peaks.append(peak)
+
+        timing = in_turn(lambda: reconcile(streamed), lambda: reconcile(local), rounds=3, between=tidy)
         tidy("store, second")
         before = sent()
         with most_disk(streamed, beside=("store", "second")) as disk:
-            peaks.append(peak_memory(RUN, str(streamed))[0])
+            reconcile(streamed)
         network = sent() - before
     total = sum(path.stat().st_size for path in weights.iterdir())
     detail = f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
     least = None if quick else 0.8  # of few bytes, the start of the process is most
     yield Figure(f"stream {size} MiB into a store / publish", timing.ratio, minimum=least, detail=detail)
+    used, wanted = statistics.median(spent[streamed][:3]), statistics.median(spent[local])
+    detail = f"{wanted:.1f} / {used:.1f} s, without the server"
+    yield Figure("the same, by processor time", wanted / used, detail=detail)
     yield Figure("bytes from the source for two stores / size", network / total, maximum=1.02)
     yield Figure("peak memory of streaming", max(peaks) / MIB, "MiB", maximum=192)
     yield Figure("disk beside the targets", disk() / MIB, "MiB", maximum=64)
