@@ -195,8 +195,8 @@ class ReadAhead:
 
     @property
     def width(self) -> int:
-        """See Fetcher.width."""
-        return CONNECTIONS_LIMIT
+        """See Fetcher.width. Where ranges are ignored, each request costs the file up to its end."""
+        return CONNECTIONS_LIMIT if self._source.serves_ranges else 1
 
     def failed(self, setback: Setback, error: Exception, *, given_up: bool) -> None:
         """See Fetcher.failed."""

@@ -15,6 +15,7 @@ from reconciler.content.provisional import ProvisionalLayout, provisional_layout
 from reconciler.content.remote_listing import remote_listing
 from reconciler.content.scan import SourceFile, SourceListing
 from reconciler.index.model import SourceSpec, Version
+from reconciler.loop.reads_in_order import ReadsInOrder
 from reconciler.loop.spool import SpoolDirectory, SpooledLeaves
 from reconciler.sources.interface import FileListing, ListedFile, WeightSource
 
@@ -78,6 +79,7 @@ class SpanReader:
     def __init__(self, source: WeightSource, files: Mapping[str, ListedFile]) -> None:
         self._source = source
         self._files = files
+        self._in_order = ReadsInOrder(source)
         self._lock = Lock()
         self._room = _SMALL_TOTAL
         self.small: dict[str, bytes] = {}
@@ -94,7 +96,8 @@ class SpanReader:
             return spooled
         listed = self._files[file.path]
         if listed.size > _SMALL:
-            return b"".join(self._source.read(listed, offset, size))
+            read = self._source.read if self._source.serves_ranges else self._in_order.read
+            return b"".join(read(listed, offset, size))
         data = self.small.get(file.path)
         if data is None:
             data = b"".join(self._source.read(listed))

@@ -34,6 +34,8 @@ def open_source(
 class CarSource:
     """The files in the CAR at `path`; the revision is its root CID."""
 
+    serves_ranges = True
+
     def __init__(self, name: str, location: str, path: Path) -> None:
         self.name = name
         self._location = location

@@ -48,6 +48,8 @@ class DirectorySource:
     The revision is that of the stamps of all files, so it changes whenever a file is written.
     """
 
+    serves_ranges = True
+
     def __init__(self, name: str, location: str, path: Path) -> None:
         self.name = name
         self._location = location

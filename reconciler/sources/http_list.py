@@ -71,6 +71,11 @@ class HttpListSource:
         self._lock = threading.Lock()
         self._listing: FileListing | None = None
 
+    @property
+    def serves_ranges(self) -> bool:
+        """Implement WeightSource.serves_ranges."""
+        return self._http.serves_ranges
+
     def close(self) -> None:
         """Close all connections. May be called twice."""
         self._http.close()

@@ -41,6 +41,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_HOPS = 5
 _MAX_HOSTS = 32  # a peer that redirects to more is not storage behind a hub
 _SLOWEST = 64 << 10  # bytes per second; a read that is slower than this fails
+_LARGE = 4 << 20  # bytes of a file from which parts are worth more than one connection
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 CHANGED_HINT = "list the source again; a revision that is pinned never changes"
 
@@ -74,6 +75,7 @@ class HttpReader:
         self._closed = False
         self._public: bool | None = None
         self.has_secret = auth is not None
+        self.serves_ranges = True  #: until a large file came whole where a part was requested
 
     def shown(self, text: str, limit: int) -> str:
         """Return a peer's text for a message: one line of at most `limit` characters, without the secret."""
@@ -206,6 +208,8 @@ class HttpReader:
         if body.status == 200:
             if size is not None and size != file.size:
                 raise self.resized(file, size)
+            if (start, end) != (0, file.size) and file.size > _LARGE:
+                self.serves_ranges = False
             return start
         stated = body.headers.get("content-range", "")
         found = _CONTENT_RANGE.fullmatch(stated.strip())

@@ -79,6 +79,11 @@ class HuggingFaceSource:
         self._listing: FileListing | None = None
         self._stored: dict[str, str] = {}  # path -> address of storage
 
+    @property
+    def serves_ranges(self) -> bool:
+        """Implement WeightSource.serves_ranges."""
+        return self._http.serves_ranges
+
     def close(self) -> None:
         """Close all connections. May be called twice."""
         self._http.close()

@@ -132,6 +132,10 @@ class WeightSource(Protocol):
     def name(self) -> str:
         """The name of the source and the location for messages, `NAME:LOCATION`."""
 
+    @property
+    def serves_ranges(self) -> bool:
+        """Whether a part of a file costs no more than its bytes, as far as reads have shown until now."""
+
     def list(self) -> FileListing:
         """Return all files. The first call asks the source, later ones return the same listing.
 

@@ -88,6 +88,11 @@ class LfsSource:
         self._objects: tuple[Path, ...] | None = None
         self._server: LfsServer | None = None
 
+    @property
+    def serves_ranges(self) -> bool:
+        """Implement WeightSource.serves_ranges."""
+        return self._server is None or self._server.serves_ranges
+
     def close(self) -> None:
         """Close all connections. May be called twice."""
         if self._server is not None:

@@ -58,6 +58,11 @@ class LfsServer:
         self._lock = threading.Lock()
         self._known: dict[bytes, _Address] = {}
 
+    @property
+    def serves_ranges(self) -> bool:
+        """Whether no read of an object had to begin before its range."""
+        return self._http.serves_ranges
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()

@@ -102,6 +102,11 @@ class ObjectStoreSource:
 
         yield from read_resuming(self.name, file, start, end, read_once, pause=self._pause)
 
+    @property
+    def serves_ranges(self) -> bool:
+        """Implement WeightSource.serves_ranges."""
+        return not self._ranges_ignored
+
     def close(self) -> None:
         """End all reads at their next piece. May be called twice."""
         self._closed = True

@@ -16,10 +16,14 @@ _PIECE = 256 << 10
 
 
 class FileServer:
-    """The server: its `url`, the body bytes that it `sent`, and the number of them after which it stops."""
+    """The server: its `url`, the body bytes that it `sent`, and the number of them after which it stops.
+
+    Without `ranges` every response has the whole file.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.ranges = True
         self.url = ""
         self.sent = 0
         self.stops_after: int | None = None
@@ -50,7 +54,7 @@ def file_server(root: Path) -> Iterator[FileServer]:
                 self.send_error(404)
                 return
             size = path.stat().st_size
-            ranged = _RANGE.fullmatch(self.headers.get("Range", ""))
+            ranged = _RANGE.fullmatch(self.headers.get("Range", "")) if server.ranges else None
             start = int(ranged[1]) if ranged else 0
             end = int(ranged[2]) + 1 if ranged and ranged[2] else size
             self.send_response(206 if ranged else 200)

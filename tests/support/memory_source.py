@@ -23,7 +23,7 @@ class MemorySource:
 
     `lfs` are the files that it keeps outside of git. `served` has other bytes for some files than those that
     were listed, `pointers` other ids of pointers. `before_read` is called with the file, the first and the
-    last byte of each read.
+    last byte of each read. Without `serves_ranges`, each read costs what comes before it.
     """
 
     files: Mapping[str, bytes]
@@ -32,6 +32,7 @@ class MemorySource:
     before_read: Callable[[str, int, int], None] | None = None
     piece: int = 300_000
     known: bool = True
+    serves_ranges: bool = True
     name: str = "hf:acme/llm@" + COMMIT
     commit: str = COMMIT
     pointers: dict[str, bytes] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class MemorySource:
         data = self.served.get(file.path, self.files[file.path])
         with self.lock:
             self.reads.append((file.path, start, end))
+            self.bytes_read += 0 if self.serves_ranges else start
         while start < end:
             piece = data[start : min(end, start + self.piece)]
             with self.lock:
