@@ -17,25 +17,13 @@ import pytest
 from reconciler import fs
 from reconciler.sources.interface import SourceUnavailableError
 from reconciler.targets.store.target import StoreTarget
+from tests.cli.test_streamed_versions import INDEX
 from tests.support.command_line import CommandLine
 from tests.support.memory_source import COMMIT, MemorySource
 from tests.support.safetensors import safetensors
 from tests.support.small_disk import small_disk
 
 MIB = 1 << 20
-INDEX = """\
-schema: 1
-id: acme
-defaults: {{targets: [{targets}]}}
-models:
-  llm:
-    format: safetensors
-    license: Apache-2.0
-    versions:
-      "1.0.0":
-        source: "hf:acme/llm@{commit}"
-        created_at: "2026-05-01T00:00:00Z"
-"""
 TARGETS = """\
 targets:
   late: {kind: store, path: .reconcile/store}
