@@ -103,7 +103,7 @@ class ReadAhead:
         scheduler = Scheduler(
             self._runs,
             self.count,
-            [CONNECTIONS_LIMIT],
+            [self.width],
             limits,
             window=_WINDOW,
             latencies=[latency],

@@ -14,7 +14,7 @@ from reconciler.sources.interface import ListedFile, WeightSource
 
 
 class ReadsInOrder:
-    """The one open response of `source`. Usable from several threads, one after the other."""
+    """The one open response of `source`. Usable from several threads; only one at a time profits."""
 
     def __init__(self, source: WeightSource) -> None:
         self._source = source
@@ -29,23 +29,33 @@ class ReadsInOrder:
 
         Raises as WeightSource.read.
         """
-        with self._lock:
-            if self._pieces is None or self._path != file.path or self._at > start:
-                self._close()
-                self._pieces, self._path, self._at = self._source.read(file, start), file.path, start
-            try:
-                while self._at < start and (piece := self._next()):
-                    self._keep(piece, min(len(piece), start - self._at))
-                while length and (piece := self._next()):
-                    taken = min(len(piece), length)
-                    self._keep(piece, taken)
-                    length -= taken
-                    yield piece[:taken]
-            except BaseException:
-                self._close()
-                raise
-            if self._at == file.size:
-                self._close()
+        if not self._lock.acquire(blocking=False):  # another thread is within it: this read costs more
+            yield from self._source.read(file, start, length)
+            return
+        try:
+            yield from self._continue(file, start, length)
+        finally:
+            self._lock.release()
+
+    def _continue(self, file: ListedFile, start: int, length: int) -> Generator[bytes, None, None]:
+        if self._pieces is None or self._path != file.path or self._at > start:
+            self._close()
+            self._pieces, self._path, self._at = self._source.read(file, start), file.path, start
+        try:
+            while self._at < start and (piece := self._next()):
+                self._keep(piece, min(len(piece), start - self._at))
+            while length and (piece := self._next()):
+                taken = min(len(piece), length)
+                self._keep(piece, taken)
+                length -= taken
+                yield piece[:taken]
+        except GeneratorExit:
+            raise  # what was taken is counted, so the next read goes on
+        except BaseException:
+            self._close()
+            raise
+        if self._at == file.size:
+            self._close()
 
     def close(self) -> None:
         """End the open response."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Generator
@@ -11,7 +10,6 @@ import pytest
 
 from reconciler.sources.interface import ListedFile, SourceUnavailableError
 from tests.support.command_line import CommandLine
-from tests.support.file_server import file_server
 from tests.support.memory_source import COMMIT, MemorySource
 from tests.support.safetensors import safetensors
 
@@ -142,24 +140,6 @@ def test_a_source_that_ends_early_publishes_nothing(
     assert done.code == 5, done
     assert "'model.safetensors' came with" in done.document["items"][0]["detail"]
     assert empty.cars() == []
-
-
-def test_a_server_that_ignores_ranges_is_read_about_once(empty: CommandLine) -> None:
-    weights = {"model.safetensors": safetensors(os.urandom(24 << 20)), "config.json": b"{}"}
-    for path, data in weights.items():
-        empty.write(f"../files/llm/{path}", data)
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in weights.items())
-    empty.write("../files/llm/SHA256SUMS", sums)
-    with file_server(empty.root.parent / "files") as server:
-        server.ranges = False
-        empty.write(
-            "releases/index.yaml",
-            INDEX.format(targets="store", commit=COMMIT).replace(f"hf:acme/llm@{COMMIT}", "files:llm"),
-        )
-        empty.write("releases/sources.yaml", f'sources: {{files: {{kind: http, url: "{server.url}"}}}}\n')
-        done = empty("--json")
-        assert done.code == 0, done.out
-        assert server.sent <= 2 * sum(map(len, weights.values())), "until the first read has shown it"
 
 
 def test_an_interrupted_run_resumes_inside_a_file(
