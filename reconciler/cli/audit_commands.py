@@ -134,12 +134,15 @@ def checkpoint(
     where `anchor:` names a chain. What is done already is not done again.
     """
     from reconciler.cli.proposals import pull_requests
+    from reconciler.index.proposal_form import read_proposal_form
+    from reconciler.index.targets_file import read_targets
     from reconciler.loop.log_proposal import propose_checkpoint
     from reconciler.loop.log_sequence import next_checkpoint
     from reconciler.loop.workspace import run_lock
     from reconciler.render.audit import checkpoint_document
 
     layout = find_layout(directory)
+    data = read_targets(layout.targets_file)[1]
     settings = _settings(layout)
     layout.make_state()
     with run_lock(layout.state, "reconcile audit checkpoint"):
@@ -153,7 +156,9 @@ def checkpoint(
 
             made = with_anchor(made, log_directory(layout.index_file), settings.anchor, os.environ)
         if made is not None:
-            where, _ = propose_checkpoint(layout, made, propose, pull_requests(propose, os.environ))
+            form = read_proposal_form(data, str(layout.targets_file), os.environ)
+            requests = pull_requests(propose, os.environ)
+            where, _ = propose_checkpoint(layout, made, propose, requests, form)
     if as_json:
         out.result_json(checkpoint_document(made, where))
         return ExitCode.OK

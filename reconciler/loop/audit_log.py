@@ -53,7 +53,8 @@ class RepositoryLog:
     """A log that agrees with itself and with its history.
 
     `leaves` are its entries; `pending` are committed leaves without a number, in the order in which they get
-    one, and `new` those that are not committed. `missing` are versions with events that no leaf has.
+    one, and `new` those that are not committed. `missing` are versions with events that no leaf has, and
+    `known` those that the index has with a CID.
     """
 
     keys: LogKeys
@@ -64,6 +65,7 @@ class RepositoryLog:
     pending: tuple[LogLeaf, ...]
     new: tuple[LogLeaf, ...]
     missing: tuple[str, ...]
+    known: frozenset[str]
     committed: CommittedLog
     notes: tuple[str, ...] = ()
 
@@ -118,9 +120,9 @@ def read_repository_log(
     unsigned = sum(not _is_ours(each, keys) for each in committed.checkpoints)
     if unsigned:
         notes += (f"{unsigned} earlier checkpoints are signed by another key, and agree with the log",)
-    return RepositoryLog(
-        keys, read, checkpoint, log, leaves, pending, new, missing, committed, (*committed.notes, *notes)
-    )
+    known = frozenset(version.ref for version in index.versions() if version.cid is not None)
+    notes = (*committed.notes, *notes)
+    return RepositoryLog(keys, read, checkpoint, log, leaves, pending, new, missing, known, committed, notes)
 
 
 def _newest_checkpoint(
@@ -136,8 +138,11 @@ def _newest_checkpoint(
         )
     if data is None:
         return None, ()
-    if b"\n<<<<<<< " in b"\n" + data and newest is not None:
-        return newest, ("the checkpoint has marks of a merge conflict; the newest one of the history counts",)
+    signed = [each for each in committed.checkpoints if _is_ours(each, keys)]
+    if b"\n<<<<<<< " in b"\n" + data and signed:
+        return max(signed, key=lambda each: each.size), (
+            "the checkpoint has marks of a merge conflict; the newest one of the history counts",
+        )
     return verify_checkpoint(data, keys), ()
 
 

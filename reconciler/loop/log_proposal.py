@@ -23,6 +23,7 @@ from reconciler.forges.interface import (
     ProposalResult,
 )
 from reconciler.index.locations import RepositoryLayout
+from reconciler.index.proposal_form import ProposalForm
 from reconciler.loop.log_leaves import log_directory
 from reconciler.loop.log_sequence import NextCheckpoint, write_checkpoint
 from reconciler.loop.propose import PullRequests, index_place
@@ -35,18 +36,20 @@ if TYPE_CHECKING:
     from reconciler.forges.open import OpenForge
 
 BRANCH = "reconciler/audit-log"
+_NO_FORM = ProposalForm()
 
 
 @dataclass
 class CheckpointEdit:
     """The edit that sets the files of one checkpoint, whose path in the repository is `place`.
 
-    Implements `ProposedEdit`. `base` is the branch that it is proposed to.
+    Implements `ProposedEdit`. `base` is the branch that it is proposed to, `form` the demanded form.
     """
 
     place: str
     made: NextCheckpoint
     files: Mapping[str, bytes]
+    form: ProposalForm = _NO_FORM
     base: str = ""
     requests: PullRequests | None = None
 
@@ -59,7 +62,7 @@ class CheckpointEdit:
     @property
     def sign_off(self) -> bool:
         """As `BranchEdit.sign_off`."""
-        return False
+        return self.form.sign_off
 
     @property
     def items(self) -> Collection[str]:
@@ -103,7 +106,8 @@ class CheckpointEdit:
         )
 
     def _title(self) -> str:
-        return f"Sign checkpoint {self.made.checkpoint.size:,} of the audit log"
+        ours = f"Sign checkpoint {self.made.checkpoint.size:,} of the audit log"
+        return self.form.titled(ours, []) if self.form.title else ours
 
     def _is_behind(self, data: bytes | None) -> bool:
         """Return whether the base has a checkpoint that ours does not go beyond."""
@@ -118,11 +122,15 @@ class CheckpointEdit:
 
 
 def propose_checkpoint(
-    layout: RepositoryLayout, made: NextCheckpoint, mode: ProposeMode, requests: PullRequests | None
+    layout: RepositoryLayout,
+    made: NextCheckpoint,
+    mode: ProposeMode,
+    requests: PullRequests | None,
+    form: ProposalForm = _NO_FORM,
 ) -> tuple[str, ProposalResult | None]:
     """Write the files of a checkpoint where `mode` says; return where they are, and the pull request.
 
-    Raises ReconcilerError, and OSError.
+    `form` is what the repository demands of proposals. Raises ReconcilerError, and OSError.
     """
     if mode is ProposeMode.WRITE or not made.files:
         write_checkpoint(log_directory(layout.index_file), made)
@@ -130,7 +138,7 @@ def propose_checkpoint(
     top, index = index_place(layout)
     beside = PurePosixPath(index).with_name("log")
     files = {str(beside / path): data for path, data in made.files.items()}
-    edit = CheckpointEdit(str(beside / CHECKPOINT), made, files, requests=requests)
+    edit = CheckpointEdit(str(beside / CHECKPOINT), made, files, form, requests=requests)
     if mode is ProposeMode.BRANCH:
         return _to_branch(top, edit), None
     assert requests is not None  # noqa: S101 - given for pull requests

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from reconciler.errors import PeerError, Reason, UserError, Where
+from reconciler.errors import PeerError, Reason, TrustError, UserError, Where
 from reconciler.index.log_settings import LogSettings
 from reconciler.loop.audit_log import RepositoryLog
 from reconciler.loop.log_leaves import write_log_files
 from reconciler.net.auth import from_env
 from reconciler.trust.checkpoint import Checkpoint, checkpoint_text, parse_checkpoint
-from reconciler.trust.leaves import LogLeaf
-from reconciler.trust.log import CHECKPOINT, extension
+from reconciler.trust.leaves import LogLeaf, replay
+from reconciler.trust.log import CHECKPOINT, check_chains, extension
 from reconciler.trust.merkle import consistency_proof
 from reconciler.trust.note import (
     NoteSignature,
@@ -80,7 +80,7 @@ def next_checkpoint(
 
     Asks no witness when the present checkpoint has everything and enough cosignatures. Raises UserError when
     the order of the leaves or the key is unknown, PeerError when too few witnesses cosigned, and TrustError
-    when one of them has seen another history.
+    when one of them has seen another history, or a leaf contradicts the log or the index.
     """
     pending = log.pending if log.committed.exists else log.new
     if log.checkpoint is None and not pending:
@@ -90,6 +90,7 @@ def next_checkpoint(
             "this clone is shallow, so the order in which leaves were merged is unknown",
             hint="fetch the whole history (actions/checkout: fetch-depth: 0)",
         )
+    _check_pending(log, pending)
     longer, files = extension(log.recomputed, pending)
     checkpoint = log.checkpoint
     if checkpoint is None or pending:
@@ -105,6 +106,17 @@ def next_checkpoint(
         files = {path: data for path, data in files.items() if path in (POLICY, CHECKPOINT)}
     changed = {path: data for path, data in files.items() if log.read(path) != data}
     return NextCheckpoint(checkpoint, changed, tuple(pending), (*log.notes, *notes))
+
+
+def _check_pending(log: RepositoryLog, pending: Sequence[LogLeaf]) -> None:
+    """Raise TrustError for leaves that do not continue the log, or whose versions the index does not have."""
+    chains = check_chains([*log.leaves, *pending])
+    for leaf in pending:
+        if leaf.ref not in log.known and not replay(chains[leaf.ref]).removed:
+            raise TrustError(
+                f"{leaf.path} says {leaf.event.value} of {leaf.ref}, which is not in the index",
+                hint="run `reconcile`, which logs the removal, or delete a leaf that should not be there",
+            )
 
 
 def _read_over(files: Mapping[str, bytes], log: RepositoryLog, path: str) -> bytes | None:

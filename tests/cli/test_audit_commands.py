@@ -367,17 +367,43 @@ def test_a_checkpoint_is_proposed_on_a_branch(audited: AuditedRepository) -> Non
     index = audited.root / "releases/index.yaml"
     index.write_text(index.read_text().replace("1.0.0\n", "1.0.0\n        retired: true\n", 1))
     audited.release()
+    targets = audited.root / "releases/targets.yaml"
+    targets.write_text(targets.read_text() + 'proposals: {sign_off: true, title: "chore(log): {title}"}\n')
+    audited.commit()
     before = audited.git("status", "--porcelain"), audited.git("rev-parse", "HEAD")
     done = audited.reconcile("audit", "checkpoint", "--propose", "branch")
     assert done.code == 0
     branch = re.search(r"branch (\S+) created", done.err)[1]
     assert (audited.git("status", "--porcelain"), audited.git("rev-parse", "HEAD")) == before
     assert "unchanged" in audited.reconcile("audit", "checkpoint", "--propose", "branch").err
-    assert audited.git("log", "-1", "--format=%s", branch) == "Sign checkpoint 3 of the audit log"
+    message = audited.git("log", "-1", "--format=%B", branch)
+    assert message.startswith("chore(log): Sign checkpoint 3 of the audit log\n\n- retire llm@1.0.0\n")
+    assert "Signed-off-by: Test <test@example.com>" in message
     audited.git("merge", "--quiet", branch)
     assert audited.reconcile("audit").out.startswith("ok: example.org/acme: 3 entries")
     done = audited.reconcile("audit", "checkpoint", "--propose", "branch")
     assert (done.code, "nothing to write" in done.err) == (0, True)
+
+
+def test_a_leaf_of_a_version_that_the_index_does_not_have_gets_no_number(audited: AuditedRepository) -> None:
+    entry = (audited.log / "leaves/llm@1.0.0.1.json").read_bytes()
+    (audited.log / "leaves/llm@7.0.0.1.json").write_bytes(entry.replace(b'"1.0.0"', b'"7.0.0"'))
+    audited.commit()
+    code, message = audited.fails("checkpoint")
+    assert (code, "says release of llm@7.0.0, which is not in the index" in message) == (4, True)
+    assert audited.reconcile().code == 0  # which logs that it was removed
+    audited.commit()
+    assert [each["event"] for each in audited.sign()["added"]] == ["release", "remove"]
+
+
+def test_a_leaf_that_skips_a_number_is_not_signed(audited: AuditedRepository) -> None:
+    entry = (audited.log / "leaves/llm@1.0.0.1.json").read_bytes()
+    yank = entry.replace(b'"release"', b'"yank"').replace(b'"number":1', b'"number":3,"reason":"x"')
+    yank = re.sub(rb',"record":"\w+"', b"", yank)
+    (audited.log / "leaves/llm@1.0.0.3.json").write_bytes(yank)
+    audited.commit()
+    code, message = audited.fails("checkpoint")
+    assert (code, "leaf 3 follows leaf 1" in message) == (4, True)
 
 
 # -- witnesses -----------------------------------------------------------------------------------------------

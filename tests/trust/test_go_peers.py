@@ -19,9 +19,11 @@ from reconciler.trust.note import (
     parse_note,
     parse_note_key,
     parse_note_signer,
+    with_signatures,
 )
 from reconciler.trust.tiles import make_tiles
 from tests.support.go_programs import go_program
+from tests.support.witness_peer import WitnessPeer
 
 pytestmark = [pytest.mark.go, pytest.mark.slow]
 
@@ -61,6 +63,16 @@ def log(tmp_path: Path) -> tuple[Path, str, Secret]:
 def test_go_accepts_the_log_every_inclusion_and_every_consistency_proof(peer: Path, log) -> None:
     directory, key, _ = log
     assert run(peer, "log", str(directory), key) == "700\n"
+
+
+def test_go_accepts_our_witness(peer: Path, log) -> None:
+    directory, key, _ = log
+    witness = WitnessPeer("witness.example/w", [])
+    note = parse_note((directory / "checkpoint").read_bytes())
+    (directory / "checkpoint").write_bytes(with_signatures(note, [witness.cosign(note.text)]).encode())
+    assert run(peer, "log", str(directory), key, str(witness.key)) == "700\n"
+    with pytest.raises(ValueError, match=r"no verifiable signatures|invalid signature"):
+        run(peer, "log", str(directory), key, str(WitnessPeer("witness.example/v", []).key))
 
 
 def test_go_refuses_the_log_with_one_byte_changed(peer: Path, log) -> None:
