@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from reconciler.content.cid import Cid
 from reconciler.errors import DataError
@@ -62,14 +61,6 @@ class Statement:
     uri: str
     kind: str
     predicate: JsonFields
-
-
-def signature_directory(releases: PurePosixPath, model: str, version: str) -> PurePosixPath:
-    """Return the directory with the signatures of one version, one folder a signer.
-
-    `releases` is the directory of the index; it is joined as text, so it may be part of an address.
-    """
-    return releases / SIGNATURES / model / version
 
 
 def render_release(release: Release) -> bytes:
