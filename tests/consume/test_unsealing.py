@@ -299,6 +299,7 @@ def test_malformed_list_of_names_is_refused(tmp_path: Path, names: bytes) -> Non
 # -- interruptions -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child only fetches
 @pytest.mark.parametrize("writes", [0, 1, 2, 3, 4, 5, 6])
 def test_fetch_that_is_killed_while_it_decrypts_is_completed_by_the_next(
     dag: SealedDag, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
