@@ -212,11 +212,6 @@ def signers_among(note: SignedNote, keys: Iterable[NoteKey]) -> tuple[NoteKey, .
     return tuple(key for key in dict.fromkeys(keys) if is_signed_by(note, key))
 
 
-def cosigned_at(signature: NoteSignature) -> int:
-    """Return the time of a cosignature, in seconds since 1970."""
-    return int.from_bytes(signature.payload[:_TIME], "big")
-
-
 def with_signatures(note: SignedNote, more: Sequence[NoteSignature]) -> SignedNote:
     """Return `note` with the signatures `more` in place of older ones by the same keys."""
     named = {(each.name, each.key_id) for each in more}
