@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.measure import Figure, in_turn, main, peak_memory
+from benchmarks.measure import Figure, in_turn, main, peak_memory, seconds
 from reconciler.content.bundle import make_bundle
 from reconciler.content.car import Sharding
 from reconciler.content.identify import identify
@@ -39,6 +39,10 @@ def run(quick: bool, scratch: Path) -> Iterator[Figure]:
         print("piece CIDs: the vectorised engine is not measured, its packages are not installed")
     else:
         yield _against(packages, "vectorised", large, make_engine, minimum=6)
+    if engine != StdlibEngine.name:
+        taken = seconds(lambda: _whole(large, make_engine))
+        name = f"full pass of {size} MiB, {engine}"
+        yield Figure(name, size * MIB / taken / 1e9, "GB/s", minimum=0.5 if "native" in engine else None)
     if packages is not None:
         yield _against(packages, "standard library", small, StdlibEngine, minimum=0.5)
     peak, output = peak_memory(_WHOLE, str(large))
