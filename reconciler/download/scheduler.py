@@ -144,6 +144,7 @@ class Scheduler:
             assignment.received += size
             source = self.sources[assignment.source]
             source.failures = source.overloads = 0
+            source.moved_at = now
             source.streams |= assignment.form is not RunForm.SINGLE
         self._pass_done(assignment)
         return fresh

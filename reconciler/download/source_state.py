@@ -11,6 +11,7 @@ from reconciler.download.work import Assignment
 MOST_FAILURES = 2  #: after which a source is given up: wrong bytes at all, others in a row
 LONGEST_PAUSE = 300.0  #: seconds that a source may ask for
 _PAUSE = 0.25  # seconds of the first pause of a source that asks for one without a time; doubles
+_RECOVERY = 0.05  # seconds of the pause after a failure beside which no connection works; doubles
 _MOST_OVERLOADS = 5  # in a row, after which a source is given up
 _TELLING = 1 << 16  # bytes of a request from which its rate counts
 _ALIVE = 2.0  # seconds since its beginning or its last bytes during which a connection counts as alive
@@ -48,7 +49,10 @@ class SourceState:
     failures: int = 0
     lies: int = 0
     overloads: int = 0
-    counted_at: float = -1.0  #: the last lie or refusal that counted; requests from before tell nothing new
+    counted_at: float = (
+        -1.0
+    )  #: the last lie, refusal or failure that counted; requests from before tell nothing new
+    moved_at: float = -1.0  #: the last delivery
     streams: bool = False  #: whether a response with several units ever delivered one
     barren: int = 0  #: those that failed while none did
     barren_at: float = -1.0
@@ -92,9 +96,12 @@ class SourceState:
     ) -> None:
         """Judge the source by a request that `began` then, while `others` of its connections go on.
 
-        What may pass counts only when no other connection works. Several requests at once that are refused,
-        or answered with wrong bytes, count once. A source may ask for a `pause` of some seconds.
+        What may pass counts only when no other connection works, and none has since then. Several requests at
+        once that are refused, or answered with wrong bytes, count once. A source may ask for a `pause` of
+        some seconds.
         """
+        if not others and self.moved_at >= began:
+            others = 1
         if setback is Setback.OVERLOADED:
             self.pace.overloaded(others, now)
             seconds = pause or 0.0
@@ -106,7 +113,10 @@ class SourceState:
                 self.failures = self.most_failures
         elif setback is Setback.BROKEN:
             self.pace.broke(others, now)
-            self.failures += not others
+            if not others and began >= self.counted_at:
+                self.counted_at = now
+                self.failures += 1
+                self.paused_until = max(self.paused_until, now + _RECOVERY * 2**self.failures)
         elif began >= self.counted_at:
             self.counted_at = now
             self.lies += setback is Setback.LIED

@@ -203,6 +203,15 @@ class ConnectionBackend(httpcore.NetworkBackend):
         self._open: WeakSet[ConnectionStream] = WeakSet()
         self._closed = False
 
+    @property
+    def made_one(self) -> bool:
+        """Whether this thread has made a connection since it set this to False."""
+        return getattr(self._of_thread, "made_one", False)
+
+    @made_one.setter
+    def made_one(self, value: bool) -> None:
+        self._of_thread.made_one = value
+
     def close(self) -> None:
         """Close every connection that is open, also those being made, and let no other be made."""
         with self._lock:
@@ -228,6 +237,7 @@ class ConnectionBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """Open a connection. Raises ProxyUnreachableError where it is one to the proxy."""
+        self.made_one = True
         if self._public_only:
             # Dial the address that was checked: the name may stand for another one in the next look-up.
             host = _checked_address(host, port)

@@ -243,7 +243,7 @@ class _PoolTransport(httpx.BaseTransport):
         )
         try:
             with _httpx_errors():
-                found = self._pool.handle_request(sent)
+                found = self._send(sent)
         except httpx.ProxyError:
             self._backend.close_last()
             raise
@@ -253,6 +253,16 @@ class _PoolTransport(httpx.BaseTransport):
             extensions=found.extensions,
             stream=self._body(found, request.extensions.get("timeout", {}).get("read")),
         )
+
+    def _send(self, request: httpcore.Request) -> httpcore.Response:
+        """Send a request, again when the peer had closed the connection since it was used before."""
+        while True:
+            self._backend.made_one = False
+            try:
+                return self._pool.handle_request(request)
+            except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
+                if self._backend.made_one or request.method not in (b"GET", b"HEAD"):
+                    raise
 
     def _body(self, response: httpcore.Response, timeout: float | None) -> _Body:
         stream = response.extensions.get("network_stream")
