@@ -135,7 +135,19 @@ DEMANDS: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", DEMANDS)
+#: cases that differ from another one in their form only
+SLOW = (
+    "nothing",
+    "a bundle by its address",
+    "a bundle of another key",
+    "a bundle that is missing",
+    "the digest in the CID",
+)
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in DEMANDS]
+)
 def test_the_container_verifies_what_kserve_demands(
     published: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:

@@ -112,6 +112,7 @@ def write_model(folder: Folder) -> tuple[Path, dict[str, str]]:
 
 
 @pytest.mark.model_signing
+@pytest.mark.slow
 def test_model_signing_verifies_our_bundle_and_sees_a_change(folder: Folder) -> None:
     model, digests = write_model(folder)
     ours = folder.write("oms.json", signer().sign(render_model("acme/model", digests)).bundle)
