@@ -45,6 +45,7 @@ _METHODS = ["GET", "HEAD", "OPTIONS"]
 _MAX_QUERY = 4096
 _MAX_FIELDS = 32
 _THREADS = 4
+_WAITING = 4  # threads for each block that is read ahead, where reading is waiting for another machine
 
 
 class GatewayApp:
@@ -62,7 +63,8 @@ class GatewayApp:
         self.admission = Admission(limits)
         self.log = log
         # Reading and hashing release the interpreter, so these threads keep the cores busy.
-        self.threads = ThreadPoolExecutor(max(_THREADS, workers.cores()), thread_name_prefix="gateway")
+        threads = max(_THREADS, workers.cores(), _WAITING * stores.ahead)
+        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="gateway")
         self._ahead = make_hasher(stores.verify, stores.ahead)
         self._sender = Sender(self.threads, self.metrics, limits)
 

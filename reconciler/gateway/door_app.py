@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,8 +28,10 @@ from reconciler.gateway.stream import AsgiRequest
 
 _CONTENT_PATHS = ("/ipfs/", "/routing/")
 _OTHER_PATHS = ("/health", "/metrics")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PING = "/v2/"  # of OCI clients, the only path of a door with a slash at its end
 _BODY_SECONDS = 20.0
+_THREADS = 32  # for requests, which may wait for an upstream, or for digests; bodies have other ones
 
 
 class DoorApp:
@@ -39,21 +43,26 @@ class DoorApp:
         self._doors = tuple(opened.doors)
         self._access = opened.access
         self._rest = rest
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="doors")
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
-        path = raw_path(scope)
-        if scope["type"] != "http" or path.startswith(_OTHER_PATHS):
+        decoded = scope["path"]  # the other routes are chosen by it
+        if scope["type"] != "http" or decoded in _OTHER_PATHS:
             await self._rest(scope, receive, send)
             return
         asgi = AsgiRequest(scope, receive, send)
         try:
-            if path.startswith(_CONTENT_PATHS):
+            if decoded.startswith(_CONTENT_PATHS):
                 if scope["method"] != "OPTIONS":
                     self._check_token(scope)
                 await self._rest(scope, receive, send)
                 return
-            request = _request(scope, path)
+            request = _request(scope, raw_path(scope))
         except RequestRefusedError as refusal:
             await self._gateway.refuse(refusal, asgi)
             return
@@ -78,9 +87,9 @@ class DoorApp:
             with gateway.admitted(asgi):
                 try:
                     if request.method == "POST":
-                        request = replace(request, body=await _read_body(asgi.receive))
+                        request = replace(request, body=await _read_body_in_time(asgi.receive))
                     answer = await asyncio.get_running_loop().run_in_executor(
-                        gateway.threads, self._respond, door, request
+                        self._threads, self._respond, door, request
                     )
                     model = answer.model
                     await gateway.send(answer.response, asgi)
@@ -117,7 +126,10 @@ def _request(scope: Scope, path: str) -> DoorRequest:
     """Return the request without its body. Raises RequestRefusedError."""
     segments = split_path(path.rstrip("/") if path == _PING else path)
     headers = _headers(scope)
-    address = f"{scope['scheme']}://{headers['host']}" if "host" in headers else ""
+    host = headers.get("host", "")
+    if host and not _HOST.fullmatch(host):
+        raise RequestRefusedError(400, "the Host header is malformed")
+    address = f"{scope['scheme']}://{host}" if host else ""
     return DoorRequest(scope["method"], path, segments, headers, query_of(scope), address=address)
 
 
@@ -130,13 +142,19 @@ def _headers(scope: Scope) -> dict[str, str]:
     return found
 
 
+async def _read_body_in_time(receive: Receive) -> bytes:
+    """Return the body of a request. Raises RequestRefusedError for one that is slow, large or cut off."""
+    try:
+        return await asyncio.wait_for(_read_body(receive), _BODY_SECONDS)
+    except TimeoutError:
+        message = "the body of the request takes too long"
+        raise RequestRefusedError(408, message, {"Connection": "close"}) from None
+
+
 async def _read_body(receive: Receive) -> bytes:
     body = bytearray()
     while True:
-        try:
-            message: Mapping[str, object] = await asyncio.wait_for(receive(), _BODY_SECONDS)
-        except TimeoutError:
-            raise RequestRefusedError(408, "the body of the request takes too long") from None
+        message: Mapping[str, object] = await receive()
         if message["type"] != "http.request":
             raise RequestRefusedError(400, "the client has disconnected")
         part = message.get("body", b"")

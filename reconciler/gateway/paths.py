@@ -104,19 +104,20 @@ def directory_entries(
     directory: ResolvedNode, read: ReadBlock
 ) -> Iterator[tuple[dagpb.PbLink, bytes, WrittenCid]]:
     """Iterate over the entries of a directory, sharded or not: link, name, CID as written."""
-    stack = [(directory, b"")]
+    stack: list[tuple[ResolvedNode | WrittenCid, bytes]] = [(directory, b"")]
     while stack:
-        node, path = stack.pop()
+        place, path = stack.pop()
+        node = place if isinstance(place, ResolvedNode) else _shard(place, read)
         if node.message is not None and node.message.kind is UnixFsType.DIRECTORY:
             for link, address in written_links(node.block):
                 yield link, link.name, address
             continue
-        below: list[tuple[ResolvedNode, bytes]] = []
+        below: list[tuple[WrittenCid, bytes]] = []
         for name, link, address in _slots(node, path):
             if name:
                 yield link, name, address
             else:
-                below.append((_shard(address, read), path + bytes((int(link.name, 16),))))
+                below.append((address, path + bytes((int(link.name, 16),))))
         stack += reversed(below)
 
 

@@ -42,8 +42,7 @@ class DirectProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        if transport.get_extra_info("ssl_object") is None:  # what is encrypted goes through the transport
-            self.app = _with_connection(self.app, self)
+        self.app = _with_connection(self.app, self)
         self._expect_head()
 
     def on_response_complete(self) -> None:
@@ -92,6 +91,16 @@ class DirectConnection:
     def __init__(self, protocol: DirectProtocol) -> None:
         self._protocol = protocol
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether bytes must go through the transport, which encrypts them."""
+        return self._protocol.transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client has disconnected."""
+        return bool(self._protocol.transport.is_closing())
+
     async def socket(self) -> socket.socket | None:
         """Return a duplicate of the non-blocking socket once the head was sent; None when the client has
         disconnected.
@@ -114,6 +123,6 @@ class DirectConnection:
 
 
 def direct_connection(scope: Scope) -> DirectConnection | None:
-    """Return the DirectConnection that the protocol stored in the ASGI scope of a request; None with TLS."""
+    """Return the DirectConnection that the protocol stored in the ASGI scope of a request."""
     found: DirectConnection | None = scope.get("extensions", {}).get(_EXTENSION)
     return found

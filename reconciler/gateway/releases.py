@@ -11,7 +11,8 @@ A revision names one version of a model, in every form that a door has for it:
 | 40 hex digits                  | the version with this commit                                |
 
 The commit of a version is the first 20 bytes of the digest in its root CID, so it changes exactly with the
-bytes. Yanked and retired versions resolve when they are named exactly, and are not listed.
+bytes. Yanked and retired versions resolve when they are named exactly, and are not listed. A version that the
+trust rules of this machine refuse is listed, since looking at all signatures takes long, and not served.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.content.cid import Cid
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, TrustError
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.index.load import load_index
 from reconciler.index.locations import RepositoryLayout
@@ -36,6 +37,11 @@ DEFAULT_REVISIONS = ("main", "latest")
 _COMMIT_BYTES = 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFS = ("refs/heads/", "refs/tags/")
+_ACCEPTED_SECONDS = 600.0  # that a decision about a version is good for
+_REFUSED_SECONDS = 30.0  # and one against it, since a signature may arrive
+
+#: returns warnings about a version; raises TrustError when it must not be served
+Judge = Callable[[Index, Version], Sequence[str]]
 
 
 class Missing(StrEnum):
@@ -52,6 +58,13 @@ class ReleaseMissingError(RequestRefusedError):
     def __init__(self, what: Missing, message: str) -> None:
         super().__init__(404, message)
         self.what = what
+
+
+class ReleaseRefusedError(RequestRefusedError):
+    """A 403 of a door: the trust rules of this machine refuse a version."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(403, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +106,21 @@ class ReleaseView:
     """The releases of one index, which is read again from time to time. Usable from several threads.
 
     `load` returns the index; it is called again `seconds` after the last time. When it fails later on, the
-    last good index stays in use, and `log` gets a line.
+    last good index stays in use, and `log` gets a line. `judge` decides which versions are served; a decision
+    is remembered for minutes.
     """
 
-    def __init__(self, load: Callable[[], Index], *, seconds: float, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Index],
+        *,
+        seconds: float,
+        log: Callable[[str], None],
+        judge: Judge | None = None,
+    ) -> None:
         self._load = load
+        self._judge = judge
+        self._decisions: dict[tuple[str, str, Cid], tuple[float, ReleaseRefusedError | None]] = {}
         self._seconds = seconds
         self._log = log
         self._lock = threading.Lock()
@@ -138,19 +161,57 @@ class ReleaseView:
         return found
 
     def release(self, model: Model, revision: str) -> ServedRelease:
-        """Return the release of `model` that `revision` means. Raises ReleaseMissingError."""
+        """Return the release of `model` that `revision` means.
+
+        Raises ReleaseMissingError, and ReleaseRefusedError when a trust rule refuses it.
+        """
+        found = self._find(model, revision)
+        self.require(found)
+        return found
+
+    def require(self, release: ServedRelease) -> None:
+        """Raise ReleaseRefusedError when a trust rule refuses a version."""
+        if self._judge is None:
+            return
+        key = (release.version.model, release.version.version, release.root)
+        until, refusal = self._decisions.get(key, (0.0, None))
+        if until < time.monotonic():
+            refusal = self._decide(self._judge, release)
+            until = time.monotonic() + (_REFUSED_SECONDS if refusal else _ACCEPTED_SECONDS)
+            self._decisions[key] = until, refusal
+        if refusal is not None:
+            raise ReleaseRefusedError(refusal.message)
+
+    def _decide(self, judge: Judge, release: ServedRelease) -> ReleaseRefusedError | None:
+        try:
+            warnings = judge(self._index, release.version)
+        except TrustError as error:
+            self._log(f"{release.version.ref} is not served: {error.message}")
+            return ReleaseRefusedError(error.message)
+        except ReconcilerError as error:  # such as a key file that is gone
+            self._log(f"{release.version.ref} is not served: {error.message}")
+            return ReleaseRefusedError(f"the trust rule for {release.version.ref} cannot be applied here")
+        for warning in warnings:
+            self._log(f"warning: {warning}")
+        return None
+
+    def _find(self, model: Model, revision: str) -> ServedRelease:
         for prefix in _REFS:
             revision = revision.removeprefix(prefix)
         if _COMMIT.fullmatch(revision):
             return self._by_commit(model, revision)
-        text = model.name if self._is_default(model, revision) else f"{model.name}@{revision}"
-        try:
-            return self._resolved(text)
-        except ReconcilerError as error:
-            if "_" in revision:
-                return self.release(model, revision.replace("_", "+", 1))
-            hint = f"; {error.hint}" if error.hint else ""
-            raise ReleaseMissingError(Missing.REVISION, f"{error.message}{hint}") from None
+        if self._is_default(model, revision):
+            texts = [model.name]
+        else:
+            texts = [f"{model.name}@{each}" for each in dict.fromkeys((revision, revision.replace("_", "+")))]
+        refusal: ReconcilerError | None = None
+        for text in texts:
+            try:
+                return self._resolved(text)
+            except ReconcilerError as error:
+                refusal = refusal or error
+        hint = f"; {refusal.hint}" if refusal and refusal.hint else ""
+        raise ReleaseMissingError(Missing.REVISION, f"{refusal.message if refusal else ''}{hint}")
 
     def listed(self, model: Model) -> Mapping[str, ServedRelease]:
         """Return the versions to list by their SemVer text, the newest first."""
@@ -174,7 +235,7 @@ class ReleaseView:
         found: dict[str, ServedRelease] = {}
         for name in (DEFAULT_REVISIONS[0], *model.channels):
             try:
-                found[name] = self.release(model, name)
+                found[name] = self._find(model, name)
             except ReleaseMissingError:  # such as a channel of a version that has no CID yet
                 continue
         return found

@@ -23,6 +23,8 @@ from reconciler.net.multiaddr import multiaddr_of_url
 _GRACE_SECONDS = 10  # for responses in progress when the process is stopped
 _BACKLOG = 1024
 _FILES = 65_536
+_BODIES = ServeLimits().bodies
+_UPSTREAM_BODIES = 32  # sent at once where many may wait for another machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def serve(
     from reconciler.gateway.door_app import DoorApp
     from reconciler.gateway.protocol import DirectProtocol
 
-    bounds = limits or ServeLimits()
+    bounds = limits or ServeLimits(bodies=_UPSTREAM_BODIES if doors and doors.upstream else _BODIES)
     open_doors: list[Door] = []
 
     class Protocol(DirectProtocol):
@@ -132,10 +134,12 @@ def serve(
             errors = _ErrorHandler(log)
             logging.getLogger("uvicorn.error").addHandler(errors)
             app = application(gateway)
+            closing: list[Callable[[], None]] = [gateway.close]
             if doors and view:
                 opened = doors.open(view, gateway.reader)
                 open_doors.extend(opened.doors)
-                app = DoorApp(gateway, opened, app)
+                app = in_front = DoorApp(gateway, opened, app)
+                closing += [opened.close, in_front.close]
             config = uvicorn.Config(
                 app,
                 loop="asyncio",
@@ -155,7 +159,8 @@ def serve(
                 await Server(config).serve(sockets=[listener])
             finally:
                 logging.getLogger("uvicorn.error").removeHandler(errors)
-                gateway.close()
+                for close in closing:
+                    close()
 
         asyncio.run(run())
 

@@ -99,8 +99,8 @@ class Sender:
         if not empty and not short and response.size != 0:
             try:
                 connection = direct_connection(request.scope)
-                if connection is None:
-                    await self._send_encrypted(response, request)
+                if connection is None or connection.is_encrypted:
+                    await self._send_encrypted(response, request, connection)
                 elif not await self._send_long(response, connection):
                     return
             except ConnectionError:  # the client has disconnected
@@ -117,15 +117,20 @@ class Sender:
         self._metrics.count_sent(len(short))
         await request.send({"type": "http.response.body", "body": short})
 
-    async def _send_encrypted(self, response: GatewayResponse, request: AsgiRequest) -> None:
-        """Send a long body through the transport, which encrypts it.
+    async def _send_encrypted(
+        self, response: GatewayResponse, request: AsgiRequest, connection: DirectConnection | None
+    ) -> None:
+        """Send a long body through the transport, which encrypts it, until the client disconnects.
 
         Raises _ClientStalledError, DataError for a body of another length, and what the body raises.
         """
         loop = asyncio.get_running_loop()
         left = response.size
         while pieces := await loop.run_in_executor(self._readers, _next_pieces, response.body):
+            if connection is not None and connection.is_closed:
+                raise ConnectionResetError
             data = b"".join(pieces)
+            pieces.clear()  # a slow client holds one copy
             left = None if left is None else left - len(data)
             if left is not None and left < 0:
                 break

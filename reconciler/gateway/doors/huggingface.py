@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import quote, urlencode
@@ -27,16 +27,18 @@ from reconciler.gateway.doors.interface import (
     file_path,
     json_response,
 )
-from reconciler.gateway.release_files import ReleaseFile, ReleaseFiles
-from reconciler.gateway.releases import Missing, ReleaseMissingError, ServedRelease
+from reconciler.gateway.release_files import ReleaseFile, ReleaseFiles, folders_of
+from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseRefusedError, ServedRelease
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.responses import GatewayResponse
 from reconciler.index.model import Model
 
 _API = {"models": False, "datasets": True}  # whether the repositories of a list are datasets
-_RESERVED = frozenset(("api", "ipfs", "ipns", "v2", "routing", "health", "metrics"))
+_RESERVED = frozenset(("api", "ipfs", "ipns", "v2", "routing"))
 _PAGE = 1000  # entries of a page of a tree, and models of a list
 _MAX_PAGE = 10_000
+_MAX_PATHS = 10_000  # of one request for paths-info
+_MAX_MESSAGE = 400  # characters of a refusal in a header
 _ERROR_CODES = {
     Missing.MODEL: "RepoNotFound",
     Missing.REVISION: "RevisionNotFound",
@@ -110,6 +112,8 @@ class HuggingFaceDoor:
         headers = {"X-Error-Message": _latin(refusal.message), "Cache-Control": "no-store"}
         if isinstance(refusal, ReleaseMissingError):
             headers["X-Error-Code"] = _ERROR_CODES[refusal.what]
+        elif isinstance(refusal, ReleaseRefusedError):
+            headers["X-Error-Code"] = "GatedRepo"  # the one refusal whose reason the clients show
         response = json_response({"error": refusal.message}, headers | refusal.headers)
         return GatewayResponse(refusal.status, response.headers, response.body, response.size)
 
@@ -139,7 +143,7 @@ class HuggingFaceDoor:
     def _list(self, request: DoorRequest, *, datasets: bool) -> GatewayResponse:
         values = request.values
         search, author = values.get("search", "").casefold(), values.get("author", "")
-        limit = _number(values.get("limit"), _PAGE)
+        limit = min(_number(values.get("limit"), _PAGE), _MAX_PAGE)
         found = (
             model
             for model in self._content.view.models()
@@ -183,13 +187,7 @@ class HuggingFaceDoor:
         document = self._summary(model, release) or {}
         sizes = request.values.get("blobs", "").lower() in ("true", "1")
         document["siblings"] = [
-            {"rfilename": file.path}
-            | (
-                {"size": file.size, "blobId": _pointer(file).git_blob.hex(), "lfs": _lfs(file)}
-                if sizes
-                else {}
-            )
-            for file in files
+            {"rfilename": file.path} | (_sibling_sizes(file) if sizes else {}) for file in files
         ]
         document["usedStorage"] = sum(file.size for file in files)
         return json_response(document, self._commit_headers(release))
@@ -220,16 +218,19 @@ class HuggingFaceDoor:
         above = file_path(rest[1:])
         values = request.values
         recursive = values.get("recursive", "").lower() in ("true", "1")
-        entries = list(_below(files, f"{above}/" if above else "", recursive=recursive))
+        entries = _below(files, f"{above}/" if above else "", recursive=recursive)
         if above and not entries:
             raise ReleaseMissingError(Missing.FILE, f"{release.version.ref} has no folder {above!r}")
-        limit = min(_number(values.get("limit"), _PAGE), _MAX_PAGE)
+        limit = min(_number(values.get("limit"), _PAGE), _MAX_PAGE) or _PAGE
         start = _number(values.get("cursor"), 0)
         headers = self._commit_headers(release)
         if start + limit < len(entries):
             query = urlencode({**values, "limit": limit, "cursor": start + limit})
             headers["Link"] = f'<{request.address}{quote(request.path, safe="/%")}?{query}>; rel="next"'
-        return json_response(entries[start : start + limit], headers)
+        page = entries[start : start + limit]
+        return json_response(
+            [_folder_entry(e) if isinstance(e, str) else _file_entry(e) for e in page], headers
+        )
 
     def _paths_info(self, model: Model, rest: Sequence[str], request: DoorRequest) -> GatewayResponse:
         if len(rest) != 1:
@@ -237,11 +238,10 @@ class HuggingFaceDoor:
         release = self._content.view.release(model, rest[0])
         files = self._content.files(release)
         found: list[dict[str, object]] = []
-        for path in dict.fromkeys(_requested_paths(request)):
-            name = path.strip("/")
+        for name in dict.fromkeys(path.strip("/") for path in _requested_paths(request)):
             if (file := files.by_path.get(name)) is not None:
                 found.append(_file_entry(file))
-            elif any(each.startswith(f"{name}/") for each in files.by_path):
+            elif name in files.folders:
                 found.append(_folder_entry(name))
         return json_response(found, self._commit_headers(release))
 
@@ -298,25 +298,18 @@ def _folder_entry(path: str) -> dict[str, object]:
     return {"type": "directory", "oid": "0" * 40, "size": 0, "path": path}
 
 
-def _below(files: ReleaseFiles, above: str, *, recursive: bool) -> Iterator[dict[str, object]]:
-    """Yield the entries below the folder `above` ("" or with a slash at its end), folders once."""
-    folders: set[str] = set()
+def _below(files: ReleaseFiles, above: str, *, recursive: bool) -> list[ReleaseFile | str]:
+    """Return the files below the folder `above` ("" or with a slash at its end), and each folder once."""
+    found: dict[str, ReleaseFile | str] = {}
     for file in files:
         if not file.path.startswith(above):
             continue
-        for folder in _folders(file.path[len(above) :], recursive=recursive):
-            if folder not in folders:
-                folders.add(folder)
-                yield _folder_entry(above + folder)
-        if recursive or "/" not in file.path[len(above) :]:
-            yield _file_entry(file)
-
-
-def _folders(path: str, *, recursive: bool) -> Iterable[str]:
-    parts = path.split("/")[:-1]
-    return (
-        "/".join(parts[: number + 1]) for number in range(len(parts) if recursive else min(1, len(parts)))
-    )
+        rest = file.path[len(above) :]
+        for folder in islice(folders_of(rest), None if recursive else 1):
+            found.setdefault(above + folder, above + folder)
+        if recursive or "/" not in rest:
+            found[file.path] = file
+    return list(found.values())
 
 
 def _requested_paths(request: DoorRequest) -> list[str]:
@@ -328,6 +321,8 @@ def _requested_paths(request: DoorRequest) -> list[str]:
             paths = document.get("paths") if isinstance(document, dict) else None
             if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
                 raise RequestRefusedError(400, "paths must be a list of strings")
+            if len(paths) > _MAX_PATHS:
+                raise RequestRefusedError(400, f"more than {_MAX_PATHS} paths")
             return paths
     except (ValueError, RecursionError):
         raise RequestRefusedError(400, "the body is neither a form nor JSON") from None
@@ -347,4 +342,6 @@ def _moment(created_at: str | None) -> str | None:
 
 
 def _latin(text: str) -> str:
-    return text.replace("\n", " ").encode("latin-1", "replace").decode("latin-1")
+    """Return a text as it may stand in a header: in one line, without control characters."""
+    line = "".join(character if character.isprintable() else " " for character in text[:_MAX_MESSAGE])
+    return line.strip().encode("latin-1", "replace").decode("latin-1")

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from reconciler.gateway.background_digests import UnhashedContent
 from reconciler.gateway.bodies import file_bytes
-from reconciler.gateway.doors.modelpack import MANIFEST_TYPE, Artifact, json_blob
-from reconciler.gateway.release_files import ReleaseFile, open_file
+from reconciler.gateway.doors.modelpack import MANIFEST_TYPE, Artifact, json_blob, oci_digest
+from reconciler.gateway.release_files import ReleaseFile, folders_of, open_file
 from reconciler.gateway.request import Span
 from reconciler.gateway.stores import ReadBlock
 from reconciler.index.model import Version
@@ -43,12 +44,12 @@ class TarLayer:
     size: int
 
     @property
-    def key(self) -> bytes:
-        """A digest of everything that the bytes depend on."""
-        digest = hashlib.sha256()
+    def content(self) -> UnhashedContent:
+        """The bytes, to be hashed."""
+        digest = hashlib.sha256(b"tar")
         for part in self.parts:
-            digest.update(part.sha256 if isinstance(part, ReleaseFile) else part)
-        return digest.digest()
+            digest.update(bytes(part.address) if isinstance(part, ReleaseFile) else part)
+        return UnhashedContent(digest.digest(), lambda read: self.read(Span(0, self.size), read))
 
     def read(self, span: Span, read: ReadBlock) -> Iterator[bytes | memoryview]:
         """Iterate over the bytes of `span`. Raises what `read` raises, and DataError."""
@@ -76,20 +77,20 @@ def image_layers(files: Sequence[ReleaseFile]) -> list[TarLayer]:
             size = 0
         groups[-1].append(file)
         size += file.size
-    folders = sorted({folder for file in files for folder in _folders(file.path)})
+    folders = sorted({folder for file in files for folder in folders_of(file.path)})
     directories = [f"{_DIRECTORY}/", *(f"{_DIRECTORY}/{folder}/" for folder in folders)]
     return [_layer(group, directories if number == 0 else ()) for number, group in enumerate(groups)]
 
 
-def image_artifact(version: Version, layers: Sequence[TarLayer], digests: Sequence[str]) -> Artifact:
-    """Return the image manifest and config; `digests` are those of the layers, as OCI writes them."""
+def image_artifact(version: Version, layers: Sequence[TarLayer], digests: Sequence[bytes]) -> Artifact:
+    """Return the image manifest and config; `digests` are the SHA-256 of the layers."""
     config = json_blob(
         CONFIG_TYPE,
         {
             "architecture": "amd64",
             "os": "linux",
             "config": {"Labels": {"org.opencontainers.image.version": version.version}},
-            "rootfs": {"type": "layers", "diff_ids": list(digests)},
+            "rootfs": {"type": "layers", "diff_ids": list(map(oci_digest, digests))},
         },
     )
     manifest = {
@@ -97,16 +98,11 @@ def image_artifact(version: Version, layers: Sequence[TarLayer], digests: Sequen
         "mediaType": MANIFEST_TYPE,
         "config": config.descriptor,
         "layers": [
-            {"mediaType": LAYER_TYPE, "digest": digest, "size": layer.size}
+            {"mediaType": LAYER_TYPE, "digest": oci_digest(digest), "size": layer.size}
             for layer, digest in zip(layers, digests, strict=True)
         ],
     }
     return Artifact(json_blob(MANIFEST_TYPE, manifest), config)
-
-
-def _folders(path: str) -> Iterator[str]:
-    parts = path.split("/")[:-1]
-    yield from ("/".join(parts[: number + 1]) for number in range(len(parts)))
 
 
 def _layer(files: Sequence[ReleaseFile], directories: Sequence[str]) -> TarLayer:

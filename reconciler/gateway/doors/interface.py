@@ -11,8 +11,9 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from reconciler.gateway.background_digests import BackgroundDigests
 from reconciler.gateway.bodies import file_bytes
-from reconciler.gateway.release_files import FileTables, ReleaseFile, ReleaseFiles, open_file
+from reconciler.gateway.release_files import FileTables, ReleaseFile, ReleaseFiles, open_file, unhashed_file
 from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseView, ServedRelease
 from reconciler.gateway.request import RequestRefusedError, conditions_of
 from reconciler.gateway.responses import GatewayResponse, OpenSpan, with_ranges
@@ -119,6 +120,7 @@ class DoorContent:
     tables: FileTables
     reader: Callable[[], ReadBlock]
     access: DoorAccess = field(default_factory=DoorAccess)
+    digests: BackgroundDigests = field(default_factory=lambda: BackgroundDigests(None))
 
     def allowed(self, model: Model, request: DoorRequest) -> bool:
         """Return whether the request may read `model`."""
@@ -135,6 +137,14 @@ class DoorContent:
             raise ReleaseMissingError(
                 Missing.REVISION, f"the bytes of {release.version.ref} are not in the stores of this server"
             ) from None
+
+    def hashed(self, file: ReleaseFile) -> bytes:
+        """Return the SHA-256 of the bytes of a file, whatever SHA256SUMS says.
+
+        Raises RequestRefusedError (503) while they are being hashed, and what reading a block raises.
+        """
+        content = unhashed_file(file.address, file.size)
+        return self.digests.digests([content], self.reader, "files with a disputed digest")[0]
 
     def send(self, file: ReleaseFile, request: DoorRequest, headers: Mapping[str, str]) -> GatewayResponse:
         """Return the bytes of a file, or the requested ranges of it; its ETag is its SHA-256.

@@ -1,9 +1,10 @@
 """A release as an OCI artifact of the ModelPack specification, with every file as a raw layer.
 
 A layer has the digest and the size of the file itself, so the blocks of the file are the blob. Everything
-else is a function of names, digests and sizes: the digest of the manifest changes exactly when they do, and
-can be written into a deployment. Sources: OCI image specification 1.1, `manifest.md`; CNCF ModelPack
-model-spec, `docs/spec.md` and `docs/config.md` (2026-06).
+else is a function of model, version and files, and of nothing that can be edited in an index later on, such
+as a licence: the digest of the manifest changes exactly when they do, and can be written into a deployment.
+Sources: OCI image specification 1.1, `manifest.md`; CNCF ModelPack model-spec, `docs/spec.md` and
+`docs/config.md` (2026-06).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 _LAYER_TYPE = "application/vnd.cncf.model.{}.v1.raw"
-_TITLE = "org.opencontainers.image.title"
+TITLE = "org.opencontainers.image.title"
 _FILE_PATH = "org.cncf.model.filepath"
 
 _WEIGHTS = {
@@ -44,7 +45,7 @@ class Blob:
     @property
     def digest(self) -> str:
         """`sha256:` and the SHA-256 in hex."""
-        return f"sha256:{hashlib.sha256(self.data).hexdigest()}"
+        return oci_digest(hashlib.sha256(self.data).digest())
 
     @property
     def descriptor(self) -> dict[str, object]:
@@ -62,15 +63,12 @@ class Artifact:
 
 def model_artifact(version: Version, files: Sequence[ReleaseFile]) -> Artifact:
     """Return the ModelPack manifest of a version and its config."""
-    descriptor = {"name": version.model, "version": version.version}
-    if version.license:
-        descriptor["licenses"] = [version.license]  # type: ignore[assignment]
     config = json_blob(
         CONFIG_TYPE,
         {
-            "descriptor": descriptor,
+            "descriptor": {"name": version.model, "version": version.version},
             "modelfs": {"type": "layers", "diffIds": [digest_of(file) for file in files]},
-            "config": {"format": version.format} if version.format else {},
+            "config": {},
         },
     )
     manifest = {
@@ -90,9 +88,14 @@ def json_blob(media_type: str, document: object) -> Blob:
     return Blob(media_type, text.encode())
 
 
+def oci_digest(sha256: bytes) -> str:
+    """Return a SHA-256 as OCI writes it."""
+    return f"sha256:{sha256.hex()}"
+
+
 def digest_of(file: ReleaseFile) -> str:
     """Return the digest of a file as OCI writes it."""
-    return f"sha256:{file.hex}"
+    return oci_digest(file.sha256)
 
 
 def _layer(version: Version, file: ReleaseFile) -> dict[str, object]:
@@ -100,7 +103,7 @@ def _layer(version: Version, file: ReleaseFile) -> dict[str, object]:
         "mediaType": _LAYER_TYPE.format(_role(version, file.path)),
         "digest": digest_of(file),
         "size": file.size,
-        "annotations": {_TITLE: file.path, _FILE_PATH: file.path},
+        "annotations": {TITLE: file.path, _FILE_PATH: file.path},
     }
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from urllib.parse import quote, urlencode
 
 from reconciler.gateway.doors.image import TarLayer, image_artifact, image_layers
@@ -18,14 +19,22 @@ from reconciler.gateway.doors.interface import (
     DoorRequest,
     json_response,
 )
-from reconciler.gateway.doors.layer_digests import LayerDigests
-from reconciler.gateway.doors.modelpack import MANIFEST_TYPE, Artifact, model_artifact
+from reconciler.gateway.doors.modelpack import MANIFEST_TYPE, Artifact, Blob, model_artifact, oci_digest
+from reconciler.gateway.doors.referrers import (
+    BUNDLE_TYPE,
+    INDEX_TYPE,
+    FindSignatures,
+    SignatureArtifact,
+    referrers_index,
+    signature_artifacts,
+)
 from reconciler.gateway.doors.registry import (
     DIGEST,
     BlobBook,
     BlobContent,
     LayerBlob,
     RegistryPath,
+    UnknownBlobError,
     blob_response,
     error_response,
     file_blobs,
@@ -34,29 +43,30 @@ from reconciler.gateway.doors.registry import (
     parse_digest,
     parse_registry_path,
 )
-from reconciler.gateway.releases import Missing, ReleaseMissingError, ServedRelease
+from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseRefusedError, ServedRelease
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.responses import GatewayResponse
 from reconciler.index.model import Model
 
 _IMAGE = "image/"
-_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _KEPT = 256  # manifests that are remembered
 _PAGE = 1000
 _CODES = {Missing.MODEL: "NAME_UNKNOWN", Missing.REVISION: "MANIFEST_UNKNOWN", Missing.FILE: "BLOB_UNKNOWN"}
 
 
 class OciDoor:
-    """The registry over the releases in `content`; `digests` remembers those of tar layers."""
+    """The registry over the releases in `content`; `find_signatures` returns what refers to a version."""
 
     name = "oci"
 
-    def __init__(self, content: DoorContent, digests: LayerDigests) -> None:
+    def __init__(self, content: DoorContent, find_signatures: FindSignatures = lambda _: ()) -> None:
         self._content = content
-        self._digests = digests
+        self._find_signatures = find_signatures
         self._book = BlobBook(content, self._blobs)
+        self._manifests = BlobBook(content, self._manifest_blobs, kept=_KEPT)
         self._lock = threading.Lock()
         self._artifacts: OrderedDict[tuple[str, str, str], Artifact] = OrderedDict()
+        self._subjects: dict[tuple[str, str], ServedRelease] = {}  # versions by the digest of their manifest
 
     def recognizes(self, request: DoorRequest) -> bool:
         """Return whether a path is below /v2."""
@@ -78,6 +88,8 @@ class OciDoor:
         """Return a refusal with its error code."""
         if isinstance(refusal, ReleaseMissingError):
             code = _CODES[refusal.what]
+        elif isinstance(refusal, ReleaseRefusedError):
+            code = "DENIED"
         elif refusal.status == 401:
             code = "UNAUTHORIZED"
         elif refusal.status == 400 and "blobs" in request.segments:
@@ -117,9 +129,7 @@ class OciDoor:
                 raise ReleaseMissingError(Missing.FILE, "only tags/list is there")
             return self._tags(model, path.name, request)
         if path.action == "referrers":
-            parse_digest(path.reference)
-            index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": []}
-            return json_response(index, kind=_INDEX_TYPE)
+            return self._referrers(model, parse_digest(path.reference), request)
         if path.action == "blobs":
             digest = parse_digest(path.reference)
             return blob_response(self._content, self._book.find(model, digest), digest, request, {})
@@ -129,32 +139,43 @@ class OciDoor:
         self, model: Model, reference: str, request: DoorRequest, *, is_image: bool
     ) -> GatewayResponse:
         accept = request.headers.get("accept", "*/*")
-        if MANIFEST_TYPE not in accept and "*/*" not in accept:
+        if not any(kind in accept for kind in (MANIFEST_TYPE, "*/*", "application/*")):
             raise ReleaseMissingError(
                 Missing.REVISION, f"the manifest is {MANIFEST_TYPE}, which the Accept header does not have"
             )
         if DIGEST.fullmatch(reference):
-            return manifest_response(self._by_digest(model, reference).manifest, request)
+            return manifest_response(self._by_digest(model, reference), request)
         release = self._content.view.release(model, reference)
-        artifact = self._artifact(release, is_image=is_image)
-        return manifest_response(artifact.manifest, request)
+        return manifest_response(self._artifact(release, is_image=is_image).manifest, request)
 
-    def _by_digest(self, model: Model, digest: str) -> Artifact:
-        """Return the manifest with a digest, of any version, as an artifact or as an image made before."""
-        with self._lock:
-            for (name, _, _), artifact in self._artifacts.items():
-                if name == model.name and artifact.manifest.digest == digest:
-                    return artifact
-        for version in model.versions.values():
-            if version.cid is None:
-                continue
-            try:
-                artifact = self._artifact(ServedRelease(version, version.cid), is_image=False)
-            except ReleaseMissingError:  # its bytes are not here
-                continue
-            if artifact.manifest.digest == digest:
-                return artifact
-        raise ReleaseMissingError(Missing.REVISION, f"no manifest {digest} of {model.name}")
+    def _by_digest(self, model: Model, digest: str) -> Blob:
+        """Return the manifest with a digest: of a version, its image made before, or a signature."""
+        try:
+            found = self._manifests.find(model, digest)
+        except UnknownBlobError:
+            raise ReleaseMissingError(Missing.REVISION, f"no manifest {digest} of {model.name}") from None
+        assert isinstance(found, Blob)  # noqa: S101  manifests are made up
+        return found
+
+    def _referrers(self, model: Model, digest: str, request: DoorRequest) -> GatewayResponse:
+        """Return the signatures of the version whose manifest has a digest; none for an unknown one."""
+        kind = request.values.get("artifactType")
+        release = self._subjects.get((model.name, digest))
+        if release is None:
+            with suppress(RequestRefusedError):
+                self._manifests.find(model, digest)
+            release = self._subjects.get((model.name, digest))
+        found: list[SignatureArtifact] = []
+        if release is not None and kind in (None, BUNDLE_TYPE):
+            found = self._signatures(release, self._artifact(release, is_image=False).manifest)
+        headers = {} if kind is None else {"OCI-Filters-Applied": "artifactType"}
+        return json_response(referrers_index(found), headers, kind=INDEX_TYPE)
+
+    def _signatures(self, release: ServedRelease, subject: Blob) -> list[SignatureArtifact]:
+        found = signature_artifacts(subject, self._find_signatures(release.version))
+        self._manifests.add(release, [(each.manifest.digest, each.manifest) for each in found])
+        self._book.add(release, [blob for each in found for blob in each.blobs])
+        return found
 
     def _artifact(self, release: ServedRelease, *, is_image: bool) -> Artifact:
         key = (release.version.model, release.version.version, f"{release.root} {is_image}")
@@ -165,31 +186,53 @@ class OciDoor:
         files = list(self._content.files(release))
         if is_image:
             layers = image_layers(files)
-            digests = self._digests.digests(layers, self._content.reader)
+            contents = [layer.content for layer in layers]
+            digests = self._content.digests.digests(
+                contents, self._content.reader, "the layers of this image"
+            )
             artifact = image_artifact(release.version, layers, digests)
             self._book.add(release, _layer_blobs(layers, digests))
         else:
             artifact = model_artifact(release.version, files)
             self._book.add(release, file_blobs(files))
+            self._subjects[release.version.model, artifact.manifest.digest] = release
         self._book.add(release, [(artifact.config.digest, artifact.config)])
+        self._manifests.add(release, [(artifact.manifest.digest, artifact.manifest)])
         with self._lock:
             self._artifacts[key] = artifact
             while len(self._artifacts) > _KEPT:
                 self._artifacts.popitem(last=False)
         return artifact
 
+    def _manifest_blobs(self, release: ServedRelease) -> Iterator[tuple[str, BlobContent]]:
+        """Yield the manifests of a version; that of its image only when its digests are known."""
+        manifest = self._artifact(release, is_image=False).manifest
+        yield manifest.digest, manifest
+        for signature in self._signatures(release, manifest):
+            yield signature.manifest.digest, signature.manifest
+        if (made := self._known_image(release)) is not None:
+            yield made[0].manifest.digest, made[0].manifest
+
     def _blobs(self, release: ServedRelease) -> Iterator[tuple[str, BlobContent]]:
         """Yield the blobs of a version; those of its image only when their digests are known."""
-        files = list(self._content.files(release))
-        yield from file_blobs(files)
-        config = model_artifact(release.version, files).config
-        yield config.digest, config
-        layers = image_layers(files)
-        digests = self._digests.known(layers)
-        if digests is not None:
-            yield from _layer_blobs(layers, digests)
-            image = image_artifact(release.version, layers, digests).config
-            yield image.digest, image
+        yield from file_blobs(self._content.files(release))
+        artifact = self._artifact(release, is_image=False)
+        yield artifact.config.digest, artifact.config
+        for signature in self._signatures(release, artifact.manifest):
+            yield from signature.blobs
+        if (made := self._known_image(release)) is not None:
+            image, layers = made
+            yield from layers
+            yield image.config.digest, image.config
+
+    def _known_image(
+        self, release: ServedRelease
+    ) -> tuple[Artifact, Sequence[tuple[str, BlobContent]]] | None:
+        layers = image_layers(list(self._content.files(release)))
+        digests = self._content.digests.known([layer.content for layer in layers])
+        if digests is None:
+            return None
+        return image_artifact(release.version, layers, digests), list(_layer_blobs(layers, digests))
 
     def _tags(self, model: Model, name: str, request: DoorRequest) -> GatewayResponse:
         view = self._content.view
@@ -209,6 +252,6 @@ class OciDoor:
         return json_response({"name": name, "tags": page}, headers)
 
 
-def _layer_blobs(layers: list[TarLayer], digests: list[str]) -> Iterator[tuple[str, BlobContent]]:
+def _layer_blobs(layers: Sequence[TarLayer], digests: Sequence[bytes]) -> Iterator[tuple[str, BlobContent]]:
     for layer, digest in zip(layers, digests, strict=True):
-        yield digest, LayerBlob(layer, bytes.fromhex(digest.removeprefix("sha256:")))
+        yield oci_digest(digest), LayerBlob(layer, digest)

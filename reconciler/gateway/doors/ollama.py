@@ -17,7 +17,9 @@ import hmac
 import json
 import re
 import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -25,7 +27,6 @@ from pathlib import PurePosixPath
 from reconciler.content.gguf import (
     FILE_TYPES,
     GgufEndError,
-    GgufHeader,
     GgufTooLongError,
     MalformedGgufError,
     parse_gguf,
@@ -48,6 +49,7 @@ from reconciler.gateway.release_files import ReleaseFile, ReleaseFiles, open_fil
 from reconciler.gateway.releases import Missing, ReleaseMissingError, ServedRelease
 from reconciler.gateway.request import RequestRefusedError, Span
 from reconciler.gateway.responses import GatewayResponse
+from reconciler.gateway.written_cid import WrittenCid
 from reconciler.index.model import Model
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -59,6 +61,7 @@ _SIGNED_SECONDS = 12 * 3600  # that a signed address is good for: the time of a 
 _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 _QUANTISATION = re.compile(r"(?i)(?:^|[-_.])((?:IQ|TQ|Q)\d\w*|F16|F32|BF16|MXFP4)$")
 _PREFERRED = "Q4_K_M"
+_KEPT = 1024  # summaries of GGUF files that are remembered
 _SIDE_LAYERS = ("template", "system", "params", "license")
 _LICENCES = ("license", "licence", "copying")
 
@@ -71,6 +74,15 @@ class _Quantisation:
     files: tuple[ReleaseFile, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """What the config says of a GGUF file, without its tensors, of which there may be very many."""
+
+    architecture: str | None
+    file_type: int | None
+    parameters: int
+
+
 class OllamaDoor:
     """The registry for ollama over the releases in `content`."""
 
@@ -79,8 +91,9 @@ class OllamaDoor:
     def __init__(self, content: DoorContent) -> None:
         self._content = content
         self._key = secrets.token_bytes(32)
+        self._lock = threading.Lock()
         self._book = BlobBook(content, self._blobs)
-        self._headers: dict[bytes, GgufHeader] = {}
+        self._summaries: OrderedDict[WrittenCid, _Summary | None] = OrderedDict()
 
     def recognizes(self, request: DoorRequest) -> bool:
         """Return whether a request below /v2 is from ollama, or for an address that this door has signed."""
@@ -140,9 +153,10 @@ class OllamaDoor:
     def _is_signed(self, path: RegistryPath, request: DoorRequest) -> bool:
         values = request.values
         expires = values.get("expires", "")
-        if path.action != "blobs" or not re.fullmatch(r"\d{1,12}", expires) or int(expires) < time.time():
+        if path.action != "blobs" or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
             return False
-        return hmac.compare_digest(values.get("signature", ""), self._signature(path, int(expires)))
+        given = values.get("signature", "").encode()
+        return hmac.compare_digest(given, self._signature(path, int(expires)).encode())
 
     # --- manifests
 
@@ -209,13 +223,13 @@ class OllamaDoor:
             kind = "license" if PurePosixPath(path).stem.lower() in _LICENCES else path
             if "/" not in path and kind in _SIDE_LAYERS:
                 layers.append((digest_of(file), f"{_LAYER}{kind}", file))
-        config = _config(self._header(model), quantisation, [digest for digest, _, _ in layers])
+        config = _config(self._summary(model), quantisation, [digest for digest, _, _ in layers])
         return [(config.digest, _CONFIG_TYPE, config), *layers]
 
-    def _header(self, file: ReleaseFile) -> GgufHeader | None:
-        """Return the header of a GGUF file, None for a malformed one. Reads as much as the header has."""
-        if (known := self._headers.get(file.sha256)) is not None:
-            return known
+    def _summary(self, file: ReleaseFile) -> _Summary | None:
+        """Return what the header of a GGUF file says, None for a malformed one. Reads no more than that."""
+        if file.address in self._summaries:
+            return self._summaries[file.address]
         read = self._content.reader()
         node = open_file(file, read)
 
@@ -225,10 +239,14 @@ class OllamaDoor:
 
         try:
             header = parse_gguf(read_at, file.size)
+            found = _Summary(header.architecture, header.file_type, header.parameters)
         except (MalformedGgufError, GgufEndError, GgufTooLongError):
-            return None
-        self._headers[file.sha256] = header
-        return header
+            found = None
+        with self._lock:
+            self._summaries[file.address] = found
+            while len(self._summaries) > _KEPT:
+                self._summaries.popitem(last=False)
+        return found
 
     def _blobs(self, release: ServedRelease) -> Iterator[tuple[str, BlobContent]]:
         for quantisation in quantisations(self._content.files(release)):
@@ -255,7 +273,7 @@ def quantisations(files: ReleaseFiles) -> list[_Quantisation]:
     return sorted(found, key=lambda each: each.name)
 
 
-def _config(header: GgufHeader | None, quantisation: _Quantisation, layers: Sequence[str]) -> Blob:
+def _config(header: _Summary | None, quantisation: _Quantisation, layers: Sequence[str]) -> Blob:
     family = (header and header.architecture) or "unknown"
     file_type = FILE_TYPES.get(header.file_type) if header and header.file_type is not None else None
     document: Mapping[str, object] = {

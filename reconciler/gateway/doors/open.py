@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.errors import UsageError
+from reconciler.gateway.background_digests import BackgroundDigests, UnhashedContent
 from reconciler.gateway.doors.huggingface import HuggingFaceDoor
 from reconciler.gateway.doors.interface import Door, DoorAccess, DoorContent
-from reconciler.gateway.doors.layer_digests import LayerDigests
 from reconciler.gateway.doors.oci import OciDoor
 from reconciler.gateway.doors.ollama import OllamaDoor
+from reconciler.gateway.doors.referrers import FindSignatures
 from reconciler.gateway.release_files import FileTables
-from reconciler.gateway.releases import ReleaseView
+from reconciler.gateway.releases import Judge, ReleaseView
 from reconciler.gateway.stores import ReadBlock, Stores
 from reconciler.gateway.upstream import BlockCache, UpstreamSource, UpstreamStores
 from reconciler.index.model import Index
@@ -28,6 +29,11 @@ class OpenedDoors:
     view: ReleaseView
     doors: Sequence[Door]
     access: DoorAccess
+    digests: BackgroundDigests
+
+    def close(self) -> None:
+        """Stop what runs in the background."""
+        self.digests.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,8 @@ class DoorSettings:
     """The `names` of the doors, and what they answer from.
 
     `load` returns the index, and is called again after `reload_seconds`. `cache` is a directory for digests
-    of image layers, which may be deleted at any time.
+    of image layers, which may be deleted at any time. `judge` as in ReleaseView; `signatures` returns the
+    files with signatures of a version.
     """
 
     names: Sequence[str]
@@ -56,10 +63,12 @@ class DoorSettings:
     upstream: Upstream | None = None
     cache: Path | None = None
     access: DoorAccess = field(default_factory=DoorAccess)
+    judge: Judge | None = None
+    signatures: FindSignatures = lambda _: ()
 
     def view(self, log: Callable[[str], None]) -> ReleaseView:
         """Read the index. Raises what `load` raises."""
-        return ReleaseView(self.load, seconds=self.reload_seconds, log=log)
+        return ReleaseView(self.load, seconds=self.reload_seconds, log=log, judge=self.judge)
 
     def stores(self, directories: Sequence[Path], view: ReleaseView, log: Callable[[str], None]) -> Stores:
         """Return the stores at `directories`, with what `upstream` has of the versions in the index."""
@@ -70,14 +79,21 @@ class DoorSettings:
 
     def open(self, view: ReleaseView, reader: Callable[[], ReadBlock]) -> OpenedDoors:
         """Open the doors; `reader` as in DoorContent."""
-        content = DoorContent(view, FileTables(reader), reader, self.access)
-        digests = LayerDigests(self.cache / "image-layers" if self.cache else None)
+        digests = BackgroundDigests(self.cache / "digests" if self.cache else None)
+
+        def hash_files(contents: Sequence[UnhashedContent]) -> Sequence[bytes]:
+            return digests.digests(contents, reader, "files that SHA256SUMS does not have")
+
+        content = DoorContent(view, FileTables(reader, hash_files), reader, self.access, digests)
         doors: Mapping[str, Callable[[], Door]] = {
             "hf": lambda: HuggingFaceDoor(content),
             "ollama": lambda: OllamaDoor(content),
-            "oci": lambda: OciDoor(content, digests),  # after ollama, whose requests are below /v2, too
+            "oci": lambda: OciDoor(
+                content, self.signatures
+            ),  # after ollama, whose requests are below /v2, too
         }
-        return OpenedDoors(view, [make() for name, make in doors.items() if name in self.names], self.access)
+        opened = [make() for name, make in doors.items() if name in self.names]
+        return OpenedDoors(view, opened, self.access, digests)
 
 
 def parse_doors(text: str) -> tuple[str, ...]:

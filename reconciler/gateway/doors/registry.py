@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.content.cid import Cid
@@ -17,13 +20,15 @@ from reconciler.gateway.doors.image import TarLayer
 from reconciler.gateway.doors.interface import DoorContent, DoorRequest, json_response, send_spans
 from reconciler.gateway.doors.modelpack import Blob, digest_of
 from reconciler.gateway.release_files import ReleaseFile
-from reconciler.gateway.releases import Missing, ReleaseMissingError, ServedRelease
+from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseRefusedError, ServedRelease
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.responses import GatewayResponse
 from reconciler.index.model import Model
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ACTIONS = ("manifests", "blobs", "tags", "referrers")
+_MAX_REFERENCE = 128  # characters of a tag
+_AGAIN_SECONDS = 30.0  # after which a version that could not be read is tried again
 _IMMUTABLE = "public, max-age=29030400, immutable"
 
 
@@ -59,6 +64,8 @@ def parse_registry_path(segments: tuple[str, ...]) -> RegistryPath:
     below = segments[1:]
     if len(below) < 3 or below[-2] not in _ACTIONS:
         raise ReleaseMissingError(Missing.FILE, "this server answers pulls only")
+    if len(below[-1]) > _MAX_REFERENCE and ":" not in below[-1]:
+        raise ReleaseMissingError(Missing.REVISION, f"no tag has more than {_MAX_REFERENCE} characters")
     return RegistryPath("/".join(below[:-2]), below[-2], below[-1])
 
 
@@ -70,46 +77,134 @@ def parse_digest(text: str) -> str:
 
 
 class BlobBook:
-    """Which blob a digest means under the name of a model.
+    """Which blob a digest means under the name of a model: one of the versions that are in the index now.
 
-    `contents` returns the blobs of one version. When a digest is unknown, the versions that were not read yet
-    are read, each once. Usable from several threads.
+    `contents` returns the blobs of one version. The last `kept` blobs that were asked for are remembered, and
+    eight bytes for each other one, so that an unknown digest reads each version once. Lists of digests are
+    claims of publishers: when two versions have other bytes for one digest, the bytes decide. Usable from
+    several threads; none waits while another one reads.
     """
 
     def __init__(
         self,
         content: DoorContent,
         contents: Callable[[ServedRelease], Iterable[tuple[str, BlobContent]]],
+        *,
+        kept: int = 16_384,
     ) -> None:
         self._content = content
         self._contents = contents
+        self._kept = kept
         self._lock = threading.Lock()
-        self._known: dict[str, dict[str, BlobContent]] = {}
-        self._read: dict[str, set[Cid]] = {}
+        self._found: OrderedDict[tuple[str, str], tuple[ServedRelease, BlobContent]] = OrderedDict()
+        self._disputed: set[tuple[str, str]] = set()
+        self._prefixes: dict[_VersionKey, array[int]] = {}
+        self._unreadable: dict[_VersionKey, float] = {}
 
     def add(self, release: ServedRelease, blobs: Iterable[tuple[str, BlobContent]]) -> None:
-        """Remember the blobs of a version."""
+        """Remember blobs of a version."""
         with self._lock:
-            self._known.setdefault(release.version.model, {}).update(blobs)
+            prefixes = self._prefixes.get(_key_of(release))
+            for digest, blob in blobs:
+                key = release.version.model, digest
+                if prefixes is not None and _prefix(digest) not in prefixes:
+                    prefixes.append(_prefix(digest))
+                before = self._found.get(key)
+                if key in self._disputed:
+                    continue
+                if before is not None and not _is_same(before[1], blob):
+                    self._disputed.add(key)
+                    del self._found[key]
+                    continue
+                self._found[key] = release, blob
+                self._found.move_to_end(key)
+            while len(self._found) > self._kept:
+                self._found.popitem(last=False)
 
     def find(self, model: Model, digest: str) -> BlobContent:
-        """Return the blob. Raises UnknownBlobError."""
+        """Return the blob.
+
+        Raises UnknownBlobError, ReleaseRefusedError when only versions that a trust rule refuses have it, and
+        RequestRefusedError (503) while it is found out whose bytes have a disputed digest.
+        """
+        key = model.name, digest
         with self._lock:
-            known = self._known.setdefault(model.name, {})
-            if (found := known.get(digest)) is not None:
-                return found
-            read = self._read.setdefault(model.name, set())
-            for version in model.versions.values():
-                if version.cid is None or version.cid in read:
-                    continue
-                try:
-                    known.update(self._contents(ServedRelease(version, version.cid)))
-                except (ReconcilerError, RequestRefusedError):  # not here, or damaged: perhaps later
-                    continue
-                read.add(version.cid)
-                if (found := known.get(digest)) is not None:
-                    return found
-        raise UnknownBlobError(digest)
+            known, disputed = self._found.get(key), key in self._disputed
+        refusal: RequestRefusedError = UnknownBlobError(digest)
+        if known is not None and _is_current(model, known[0]):
+            try:
+                self._content.view.require(known[0])
+            except ReleaseRefusedError as error:  # another version may have it, too
+                refusal = error
+            else:
+                return known[1]
+        for release in _releases(model):
+            blob = self._read(release, digest)
+            if blob is None or (disputed and not self._has_digest(blob, digest)):
+                continue
+            try:
+                self._content.view.require(release)
+            except ReleaseRefusedError as error:
+                refusal = error
+                continue
+            with self._lock:
+                self._found[key] = release, blob
+            return blob
+        raise refusal
+
+    def _read(self, release: ServedRelease, digest: str) -> BlobContent | None:
+        """Return the blob of one version; None when it has none, or cannot be read now."""
+        key = _key_of(release)
+        prefixes = self._prefixes.get(key)
+        if prefixes is not None and _prefix(digest) not in prefixes:
+            return None
+        if self._unreadable.get(key, 0.0) > time.monotonic():
+            return None
+        try:
+            blobs = dict(self._contents(release))
+        except (ReconcilerError, RequestRefusedError):  # not here, or damaged: perhaps later
+            self._unreadable[key] = time.monotonic() + _AGAIN_SECONDS
+            return None
+        with self._lock:
+            self._prefixes[key] = array("Q", map(_prefix, blobs))
+        return blobs.get(digest)
+
+    def _has_digest(self, blob: BlobContent, digest: str) -> bool:
+        if not isinstance(blob, ReleaseFile):
+            return True  # its digest is computed here
+        try:
+            return self._content.hashed(blob).hex() == digest.removeprefix("sha256:")
+        except ReconcilerError:
+            return False
+
+
+_VersionKey = tuple[str, str, Cid]
+
+
+def _key_of(release: ServedRelease) -> _VersionKey:
+    return release.version.model, release.version.version, release.root
+
+
+def _prefix(digest: str) -> int:
+    return int(digest.removeprefix("sha256:")[:16], 16)
+
+
+def _is_same(first: BlobContent, second: BlobContent) -> bool:
+    """Return whether two blobs with one digest have the same bytes, as far as their CIDs say."""
+    if isinstance(first, ReleaseFile) and isinstance(second, ReleaseFile):
+        return first.address == second.address
+    return True  # the digest of at least one was computed here
+
+
+def _releases(model: Model) -> Iterator[ServedRelease]:
+    for version in model.versions.values():
+        if version.cid is not None:
+            yield ServedRelease(version, version.cid)
+
+
+def _is_current(model: Model, release: ServedRelease) -> bool:
+    version = model.versions.get(release.version.version)
+    return version is not None and version.cid == release.root
 
 
 def file_blobs(files: Iterable[ReleaseFile]) -> Iterable[tuple[str, BlobContent]]:
@@ -130,7 +225,7 @@ def blob_response(
     sha256 = bytes.fromhex(digest.removeprefix("sha256:"))
     if isinstance(blob, LayerBlob):
         layer, read = blob.layer, content.reader()
-        return send_spans(request, sha256, layer.size, lambda span: layer.read(span, read), common)
+        return send_spans(request, blob.sha256, layer.size, lambda span: layer.read(span, read), common)
     data = memoryview(blob.data)
     return send_spans(request, sha256, len(data), lambda span: iter((data[span.start : span.stop],)), common)
 

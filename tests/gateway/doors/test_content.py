@@ -14,7 +14,6 @@ import pytest
 from reconciler.content.cid import RAW, Cid
 from reconciler.gateway.doors.huggingface import HuggingFaceDoor
 from reconciler.gateway.doors.interface import DoorContent, DoorRequest, split_path
-from reconciler.gateway.doors.layer_digests import LayerDigests
 from reconciler.gateway.doors.oci import OciDoor
 from reconciler.gateway.doors.ollama import OllamaDoor
 from reconciler.gateway.release_files import FileTables, read_files
@@ -77,7 +76,7 @@ def test_manifests_read_no_weights_but_the_header_of_a_gguf_file(releases: Relea
     weights = {file.address.cid for file in read_files(releases.cid(f"{BIG}@1.2.0"), read) if file.size > MIB}
     read.read_cids.clear()
     HuggingFaceDoor(offered).answer(ask(f"/api/models/{BIG}/tree/1.2.0?recursive=true"))
-    OciDoor(offered, LayerDigests(None)).answer(ask(f"/v2/{BIG.lower()}/manifests/1.2.0"))
+    OciDoor(offered).answer(ask(f"/v2/{BIG.lower()}/manifests/1.2.0"))
     leaves = [cid for cid in read.read_cids if cid.codec == RAW]
     assert len(set(leaves)) == 1, "SHA256SUMS"
     assert len(read.read_cids) < 12, "read once for both"
@@ -97,7 +96,7 @@ def test_ten_thousand_tags_are_listed_in_pages(releases: Releases) -> None:
     index = many_versions(10_000, releases.cid(f"{BIG}@1.2.0"))
     read = Counting(releases.root / ".reconcile" / "store")
     offered = content(lambda: index, read)
-    door = OciDoor(offered, LayerDigests(None))
+    door = OciDoor(offered)
     found: list[str] = []
     path = "/v2/llm/tags/list"
     while path:
@@ -115,7 +114,7 @@ def test_ten_thousand_tags_are_listed_in_pages(releases: Releases) -> None:
 def test_an_unknown_digest_reads_each_version_once(releases: Releases) -> None:
     index = many_versions(500, releases.cid(f"{BIG}@1.2.0"))
     read = Counting(releases.root / ".reconcile" / "store")
-    door = OciDoor(content(lambda: index, read), LayerDigests(None))
+    door = OciDoor(content(lambda: index, read))
     for number in range(3):
         with pytest.raises(RequestRefusedError) as caught:
             door.answer(ask(f"/v2/llm/blobs/sha256:{number:064x}"))
