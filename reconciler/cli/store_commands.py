@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,18 +17,12 @@ from reconciler.render.words import count, plain, size
 
 if TYPE_CHECKING:
     from reconciler.content.cid import Cid
-    from reconciler.gateway.doors.open import DoorSettings
     from reconciler.index.locations import RepositoryLayout
-    from reconciler.index.user_config import ServeConfig
     from reconciler.trust.anchor import AnchorRecord
 
 store_commands = typer.Typer()
 
 STORE = Path(".reconcile/store")
-
-# between two readings of the index of a running server
-_LOCAL_SECONDS = 2.0
-_REMOTE_SECONDS = 60.0
 
 
 @store_commands.command()
@@ -82,6 +75,7 @@ def serve(
     block is verified before it is sent. SIGTERM stops the server after the responses in progress. Requires
     the Python extra `serve`.
     """
+    from reconciler.cli.door_settings import door_settings
     from reconciler.gateway.doors.open import parse_doors
     from reconciler.gateway.server import TlsFiles, parse_listen
     from reconciler.gateway.server import serve as serve_stores
@@ -105,41 +99,10 @@ def serve(
         announce or [],
         ready=lambda line: out.result(plain(line)),
         log=lambda text: out.say(plain(text)),
-        doors=_door_settings(names, index, config, upstream or ()) if names else None,
+        doors=door_settings(names, index, config, upstream or ()) if names else None,
         tls=TlsFiles(config.certificate, config.private_key) if config.certificate else None,
     )
     return ExitCode.OK
-
-
-def _door_settings(
-    names: Sequence[str], index: str | None, config: ServeConfig, upstream: Sequence[str]
-) -> DoorSettings:
-    from reconciler.consume.content_cache import default_cache
-    from reconciler.consume.find_index import find_index
-    from reconciler.consume.gateway_source import GatewaySource
-    from reconciler.consume.host_tokens import auth_for
-    from reconciler.consume.trusted import AcceptedReleases
-    from reconciler.gateway.doors.interface import AccessRule, DoorAccess
-    from reconciler.gateway.doors.open import DoorSettings, Upstream
-    from reconciler.gateway.releases import index_reader
-    from reconciler.net.auth import from_env
-
-    cache = default_cache(os.environ)
-    gateways = [GatewaySource(url, auth=auth_for(url)) for url in upstream]
-    is_remote = find_index(index=index).origin is not None
-    releases = AcceptedReleases(
-        lambda: find_index(index=index), index_reader(), lambda text: out.say(plain(text))
-    )
-    return DoorSettings(
-        names,
-        releases,
-        reload_seconds=_REMOTE_SECONDS if is_remote else _LOCAL_SECONDS,
-        cache=cache,
-        upstream=Upstream(gateways, cache / "upstream", config.cache_size) if gateways else None,
-        access=DoorAccess(
-            [AccessRule(rule.models, from_env(rule.token_env, os.environ)) for rule in config.access]
-        ),
-    )
 
 
 @store_commands.command("import")

@@ -9,6 +9,7 @@ itself.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from reconciler.trust.policy import TrustPolicy
     from reconciler.trust.statement import Release
 
+_REFUSED_SECONDS = 30.0  # after which a server asks again for a version that was refused
 _ABSENT = "signatures lie in `signatures/` beside an index; name the one that has this content with --index"
 
 
@@ -210,8 +212,8 @@ class AcceptedReleases:
     """An index without the versions that a trust rule refuses, for a server that answers from it.
 
     `find` names the index and `read` parses it, as it is now. A version that was accepted is not asked for
-    again while its CID stays; one that was refused is, since it may be signed by then. `log` gets each
-    refusal once.
+    again while its CID stays; one that was refused is after half a minute, since it may be signed by then.
+    `log` gets each refusal once.
     """
 
     def __init__(
@@ -224,6 +226,7 @@ class AcceptedReleases:
         self._read = read
         self._log = log
         self._accepted: set[tuple[str, Cid]] = set()
+        self._refused: dict[str, tuple[Cid, float, str]] = {}
         self._told: set[str] = set()
 
     def __call__(self) -> Index:
@@ -231,10 +234,14 @@ class AcceptedReleases:
         layout = self._find()
         index = self._read(layout)
         check = trust_check(layout, index)
-        if not check.rules:
+        if not check.rules and not check.logs:
             return index
         models = {name: self._with_accepted(check, model) for name, model in index.models.items()}
         return replace(index, models=models)
+
+    def refused(self) -> Mapping[str, str]:
+        """Return why versions are left out, by `model@version`."""
+        return {ref: reason for ref, (_, _, reason) in self._refused.copy().items()}
 
     def _with_accepted(self, check: TrustCheck, model: Model) -> Model:
         kept = {text: each for text, each in model.versions.items() if self._accepts(check, each)}
@@ -244,11 +251,16 @@ class AcceptedReleases:
     def _accepts(self, check: TrustCheck, version: Version) -> bool:
         if version.cid is None or (version.ref, version.cid) in self._accepted:
             return True
+        before = self._refused.get(version.ref)
+        if before is not None and before[0] == version.cid and time.monotonic() < before[1]:
+            return False
         try:
             outcome = require_version(check, version)
         except TrustError as error:
+            self._refused[version.ref] = version.cid, time.monotonic() + _REFUSED_SECONDS, error.message
             self._tell(f"not served: {error.message}")
             return False
+        self._refused.pop(version.ref, None)
         for warning in outcome.warnings:
             self._tell(f"warning: {warning}")
         if not outcome.warnings:

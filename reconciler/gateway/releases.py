@@ -11,8 +11,8 @@ A revision names one version of a model, in every form that a door has for it:
 | 40 hex digits                  | the version with this commit                                |
 
 The commit of a version is the first 20 bytes of the digest in its root CID, so it changes exactly with the
-bytes. Yanked and retired versions resolve when they are named exactly, and are not listed. A version that the
-trust rules of this machine refuse is listed, since looking at all signatures takes long, and not served.
+bytes. Yanked and retired versions resolve when they are named exactly, and are not listed. Versions that the
+trust rules of this machine refuse are not in the index here; who names one exactly is told why.
 """
 
 from __future__ import annotations
@@ -20,28 +20,24 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.content.cid import Cid
-from reconciler.errors import ReconcilerError, TrustError
+from reconciler.errors import ReconcilerError
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.index.load import load_index
 from reconciler.index.locations import RepositoryLayout
 from reconciler.index.model import Index, Model, Version
-from reconciler.index.resolve import parse_ref, resolve
+from reconciler.index.resolve import Exact, parse_ref, resolve
 from reconciler.index.versions import newest_first
 
 DEFAULT_REVISIONS = ("main", "latest")
 _COMMIT_BYTES = 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFS = ("refs/heads/", "refs/tags/")
-_ACCEPTED_SECONDS = 600.0  # that a decision about a version is good for
-_REFUSED_SECONDS = 30.0  # and one against it, since a signature may arrive
-
-#: returns warnings about a version; raises TrustError when it must not be served
-Judge = Callable[[Index, Version], Sequence[str]]
 
 
 class Missing(StrEnum):
@@ -106,8 +102,8 @@ class ReleaseView:
     """The releases of one index, which is read again from time to time. Usable from several threads.
 
     `load` returns the index; it is called again `seconds` after the last time. When it fails later on, the
-    last good index stays in use, and `log` gets a line. `judge` decides which versions are served; a decision
-    is remembered for minutes.
+    last good index stays in use, and `log` gets a line. `refused` returns why
+    versions that were left out of it are not served, by `model@version`.
     """
 
     def __init__(
@@ -116,11 +112,10 @@ class ReleaseView:
         *,
         seconds: float,
         log: Callable[[str], None],
-        judge: Judge | None = None,
+        refused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._load = load
-        self._judge = judge
-        self._decisions: dict[tuple[str, str, Cid], tuple[float, ReleaseRefusedError | None]] = {}
+        self._refused = refused
         self._seconds = seconds
         self._log = log
         self._lock = threading.Lock()
@@ -165,37 +160,6 @@ class ReleaseView:
 
         Raises ReleaseMissingError, and ReleaseRefusedError when a trust rule refuses it.
         """
-        found = self._find(model, revision)
-        self.require(found)
-        return found
-
-    def require(self, release: ServedRelease) -> None:
-        """Raise ReleaseRefusedError when a trust rule refuses a version."""
-        if self._judge is None:
-            return
-        key = (release.version.model, release.version.version, release.root)
-        until, refusal = self._decisions.get(key, (0.0, None))
-        if until < time.monotonic():
-            refusal = self._decide(self._judge, release)
-            until = time.monotonic() + (_REFUSED_SECONDS if refusal else _ACCEPTED_SECONDS)
-            self._decisions[key] = until, refusal
-        if refusal is not None:
-            raise ReleaseRefusedError(refusal.message)
-
-    def _decide(self, judge: Judge, release: ServedRelease) -> ReleaseRefusedError | None:
-        try:
-            warnings = judge(self._index, release.version)
-        except TrustError as error:
-            self._log(f"{release.version.ref} is not served: {error.message}")
-            return ReleaseRefusedError(error.message)
-        except ReconcilerError as error:  # such as a key file that is gone
-            self._log(f"{release.version.ref} is not served: {error.message}")
-            return ReleaseRefusedError(f"the trust rule for {release.version.ref} cannot be applied here")
-        for warning in warnings:
-            self._log(f"warning: {warning}")
-        return None
-
-    def _find(self, model: Model, revision: str) -> ServedRelease:
         for prefix in _REFS:
             revision = revision.removeprefix(prefix)
         if _COMMIT.fullmatch(revision):
@@ -210,6 +174,7 @@ class ReleaseView:
                 return self._resolved(text)
             except ReconcilerError as error:
                 refusal = refusal or error
+                self._raise_refused(text)
         hint = f"; {refusal.hint}" if refusal and refusal.hint else ""
         raise ReleaseMissingError(Missing.REVISION, f"{refusal.message if refusal else ''}{hint}")
 
@@ -235,10 +200,22 @@ class ReleaseView:
         found: dict[str, ServedRelease] = {}
         for name in (DEFAULT_REVISIONS[0], *model.channels):
             try:
-                found[name] = self._find(model, name)
+                found[name] = self.release(model, name)
             except ReleaseMissingError:  # such as a channel of a version that has no CID yet
                 continue
         return found
+
+    def _raise_refused(self, text: str) -> None:
+        """Raise ReleaseRefusedError when a reference names a version that a trust rule refuses."""
+        refused = self._refused()
+        if not refused:
+            return
+        with suppress(ReconcilerError):
+            ref = parse_ref(text)
+            if isinstance(ref.selector, Exact) and (
+                reason := refused.get(f"{ref.model}@{ref.selector.version}")
+            ):
+                raise ReleaseRefusedError(reason)
 
     def _is_default(self, model: Model, revision: str) -> bool:
         return revision in DEFAULT_REVISIONS and revision not in model.channels

@@ -169,7 +169,9 @@ def test_lock_refuses_and_a_locked_cid_is_judged_again(repository: SignedReposit
 # -- a server
 
 
-def test_a_server_answers_from_accepted_versions_only(repository: SignedRepository) -> None:
+def test_a_server_answers_from_accepted_versions_only(
+    repository: SignedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     release = repository.signatures("1.1.0") / "release.sigstore.json"
     data = release.read_bytes()
@@ -182,7 +184,12 @@ def test_a_server_answers_from_accepted_versions_only(repository: SignedReposito
         assert list(served().models["acme/llm"].versions) == ["1.0.0"]
     assert said == ["not served: acme/llm@1.1.0 is not signed, and a trust rule demands a signature"]
     release.write_bytes(data)
+    assert list(served.refused()) == ["acme/llm@1.1.0"], "and it is not asked for again at once"
+    assert len(served().models["acme/llm"].versions) == 1
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert len(served().models["acme/llm"].versions) == 2
+    assert not served.refused()
     repository.trust()
     assert served() == load_index(repository.releases.index_file)
 

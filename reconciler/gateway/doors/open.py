@@ -14,7 +14,7 @@ from reconciler.gateway.doors.oci import OciDoor
 from reconciler.gateway.doors.ollama import OllamaDoor
 from reconciler.gateway.doors.referrers import FindSignatures
 from reconciler.gateway.release_files import FileTables
-from reconciler.gateway.releases import Judge, ReleaseView
+from reconciler.gateway.releases import ReleaseView
 from reconciler.gateway.stores import ReadBlock, Stores
 from reconciler.gateway.upstream import BlockCache, UpstreamSource, UpstreamStores
 from reconciler.index.model import Index
@@ -53,7 +53,7 @@ class DoorSettings:
     """The `names` of the doors, and what they answer from.
 
     `load` returns the index, and is called again after `reload_seconds`. `cache` is a directory for digests
-    of image layers, which may be deleted at any time. `judge` as in ReleaseView; `signatures` returns the
+    of image layers, which may be deleted at any time. `refused` as in ReleaseView; `signatures` returns the
     files with signatures of a version.
     """
 
@@ -63,12 +63,12 @@ class DoorSettings:
     upstream: Upstream | None = None
     cache: Path | None = None
     access: DoorAccess = field(default_factory=DoorAccess)
-    judge: Judge | None = None
+    refused: Callable[[], Mapping[str, str]] = dict
     signatures: FindSignatures = lambda _: ()
 
     def view(self, log: Callable[[str], None]) -> ReleaseView:
         """Read the index. Raises what `load` raises."""
-        return ReleaseView(self.load, seconds=self.reload_seconds, log=log, judge=self.judge)
+        return ReleaseView(self.load, seconds=self.reload_seconds, log=log, refused=self.refused)
 
     def stores(self, directories: Sequence[Path], view: ReleaseView, log: Callable[[str], None]) -> Stores:
         """Return the stores at `directories`, with what `upstream` has of the versions in the index."""

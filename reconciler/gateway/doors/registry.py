@@ -20,7 +20,7 @@ from reconciler.gateway.doors.image import TarLayer
 from reconciler.gateway.doors.interface import DoorContent, DoorRequest, json_response, send_spans
 from reconciler.gateway.doors.modelpack import Blob, digest_of
 from reconciler.gateway.release_files import ReleaseFile
-from reconciler.gateway.releases import Missing, ReleaseMissingError, ReleaseRefusedError, ServedRelease
+from reconciler.gateway.releases import Missing, ReleaseMissingError, ServedRelease
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.responses import GatewayResponse
 from reconciler.index.model import Model
@@ -124,33 +124,22 @@ class BlobBook:
     def find(self, model: Model, digest: str) -> BlobContent:
         """Return the blob.
 
-        Raises UnknownBlobError, ReleaseRefusedError when only versions that a trust rule refuses have it, and
-        RequestRefusedError (503) while it is found out whose bytes have a disputed digest.
+        Raises UnknownBlobError, and RequestRefusedError (503) while it is found out whose bytes have a
+        disputed digest.
         """
         key = model.name, digest
         with self._lock:
             known, disputed = self._found.get(key), key in self._disputed
-        refusal: RequestRefusedError = UnknownBlobError(digest)
         if known is not None and _is_current(model, known[0]):
-            try:
-                self._content.view.require(known[0])
-            except ReleaseRefusedError as error:  # another version may have it, too
-                refusal = error
-            else:
-                return known[1]
+            return known[1]
         for release in _releases(model):
             blob = self._read(release, digest)
             if blob is None or (disputed and not self._has_digest(blob, digest)):
                 continue
-            try:
-                self._content.view.require(release)
-            except ReleaseRefusedError as error:
-                refusal = error
-                continue
             with self._lock:
                 self._found[key] = release, blob
             return blob
-        raise refusal
+        raise UnknownBlobError(digest)
 
     def _read(self, release: ServedRelease, digest: str) -> BlobContent | None:
         """Return the blob of one version; None when it has none, or cannot be read now."""

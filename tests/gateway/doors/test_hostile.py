@@ -34,6 +34,7 @@ from reconciler.gateway.doors.interface import (
 )
 from reconciler.gateway.doors.oci import OciDoor
 from reconciler.gateway.doors.ollama import OllamaDoor
+from reconciler.gateway.doors.referrers import SignatureFile
 from reconciler.gateway.paths import open_node
 from reconciler.gateway.release_files import FileTables, ReleaseFile, read_files
 from reconciler.gateway.releases import ReleaseMissingError, ReleaseView, ServedRelease
@@ -518,3 +519,59 @@ def test_a_slow_body_of_a_request_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RequestRefusedError) as caught:
         asyncio.run(door_app._read_body_in_time(receive))  # type: ignore[arg-type]
     assert caught.value.status == 408
+
+
+# --- trust and signatures
+
+
+def test_a_refused_version_is_a_403_that_says_why() -> None:
+    read = Blocks()
+    root = read.release({"w.gguf": b"1"})
+    refused = {"acme/llm@1.1.0": "acme/llm@1.1.0 is not signed, and a trust rule demands a signature"}
+    index = index_of(v1_0_0=root)
+    view = ReleaseView(lambda: index, seconds=0, log=lambda _: None, refused=lambda: refused)
+    offered = DoorContent(view, FileTables(lambda: read), lambda: read)
+    for revision in ("1.1.0", "v1.1.0", "refs/tags/1.1.0"):
+        quoted = revision.replace("/", "%2F")
+        for door, path in (
+            (HuggingFaceDoor(offered), f"/acme/llm/resolve/{quoted}/w.gguf"),
+            (OciDoor(offered), f"/v2/acme/llm/manifests/{quoted}"),
+            (OllamaDoor(offered), f"/v2/acme/llm/manifests/{quoted}"),
+        ):
+            request = ask(path)
+            refusal = refusal_of(door, request)
+            assert refusal.status == 403
+            shown = door.refuse(refusal, request)
+            assert b"is not signed" in b"".join(map(bytes, shown.body))
+    assert refusal_of(HuggingFaceDoor(offered), ask("/acme/llm/resolve/1.2.0/w.gguf")).status == 404
+
+
+def test_signatures_refer_to_the_manifest_of_their_version() -> None:
+    read = Blocks()
+    index = index_of(v1_0_0=read.release({"w": b"1"}), v1_1_0=read.release({"w": b"2"}))
+    files: dict[str, list[SignatureFile]] = {"1.0.0": [], "1.1.0": []}
+
+    def door() -> OciDoor:
+        return OciDoor(offer(read, index), lambda version: files[version.version])
+
+    first = door()
+    subject = first.answer(ask("/v2/acme/llm/manifests/1.0.0")).response.headers["Docker-Content-Digest"]
+    path = f"/v2/acme/llm/referrers/{subject}"
+    assert json.loads(body_of(first, path))["manifests"] == []
+    files["1.0.0"].append(SignatureFile("ab" * 8, "release.sigstore.json", b'{"signed": 1}'))
+    files["1.1.0"].append(SignatureFile("ab" * 8, "release.sigstore.json", b'{"signed": 2}'))
+    for asked in (first, door()):  # the second one was just started
+        (entry,) = json.loads(body_of(asked, path))["manifests"]
+        assert entry["artifactType"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
+        manifest = json.loads(body_of(door(), f"/v2/acme/llm/manifests/{entry['digest']}"))
+        assert manifest["subject"]["digest"] == subject
+        blobs = [
+            body_of(door(), f"/v2/acme/llm/blobs/{each['digest']}")
+            for each in (manifest["config"], *manifest["layers"])
+        ]
+        assert blobs == [b"{}", b'{"signed": 1}']
+    other = f"{path}?artifactType=application%2Fother"
+    response = first.answer(ask(other)).response
+    assert response.headers["OCI-Filters-Applied"] == "artifactType"
+    assert json.loads(b"".join(map(bytes, response.body)))["manifests"] == []
+    assert json.loads(body_of(first, f"/v2/acme/llm/referrers/sha256:{'0' * 64}"))["manifests"] == []
