@@ -12,7 +12,8 @@ A revision names one version of a model, in every form that a door has for it:
 
 The commit of a version is the first 20 bytes of the digest in its root CID, so it changes exactly with the
 bytes. Yanked and retired versions resolve when they are named exactly, and are not listed. Versions that the
-trust rules of this machine refuse are not in the index here; who names one exactly is told why.
+trust rules of this machine refuse are not in the index here; a request that names one exactly gets the
+reason.
 """
 
 from __future__ import annotations
