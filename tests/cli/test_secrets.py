@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.forges.open import KINDS as FORGES
 from reconciler.targets.storacha.delegation import read_proof
+from reconciler.trust.note import new_note_key
 from tests.support.canary import CANARY, forms, leaks
 from tests.support.command_line import INDEX, RUN, CommandLine
 from tests.support.echo_peer import STATUSES, echo_peer
@@ -24,12 +25,15 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 #: every option of targets.yaml that names a credential, as kind and path; a new one has to be tried below
 CREDENTIALS = {
+    ("anchor", "key_env"),
+    ("anchor", "rpc_token_env"),
     ("filecoin", "key_env"),
     ("filecoin", "payer_key_env"),
     ("filecoin", "rpc_token_env"),
     ("ipfs-cluster", "nodes/token_env"),
     ("ipfs-cluster", "token_env"),
     ("kubo", "token_env"),
+    ("log", "key_env"),
     ("pinning-service", "token_env"),
     ("storacha", "bridge_auth_env"),
     ("storacha", "bridge_secret_env"),
@@ -252,6 +256,31 @@ def test_who_wants_bytes_or_applies_a_plan_gives_nothing_away(
         everywhere=command[0] in ("status", "apply"),
         environ={"RECONCILE_DEBUG": debug},
     )
+
+
+LOG = """\
+log: {{key: "{key}", key_env: CANARY_BEARER}}
+anchor: {{chain: 31337, rpc: "{url}", key_env: CANARY_BEARER, rpc_token_env: CANARY_BEARER}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["json", "text"])
+@pytest.mark.parametrize(
+    "command", [("audit", "checkpoint"), ("audit", "--chain"), ("put", "weights/llm/1.0.0", "--anchor"), ()]
+)
+def test_keys_of_a_log_and_an_anchor_are_never_printed(
+    released: CommandLine, arguments: Path, command: tuple[str, ...], kind: str
+) -> None:
+    pytest.importorskip("cryptography")
+    _, key = new_note_key("example.org/models")
+    with echo_peer(200, kind) as peer:
+        released.write("releases/targets.yaml", LOG.format(key=key, url=peer.url))
+        said = run(released, command, environment(peer.url, "github", arguments))
+        for asked in peer.asked:
+            assert not leaks(asked.target + asked.body.decode())
+    assert said
+    assert not leaks(said), said
+    assert not found_in(released.root)
 
 
 def test_no_credential_goes_to_the_router_of_a_probe(released: CommandLine, arguments: Path) -> None:
