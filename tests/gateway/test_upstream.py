@@ -8,6 +8,8 @@ import pytest
 
 from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.errors import BlockUnavailableError, PeerError
+from reconciler.gateway.admission import ServeLimits
+from reconciler.gateway.app import GatewayApp
 from reconciler.gateway.stores import MissingBlockError
 from reconciler.gateway.upstream import BlockCache, UpstreamStores
 from tests.support.dags import MemoryDag, memory_dag
@@ -153,3 +155,40 @@ def test_a_cache_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
 def test_an_unknown_block_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MissingBlockError):
         stores(tmp_path, Source()).read(hash_block(RAW, b"nowhere"))
+
+
+def test_a_poisoned_cache_sends_nothing_and_fills_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cache" / str(LEAF)[-2:] / str(LEAF)
+    file.parent.mkdir(parents=True)
+    cache = BlockCache(tmp_path / "cache", None, log=ignore)
+    with file.open("wb") as huge:
+        huge.truncate(1 << 40)
+    assert cache.read(LEAF) is None
+    file.mkdir()
+    assert cache.read(LEAF) is None
+    file.rmdir()
+    file.symlink_to("/dev/zero")
+    assert cache.read(LEAF) is None
+    file.write_bytes(b"wrong")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert cache.read(LEAF) is None
+
+
+def test_requests_that_wait_for_an_upstream_leave_threads_for_the_others(tmp_path: Path) -> None:
+    gateway = GatewayApp(stores(tmp_path), [], limits=ServeLimits(), log=ignore)
+    go = threading.Event()
+
+    def wait() -> None:
+        assert go.wait(10)
+
+    for _ in range(16):
+        gateway.threads.submit(wait)
+    assert gateway.threads.submit(lambda: 1).result(10) == 1
+    go.set()
+    gateway.close()

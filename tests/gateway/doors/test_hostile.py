@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import random
 import struct
 import tarfile
 import threading
@@ -32,9 +33,11 @@ from reconciler.gateway.doors.interface import (
     DoorRequest,
     split_path,
 )
+from reconciler.gateway.doors.modelpack import Blob
 from reconciler.gateway.doors.oci import OciDoor
 from reconciler.gateway.doors.ollama import OllamaDoor
 from reconciler.gateway.doors.referrers import SignatureFile
+from reconciler.gateway.doors.registry import BlobBook
 from reconciler.gateway.paths import open_node
 from reconciler.gateway.release_files import FileTables, ReleaseFile, read_files
 from reconciler.gateway.releases import ReleaseMissingError, ReleaseView, ServedRelease
@@ -43,7 +46,9 @@ from reconciler.gateway.written_cid import WrittenCid
 from reconciler.index.load import parse_index
 from reconciler.index.model import Index
 from reconciler.net.auth import Secret
+from tests.support.dags import memory_dag
 from tests.support.doors import sha256
+from tests.support.gguf import llama
 from tests.support.memory_blocks import Blocks, index_of
 
 AGENT = "ollama/0.0.0"
@@ -342,6 +347,38 @@ def test_a_hostile_gguf_header_is_read_once_and_harms_nobody(data: bytes) -> Non
     before = len(read.asked)
     door.answer(ask("/v2/acme/llm/manifests/latest"))
     assert len(read.asked) == before
+
+
+def test_the_manifest_of_a_gguf_version_reads_no_more_than_the_header() -> None:
+    read = Blocks()
+    files = {"m-Q4_K_M.gguf": llama(15, 1) + random.Random(1).randbytes(5 << 20)}
+    dag = memory_dag(files | {"SHA256SUMS": sums(files)})
+    read.blocks |= dag.blocks
+    OllamaDoor(offer(read, index_of(v1_0_0=dag.layout.root))).answer(ask("/v2/acme/llm/manifests/latest"))
+    leaves = {cid for cid in read.asked if cid.codec == RAW}
+    assert len(leaves) == 2, "the list and the first leaf"
+    assert len([cid for cid in dag.blocks if cid.codec == RAW]) > 5
+
+
+def test_unknown_digests_make_up_the_blobs_of_each_version_once() -> None:
+    read = Blocks()
+    index = index_of(v1_0_0=read.release({"w": b"1"}), v1_1_0=read.release({"w": b"2"}))
+    offered = offer(read, index)
+    made: list[str] = []
+
+    def contents(release: ServedRelease) -> list[tuple[str, Blob]]:
+        made.append(release.version.version)
+        blob = Blob("text/plain", release.version.version.encode())
+        return [(blob.digest, blob)]
+
+    book = BlobBook(offered, contents)
+    model = offered.view.model("acme/llm")
+    for number in range(5):
+        with pytest.raises(RequestRefusedError):
+            book.find(model, f"sha256:{number:064x}")
+    assert sorted(made) == ["1.0.0", "1.1.0"]
+    assert book.find(model, f"sha256:{sha256(b'1.1.0')}") == Blob("text/plain", b"1.1.0")
+    assert sorted(made) == ["1.0.0", "1.1.0", "1.1.0"]
 
 
 def test_concurrent_first_requests_read_a_release_once() -> None:
