@@ -5,6 +5,7 @@ None of them is ever an argument, and no message quotes what was read.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -39,7 +40,8 @@ def identities_from(
         if len(value.splitlines()) > 1:
             raise UserError(f"{variable} has neither private keys nor the path of a file with them")
         path = expand_user(value)
-        if not path.is_file():  # the value may be a key that was cut, so it is not shown
+        # The value may be a key that was cut, or another secret: it is not shown, not even by an OSError.
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
             raise UserError(
                 f"{variable} has neither private keys nor the path of a file with them",
                 hint="`age-keygen -o FILE` makes one",

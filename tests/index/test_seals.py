@@ -225,6 +225,8 @@ def test_identity_comes_from_the_file_the_variable_or_the_command(tmp_path: Path
     [
         ({"RECONCILE_IDENTITY": "hunter2"}, "has neither private keys nor the path"),
         ({"RECONCILE_IDENTITY": "hunter2\nhunter2"}, "has neither private keys nor the path"),
+        ({"RECONCILE_IDENTITY": "hunter2" * 1000}, "has neither private keys nor the path"),
+        ({"RECONCILE_IDENTITY": "/".join(["hunter2"] * 1000)}, "has neither private keys nor the path"),
         ({"RECONCILE_IDENTITY": SECRET[:-1]}, "line 1 has a wrong checksum"),
         ({"RECONCILE_IDENTITY_COMMAND": "/nowhere/hunter2"}, "cannot be run: no such file"),
         ({"RECONCILE_IDENTITY_COMMAND": "echo 'hunter2"}, "cannot be run: it is malformed"),
