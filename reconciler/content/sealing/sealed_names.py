@@ -97,7 +97,8 @@ def parse_names(data: bytes, sealed: Collection[str]) -> tuple[dict[str, str], t
     files = {name: value.text() for name, value in fields.members("files")}
     directories = tuple(item.text() for item in fields.items("directories"))
     expected = set(sealed) - {checksums.NAME, NAMES}
-    if files.keys() != expected or len(set(files.values())) != len(files):
+    twice = len(set(files.values())) != len(files) or len(set(directories)) != len(directories)
+    if files.keys() != expected or twice:
         raise AgeError("does not list the files of its bundle")
     check_paths(files.values(), directories)
     return files, directories
@@ -107,14 +108,11 @@ def check_paths(files: Collection[str], directories: Collection[str]) -> None:
     """Check that plain files and directories with these paths can be written. Raises AgeError."""
     entries = (*files, *directories)
     try:
-        for entry in entries:
-            for part in entry.encode().split(b"/"):
-                bounds.decode_name(part)
+        for part in {part for entry in entries for part in entry.encode().split(b"/")}:
+            bounds.decode_name(part)
     except (DataError, UnicodeEncodeError):
         raise AgeError("has a path that leads out of the directory") from None
-    parents = {path.rpartition("/")[0] for path in entries} - {""}
-    while above := {path.rpartition("/")[0] for path in parents} - parents - {""}:
-        parents |= above
+    parents = {path.rpartition("/")[0] for path in entries} - {""}  # those of directories included
     if parents - set(directories) or set(directories) & set(files):
         raise AgeError("has files that are not in directories, or in files")
 
