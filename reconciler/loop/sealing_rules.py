@@ -59,14 +59,19 @@ def unsealed_refusals(changes: Sequence[Change], facts: SealingFacts) -> Iterato
     A version that was published in the clear before, according to its record, stays as it is.
     """
     seen = set()
+    sealed_models = {*facts.sealed_models}  # by their keys, and by records when the keys were deleted
+    sealed_models |= {
+        ref.partition("@")[0] for ref, inputs in facts.recorded.items() if inputs.sealing is not None
+    }
     for change in changes:
         version = facts.versions.get(change.ref)
         if version is None or change.ref in seen or not _sends_own_bytes(change):
             continue
-        is_guarded = version.seal is not None or version.model in facts.sealed_models
+        is_guarded = version.seal is not None or version.model in sealed_models
         if not is_guarded or version.model in facts.unsealed_models:
             continue
-        if facts.sealing.get(change.ref) is not None or change.ref in facts.recorded:
+        recorded = facts.recorded.get(change.ref)
+        if facts.sealing.get(change.ref) is not None or (recorded is not None and recorded.sealing is None):
             continue
         seen.add(change.ref)
         yield Refusal(
@@ -81,19 +86,35 @@ def changed_key_refusals(changes: Sequence[Change], facts: SealingFacts) -> Iter
     """Yield a refusal for each model whose key is not the one that its earlier versions were sealed with.
 
     Anybody can wrap a key of their own for the recipients, who would not notice. A new generation is a new
-    file, which people see when they review it.
+    file, which people see when they review it. A new version is not sealed with an older key than
+    earlier ones either, since that one is known to recipients who were removed.
     """
     known: dict[tuple[str, int], tuple[str, str]] = {}
+    newest: dict[str, int] = {}
     for ref, inputs in facts.recorded.items():
         if inputs.sealing is not None:
-            known[ref.partition("@")[0], inputs.sealing.generation] = (ref, inputs.sealing.key)
+            model, generation = ref.partition("@")[0], inputs.sealing.generation
+            known[model, generation] = (ref, inputs.sealing.key)
+            newest[model] = max(newest.get(model, 0), generation)
     seen = set()
     for change in changes:
         how = facts.sealing.get(change.ref)
         if how is None or change.drift or not _sends_own_bytes(change):
             continue
+        if change.model in seen:
+            continue
+        last = newest.get(change.model, 0)
+        if change.ref not in facts.recorded and how.generation < last:
+            seen.add(change.model)
+            yield Refusal(
+                "changed-key",
+                f"{change.ref} would be sealed with key {how.generation} of {change.model}, and "
+                f"{known[change.model, last][0]} was sealed with key {last}",
+                f"restore sealed/{change.model}/{last}.* from the git history",
+            )
+            continue
         former = known.get((change.model, how.generation))
-        if former is None or former[1] == how.key or change.model in seen:
+        if former is None or former[1] == how.key:
             continue
         seen.add(change.model)
         yield Refusal(

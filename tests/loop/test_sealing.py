@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,28 @@ def test_key_that_was_exchanged_is_not_used(releases: Releases) -> None:
     assert "m@1.0.0 was sealed with" in found.message
     keys(releases, another=True)
     assert releases.plan().refusals == ()
+
+
+def test_key_that_was_deleted_does_not_bring_back_an_older_one(releases: Releases) -> None:
+    keys(releases, another=True)
+    releases.apply()
+    for file in (releases.root / "releases/sealed/m").glob("2.*"):
+        file.unlink()
+    releases.add("m@1.1.0", FILES)
+    (found,) = releases.plan().refusals
+    assert found.rule == "changed-key"
+    assert "m@1.1.0 would be sealed with key 1 of m, and m@1.0.0 was sealed with key 2" in found.message
+
+
+@pytest.mark.parametrize("only", [(), ("m@1.1.0",)])
+def test_keys_that_were_deleted_with_seal_do_not_unseal_a_model(
+    releases: Releases, only: tuple[str, ...]
+) -> None:
+    releases.apply()
+    del releases.about["m"]["seal"]
+    shutil.rmtree(releases.root / "releases/sealed")
+    releases.add("m@1.1.0", FILES)
+    assert "m@1.1.0 would be published in the clear" in refusal(releases.plan(only=only))
 
 
 def test_cid_written_by_hand_does_not_publish_plain_files_of_a_sealed_model(releases: Releases) -> None:
