@@ -13,7 +13,7 @@ import hmac
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
 
@@ -103,7 +103,11 @@ def hash_sealed(
         for file, sealer in files.items():
             with source_file.opened(listing, file) as descriptor:
                 sealing = _SealedSegments(pool, descriptor, file, sealer, sums[file.path].tags, tags)
-                done(file, _digests(pool, sealing, task))
+                try:
+                    found = _digests(pool, sealing, task)
+                finally:
+                    sealing.stop()
+                done(file, found)
 
 
 class _SealedSegments:
@@ -145,6 +149,12 @@ class _SealedSegments:
     def release(self, buffer: _SegmentBuffer) -> None:
         """Take a buffer back."""
         self._free.append(buffer)
+
+    def stop(self) -> None:
+        """Wait until nothing reads the descriptor any more, since its number may soon be another file's."""
+        for job in self._waiting:
+            job.cancel()
+        wait(self._waiting)
 
     def _seal(self, start: int, buffer: _SegmentBuffer) -> tuple[_SegmentBuffer, int, int]:
         data = buffer.plain[:0]

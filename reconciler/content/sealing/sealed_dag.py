@@ -33,7 +33,10 @@ from reconciler.progress import QUIET, Progress
 
 
 class SealCache(StampedCache):
-    """For each file, its sum and the digests of its sealed form under one key and name."""
+    """For each file, its sum and the digests of its sealed form under one key and name.
+
+    An entry has the digest of that name: in a bundle of a directory above, the file has another one.
+    """
 
     def __init__(self, directory: Path, key: SealKey) -> None:
         super().__init__(directory, namespace=f"sealed {key.id} ".encode())
@@ -44,14 +47,21 @@ class SealCache(StampedCache):
         `listing` and `file` are of the sealed bundle.
         """
         found = self.load(listing, file)
-        if found is None or len(found) != DIGEST_SIZE * (2 + leaf_count(file.stamp.size)):
+        name = _name_digest(file)
+        if found is None or len(found) != DIGEST_SIZE * (3 + leaf_count(file.stamp.size)):
             return None
-        plain, whole = found[:DIGEST_SIZE], found[DIGEST_SIZE : 2 * DIGEST_SIZE]
-        return plain, FileDigests(whole, found[2 * DIGEST_SIZE :])
+        if not found.startswith(name):
+            return None
+        plain, whole = found[DIGEST_SIZE : 2 * DIGEST_SIZE], found[2 * DIGEST_SIZE : 3 * DIGEST_SIZE]
+        return plain, FileDigests(whole, found[3 * DIGEST_SIZE :])
 
     def put(self, listing: SourceListing, file: SourceFile, plain: bytes, digests: FileDigests) -> None:
         """Store what `get` returns."""
-        self.store(listing, file, plain + (digests.sha256 or b"") + digests.leaves)
+        self.store(listing, file, _name_digest(file) + plain + (digests.sha256 or b"") + digests.leaves)
+
+
+def _name_digest(file: SourceFile) -> bytes:
+    return hashlib.sha256(file.path.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from time import sleep
 
 import pytest
 from hypothesis import given, settings
@@ -187,6 +188,35 @@ def test_file_that_changes_between_the_two_passes_is_never_sealed(
     assert 16 not in made
 
 
+def test_file_is_not_read_any_more_after_sealing_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a descriptor that is closed too early may be another file by then
+    root = plant(tmp_path / "root", {"f": bytes(6 * MIB)})
+    outcomes: list[object] = []
+    read_into = seal_pass.read_into
+
+    def read(descriptor: int, out: memoryview, start: int) -> int:
+        sleep(0.01)
+        try:
+            outcomes.append(read_into(descriptor, out, start))
+        except OSError as error:
+            outcomes.append(error)
+            raise
+        return len(out)
+
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(seal_pass, "read_into", read)
+    monkeypatch.setattr(seal_pass, "_digest", fail)
+    monkeypatch.setattr(FileSealer, "seal", lambda *_: fail())
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        sealed(root)
+    assert outcomes
+    assert set(outcomes) == {MIB}
+
+
 def test_digests_from_the_cache_are_confirmed(root: Path, tmp_path: Path) -> None:
     first = sealed(root, cache=tmp_path / "cache")
     assert not first.cached
@@ -212,6 +242,14 @@ def test_cache_that_is_out_of_date_is_found(root: Path, tmp_path: Path) -> None:
     assert dag.changed
     dag.forget()
     assert f"{path.name}.age" not in sealed(root, cache=tmp_path / "cache").cached
+
+
+def test_cache_of_a_directory_is_not_used_for_one_inside_of_it(tmp_path: Path) -> None:
+    outer = plant(tmp_path / "outer", {"inner/weights.bin": weights(2 * CHUNK)})
+    sealed(outer, cache=tmp_path / "cache")
+    dag = sealed(outer / "inner", cache=tmp_path / "cache")
+    assert not dag.cached
+    assert dag.identity == sealed(outer / "inner").identity
 
 
 def test_cache_has_neither_key_nor_plain_bytes(root: Path, tmp_path: Path) -> None:
