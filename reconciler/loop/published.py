@@ -50,6 +50,11 @@ class PublishedBundles:
                 seen.add(inputs)
                 yield inputs
 
+    def is_sealed(self, version: Version) -> bool:
+        """Return whether the record of a version says that it is sealed."""
+        own = self._known(version).own
+        return own is not None and own.inputs is not None and own.inputs.sealing is not None
+
     def contents(self, version: Version) -> tuple[BundleContents, str] | None:
         """Return the files of a version and the name of what lists them, None when nothing does."""
         facts = self._known(version)

@@ -12,6 +12,7 @@ from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.sealing.seal_key import SealInputs
 from reconciler.index.model import TargetSpec, Version
 from reconciler.loop.changes import Change, Publish, Refusal, StreamVersion
+from reconciler.loop.parts import StreamPart
 
 _STORE = "store"  # the kind of target that is a directory on this machine
 _SHOWN = 10
@@ -40,7 +41,7 @@ def privacy_notes(changes: Sequence[Change], facts: SealingFacts) -> Iterator[st
     sealed: dict[str, str] = {}
     open_to_others = {spec.name for spec in facts.targets if not spec.private and spec.kind != _STORE}
     for change in changes:
-        if not isinstance(change, (Publish, StreamVersion)) or change.drift:
+        if not isinstance(change, (Publish, StreamVersion, StreamPart)) or change.drift:
             continue
         how = facts.sealing.get(change.ref)
         if how is not None:
@@ -127,11 +128,13 @@ def changed_key_refusals(changes: Sequence[Change], facts: SealingFacts) -> Iter
 
 
 def _sends_own_bytes(change: Change) -> bool:
-    return isinstance(change, StreamVersion) or (isinstance(change, Publish) and change.from_own_bytes)
+    return isinstance(change, (StreamVersion, StreamPart)) or (
+        isinstance(change, Publish) and change.from_own_bytes
+    )
 
 
-def _targets(change: Publish | StreamVersion) -> tuple[str, ...]:
-    return change.targets if isinstance(change, StreamVersion) else (change.target,)
+def _targets(change: Publish | StreamVersion | StreamPart) -> tuple[str, ...]:
+    return (change.target,) if isinstance(change, Publish) else change.targets
 
 
 def _listed(names: Sequence[str]) -> str:

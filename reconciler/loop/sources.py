@@ -305,11 +305,18 @@ class VersionSources:
     def first_inputs(self, version: Version) -> BundleInputs:
         """Return what a version with a remote source is made from, before anything of it was read.
 
-        Such a version is never sealed. Raises BundleError for a new version of a sealed model.
+        Such a version is never sealed. Raises BundleError for a new version of a sealed model, and for one
+        that was sealed from a directory: its plain bytes would be sent before its CID is compared.
         """
         if version.cid is None:
             self.seals.for_new(version)
             return version.inputs
+        if self._published.is_sealed(version):
+            raise BundleError(
+                f"{version.ref} is sealed, and cannot be made from its remote source",
+                hint="download it, and name the directory with `path` in place of `source`",
+                where=version.where,
+            )
         return next(each for each in self._published.inputs(version) if each.sealing is None)
 
     def _keep(self, version: Version, streamed: StreamedVersion) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.content.sealing.seal_key import SealKey
 from reconciler.content.sealing.sealed_names import is_sealed
-from reconciler.errors import InvalidIndexError, SafetyError
+from reconciler.errors import InvalidIndexError, SafetyError, Where
+from reconciler.index.model import TargetSpec
+from reconciler.index.part import Part
 from reconciler.index.records import load_record, records_directory
 from reconciler.index.seal_keys import load_wrapped_keys, new_key, write_wrapped_key
 from reconciler.loop.changes import Blocked, Plan
+from reconciler.loop.parts import StreamPart
+from reconciler.loop.sealing_rules import SealingFacts, privacy_notes, unsealed_refusals
 from reconciler.loop.settings import ProposeMode
 from reconciler.loop.wrap_keys import wrap_keys
+from tests.support.memory_source import COMMIT, MemorySource
 from tests.support.plant import MIB
 from tests.support.releases import Releases, kinds, states, with_memory
 from tests.support.seals import identity, weights
@@ -275,6 +281,30 @@ def test_keys_that_were_deleted_with_seal_do_not_unseal_a_model(
     assert "m@1.1.0 would be published in the clear" in refusal(releases.plan(only=only))
 
 
+def test_part_of_a_version_of_a_sealed_model_is_not_published_in_the_clear(releases: Releases) -> None:
+    releases.write()
+    part = StreamPart(
+        model="m",
+        version="1.0.0",
+        source="hf:a/b",
+        targets=("a",),
+        part=Part(1, 2),
+        drift=False,
+        reason="",
+    )
+    facts = SealingFacts(
+        versions={"m@1.0.0": releases.index.models["m"].versions["1.0.0"]},
+        targets=[TargetSpec("a", "kubo", {}, Where("targets.yaml"))],
+        sealing={},
+        recorded={},
+        sealed_models=["m"],
+        unsealed_models=[],
+    )
+    assert [each.rule for each in unsealed_refusals([part], facts)] == ["unsealed"]
+    assert "public for ever" in "".join(privacy_notes([part], facts))
+    assert not [*unsealed_refusals([part], replace(facts, unsealed_models=["m"]))]
+
+
 def test_cid_written_by_hand_does_not_publish_plain_files_of_a_sealed_model(releases: Releases) -> None:
     releases.about["m"]["seal"] = "none"
     releases.plan()
@@ -332,6 +362,23 @@ def test_plan_names_versions_that_become_public_and_not_those_on_private_targets
     assert "public for ever once applied, since nothing encrypts them: m@1.0.0" in releases.plan().notes
     releases.specs["a"]["private"] = True
     assert releases.plan().notes == ()
+
+
+def test_sealed_version_is_not_streamed_in_the_clear_when_it_gets_a_source(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = MemorySource(FILES).install(monkeypatch)
+    releases.apply()
+    for target in releases.memory.values():
+        target.held.clear()
+    releases.change("m@1.0.0", path=None, created_at=None, source=f"hf:a/b@{COMMIT}")
+    for seal in (SEAL, "none"):
+        releases.about["m"]["seal"] = seal
+        changes = releases.plan().changes
+        assert {type(change) for change in changes} == {Blocked}
+        reasons = " ".join(change.reason for change in changes if isinstance(change, Blocked))
+        assert "m@1.0.0 is sealed, and cannot be made from its remote source" in reasons
+    assert not source.reads
 
 
 def test_remote_sources_and_cars_cannot_be_sealed(releases: Releases, tmp_path: Path) -> None:
