@@ -26,7 +26,8 @@ _TRYING = 4  # times shorter than that while a number of connections is tried
 _SPARE = 1.33  # a request near the end is this much smaller than the fair share of the rest
 _MOST_SINGLES = 64  # units of one batch
 _MISSES = 8  # consecutive units that a source may lack before the rest goes to another one
-_ATTEMPTS = 3  # requests for a single unit that may fail before another source is asked
+_ATTEMPTS = 3  # requests for a single unit that may fail before another source is asked,
+_CROWDED = 4  # times as many while other connections work: the source may refuse one connection too many
 _WHOLE_SECONDS = 0.25  # that a directory still needs, at least, before blocks of it are requested one by one
 _WASTE = 0.01  # of all bytes, that may be lost by taking over
 _PATIENCE = 5.0  # seconds without a delivery, at least, after which a connection counts as stuck
@@ -208,20 +209,22 @@ class Scheduler:
         others = source.alive(now)
         source.judge(setback, assignment.began, others, now, pause)
         self._suspect |= not source.usable
+        crowded = bool(others) or source.moved_at >= assignment.began
+        weight = 0 if setback is Setback.OVERLOADED else 1 if crowded else _CROWDED
         if unit is not None:
-            setbacks = assignment.setbacks + (setback is not Setback.OVERLOADED)
+            setbacks = assignment.setbacks + weight
             at = self._skip_to(assignment, unit)
-            hopeless = setbacks >= _ATTEMPTS or setback in (Setback.REFUSED, Setback.LIED)
+            hopeless = setbacks >= _ATTEMPTS * _CROWDED or setback in (Setback.REFUSED, Setback.LIED)
             lacking = assignment.lacking | {assignment.source} if hopeless else assignment.lacking
             if at is not None:
                 self._free_again(assignment, at, at + 1, singly=True, lacking=lacking, setbacks=setbacks)
             self._free_again(assignment, assignment.cursor, assignment.stop, singly=assignment.singly)
         else:
             setbacks, singly = assignment.setbacks, assignment.singly
-            if not assignment.delivered and setback is not Setback.OVERLOADED:
-                setbacks += 1
+            if not assignment.delivered and weight:
+                setbacks += weight
                 source.failed_stream(assignment, now)
-                singly = singly or setbacks > 1 or not others or setback is Setback.REFUSED
+                singly = singly or setbacks > _CROWDED or not others or setback is Setback.REFUSED
             self._pass_done(assignment)
             self._free_again(assignment, assignment.cursor, assignment.stop, singly=singly, setbacks=setbacks)
         return before and not source.usable

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -218,10 +219,10 @@ def test_a_directory_that_fails_during_delivery_is_replaced_by_a_target(
             shutil.rmtree(path.parent)
         else:
 
-            def fail(*_: object) -> int:
+            def fail(*_: object) -> Never:
                 raise source_file.unreadable(source_file.SourceFile("weights.bin", None), OSError(5, "I/O"))
 
-            monkeypatch.setattr(source_file, "open_regular", fail)
+            monkeypatch.setattr(source_file, "_open", fail)
         report = run.apply(plan)
     assert_document("report", report_document(report))
     assert holds(two.memory["b"], root)
@@ -368,7 +369,7 @@ def test_a_run_that_has_nothing_to_do_reads_no_weights(
     def fail(*_: object) -> int:
         raise AssertionError("read a source file")
 
-    monkeypatch.setattr(source_file, "open_regular", fail)
+    monkeypatch.setattr(source_file, "_open", fail)
     assert states(two.apply()) == []
 
 
