@@ -80,8 +80,8 @@ class FreePart:
     """Units of a run that no connection works on.
 
     With `singly`, they are requested one by one. The sources `lacking` have none of them; those in `shy`
-    lacked some next to them, and are asked last. `setbacks` counts the requests that
-    failed without any of them.
+    lacked some next to them, and are asked last. `setbacks` weighs the requests that
+    failed without any of them: those beside which no connection worked count more.
     """
 
     number: int

@@ -45,7 +45,8 @@ def test_killed_at_every_kind_of_call_the_next_run_converges(scenario: str, tmp_
     assert {line.split()[3] for line in cases(scenario, tmp_path, "1", "few")} == CALLS
 
 
-@pytest.mark.parametrize("scenario", ["stream", pytest.param("spool", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", STREAMS)
 def test_a_streaming_run_killed_at_every_kind_of_call_converges(scenario: str, tmp_path: Path) -> None:
     assert {line.split()[3] for line in cases(scenario, tmp_path, "1", "few")} == CALLS | {"pwritev"}
 

@@ -12,6 +12,7 @@ from tests.support.command_line import INDEX
 from tests.support.project_on_github import TOKEN, Project
 
 
+@pytest.mark.slow
 def test_from_the_pull_request_to_a_run_with_nothing_to_do(project: Project) -> None:
     project.write("releases/index.yaml", INDEX + "# one more look\n")
     project.commit()

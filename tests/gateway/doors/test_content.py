@@ -92,6 +92,7 @@ def many_versions(number: int, cid: Cid) -> Index:
     return parse_index(json.dumps(document), Path("index.yaml"))
 
 
+@pytest.mark.slow
 def test_ten_thousand_tags_are_listed_in_pages(releases: Releases) -> None:
     index = many_versions(10_000, releases.cid(f"{BIG}@1.2.0"))
     read = Counting(releases.root / ".reconcile" / "store")

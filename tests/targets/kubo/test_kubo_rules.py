@@ -226,7 +226,9 @@ def test_a_mark_is_compared_as_a_prefix_and_not_as_kubo_filters_names(
 # -- the node's cache of present blocks -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize(
+    "restarted", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["running", "restarted"]
+)
 @pytest.mark.parametrize(
     "kind",
     [
