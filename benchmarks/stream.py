@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Figure, in_turn, main, peak_memory
+from benchmarks.slow_line import aria2c, slowed
 from tests.support.file_server import file_server
 from tests.support.nginx import nginx
 
 MIB = 1 << 20
+RATE, DELAY = 10e6, 0.05  # bytes per second and connection, seconds
 INDEX = """\
 schema: 1
 id: benchmark
@@ -78,6 +80,35 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     yield Figure("bytes from the source for two stores / size", network / total, maximum=1.02)
     yield Figure("peak memory of streaming", max(peaks) / MIB, "MiB", maximum=192)
     yield Figure("disk beside the targets", disk() / MIB, "MiB", maximum=64)
+    yield from over_slow_connections(directory, weights, streamed, size // 2)
+
+
+def over_slow_connections(directory: Path, weights: Path, place: Path, size: int) -> Iterator[Figure]:
+    """Stream `size` MiB into a store over connections of RATE and DELAY, against aria2c with 16 of them."""
+    if shutil.which("aria2c") is None or shutil.which("nginx") is None:
+        print("streaming over slow connections: not measured, aria2c or nginx is not on PATH")
+        return
+    shutil.rmtree(weights)
+    make_files(weights, size)
+    with (
+        nginx(directory / "slow-nginx", f"root {weights.parent}; sendfile on;", "user root;") as url,
+        slowed(int(url.rpartition(":")[2]), RATE, DELAY) as line,
+    ):
+
+        def tidy() -> None:
+            prepare(place, INDEX.format(targets="store", where=SOURCE), line.url)
+            shutil.rmtree(directory / "aria2c", ignore_errors=True)
+
+        timing = in_turn(
+            lambda: peak_memory(RUN, str(place)),
+            lambda: aria2c(directory, [f"{line.url}/model/weights.bin"], "-x16", "-s16", "-k1M"),
+            rounds=3,
+            between=tidy,
+        )
+    detail = f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
+    yield Figure(
+        f"stream {size} MiB over slow connections / aria2c -x16", timing.ratio, minimum=0.8, detail=detail
+    )
 
 
 def make_files(weights: Path, size: int) -> None:

@@ -72,6 +72,7 @@ def ollama(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.ollama
+@pytest.mark.slow
 def test_ollama_pulls_lists_and_shows_a_model(
     server: DoorServer, ollama: dict[str, str], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from reconciler.index.load import parse_index
 from reconciler.index.model import Index
 from reconciler.targets.check import Check
 from reconciler.targets.store.stored_blocks import StoredBlocks
-from tests.support.doors import BIG, FILES, GGUF, DoorServer, door_server, make_releases, sha256
+from tests.support.doors import BIG, FILES, GGUF, QUANTISED, DoorServer, door_server, make_releases, sha256
 from tests.support.releases import Releases
 from tests.support.store_files import harm
 
@@ -173,42 +173,42 @@ def test_a_block_that_is_damaged_breaks_the_connection(private: DoorServer) -> N
 @pytest.mark.slow
 def test_no_door_sends_a_wrong_byte_while_the_store_is_damaged_and_repaired(private: DoorServer) -> None:
     """Clients of every door read while blocks are overwritten and put back."""
-    data, stop = FILES["model.safetensors"], threading.Event()
+    weights, gguf = FILES["model.safetensors"], QUANTISED["tiny-Q4_K_M.gguf"]
+    asked = {name: (path, weights, {}) for name, (path, _) in paths(private).items()}
+    asked["ollama"] = (f"/v2/{GGUF}/blobs/sha256:{sha256(gguf)}", gguf, {"User_Agent": "ollama/0.0.0"})
     wrong: list[str] = []
-    answers = dict.fromkeys(paths(private), 0)
+    whole = dict.fromkeys(asked, 0)
+    stop = threading.Event()
 
-    def read(name: str, path: str) -> None:
+    def read(name: str, path: str, data: bytes, headers: dict[str, str]) -> None:
         while not stop.is_set():
             try:
-                got = private.served.get(path)
+                got = private.served.get(path, **headers)
             except (http.client.HTTPException, OSError):  # a broken connection is an error for the client
                 continue
             if got.status == 200 and not data.startswith(got.body):
                 wrong.append(f"{name}: wrong bytes")
             if got.status == 200 and got.whole and got.body != data:
                 wrong.append(f"{name}: incomplete, but ended cleanly")
-            answers[name] += got.status == 200 and got.whole
+            whole[name] += got.status == 200 and got.whole
 
-    readers = [threading.Thread(target=read, args=(name, path)) for name, (path, _) in paths(private).items()]
+    readers = [threading.Thread(target=read, args=(name, *each)) for name, each in asked.items()]
     for reader in readers:
         reader.start()
-    cars = [
-        car
-        for car in (private.releases.root / ".reconcile/store/cars").glob("*.car")
-        if data[MIB + 100 : MIB + 200] in car.read_bytes()
-    ]
-    for round_ in range(12):
-        for car in cars:
-            place = car.read_bytes().find(data[MIB + 100 : MIB + 200])
-            if place < 0:
-                continue
-            harm(car, place, hashlib.sha256(b"%d" % round_).digest() * 3)
+    harmed = 0
+    for number in range(12):
+        for car in (private.releases.root / ".reconcile/store/cars").glob("*.car"):
+            for piece in (weights[MIB + 100 : MIB + 200], gguf[-200:]):
+                if (place := car.read_bytes().find(piece)) >= 0:
+                    harm(car, place, hashlib.sha256(b"%d" % number).digest() * 3)
+                    harmed += 1
         private.releases.apply(check=Check.FULL)
     stop.set()
     for reader in readers:
         reader.join(30)
+    assert harmed >= 24, "both files were damaged in every round"
     assert wrong == []
-    assert all(answers.values()), answers
-    for name, (path, _) in paths(private).items():
-        assert private.served.get(path).body == data, name
+    assert all(whole.values()), whole
+    for name, (path, data, headers) in asked.items():
+        assert private.served.get(path, **headers).body == data, name
     assert private.served.process.poll() is None

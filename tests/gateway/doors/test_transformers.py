@@ -17,7 +17,7 @@ import pytest
 from tests.support.doors import DoorServer, door_server
 from tests.support.releases import Releases
 
-pytestmark = pytest.mark.transformers
+pytestmark = [pytest.mark.transformers, pytest.mark.slow]
 
 SAVE = """
 import sys
@@ -79,7 +79,6 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consumer]:
         yield Consumer(place, environ, home / "saved", server)
 
 
-@pytest.mark.slow
 def test_transformers_loads_the_same_tensors_and_again_offline(consumer: Consumer) -> None:
     for revision, offline in (("1.0.0", "0"), ("main", "0"), ("1.0.0", "1")):
         arguments = ("-c", COMPARE, str(consumer.saved), revision)
