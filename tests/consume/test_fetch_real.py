@@ -6,6 +6,7 @@ import hashlib
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,6 @@ from reconciler.consume.gateway_source import GatewaySource
 from reconciler.consume.local_sources import kubo_source
 from reconciler.consume.sources import BlockRange, Parts, Source
 from reconciler.content.cid import Cid
-from reconciler.download.source_state import MOST_FAILURES
-from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.net.deadline import Timeouts
 from reconciler.net.retry import NO_RETRY
@@ -27,7 +26,7 @@ from reconciler.progress import QUIET, Progress, Task
 from reconciler.targets.store import StoreTarget
 from tests.consume.conftest import files
 from tests.support.dags import MemoryDag, memory_dag
-from tests.support.gateway import Served, keep, served
+from tests.support.gateway import Served, keep, served, wait_until
 from tests.support.kubo_node import KuboNode, kubo_node
 from tests.support.store_files import car_path
 
@@ -106,6 +105,9 @@ def test_all_sources_are_used_at_once(peers: Peers, expected: dict[str, bytes], 
     assert not any(source.dropped for source in done.sources)
 
 
+GIVEN_UP = 3.0  # seconds without a request; a source that is tried again is paused for less
+
+
 class KillsAt:
     """A Progress that kills a node after the first `size` bytes of the transfer; `killed` is set then."""
 
@@ -142,23 +144,25 @@ class _Watched:
         pass
 
 
-class CountsFailures(GatewaySource):
-    """A gateway that sets `dropped` when it has failed as often as a source may."""
+class KeepsTime(GatewaySource):
+    """A gateway that knows when it was asked last: one that was given up is asked no more."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
-        self.dropped = threading.Event()
-        self._failed = 0
+        self._asked = time.monotonic()
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last request ended."""
+        return time.monotonic() - self._asked
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
+        self._asked = time.monotonic()
         try:
             yield
-        except ReconcilerError:
-            self._failed += 1
-            if self._failed >= MOST_FAILURES:
-                self.dropped.set()
-            raise
+        finally:
+            self._asked = time.monotonic()
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         with self._counted():
@@ -173,13 +177,13 @@ class CountsFailures(GatewaySource):
 class Waits(GatewaySource):
     """A gateway that, once a node was killed, delivers no block before that node is dropped."""
 
-    def __init__(self, url: str, killed: threading.Event, dropped: threading.Event) -> None:
+    def __init__(self, url: str, killed: threading.Event, dying: KeepsTime) -> None:
         super().__init__(url)
-        self._killed, self._dropped = killed, dropped
+        self._killed, self._dying = killed, dying
 
     def _wait(self) -> None:
         if self._killed.is_set():
-            assert self._dropped.wait(60)
+            wait_until("the killed node is asked no more", lambda: self._dying.idle > GIVEN_UP, 60)
 
     def read_block(self, cid: Cid, size: int | None) -> bytes:
         self._wait()
@@ -199,11 +203,11 @@ class Waits(GatewaySource):
 def test_a_killed_node_is_dropped_and_the_other_source_finishes(
     peers: Peers, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """The other delivers nothing from the kill, after 8 MiB, until the failures of the node are noticed."""
+    """The other delivers nothing from the kill, after 8 MiB, until the node is asked no more."""
     limits = {"timeouts": Timeouts(connect=2.0, silence=5.0, total=20.0), "retry": NO_RETRY}
-    dying, kills = CountsFailures(peers.node.gateway, **limits), KillsAt(peers.node, 8 * MIB)
+    dying, kills = KeepsTime(peers.node.gateway, **limits), KillsAt(peers.node, 8 * MIB)
     try:
-        alive = Waits(peers.ours.url, kills.killed, dying.dropped)
+        alive = Waits(peers.ours.url, kills.killed, dying)
         done = run(peers, tmp_path / "d", dying, alive, progress=kills)
     finally:
         peers.node.stop()
