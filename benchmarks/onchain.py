@@ -202,9 +202,9 @@ from reconciler.net.response import UploadBody
 from reconciler.targets.filecoin.provider import ProviderClient
 
 count, chunk = int(sys.argv[1]), os.urandom(1 << 20)
-nobody = EvmAddress(bytes(20))
+no_account = EvmAddress(bytes(20))
 clients = [
-    ProviderClient(StorageProvider(number, nobody, nobody, "", url, True), public_only=False)
+    ProviderClient(StorageProvider(number, no_account, no_account, "", url, True), public_only=False)
     for number, url in enumerate(sys.argv[2:], 1)
 ]
 

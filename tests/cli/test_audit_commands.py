@@ -255,7 +255,7 @@ TAMPERING = {
         "the log has no checkpoint, and the git history has one of 2 entries",
     ),
     "checkpoint altered": (lambda r: damage(r.log / "checkpoint", 22), 4, "altered after it was signed"),
-    "checkpoint of nobody": (
+    "checkpoint without a signature": (
         lambda r: (r.log / "checkpoint").write_text("example.org/acme\n2\n\n"),
         1,
         "the checkpoint is not a signed note",

@@ -94,7 +94,7 @@ def index_file(tmp_path: Path) -> Path:
     return tmp_path / "releases" / "index.yaml"
 
 
-def test_wrapped_key_is_opened_by_each_recipient_and_by_nobody_else(index_file: Path) -> None:
+def test_wrapped_key_is_opened_by_each_recipient_and_no_other_identity(index_file: Path) -> None:
     key = new_key()
     recipients = [identity(number).recipient for number in (1, 2)]
     write_wrapped_key(index_file, "acme/m", 1, key, recipients)
@@ -179,7 +179,7 @@ def test_recipients_are_read_from_keys_and_files_each_once(tmp_path: Path) -> No
         (None, "readers: cannot be read: no such file or directory"),
         (b"\xff\xfe", "readers: is not a text file with recipients"),
         (b"bob\n", "readers: line 1 is no public key of a supported kind"),
-        (b"# nobody\n", "no recipient is left"),
+        (b"# a comment\n", "no recipient is left"),
         (SECRET.encode(), "readers: line 1 is no public key of a supported kind"),
     ],
 )

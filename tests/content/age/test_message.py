@@ -13,7 +13,7 @@ from tests.support.seals import WITH_PASSPHRASE, identity
 SIZES = [0, 1, 65_536, 65_537, 200_001]
 
 
-def test_message_opens_for_each_of_its_recipients_and_for_nobody_else() -> None:
+def test_message_opens_for_each_of_its_recipients_and_no_other_identity() -> None:
     sealed = message.encrypt(b"secret", [identity(1).recipient, identity(2).recipient])
     assert message.decrypt(sealed, [identity(1)]) == b"secret"
     assert message.decrypt(sealed, [identity(3), identity(2)]) == b"secret"

@@ -337,7 +337,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("data", HEADERS.values(), ids=HEADERS)
-def test_a_hostile_gguf_header_is_read_once_and_harms_nobody(data: bytes) -> None:
+def test_a_hostile_gguf_header_is_read_once_and_does_no_harm(data: bytes) -> None:
     read = Blocks()
     root = read.release({"m-Q4_K_M.gguf": data})
     door = OllamaDoor(offer(read, index_of(v1_0_0=root)))
