@@ -14,6 +14,7 @@ from benchmarks import (
     index,
     kubo,
     line_speed,
+    listing,
     loop,
     onchain,
     pieces,
@@ -32,7 +33,7 @@ from benchmarks.measure import Figure, main
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
-        *(startup, index, loop, identify, scaling, publish, stream, export),
+        *(startup, index, loop, identify, scaling, publish, stream, listing, export),
         *(pieces, onchain, storacha, kubo, fetch, line_speed, wan, seal, serve, doors, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]

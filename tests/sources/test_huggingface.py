@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from contextlib import closing
 from dataclasses import replace
 from typing import ClassVar
@@ -148,9 +147,7 @@ def test_twenty_thousand_files_are_listed_by_pages(hub):
     repository = hub.add(HubRepository.make("acme/many", files, large=5))
     subject = HubSubject(hub)
     with closing(subject.open("acme/many", repository.commit)) as source:
-        started = time.process_time()
         assert len(source.list().files) == 20_000
-        assert time.process_time() - started < 5
     assert hub.requests("tree") == 20
 
 
