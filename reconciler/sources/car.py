@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from reconciler.sources.interface import (
     SourceProtocolError,
 )
 from reconciler.sources.listing import make_listing
+from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range
 
 
@@ -40,24 +40,23 @@ class CarSource:
         self.name = name
         self._location = location
         self._path = path
-        self._lock = threading.Lock()
-        self._opened: tuple[CarDag, dict[str, FileNode], FileListing] | None = None
+        self._opened = Once(self._open)
 
     def close(self) -> None:
         """Close the file. May be called twice."""
-        if self._opened is not None:
-            self._opened[0].close()
+        if (opened := self._opened.made()) is not None:
+            opened[0].close()
 
     def list(self) -> FileListing:
         """Read and verify the whole CAR once. Raises SourceMissingError, and DataError for an invalid one."""
-        return self._open()[2]
+        return self._opened.get()[2]
 
     def read(
         self, file: ListedFile, start: int = 0, length: int | None = None
     ) -> Generator[bytes, None, None]:
         """Iterate over a range of `file`, from verified blocks. Raises SourceChangedError."""
         start, end = checked_range(file, start, length)
-        car, nodes, _ = self._open()
+        car, nodes, _ = self._opened.get()
         if file.path not in nodes:
             raise SourceMissingError(self.name, "is not in the listing", file=file.path)
         if file.size != nodes[file.path].size:
@@ -73,21 +72,17 @@ class CarSource:
             yield leaf_bytes(car.layout, leaf.position, block)[first:last]
 
     def _open(self) -> tuple[CarDag, dict[str, FileNode], FileListing]:
-        with self._lock:
-            if self._opened is None:
-                if not self._path.is_file():
-                    raise SourceMissingError(self.name, f"there is no file {str(self._path)!r}")
-                car = open_car(self._path, QUIET)
-                try:
-                    nodes = self._nodes(car)
-                    files = [ListedFile(path, node.size) for path, node in nodes.items()]
-                    root = str(car.layout.root)
-                    listing = make_listing(self.name, self._location, root, files, immutable=True)
-                except BaseException:
-                    car.close()
-                    raise
-                self._opened = (car, nodes, listing)
-            return self._opened
+        if not self._path.is_file():
+            raise SourceMissingError(self.name, f"there is no file {str(self._path)!r}")
+        car = open_car(self._path, QUIET)
+        try:
+            nodes = self._nodes(car)
+            files = [ListedFile(path, node.size) for path, node in nodes.items()]
+            root = str(car.layout.root)
+            return car, nodes, make_listing(self.name, self._location, root, files, immutable=True)
+        except BaseException:
+            car.close()
+            raise
 
     def _nodes(self, car: CarDag) -> dict[str, FileNode]:
         for node in car.map.nodes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from reconciler.sources.interface import (
     SourceMissingError,
 )
 from reconciler.sources.listing import make_listing
+from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range
 
 _PIECE = 1 << 20  # bytes
@@ -54,19 +54,18 @@ class DirectorySource:
         self.name = name
         self._location = location
         self._path = path
-        self._lock = threading.Lock()
-        self._scanned: tuple[SourceListing, FileListing, dict[str, SourceFile]] | None = None
+        self._scanned = Once(self._scan)
 
     def list(self) -> FileListing:
         """Scan the directory once. Raises SourceMissingError, and BundleError for what cannot be packed."""
-        return self._scan()[1]
+        return self._scanned.get()[1]
 
     def read(
         self, file: ListedFile, start: int = 0, length: int | None = None
     ) -> Generator[bytes, None, None]:
         """Iterate over a range of `file`. Raises SourceChangedError when it is not the scanned file."""
         start, end = checked_range(file, start, length)
-        scanned, _, files = self._scan()
+        scanned, _, files = self._scanned.get()
         if file.path not in files:
             raise SourceMissingError(self.name, "is not in the listing", file=file.path)
         source = files[file.path]
@@ -82,13 +81,10 @@ class DirectorySource:
         """Do nothing: no file stays open."""
 
     def _scan(self) -> tuple[SourceListing, FileListing, dict[str, SourceFile]]:
-        with self._lock:
-            if self._scanned is None:
-                if not self._path.exists():
-                    raise SourceMissingError(self.name, f"there is no directory {str(self._path)!r}")
-                found = scan(self._path, include_hidden=True)
-                self._scanned = (found, self._listing(found), {file.path: file for file in found.files})
-            return self._scanned
+        if not self._path.exists():
+            raise SourceMissingError(self.name, f"there is no directory {str(self._path)!r}")
+        found = scan(self._path, include_hidden=True)
+        return found, self._listing(found), {file.path: file for file in found.files}
 
     def _listing(self, found: SourceListing) -> FileListing:
         stamps = hashlib.sha256()

@@ -7,7 +7,6 @@ its size. The SHA256SUMS is a file of the source as well, so a bundle keeps it b
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,6 +29,7 @@ from reconciler.sources.interface import (
     SourceRefusedError,
 )
 from reconciler.sources.listing import make_listing
+from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range, range_headers, read_resuming
 
 _HEADS = 16  # files whose sizes are asked for at once
@@ -68,8 +68,7 @@ class HttpListSource:
         self._location = location
         self._base = address.join(quote(location.strip("/"), safe="/")).rstrip("/")
         self._http = HttpReader(name, address, auth)
-        self._lock = threading.Lock()
-        self._listing: FileListing | None = None
+        self._listing = Once(self._list)
 
     @property
     def serves_ranges(self) -> bool:
@@ -82,10 +81,7 @@ class HttpListSource:
 
     def list(self) -> FileListing:
         """Read SHA256SUMS, and ask for the size of every file in it."""
-        with self._lock:
-            if self._listing is None:
-                self._listing = self._list()
-            return self._listing
+        return self._listing.get()
 
     def read(
         self, file: ListedFile, start: int = 0, length: int | None = None

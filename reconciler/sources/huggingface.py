@@ -39,6 +39,7 @@ from reconciler.sources.interface import (
     UpstreamState,
 )
 from reconciler.sources.listing import make_listing
+from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range, range_headers, read_resuming
 
 _PAGE_LIMIT = 32 << 20  # bytes of one page of a listing
@@ -75,8 +76,8 @@ class HuggingFaceSource:
         self._location = location
         self._base = address.text
         self._http = HttpReader(name, address, auth)
+        self._listing = Once(self._list)
         self._lock = threading.Lock()
-        self._listing: FileListing | None = None
         self._stored: dict[str, str] = {}  # path -> address of storage
 
     @property
@@ -90,14 +91,7 @@ class HuggingFaceSource:
 
     def list(self) -> FileListing:
         """List the tree of the commit, page by page."""
-        with self._lock:
-            if self._listing is None:
-                where = self._location
-                commit = self._commit()
-                self._listing = make_listing(
-                    self.name, f"{where.page[1:]}@{commit}", commit, self._files(), immutable=True
-                )
-            return self._listing
+        return self._listing.get()
 
     def upstream(self, revision: str) -> UpstreamState:
         """Return what `revision` is now, as the hub's information about the repository states it."""
@@ -139,6 +133,11 @@ class HuggingFaceSource:
         )
 
     # --- listing
+
+    def _list(self) -> FileListing:
+        commit = self._commit()
+        location = f"{self._location.page[1:]}@{commit}"
+        return make_listing(self.name, location, commit, self._files(), immutable=True)
 
     def _commit(self) -> str:
         revision = self._location.revision

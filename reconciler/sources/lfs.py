@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from reconciler.sources.interface import (
 from reconciler.sources.lfs_remote import find_remote
 from reconciler.sources.lfs_server import LfsServer
 from reconciler.sources.listing import make_listing
+from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range, read_resuming
 
 _PIECE = 1 << 20
@@ -83,31 +83,31 @@ class LfsSource:
         self._commit = commit
         self._environ = environ
         self._git = GitRunner(root)
-        self._lock = threading.Lock()
-        self._tree: _Tree | None = None
-        self._objects: tuple[Path, ...] | None = None
-        self._server: LfsServer | None = None
+        self._tree = Once(self._read_tree)
+        self._objects = Once(self._object_directories)
+        self._server = Once(self._open_server)
 
     @property
     def serves_ranges(self) -> bool:
         """Implement WeightSource.serves_ranges."""
-        return self._server is None or self._server.serves_ranges
+        server = self._server.made()
+        return server is None or server.serves_ranges
 
     def close(self) -> None:
         """Close all connections. May be called twice."""
-        if self._server is not None:
-            self._server.close()
+        if (server := self._server.made()) is not None:
+            server.close()
 
     def list(self) -> FileListing:
         """List the tree, and read the pointers in it. No object is needed for that."""
-        return self._listed().listing
+        return self._tree.get().listing
 
     def read(
         self, file: ListedFile, start: int = 0, length: int | None = None
     ) -> Generator[bytes, None, None]:
         """Iterate over a range of `file`, from this machine where the object is here."""
         start, end = checked_range(file, start, length)
-        tree = self._listed()
+        tree = self._tree.get()
         if file.path in tree.plain:
             data = self._plain(file, tree.plain[file.path])
             for at in range(start, end, _PIECE):
@@ -123,7 +123,14 @@ class LfsSource:
                 os.close(descriptor)
             return
         others = tree.large[tree.order[file.path] : tree.order[file.path] + _AT_ONCE]
-        server = self._remote(file)
+        server = self._server.get()
+        if server is None:
+            raise SourceMissingError(
+                self.name,
+                "is not in .git/lfs, and no server of Git LFS is known",
+                file=file.path,
+                hint="fetch the objects with `git lfs fetch`, or set the url of the source",
+            )
         yield from read_resuming(
             self.name,
             file,
@@ -133,12 +140,6 @@ class LfsSource:
         )
 
     # --- the tree
-
-    def _listed(self) -> _Tree:
-        with self._lock:
-            if self._tree is None:
-                self._tree = self._read_tree()
-            return self._tree
 
     def _read_tree(self) -> _Tree:
         commit = self._commit or "HEAD"
@@ -230,7 +231,7 @@ class LfsSource:
         """Return the open object of `file` on this machine; None when it is not here, or has another size."""
         assert file.digests.sha256 is not None  # noqa: S101 - it comes from a pointer
         oid = file.digests.sha256.hex()
-        for directory in self._object_directories():
+        for directory in self._objects.get():
             try:
                 descriptor = os.open(
                     directory / oid[:2] / oid[2:4] / oid,
@@ -260,25 +261,12 @@ class LfsSource:
             start += len(piece)
 
     def _object_directories(self) -> tuple[Path, ...]:
-        with self._lock:
-            if self._objects is None:
-                common = self._git.run("rev-parse", "--git-common-dir").text
-                git_dir = (self._git.directory / common).resolve()
-                storage = self._git.run("config", "--get", "lfs.storage", statuses=(1,)).text
-                own = git_dir / (storage or "lfs") / "objects"
-                self._objects = (own, *find_remote(self._git).directories)
-            return self._objects
+        common = self._git.run("rev-parse", "--git-common-dir").text
+        git_dir = (self._git.directory / common).resolve()
+        storage = self._git.run("config", "--get", "lfs.storage", statuses=(1,)).text
+        own = git_dir / (storage or "lfs") / "objects"
+        return (own, *find_remote(self._git).directories)
 
-    def _remote(self, file: ListedFile) -> LfsServer:
-        with self._lock:
-            if self._server is None:
-                remote = find_remote(self._git, self._definition, self._environ)
-                if remote.address is None:
-                    raise SourceMissingError(
-                        self.name,
-                        "is not in .git/lfs, and no server of Git LFS is known",
-                        file=file.path,
-                        hint="fetch the objects with `git lfs fetch`, or set the url of the source",
-                    )
-                self._server = LfsServer(self.name, remote.address, remote.auth)
-            return self._server
+    def _open_server(self) -> LfsServer | None:
+        remote = find_remote(self._git, self._definition, self._environ)
+        return None if remote.address is None else LfsServer(self.name, remote.address, remote.auth)

@@ -30,6 +30,7 @@ from reconciler.sources.interface import (
     SourceProtocolError,
 )
 from reconciler.sources.listing import make_listing
+from reconciler.sources.once import Once
 from reconciler.sources.ranges import BrokenOffError, checked_range, read_resuming
 
 if TYPE_CHECKING:
@@ -81,15 +82,13 @@ class ObjectStoreSource:
         self._prefix = prefix
         self._trust_etag = trust_etag
         self._sleep = sleep
-        self._listing: FileListing | None = None
+        self._listing = Once(self._list)
         self._ranges_ignored = False
         self._closed = False
 
     def list(self) -> FileListing:
         """Return all objects below the prefix. Raises SourceError, and SourceMissingError for none at all."""
-        if self._listing is None:
-            self._listing = self._list()
-        return self._listing
+        return self._listing.get()
 
     def read(
         self, file: ListedFile, start: int = 0, length: int | None = None
