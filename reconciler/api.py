@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.consume.open import Sources, content_caches, open_ref, unsealing_of
+from reconciler.consume.open import Sources, content_caches, fetch_opened, open_ref
 from reconciler.errors import UsageError
 from reconciler.progress import QUIET, Progress
 
@@ -82,27 +82,20 @@ def fetch(
     RECONCILE_IDENTITY; with `sealed` it stays as it is. Raises reconciler.errors.ReconcilerError, of which
     TrustError is the refusal of a trust rule; verified blocks are kept for the next call.
     """
-    from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.index.resolve import parse_ref
-    from reconciler.index.user_config import config_file, load_config
 
-    limits = load_config(config_file(os.environ)).limits
     layout = _layout(index, optional=parse_ref(ref, with_path=True).cid is not None)
     with open_ref(layout, ref, sources, progress) as found:
-        return fetch_root(
-            found.root,
+        return fetch_opened(
+            found,
+            layout,
             Path(destination),
-            found.sources,
             progress,
-            name=found.name,
             include=include,
             exclude=exclude,
             caches=content_caches(sources, own=cache),
-            path=found.path,
-            limits=limits,
-            unsealing=unsealing_of(
-                found, layout, identity=None if identity is None else Path(identity), keep_sealed=sealed
-            ),
+            identity=None if identity is None else Path(identity),
+            keep_sealed=sealed,
         )
 
 

@@ -192,9 +192,8 @@ def fetch(
     else the targets of the repository. An interrupted fetch resumes from the blocks it had verified.
     """
     from reconciler.consume import hugging_face_cache
-    from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.consume.lock_file import locked_entry
-    from reconciler.consume.open import content_caches, open_ref, receipt_book, unsealing_of
+    from reconciler.consume.open import content_caches, fetch_opened, open_ref, receipt_book
     from reconciler.index.resolve import parse_ref
 
     options = ReaderOptions(directory, index, offline, gateway or ())
@@ -212,21 +211,20 @@ def fetch(
         for warning in opened.warnings:
             out.warn(warning)
         repository = hugging_face_cache.repository(destination, hf_name) if hf_name is not None else None
-        done = fetch_root(
-            opened.root,
+        done = fetch_opened(
+            opened,
+            layout,
             destination if repository is None else hugging_face_cache.snapshot(repository, opened.root),
-            opened.sources,
             progress,
-            name=opened.name,
             include=include or (),
             exclude=exclude or (),
             caches=content_caches(sources, own=not no_cache),
-            path=opened.path,
-            released=opened.released,
+            update=True,
             receipts=receipt_book(),
             trust_receipt=check is PresentCheck.RECEIPT,
             limits=limits,
-            unsealing=unsealing_of(opened, layout, identity=identity, keep_sealed=sealed),
+            identity=identity,
+            keep_sealed=sealed,
         )
         if repository is not None:
             hugging_face_cache.write_refs(repository, opened.root, _ref_names(ref, opened.version))
@@ -280,8 +278,7 @@ def get(
     targets: TargetsFile = None,
 ) -> int:
     """Fetch a CID from the targets and verify every block."""
-    from reconciler.consume.fetch import fetch as fetch_root
-    from reconciler.consume.open import Sources, open_ref, unsealing_of
+    from reconciler.consume.open import Sources, fetch_opened, open_ref
     from reconciler.index.resolve import parse_ref
 
     layout = find_layout(directory, index, targets)
@@ -293,16 +290,7 @@ def get(
     ):
         for warning in opened.warnings:
             out.warn(warning)
-        done = fetch_root(
-            opened.root,
-            destination,
-            opened.sources,
-            progress,
-            name=opened.name,
-            path=opened.path,
-            limits=download_limits(),
-            unsealing=unsealing_of(opened, layout, identity=identity, keep_sealed=sealed),
-        )
+        done = fetch_opened(opened, layout, destination, progress, identity=identity, keep_sealed=sealed)
     if as_json:
         out.result_json(documents.fetch_document(done, opened.version, opened.signers))
     else:

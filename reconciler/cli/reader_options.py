@@ -60,7 +60,7 @@ class ReaderOptions:
         return Sources(gateways, config.stores, config.kubo, (), caches)
 
 
-def download_limits(connections: int | None = None, max_rate: str | None = None) -> DownloadLimits:
+def download_limits(connections: int | None, max_rate: str | None) -> DownloadLimits:
     """Return the limits given as options; those left out are the ones of the user's configuration.
 
     Raises UsageError for a rate that cannot be read.

@@ -35,9 +35,8 @@ def run(arguments: list[str]) -> int:
         )
     from reconciler.cli import output as out
     from reconciler.cli.reader_options import ReaderOptions
-    from reconciler.consume.fetch import fetch as fetch_root
     from reconciler.consume.kserve import read_verification
-    from reconciler.consume.open import open_ref, unsealing_of
+    from reconciler.consume.open import fetch_opened, open_ref
     from reconciler.index.resolve import parse_ref
 
     ref = arguments[0].split("://", 1)[1].strip("/")
@@ -52,15 +51,7 @@ def run(arguments: list[str]) -> int:
     ):
         for warning in opened.warnings:
             out.warn(warning)
-        done = fetch_root(
-            opened.root,
-            destination,
-            opened.sources,
-            progress,
-            name=opened.name,
-            path=opened.path,
-            unsealing=unsealing_of(opened, layout, identity=None, keep_sealed=False),
-        )
+        done = fetch_opened(opened, layout, destination, progress)
     if warning := verification.check_digest(opened.root, destination):
         out.warn(warning)
     if opened.signers:

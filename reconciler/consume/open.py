@@ -15,12 +15,14 @@ from reconciler.progress import Progress
 if TYPE_CHECKING:
     from reconciler.consume.content_cache import ContentCache
     from reconciler.consume.existing import Released
+    from reconciler.consume.fetch import Fetched
     from reconciler.consume.receipt import ReceiptBook
     from reconciler.consume.sources import Source
     from reconciler.consume.trusted import Demand, TrustOutcome
     from reconciler.consume.unsealing import Unsealing
     from reconciler.content.cid import Cid
     from reconciler.content.walk import DagMap
+    from reconciler.download.limits import DownloadLimits
     from reconciler.index.locations import RepositoryLayout
     from reconciler.index.model import Index, Version
     from reconciler.net.auth import Auth
@@ -171,6 +173,49 @@ def unsealing_of(
     model = opened.version.model if opened.version is not None else ""
     keys = ReaderKeys(lambda: identities_from(os.environ, file=identity), layout, model)
     return Unsealing(keys, keep_sealed)
+
+
+def fetch_opened(
+    opened: OpenedRef,
+    layout: RepositoryLayout | None,
+    destination: Path,
+    progress: Progress,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    caches: Sequence[ContentCache] = (),
+    update: bool = False,
+    receipts: ReceiptBook | None = None,
+    trust_receipt: bool = True,
+    limits: DownloadLimits | None = None,
+    identity: Path | None = None,
+    keep_sealed: bool = False,
+) -> Fetched:
+    """Fetch what `open_ref` opened to `destination`, as `fetch.fetch` does, and close its sources.
+
+    With `update`, another version of the index in `destination` is brought to this one. `limits` are by
+    default those of the user's configuration. `identity` and `keep_sealed` are as for `unsealing_of`. Raises
+    what `fetch.fetch` raises, and InvalidIndexError for an invalid configuration.
+    """
+    from reconciler.consume.fetch import fetch
+    from reconciler.index.user_config import config_file, load_config
+
+    return fetch(
+        opened.root,
+        destination,
+        opened.sources,
+        progress,
+        name=opened.name,
+        include=include,
+        exclude=exclude,
+        caches=caches,
+        path=opened.path,
+        released=opened.released if update else _nothing_released(),
+        receipts=receipts,
+        trust_receipt=trust_receipt,
+        limits=load_config(config_file(os.environ)).limits if limits is None else limits,
+        unsealing=unsealing_of(opened, layout, identity=identity, keep_sealed=keep_sealed),
+    )
 
 
 @contextmanager

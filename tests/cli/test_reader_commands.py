@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import reconciler
+from reconciler.cli import storage_initializer
+from reconciler.consume.open import Sources
 from reconciler.consume.transfer import Transfer
 from reconciler.download.limits import DownloadLimits
 from tests.support.command_line import CommandLine
@@ -387,6 +389,23 @@ def test_receipts_of_the_configuration_save_reading(released: CommandLine, own_d
     assert released("fetch", "llm@1.0.0", "out", "--json").document["by_receipt"] is False
 
 
+@pytest.fixture
+def seen_limits(own_directories: Path, monkeypatch: pytest.MonkeyPatch) -> list[DownloadLimits]:
+    """The limits of every transfer; the configuration has 5 connections and 1 MiB per second."""
+    config = own_directories / "config/reconcile/config.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("{connections: 5, max_rate: 1M}\n")
+    seen: list[DownloadLimits] = []
+
+    class Spied(Transfer):
+        def __init__(self, *args: object, **options: object) -> None:
+            seen.append(options["limits"])  # type: ignore[arg-type]
+            super().__init__(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("reconciler.consume.fetch.Transfer", Spied)
+    return seen
+
+
 @pytest.mark.parametrize(
     ("given", "limits"),
     [
@@ -400,22 +419,21 @@ def test_limits_of_a_fetch_come_from_flags_and_from_the_configuration(
     given: tuple[str, ...],
     limits: DownloadLimits,
     released: CommandLine,
-    own_directories: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    seen_limits: list[DownloadLimits],
 ) -> None:
-    config = own_directories / "config/reconcile/config.yaml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text("{connections: 5, max_rate: 1M}\n")
-    seen: list[DownloadLimits] = []
-
-    class Spied(Transfer):
-        def __init__(self, *args: object, **options: object) -> None:
-            seen.append(options["limits"])  # type: ignore[arg-type]
-            super().__init__(*args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("reconciler.consume.fetch.Transfer", Spied)
     assert released("fetch", "llm@1.0.0", "out", "--no-cache", *given).code == 0
-    assert seen == [limits]
+    assert seen_limits == [limits]
+
+
+def test_whoever_fetches_keeps_to_the_limits_of_the_configuration(
+    released: CommandLine, seen_limits: list[DownloadLimits]
+) -> None:
+    cid = released("resolve", "llm@1.0.0").out.strip()
+    assert released("get", cid, "by-get").code == 0
+    store = Sources(stores=[released.root / ".reconcile/store"])
+    reconciler.fetch(cid, released.root / "by-python", sources=store, cache=False)
+    assert storage_initializer.run([f"ipfs://{cid}", str(released.root / "by-container")]) == 0
+    assert seen_limits == [DownloadLimits(5, 1 << 20)] * 3
 
 
 def test_a_rate_that_is_none_is_refused(released: CommandLine) -> None:
