@@ -34,7 +34,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         baseline()
         timing = in_turn(work, baseline, rounds=rounds)
         detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
-        yield Figure(f"{name} / python -c 'import typer'", 1 / timing.ratio, maximum=1.6, detail=detail)
+        yield Figure(f"{name} / python -c 'import typer'", 1 / timing.ratio, maximum=1.5, detail=detail)
         timing = in_turn(work, partial(call, "pass"), rounds=rounds)
         detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
         yield Figure(f"{name} / python -c pass", 1 / timing.ratio, detail=detail)

@@ -11,22 +11,21 @@ import re
 
 HIDDEN = "[secret]"
 
-_URL = re.compile(  # a path in which a URL was taken for a file has one slash
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)(?P<colon>:[/\\]{2,}|(?<=http|.ftp):/|(?<=https):/)(?P<rest>\S+)",
-    re.IGNORECASE,
+# Patterns as text: most processes quote no address, and `re` keeps what it has compiled.
+_URL = (  # a path in which a URL was taken for a file has one slash
+    r"(?i)(?P<scheme>[a-z][a-z0-9+.-]*)(?P<colon>:[/\\]{2,}|(?<=http|.ftp):/|(?<=https):/)(?P<rest>\S+)"
 )
-_USER_AT_HOST = re.compile(  # as proxies are written, with a port or the name of a host
-    r"[^\s'\"@:/]+:[^\s'\"@/]+(?=@(?:[\w.-]+:\d|(?:[\w-]+\.)+[a-z]{2,}))", re.IGNORECASE
+_USER_AT_HOST = (  # as proxies are written, with a port or the name of a host
+    r"(?i)[^\s'\"@:/]+:[^\s'\"@/]+(?=@(?:[\w.-]+:\d|(?:[\w-]+\.)+[a-z]{2,}))"
 )
-_PRIVATE_KEY = re.compile(  # of age, and of OpenSSH and others in PEM
-    r"AGE-SECRET-KEY-[0-9A-Z-]+"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END[A-Z -]*-----)?",
-    re.IGNORECASE,
+_PRIVATE_KEY = (  # of age, and of OpenSSH and others in PEM
+    r"(?i)AGE-SECRET-KEY-[0-9A-Z-]+"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END[A-Z -]*-----)?"
 )
-_NO_SCHEME = re.compile(r"(?:(?:git\+)?(?:https?|ssh|socks[45][ah]?):)?[/\\]*", re.IGNORECASE)
-_END_OF_HOST = re.compile(r"[/\\?#]")
-_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?\W*")
-_PARAMETER = re.compile(r"(?P<name>(?:^|[?&;])[^=&;]*=)(?P<value>[^&;]*)")
+_NO_SCHEME = r"(?i)(?:(?:git\+)?(?:https?|ssh|socks[45][ah]?):)?[/\\]*"
+_END_OF_HOST = r"[/\\?#]"
+_HOST_AND_PORT = r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?\W*"
+_PARAMETER = r"(?P<name>(?:^|[?&;])[^=&;]*=)(?P<value>[^&;]*)"
 _SHORTEST = 4  # characters of a value that may be a secret; shorter ones are options such as `expand=1`
 _PUNCTUATION = "'\"`)>]},;:."
 _PUBLIC_FRAGMENTS = ("path=", "subdirectory=", "egg=")  # of git addresses, as pip writes them
@@ -38,16 +37,16 @@ def hide_secrets(text: str) -> str:
     The user of an ssh address without a password, such as `git`, is kept.
     """
     if "KEY-" in text or "key-" in text:
-        text = _PRIVATE_KEY.sub(HIDDEN, text)
+        text = re.sub(_PRIVATE_KEY, HIDDEN, text)
     if ":/" in text or ":\\" in text:
-        text = _URL.sub(_without_secrets, text)
-    return _USER_AT_HOST.sub(HIDDEN, text) if "@" in text and ":" in text else text
+        text = re.sub(_URL, _without_secrets, text)
+    return re.sub(_USER_AT_HOST, HIDDEN, text) if "@" in text and ":" in text else text
 
 
 def shown_address(text: str) -> str:
     """Return `text`, which should be an address, for a message; also malformed or without a scheme."""
     shown = hide_secrets(text)
-    start = _NO_SCHEME.match(shown)
+    start = re.match(_NO_SCHEME, shown)
     begin = start.end() if start is not None else 0
     at = shown.rfind("@")
     if at < begin or HIDDEN in shown or _is_ssh_user(shown[:begin], shown[begin:at]):
@@ -57,11 +56,11 @@ def shown_address(text: str) -> str:
 
 def _without_secrets(found: re.Match[str]) -> str:
     scheme, rest = found["scheme"], found["rest"]
-    end = _END_OF_HOST.search(rest)
+    end = re.search(_END_OF_HOST, rest)
     host = rest[: end.start()] if end is not None else rest
     at = rest.rfind("@")
     # "@" after a host and an optional port belongs to the path, as in https://host/repository@main
-    has_user = "@" in host or not _HOST_AND_PORT.fullmatch(host.rstrip(_PUNCTUATION))
+    has_user = "@" in host or not re.fullmatch(_HOST_AND_PORT, host.rstrip(_PUNCTUATION))
     if at >= 0 and has_user and not _is_ssh_user(scheme, rest[: rest.find("@")]):
         rest = HIDDEN + rest[at:]
     before, mark, fragment = rest.partition("#")
@@ -85,7 +84,7 @@ def _hide_query(query: str) -> str:
         return query
     if "=" not in body:
         return (body if len(body) < _SHORTEST else HIDDEN) + rest
-    return _PARAMETER.sub(_hide_value, body) + rest
+    return re.sub(_PARAMETER, _hide_value, body) + rest
 
 
 def _hide_value(found: re.Match[str]) -> str:

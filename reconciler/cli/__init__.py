@@ -38,6 +38,7 @@ def run_and_exit(run: Callable[[], int]) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is signal.default_int_handler:
                 signal.signal(number, signal.SIG_DFL)
+    gc.freeze()  # at the end of a process, memory is given back as a whole
     sys.exit(code)
 
 
@@ -91,12 +92,12 @@ def _run() -> int:
 def _run_command_line() -> int:
     import typer
 
-    from reconciler.cli.app import app_for
+    from reconciler.cli.app import app
     from reconciler.cli.output import show_failure
     from reconciler.errors import ExitCode
 
     try:
-        return app_for(sys.argv[1:])(prog_name="reconcile", standalone_mode=False) or ExitCode.OK
+        return app(prog_name="reconcile", standalone_mode=False) or ExitCode.OK
     except typer.TyperException as error:
         return show_failure(error.format_message(), hint=_usage_hint(error), code=ExitCode.USAGE)
     except typer.Abort:

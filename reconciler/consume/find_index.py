@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.fs import expand_user
 from reconciler.index.locations import INDEX, Origin, RepositoryLayout, find_layout, nearest_repository
-from reconciler.index.user_config import config_file, load_config
+
+if TYPE_CHECKING:
+    from reconciler.index.user_config import UserConfig
 
 
 def find_index(
@@ -28,17 +31,17 @@ def find_index(
     if index is None and directory is None:
         index = os.environ.get("RECONCILE_INDEX") or None
         if index is None and not (nearest_repository() / INDEX).is_file():
-            index = load_config(config_file(os.environ)).index
+            index = _configured().index
     if index is None or "://" not in index:
         return find_layout(directory, expand_user(index) if index is not None else None)
-    # imported here: a local index needs no HTTP
+    # imported here: a local index needs no HTTP, and no configuration where the repository has it
     from reconciler.consume.content_cache import default_cache
     from reconciler.consume.gateway_source import GatewaySource
     from reconciler.consume.host_tokens import auth_for
     from reconciler.consume.remote_index import open_remote
     from reconciler.consume.seen_log import pinned_keys
 
-    config = load_config(config_file(os.environ))
+    config = _configured()
     addresses = gateways or config.gateways
     sources = (
         [GatewaySource(url, auth=auth_for(url)) for url in addresses]
@@ -59,3 +62,9 @@ def find_index(
         source_root=home,
         origin=Origin(index, found.commit, found.content),
     )
+
+
+def _configured() -> UserConfig:
+    from reconciler.index.user_config import config_file, load_config
+
+    return load_config(config_file(os.environ))

@@ -3,6 +3,9 @@
 Three steps: the guarded reader, the JSON Schema (skipped when a stamp says that this very text passed it),
 and the rules that no schema expresses: names, SemVer, canonical CIDs, safe paths, deal policies, channels
 that name a version. The last step trusts neither of the others, so a forged stamp lets nothing through.
+
+What few indexes have (signatures, sealing, accepted findings) is read by modules that are imported only then:
+`resolve` loads an index at every start of an inference node.
 """
 
 from __future__ import annotations
@@ -11,11 +14,10 @@ import hashlib
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.content import cid as cids
 from reconciler.content.cid import Cid
-from reconciler.content.lint.finding import ACCEPTABLE, FindingCode
 from reconciler.content.patterns import ALL_FILES, FilePatterns
 from reconciler.errors import DataError, UsageError, Where
 from reconciler.index import guarded_yaml, schemas
@@ -32,8 +34,6 @@ from reconciler.index.guarded_yaml import (
 from reconciler.index.label import RESERVED_IDS
 from reconciler.index.model import DealPolicy, Index, Model, Version
 from reconciler.index.names import CHANNEL_NAME, is_model_name, name_hint, name_key, version_hint
-from reconciler.index.seal_policy import read_seal_policy, seals_no_more
-from reconciler.index.signature_rules import read_rule
 from reconciler.index.version_source import (
     BUILT_IN_SOURCES,
     SourceReference,
@@ -42,6 +42,11 @@ from reconciler.index.version_source import (
     path_problem,
 )
 from reconciler.index.versions import is_build, is_version, parse_range
+
+if TYPE_CHECKING:
+    from reconciler.content.lint.finding import FindingCode
+    from reconciler.index.seal_policy import SealPolicy
+    from reconciler.index.signature_rules import SignatureRule
 
 DEFAULT_TARGETS = ("store",)  #: when nothing names a target
 
@@ -109,9 +114,7 @@ class _IndexBuilder:
         for key, node in self._mapping(root.value("models")).items():
             self._check_model_name(key, spellings)
             models[str(key)] = self._model(key, self._mapping(node), targets, deals, patterns)
-        signatures = read_rule(
-            root.value("signatures"), self.path, self.name, self.problems, files_inside=True
-        )
+        signatures = self._signatures(root.value("signatures"))
         raise_for(self.problems, self.name)
         return Index(str(mark), self.path, self.digest, models, patterns, signatures)
 
@@ -129,7 +132,8 @@ class _IndexBuilder:
         shared["deals"] = read_deal_policy(node, deals, self.problems)
         suspended = shared["suspended"] = self._boolean(_scalars(node), "suspend")
         shared["public"] = "public" not in _scalars(node) or self._boolean(_scalars(node), "public")
-        seal = shared["seal"] = read_seal_policy(node, self.problems)
+        seal, seals_no_more = self._seal(node)
+        shared["seal"] = seal
         patterns = read_patterns(node, patterns, self.problems)
         versions: dict[str, Version] = {}
         folded: dict[str, str] = {}
@@ -160,9 +164,7 @@ class _IndexBuilder:
             self._problem(build, f"{shown(str(build))} is not build metadata", "write it like cu121")
         preferred = None if build is None else str(build)
         where = Where(self.name, key.line)
-        return Model(
-            str(key), where, versions, channels, suspended, patterns, preferred, seal, seals_no_more(node)
-        )
+        return Model(str(key), where, versions, channels, suspended, patterns, preferred, seal, seals_no_more)
 
     def _check_model_name(self, key: YamlScalar, spellings: dict[str, YamlScalar]) -> None:
         """Check the form of a name, and that it and its `org` are spelled in one way in the whole index."""
@@ -311,9 +313,26 @@ class _IndexBuilder:
             self._check(_NAME, name, "is not a target name")
         return tuple(str(name) for name in names)
 
+    def _signatures(self, node: YamlNode | None) -> SignatureRule | None:
+        if node is None:
+            return None
+        from reconciler.index.signature_rules import read_rule
+
+        return read_rule(node, self.path, self.name, self.problems, files_inside=True)
+
+    def _seal(self, node: YamlMapping) -> tuple[SealPolicy | None, bool]:
+        """Return the policy of a model, and whether it says `seal: none`."""
+        if node.value("seal") is None:
+            return None, False
+        from reconciler.index.seal_policy import read_seal_policy, seals_no_more
+
+        return read_seal_policy(node, self.problems), seals_no_more(node)
+
     def _accepted(self, node: YamlNode | None) -> tuple[FindingCode, ...]:
         if node is None:
             return ()
+        from reconciler.content.lint.finding import ACCEPTABLE, FindingCode
+
         if not isinstance(node, YamlSequence):
             self._problem(node, "'accept' must be a list of findings")
             return ()

@@ -8,7 +8,6 @@ directory of that name.
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -94,6 +93,8 @@ def closest(word: str, known: Iterable[str]) -> str | None:
         same = [name for name in names if key(name) == name_key(word)]
         if len(same) == 1:
             return same[0]
+    import difflib  # imported here: it is needed for hints alone
+
     near = difflib.get_close_matches(word[:100], names, n=1)
     return near[0] if near else None
 

@@ -18,10 +18,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import semver
+from typing import TYPE_CHECKING
 
 from reconciler.errors import UsageError
+
+if TYPE_CHECKING:  # at run time only where versions are compared: it loads argparse
+    import semver
 
 MAX_LENGTH = 64  #: characters; label lengths and file names depend on it
 
@@ -58,6 +60,8 @@ def parse_version(text: str) -> semver.Version:
     """Parse `text`. Raises ValueError when it is not a version."""
     if not is_version(text):
         raise ValueError(f"{text[:MAX_LENGTH]!r} is not a SemVer 2.0 version")
+    import semver
+
     return semver.Version.parse(text)
 
 
@@ -143,16 +147,14 @@ class _Partial:
 
     def floor(self, prerelease: str | None = None) -> semver.Version:
         """Return the lowest version that matches."""
-        return semver.Version(
-            self.major or 0, self.minor or 0, self.patch or 0, self.prerelease or prerelease
-        )
+        return _version(self.major or 0, self.minor or 0, self.patch or 0, self.prerelease or prerelease)
 
     def ceiling(self) -> semver.Version:
         """Return the lowest pre-release of the first version after all matching ones. Requires a major."""
         major, minor = self.major or 0, self.minor
         if minor is None:
-            return semver.Version(major + 1, 0, 0, "0")
-        return semver.Version(major, minor + 1, 0, "0")
+            return _version(major + 1, 0, 0, "0")
+        return _version(major, minor + 1, 0, "0")
 
 
 def _parse_set(text: str, whole: str) -> tuple[Comparator, ...]:
@@ -209,7 +211,7 @@ def _parse_partial(text: str, position: int, whole: str) -> tuple[_Partial, int]
         raise UsageError(f"version range {whole!r} has a pre-release after a wildcard", hint=_HINT)
     if prerelease is not None or found.group(5) is not None:
         exact = f"{found.group(1)}.{found.group(2)}.{found.group(3)}{prerelease or ''}{found.group(5) or ''}"
-        if None in numbers or not semver.Version.is_valid(exact):
+        if None in numbers or not _SEMVER.fullmatch(exact):
             raise UsageError(f"{exact!r} in {whole!r} is not a SemVer 2.0 version", hint=_HINT)
     major, minor, patch = numbers
     return _Partial(major, minor, patch, prerelease[1:] if prerelease else None), found.end()
@@ -219,9 +221,7 @@ def _desugar(operator: str, partial: _Partial) -> list[Comparator]:
     """Return the plain bounds that `operator partial` means."""
     if partial.major is None:
         impossible = operator in ("<", ">")
-        return [
-            Comparator("<", semver.Version(0, 0, 0, "0")) if impossible else Comparator(">=", partial.floor())
-        ]
+        return [Comparator("<", _version(0, 0, 0, "0")) if impossible else Comparator(">=", partial.floor())]
     is_open = partial.patch is None
     if operator == "^":
         return [Comparator(">=", partial.floor()), Comparator("<", _caret_end(partial))]
@@ -244,7 +244,13 @@ def _caret_end(partial: _Partial) -> semver.Version:
     """Return the end of `^partial`: the leftmost number that is not zero must not change."""
     major, minor, patch = partial.major or 0, partial.minor, partial.patch
     if major > 0 or minor is None:
-        return semver.Version(major + 1, 0, 0, "0")
+        return _version(major + 1, 0, 0, "0")
     if minor > 0 or patch is None:
-        return semver.Version(0, minor + 1, 0, "0")
-    return semver.Version(0, 0, patch + 1, "0")
+        return _version(0, minor + 1, 0, "0")
+    return _version(0, 0, patch + 1, "0")
+
+
+def _version(major: int, minor: int, patch: int, prerelease: str | None) -> semver.Version:
+    import semver
+
+    return semver.Version(major, minor, patch, prerelease)

@@ -197,7 +197,7 @@ def test_an_address_in_the_traceback_of_a_bug(tmp_path: Path, debug: str) -> Non
         f"        int({ADDRESSES[1]!r})\n"
         "    except ValueError as error:\n"
         f"        raise RuntimeError('broken at ' + {ADDRESSES[1]!r}) from error\n"
-        "reconciler.cli.app.app_for = lambda _: broken\n"
+        "reconciler.cli.app.app = broken\n"
         "sys.argv = ['reconcile', 'plan', '--json']\n"
         "from reconciler.cli import main\n"
         "main()\n"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pty
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer.main
 
-from reconciler.cli.app import app, app_for
+import reconciler.cli
+from reconciler.cli.app import app
+from reconciler.cli.command_group import COMMANDS
 from tests.support.command_line import INDEX, RUN, CommandLine
-
-COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -224,19 +226,44 @@ def test_an_option_that_a_command_would_ignore_is_a_usage_error(
     assert "No such option" in done.err
 
 
+def test_the_list_of_commands_agrees_with_their_modules() -> None:
+    """Every Typer of a module is listed, with the summary that Typer would print for each command."""
+    folder = Path(reconciler.cli.__file__).parent
+    defined = {}
+    for path in sorted(folder.glob("*.py")):
+        commands = getattr(importlib.import_module(f"reconciler.cli.{path.stem}"), path.stem, None)
+        if isinstance(commands, typer.Typer):
+            group = typer.Typer()
+            group.add_typer(commands, name="audit" if commands.registered_callback else None)
+            built = typer.main.get_command(group).commands  # type: ignore[attr-defined]
+            defined |= {name: (path.stem, command) for name, command in built.items()}
+    assert {name: listed.module for name, listed in COMMANDS.items()} == {
+        name: module for name, (module, _) in defined.items()
+    }
+    for name, (_, command) in defined.items():
+        assert COMMANDS[name].summary == command.get_short_help_str(10_000), name
+        built = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        assert [each.name for each in built.params] == [each.name for each in command.params]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "names"),
+    ("arguments", "modules"),
     [
-        (["plan", "--json"], {"plan"}),
-        (["-C", "audit", "plan"], {"audit", "plan"}),
-        (["audit", "--help"], {"audit"}),
+        (["--help"], set()),
+        (["plan", "--help"], {"loop_commands"}),
+        (["-C", "audit", "check", "--help"], {"index_commands"}),
+        (["audit", "--help"], {"audit_commands"}),
     ],
 )
-def test_only_named_commands_are_built(arguments: list[str], names: set[str]) -> None:
-    chosen = app_for(arguments)
-    assert set(typer.main.get_command(chosen).commands) == names  # type: ignore[attr-defined]
+def test_only_the_module_of_a_command_is_imported(
+    empty: CommandLine, monkeypatch: pytest.MonkeyPatch, arguments: list[str], modules: set[str]
+) -> None:
+    imported = []
 
+    def spy(name: str) -> ModuleType:
+        imported.append(name.rpartition(".")[2])
+        return importlib.import_module(name)
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["--dry-run", "-C", "here"], ["plam"]])
-def test_without_a_name_every_command_is_built(arguments: list[str]) -> None:
-    assert app_for(arguments) is app
+    monkeypatch.setattr("reconciler.cli.command_group.import_module", spy)
+    assert empty(*arguments).code == 0
+    assert set(imported) == modules
