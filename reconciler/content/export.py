@@ -15,13 +15,13 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from reconciler.content import car, workers
+from reconciler.content.background_flush import INTERVAL
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.fs import staged_file, write_at
 from reconciler.progress import QUIET, Progress, Task
 
 _SPAN = 4 << 20  # approximate bytes of the blocks that a thread takes at once
-_FLUSH = 64 << 20  # bytes written between two flushes
 
 
 def export(dag: Dag, path: Path, progress: Progress = QUIET) -> None:
@@ -95,7 +95,7 @@ def _flush_progress(descriptor: int, written: SimpleQueue[int | None], running: 
             continue
         task.advance(size)
         unflushed += size
-        if unflushed >= _FLUSH:
+        if unflushed >= INTERVAL:
             os.fsync(descriptor)
             unflushed = 0
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from reconciler import fs
+from reconciler.content.background_flush import BackgroundFlush
 from reconciler.content.cid import Cid
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.part_dag import PartDag
@@ -52,6 +53,7 @@ class StoreIngest:
         self._storing = storing
         with storing():
             self._car = PartialCar(staged.fd, provisional)
+        self._flush = BackgroundFlush(staged.fd)
 
     def held(self, position: int, cid: Cid | None) -> bytes | None:  # noqa: ARG002  a section has its CID
         """Implement IngestSession.held."""
@@ -62,6 +64,7 @@ class StoreIngest:
         """Implement IngestSession.put."""
         with self._storing():
             self._car.put([(block.position, block.cid, block.data) for block in blocks])
+            self._flush.wrote(sum(len(block.data) for block in blocks))
 
     def kept(self) -> Mapping[int, Cid]:
         """Implement IngestSession.kept: sections of the file prove themselves."""
@@ -71,6 +74,7 @@ class StoreIngest:
         """Implement IngestSession.keep: the leaves stay in the file, on the disk."""
         try:
             with self._storing():
+                self._flush.finish()
                 os.fsync(self._staged.fd)
                 staging.mark_part(self._staged, part)
         finally:
@@ -88,6 +92,7 @@ class StoreIngest:
                     staging.forget_parts(self._staged)
                     return Delivery(State.HELD, detail="already complete")
             with self._storing(), progress.task(f"completing {label.name}", layout.size) as task:
+                self._flush.finish()
                 self._car.complete(dag, task)
             with self._writing(layout.root):
                 self._staged.path.replace(self._directory.car(layout.root))
@@ -102,4 +107,6 @@ class StoreIngest:
         """Implement IngestSession.abandon: the file stays for the next session."""
         if self._open:
             self._open = False
+            with suppress(OSError):
+                self._flush.finish()
             os.close(self._staged.fd)

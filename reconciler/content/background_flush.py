@@ -1,0 +1,39 @@
+"""Flushing a file to the disk while it is being written, so that little is left to be flushed at the end."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+
+INTERVAL = 64 << 20  #: bytes written between two flushes
+
+
+class BackgroundFlush:
+    """Flushes the open file `descriptor` on a thread of its own. Usable from several threads.
+
+    The system reports an error of the disk to one flush only, so it is kept, and raised by every later call.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = Lock()
+        self._unflushed = 0
+        self._flushing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="flush")
+
+    def wrote(self, size: int) -> None:
+        """Count bytes that were written; begin a flush when it is time. Raises OSError of an earlier one."""
+        with self._lock:
+            self._unflushed += size
+            if self._flushing is not None and self._flushing.done():
+                self._flushing.result()
+            if self._unflushed >= INTERVAL and (self._flushing is None or self._flushing.done()):
+                self._unflushed = 0
+                self._flushing = self._pool.submit(os.fsync, self._descriptor)
+
+    def finish(self) -> None:
+        """Wait for the flush in progress; what was written after it is not flushed. Raises OSError."""
+        self._pool.shutdown(wait=True)
+        if self._flushing is not None:
+            self._flushing.result()
