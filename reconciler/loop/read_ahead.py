@@ -332,4 +332,6 @@ class _SpanStream:
     def close(self) -> None:
         """End the request."""
         if self._pieces is not None:
+            if self._at == self._end:  # a response that is read to its end leaves its connection reusable
+                next(self._pieces, None)
             self._pieces.close()
