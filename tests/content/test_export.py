@@ -215,7 +215,7 @@ def test_an_interrupt_leaves_no_file_and_no_thread(
     def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("reconciler.content.export._FLUSH", MIB)
+    monkeypatch.setattr("reconciler.content.export.INTERVAL", MIB)
     monkeypatch.setattr(os, "fsync", interrupted)
     before = threading.active_count()
     started = time.monotonic()
