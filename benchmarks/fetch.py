@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.kubo import LABEL, packed, target, weights
-from benchmarks.measure import Figure, Timing, in_turn, main, peak_memory
+from benchmarks.measure import Figure, Timing, in_turn, main, peak_memory, warm_memory
 from reconciler.consume.content_cache import ContentCache
 from reconciler.consume.fetch import fetch
 from reconciler.consume.gateway_source import GatewaySource
@@ -84,8 +84,9 @@ def fetching(
     def tidy() -> None:
         shutil.rmtree(copy, ignore_errors=True)
         car.unlink(missing_ok=True)
+        warm_memory(directory, 2 * size)
 
-    timing = in_turn(ours, curl, rounds=3, between=tidy)
+    timing = in_turn(ours, curl, between=tidy)
     tidy()
     what = f"fetch {size} MiB from {name} / curl of its CAR"
     yield Figure(what, timing.ratio, minimum=minimum, detail=detail(timing, size))
@@ -98,14 +99,19 @@ def from_kubo(
     with closing(target(node.url)) as kubo:
         kubo.publish(dag, LABEL, QUIET)
     root, url, copy = dag.layout.root, node.gateway, directory / "copy"
+
+    def tidy() -> None:
+        shutil.rmtree(copy, ignore_errors=True)
+        warm_memory(directory, 2 * size)
+
     yield from fetching(url, root, directory, size, name, minimum=minimum and 0.5)
     timing = in_turn(
         lambda: fetch(root, copy, [GatewaySource(url)], QUIET, name="model"),
         lambda: node.run("get", "-o", str(copy), str(root)),
         rounds=3,
-        between=lambda: shutil.rmtree(copy, ignore_errors=True),
+        between=tidy,
     )
-    shutil.rmtree(copy)
+    tidy()
     what = f"fetch {size} MiB from {name} / ipfs get"
     yield Figure(what, timing.ratio, minimum=minimum, detail=detail(timing, size))
 

@@ -83,6 +83,19 @@ def in_turn(
     )
 
 
+def warm_memory(directory: Path, size: int) -> None:
+    """Write a file of `size` MiB in `directory` and remove it, so that as much memory can be used at once.
+
+    A virtual machine may give free memory back to its host, and each of its pages is slow when it is used
+    again; that would be measured in place of a program that writes GiBs.
+    """
+    path, piece = directory / "warm", bytes(1 << 20)
+    with path.open("wb", buffering=0) as file:
+        for _ in range(size):
+            file.write(piece)
+    path.unlink()
+
+
 _REPORT_PEAK = """
 import re, resource, sys
 try:

@@ -11,7 +11,7 @@ from reconciler.content.unixfs import UnixFs, UnixFsType
 from reconciler.errors import DataError
 from reconciler.gateway.request import RequestRefusedError
 from reconciler.gateway.stores import ReadBlock
-from reconciler.gateway.written_cid import WrittenCid, written_links
+from reconciler.gateway.written_cid import WrittenCid, decode_node, written_links
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def open_node(address: WrittenCid, read: ReadBlock) -> ResolvedNode:
     block = read(address.cid)
     if address.cid.codec == RAW:
         return ResolvedNode(address, block, None)
-    data = dagpb.decode(block).data
+    data = decode_node(block).data
     try:
         message = unixfs.decode(data)
     except DataError:

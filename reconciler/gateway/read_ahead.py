@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Semaphore
 
-from reconciler.content import dagpb, workers
+from reconciler.content import workers
 from reconciler.content.cid import RAW, Cid
 from reconciler.errors import ReconcilerError
 from reconciler.gateway.stores import ReadBlock
+from reconciler.gateway.written_cid import written_links
 
 _FROM = 3  # cores; on fewer, sending keeps the others busy
 _DEPTH = 8  # leaves ahead of one body at most
@@ -75,7 +76,7 @@ class _AheadReader:
             self._advance(cid)
             return self._read(cid)
         block = self._read(cid)
-        leaves = [link.cid for link in dagpb.decode(block).links if link.cid.codec == RAW]
+        leaves = [link.cid for link, _ in written_links(block) if link.cid.codec == RAW]
         if leaves:
             self._leaves, self._at, self._submitted = leaves, 0, 0
         return block

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reconciler.content import cid as cids
 from reconciler.content import dagpb
@@ -20,6 +22,8 @@ from reconciler.errors import DataError
 
 _IDENTITY_START = "bafkqa"  # CIDv1, raw, identity, fewer than 128 bytes, in base32
 _MAX_IDENTITY = 220  # characters
+_KEPT = 16  # decoded nodes that are kept for the next request, about 0.5 MiB each,
+_KEPT_SIZE = 64 << 10  # of blocks up to this size: a node of our profile has 1,024 links and 50 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,35 @@ def parse_identity(text: str) -> IdentityCid | None:
     return IdentityCid(text, cid, cid[4:])
 
 
-def written_links(block: bytes) -> list[tuple[dagpb.PbLink, WrittenCid]]:
+@dataclass(frozen=True, slots=True)
+class WrittenNode:
+    """A decoded dag-pb block: its links, each with its CID as written, and its data."""
+
+    links: Sequence[tuple[dagpb.PbLink, WrittenCid]]
+    data: bytes
+
+
+def decode_node(block: bytes) -> WrittenNode:
+    """Decode a dag-pb block. Raises DataError.
+
+    A client that requests a file in ranges needs the same nodes for each of them, so the last ones are kept.
+    """
+    return _decode_once(block) if len(block) <= _KEPT_SIZE else _decode(block)
+
+
+def written_links(block: bytes) -> Sequence[tuple[dagpb.PbLink, WrittenCid]]:
     """Return the links of a dag-pb block, each with its CID as written. Raises DataError."""
+    return decode_node(block).links
+
+
+def _decode(block: bytes) -> WrittenNode:
     node = dagpb.decode(block)
     forms = dagpb.link_cids(block)
-    return [
+    links = tuple(
         (link, WrittenCid(link.cid, v0=not form.startswith(b"\x01")))
         for link, form in zip(node.links, forms, strict=True)
-    ]
+    )
+    return WrittenNode(links, node.data)
+
+
+_decode_once = lru_cache(maxsize=_KEPT)(_decode)

@@ -16,7 +16,7 @@ from reconciler.gateway.bodies import car_stream, file_bytes
 from reconciler.gateway.paths import resolve_path
 from reconciler.gateway.request import CarTerms, DagScope, RequestRefusedError, Span, entity_bytes
 from reconciler.gateway.stores import MissingBlockError
-from reconciler.gateway.written_cid import WrittenCid, parse_written_cid
+from reconciler.gateway.written_cid import WrittenCid, parse_written_cid, written_links
 from tests.support.dags import memory_dag
 from tests.support.shapes import Builder
 
@@ -80,6 +80,34 @@ def test_spans_of_a_file_are_slices_of_its_bytes(start: int, stop: int) -> None:
     node = resolve_path(WrittenCid(BIG), (), reader(BLOCKS)).end
     span = Span(min(start, stop), max(start, stop))
     assert b"".join(file_bytes(node, span, reader(BLOCKS))) == CONTENT[span.start : span.stop]
+
+
+def test_ranges_of_a_file_decode_its_nodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Builder("ranges")
+    file = build.file("big", 1100, LEAF).cid
+    decoded: list[bytes] = []
+
+    def decode(block: bytes) -> dagpb.PbNode:
+        decoded.append(block)
+        return decode_block(block)
+
+    decode_block = dagpb.decode
+    monkeypatch.setattr(dagpb, "decode", decode)
+    for start in (0, 70_000, 1000):
+        node = resolve_path(WrittenCid(file), (), reader(build.blocks)).end
+        assert len(b"".join(file_bytes(node, Span(start, start + 1), reader(build.blocks)))) == 1
+    assert len(decoded) == 3  # the root and two nodes below it
+
+
+@pytest.mark.parametrize(("links", "times"), [(1, 1), (1500, 2)])
+def test_only_nodes_of_usual_size_are_kept(links: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client could fill the memory with the largest nodes that are accepted."""
+    block = dagpb.encode([dagpb.PbLink(b"n", hash_block(RAW, b"kept"), 1)] * links, b"")
+    decoded: list[bytes] = []
+    decode_block = dagpb.decode
+    monkeypatch.setattr(dagpb, "decode", lambda block: decoded.append(block) or decode_block(block))
+    assert written_links(block) == written_links(block)
+    assert len(decoded) == times
 
 
 def test_duplicates_are_sent_once_or_each_time() -> None:
