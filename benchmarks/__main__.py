@@ -25,6 +25,7 @@ from benchmarks import (
     startup,
     storacha,
     stream,
+    upload,
     wan,
 )
 from benchmarks.measure import Figure, main
@@ -34,7 +35,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, scaling, publish, stream, listing, export),
-        *(pieces, onchain, storacha, kubo, fetch, line_speed, wan, seal, serve, doors, action),
+        *(pieces, onchain, storacha, kubo, upload, fetch, line_speed, wan, seal, serve, doors, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()

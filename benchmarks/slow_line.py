@@ -15,7 +15,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,8 +90,25 @@ def lay_out(home: Path, dag: DirectoryDag, source: Path) -> None:
 @contextmanager
 def slowed(port: int, rate: float, delay: float) -> Iterator[SlowLine]:
     """Run the proxy in front of `port`."""
+    line = SlowLine("")
+
+    def carry(client: socket.socket) -> None:
+        line.connections += 1
+        _carry(client, port, rate, delay, line)
+
+    with accepting(carry) as line.url:
+        yield line
+
+
+@contextmanager
+def accepting(carry: Callable[[socket.socket], None], receive_buffer: int | None = None) -> Iterator[str]:
+    """Accept connections, and call `carry` with each on a thread of its own; yield the URL.
+
+    `receive_buffer` is that of the kernel for each connection, in bytes.
+    """
     with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
-        line = SlowLine(f"http://127.0.0.1:{server.getsockname()[1]}")
+        if receive_buffer is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         stopped = threading.Event()
 
         def accept() -> None:
@@ -99,15 +116,12 @@ def slowed(port: int, rate: float, delay: float) -> Iterator[SlowLine]:
             while not stopped.is_set():
                 with suppress(TimeoutError):
                     client, _ = server.accept()
-                    line.connections += 1
-                    threading.Thread(
-                        target=_carry, args=(client, port, rate, delay, line), daemon=True
-                    ).start()
+                    threading.Thread(target=carry, args=(client,), daemon=True).start()
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
         try:
-            yield line
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
         finally:
             stopped.set()
             thread.join()

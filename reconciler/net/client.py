@@ -87,6 +87,7 @@ class HttpClient:
         self.address = parse_address(base_url, f"the address of {name}")
         self.secrets: tuple[Secret, ...] = () if auth is None else (auth.secret,)
         self.timeouts = timeouts or Timeouts()
+        self.latency = 0.0  #: seconds of the fastest request without an upload so far; 0: none was made
         self._retry = retry or RetryPolicy()
         self._budget = budget or RetryBudget()
         self._sleep = sleep
@@ -107,6 +108,10 @@ class HttpClient:
     def close(self) -> None:
         """Close all connections. May be called twice."""
         self._session.close()
+
+    def interrupt(self) -> None:
+        """End the requests of all threads, which raise TransientError; new ones can be made."""
+        self._session.interrupt()
 
     def request(
         self,
@@ -220,6 +225,7 @@ class HttpClient:
         if isinstance(call.content, UploadBody):
             upload = CountedUpload(call.content)
             headers |= {"Content-Length": str(call.content.size), "Content-Type": call.content.content_type}
+        began = time.monotonic()
         response = self._session.send(
             call.method,
             call.path,
@@ -230,6 +236,9 @@ class HttpClient:
             silence=call.silence or self.timeouts.silence,
             connect=self.timeouts.connect,
         )
+        if upload is None:
+            taken = time.monotonic() - began
+            self.latency = min(self.latency or taken, taken)
         try:
             if response.status == 407 and (denial := self._session.proxy_denial()) is not None:
                 raise denial
@@ -274,10 +283,16 @@ class HttpClient:
                 pause = self._pause(error, attempt, policy, repeatable=repeatable)
                 if pause is None:
                     raise
-                if self.on_retry is not None:
-                    self.on_retry(f"{error.message}; retrying in {pause:.1f} s")
             self._sleep(pause)
             attempt += 1
+
+    def pause_after(self, error: RequestError, attempt: int) -> float | None:
+        """Return the seconds until a repeatable call of attempt number `attempt` should be sent again.
+
+        None when it should not: the error is permanent, or there were enough attempts. For callers that keep
+        their own account of attempts, and call `request` with NO_RETRY.
+        """
+        return self._pause(error, attempt, self._retry, repeatable=True)
 
     def _pause(
         self, error: RequestError, attempt: int, policy: RetryPolicy, *, repeatable: bool
@@ -293,4 +308,8 @@ class HttpClient:
         pause = policy.pause(attempt)
         if isinstance(error, RetryLaterError) and error.retry_after is not None:
             pause = max(pause, error.retry_after)
-        return pause if pause <= LONGEST_PAUSE and self._budget.take(pause) else None
+        if pause > LONGEST_PAUSE or not self._budget.take(pause):
+            return None
+        if self.on_retry is not None:
+            self.on_retry(f"{error.message}; retrying in {pause:.1f} s")
+        return pause

@@ -28,6 +28,10 @@ _SLICE = 1 << 18  # bytes read at once, or written between two checks for an ear
 _PIECE = 1 << 19  # bytes of a long body read at once; more of them leave the caches of the processor
 _POOL: dict[str, Any] = {"max_connections": 300, "max_keepalive_connections": 256, "keepalive_expiry": 5.0}
 _SOCKS = ("socks5", "socks5h")
+_UNSENT = 1 << 18  # bytes that may wait in a socket: then what was written has left, or is about to
+_SOCKET_OPTIONS = (
+    [(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)] if hasattr(socket, "TCP_NOTSENT_LOWAT") else []
+)
 
 
 def open_pool(backend: ConnectionBackend, *, encrypted: bool, proxy: Proxy | None) -> httpcore.ConnectionPool:
@@ -216,6 +220,11 @@ class ConnectionBackend(httpcore.NetworkBackend):
         """Close every connection that is open, also those being made, and let no other be made."""
         with self._lock:
             self._closed = True
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Close every connection that is open."""
+        with self._lock:
             streams = list(self._open)
         for stream in streams:
             stream.close()
@@ -242,7 +251,8 @@ class ConnectionBackend(httpcore.NetworkBackend):
             # Dial the address that was checked: the name may stand for another one in the next look-up.
             host = _checked_address(host, port)
         with _deadline_errors(), self._proxy_errors():
-            connected = self._inner.connect_tcp(host, port, remaining(timeout), local_address, socket_options)
+            options = [*(socket_options or ()), *_SOCKET_OPTIONS]
+            connected = self._inner.connect_tcp(host, port, remaining(timeout), local_address, options)
         tls_proxy = self._proxy is not None and self._proxy.url.startswith("https:")
         self._of_thread.last = stream = ConnectionStream(connected, self._register, to_proxy=tls_proxy)
         return stream

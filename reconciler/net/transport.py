@@ -75,6 +75,7 @@ class Session:
             transport = _PoolTransport(
                 encrypted=address.encrypted, proxy=self._proxy, public_only=public_only
             )
+        self._transport = transport
         self._client = httpx.Client(
             headers=headers, follow_redirects=False, trust_env=False, transport=transport
         )
@@ -82,6 +83,11 @@ class Session:
     def close(self) -> None:
         """Close all connections. May be called twice, and from any thread: it ends reads of the others."""
         self._client.close()
+
+    def interrupt(self) -> None:
+        """End the requests of all threads by closing their connections; new ones can be made."""
+        if isinstance(self._transport, _PoolTransport):
+            self._transport.interrupt()
 
     def send(
         self,
@@ -274,6 +280,9 @@ class _PoolTransport(httpx.BaseTransport):
     def close(self) -> None:
         self._pool.close()
         self._backend.close()
+
+    def interrupt(self) -> None:
+        self._backend.interrupt()
 
 
 class _Body(httpx.SyncByteStream):

@@ -126,6 +126,22 @@ def test_closing_a_client_ends_the_reading_of_another_thread(size: int) -> None:
         assert time.monotonic() - started < 4
 
 
+def test_interrupting_a_client_ends_its_requests_and_not_later_ones() -> None:
+    """Also one that waits for its response; the connection that it had kept is not used again."""
+    with server(b"one", b"", b"three", announced=3) as (url, counts):
+        http = client(url)
+        assert http.request("GET", "/", repeatable=True).body == b"one"
+        threading.Timer(0.1, http.interrupt).start()
+        started = time.monotonic()
+        with pytest.raises(TransientError, match="broke"):
+            http.request("GET", "/", repeatable=True)
+        assert time.monotonic() - started < 2
+        http.interrupt()
+        assert http.request("GET", "/", repeatable=True).body.startswith(b"thr")
+        http.close()
+    assert len(counts) == 2
+
+
 def test_long_and_short_bodies_arrive_whole_over_tls(
     tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from reconciler.index.label import Label
 from reconciler.net.client import HttpClient
 from reconciler.net.errors import NotFoundError, RejectedError
 from reconciler.net.response import Response, UploadBody, multipart_file
+from reconciler.net.retry import RetryPolicy
 from reconciler.targets.interface import pin_metadata
 from reconciler.targets.ipfs_cluster import wire
 
@@ -128,17 +129,21 @@ class ClusterRest:
             return ()
         return tuple(wire.read_alert(self._name, alert) for alert in value)
 
-    def add(self, car: UploadBody, options: PinOptions | None) -> wire.AddedCar:
+    def add(
+        self, car: UploadBody, options: PinOptions | None, retry: RetryPolicy | None = None
+    ) -> wire.AddedCar:
         """Add the blocks of `car` to the Kubo of this peer, and pin its root unless `options` is None.
 
         An incomplete CAR is accepted without an error, so compare AddedCar.size. `stream-channels=false`
-        keeps errors out of trailers, which proxies drop.
+        keeps errors out of trailers, which proxies drop. `retry` replaces the policy of the client.
         """
         params = [("format", "car"), ("local", "true"), ("stream-channels", "false")]
         params += [("no-pin", "true")] if options is None else options.params()
         body = multipart_file("bundle.car", car)
         with self._explain_allocation():
-            answer = self.http.request("POST", "add", repeatable=True, params=params, content=body)
+            answer = self.http.request(
+                "POST", "add", repeatable=True, params=params, content=body, retry=retry
+            )
         return wire.read_added(self._name, answer.json())
 
     def add_everywhere(self, car: UploadBody) -> None:

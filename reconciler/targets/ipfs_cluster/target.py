@@ -6,7 +6,7 @@ Every method reads the current state first, so calling it again changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.content import car
@@ -38,6 +38,7 @@ from reconciler.targets.ipfs_cluster.nodes import ClusterNodes, HealingResult
 from reconciler.targets.ipfs_cluster.observe import build_inventory, read_cluster
 from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
+from reconciler.targets.ipfs_cluster.send import send_blocks
 from reconciler.targets.ipfs_cluster.wire import ClusterPin
 
 _EMPTY_BLOCK = hash_block(RAW, b"")
@@ -259,15 +260,7 @@ class ClusterTarget:
         self, dag: Dag, positions: Sequence[int], title: str, options: PinOptions | None, progress: Progress
     ) -> HealingResult:
         """Send the blocks at `positions`, and pin the root unless `options` is None."""
-        layout = dag.layout
-        size = sum(layout.block_size(position) for position in positions)
-        added = self._rest.add(_upload(dag, positions, f"{self.name}: {title}", progress), options)
-        if added.size != size or (options is not None and added.cid != str(layout.root)):
-            raise UnexpectedResponseError(
-                self.name,
-                f"accepted {added.size} bytes of blocks where {size} were sent",
-                hint="check for a proxy that modifies or truncates request bodies",
-            )
+        size = send_blocks(self._rest, dag, positions, options, progress, f"{self.name}: {title}")
         return HealingResult(size, len(positions))
 
     def _missing_positions(self, dag: Dag, progress: Progress) -> Sequence[int]:
@@ -350,18 +343,6 @@ class ClusterTarget:
 
 def _is_ours(entry: ClusterPin, label: Label) -> bool:
     return entry.label.startswith(label.mark)
-
-
-def _upload(dag: Dag, positions: Sequence[int], title: str, progress: Progress) -> UploadBody:
-    size = car.partial_size(dag.layout, positions)
-
-    def chunks() -> Iterator[bytes]:
-        with progress.task(title, size) as task:
-            for chunk in car.stream_partial(dag, positions):
-                yield chunk
-                task.advance(len(chunk))
-
-    return UploadBody(size, chunks, "application/vnd.ipld.car")
 
 
 def _with_sent(delivery: Delivery, sent: HealingResult) -> Delivery:

@@ -30,6 +30,7 @@ from reconciler.net.errors import (
     UnexpectedResponseError,
 )
 from reconciler.net.response import Response, UploadBody, multipart_file, peer_fields
+from reconciler.net.retry import RetryPolicy
 
 
 class WrongBytesError(Exception):
@@ -268,14 +269,14 @@ class KuboRpc:
         upload = multipart_file("blocks.car", UploadBody(len(body), lambda: iter((body,))))
         self._call("dag/import", [("pin-roots", "true")], content=upload)
 
-    def dag_import(self, upload: UploadBody) -> DagStat:
+    def dag_import(self, upload: UploadBody, retry: RetryPolicy | None = None) -> DagStat:
         """Import the blocks of a CAR without pinning anything; return how many blocks the node received.
 
         It hashed each of them. It does not write those that it believes to have, so the number proves only
-        that blocks are present which it was just found to lack. Raises UnexpectedResponseError when the
-        node's disk is full.
+        that blocks are present which it was just found to lack. `retry` replaces the policy of the client.
+        Raises UnexpectedResponseError when the node's disk is full.
         """
-        answer = self._upload("dag/import", [("pin-roots", "false"), ("stats", "true")], upload)
+        answer = self._upload("dag/import", [("pin-roots", "false"), ("stats", "true")], upload, retry)
         for line in answer.body.splitlines():
             with suppress(ValueError):
                 stats = _read_object(self.name, load_json(line)).at("Stats")
@@ -283,20 +284,23 @@ class KuboRpc:
                     return DagStat(stats.number_or(0, "BlockCount"), stats.number_or(0, "BlockBytesCount"))
         return DagStat(0, 0)
 
-    def add_file(self, upload: UploadBody, path: Path | None = None) -> Cid | None:
+    def add_file(
+        self, upload: UploadBody, path: Path | None = None, retry: RetryPolicy | None = None
+    ) -> Cid | None:
         """Have the node make the blocks of a file by the profile, without a pin; return the root.
 
         With `path`, the node keeps references to the file at that path, which has these bytes, in place of
         leaves. None when the response names no root. Every parameter of the profile is sent, because the
-        node's own configuration would apply otherwise. Raises AccessDeniedError where `add` is not permitted,
-        and UnexpectedResponseError when the node's disk is full, or when it does not keep references.
+        node's own configuration would apply otherwise. `retry` replaces the policy of the client. Raises
+        AccessDeniedError where `add` is not permitted, and UnexpectedResponseError when the node's disk is
+        full, or when it does not keep references.
         """
         if path is None:
-            answer = self._upload("add", _PROFILE, upload)
+            answer = self._upload("add", _PROFILE, upload, retry)
         else:
             headers = {"abspath-encoded": quote_plus(os.fsencode(path))}
             try:
-                answer = self._upload("add", [*_PROFILE, ("nocopy", "true")], upload, headers)
+                answer = self._upload("add", [*_PROFILE, ("nocopy", "true")], upload, retry, headers)
             except RejectedError as error:
                 raise self._without_references(error) or error from None
         for line in answer.body.splitlines():
@@ -321,11 +325,16 @@ class KuboRpc:
         return None
 
     def _upload(
-        self, command: str, params: Params, upload: UploadBody, headers: Mapping[str, str] | None = None
+        self,
+        command: str,
+        params: Params,
+        upload: UploadBody,
+        retry: RetryPolicy | None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         body = multipart_file("data", upload, headers=headers)
         try:
-            return self._call(command, params, content=body, patience=_FLUSHING)
+            return self._call(command, params, content=body, patience=_FLUSHING, retry=retry)
         except RejectedError as error:
             if any(sign in error.reason for sign in _FULL):
                 hint = "free space on the disk of the node and run again; written blocks are not sent again"
@@ -421,9 +430,10 @@ class KuboRpc:
         content: UploadBody | None = None,
         limit: int = 64 << 20,
         patience: float = 0.0,
+        retry: RetryPolicy | None = None,
     ) -> Response:
         """Call `command`. `patience` are seconds that the node may work before it responds, beyond the limits
-        of the client.
+        of the client, whose policy `retry` replaces.
         """
         return self.http.request(
             "POST",
@@ -434,4 +444,5 @@ class KuboRpc:
             limit=limit,
             silence=self.http.timeouts.silence + patience,
             total=self.http.timeouts.total + patience,
+            retry=retry,
         )

@@ -1,8 +1,7 @@
 """Sending blocks in several streams at once: as the bytes of files, or in partial CARs; inner nodes last.
 
-One stream does not saturate a node, two do; a path that limits each connection needs more. Tree blocks come
-last, so that no root leads to blocks that are still being sent. Segments limit the cost of a broken
-connection: segments that were imported are not sent again.
+One stream does not saturate a node, two do; a path that limits each connection needs more (see
+targets/upload_streams.py). Tree blocks come last, so that no root leads to blocks that are still being sent.
 
 Kubo hashes every block that it imports and refuses one that does not match its CID, so leaves of a directory
 are not hashed again when they are sent. What it adds as a file it chunks and hashes itself: the equal root
@@ -11,25 +10,25 @@ proves that it received these bytes.
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from reconciler.content import car, workers
-from reconciler.content.dag import Dag, DagLayout, DiskFile, HasDiskFiles, ReadsUnverified
+from reconciler.content.dag import Dag, DiskFile, HasDiskFiles, ReadsUnverified
+from reconciler.download.pace import START_FAR
 from reconciler.errors import PeerError
 from reconciler.net.errors import AccessDeniedError, NotFoundError, UnexpectedResponseError
 from reconciler.net.response import UploadBody
+from reconciler.net.retry import NO_RETRY
 from reconciler.progress import Progress, Task
 from reconciler.targets.kubo.rpc import DagStat, KuboRpc
 from reconciler.targets.kubo.units import AddUnit, choose_units, find_units
+from reconciler.targets.upload_streams import RunCutter, SendJob, UploadStreams, is_far
 
-SEGMENT = 256 << 20  #: bytes of one CAR at most
-_SMALL = 16 << 20  # bytes that are not worth a second stream
-_FEWEST, _MOST = 2, 4  # streams to a node on this machine, which shares its cores
-_REMOTE = 8  # streams to another one
+_SMALL = 16 << 20  # bytes that are not worth a second stream to a node nearby
+_FEWEST, _MOST = 2, 4  # streams to a node nearby, which probably shares our cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,9 @@ class TransferStats:
         )
 
 
-class _SendStoppedError(Exception):
-    """Another stream failed."""
-
-
 def stream_count(rpc: KuboRpc) -> int:
-    """Return how many streams to open to the node."""
-    return max(_FEWEST, min(workers.cores(), _MOST)) if rpc.http.address.loopback else _REMOTE
+    """Return how many streams to open to the node at first."""
+    return START_FAR if is_far(rpc.http) else max(_FEWEST, min(workers.cores(), _MOST))
 
 
 def send(
@@ -81,18 +76,13 @@ def send(
         if nocopy and isinstance(dag, HasDiskFiles):
             positions = sending.refer(dag.disk_files(), positions)
             total = car.partial_size(layout, positions)
-        leaves = [position for position in positions if layout.is_leaf(position)]
         tree = [position for position in positions if not layout.is_leaf(position)]
-        if total <= _SMALL:
-            sending.send_car([*leaves, *tree])
+        leaves = [position for position in positions if layout.is_leaf(position)]
+        if total <= _SMALL and not is_far(rpc.http):
+            sending.send_alone([*leaves, *tree])
         else:
-            streams = stream_count(rpc)
-            units = sending.find_units(positions, leaves, streams)
-            added = {position for unit in units for position in unit.leaves}
-            runs = segments(layout, [leaf for leaf in leaves if leaf not in added], streams)
-            jobs = [partial(sending.add, unit) for unit in units]
-            sending.run(streams, [*jobs, *(partial(sending.send_car, run) for run in runs)])
-            sending.send_car([position for position in tree if position not in sending.made])
+            sending.send_leaves(positions, leaves)
+            sending.send_alone([position for position in tree if position not in sending.made])
     sizes = sum(layout.block_size(position) for position in wanted)
     return TransferStats(len(wanted), sizes, sending.confirmed)
 
@@ -116,21 +106,6 @@ def add_leaves(
     return TransferStats(len(positions), total, confirmed=False)
 
 
-def segments(layout: DagLayout, positions: Sequence[int], streams: int) -> list[list[int]]:
-    """Split `positions` into runs of at most SEGMENT bytes, and into at least one for each stream."""
-    total = sum(layout.block_size(position) for position in positions)
-    most = min(SEGMENT, -(-total // streams))
-    runs: list[list[int]] = []
-    size = most
-    for position in positions:
-        if size >= most:
-            runs.append([])
-            size = 0
-        runs[-1].append(position)
-        size += layout.block_size(position)
-    return runs
-
-
 class _Sending:
     """One call of `send`."""
 
@@ -138,53 +113,70 @@ class _Sending:
         self._rpc = rpc
         self._dag = dag
         self._task = task
-        self._stop = threading.Event()
         self._read = dag.read_unverified if isinstance(dag, ReadsUnverified) else dag.read
         self._can_add = True
+        self._failed: Sequence[int] = ()
         self.confirmed = True
         self.made: set[int] = set()  #: positions of inner nodes that the node made
 
-    def find_units(self, positions: Sequence[int], leaves: Sequence[int], streams: int) -> list[AddUnit]:
-        """Return what the node should add as files."""
-        units = list(find_units(self._dag, positions))
-        total = sum(map(self._dag.layout.block_size, leaves))
-        return choose_units(units, total - sum(unit.size for unit in units), streams)
+    def send_leaves(self, positions: Sequence[int], leaves: Sequence[int]) -> None:
+        """Send `leaves`, those among `positions`, in as many streams as pay off."""
+        streams = UploadStreams(self._rpc.http, self._task)
+        units = deque(self._find_units(positions, leaves))
+        added = {position for unit in units for position in unit.leaves}
+        runs = RunCutter(self._dag.layout, [leaf for leaf in leaves if leaf not in added])
 
-    def run(self, streams: int, jobs: Sequence[Callable[[], None]]) -> None:
-        """Do all `jobs`, on `streams` threads. Raises the error of the first that fails."""
-        with ThreadPoolExecutor(streams, thread_name_prefix="send") as pool:
-            futures = [pool.submit(job) for job in jobs]
-            failures: list[Exception] = []
-            try:
-                for future in futures:
-                    try:
-                        future.result()
-                    except _SendStoppedError:
-                        pass
-                    except Exception as error:  # noqa: BLE001  raised below, when all streams have ended
-                        failures.append(error)
-                        self._stop.set()
-            except BaseException:
-                self._stop.set()
-                raise
-        if failures:
-            raise failures[0]
+        def take(size: int) -> SendJob | None:
+            if units:
+                return partial(self._add, units.popleft(), streams)
+            run = runs.cut(size)
+            return partial(self._send_car, run, streams) if run else None
+
+        self._ended(lambda: streams.run(take, lambda: runs.left + sum(unit.size for unit in units)))
+
+    def send_alone(self, positions: Sequence[int]) -> None:
+        """Import the blocks at `positions` in one CAR, in one stream."""
+        if positions:
+            streams = UploadStreams(self._rpc.http, self._task, most=1)
+            self._ended(lambda: streams.run_one(partial(self._send_car, positions, streams)))
 
     def refer(self, files: Iterator[DiskFile], positions: Sequence[int]) -> Sequence[int]:
         """Have the node refer to files of several leaves; return the positions that are left to send."""
         missing = set(positions)
         chosen = [file for file in files if len(file.leaves) > 1 and not missing.isdisjoint(file.leaves)]
         chosen.sort(key=lambda file: file.size, reverse=True)
-        self.run(stream_count(self._rpc), [partial(self._refer, file) for file in chosen])
+        streams = UploadStreams(self._rpc.http, self._task)
+        waiting = deque(chosen)
+
+        def take(_: int) -> SendJob | None:
+            return partial(self._refer, waiting.popleft(), streams) if waiting else None
+
+        self._ended(lambda: streams.run(take, lambda: sum(file.size for file in waiting)))
         missing.difference_update(position for file in chosen for position in file.leaves)
         return sorted(missing)
 
-    def _refer(self, file: DiskFile) -> None:
-        pieces = self._counted(lambda: map(self._read, file.leaves))
+    def _ended(self, run: Callable[[], None]) -> None:
+        """Do `run`; raise SourceChangedError where that is the reason of its failure."""
         try:
-            found = self._rpc.add_file(UploadBody(file.size, pieces), file.path)
+            run()
         except PeerError:
-            self._check_source(file.leaves)
+            self._check_source(self._failed)
+            raise
+
+    def _find_units(self, positions: Sequence[int], leaves: Sequence[int]) -> list[AddUnit]:
+        """Return what the node should add as files: nothing where a path, and not the node, is the limit."""
+        if is_far(self._rpc.http):
+            return []
+        units = list(find_units(self._dag, positions))
+        total = sum(map(self._dag.layout.block_size, leaves))
+        return choose_units(units, total - sum(unit.size for unit in units), stream_count(self._rpc))
+
+    def _refer(self, file: DiskFile, streams: UploadStreams) -> None:
+        pieces = streams.counted(lambda: map(self._read, file.leaves))
+        try:
+            found = self._rpc.add_file(UploadBody(file.size, pieces), file.path, NO_RETRY)
+        except PeerError:
+            self._note_failure(file.leaves, streams)
             raise
         if found != file.cid:
             self._check_source(file.leaves)
@@ -195,16 +187,16 @@ class _Sending:
             )
         self._mark_verified(file.leaves)
 
-    def add(self, unit: AddUnit) -> None:
+    def _add(self, unit: AddUnit, streams: UploadStreams) -> None:
         """Have the node make a unit from the bytes of its leaves; send a CAR where it makes another."""
         if self._can_add:
-            pieces = self._counted(lambda: map(self._read, unit.leaves))
+            pieces = streams.counted(lambda: map(self._read, unit.leaves))
             try:
-                found = self._rpc.add_file(UploadBody(unit.size, pieces))
+                found = self._rpc.add_file(UploadBody(unit.size, pieces), retry=NO_RETRY)
             except (AccessDeniedError, NotFoundError):
                 found = None
             except PeerError:
-                self._check_source(unit.leaves)
+                self._note_failure(unit.leaves, streams)
                 raise
             if found == unit.cid:
                 self._mark_verified(unit.leaves)
@@ -212,42 +204,25 @@ class _Sending:
                 return
             self._can_add = False  # not permitted, or a node that makes other blocks
             self._check_source(unit.leaves)
-        self.send_car(unit.leaves)
+        self._send_car(unit.leaves, streams)
 
-    def send_car(self, positions: Sequence[int]) -> None:
+    def _send_car(self, positions: Sequence[int], streams: UploadStreams) -> None:
         """Import the blocks at `positions` in one CAR."""
-        if not positions:
-            return
-        pieces = self._counted(lambda: car.stream_partial(self._dag, positions, read=self._read))
+        pieces = streams.counted(lambda: car.stream_partial(self._dag, positions, read=self._read))
         layout = self._dag.layout
         try:
-            stat = self._rpc.dag_import(UploadBody(car.partial_size(layout, positions), pieces))
+            stat = self._rpc.dag_import(UploadBody(car.partial_size(layout, positions), pieces), NO_RETRY)
         except PeerError:
-            self._check_source(positions)
+            self._note_failure(positions, streams)
             raise
         if stat != DagStat(len(positions), sum(map(layout.block_size, positions))):
             self.confirmed = False
         self._mark_verified(positions)
 
-    def _counted(self, make: Callable[[], Iterator[bytes]]) -> Callable[[], Iterator[bytes]]:
-        """Return `make`, with its pieces counted, once each however many attempts break off."""
-        counted = 0
-
-        def pieces() -> Iterator[bytes]:
-            nonlocal counted
-            sent = 0
-            for piece in make():
-                if self._stop.is_set():
-                    raise _SendStoppedError
-                yield piece
-                sent += len(piece)
-                if sent > counted:
-                    self._task.advance(sent - counted)
-                    counted = sent
-
-        if self._stop.is_set():
-            raise _SendStoppedError
-        return pieces
+    def _note_failure(self, positions: Sequence[int], streams: UploadStreams) -> None:
+        """Note which blocks the last failed request had, unless another stream ended it."""
+        if not streams.stopped:
+            self._failed = positions
 
     def _check_source(self, positions: Sequence[int]) -> None:
         """Raise SourceChangedError when a file has changed, which is then the reason of a failure."""

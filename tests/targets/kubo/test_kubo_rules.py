@@ -25,9 +25,10 @@ from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError
 from reconciler.net.retry import NO_RETRY
 from reconciler.progress import QUIET, Quiet
+from reconciler.targets import upload_streams
 from reconciler.targets.healing import gather
 from reconciler.targets.interface import Check, Expected, Observation, Pin, State
-from reconciler.targets.kubo import probe, send
+from reconciler.targets.kubo import probe
 from reconciler.targets.kubo.rpc import KuboRpc, is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL, Damage
@@ -321,7 +322,7 @@ def test_a_node_killed_while_it_imports_is_published_to_again(tmp_path: Path, sa
 def test_an_interrupted_publish_sends_only_the_rest(
     subject: KuboSubject, salt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send, "SEGMENT", 4 << 20)
+    monkeypatch.setattr(upload_streams, "LARGEST_JOB", 4 << 20)
     dag = weights(salt, 40)
 
     def fail() -> None:

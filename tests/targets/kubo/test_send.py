@@ -12,8 +12,10 @@ from reconciler.content.directory_dag import DirectoryDag
 from reconciler.content.identify import identify
 from reconciler.content.identity_cache import IdentityCache
 from reconciler.errors import SourceChangedError
+from reconciler.net.client import HttpClient
 from reconciler.net.errors import RejectedError
 from reconciler.net.response import UploadBody
+from reconciler.net.retry import RetryPolicy
 from reconciler.progress import QUIET
 from reconciler.targets.kubo.rpc import KuboRpc
 from reconciler.targets.kubo.send import send
@@ -27,9 +29,10 @@ class Node:
     """A node that reads what it is sent, and accepts it or not."""
 
     def __init__(self, *, accepts: bool) -> None:
+        self.http = HttpClient("http://127.0.0.1:1", name="node")
         self._accepts = accepts
 
-    def dag_import(self, body: UploadBody) -> None:
+    def dag_import(self, body: UploadBody, retry: RetryPolicy) -> None:
         for _ in body.pieces():
             pass
         if not self._accepts:

@@ -1,0 +1,246 @@
+"""Streams of uploads: each job is sent once, their number follows what pays off, a failure ends them all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.content.cid import RAW, Cid
+from reconciler.content.dag import DagLayout
+from reconciler.net.client import HttpClient, Timeouts
+from reconciler.net.errors import RejectedError, RetryLaterError, TransientError
+from reconciler.net.response import UploadBody
+from reconciler.net.retry import NO_RETRY, RetryBudget, RetryPolicy
+from reconciler.targets import upload_streams
+from reconciler.targets.upload_streams import RunCutter, StreamsStoppedError, UploadStreams
+from tests.support.http_peer import Asked, Said, http_peer
+
+PIECE = bytes(1 << 14)
+
+
+class Counted:
+    """A task that counts."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.lock = threading.Lock()
+
+    def advance(self, amount: int) -> None:
+        with self.lock:
+            self.done += amount
+
+
+class Uploads:
+    """Jobs of some pieces to a peer at `url`."""
+
+    def __init__(self, url: str, *, most: int = 16, budget: RetryBudget | None = None) -> None:
+        self.http = HttpClient(
+            url,
+            name="peer",
+            retry=RetryPolicy(attempts=3, base=0.01),
+            budget=budget,
+            timeouts=Timeouts(connect=5, silence=20, total=60),
+        )
+        self.task = Counted()
+        self.streams = UploadStreams(self.http, self.task, most=most)  # type: ignore[arg-type]
+
+    def send(self, name: str, pieces: int, before: Callable[[], None] = lambda: None) -> None:
+        def make() -> Iterator[bytes]:
+            for _ in range(pieces):
+                before()
+                yield PIECE
+
+        body = UploadBody(len(PIECE) * pieces, self.streams.counted(make))
+        self.http.request("POST", name, repeatable=True, content=body, retry=NO_RETRY)
+
+    def run(self, jobs: list[Callable[[], None]], left: int = 1 << 30) -> None:
+        try:
+            self.streams.run(lambda _: jobs.pop(0) if jobs else None, lambda: left if jobs else 0)
+        finally:
+            self.http.close()
+
+
+@contextmanager
+def peer(answer: Callable[[Asked], Said] = lambda _: Said()) -> Iterator[tuple[str, list[Asked]]]:
+    with http_peer(answer) as server:
+        yield server.url, server.asked
+
+
+@given(st.lists(st.integers(0, 1 << 20), max_size=60), st.lists(st.integers(1, 4 << 20), min_size=1))
+def test_every_position_is_in_one_run_of_the_size_asked_for(sizes: list[int], wanted: list[int]) -> None:
+    layout = DagLayout(Cid(RAW, bytes(32)))
+    for number, size in enumerate(sizes):
+        layout.add(Cid(RAW, number.to_bytes(32, "big")), size)
+    cutter = RunCutter(layout, range(len(layout)))
+    runs: list[list[int]] = []
+    asked: list[int] = []
+    while run := cutter.cut(wanted[len(runs) % len(wanted)]):
+        asked.append(wanted[len(runs) % len(wanted)])
+        runs.append(run)
+    assert [position for run in runs for position in run] == list(range(len(layout)))
+    assert cutter.left == 0
+    assert all(a[-1] < b[0] for a, b in pairwise(runs))
+    for run, size in list(zip(runs, asked, strict=True))[:-1]:
+        assert sum(map(layout.block_size, run)) >= size > sum(map(layout.block_size, run[:-1]))
+
+
+def test_every_job_is_sent_once_and_every_byte_counted_once() -> None:
+    with peer() as (url, asked):
+        uploads = Uploads(url)
+        uploads.run([lambda n=n: uploads.send(f"job{n}", n % 3 + 1) for n in range(12)])  # type: ignore[misc]
+    assert sorted(each.target for each in asked) == sorted(f"/job{n}" for n in range(12))
+    assert uploads.task.done == sum(n % 3 + 1 for n in range(12)) * len(PIECE)
+
+
+def test_more_streams_are_opened_while_they_bring_more() -> None:
+    """Each stream is slow by itself, so the number grows up to its limit."""
+    together, most, lock = 0, 0, threading.Lock()
+
+    with peer() as (url, _):
+        uploads = Uploads(url, most=8)
+
+        def job() -> None:
+            nonlocal together, most
+            with lock:
+                together += 1
+                most = max(most, together)
+            uploads.send("job", 20, lambda: time.sleep(0.004))
+            with lock:
+                together -= 1
+
+        uploads.run([job] * 40)
+    assert 6 <= most <= 8
+
+
+def test_a_failure_for_good_ends_the_other_streams_within_a_second() -> None:
+    """One of them waits for a response that does not come, another sends without end."""
+    release = threading.Event()
+
+    def answer(asked: Asked) -> Said:
+        if asked.target == "/hangs":
+            release.wait(20)
+        return Said(400 if asked.target == "/bad" else 200)
+
+    with peer(answer) as (url, _):
+        uploads = Uploads(url)
+        begun = threading.Event()
+
+        def bad() -> None:
+            begun.wait(5)
+            uploads.send("bad", 1)
+
+        def endless() -> None:
+            begun.set()
+            uploads.send("endless", 1 << 20, lambda: time.sleep(0.01))
+
+        jobs = [lambda: uploads.send("hangs", 1), endless, bad, lambda: uploads.send("never", 1)]
+        uploads.streams._pace.allowed = 3
+        started = time.monotonic()
+        with pytest.raises(RejectedError):
+            uploads.run(jobs)
+        assert time.monotonic() - started < 1
+        release.set()
+    assert uploads.streams.stopped
+    with pytest.raises(StreamsStoppedError):
+        uploads.streams.check()
+
+
+def test_a_broken_job_is_sent_again_at_once_beside_others() -> None:
+    """Without a retry of the budget, as long as other streams work."""
+    tried: list[str] = []
+
+    def answer(asked: Asked) -> Said:
+        tried.append(asked.target)
+        return Said(502 if tried.count(asked.target) < 3 and asked.target == "/flaky" else 200)
+
+    with peer(answer) as (url, _):
+        uploads = Uploads(url, budget=RetryBudget(retries=0))
+        steady = lambda: uploads.send("steady", 40, lambda: time.sleep(0.005))  # noqa: E731
+        uploads.run([steady, lambda: uploads.send("flaky", 1), steady])
+    assert tried.count("/flaky") == 3
+    assert tried.count("/steady") == 2
+    assert uploads.task.done == 81 * len(PIECE)
+
+
+def test_a_peer_that_only_fails_is_given_up_after_the_attempts_of_the_client() -> None:
+    with peer(lambda _: Said(502)) as (url, asked):
+        uploads = Uploads(url, most=1)
+        with pytest.raises(TransientError):
+            uploads.run([lambda: uploads.send("job", 1)])
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("status", "after"), [(429, "0"), (503, "0"), (429, None)])
+def test_a_peer_that_asks_for_fewer_requests_gets_fewer(status: int, after: str | None) -> None:
+    """It takes two at a time, and refuses the others; everything arrives."""
+    serving, refused, lock = 0, 0, threading.Lock()
+
+    def answer(asked: Asked) -> Said:
+        nonlocal serving, refused
+        with lock:
+            if serving == 2:
+                refused += 1
+                return Said(status, headers={} if after is None else {"Retry-After": after})
+            serving += 1
+        time.sleep(0.01)
+        with lock:
+            serving -= 1
+        return Said()
+
+    with peer(answer) as (url, asked):
+        uploads = Uploads(url)
+        uploads.streams._pace.allowed = 8
+        uploads.run([lambda: uploads.send("job", 1, lambda: time.sleep(0.004))] * 25)
+    assert len(asked) - refused == 25
+    assert uploads.streams._pace.allowed <= 4
+    assert refused < 25
+
+
+def test_a_pause_that_is_asked_for_is_made() -> None:
+    moments: list[float] = []
+
+    def job() -> None:
+        moments.append(time.monotonic())
+        if len(moments) == 1:
+            raise RetryLaterError("peer", "requests a pause", retry_after=0.2)
+
+    Uploads("http://127.0.0.1:1", most=1).run([job])
+    assert moments[1] - moments[0] >= 0.2
+
+
+def test_a_pause_that_is_too_long_is_a_failure() -> None:
+    with peer(lambda _: Said(429, headers={"Retry-After": "9999"})) as (url, asked):
+        uploads = Uploads(url, most=1)
+        with pytest.raises(RetryLaterError):
+            uploads.run([lambda: uploads.send("job", 1)])
+    assert len(asked) == 1
+
+
+def test_jobs_are_as_long_as_a_stream_takes_two_seconds_for_and_shorter_at_the_end() -> None:
+    with peer() as (url, _):
+        uploads = Uploads(url)
+        streams = uploads.streams
+        sizes: list[int] = []
+
+        def take(size: int) -> None:
+            sizes.append(size)
+
+        def ask(rate: float, left: int) -> int:
+            streams._rate = rate
+            streams._new_job(take, left)
+            return sizes[-1]
+
+        streams._pace.allowed = 2
+        assert ask(0, 1 << 40) == upload_streams._FIRST_JOB[False]
+        assert ask(10e6, 1 << 40) == 20_000_000
+        assert ask(10e9, 1 << 40) == upload_streams.LARGEST_JOB
+        assert ask(10e9, 64 << 20) == 16 << 20
+        assert ask(10e9, 5) == upload_streams._SMALLEST_JOB[False]
+        uploads.http.close()
