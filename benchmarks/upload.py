@@ -14,14 +14,20 @@ from pathlib import Path
 from benchmarks.kubo import LABEL, packed, target, weights
 from benchmarks.measure import Figure, main, seconds
 from benchmarks.slow_uplink import SlowUplink, slow_uplink
+from reconciler.content.car import RootNaming, Sharding
 from reconciler.content.directory_dag import DirectoryDag
 from reconciler.errors import Where
 from reconciler.index.model import TargetSpec
 from reconciler.progress import QUIET
 from reconciler.targets.interface import State, Target
 from reconciler.targets.ipfs_cluster import open_target as open_cluster
+from reconciler.targets.storacha import ahead
+from reconciler.targets.storacha.ahead import CarsAhead
+from reconciler.targets.storacha.target import CLIENT_SHARDING
 from tests.support.kubo_node import kubo_node
 from tests.support.peers_cluster import cluster, missing_programs
+from tests.support.storacha_service import packages, storacha_service
+from tests.targets.storacha.subjects import opened
 
 MIB = 1 << 20
 RATE, DELAY = 10e6, 0.05
@@ -47,6 +53,33 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         ):
             spec = TargetSpec("cluster", "ipfs-cluster", {"api": line.url}, Where("benchmark"))
             yield from sent("IPFS Cluster", line, open_cluster(spec, root=Path(), environ={}), dag)
+    yield from to_storacha(dag, directory / "storacha")
+
+
+def to_storacha(dag: DirectoryDag, home: Path) -> Iterator[Figure]:
+    """Upload CARs of 32 MiB to a service whose storage is far, several at a time and one after the other."""
+    installed = packages()
+    if installed is None:
+        print("uploading to Storacha: not measured, because npm cannot install the service")
+        return
+    taken = []
+    for at_once in (0, ahead.AT_ONCE):
+        place = home / str(at_once)
+        place.mkdir(parents=True)
+        with (
+            storacha_service(installed, place, uplink=int(RATE)) as service,
+            opened(service, sharding=Sharding(32 * MIB, RootNaming.LAST)) as space,
+        ):
+            if not at_once:
+                vars(space)["_cars_ahead"] = lambda *_: CarsAhead(dag, CLIENT_SHARDING, None)
+            taken.append(seconds(lambda: space.publish(dag, LABEL, QUIET)))
+    one, several = taken
+    yield Figure(
+        f"upload {dag.layout.size // MIB} MiB to a far Storacha / one CAR at a time",
+        one / several,
+        minimum=1.5,
+        detail=f"{several:.1f} s against {one:.1f}",
+    )
 
 
 def sent(name: str, line: SlowUplink, target: Target, dag: DirectoryDag) -> Iterator[Figure]:

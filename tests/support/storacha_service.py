@@ -126,14 +126,17 @@ def _install(cache: Path, pins: bytes, ready: Path) -> bool:
 
 
 @contextmanager
-def storacha_service(installed: Path, scratch: Path) -> Iterator[StorachaService]:
-    """Run a new service from the packages in `installed`; all its files are below `scratch`."""
+def storacha_service(installed: Path, scratch: Path, *, uplink: int = 0) -> Iterator[StorachaService]:
+    """Run a new service from the packages in `installed`; all its files are below `scratch`.
+
+    Each connection to its storage carries `uplink` bytes per second; 0: as many as it can.
+    """
     program = (SOURCES / "service.mjs").read_bytes()
     service = installed / f"service-{hashlib.sha256(program).hexdigest()[:16]}.mjs"
     ready, log = scratch / "ready.json", scratch / "service.log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            ["node", str(service), "--out", str(ready)],
+            ["node", str(service), "--out", str(ready), "--uplink", str(uplink)],
             cwd=installed,
             env={"PATH": os.environ["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch)},
             stdin=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -34,6 +35,13 @@ _PASSED = (  # what Node.js and a network need; the client gets nothing else of 
     "PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
+
+_END_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL: prctl(2)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 _PREFIX = "reconcile-storacha-"
 _OWNER = "owner"
@@ -152,7 +160,7 @@ class StorachaClient:
 
     def run_json(self, *arguments: str) -> list[JsonFields]:
         """Run a command without input, and return the JSON values that it prints, one for each line."""
-        self._open()
+        self.prepare()
         return output.parse_json_lines(self._name, self._run(arguments))
 
     def upload(
@@ -163,9 +171,22 @@ class StorachaClient:
         Calls `waiting` twice a second while the client works. What it raises, or `car`, ends the client and
         passes through.
         """
-        self._open()
+        self.prepare()
         arguments = ("up", "--car", "--json", "--verbose", "--shard-size", str(shard_size))
         return output.parse_upload(self._name, self._run(arguments, car, waiting))
+
+    @property
+    def takes_cars(self) -> bool:
+        """Whether `store_car` can be used: its client must end when we are killed.
+
+        Linux can do that, for a client that is not the child of another program, as npx makes it.
+        """
+        return sys.platform == "linux" and len(self._command()) == 1
+
+    def store_car(self, car: Iterable[bytes], waiting: Callable[[], None] = lambda: None) -> None:
+        """Store the bytes of a CAR in the space, where nothing lists it. Calls `waiting` as `upload` does."""
+        self.prepare()
+        self._run(["can", "blob", "add"], car, waiting, ends_with_us=True)
 
     def close(self) -> None:
         """Remove the private state. May be called twice."""
@@ -173,7 +194,7 @@ class StorachaClient:
             self._state.remove()
         self._state, self._ready = None, False
 
-    def _open(self) -> None:
+    def prepare(self) -> None:
         """Check the version of the client, and give it the proof, once."""
         if self._ready:
             return
@@ -236,12 +257,18 @@ class StorachaClient:
         arguments: Iterable[str],
         feed: Iterable[bytes] | None = None,
         waiting: Callable[[], None] = lambda: None,
+        *,
+        ends_with_us: bool = False,
     ) -> bytes:
         """Run a command with `feed` as its input, and return its standard output.
 
-        Raises RequestError when it fails, or makes no progress for too long.
+        With `ends_with_us`, on Linux, the kernel kills it when this thread ends, even if we are killed: it
+        would take the end of its input for that of what it should store. Raises RequestError when it fails,
+        or makes no progress for too long.
         """
         command = [*self._command(), *arguments]
+        if ends_with_us:
+            command = [sys.executable, "-Ic", _END_WITH_PARENT, str(os.getpid()), *command]
         try:
             process = subprocess.Popen(
                 command,

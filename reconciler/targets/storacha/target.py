@@ -32,6 +32,7 @@ from reconciler.targets.interface import (
     State,
     UnsupportedError,
 )
+from reconciler.targets.storacha.ahead import CarsAhead
 from reconciler.targets.storacha.client import StorachaClient
 from reconciler.targets.storacha.diagnose import (
     check_upload_permission,
@@ -216,16 +217,27 @@ class StorachaTarget:
         for attempt in range(1, _ATTEMPTS + 1):
             car = HashedCar(dag, self._sharding)
             try:
-                with progress.task(f"upload to {self.name}", dag.layout.car_size) as task:
-                    return car, client.upload(
-                        _advancing(car, task), self._sharding.max_bytes, lambda: task.advance(0)
-                    )
+                with (
+                    progress.task(f"upload to {self.name}", dag.layout.car_size) as task,
+                    self._cars_ahead(client, dag) as ahead,
+                ):
+
+                    def waiting(task: Task = task) -> None:
+                        task.advance(0)
+
+                    chunks = _advancing(ahead.follow(car, waiting), task)
+                    return car, client.upload(chunks, self._sharding.max_bytes, waiting)
             except TransientError as error:
                 if attempt == _ATTEMPTS:
                     raise
                 progress.note(f"{error.message}; retrying in {_PAUSE * attempt:.0f} s")
                 self._sleep(_PAUSE * attempt)
         raise AssertionError("unreachable")
+
+    def _cars_ahead(self, client: StorachaClient, dag: Dag) -> CarsAhead:
+        """Return the CARs to send ahead of the upload; the client is made ready first, by one thread."""
+        client.prepare()
+        return CarsAhead(dag, self._sharding, client.store_car if client.takes_cars else None)
 
 
 def _cache_name(options: StorachaOptions) -> str:

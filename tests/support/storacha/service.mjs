@@ -2,7 +2,9 @@
 // It runs the service code that npm publishes (@storacha/upload-api, @storacha/filecoin-api);
 // this file only wires the parts together. Nothing leaves 127.0.0.1.
 //
-//   node service.mjs [--port 0] [--out env.json]
+//   node service.mjs [--port 0] [--out env.json] [--uplink 0]
+//
+// --uplink: bytes per second that each connection to the storage node carries; 0 for no limit
 //
 // POST /                     UCAN invocations (CAR), what the storacha CLI talks to
 // GET  /receipt/<task cid>   receipts, from the service's own agent store
@@ -19,6 +21,7 @@
 // POST /_writes              body {"disabled":true}: answer as the hosted service does since May 2026
 // POST /_lose                body {"root":"<cid>","lost":["<car cid>"]}: the upload is listed without these shards
 import http from 'node:http'
+import net from 'node:net'
 import fs from 'node:fs'
 import { createContext, cleanupContext } from '@storacha/upload-api/test/context'
 import { AgentMessage } from '@storacha/upload-api'
@@ -54,6 +57,30 @@ const must = (r) => {
 // The helpers call server.listen(cb): keep every listener on loopback. Their storage node also
 // destroys the response right after end(), which cuts off blobs of more than some MiB: wait for
 // the bytes to be flushed first.
+const uplink = Number(arg('--uplink', 0))
+const slowDown = (server, cb) => {
+  const { port } = server.address()
+  const front = net.createServer((client) => {
+    const inner = net.connect(port, '127.0.0.1')
+    let freeAt = 0
+    client.on('data', (chunk) => {
+      const now = Date.now()
+      freeAt = Math.max(freeAt, now) + (chunk.length / uplink) * 1000
+      inner.write(chunk)
+      client.pause()
+      setTimeout(() => client.resume(), freeAt - now)
+    })
+    client.on('end', () => inner.end())
+    inner.pipe(client)
+    for (const end of [client, inner]) end.on('error', () => { client.destroy(); inner.destroy() })
+  })
+  server.on('close', () => front.close())
+  front.listen(0, '127.0.0.1', () => {
+    server.address = () => front.address()
+    cb()
+  })
+  return server
+}
 const loopback = {
   createServer: (handler) => {
     const server = http.createServer((req, res) => {
@@ -67,7 +94,7 @@ const loopback = {
     })
     const listen = server.listen.bind(server)
     server.keepAliveTimeout = 0 // the CLI hashes for seconds between two requests on one connection
-    server.listen = (cb) => listen(0, '127.0.0.1', cb)
+    server.listen = (cb) => listen(0, '127.0.0.1', uplink ? () => slowDown(server, cb) : cb)
     return server
   },
 }
