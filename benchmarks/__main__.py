@@ -12,6 +12,7 @@ from benchmarks import (
     fetch,
     identify,
     index,
+    killed,
     kubo,
     line_speed,
     listing,
@@ -35,7 +36,8 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, scaling, publish, stream, listing, export),
-        *(pieces, onchain, storacha, kubo, upload, fetch, line_speed, wan, seal, serve, doors, action),
+        *(pieces, onchain, storacha, kubo, upload, fetch, killed, line_speed, wan),
+        *(seal, serve, doors, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()

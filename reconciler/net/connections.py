@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -26,6 +27,8 @@ from reconciler.net.deadline import remaining
 
 _SLICE = 1 << 18  # bytes read at once, or written between two checks for an early response
 _PIECE = 1 << 19  # bytes of a long body read at once; more of them leave the caches of the processor
+_NEAR = 0.001  # seconds within which a peer on this machine, or near it, accepts a connection
+_NEAR_BUFFER = 1 << 19  # bytes that the system receives ahead from such a peer; by itself it takes many MiB
 _POOL: dict[str, Any] = {"max_connections": 300, "max_keepalive_connections": 256, "keepalive_expiry": 5.0}
 _SOCKS = ("socks5", "socks5h")
 _UNSENT = 1 << 18  # bytes that may wait in a socket: then what was written has left, or is about to
@@ -250,9 +253,12 @@ class ConnectionBackend(httpcore.NetworkBackend):
         if self._public_only:
             # Dial the address that was checked: the name may stand for another one in the next look-up.
             host = _checked_address(host, port)
+        began = time.monotonic()
         with _deadline_errors(), self._proxy_errors():
             options = [*(socket_options or ()), *_SOCKET_OPTIONS]
             connected = self._inner.connect_tcp(host, port, remaining(timeout), local_address, options)
+        if time.monotonic() - began < _NEAR:
+            _limit_buffer(connected)
         tls_proxy = self._proxy is not None and self._proxy.url.startswith("https:")
         self._of_thread.last = stream = ConnectionStream(connected, self._register, to_proxy=tls_proxy)
         return stream
@@ -271,6 +277,15 @@ class ConnectionBackend(httpcore.NetworkBackend):
             if self._proxy is None:
                 raise
             raise ProxyUnreachableError(str(error)) from error
+
+
+def _limit_buffer(connected: httpcore.NetworkStream) -> None:
+    """Let the system receive less ahead, as a killed download loses what is there.
+
+    For a far peer this would limit the rate, for a near one it does not.
+    """
+    with suppress(OSError):
+        connected.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NEAR_BUFFER)
 
 
 def _checked_address(host: str, port: int) -> str:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from reconciler.net import connections
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.errors import TransientError
 from reconciler.net.retry import NO_RETRY
@@ -193,3 +195,17 @@ def test_a_client_for_public_addresses_does_not_dial_this_machine() -> None:
         client(url, public_only=True).request("GET", "/", repeatable=True)
     assert not caught.value.reached
     assert counts == []
+
+
+@pytest.mark.parametrize(("seconds", "limited"), [(0.0001, True), (0.05, False)])
+def test_the_system_receives_little_ahead_from_a_near_peer_only(
+    seconds: float, limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: next(clock) * seconds))
+    buffers: list[int] = []
+    monkeypatch.setattr(socket.socket, "setsockopt", lambda _, level, option, value: buffers.append(value))
+    with server(b"") as (url, _):
+        stream = connections.ConnectionBackend().connect_tcp("127.0.0.1", int(url.rpartition(":")[2]))
+        stream.close()
+    assert (connections._NEAR_BUFFER in buffers) == limited
