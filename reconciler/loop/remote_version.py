@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 
 from reconciler.content.bundle import Bundle, make_bundle
 from reconciler.content.bundle_inputs import BundleInputs
@@ -80,7 +80,7 @@ class SpanReader:
         self._source = source
         self._files = files
         self._in_order = ReadsInOrder(source)
-        self._lock = Lock()
+        self._lock = RLock()
         self._room = _SMALL_TOTAL
         self.small: dict[str, bytes] = {}
         self.find_spooled: Callable[[], SpooledLeaves | None] | None = None
@@ -89,8 +89,9 @@ class SpanReader:
     def __call__(self, file: SourceFile, size: int, offset: int) -> bytes:
         """Return `size` bytes of `file` from `offset`. Raises SourceError."""
         with self._lock:
-            if self.find_spooled is not None:
-                self._spooled, self.find_spooled = self.find_spooled(), None
+            if (find := self.find_spooled) is not None:
+                self.find_spooled = None  # finding them reads a SHA256SUMS of the source, through this reader
+                self._spooled = find()
         spooled = self._spooled.read(file, size, offset) if self._spooled is not None else None
         if spooled is not None:
             return spooled

@@ -6,6 +6,7 @@ The target is a store without its session for leaves.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import time
@@ -118,6 +119,21 @@ def test_what_was_identified_is_published_without_the_source(
     assert len(list(spool.iterdir())) == 1
     if not cached:
         shutil.rmtree(empty.root / ".reconcile/cache")
+    source.bytes_read = 0
+    assert empty("--json").code == 0
+    assert source.bytes_read < 10_000, source.reads
+    assert list(spool.iterdir()) == []
+    assert in_sync(empty)
+
+
+def test_a_source_with_sums_of_its_own_is_published_from_the_spool(
+    empty: CommandLine, source: MemorySource
+) -> None:
+    """To find the spool, the run reads the SHA256SUMS of the source."""
+    spool = prepare(empty)
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in source.files.items())
+    source.files = {**source.files, "SHA256SUMS": sums.encode()}
+    assert empty("plan", "--identify", "--json").code == 0
     source.bytes_read = 0
     assert empty("--json").code == 0
     assert source.bytes_read < 10_000, source.reads
