@@ -192,11 +192,13 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         expect: Collection[int] = (200,),
         total: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> OpenBody:
         """Send a request and return its response, whose body the caller reads when it wants, and closes.
 
         Like `stream`, but the time limit applies only inside of reads: other requests of the thread are not
-        affected while the body is open, so that a generator may hold it.
+        affected while the body is open, so that a generator may hold it. `retry` replaces the client's
+        policy.
         """
         until = time.monotonic() + (self.timeouts.total if total is None else total)
         call = _Call(method, path, (), headers or {}, expect, None)
@@ -205,7 +207,12 @@ class HttpClient:
             with deadline_at(until):
                 return self._send(call)
 
-        response = self._with_retries(once, repeatable=repeatable)
+        response = self._with_retries(once, repeatable=repeatable, policy=retry)
+
+        def receive_into(memory: memoryview) -> int:
+            self._require_plain(response)
+            with deadline_at(until):
+                return response.receive_into(memory)
 
         def pieces(limit: int) -> Iterator[bytes]:
             arriving = self._pieces(response, limit)
@@ -216,7 +223,7 @@ class HttpClient:
                     return
                 yield piece
 
-        return OpenBody(response.status, response.headers, pieces, response.close)
+        return OpenBody(response.status, response.headers, pieces, response.close, receive_into)
 
     def _send(self, call: _Call) -> OpenResponse:
         """Send `call` once and return the open response. Raises RequestError, also for other statuses."""
@@ -258,17 +265,20 @@ class HttpClient:
 
     def _pieces(self, response: OpenResponse, limit: int) -> Iterator[bytes]:
         """Iterate over the body as it arrives, never decoded. Raises RequestError beyond `limit` bytes."""
-        if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            hint = "something in between, such as a proxy, compresses its responses"
-            raise UnexpectedResponseError(
-                self.name, "answered in an encoding that was not requested", hint=hint
-            )
+        self._require_plain(response)
         length = 0
         for piece in response.pieces():
             length += len(piece)
             if length > limit:
                 raise ResponseTooLargeError(self.name, f"answered with more than {limit} bytes")
             yield piece
+
+    def _require_plain(self, response: OpenResponse) -> None:
+        if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            hint = "something in between, such as a proxy, compresses its responses"
+            raise UnexpectedResponseError(
+                self.name, "answered in an encoding that was not requested", hint=hint
+            )
 
     def _with_retries(
         self, once: Callable[[], _Result], *, repeatable: bool, policy: RetryPolicy | None = None

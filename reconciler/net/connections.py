@@ -35,6 +35,7 @@ _UNSENT = 1 << 18  # bytes that may wait in a socket: then what was written has 
 _SOCKET_OPTIONS = (
     [(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)] if hasattr(socket, "TCP_NOTSENT_LOWAT") else []
 )
+_PLAIN_STREAM = "SyncStream"  # of httpcore: what it reads is what its socket gives, also over TLS
 
 
 def open_pool(backend: ConnectionBackend, *, encrypted: bool, proxy: Proxy | None) -> httpcore.ConnectionPool:
@@ -135,6 +136,23 @@ class ConnectionStream(httpcore.NetworkStream):
             _deadline_errors()
         ):  # more at once than httpcore asks for: each piece costs a walk through layers
             return self._inner.read(max(max_bytes, _SLICE), remaining(timeout))
+
+    def receive_into(self, memory: memoryview, timeout: float | None) -> int:
+        """Fill the beginning of `memory` with what arrives next; return how much it is, 0 at the end."""
+        if type(self._inner).__name__ != _PLAIN_STREAM:
+            with _deadline_errors():
+                piece = self._inner.read(len(memory), remaining(timeout))
+            memory[: len(piece)] = piece
+            return len(piece)
+        connected: socket.socket = self._inner.get_extra_info("socket")
+        connected.settimeout(remaining(timeout))
+        try:
+            return connected.recv_into(memory)
+        except TimeoutError as error:
+            remaining()
+            raise httpcore.ReadTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
 
     def read_exactly(self, size: int, timeout: float | None) -> Iterator[bytes]:
         """Iterate over the next `size` bytes. Raises RemoteProtocolError when the peer ends them early."""

@@ -78,9 +78,14 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class OpenBody(Stream):
-    """A response whose body its holder reads, and then closes with `close`, which may be called twice."""
+    """A response whose body its holder reads, and then closes with `close`, which may be called twice.
+
+    Instead of iterating over `pieces`, `receive_into(memory)` fills the beginning of `memory`, and returns
+    how many bytes it has received; 0 at the end. It raises TransientError when the body breaks off.
+    """
 
     close: Callable[[], None]
+    receive_into: Callable[[memoryview], int]
 
 
 def _parse_json(

@@ -31,6 +31,7 @@ from reconciler.redaction import hide_secrets
 Transport = httpx.BaseTransport
 
 _LONG = 256 << 10  # bytes of a body that are read directly
+_DIRECT = "reconciler_body"  # the extension of a response with its body
 _TLS = "TLS: "  # begins the cause of a connection that TLS ended
 
 
@@ -202,6 +203,8 @@ class OpenResponse:
         self._response = response
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self._arriving: Iterator[bytes] | None = None
+        self._rest = memoryview(b"")
 
     def pieces(self) -> Iterator[bytes]:
         """Iterate over the body as it arrives, never decoded, once. Raises RequestError."""
@@ -209,6 +212,23 @@ class OpenResponse:
             for piece in self._response.iter_raw():
                 remaining()
                 yield piece
+
+    def receive_into(self, memory: memoryview) -> int:
+        """Fill the beginning of `memory` with what arrives next; return how much it is, 0 at the end.
+
+        A body is read either in this way or by `pieces`. Raises RequestError.
+        """
+        with self._session.request_errors():
+            remaining()
+            body = self._response.extensions.get(_DIRECT)
+            if isinstance(body, _LongBody):
+                return body.receive_into(memory)
+            if not self._rest:
+                self._arriving = self._arriving or self._response.iter_raw()
+                self._rest = memoryview(next(self._arriving, b""))
+            count = min(len(memory), len(self._rest))
+            memory[:count], self._rest = self._rest[:count], self._rest[count:]
+            return count
 
     def first_bytes(self, limit: int) -> bytes:
         """Return up to `limit` bytes of the body, fewer when the connection breaks earlier.
@@ -253,12 +273,9 @@ class _PoolTransport(httpx.BaseTransport):
         except httpx.ProxyError:
             self._backend.close_last()
             raise
-        return httpx.Response(
-            found.status,
-            headers=found.headers,
-            extensions=found.extensions,
-            stream=self._body(found, request.extensions.get("timeout", {}).get("read")),
-        )
+        body = self._body(found, request.extensions.get("timeout", {}).get("read"))
+        extensions = {**found.extensions, _DIRECT: body}
+        return httpx.Response(found.status, headers=found.headers, extensions=extensions, stream=body)
 
     def _send(self, request: httpcore.Request) -> httpcore.Response:
         """Send a request, again when the peer had closed the connection since it was used before."""
@@ -324,6 +341,13 @@ class _UnreadBody:
             self.size -= len(piece)
             yield bytes(piece)
 
+    def move_received(self, memory: memoryview) -> int:
+        """Move bytes that have arrived into `memory`; return how many, 0 when there are none."""
+        piece = self._received(len(memory)) or b""
+        memory[: len(piece)] = piece
+        self.size -= len(piece)
+        return len(piece)
+
     def finish(self) -> None:
         """Note that the rest of the body was read, so that the connection can be used again."""
         self._reader._remaining = 0  # noqa: SLF001
@@ -354,6 +378,24 @@ class _LongBody(_Body):
             yield from self._stream.read_exactly(self._unread.size, self._timeout)
         self._unread.finish()
         yield from super().__iter__()
+
+    def receive_into(self, memory: memoryview) -> int:
+        """Fill the beginning of `memory`; return how much was filled, 0 at the end."""
+        memory = memory[: self._unread.size]
+        count = 0
+        with _httpx_errors():
+            if memory and not (count := self._unread.move_received(memory)):
+                count = self._stream.receive_into(memory, self._timeout)
+                self._unread.size -= count
+                if not count:
+                    raise httpcore.RemoteProtocolError(
+                        f"the peer closed the connection {self._unread.size} bytes too early"
+                    )
+        if count and not self._unread.size:
+            self._unread.finish()
+            for _ in super().__iter__():
+                pass
+        return count
 
 
 @contextmanager

@@ -156,6 +156,41 @@ def test_long_and_short_bodies_arrive_whole_over_tls(
     assert counts == [3]
 
 
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "another httpcore"])
+@pytest.mark.parametrize("encrypted", [True, False], ids=["tls", "plain"])
+def test_bodies_arrive_whole_in_memory_of_the_caller_and_leave_the_connection_reusable(
+    encrypted: bool, direct: bool, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    if not direct:
+        monkeypatch.setattr("reconciler.net.transport._UnreadBody.of", lambda _: None)
+    bodies = [b"short", os.urandom(LONG), b"end"]
+    with server(*bodies, context=tls if encrypted else None) as (url, counts):
+        http = client(url)
+        for body in bodies:
+            found, memory = bytearray(), memoryview(bytearray(MIB))
+            opened = http.open("GET", "/", repeatable=True)
+            while count := opened.receive_into(memory):
+                found += memory[:count]
+            opened.close()
+            assert found == body
+        http.close()
+    assert counts == [3]
+
+
+@pytest.mark.parametrize("end", ["silence", "closed"])
+def test_a_body_that_stops_is_an_error_also_in_memory_of_the_caller(end: str) -> None:
+    with server(bytes(5 * MIB), announced=LONG) as (url, _):
+        http = client(url, timeouts=Timeouts(silence=0.3 if end == "silence" else 5, total=9))
+        opened = http.open("GET", "/", repeatable=True)
+        if end == "closed":
+            threading.Timer(0.2, http.close).start()
+        with pytest.raises(TransientError, match="silent for too long" if end == "silence" else "broke"):
+            for _ in range(LONG):
+                opened.receive_into(memoryview(bytearray(MIB)))
+        http.close()
+
+
 def test_a_long_body_over_tls_that_stops_is_silence(
     tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
