@@ -91,6 +91,12 @@ class ConnectionPace:
         self._calm_from = now + _CALM
         self._begin(now)
 
+    def unneeded(self, now: float) -> None:
+        """Shrink by one because what arrives is not used as fast."""
+        self.allowed = max(1, self.allowed - 1)
+        self._restore, self._best, self._low_windows = 0, 0.0, 0
+        self._again(now)
+
     def _limit(self, count: int, now: float) -> None:
         self.allowed = max(1, count)
         self._restore, self._best, self._low_windows = 0, 0.0, 0

@@ -14,8 +14,9 @@ from math import inf
 
 from reconciler.download.free_parts import FreeParts
 from reconciler.download.limits import DEFAULT_LIMITS, DownloadLimits
-from reconciler.download.pace import ConnectionPace
+from reconciler.download.pace import FAR, ConnectionPace
 from reconciler.download.source_state import MOST_FAILURES, Setback, SourceState
+from reconciler.download.window import UnitWindow
 from reconciler.download.work import Assignment, FreePart, RunForm, UnitRun
 
 _FIRST = 4 << 20  # bytes of a request before the rate of the source is known
@@ -64,12 +65,8 @@ class Scheduler:
         self.left = sum(len(run.units) for run in self._runs)  #: units that are not done
         self._free = FreeParts()
         self._suspect = False  # whether a part may have no source left
-        self._window = window
-        self._starts = [0]  # of the runs, in bytes of all, for the window
-        for run in self._runs:
-            self._starts.append(self._starts[-1] + (run.offsets[-1] - run.offsets[0] if run.units else 0))
-        self._needed = 0
-        self._size = self._starts[-1]
+        self._window = UnitWindow(window, self._runs)
+        self._size = self._window.total
         self._cut_off = 0.0  # bytes that taking over has cost
         for number, run in enumerate(self._runs):
             if run.units:
@@ -112,7 +109,7 @@ class Scheduler:
             return None
         part = self._free.pop(
             number,
-            reaches=lambda part: not self._window or self._start_of(part) < self._needed + self._window,
+            reaches=lambda part: self._window.allows(part, len(source.active)),
             last_resort=lambda part: self._is_last_resort(number, part),
         )
         part = part or self._take_over(number, now)
@@ -142,6 +139,7 @@ class Scheduler:
         if fresh:
             self._done[unit] = 1
             self.left -= 1
+            self._window.arrived(assignment.run.size(assignment.cursor, assignment.cursor + 1))
             assignment.received += size
             source = self.sources[assignment.source]
             source.failures = source.overloads = 0
@@ -236,10 +234,14 @@ class Scheduler:
 
     def advance(self, unit_bytes: int) -> None:
         """Note that the first `unit_bytes` bytes of all runs are no longer needed, which moves the window."""
-        self._needed = unit_bytes
+        self._window.used(unit_bytes)
 
     def tick(self, now: float) -> None:
-        """Let every source adapt its number of connections."""
+        """Let every source adapt its number of connections; near ones get fewer while units wait."""
+        if self._window.stays_full(now):
+            for source in self.sources:
+                if source.pace.latency < FAR:  # a far one needs them again when the units are used faster
+                    source.pace.unneeded(now)
         rate = sum(source.pace.rate for source in self.sources if source.usable)
         left = self._free.size / rate if rate else inf
         for source in self.sources:
@@ -280,9 +282,6 @@ class Scheduler:
             not source.usable or other == number or other in part.lacking | part.shy
             for other, source in enumerate(self.sources)
         )
-
-    def _start_of(self, part: FreePart) -> int:
-        return self._starts[part.number] + part.run.offsets[part.start] - part.run.offsets[0]
 
     # --- assignments
 
@@ -326,9 +325,7 @@ class Scheduler:
             share = min(max(share, int(rate * source.pace.latency)), int(rate * seconds))
         else:
             share = min(share, _FIRST)
-        if self._window:
-            share = min(share, self._window // (2 * max(1, connections)))
-            share = min(share, self._needed + self._window - self._start_of(part))
+        share = int(min(share, self._window.share(part, connections)))
         if streams and source.longest:
             share = min(share, source.longest)
         return min(share, _LONGEST)
