@@ -2,7 +2,11 @@
 
 A file is divided into segments of a few leaves. Connections read runs of consecutive segments, each hashed
 leaf by leaf where it arrives; the pass uses them in order. Segments are read only while they are within a
-window behind the first one whose memory was not given back, so there is always memory for them.
+window behind the first one whose memory was not given back, so there is always memory for them. Each request
+is made once; the downloader decides whether and when its bytes are requested again.
+
+Whether the source serves ranges is known after the first response. It is kept, and used when its bytes have
+their turn: if it has the whole file, it is the only one, and the file is read from it over one connection.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, groupby
@@ -22,21 +27,23 @@ from reconciler.content.provisional import LeafSpan, ProvisionalLayout
 from reconciler.content.scan import SourceFile
 from reconciler.download.engine import Download, Handle, SetbackError
 from reconciler.download.limits import CONNECTIONS_LIMIT, DownloadLimits
+from reconciler.download.pace import FAR
 from reconciler.download.scheduler import Scheduler
 from reconciler.download.source_state import Setback
 from reconciler.download.work import RunForm, UnitRun
+from reconciler.errors import ReconcilerError
 from reconciler.loop.segment_memory import SegmentMemory
-from reconciler.sources.interface import (
-    ListedFile,
-    SourceProtocolError,
-    SourceUnavailableError,
-    WeightSource,
-)
+from reconciler.loop.span_stream import KeptStream, SpanStream
+from reconciler.sources.interface import ListedFile, SourceUnavailableError, WeightSource
 from reconciler.targets.interface import IngestedBlock
 
 SEGMENT_LEAVES = 2
 _WINDOW = 48 << 20  # bytes of segments that are read, wait for their turn, or are on their way to sinks
 _SPARE = 16 << 20  # bytes more, for segments that two connections read at once
+_LARGE = 4 << 20  # bytes of a file from which parts are worth more than one connection
+MOST_FAILURES = (
+    6  # in a row, after which a source is given up, which takes it some seconds: it is the only one
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class ReadAhead:
     """The segments of `expected`, read from `source`, which has `listed` files by path.
 
     `small` are the bytes of small files that were read before; `held` returns the bytes of a leaf that need
-    not be read. `latency` is the time to the first byte in seconds, as far as it is known.
+    not be read.
     """
 
     def __init__(
@@ -87,8 +94,6 @@ class ReadAhead:
         expected: ProvisionalLayout,
         small: Mapping[str, bytes],
         held: Callable[[LeafSpan], bytes | None],
-        *,
-        latency: float,
         limits: DownloadLimits,
     ) -> None:
         self._source = source
@@ -100,17 +105,11 @@ class ReadAhead:
         self._runs = self._make_runs()
         self._firsts = [run.units[0] for run in self._runs]
         self.count = self._firsts[-1] + len(self._runs[-1].units) if self._runs else 0
-        scheduler = Scheduler(
-            self._runs,
-            self.count,
-            [self.width],
-            limits,
-            window=_WINDOW,
-            latencies=[latency],
-            most_failures=1,  # a source has repeated its requests itself
-        )
+        self._limits = limits
         self._reason: Exception | None = None
-        self._download = Download(scheduler, [self], hopeless=self._hopeless, max_rate=limits.max_rate)
+        self._download: Download | None = None
+        self._kept = KeptStream()
+        self._begun: dict[int, tuple[memoryview, int]] = {}  # segments whose first bytes were read
         self._changed = Condition()
         self._arrived: dict[int, ReadSegment] = {}
         self._failure: BaseException | None = None
@@ -127,6 +126,22 @@ class ReadAhead:
         """
         if not self.count:
             return
+        self._find_out()
+        latency = FAR if self._source.latency is None else self._source.latency
+        self._download = Download(
+            Scheduler(
+                self._runs,
+                self.count,
+                [self.width],
+                self._limits,
+                window=_WINDOW,
+                latencies=[latency],
+                most_failures=MOST_FAILURES,
+            ),
+            [self],
+            hopeless=self._hopeless,
+            max_rate=self._limits.max_rate,
+        )
         self._thread.start()
         for number in range(self.count):
             with self._changed:
@@ -147,15 +162,36 @@ class ReadAhead:
                 self._needed_bytes += self._footprint(self._needed)
                 self._needed += 1
             needed = self._needed_bytes
-        self._download.advance(needed)
+            begun = self._begun.pop(number, None)
+        if begun is not None:  # another connection read it meanwhile
+            self._memory.give_back(begun[0])
+        if self._download is not None:
+            self._download.advance(needed)
 
     def stop(self) -> None:
         """End all reads."""
-        self._download.stop()
+        if self._download is not None:
+            self._download.stop()
         if self._thread.ident is not None:
             self._thread.join()
+        self._kept.close()
+
+    def _find_out(self) -> None:
+        """Make the first request for a part of a large file where nothing is known about ranges yet.
+
+        A failure is left to the request that the downloader makes for the same bytes.
+        """
+        if self._source.serves_ranges is not None:
+            return
+        for run, file in zip(self._runs, self._expected.files, strict=True):
+            if file.path not in self._small and self._listed[file.path].size > _LARGE and run.units:
+                first = self._segment(file, 0)
+                with suppress(ReconcilerError):
+                    self._kept.put(self._request(first.file, first.start, first.start + first.size))
+                return
 
     def _run(self) -> None:
+        assert self._download is not None  # noqa: S101  made before the thread
         try:
             self._download.run()
         except BaseException as error:  # noqa: BLE001  raised in the thread of the pass
@@ -196,7 +232,11 @@ class ReadAhead:
     @property
     def width(self) -> int:
         """See Fetcher.width. Where ranges are ignored, each request costs the file up to its end."""
-        return CONNECTIONS_LIMIT if self._source.serves_ranges else 1
+        return 1 if self._in_order else CONNECTIONS_LIMIT
+
+    @property
+    def _in_order(self) -> bool:
+        return self._source.serves_ranges is False
 
     def failed(self, setback: Setback, error: Exception, *, given_up: bool) -> None:
         """See Fetcher.failed."""
@@ -209,41 +249,41 @@ class ReadAhead:
 
     def fetch(self, handle: Handle) -> None:
         """See Fetcher.fetch."""
-        stream: _SpanStream | None = None
+        reading = _Reading(handle)
         try:
             for unit in handle.units():
                 segment = self._find(unit)
-                if stream is not None and not stream.continues(segment):
-                    stream.close()
-                    stream = None
-                memory = self._memory.take(segment.size)
+                with self._changed:
+                    begun = self._begun.pop(unit, None)
+                memory, reading.filled = begun or (self._memory.take(segment.size), 0)
                 kept = False
                 try:
-                    found, stream = self._fill(segment, memory, handle, stream)
+                    found = self._fill(segment, memory, reading)
                     kept = handle.deliver(unit, segment.size, partial(self._keep, unit, found))
+                except SourceUnavailableError:
+                    if reading.filled:
+                        with self._changed:
+                            kept = self._begun.setdefault(unit, (memory, reading.filled))[0] is memory
+                    raise
                 finally:
                     if not kept:
                         self._memory.give_back(memory)
         except SourceUnavailableError as error:
-            if error.retry_after:
-                raise SetbackError(Setback.OVERLOADED, error, pause=error.retry_after) from error
-            raise SetbackError(Setback.BROKEN, error) from error
+            setback = Setback.OVERLOADED if error.overloaded else Setback.BROKEN
+            raise SetbackError(setback, error, pause=error.retry_after) from error
         finally:
-            if stream is not None:
-                stream.close()
+            self._kept.put(reading.stream, unless=not self._in_order)
 
     def _keep(self, unit: int, found: ReadSegment) -> None:
         with self._changed:
             self._arrived[unit] = found
             self._changed.notify_all()
 
-    def _fill(
-        self, segment: Segment, memory: memoryview, handle: Handle, stream: _SpanStream | None
-    ) -> tuple[ReadSegment, _SpanStream | None]:
-        """Read a segment into `memory`; return it with the stream that its bytes came from."""
+    def _fill(self, segment: Segment, memory: memoryview, reading: _Reading) -> ReadSegment:
+        """Read a segment into `memory`, of which the first bytes may be there from a request that broke."""
         missing = []
         for leaf in segment.leaves:
-            data = self._held(leaf)
+            data = self._held(leaf) if not reading.filled else None
             if data is None:
                 missing.append(leaf)
             else:
@@ -251,87 +291,57 @@ class ReadAhead:
         small = self._small.get(segment.file.path)
         if small is not None:
             memory[:] = small[segment.start : segment.start + segment.size]
-        elif len(missing) == len(segment.leaves) and segment.size:
-            stream = stream or self._open(segment, handle)
-            stream.read_into(memory)
+        elif len(missing) == len(segment.leaves):
+            self._read(segment.file, segment.start, memory, self._last(segment, reading.handle), reading)
         else:
             for _, run in groupby(enumerate(missing), lambda pair: pair[1].number - pair[0]):
                 leaves = [leaf for _, leaf in run]
-                first, last = leaves[0].start - segment.start, leaves[-1].start - segment.start
-                part = memory[first : last + leaves[-1].size]
-                single = _SpanStream(self._source, self._listed[segment.file.path], handle)
+                start, end = leaves[0].start, leaves[-1].start + leaves[-1].size
+                part = memory[start - segment.start : end - segment.start]
                 try:
-                    single.open(leaves[0].start, len(part))
-                    single.read_into(part)
+                    self._read(segment.file, start, part, end, reading)
                 finally:
-                    single.close()
+                    reading.filled = 0  # a segment with leaves of other places is read again as a whole
         blocks = [
             IngestedBlock(leaf.position, Cid(RAW, hashlib.sha256(data).digest()), data)
             for leaf in segment.leaves
             for data in (segment.place(leaf, memory),)
         ]
-        return ReadSegment(segment, blocks, memory, sum(leaf.size for leaf in missing)), stream
+        return ReadSegment(segment, blocks, memory, sum(leaf.size for leaf in missing))
 
-    def _open(self, segment: Segment, handle: Handle) -> _SpanStream:
-        """Request the bytes from a segment to the end of what the handle is for."""
+    def _last(self, segment: Segment, handle: Handle) -> int:
+        """Return the end of the bytes that a request from `segment` should ask for."""
         last = segment
         if handle.form is RunForm.RANGE:
             last = self._segment(segment.file, handle.span[1] - 1)
-        stream = _SpanStream(self._source, self._listed[segment.file.path], handle)
-        stream.open(segment.start, last.start + last.size - segment.start)
-        return stream
+        return last.start + last.size
+
+    def _read(self, file: SourceFile, start: int, memory: memoryview, end: int, reading: _Reading) -> None:
+        """Read bytes of a file from `start` until `memory` is full, from requests up to `end`."""
+        while reading.filled < len(memory):
+            at = start + reading.filled
+            if reading.stream is None or not reading.stream.has(file.path, at, skipping=self._in_order):
+                self._kept.put(reading.stream, unless=not self._in_order)
+                reading.stream = None  # also where the next line raises
+                reading.stream = self._kept.take(file.path, at, skipping=self._in_order) or self._request(
+                    file, at, end
+                )
+            reading.stream.skip_to(at)
+            if count := reading.stream.read_into(memory[reading.filled :]):
+                reading.filled += count
+                reading.handle.received(count)
+
+    # --- requests
+
+    def _request(self, file: SourceFile, start: int, end: int) -> SpanStream:
+        listed = self._listed[file.path]
+        return SpanStream(self._source, listed, start, listed.size if self._in_order else end)
 
 
-class _SpanStream:
-    """One request for bytes of a file, which are taken in parts."""
+@dataclass(slots=True)
+class _Reading:
+    """What one connection does: the response that it reads, and the bytes that its segment has already."""
 
-    def __init__(self, source: WeightSource, file: ListedFile, handle: Handle) -> None:
-        self._source = source
-        self._file = file
-        self._handle = handle
-        self._at = 0
-        self._end = 0
-        self._rest = memoryview(b"")
-        self._pieces: Generator[bytes, None, None] | None = None
-
-    def open(self, start: int, length: int) -> None:
-        """Begin at `start`."""
-        self._at, self._end = start, start + length
-        self._pieces = self._source.read(self._file, start, length)
-
-    def continues(self, segment: Segment) -> bool:
-        """Return whether the next bytes are those of `segment`."""
-        same = (self._file.path, self._at) == (segment.file.path, segment.start)
-        return same and self._at + segment.size <= self._end
-
-    def read_into(self, memory: memoryview) -> None:
-        """Fill `memory`. Raises SourceProtocolError for fewer bytes: what was in it before must never be
-        taken for them.
-        """
-        filled = 0
-        assert self._pieces is not None  # noqa: S101  it was opened
-        while filled < len(memory):
-            if not self._rest:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    break
-                self._handle.received(len(piece))
-                self._rest = memoryview(piece)
-            part = self._rest[: len(memory) - filled]
-            memory[filled : filled + len(part)] = part
-            self._rest = self._rest[len(part) :]
-            filled += len(part)
-        if filled != len(memory):
-            raise SourceProtocolError(
-                self._source.name,
-                f"came with {filled} bytes from byte {self._at} instead of {len(memory)}",
-                file=self._file.path,
-            )
-        self._at += filled
-
-    def close(self) -> None:
-        """End the request."""
-        if self._pieces is not None:
-            if self._at == self._end:  # a response that is read to its end leaves its connection reusable
-                next(self._pieces, None)
-            self._pieces.close()
+    handle: Handle
+    stream: SpanStream | None = None
+    filled: int = 0

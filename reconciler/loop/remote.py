@@ -25,7 +25,6 @@ from reconciler.content.lint.finding import Finding
 from reconciler.content.part_dag import PartDag
 from reconciler.content.provisional import ProvisionalLayout
 from reconciler.content.remembered_digests import RememberedDigests
-from reconciler.download.pace import FAR
 from reconciler.errors import ReconcilerError
 from reconciler.index.label import Label
 from reconciler.index.model import SourceSpec, Version
@@ -48,8 +47,6 @@ from reconciler.sources.interface import (
     SourceMismatchError,
 )
 from reconciler.targets.interface import Ingests, IngestSession, Target
-
-_LOCAL = (SourceKind.DIRECTORY.value, SourceKind.CAR.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +233,6 @@ class RemoteVersions:
                     journal,
                     remote.reader.small,
                     resume=resume,
-                    latency=0.0 if remote.kind in _LOCAL else FAR,
                     limits=load_config(config_file(self._environ)).limits,
                 )
                 try:

@@ -97,7 +97,7 @@ class SpanReader:
             return spooled
         listed = self._files[file.path]
         if listed.size > _SMALL:
-            read = self._source.read if self._source.serves_ranges else self._in_order.read
+            read = self._in_order.read if self._source.serves_ranges is False else self._source.read
             return b"".join(read(listed, offset, size))
         data = self.small.get(file.path)
         if data is None:

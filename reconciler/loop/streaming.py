@@ -75,8 +75,7 @@ class StreamPass:
     """One pass over the files of `source`, which has `listed` files by path, laid out as `expected`.
 
     `small` are the bytes of small files that were read before. Without `resume`, sinks are not asked for what
-    they have. `resumed` counts the bytes that came from them. `latency` is that of the source in seconds, 0
-    where it is not known; `limits` are those of the connections to it.
+    they have. `resumed` counts the bytes that came from them. `limits` are those of the connections.
     """
 
     def __init__(
@@ -89,7 +88,6 @@ class StreamPass:
         small: Mapping[str, bytes],
         *,
         resume: bool = True,
-        latency: float = 0.0,
         limits: DownloadLimits = DEFAULT_LIMITS,
     ) -> None:
         self._source = source
@@ -98,7 +96,7 @@ class StreamPass:
         self._sinks = sinks
         self._journal = journal
         self._resume = resume
-        self._ahead = ReadAhead(source, listed, expected, small, self._held, latency=latency, limits=limits)
+        self._ahead = ReadAhead(source, listed, expected, small, self._held, limits=limits)
         self._in_progress: _StreamedFile | None = None
         self._digests: dict[str, FileDigests] = {}
         self._read = self.resumed = 0

@@ -49,9 +49,13 @@ class BucketAddress:
 
 @dataclass(frozen=True, slots=True)
 class OpenBucket:
-    """An open bucket, and the description of its credential for errors, without the secret."""
+    """An open bucket, and the description of its credential for errors, without the secret.
+
+    `store` repeats requests that may pass, `once` does not.
+    """
 
     store: ObjectStore
+    once: ObjectStore
     credential: str
 
 
@@ -75,18 +79,21 @@ def open_bucket(definition: SourceDefinition, environ: Mapping[str, str]) -> Ope
             "timeout": _REQUEST,
             "user_agent": f"reconciler/{__version__}",
         },
-        "retry_config": {"max_retries": _RETRIES, "retry_timeout": _PATIENCE},
     }
     names = [name for name in (definition.key_id_env, definition.secret_env) if name]
     credential = " and ".join(names) or "no credential: name the variables that have one in sources.yaml"
+    open_store = {"s3": _open_s3, "gs": _open_gcs}.get(address.scheme, _open_azure)
     try:
-        match address.scheme:
-            case "s3":
-                store: ObjectStore = _open_s3(stores, definition, address.bucket, environ, common)
-            case "gs":
-                store = _open_gcs(stores, definition, address.bucket, environ, common)
-            case _:
-                store = _open_azure(stores, definition, address.bucket, environ, common)
+        store, once = (
+            open_store(
+                stores,
+                definition,
+                address.bucket,
+                environ,
+                {**common, "retry_config": {"max_retries": retries, "retry_timeout": _PATIENCE}},
+            )
+            for retries in (_RETRIES, 0)
+        )
     except Exception as error:
         if not type(error).__module__.startswith("obstore"):
             raise
@@ -96,7 +103,7 @@ def open_bucket(definition: SourceDefinition, environ: Mapping[str, str]) -> Ope
             if definition.secret_env
             else "check its entry in releases/sources.yaml",
         ) from None
-    return OpenBucket(store, credential)
+    return OpenBucket(store, once, credential)
 
 
 def _open_s3(

@@ -23,6 +23,7 @@ from reconciler.sources.ranges import BrokenOffError
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_OVERLOADED = frozenset({429, 503})  # S3 asks for fewer requests with 503 (SlowDown)
 _LONGEST = 20_000  # characters of a message that are searched
 
 
@@ -79,7 +80,9 @@ def _translate(error: Exception, name: str, *, credential: str, file: str, begun
     if status is not None and status not in _TRANSIENT:
         return SourceProtocolError(name, answer, file=file)
     if status is not None:
-        return SourceUnavailableError(name, answer, file=file)
+        unavailable = SourceUnavailableError(name, answer, file=file)
+        unavailable.overloaded = status in _OVERLOADED
+        return unavailable
     if begun:
         return BrokenOffError(name, "was cut off", file=file)
     if "rror sending request" in text or "onnect" in text:

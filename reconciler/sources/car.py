@@ -17,10 +17,12 @@ from reconciler.sources.interface import (
     SourceDefinition,
     SourceMissingError,
     SourceProtocolError,
+    SourceSpan,
 )
 from reconciler.sources.listing import make_listing
 from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range
+from reconciler.sources.spans import PieceSpan
 
 
 def open_source(
@@ -35,12 +37,17 @@ class CarSource:
     """The files in the CAR at `path`; the revision is its root CID."""
 
     serves_ranges = True
+    latency = 0.0
 
     def __init__(self, name: str, location: str, path: Path) -> None:
         self.name = name
         self._location = location
         self._path = path
         self._opened = Once(self._open)
+
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        """Implement WeightSource.request."""
+        return PieceSpan(self.read(file, start, end - start), start, end)
 
     def close(self) -> None:
         """Close the file. May be called twice."""

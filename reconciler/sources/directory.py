@@ -15,10 +15,12 @@ from reconciler.sources.interface import (
     ListedFile,
     SourceDefinition,
     SourceMissingError,
+    SourceSpan,
 )
 from reconciler.sources.listing import make_listing
 from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range
+from reconciler.sources.spans import PieceSpan
 
 _PIECE = 1 << 20  # bytes
 
@@ -49,6 +51,7 @@ class DirectorySource:
     """
 
     serves_ranges = True
+    latency = 0.0
 
     def __init__(self, name: str, location: str, path: Path) -> None:
         self.name = name
@@ -76,6 +79,10 @@ class DirectorySource:
                     raise source_file.changed(source, start)
                 yield piece
                 start += len(piece)
+
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        """Implement WeightSource.request."""
+        return PieceSpan(self.read(file, start, end - start), start, end)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -7,9 +7,8 @@ its size. The SHA256SUMS is a file of the source as well, so a bundle keeps it b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +16,8 @@ from reconciler.content import checksums
 from reconciler.errors import BundleError, SourceChangedError, UsageError
 from reconciler.net.address import Address, parse_address
 from reconciler.net.auth import Auth, Scheme, from_env
-from reconciler.sources.http_reader import CHANGED_HINT, HttpReader
+from reconciler.sources.http_reader import HttpReader
+from reconciler.sources.http_span import CHANGED_HINT, HttpSpan
 from reconciler.sources.interface import (
     FileListing,
     KnownDigests,
@@ -27,6 +27,7 @@ from reconciler.sources.interface import (
     SourceMissingError,
     SourceProtocolError,
     SourceRefusedError,
+    SourceSpan,
 )
 from reconciler.sources.listing import make_listing
 from reconciler.sources.once import Once
@@ -71,9 +72,14 @@ class HttpListSource:
         self._listing = Once(self._list)
 
     @property
-    def serves_ranges(self) -> bool:
+    def serves_ranges(self) -> bool | None:
         """Implement WeightSource.serves_ranges."""
         return self._http.serves_ranges
+
+    @property
+    def latency(self) -> float | None:
+        """Implement WeightSource.latency."""
+        return self._http.latency
 
     def close(self) -> None:
         """Close all connections. May be called twice."""
@@ -93,8 +99,13 @@ class HttpListSource:
             file,
             start,
             end,
-            partial(self._read_once, file),
+            lambda first, last: self._span(file, first, last).pieces(),
         )
+
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        """Implement WeightSource.request."""
+        checked_range(file, start, end - start)
+        return self._span(file, start, end, once=True)
 
     def _list(self) -> FileListing:
         data = self._sums()
@@ -153,14 +164,14 @@ class HttpListSource:
         etag = answer.body.headers.get("etag", "")
         return ListedFile(path, int(length), file.digests, "" if etag.startswith("W/") else etag)
 
-    def _read_once(self, file: ListedFile, start: int, end: int) -> Iterator[bytes]:
+    def _span(self, file: ListedFile, start: int, end: int, *, once: bool = False) -> HttpSpan:
         headers = range_headers(file, start, end)
         answer = self._http.open(
-            self._url(file.path), headers=headers, expect=(200, 206, 416, *_REFUSALS), file=file
+            self._url(file.path), headers=headers, expect=(200, 206, 416, *_REFUSALS), file=file, once=once
         )
         status = answer.body.status
         if status in (200, 206):
-            return self._http.pieces(answer, file, start, end)
+            return self._http.span(answer, file, start, end)
         answer.body.close()
         if status == 416:
             raise SourceChangedError(

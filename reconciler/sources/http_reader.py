@@ -8,13 +8,13 @@ encrypted peer to an encrypted one.
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from reconciler.errors import SourceChangedError, UsageError
+from reconciler.errors import UsageError
 from reconciler.net.address import Address, environment_proxy, is_public, parse_address, public_address
 from reconciler.net.auth import Auth
 from reconciler.net.client import HttpClient
@@ -27,6 +27,8 @@ from reconciler.net.errors import (
     sanitize,
 )
 from reconciler.net.response import OpenBody, Response
+from reconciler.net.retry import NO_RETRY
+from reconciler.sources.http_span import HttpSpan
 from reconciler.sources.interface import (
     ListedFile,
     SourceError,
@@ -35,15 +37,13 @@ from reconciler.sources.interface import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from reconciler.sources.ranges import BrokenOffError
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_HOPS = 5
+_BUSY = 503  # also without Retry-After
 _MAX_HOSTS = 32  # a peer that redirects to more is not storage behind a hub
 _SLOWEST = 64 << 10  # bytes per second; a read that is slower than this fails
 _LARGE = 4 << 20  # bytes of a file from which parts are worth more than one connection
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
-CHANGED_HINT = "list the source again; a revision that is pinned never changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,9 @@ class HttpReader:
         self._closed = False
         self._public: bool | None = None
         self.has_secret = auth is not None
-        self.serves_ranges = True  #: until a large file came whole where a part was requested
+        #: whether parts of large files can be requested; None until one was
+        self.serves_ranges: bool | None = None
+        self.latency: float | None = None  #: seconds from a request to its response, of the fastest one
 
     def shown(self, text: str, limit: int) -> str:
         """Return a peer's text for a message: one line of at most `limit` characters, without the secret."""
@@ -107,6 +109,7 @@ class HttpReader:
         """
         for _ in range(_MAX_HOPS + 1):
             client, path = self._client(url)
+            began = time.monotonic()
             try:
                 found = client.request(
                     method,
@@ -119,6 +122,7 @@ class HttpReader:
                 )
             except RequestError as error:
                 raise self.source_error(error, file) from None
+            self._answered(began)
             if found.status not in REDIRECTS:
                 return found
             url = self._target(url, found.headers, file)
@@ -140,17 +144,19 @@ class HttpReader:
         private: Mapping[str, str] = {},
         expect: Collection[int],
         file: ListedFile,
+        once: bool = False,
     ) -> Answer:
         """Send a request for `file` and follow its redirects. The caller closes the body of the answer.
 
-        `headers` go with every request, `private` ones only to the host and port of `url`. Raises SourceError
-        for a status that is neither expected nor a redirect.
+        `headers` go with every request, `private` ones only to the host and port of `url`. With `once`, no
+        request is repeated. Raises SourceError for a status that is neither expected nor a redirect.
         """
         hops: list[Mapping[str, str]] = []
         first = _origin(url)
         while True:
             client, path = self._client(url)
             sent = {**headers, **private} if _origin(url) == first else headers
+            began = time.monotonic()
             try:
                 body = client.open(
                     method,
@@ -159,9 +165,11 @@ class HttpReader:
                     headers=sent,
                     expect={*expect, *REDIRECTS},
                     total=client.timeouts.total + file.size / _SLOWEST,
+                    retry=NO_RETRY if once else None,
                 )
             except RequestError as error:
                 raise self.source_error(error, file.path) from None
+            self._answered(began)
             if body.status not in REDIRECTS:
                 return Answer(body, url, _origin(url) != self.origin, tuple(hops))
             body.close()
@@ -170,71 +178,12 @@ class HttpReader:
                 raise SourceProtocolError(self.name, f"redirects more than {_MAX_HOPS} times", file=file.path)
             url = self._target(url, body.headers, file.path)
 
-    def pieces(self, answer: Answer, file: ListedFile, start: int, end: int) -> Iterator[bytes]:
-        """Iterate over the bytes of `file` from `start` to before `end` in an answer of status 200 or 206.
-
-        An answer with the whole file, because the range was ignored, is read up to `start` first. Raises
-        BrokenOffError when it ends early, SourceChangedError when the file has another size or ETag now,
-        SourceProtocolError for another range.
-        """
-        try:
-            skip = self._check(answer.body, file, start, end)
-            wanted = end - start
-            for piece in answer.body.pieces(skip + wanted if answer.body.status == 206 else file.size):
-                data = piece[skip:] if skip else piece
-                skip -= len(piece) - len(data)
-                data = data[:wanted] if len(data) > wanted else data
-                wanted -= len(data)
-                if data:
-                    yield data
-                if not wanted and answer.body.status == 200:
-                    return
-        except TransientError as error:
-            raise BrokenOffError(self.name, _text(error), file=file.path, hint=error.hint) from None
-        except RequestError as error:
-            raise self.source_error(error, file.path) from None
-        finally:
-            answer.body.close()
-
-    def _check(self, body: OpenBody, file: ListedFile, start: int, end: int) -> int:
-        """Check the headers of a response; return how many of its bytes come before `start`."""
-        length = body.headers.get("content-length", "")
-        size = int(length) if length.isascii() and length.isdigit() else None
-        etag = body.headers.get("etag", "")
-        if file.etag and etag and etag != file.etag:
-            raise SourceChangedError(
-                f"{self.name}: {file.path!r} has another ETag than when it was listed", hint=CHANGED_HINT
-            )
-        if body.status == 200:
-            if size is not None and size != file.size:
-                raise self.resized(file, size)
-            if (start, end) != (0, file.size) and file.size > _LARGE:
-                self.serves_ranges = False
-            return start
-        stated = body.headers.get("content-range", "")
-        found = _CONTENT_RANGE.fullmatch(stated.strip())
-        if found is None:
-            raise SourceProtocolError(
-                self.name,
-                f"came as a part of the file without a valid Content-Range ({self.shown(stated, 60)!r})",
-                file=file.path,
-            )
-        first, last = int(found[1]), int(found[2])
-        if found[3] != "*" and int(found[3]) != file.size:
-            raise self.resized(file, int(found[3]))
-        if first != start or not first <= last < end or size not in (None, last + 1 - first):
-            raise SourceProtocolError(
-                self.name,
-                f"came with bytes {first} to {last} instead of {start} to {end - 1}",
-                file=file.path,
-            )
-        return 0
-
-    def resized(self, file: ListedFile, size: int) -> SourceChangedError:
-        """Make the error for a file that has `size` bytes now."""
-        return SourceChangedError(
-            f"{self.name}: {file.path!r} has {size} bytes now instead of {file.size}", hint=CHANGED_HINT
-        )
+    def span(self, answer: Answer, file: ListedFile, start: int, end: int) -> HttpSpan:
+        """Return the bytes of `file` from `start` to before `end` in an answer. Raises as HttpSpan."""
+        found = HttpSpan(self.name, answer.body, file, start, end, failed=self.source_error, shown=self.shown)
+        if (start, end) != (0, file.size) and file.size > _LARGE:
+            self.serves_ranges = not found.is_whole
+        return found
 
     def source_error(self, error: RequestError, file: str = "") -> SourceError:
         """Return the failure of a request as that of the source."""
@@ -250,7 +199,12 @@ class HttpReader:
         found.file = file
         if isinstance(found, SourceUnavailableError):
             found.retry_after = getattr(error, "retry_after", None)
+            found.overloaded = isinstance(error, RetryLaterError) or error.status == _BUSY
         return found
+
+    def _answered(self, began: float) -> None:
+        seconds = time.monotonic() - began
+        self.latency = seconds if self.latency is None else min(self.latency, seconds)
 
     # --- hosts
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -25,6 +24,7 @@ from reconciler.net.auth import Auth
 from reconciler.net.errors import RequestError
 from reconciler.net.response import Response, peer_fields
 from reconciler.sources.http_reader import Answer, HttpReader
+from reconciler.sources.http_span import HttpSpan
 from reconciler.sources.hub import COMMIT, HubLocation, hub_address, hub_auth, parse_location
 from reconciler.sources.interface import (
     FileListing,
@@ -36,6 +36,7 @@ from reconciler.sources.interface import (
     SourceMissingError,
     SourceProtocolError,
     SourceRefusedError,
+    SourceSpan,
     UpstreamState,
 )
 from reconciler.sources.listing import make_listing
@@ -81,9 +82,14 @@ class HuggingFaceSource:
         self._stored: dict[str, str] = {}  # path -> address of storage
 
     @property
-    def serves_ranges(self) -> bool:
+    def serves_ranges(self) -> bool | None:
         """Implement WeightSource.serves_ranges."""
         return self._http.serves_ranges
+
+    @property
+    def latency(self) -> float | None:
+        """Implement WeightSource.latency."""
+        return self._http.latency
 
     def close(self) -> None:
         """Close all connections. May be called twice."""
@@ -129,8 +135,14 @@ class HuggingFaceSource:
             file,
             start,
             end,
-            partial(self._read_once, file),
+            lambda first, last: self._span(file, first, last).pieces(),
         )
+
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        """Implement WeightSource.request."""
+        checked_range(file, start, end - start)
+        self._commit()
+        return self._span(file, start, end, once=True)
 
     # --- listing
 
@@ -212,11 +224,11 @@ class HuggingFaceSource:
 
     # --- reading
 
-    def _read_once(self, file: ListedFile, start: int, end: int) -> Iterator[bytes]:
-        answer = self._located(file, start, end)
-        return self._http.pieces(answer, file, start, end)
+    def _span(self, file: ListedFile, start: int, end: int, *, once: bool = False) -> HttpSpan:
+        answer = self._located(file, start, end, once=once)
+        return self._http.span(answer, file, start, end)
 
-    def _located(self, file: ListedFile, start: int, end: int) -> Answer:
+    def _located(self, file: ListedFile, start: int, end: int, *, once: bool) -> Answer:
         """Return an open answer with a range of `file`, at the address that is known, or else a new one."""
         headers = range_headers(file, start, end)
         expect = (200, 206, 412, 416, *_EXPIRED, *_REFUSALS)
@@ -226,7 +238,7 @@ class HuggingFaceSource:
             if stored is None and attempt == _RESOLVES:
                 break
             url = stored or self._base + self._location.resolve(file.path)
-            answer = self._http.open(url, headers=headers, expect=expect, file=file)
+            answer = self._http.open(url, headers=headers, expect=expect, file=file, once=once)
             self._check_hops(answer, file)
             if answer.body.status in (200, 206):
                 self._remember(file.path, answer.url if answer.elsewhere else None)

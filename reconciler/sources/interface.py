@@ -125,6 +125,23 @@ class UpstreamState:
     disabled: bool = False
 
 
+class SourceSpan(Protocol):
+    """The answer to one request for bytes of a file, which are taken once and in order, by one thread."""
+
+    @property
+    def end(self) -> int:
+        """The end of its bytes in the file: the requested one, an earlier one, or that of the file."""
+
+    def read_into(self, memory: memoryview) -> int:
+        """Fill the beginning of `memory` with the next bytes; return how many there were, 0 at the end.
+
+        Raises SourceError, and BrokenOffError where the bytes end before `end`.
+        """
+
+    def close(self) -> None:
+        """End the request. A connection can be used again when all bytes were taken. May be called twice."""
+
+
 class WeightSource(Protocol):
     """One location of one source, at one revision."""
 
@@ -133,8 +150,12 @@ class WeightSource(Protocol):
         """The name of the source and the location for messages, `NAME:LOCATION`."""
 
     @property
-    def serves_ranges(self) -> bool:
-        """Whether a part of a file costs no more than its bytes, as far as reads have shown until now."""
+    def serves_ranges(self) -> bool | None:
+        """Whether a part of a file costs no more than its bytes; None until a read has shown it."""
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds from a request to its first byte, 0 for what is on this machine; None while unknown."""
 
     def list(self) -> FileListing:
         """Return all files. The first call asks the source, later ones return the same listing.
@@ -150,6 +171,12 @@ class WeightSource(Protocol):
         Pieces have any size above 0. A broken connection is resumed at the byte where it broke. Close the
         generator to stop early. Raises ValueError for a range outside of the file, and else SourceError or
         SourceChangedError, all at the first piece. Digests are not verified; see `verify.ContentVerifier`.
+        """
+
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        """Request the bytes of `file` from `start` to before `end`, in one attempt: nothing is repeated.
+
+        Raises as `read`, BrokenOffError included.
         """
 
     def close(self) -> None:
@@ -177,9 +204,13 @@ class SourceError(PeerError):
 
 
 class SourceUnavailableError(SourceError):
-    """The source may succeed when asked again; after `retry_after` seconds where it states a time."""
+    """The source may succeed when asked again; after `retry_after` seconds where it states a time.
+
+    `overloaded` is whether it asks for fewer requests, with a time or without one.
+    """
 
     retry_after: float | None = None
+    overloaded: bool = False
 
 
 class SourceRefusedError(SourceError):

@@ -11,8 +11,8 @@ import os
 import re
 import stat
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from reconciler.content.lfs_pointer import MAX_SIZE, LfsPointer, parse_pointer
@@ -27,12 +27,14 @@ from reconciler.sources.interface import (
     SourceError,
     SourceMissingError,
     SourceProtocolError,
+    SourceSpan,
 )
 from reconciler.sources.lfs_remote import find_remote
 from reconciler.sources.lfs_server import LfsServer
 from reconciler.sources.listing import make_listing
 from reconciler.sources.once import Once
 from reconciler.sources.ranges import checked_range, read_resuming
+from reconciler.sources.spans import PieceSpan
 
 _PIECE = 1 << 20
 _LARGEST_BLOB = 64 << 20  # bytes of a file that is not in LFS, which git gives only as a whole
@@ -88,10 +90,16 @@ class LfsSource:
         self._server = Once(self._open_server)
 
     @property
-    def serves_ranges(self) -> bool:
+    def serves_ranges(self) -> bool | None:
         """Implement WeightSource.serves_ranges."""
         server = self._server.made()
-        return server is None or server.serves_ranges
+        return None if server is None else server.serves_ranges
+
+    @property
+    def latency(self) -> float | None:
+        """Implement WeightSource.latency."""
+        server = self._server.made()
+        return None if server is None else server.latency
 
     def close(self) -> None:
         """Close all connections. May be called twice."""
@@ -107,21 +115,40 @@ class LfsSource:
     ) -> Generator[bytes, None, None]:
         """Iterate over a range of `file`, from this machine where the object is here."""
         start, end = checked_range(file, start, length)
+        here = self._here(file, start, end)
+        if here is not None:
+            yield from here
+            return
+        server, others = self._remote(file)
+
+        def read_once(first: int, last: int) -> Iterator[bytes]:
+            return server.span(file, first, last, others=others).pieces()
+
+        yield from read_resuming(self.name, file, start, end, read_once)
+
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        """Implement WeightSource.request."""
+        checked_range(file, start, end - start)
+        here = self._here(file, start, end)
+        if here is not None:
+            return PieceSpan(here, start, end)
+        server, others = self._remote(file)
+        return server.span(file, start, end, others=others, once=True)
+
+    def _here(self, file: ListedFile, start: int, end: int) -> Generator[bytes, None, None] | None:
+        """Return a range of what is on this machine; None where it is not."""
         tree = self._tree.get()
         if file.path in tree.plain:
             data = self._plain(file, tree.plain[file.path])
-            for at in range(start, end, _PIECE):
-                yield data[at : min(at + _PIECE, end)]
-            return
+            return (data[at : min(at + _PIECE, end)] for at in range(start, end, _PIECE))
         if file.path not in tree.order:
             raise SourceMissingError(self.name, "is not in the listing", file=file.path)
-        descriptor = self._local(file)
-        if descriptor is not None:
-            try:
-                yield from self._read_local(descriptor, file, start, end)
-            finally:
-                os.close(descriptor)
-            return
+        path = self._local(file)
+        return None if path is None else self._read_local(path, file, start, end)
+
+    def _remote(self, file: ListedFile) -> tuple[LfsServer, Sequence[ListedFile]]:
+        """Return the server that has the object of `file`, and the files after it."""
+        tree = self._tree.get()
         others = tree.large[tree.order[file.path] : tree.order[file.path] + _AT_ONCE]
         server = self._server.get()
         if server is None:
@@ -131,13 +158,7 @@ class LfsSource:
                 file=file.path,
                 hint="fetch the objects with `git lfs fetch`, or set the url of the source",
             )
-        yield from read_resuming(
-            self.name,
-            file,
-            start,
-            end,
-            partial(server.read, file, others=others),
-        )
+        return server, others
 
     # --- the tree
 
@@ -227,38 +248,36 @@ class LfsSource:
 
     # --- the objects
 
-    def _local(self, file: ListedFile) -> int | None:
-        """Return the open object of `file` on this machine; None when it is not here, or has another size."""
+    def _local(self, file: ListedFile) -> Path | None:
+        """Return the object of `file` on this machine; None when it is not here, or has another size."""
         assert file.digests.sha256 is not None  # noqa: S101 - it comes from a pointer
         oid = file.digests.sha256.hex()
         for directory in self._objects.get():
-            try:
-                descriptor = os.open(
-                    directory / oid[:2] / oid[2:4] / oid,
-                    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-                )
-            except OSError:
-                continue
-            status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode) and status.st_size == file.size:
-                return descriptor
-            os.close(descriptor)
+            path = directory / oid[:2] / oid[2:4] / oid
+            with suppress(OSError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_size == file.size:
+                    return path
         return None
 
-    def _read_local(self, descriptor: int, file: ListedFile, start: int, end: int) -> Iterator[bytes]:
-        while start < end:
+    def _read_local(self, path: Path, file: ListedFile, start: int, end: int) -> Generator[bytes, None, None]:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                piece = read_at(descriptor, min(_PIECE, end - start), start)
-            except OSError as error:
-                raise SourceMissingError(
-                    self.name, f"cannot be read in .git/lfs ({error.strerror})", file=file.path
-                ) from None
-            if not piece:
-                raise SourceProtocolError(
-                    self.name, f"was truncated to {start} bytes while it was read", file=file.path
-                )
-            yield piece
-            start += len(piece)
+                while start < end:
+                    piece = read_at(descriptor, min(_PIECE, end - start), start)
+                    if not piece:
+                        raise SourceProtocolError(
+                            self.name, f"was truncated to {start} bytes while it was read", file=file.path
+                        )
+                    yield piece
+                    start += len(piece)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SourceMissingError(
+                self.name, f"cannot be read in .git/lfs ({error.strerror})", file=file.path
+            ) from None
 
     def _object_directories(self) -> tuple[Path, ...]:
         common = self._git.run("rev-parse", "--git-common-dir").text

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.json_fields import JsonFields
@@ -20,6 +20,7 @@ from reconciler.net.auth import Auth
 from reconciler.net.errors import RequestError
 from reconciler.net.response import peer_fields
 from reconciler.sources.http_reader import HttpReader
+from reconciler.sources.http_span import HttpSpan
 from reconciler.sources.interface import (
     ListedFile,
     SourceError,
@@ -59,16 +60,29 @@ class LfsServer:
         self._known: dict[bytes, _Address] = {}
 
     @property
-    def serves_ranges(self) -> bool:
-        """Whether no read of an object had to begin before its range."""
+    def serves_ranges(self) -> bool | None:
+        """See WeightSource.serves_ranges."""
         return self._http.serves_ranges
+
+    @property
+    def latency(self) -> float | None:
+        """See WeightSource.latency."""
+        return self._http.latency
 
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
 
-    def read(self, file: ListedFile, start: int, end: int, others: Sequence[ListedFile]) -> Iterator[bytes]:
-        """Read a range of the object of `file` once; its digests have the SHA-256.
+    def span(
+        self,
+        file: ListedFile,
+        start: int,
+        end: int,
+        *,
+        others: Sequence[ListedFile],
+        once: bool = False,
+    ) -> HttpSpan:
+        """Request a range of the object of `file`, whose digests have the SHA-256; `once`: not again.
 
         `others` are files that will probably be read next: their addresses are asked for in the same request.
         Raises SourceError, BrokenOffError and SourceChangedError.
@@ -83,10 +97,11 @@ class LfsServer:
                 private=found.headers,
                 expect=(200, 206, 416, *_EXPIRED),
                 file=file,
+                once=once,
             )
             status = answer.body.status
             if status in (200, 206):
-                return self._http.pieces(answer, file, start, end)
+                return self._http.span(answer, file, start, end)
             answer.body.close()
             with self._lock:
                 self._known.pop(_oid(file), None)

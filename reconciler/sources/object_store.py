@@ -28,10 +28,12 @@ from reconciler.sources.interface import (
     SourceDefinition,
     SourceMissingError,
     SourceProtocolError,
+    SourceSpan,
 )
 from reconciler.sources.listing import make_listing
 from reconciler.sources.once import Once
 from reconciler.sources.ranges import BrokenOffError, checked_range, read_resuming
+from reconciler.sources.spans import PieceSpan
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -83,7 +85,9 @@ class ObjectStoreSource:
         self._trust_etag = trust_etag
         self._sleep = sleep
         self._listing = Once(self._list)
-        self._ranges_ignored = False
+        #: whether parts can be requested; None until one was
+        self.serves_ranges: bool | None = None
+        self.latency: float | None = None  #: seconds that the first request for an object took
         self._closed = False
 
     def list(self) -> FileListing:
@@ -101,10 +105,13 @@ class ObjectStoreSource:
 
         yield from read_resuming(self.name, file, start, end, read_once, pause=self._pause)
 
-    @property
-    def serves_ranges(self) -> bool:
-        """Implement WeightSource.serves_ranges."""
-        return not self._ranges_ignored
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        """Implement WeightSource.request. Whether ranges are served is found out with a single byte."""
+        checked_range(file, start, end - start)
+        if self.serves_ranges is None and end - start < file.size:
+            for _ in self._read_once(file, 0, 1, once=True):
+                pass
+        return PieceSpan(self._read_once(file, start, end, once=True), start, end)
 
     def close(self) -> None:
         """End all reads at their next piece. May be called twice."""
@@ -150,7 +157,9 @@ class ObjectStoreSource:
         ends with a slash marks a directory and is listed without the slash: only such an object is empty and
         does not exist under the listed name.
         """
+        began = time.monotonic()
         first = self._head(found[0])
+        self.latency = time.monotonic() - began
         versioned = first is not None and bool(first["version"])
         with ThreadPoolExecutor(_HEADS) as pool:
             wanted = [meta for meta in found if versioned or meta["size"] == 0]
@@ -196,21 +205,23 @@ class ObjectStoreSource:
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def _read_once(self, file: ListedFile, start: int, end: int) -> Iterator[bytes]:
-        """Iterate over a range, window by window."""
+    def _read_once(
+        self, file: ListedFile, start: int, end: int, *, once: bool = False
+    ) -> Generator[bytes, None, None]:
+        """Iterate over a range, window by window; `once`: no request is repeated."""
         while start < end:
-            whole = self._ranges_ignored  # another thread may find out meanwhile
+            whole = self.serves_ranges is False  # another thread may find out meanwhile
             last = end if whole else min(start + WINDOW, end)
             try:
-                yield from self._window(file, start, last, whole=whole)
+                yield from self._window(file, start, last, whole=whole, once=once)
             except IgnoredRangeError:
                 if whole:
                     raise SourceProtocolError(self.name, "answers with a part", file=file.path) from None
-                self._ranges_ignored = True
+                self.serves_ranges = False
                 continue
             start = last
 
-    def _window(self, file: ListedFile, start: int, end: int, *, whole: bool) -> Iterator[bytes]:
+    def _window(self, file: ListedFile, start: int, end: int, *, whole: bool, once: bool) -> Iterator[bytes]:
         """Iterate over the bytes from `start` to before `end` with one request.
 
         With `whole`, for a service that ignores ranges, the object is requested and its other bytes dropped.
@@ -229,10 +240,11 @@ class ObjectStoreSource:
             options["range"] = (start, end)
         key = f"{self._prefix}/{file.path}" if self._prefix else file.path
         with self._translated(file.path):
-            found = obstore.get(self._bucket.store, key, options=options)
+            found = obstore.get(self._bucket.once if once else self._bucket.store, key, options=options)
         self._require_listed(file, found.meta)
         if not whole and found.range != (start, end):
             raise SourceProtocolError(self.name, "answers with another range", file=file.path)
+        self.serves_ranges = not whole
         arriving = iter(found.stream(min_chunk_size=_PIECE))
         while left:
             if self._closed:

@@ -146,6 +146,7 @@ def test_an_interrupted_pass_is_continued(
 ) -> None:
     spool = prepare(empty)
     monkeypatch.setattr("reconciler.loop.read_ahead.CONNECTIONS_LIMIT", 1)
+    monkeypatch.setattr("reconciler.download.source_state._RECOVERY", 0.001)
     source.before_read = fail_after(4 * MIB)  # type: ignore[assignment]
     assert empty("--json").code == 5
     assert len(list(spool.iterdir())) == 1

@@ -147,6 +147,7 @@ def test_an_interrupted_run_resumes_inside_a_file(
 ) -> None:
     prepare(empty)
     monkeypatch.setattr("reconciler.loop.read_ahead.CONNECTIONS_LIMIT", 1)
+    monkeypatch.setattr("reconciler.download.source_state._RECOVERY", 0.001)
     weights = len(source.files["model.safetensors"])
 
     def fail(path: str, start: int, end: int) -> None:

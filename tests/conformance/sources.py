@@ -28,6 +28,7 @@ from reconciler.sources.interface import (
     SourceError,
     SourceMismatchError,
     SourceMissingError,
+    SourceSpan,
     SourceUnavailableError,
     WeightSource,
 )
@@ -60,6 +61,14 @@ class Subject(Protocol):
 
     def make_unreachable(self) -> None:
         """Stop the peer."""
+
+
+def requested(span: SourceSpan, piece: int) -> bytes:
+    """Return all bytes of a request, taken `piece` bytes at a time."""
+    found, memory = bytearray(), memoryview(bytearray(piece))
+    while count := span.read_into(memory):
+        found += memory[:count]
+    return bytes(found)
 
 
 class SourceSuite:
@@ -151,6 +160,15 @@ class SourceSuite:
         data = FILES["model.safetensors"]
         end = len(data) if length is None else start + length
         assert self.read(source, self.file(source, "model.safetensors"), start, length) == data[start:end]
+
+    @pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 2_000_000), (1 << 20, (1 << 20) + 7), (0, None)])
+    def test_one_request_has_exactly_its_bytes(self, source, start, end):
+        file, data = self.file(source, "model.safetensors"), FILES["model.safetensors"]
+        span = source.request(file, start, len(data) if end is None else end)
+        assert requested(span, 100_000) == data[start : span.end]
+        assert end is None or span.end >= end
+        span.close()
+        span.close()
 
     def test_a_range_of_a_small_file_has_exactly_its_bytes(self, source):
         assert self.read(source, self.file(source, "config.json"), 2, 11) == b"hidden_size"

@@ -17,7 +17,7 @@ from reconciler.sources.interface import (
     SourceUnavailableError,
 )
 from reconciler.sources.verify import ContentVerifier
-from tests.conformance.sources import FILES
+from tests.conformance.sources import FILES, requested
 from tests.sources.test_http_list import BASE, TOKEN, HttpSubject
 from tests.support.http_peer import Asked
 from tests.support.scripted_server import Sent, ranged, scripted_server
@@ -60,7 +60,7 @@ LIES: dict[str, tuple[Lie, type[ReconcilerError], str]] = {
     "a truncated file of unknown length": (
         but(chunked=True, body=DATA[:5000], cut=5000),
         SourceUnavailableError,
-        "again and again",
+        "ends at byte",
     ),
     "a range that was not asked for": (
         but(status=206, headers={"Content-Range": f"bytes 5-9/{len(DATA)}"}),
@@ -105,11 +105,24 @@ def read(subject: HttpSubject) -> bytes:
     return bytes(found)
 
 
+def request(subject: HttpSubject) -> bytes:
+    """Return the bytes of one request, verified."""
+    with closing(subject.open()) as source:
+        file = next(file for file in source.list().files if file.path == NAME)
+        verifier = ContentVerifier(source.name, file)
+        with closing(source.request(file, 0, file.size)) as span:
+            found = requested(span, 100_000)
+        verifier.update(found)
+        verifier.finish()
+    return found
+
+
+@pytest.mark.parametrize("reader", [read, request])
 @pytest.mark.parametrize(("lie", "error", "message"), LIES.values(), ids=LIES)
-def test_a_lie_about_bytes_is_found(subject, lie, error, message):
+def test_a_lie_about_bytes_is_found(subject, lie, error, message, reader):
     lying(subject, lie)
     with pytest.raises(error, match=message) as caught:
-        read(subject)
+        reader(subject)
     assert NAME in str(caught.value)
     assert TOKEN not in f"{caught.value!r} {caught.value.hint}"
 
@@ -136,6 +149,38 @@ def once(answer: Callable[[Sent], Sent]) -> Lie:
 
 def ignored_range(asked: Asked, sent: Sent) -> Sent:
     return Sent(200, DATA)
+
+
+def test_one_request_is_made_once_and_says_what_the_server_asks_for(subject):
+    asked = []
+    lying(subject, lambda request, sent: asked.append(request) or Sent(429, headers={"Retry-After": "7"}))
+    with pytest.raises(SourceUnavailableError) as caught:
+        request(subject)
+    assert (caught.value.retry_after, caught.value.overloaded, len(asked)) == (7.0, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({"Content-Range": f"bytes 5-99/{len(DATA)}"}, DATA[5:100]),
+        ({"Content-Range": f"bytes 5-99/{len(DATA) + 1}"}, None),
+        ({"Content-Range": f"bytes 6-100/{len(DATA)}"}, None),
+        ({"Content-Range": "bytes 5-99/*"}, None),
+        ({}, None),
+    ],
+)
+def test_a_part_with_the_status_200_is_taken_only_when_it_is_exactly_the_requested_one(
+    subject, headers, found
+):
+    lying(subject, lambda asked, sent: Sent(200, DATA[5:100], headers=headers))
+    with closing(subject.open()) as source:
+        file = next(file for file in source.list().files if file.path == NAME)
+        if found is None:
+            with pytest.raises(SourceChangedError, match="has 95 bytes now instead of"):
+                source.request(file, 5, 100)
+        else:
+            assert requested(source.request(file, 5, 100), 50) == found
+            assert b"".join(source.read(file, 5, 95)) == found
 
 
 @pytest.mark.parametrize(

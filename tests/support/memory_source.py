@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sources.interface import FileListing, KnownDigests, ListedFile, SourceDefinition
+from reconciler.sources.interface import FileListing, KnownDigests, ListedFile, SourceDefinition, SourceSpan
 from reconciler.sources.listing import make_listing
 from reconciler.sources.ranges import checked_range
+from reconciler.sources.spans import PieceSpan
 
 COMMIT = "c0ffee" * 6 + "beef"
 
@@ -32,7 +33,8 @@ class MemorySource:
     before_read: Callable[[str, int, int], None] | None = None
     piece: int = 300_000
     known: bool = True
-    serves_ranges: bool = True
+    serves_ranges: bool | None = True
+    latency: float | None = 0.0
     name: str = "hf:acme/llm@" + COMMIT
     commit: str = COMMIT
     pointers: dict[str, bytes] = field(default_factory=dict)
@@ -64,13 +66,17 @@ class MemorySource:
         data = self.served.get(file.path, self.files[file.path])
         with self.lock:
             self.reads.append((file.path, start, end))
-            self.bytes_read += 0 if self.serves_ranges else start
+            self.bytes_read += start if self.serves_ranges is False else 0
         while start < end:
             piece = data[start : min(end, start + self.piece)]
             with self.lock:
                 self.bytes_read += len(piece)
             yield piece
             start += len(piece)
+
+    def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
+        last = file.size if self.serves_ranges is False else end
+        return PieceSpan(self.read(file, start, last - start), start, last)
 
     def close(self) -> None:
         pass
