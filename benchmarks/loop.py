@@ -53,6 +53,9 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     def loaded() -> None:
         check_records(load_index(layout.index_file, stamps=layout.cache))
 
+    def index_alone() -> None:
+        load_index(layout.index_file, stamps=layout.cache)
+
     nothing_to_do()  # the first run after a commit reads its history
     timing = in_turn(nothing_to_do, allowed, rounds=7)
     detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
@@ -63,6 +66,10 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
     name = f"nothing to do, {versions:,} versions / load index and records"
     yield Figure(name, 1 / timing.ratio, maximum=3.0, detail=detail)
+
+    timing = in_turn(nothing_to_do, index_alone, rounds=7)
+    detail = f"{timing.subject * 1000:.0f} ms against {timing.baseline * 1000:.0f} ms"
+    yield Figure(f"nothing to do, {versions:,} versions / load the index", 1 / timing.ratio, detail=detail)
 
     def whole_process() -> None:
         subprocess.run(
