@@ -32,7 +32,7 @@ _READ = 4e9  # bytes a second that a core copies from the page cache
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Compare each number of workers with one; the files have holes instead of bytes."""
-    for core, speed, mebibytes, minimum in (("0.5 GB/s", 0.5e9, 256, 0.85), ("1.6 GB/s", 1.6e9, 512, None)):
+    for core, speed, mebibytes, minimum in (("0.5 GB/s", 0.5e9, 160, 0.85), ("1.6 GB/s", 1.6e9, 384, None)):
         _SleepingHash.speed = speed
         share = mebibytes // (4 if quick else 1)  # of each worker
         for name, prepare in _CASES.items():
