@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 
 START = 2  #: connections at the beginning
-START_FAR = 8  #: the same, to a source whose first byte takes FAR seconds or more
+START_FAR = 16  #: the same, to a source whose first byte takes FAR seconds or more
 FAR = 0.02
 _GAIN = 0.25  # of what an additional connection would bring if all were equal
 _SETTLE = 0.05  # seconds, at least, until a new connection is counted on

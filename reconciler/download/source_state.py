@@ -14,6 +14,7 @@ _PAUSE = 0.25  # seconds of the first pause of a source that asks for one withou
 _RECOVERY = 0.05  # seconds of the pause after a failure beside which no connection works; doubles
 _MOST_OVERLOADS = 5  # in a row, after which a source is given up
 _TELLING = 1 << 16  # bytes of a request from which its rate counts
+_STEADY = 0.03  # seconds from which that is the rate of the connection, and not what was buffered on the way
 _ALIVE = 2.0  # seconds since its beginning or its last bytes during which a connection counts as alive
 
 
@@ -88,7 +89,7 @@ class SourceState:
         self.active.discard(assignment)
         seconds = now - assignment.first_byte
         if assignment.first_byte and seconds > 0 and assignment.received >= _TELLING:
-            rate = assignment.received / seconds
+            rate = assignment.received / (seconds if seconds >= _STEADY else now - assignment.began)
             self.rate = 0.7 * self.rate + 0.3 * rate if self.rate else rate
 
     def judge(

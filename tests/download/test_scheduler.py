@@ -119,6 +119,18 @@ def test_the_size_of_a_request_follows_the_rate() -> None:
     assert len(span(following)) == int(rate * max(0.5, 20 * latency) / 4), "a quarter during a trial"
 
 
+def test_bytes_that_were_buffered_on_the_way_tell_no_rate() -> None:
+    """A server that sends the first MiB at once, and 10 MB/s from then on, is no source of 1 GB/s."""
+    scheduler = one_run(10_000)
+    burst = scheduler.take(0, 0.0)
+    assert burst is not None
+    scheduler.first_byte(burst, 0.4)
+    for unit in span(burst):
+        scheduler.deliver(burst, unit, MIB, 0.404)
+    scheduler.release(burst, 0.404)
+    assert 9.5 * MIB < scheduler.sources[0].rate < 10.5 * MIB
+
+
 def test_an_idle_connection_takes_over_the_second_half() -> None:
     scheduler = one_run(100)
     first = scheduler.take(0, 0.0)
