@@ -367,6 +367,10 @@ class Scheduler:
             rate = other.received / (now - other.first_byte)
         seconds = other.remaining / max(1.0, rate)
         least = _WHOLE_SECONDS if other.form is RunForm.WHOLE else 0.0
+        if (
+            self._window.is_limited and self._free.size
+        ):  # what is left waits for the window: only a slow one holds that up
+            least = max(least, _BUSY)
         if seconds <= max(least, thief.pace.latency):
             return 0.0  # it is finished before a new request gets its first byte
         return seconds if self._cut_off + self._cost(source, other) <= _WASTE * self._size else 0.0

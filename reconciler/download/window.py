@@ -24,6 +24,11 @@ class UnitWindow:
         self._full_since = inf
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a window at all."""
+        return self._size > 0
+
+    @property
     def total(self) -> int:
         """The bytes of all runs."""
         return self._starts[-1]
