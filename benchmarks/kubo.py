@@ -67,7 +67,11 @@ def publishing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
     def detail(timing: Timing) -> str:
         return f"{size / timing.subject:.0f} MiB/s against {size / timing.baseline:.0f}"
 
-    first = in_turn(ours, rival, rounds=3, between=node.empty)
+    def between() -> None:
+        node.empty()
+        os.sync()  # otherwise the disk still writes what the round before has left
+
+    first = in_turn(ours, rival, rounds=5, between=between)
     yield Figure(f"publish {size} MiB to Kubo / ipfs add -r", first.ratio, minimum=0.85, detail=detail(first))
     dag = packed(source)
 
@@ -75,7 +79,7 @@ def publishing(node: KuboNode, source: Path, size: int) -> Iterator[Figure]:
         with closing(target(node.url)) as kubo:
             assert kubo.publish(dag, LABEL, QUIET).state is State.HELD
 
-    again = in_turn(known, rival, rounds=3, between=node.empty)
+    again = in_turn(known, rival, rounds=5, between=between)
     yield Figure(
         "the same, the files hashed before / ipfs add -r", again.ratio, minimum=1.0, detail=detail(again)
     )

@@ -27,6 +27,7 @@ from reconciler.net.response import UploadBody
 from reconciler.progress import Progress
 from reconciler.targets.interface import Delivery, IngestedBlock, Pin, State
 
+_STREAMS = {False: 2, True: 8}  # one does not saturate a node; True: far away
 #: publishes under the label of the session; the blocks in the set were read back and verified in it
 PublishDag = Callable[[Dag, Progress, Set[Cid]], Delivery]
 
@@ -87,16 +88,20 @@ def blocks_car(blocks: Sequence[IngestedBlock]) -> UploadBody:
 
 
 class BlockIngest:
-    """One session that imports with `send` and publishes with `publish`; `parts` are pins of the version."""
+    """One session that imports with `send` and publishes with `publish`; `parts` are pins of the version.
 
-    streams = 2  # one stream does not saturate a node
+    `far` is whether a network is between the node and us.
+    """
 
     def __init__(
         self,
         send: Callable[[UploadBody], object],
         publish: PublishDag,
         parts: PartPins,
+        *,
+        far: bool = False,
     ) -> None:
+        self.streams = _STREAMS[far]
         self._send = send
         self._publish = publish
         self._parts = parts

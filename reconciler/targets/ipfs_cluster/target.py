@@ -40,6 +40,7 @@ from reconciler.targets.ipfs_cluster.options import ClusterOptions
 from reconciler.targets.ipfs_cluster.rest import ClusterRest, PinOptions
 from reconciler.targets.ipfs_cluster.send import send_blocks
 from reconciler.targets.ipfs_cluster.wire import ClusterPin
+from reconciler.targets.upload_streams import is_far
 
 _EMPTY_BLOCK = hash_block(RAW, b"")
 _FOREIGN = "held by a pin that is not ours, which is left unchanged"
@@ -123,6 +124,7 @@ class ClusterTarget:
             lambda upload: self._rest.add(upload, None),
             lambda dag, progress, _: self.publish(dag, label, progress),
             self._part_pins(label, key),
+            far=is_far(self._http),
         )
 
     def parts(self, label: Label, key: str) -> frozenset[Part]:

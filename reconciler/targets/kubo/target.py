@@ -32,6 +32,7 @@ from reconciler.targets.kubo.observe import observe
 from reconciler.targets.kubo.probe import Prober, check_not_stuck
 from reconciler.targets.kubo.publish import Publisher, check_label, foreign, repair
 from reconciler.targets.kubo.rpc import KuboRpc, WrongBytesError
+from reconciler.targets.upload_streams import is_far
 
 
 class KuboTarget:
@@ -95,6 +96,7 @@ class KuboTarget:
             self._rpc.dag_import,
             lambda dag, progress, intact: self._publisher.publish(dag, label, progress, intact),
             self._part_pins(label, key),
+            far=is_far(self._http),
         )
 
     def parts(self, label: Label, key: str) -> frozenset[Part]:
