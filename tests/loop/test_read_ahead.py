@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Generator
 from hashlib import sha256
@@ -188,3 +191,24 @@ def test_a_source_that_always_fails_is_given_up_with_its_error() -> None:
     with pytest.raises(SourceUnavailableError, match=r"hf: failure \d+"):
         stream(source, DownloadLimits(connections=1))
     assert 99 - len(source.failures[0]) == read_ahead.MOST_FAILURES
+
+
+@pytest.mark.slow
+def test_the_server_of_python_ignores_ranges_and_costs_the_size(
+    served: tuple[FileServer, dict[str, bytes]], tmp_path: Path
+) -> None:
+    """What it sent is seen in its log: one response with the body of each large file."""
+    _, files = served
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        url = f"http://127.0.0.1:{port}"
+        source = open_source(SourceDefinition("files", SourceKind.HTTP, url), "", root=tmp_path, environ={})
+        assert found_sums(stream(source)) == sums(files)
+        source.close()
+        server.terminate()
+        _, log = server.communicate(timeout=10)
+    for path in ("b.bin", "c.bin"):
+        assert log.count(f'"GET /{path} HTTP/1.1" 200') == 1
+    assert source.serves_ranges is False
