@@ -69,9 +69,9 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         job.run("pull_request", "plan")
         yield Figure("action: calls of the API, the comment says that already", job.calls, maximum=6)
         job.run("push", "apply")
-        yield Figure("action: calls of the API, apply and a new pull request", job.calls, maximum=12)
+        yield Figure("action: calls of the API, apply and a new pull request", job.calls, maximum=16)
         job.run("push", "apply")
-        yield Figure("action: calls of the API, the pull request is there already", job.calls, maximum=6)
+        yield Figure("action: calls of the API, the pull request is there already", job.calls, maximum=9)
 
 
 @dataclass

@@ -22,7 +22,6 @@ LONGEST = 5  # seconds for 20,000 files
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """List 20,000 files, or 2,000 if `quick`."""
-    del directory
     count = 2_000 if quick else 20_000
     files = {f"shards/{number // 500}/part-{number}.bin": b"%d" % number for number in range(count)}
     with hub_server() as hub:
@@ -30,9 +29,8 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
 
         def listed() -> None:
             location = f"{NAME}@{repository.commit}"
-            with closing(
-                open_source(HUGGING_FACE, location, root=None, environ={"HF_ENDPOINT": hub.url})
-            ) as source:
+            environ = {"HF_ENDPOINT": hub.url}
+            with closing(open_source(HUGGING_FACE, location, root=directory, environ=environ)) as source:
                 if len(source.list().files) != count:
                     raise RuntimeError("files are missing")
 

@@ -140,6 +140,7 @@ class HostedForge:
         self._host = host
         self._branches = branches
         self._clock: Clock = host.api.clock
+        self._open: dict[str, list[PullRequest]] = {}  # what `find_proposals` read, each for one use
 
     def locate_branch(self, names: Names, *, base: str, owns: Callable[[frozenset[str]], bool]) -> str:
         """As `Forge.locate_branch`."""
@@ -156,6 +157,8 @@ class HostedForge:
     def find_proposals(self, branch: str, *, closed: bool) -> list[FoundProposal]:
         """As `Forge.find_proposals`."""
         found = self._host.closed_requests(branch) if closed else self._host.open_requests(branch)
+        if not closed:
+            self._open[branch] = found
         newest_first = sorted(found, key=lambda one: -one.number)
         return [FoundProposal(one.number, one.url, one.body, one.merged) for one in newest_first]
 
@@ -228,7 +231,8 @@ class HostedForge:
 
     def _find(self, branch: str, base: str) -> PullRequest | None:
         """Return the open pull request of our branch; when people opened several, the one into `base`."""
-        found = self._host.open_requests(branch)
+        known = self._open.pop(branch, None)
+        found = self._host.open_requests(branch) if known is None else known
         return min(found, key=lambda one: (one.base != base, one.number), default=None)
 
     def _create(self, proposal: Proposal) -> tuple[PullRequest | None, ProposalOutcome]:

@@ -429,7 +429,13 @@ class FakeGitHub:
             "behind_by": len(behind),
             "total_commits": len(ahead),
             "commits": [self._listed_commit(sha) for sha in ahead[:250]],
-            "files": [{"filename": path, "status": "modified"} for path in changed[:300]],
+            "files": [
+                {
+                    "filename": path,
+                    "status": "removed" if path not in new else "modified" if path in old else "added",
+                }
+                for path in changed[:300]
+            ],
         }
 
     def _ref(self, branch: str) -> dict[str, Any]:

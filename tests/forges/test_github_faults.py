@@ -73,9 +73,9 @@ class Scene:
 
 
 SCENES = [
-    Scene("new", 14),
-    Scene("changed", 14),
-    Scene("unchanged", 9),
+    Scene("new", 11),
+    Scene("changed", 10),
+    Scene("unchanged", 5),
     Scene("close", 9),
     Scene("comment", 3),
 ]
@@ -143,12 +143,12 @@ def raised_by(fake, ticking, at, what) -> PeerError:
 
 def test_a_missing_permission_is_named(fake, ticking):
     named = Refusal(403, INTEGRATION.message, None, {"x-accepted-github-permissions": "pull_requests=write"})
-    assert "pull-requests: write" in (raised_by(fake, ticking, 7, named).hint or "")
+    assert "pull-requests: write" in (raised_by(fake, ticking, 5, named).hint or "")
     assert "contents: write" in (raised_by(fake, ticking, 2, INTEGRATION).hint or "")
 
 
 def test_the_setting_of_actions_is_named_with_its_place_and_the_branch_stays(fake, ticking):
-    error = raised_by(fake, ticking, 11, ACTIONS)
+    error = raised_by(fake, ticking, 8, ACTIONS)
     assert ACTIONS_SETTING in (error.hint or "")
     assert "https://github.com/o/r/compare/main...reconciler/resolve-cids?expand=1" in (error.hint or "")
     assert PROPOSAL_BRANCH in fake.refs
@@ -167,7 +167,7 @@ def test_single_sign_on_names_the_address_that_authorizes(fake, ticking):
 
 def test_a_wrong_token_and_a_hidden_repository_tell_what_to_do(fake, ticking):
     assert "make a new one" in (raised_by(fake, ticking, 0, Refusal(401, "Bad credentials")).hint or "")
-    assert "that the token may read it" in (raised_by(fake, ticking, 6, Refusal(404, "Not Found")).hint or "")
+    assert "that the token may read it" in (raised_by(fake, ticking, 4, Refusal(404, "Not Found")).hint or "")
 
 
 def test_a_renamed_repository_says_so(fake, ticking):
@@ -178,7 +178,7 @@ def test_a_renamed_repository_says_so(fake, ticking):
 
 def test_a_protected_branch_names_the_rules(fake, ticking):
     ruled = Refusal(422, "Repository rule violations found")
-    assert "Settings > Rules" in (raised_by(fake, ticking, 9, ruled).hint or "")
+    assert "Settings > Rules" in (raised_by(fake, ticking, 7, ruled).hint or "")
 
 
 def test_a_deletion_whose_answer_is_lost_is_a_success(fake, ticking):
@@ -200,7 +200,7 @@ def test_a_branch_that_moves_before_its_deletion_is_kept(fake, ticking):
 
 
 def test_labels_that_fail_do_not_hide_the_pull_request(fake, ticking):
-    assert "https://github.com/o/r/pull/1" in (raised_by(fake, ticking, 12, INTEGRATION).hint or "")
+    assert "https://github.com/o/r/pull/1" in (raised_by(fake, ticking, 9, INTEGRATION).hint or "")
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,11 @@ class HostedFiles:
     git: GitData
     commit: str
     changed: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()  #: paths that the commit is known not to have
 
     def read(self, path: str) -> bytes | None:
         """As `CommitFiles.read`."""
-        return self.git.read_file(self.commit, path)
+        return None if path in self.absent else self.git.read_file(self.commit, path)
 
 
 class GitHubBranches:
@@ -39,13 +40,15 @@ class GitHubBranches:
     def __init__(self, git: GitData, repository: str) -> None:
         self._git = git
         self._repository = repository
+        self._located: dict[str, str | None] = {}  # tips that `locate_branch` read, each for one use
 
     def locate_branch(self, names: Names, *, base: str, owns: Callable[[frozenset[str]], bool]) -> str:
         """As `Branches.locate_branch`."""
-        parent = self._base_tip(base)
+        self._located = {}
+        parent = self._located[base] = self._base_tip(base)
 
         def is_ours(branch: str) -> bool | None:
-            tip = self._git.tip(branch)
+            tip = self._located[branch] = self._git.tip(branch)
             if tip is None:
                 return None
             comparison = self._git.compare(parent, tip)
@@ -84,8 +87,11 @@ class GitHubBranches:
                 text = f"the branch {branch!r} was changed meanwhile and is not deleted ({error.message})"
                 raise ConflictError(self._git.name, text) from error
 
+    def _tip(self, branch: str) -> str | None:
+        return self._located.pop(branch) if branch in self._located else self._git.tip(branch)
+
     def _base_tip(self, base: str) -> str:
-        tip = self._git.tip(base)
+        tip = self._tip(base)
         if tip is None:
             hint = (
                 "name the branch that proposals are merged into; if it exists, the token may not read the "
@@ -97,7 +103,7 @@ class GitHubBranches:
     def _place(self, edit: BranchEdit, base: str, branch: str, *, adds: bool) -> BranchResult:
         """Make one attempt of `ensure_branch`. Raises _ReadAgainError when the branch moved meanwhile."""
         parent = self._base_tip(base)
-        tip = self._git.tip(branch)
+        tip = self._tip(branch)
         comparison = None if tip is None else self._git.compare(parent, tip)
         proposed = None
         if tip is not None:
@@ -109,7 +115,8 @@ class GitHubBranches:
                 return BranchResult(branch, tip, BranchOutcome.HUMAN_EDITED, detail=f"{branch!r}: {foreign}")
             if adds and comparison is not None:
                 proposed = HostedFiles(self._git, tip, comparison.paths)
-        composed = edit.compose(HostedFiles(self._git, parent), proposed)
+        absent = comparison.added if comparison is not None and comparison.ahead else frozenset()
+        composed = edit.compose(HostedFiles(self._git, parent, absent=absent), proposed)
         check_files(composed.files)
         base_tree = self._git.commit(parent).tree if comparison is None else comparison.base.tree
         tree = self._git.make_tree(base_tree, composed.files)

@@ -20,13 +20,15 @@ _MOVE = "mutation($input: UpdateRefsInput!) { updateRefs(input: $input) { client
 class CommitComparison:
     """The difference between a base and a head: the head's own commits, oldest first, and the changed paths.
 
-    `all_commits` and `all_paths` are False when there are more than GitHub lists. `ahead` is True when the
-    base is an ancestor of the head.
+    `added` are those of `paths` that the newest commit which both have does not have. `all_commits` and
+    `all_paths` are False when there are more than GitHub lists. `ahead` is True when the base is an ancestor
+    of the head.
     """
 
     base: Commit
     commits: tuple[Commit, ...]
     paths: frozenset[str]
+    added: frozenset[str]
     all_commits: bool
     all_paths: bool
     ahead: bool
@@ -40,6 +42,7 @@ class GitData:
         self._api = api
         self._address = address
         self._node: str | None = None
+        self._comparisons: dict[tuple[str, str], CommitComparison] = {}
 
     def tip(self, branch: str) -> str | None:
         """Return the commit id at the tip of a branch; None when the branch does not exist."""
@@ -54,6 +57,9 @@ class GitData:
 
     def compare(self, base: str, head: str) -> CommitComparison | None:
         """Compare two commits by their ids; None when they share no history."""
+        known = self._comparisons.get((base, head))
+        if known is not None:
+            return known
         path = self._address.path("compare", f"{base}...{head}")
         found = self._api.find(path, doing="comparing the branch with its base")
         if found is None:
@@ -62,14 +68,17 @@ class GitData:
         files = list(found.items_or_none("files"))
         paths = {file.text("filename") for file in files}
         paths |= {file.text_or("", "previous_filename") for file in files} - {""}
-        return CommitComparison(
+        comparison = CommitComparison(
             base=_listed_commit(found.at("base_commit")),
             commits=commits,
             paths=frozenset(paths),
+            added=frozenset(one.text("filename") for one in files if one.text_or("", "status") == "added"),
             all_commits=len(commits) == found.number("total_commits"),
             all_paths=len(files) < _LISTED_FILES,
             ahead=found.text("status") in ("ahead", "identical"),
         )
+        self._comparisons[base, head] = comparison
+        return comparison
 
     def read_file(self, commit: str, path: str) -> bytes | None:
         """Return the content of a file in a commit; None when it has no file at `path`."""
