@@ -13,7 +13,7 @@ from tests.support.command_line import CommandLine
 
 TOKEN = "ghs_canary0123456789"
 MANY = 400  #: calls; more than a run makes
-OPENING = 16  #: the call that opens the pull request, when nothing was there
+OPENING = 13  #: the call that opens the pull request, when nothing was there
 
 PERMISSION = "hint: grant contents: write, pull-requests: write"
 NEW_TOKEN = "hint: the token is wrong, expired or revoked: make a new one and set it again"
