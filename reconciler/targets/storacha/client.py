@@ -263,7 +263,8 @@ class StorachaClient:
         """Run a command with `feed` as its input, and return its standard output.
 
         With `ends_with_us`, on Linux, the kernel kills it when this thread ends, even if we are killed: it
-        would take the end of its input for that of what it should store. Raises RequestError when it fails,
+        would take the end of its input for that of what it should store. Its input ends first, by less
+        than the time that it needs to hash and store anything. Raises RequestError when it fails,
         or makes no progress for too long.
         """
         command = [*self._command(), *arguments]
