@@ -120,6 +120,12 @@ def subject(fake, ticking) -> HostSubject:
 class TestHosts(ForgeSuite):
     """The suite against both fakes and real git."""
 
+    @pytest.fixture(
+        params=[FakeGitLab, pytest.param(FakeGitea, marks=pytest.mark.slow)], ids=["gitlab", "gitea"]
+    )
+    def fake(self, request, bare) -> FakeHost:
+        return request.param(bare)
+
 
 def test_a_draft_is_opened_as_one_and_stays_what_people_make_it(subject, fake):
     draft = Proposal("T", "B", base="main", draft=True)

@@ -17,6 +17,7 @@ from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.pinning_service.target import PinningServiceTarget
 from tests.support.fake_pinning_service import FakePinningService, fake_pinning_service
 from tests.support.fault_proxy import FAULTS, SLOW, FaultProxy
+from tests.support.pairs import pairs
 from tests.targets.pinning_service.targets import service_target
 
 MARK = "reconciler/i/"
@@ -66,9 +67,9 @@ def scene(stage: Stage) -> Stage:
 ONCE = [("observe", 0), ("pin", 0), ("pin", 1), ("pin", 2), ("unpin", 0), ("unpin", 1)]
 
 
-@pytest.mark.parametrize(("work", "skip"), ONCE)
-@pytest.mark.parametrize("fault", FAULTS)
-def test_after_a_passing_fault_the_target_is_correct(scene: Stage, fault: str, work: str, skip: int) -> None:
+@pytest.mark.parametrize(("call", "fault"), pairs(ONCE, list(FAULTS), every=2))
+def test_after_a_passing_fault_the_target_is_correct(scene: Stage, call: tuple[str, int], fault: str) -> None:
+    work, skip = call
     target = scene.hasty if fault in SLOW else scene.target
     if work != "pin":
         scene.fake.add(str(ROOT), LABEL)

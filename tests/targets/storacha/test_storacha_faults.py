@@ -16,6 +16,7 @@ from reconciler.targets.storacha.target import StorachaTarget
 from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.fault_proxy import FAULTS, FaultProxy
 from tests.support.http_peer import http_peer
+from tests.support.pairs import pairs
 from tests.targets.storacha.test_storacha_bridge import HEAD, IN_DEALS, ONE, in_deals, opened, service
 
 LIMITS = Timeouts(connect=1, silence=0.15, total=0.6)
@@ -67,9 +68,11 @@ def scene(stage: Stage) -> Stage:
     return stage
 
 
-@pytest.mark.parametrize("skip", [0, 1], ids=["listing", "deals"])
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_passing_fault_of_the_service_is_survived_or_reported(scene: Stage, fault: str, skip: int) -> None:
+@pytest.mark.parametrize(("call", "fault"), pairs([("listing", 0), ("deals", 1)], list(FAULTS), every=2))
+def test_a_passing_fault_of_the_service_is_survived_or_reported(
+    scene: Stage, call: tuple[str, int], fault: str
+) -> None:
+    _, skip = call
     scene.bridge.arm(FAULTS[fault], times=1, skip=skip)
     try:
         found = scene.observe()
@@ -81,9 +84,11 @@ def test_a_passing_fault_of_the_service_is_survived_or_reported(scene: Stage, fa
     assert scene.bridge.hits == 1
 
 
-@pytest.mark.parametrize("skip", [0, 1], ids=["listing", "deals"])
-@pytest.mark.parametrize("fault", LASTING)
-def test_a_lasting_fault_of_the_service_leaves_it_unknown(scene: Stage, fault: str, skip: int) -> None:
+@pytest.mark.parametrize(("call", "fault"), pairs([("listing", 0), ("deals", 1)], list(LASTING), every=2))
+def test_a_lasting_fault_of_the_service_leaves_it_unknown(
+    scene: Stage, call: tuple[str, int], fault: str
+) -> None:
+    _, skip = call
     scene.bridge.arm(FAULTS[fault], skip=skip)
     begin = time.monotonic()
     with pytest.raises(PeerError) as caught:
@@ -93,9 +98,9 @@ def test_a_lasting_fault_of_the_service_leaves_it_unknown(scene: Stage, fault: s
     assert time.monotonic() - begin < 20
 
 
-@pytest.mark.parametrize("skip", [0, 1], ids=["head", "deal"])
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_the_chain_makes_no_deal_lost(scene: Stage, fault: str, skip: int) -> None:
+@pytest.mark.parametrize(("call", "fault"), pairs([("head", 0), ("deal", 1)], list(FAULTS), every=2))
+def test_a_fault_of_the_chain_makes_no_deal_lost(scene: Stage, call: tuple[str, int], fault: str) -> None:
+    _, skip = call
     scene.chain.arm(FAULTS[fault], times=1, skip=skip)
     found = scene.observe()
     assert found.state is State.HELD
@@ -103,9 +108,11 @@ def test_a_fault_of_the_chain_makes_no_deal_lost(scene: Stage, fault: str, skip:
     assert scene.chain.hits == 1
 
 
-@pytest.mark.parametrize("skip", [0, 1], ids=["head", "deal"])
-@pytest.mark.parametrize("fault", LASTING)
-def test_a_lasting_fault_of_the_chain_leaves_deals_claimed(scene: Stage, fault: str, skip: int) -> None:
+@pytest.mark.parametrize(("call", "fault"), pairs([("head", 0), ("deal", 1)], list(LASTING), every=2))
+def test_a_lasting_fault_of_the_chain_leaves_deals_claimed(
+    scene: Stage, call: tuple[str, int], fault: str
+) -> None:
+    _, skip = call
     scene.chain.arm(FAULTS[fault], skip=skip)
     begin = time.monotonic()
     found = scene.observe()
