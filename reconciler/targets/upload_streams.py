@@ -157,6 +157,7 @@ class UploadStreams:
     ) -> bool:
         """Begin what may begin, and wait for a change; return whether anything is left."""
         with self._changed:
+            self._raise_failure()
             self._begin(pool, take, left)
             seconds = left() / self._pace.rate if self._pace.rate else inf
             self._pace.tick(self._clock(), len(self._active), seconds)
@@ -164,9 +165,12 @@ class UploadStreams:
             if not (self._active or self._again):
                 return False
             self._changed.wait(_TICK)
-            if self._error is not None:
-                raise self._error
+            self._raise_failure()
             return True
+
+    def _raise_failure(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def _begin(
         self, pool: ThreadPoolExecutor, take: Callable[[int], SendJob | None], left: Callable[[], int]

@@ -244,3 +244,30 @@ def test_jobs_are_as_long_as_a_stream_takes_two_seconds_for_and_shorter_at_the_e
         assert ask(10e9, 64 << 20) == 16 << 20
         assert ask(10e9, 5) == upload_streams._SMALLEST_JOB[False]
         uploads.http.close()
+
+
+def test_a_failure_of_the_last_job_between_two_looks_at_the_streams_is_raised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The job ends while the thread that waits for it does not hold the lock: then nothing is left to do."""
+    failed = threading.Event()
+
+    class Changed(threading.Condition):
+        def __enter__(self) -> bool:
+            if threading.current_thread() is threading.main_thread() and uploads.streams._active:
+                assert failed.wait(5)
+            return super().__enter__()
+
+        def wait(self, timeout: float | None = None) -> bool:
+            return True
+
+        def notify(self, n: int = 1) -> None:
+            failed.set()
+
+    def bad() -> None:
+        raise RejectedError("peer", "refuses the request")
+
+    monkeypatch.setattr(upload_streams, "Condition", Changed)
+    uploads = Uploads("http://127.0.0.1:1", most=1)
+    with pytest.raises(RejectedError):
+        uploads.run([bad])
