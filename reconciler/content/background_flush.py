@@ -26,9 +26,11 @@ class BackgroundFlush:
         """Count bytes that were written; begin a flush when it is time. Raises OSError of an earlier one."""
         with self._lock:
             self._unflushed += size
-            if self._flushing is not None and self._flushing.done():
-                self._flushing.result()
-            if self._unflushed >= INTERVAL and (self._flushing is None or self._flushing.done()):
+            if self._flushing is not None:
+                if not self._flushing.done():
+                    return
+                self._flushing.result()  # before another flush takes its place
+            if self._unflushed >= INTERVAL:
                 self._unflushed = 0
                 self._flushing = self._pool.submit(os.fsync, self._descriptor)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,37 @@ def test_an_error_of_the_disk_reaches_a_later_call(
         for _ in range(2):
             with pytest.raises(OSError, match="Input/output"):
                 flush.finish()
+
+
+def test_an_error_that_comes_between_two_looks_at_a_flush_is_not_replaced_by_the_next_flush(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class EndsAfterALook(Future[None]):
+        def done(self) -> bool:
+            ended = super().done()
+            if not ended:
+                self.set_exception(OSError(5, "Input/output error"))
+            return ended
+
+    class Pool:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.submitted = 0
+
+        def submit(self, *_: object) -> Future[None]:
+            self.submitted += 1
+            return EndsAfterALook()
+
+        def shutdown(self, *, wait: bool) -> None:
+            """Wait for nothing."""
+
+    pool = Pool()
+    monkeypatch.setattr(background_flush, "ThreadPoolExecutor", lambda *_, **__: pool)
+    monkeypatch.setattr(background_flush, "INTERVAL", 10)
+    flush = BackgroundFlush(0)
+    flush.wrote(10)
+    flush.wrote(10)
+    with pytest.raises(OSError, match="Input/output"):
+        flush.wrote(10)
+    with pytest.raises(OSError, match="Input/output"):
+        flush.finish()
+    assert pool.submitted == 1
