@@ -32,9 +32,6 @@ _NEAR_BUFFER = 1 << 19  # bytes that the system receives ahead from such a peer;
 _POOL: dict[str, Any] = {"max_connections": 300, "max_keepalive_connections": 256, "keepalive_expiry": 5.0}
 _SOCKS = ("socks5", "socks5h")
 _UNSENT = 1 << 18  # bytes that may wait in a socket: then what was written has left, or is about to
-_SOCKET_OPTIONS = (
-    [(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)] if hasattr(socket, "TCP_NOTSENT_LOWAT") else []
-)
 _PLAIN_STREAM = "SyncStream"  # of httpcore: what it reads is what its socket gives, also over TLS
 
 
@@ -187,8 +184,10 @@ class ConnectionStream(httpcore.NetworkStream):
         """Shut the connection down."""
         found = self._inner.get_extra_info("socket")
         if found is not None:
-            with suppress(OSError):  # wakes a thread that reads from it, as closing alone does not
-                found.shutdown(socket.SHUT_RDWR)
+            # This wakes a thread that reads from it, as closing alone does not. The method of a TLS socket
+            # drops TLS first, and what another thread sends at that moment would leave unencrypted.
+            with suppress(OSError):
+                socket.socket.shutdown(found, socket.SHUT_RDWR)
         self._inner.close()
 
     def start_tls(
@@ -273,10 +272,10 @@ class ConnectionBackend(httpcore.NetworkBackend):
             host = _checked_address(host, port)
         began = time.monotonic()
         with _deadline_errors(), self._proxy_errors():
-            options = [*(socket_options or ()), *_SOCKET_OPTIONS]
-            connected = self._inner.connect_tcp(host, port, remaining(timeout), local_address, options)
-        if time.monotonic() - began < _NEAR:
-            _limit_buffer(connected)
+            connected = self._inner.connect_tcp(
+                host, port, remaining(timeout), local_address, socket_options or ()
+            )
+        _limit_buffers(connected, near=time.monotonic() - began < _NEAR)
         tls_proxy = self._proxy is not None and self._proxy.url.startswith("https:")
         self._of_thread.last = stream = ConnectionStream(connected, self._register, to_proxy=tls_proxy)
         return stream
@@ -297,13 +296,18 @@ class ConnectionBackend(httpcore.NetworkBackend):
             raise ProxyUnreachableError(str(error)) from error
 
 
-def _limit_buffer(connected: httpcore.NetworkStream) -> None:
-    """Let the system receive less ahead, as a killed download loses what is there.
+def _limit_buffers(connected: httpcore.NetworkStream, *, near: bool) -> None:
+    """Let the system keep less that is unsent, and receive less ahead from a `near` peer.
 
-    For a far peer this would limit the rate, for a near one it does not.
+    A killed download loses what was received ahead. For a far peer, a limit on that would limit the rate. A
+    system that does not know an option works without it.
     """
-    with suppress(OSError):
-        connected.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NEAR_BUFFER)
+    options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, _NEAR_BUFFER)] if near else []
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT))
+    for option in options:
+        with suppress(OSError):
+            connected.get_extra_info("socket").setsockopt(*option)
 
 
 def _checked_address(host: str, port: int) -> str:

@@ -244,3 +244,47 @@ def test_the_system_receives_little_ahead_from_a_near_peer_only(
         stream = connections.ConnectionBackend().connect_tcp("127.0.0.1", int(url.rpartition(":")[2]))
         stream.close()
     assert (connections._NEAR_BUFFER in buffers) == limited
+
+
+def test_a_system_without_an_option_of_sockets_still_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = socket.socket.setsockopt
+
+    def refuse(found: socket.socket, level: int, option: int, value: int) -> None:
+        if (level, option) in (
+            (socket.SOL_SOCKET, socket.SO_RCVBUF),
+            (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT),
+        ):
+            raise OSError(92, "Protocol not available")
+        original(found, level, option, value)
+
+    with server(b"body") as (url, _):
+        monkeypatch.setattr(connections, "_NEAR", 60.0)
+        monkeypatch.setattr(socket.socket, "setsockopt", refuse)
+        http = client(url)
+        assert http.request("GET", "/", repeatable=True).body == b"body"
+        http.close()
+
+
+@pytest.mark.parametrize("end", ["close", "interrupt"])
+def test_a_connection_that_another_thread_closes_never_sends_without_encryption(
+    end: str, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS is in place until nothing can leave any more."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    original = socket.socket.shutdown
+    encrypted: list[bool] = []
+
+    def shut(found: socket.socket, how: int) -> None:
+        if isinstance(found, ssl.SSLSocket) and not found.server_side:
+            encrypted.append(found.version() is not None)
+        original(found, how)
+
+    with server(b"body", b"never asked for", context=tls) as (url, _):
+        http = client(url)
+        assert http.request("GET", "/", repeatable=True).body == b"body"
+        monkeypatch.setattr(socket.socket, "shutdown", shut)
+        getattr(http, end)()
+        http.close()
+        monkeypatch.undo()
+    assert encrypted
+    assert encrypted[0]
