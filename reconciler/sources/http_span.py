@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 from reconciler.errors import SourceChangedError
 from reconciler.net.errors import RequestError, TransientError
@@ -87,8 +88,9 @@ class HttpSpan:
                 self._skip -= self._receive(memoryview(bytearray(min(self._skip, _SKIPPED))))
             count = self._receive(memory)
             self._at += count
-            if self._at == self.end:  # what is read to its end leaves its connection reusable
-                self._body.receive_into(memoryview(bytearray(1)))
+            if self._at == self.end:
+                with suppress(RequestError):  # all bytes are here, this alone makes the connection reusable
+                    self._body.receive_into(memoryview(bytearray(1)))
         except RequestError as error:
             raise self._error(error) from None
         return count
