@@ -168,6 +168,9 @@ class ReadAhead:
         if self._download is not None:
             self._download.advance(needed)
 
+    def _was_given_back(self, unit: int) -> bool:
+        return unit < self._needed or unit in self._returned
+
     def stop(self) -> None:
         """End all reads."""
         if self._download is not None:
@@ -261,8 +264,8 @@ class ReadAhead:
                     found = self._fill(segment, memory, reading)
                     kept = handle.deliver(unit, segment.size, partial(self._keep, unit, found))
                 except SourceUnavailableError:
-                    if reading.filled:
-                        with self._changed:
+                    with self._changed:
+                        if reading.filled and not self._was_given_back(unit):
                             kept = self._begun.setdefault(unit, (memory, reading.filled))[0] is memory
                     raise
                 finally:

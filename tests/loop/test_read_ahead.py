@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,11 +15,14 @@ import pytest
 
 from reconciler.content.bundle import make_bundle
 from reconciler.content.patterns import FilePatterns
-from reconciler.content.provisional import provisional_layout
+from reconciler.content.provisional import ProvisionalLayout, provisional_layout
 from reconciler.content.remote_listing import remote_listing
 from reconciler.download import source_state
+from reconciler.download.engine import SetbackError
 from reconciler.download.limits import DEFAULT_LIMITS, DownloadLimits
+from reconciler.download.work import RunForm
 from reconciler.loop import read_ahead
+from reconciler.loop.read_ahead import ReadAhead, ReadSegment
 from reconciler.loop.stream_cache import LeafJournal
 from reconciler.loop.streaming import StreamPass, StreamResult
 from reconciler.progress import QUIET
@@ -38,8 +41,7 @@ from tests.support.memory_source import MemorySource
 MIB = 1 << 20
 
 
-def stream(source: WeightSource, limits: DownloadLimits = DEFAULT_LIMITS) -> StreamResult:
-    """Read all files of `source` once, into no target."""
+def expect(source: WeightSource) -> tuple[dict[str, ListedFile], ProvisionalLayout]:
     listed = {file.path: file for file in source.list().files}
     listing = remote_listing(
         source.name,
@@ -49,7 +51,12 @@ def stream(source: WeightSource, limits: DownloadLimits = DEFAULT_LIMITS) -> Str
         read_span=lambda file, size, offset: b"".join(source.read(listed[file.path], offset, size)),
     )
     bundle = make_bundle(listing, model="m", version="1.0.0")
-    expected = provisional_layout(bundle, {})
+    return listed, provisional_layout(bundle, {})
+
+
+def stream(source: WeightSource, limits: DownloadLimits = DEFAULT_LIMITS) -> StreamResult:
+    """Read all files of `source` once, into no target."""
+    listed, expected = expect(source)
     reading = StreamPass(
         source, listed, expected, (), LeafJournal(None, len(expected.layout)), {}, limits=limits
     )
@@ -191,6 +198,33 @@ def test_a_source_that_always_fails_is_given_up_with_its_error() -> None:
     with pytest.raises(SourceUnavailableError, match=r"hf: failure \d+"):
         stream(source, DownloadLimits(connections=1))
     assert 99 - len(source.failures[0]) == read_ahead.MOST_FAILURES
+
+
+class _Late:
+    """A request for unit 0 that breaks when another connection has read it, and the pass is done with it."""
+
+    form = RunForm.RANGE
+    span = (0, 1)
+
+    def __init__(self, ahead: ReadAhead) -> None:
+        self._ahead = ahead
+
+    def units(self) -> Iterator[int]:
+        yield 0
+
+    def received(self, size: int) -> None:
+        segment = self._ahead._find(0)
+        other = self._ahead._memory.take(segment.size)
+        self._ahead.give_back(0, ReadSegment(segment, [], other, segment.size))
+
+
+def test_what_arrived_of_a_segment_that_nobody_needs_any_more_keeps_no_memory() -> None:
+    source = failing(9 * MIB)
+    source.cut_after = MIB
+    ahead = ReadAhead(source, *expect(source), {}, lambda _: None, DEFAULT_LIMITS)
+    with pytest.raises(SetbackError):
+        ahead.fetch(_Late(ahead))  # type: ignore[arg-type]
+    assert ahead._memory._used == 0
 
 
 @pytest.mark.slow
