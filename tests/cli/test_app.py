@@ -32,6 +32,23 @@ def test_help_teaches_without_an_index(empty: CommandLine, command: list[str]) -
     assert empty.files() == {}
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("reconcile st", ["status"]), ("reconcile audit pro", ["prove"])],
+    ids=["one", "group"],
+)
+def test_the_shell_completes_commands(
+    line: str, found: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_RECONCILE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    with pytest.raises(SystemExit) as ended:
+        app(prog_name="reconcile")
+    assert not ended.value.code
+    assert capsys.readouterr().out.split() == found
+
+
 def test_help_of_the_loop_lists_commands_and_exit_codes(empty: CommandLine) -> None:
     text = empty("--help").out
     for command in COMMANDS:
