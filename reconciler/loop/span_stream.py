@@ -25,7 +25,7 @@ class SpanStream:
 
     @property
     def is_over(self) -> bool:
-        """Whether all its bytes were taken."""
+        """Whether it has no more bytes to take."""
         return self.at == self.end
 
     def has(self, path: str, place: int, *, skipping: bool) -> bool:
@@ -43,16 +43,21 @@ class SpanStream:
         """Fill the beginning of `memory` with the next bytes; return how many there were, 0 at the end.
 
         Raises SourceProtocolError when they end early: what is in the memory must never be taken for them.
+        After an error there are no more bytes.
         """
         memory = memory[: self.end - self.at]
-        count = self._span.read_into(memory) if memory else 0
-        if memory and not count:
-            raise SourceProtocolError(
-                self._name,
-                f"came with {self.at - self._began} bytes from byte {self._began} instead of "
-                f"{self.end - self._began}",
-                file=self._file.path,
-            )
+        try:
+            count = self._span.read_into(memory) if memory else 0
+            if memory and not count:
+                raise SourceProtocolError(
+                    self._name,
+                    f"came with {self.at - self._began} bytes from byte {self._began} instead of "
+                    f"{self.end - self._began}",
+                    file=self._file.path,
+                )
+        except BaseException:
+            self.end = self.at
+            raise
         self.at += count
         return count
 

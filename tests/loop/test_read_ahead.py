@@ -192,6 +192,14 @@ def test_a_response_that_breaks_off_goes_on_at_the_same_byte(cut: int) -> None:
     assert most == 1, "no byte is requested twice as the first one"
 
 
+def test_an_answer_with_the_whole_file_that_breaks_off_is_not_read_again() -> None:
+    """Each request of a server that ignores ranges begins anew; the answer that broke has nothing left."""
+    source = failing(9 * MIB)
+    source.serves_ranges, source.cut_after, source.piece = False, 4 * MIB, 100_000
+    assert found_sums(stream(source)) == sums(dict(source.files))
+    assert len(source.reads) == 3
+
+
 def test_a_source_that_always_fails_is_given_up_with_its_error() -> None:
     source = failing(9 * MIB)
     source.failures = {0: [SourceUnavailableError("hf", f"failure {number}") for number in range(99)]}
