@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class LfsSource:
         self._tree = Once(self._read_tree)
         self._objects = Once(self._object_directories)
         self._server = Once(self._open_server)
+        self._lock = threading.Lock()
+        self._blob = "", b""  # the last one that was read, for the next range of it, with its id
 
     @property
     def serves_ranges(self) -> bool | None:
@@ -225,7 +228,11 @@ class LfsSource:
                 file=file.path,
                 hint="track it with Git LFS (`git lfs migrate import`)",
             )
-        data = self._run("cat-file", "blob", oid)
+        with self._lock:
+            if self._blob[0] != oid:
+                self._blob = "", b""  # before the next one is in memory as well
+                self._blob = oid, self._run("cat-file", "blob", oid)
+            data = self._blob[1]
         if len(data) != file.size:
             raise SourceProtocolError(self.name, f"has {len(data)} bytes in git", file=file.path)
         return data

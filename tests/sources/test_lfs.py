@@ -31,7 +31,7 @@ from reconciler.sources.interface import (
 from reconciler.sources.lfs_remote import find_remote
 from reconciler.sources.open import open_source
 from reconciler.sources.verify import ContentVerifier
-from tests.conformance.sources import FILES, SourceSuite
+from tests.conformance.sources import FILES, SourceSuite, requested
 from tests.support.lfs_peer import PASSWORD, USER, LfsPeer, lfs_peer
 
 pytestmark = pytest.mark.git_lfs
@@ -154,6 +154,28 @@ def test_an_object_on_this_machine_is_read_without_the_server(subject):
     with closing(subject.open()) as source:
         assert b"".join(source.read(weights(source))) == data
     assert subject.peer.storage.asked
+
+
+def test_a_file_outside_of_lfs_is_read_from_git_once_for_all_its_ranges(subject, monkeypatch):
+    """Git gives it only as a whole, so each request would have all of it in memory."""
+    asked = []
+    run = GitRunner.run
+
+    def noted(git, *words, **more):
+        asked.append(words[:2])
+        return run(git, *words, **more)
+
+    monkeypatch.setattr(GitRunner, "run", noted)
+    with closing(subject.open()) as source:
+        file = next(file for file in source.list().files if file.digests.sha256 is None and file.size > 2)
+        asked.clear()
+        with (
+            closing(source.request(file, 0, 1)) as first,
+            closing(source.request(file, 1, file.size)) as rest,
+        ):
+            found = requested(first, 100) + requested(rest, file.size)
+    assert found == FILES[file.path]
+    assert asked == [("cat-file", "blob")]
 
 
 def test_the_objects_of_a_remote_on_this_machine_are_read(subject, tmp_path):
