@@ -78,8 +78,11 @@ class TestFakeCluster(WithoutNodes):
             yield from subject_at(fake.url, behind_proxy)
 
 
+@pytest.mark.slow
 @pytest.mark.ipfs_cluster
 class TestRealCluster(WithoutNodes):
+    """Slow because the fake has the same suite, and the cluster has a larger one below."""
+
     @pytest.fixture
     def subject(self, behind_proxy: FaultProxy, one_peer: ClusterPeer) -> Iterator[ClusterSubject]:
         yield from subject_at(one_peer.rest, behind_proxy)

@@ -92,7 +92,7 @@ ONCE = [
 ]
 
 
-@pytest.mark.parametrize(("call", "fault"), pairs(ONCE, list(FAULTS), every=5))
+@pytest.mark.parametrize(("call", "fault"), pairs(ONCE, list(FAULTS), every=8))
 def test_after_a_transient_fault_the_state_is_correct(
     scene: Scene, call: tuple[str, str, int], fault: str
 ) -> None:

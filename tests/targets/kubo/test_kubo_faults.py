@@ -181,7 +181,7 @@ REST = [
 def cases() -> Iterator[object]:
     for operation, command in (*FIRST, *REST):
         for place, (name, fault) in enumerate(FAULTS.items()):
-            fast = (operation, command) in FIRST and (FIRST.index((operation, command)) + place) % 2 == 0
+            fast = (operation, command) in FIRST and (FIRST.index((operation, command)) + place) % 3 == 0
             marks = [] if fast else [pytest.mark.slow]
             yield pytest.param(
                 operation, command, fault, id=f"{operation.__name__}-{command}-{name}", marks=marks

@@ -20,6 +20,7 @@ from reconciler.progress import QUIET
 from reconciler.targets.interface import Check, Expected
 from reconciler.targets.storacha.options import read_options
 from reconciler.targets.storacha.target import CLIENT_SHARDING, StorachaTarget
+from tests.support.pairs import pairs
 from tests.support.shapes import bundle
 from tests.targets.storacha import credentials
 
@@ -250,8 +251,7 @@ READS = {
 }
 
 
-@pytest.mark.parametrize("command", ["ls", "can"])
-@pytest.mark.parametrize("what", READS)
+@pytest.mark.parametrize(("what", "command"), pairs(list(READS), ["ls", "can"], every=2))
 def test_a_client_that_reads_badly_leaves_the_space_unknown(tmp_path: Path, what: str, command: str) -> None:
     """Listing uploads and querying deals yield no state then, least of all `absent` or `lost`."""
     body, error, said = READS[what]
