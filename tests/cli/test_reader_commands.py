@@ -425,7 +425,7 @@ def test_limits_of_a_fetch_come_from_flags_and_from_the_configuration(
     assert seen_limits == [limits]
 
 
-def test_whoever_fetches_keeps_to_the_limits_of_the_configuration(
+def test_every_reader_keeps_to_the_limits_of_the_configuration(
     released: CommandLine, seen_limits: list[DownloadLimits]
 ) -> None:
     cid = released("resolve", "llm@1.0.0").out.strip()

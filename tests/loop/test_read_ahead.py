@@ -226,7 +226,7 @@ class _Late:
         self._ahead.give_back(0, ReadSegment(segment, [], other, segment.size))
 
 
-def test_what_arrived_of_a_segment_that_nobody_needs_any_more_keeps_no_memory() -> None:
+def test_what_arrived_of_a_segment_that_is_no_longer_needed_keeps_no_memory() -> None:
     source = failing(9 * MIB)
     source.cut_after = MIB
     ahead = ReadAhead(source, *expect(source), {}, lambda _: None, DEFAULT_LIMITS)
