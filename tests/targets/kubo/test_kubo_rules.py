@@ -18,6 +18,7 @@ from reconciler.content.bundle import bare_bundle
 from reconciler.content.cid import RAW, Cid, hash_block
 from reconciler.content.dag import Dag, DagLayout
 from reconciler.content.identify import identify
+from reconciler.download.pace import ConnectionPace
 from reconciler.errors import BlockUnavailableError, PeerError, SafetyError, SourceChangedError, UsageError
 from reconciler.index.label import Label
 from reconciler.net.auth import Auth, Scheme, Secret
@@ -323,6 +324,7 @@ def test_an_interrupted_publish_sends_only_the_rest(
     subject: KuboSubject, salt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_streams, "LARGEST_JOB", 4 << 20)
+    monkeypatch.setattr(upload_streams, "ConnectionPace", lambda _most, latency: ConnectionPace(2, latency))
     dag = weights(salt, 40)
 
     def fail() -> None:
