@@ -35,12 +35,12 @@ from reconciler.errors import ReconcilerError
 from reconciler.loop.segment_memory import SegmentMemory
 from reconciler.loop.span_stream import KeptStream, SpanStream
 from reconciler.sources.interface import ListedFile, SourceUnavailableError, WeightSource
+from reconciler.sources.spans import LARGE_FILE
 from reconciler.targets.interface import IngestedBlock
 
 SEGMENT_LEAVES = 2
 _WINDOW = 48 << 20  # bytes of segments that are read, wait for their turn, or are on their way to sinks
 _SPARE = 16 << 20  # bytes more, for segments that two connections read at once
-_LARGE = 4 << 20  # bytes of a file from which parts are worth more than one connection
 MOST_FAILURES = (
     6  # in a row, after which a source is given up, which takes it some seconds: it is the only one
 )
@@ -187,7 +187,7 @@ class ReadAhead:
         if self._source.serves_ranges is not None:
             return
         for run, file in zip(self._runs, self._expected.files, strict=True):
-            if file.path not in self._small and self._listed[file.path].size > _LARGE and run.units:
+            if file.path not in self._small and self._listed[file.path].size > LARGE_FILE and run.units:
                 first = self._segment(file, 0)
                 with suppress(ReconcilerError):
                     self._kept.put(self._request(first.file, first.start, first.start + first.size))

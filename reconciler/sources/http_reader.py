@@ -37,13 +37,13 @@ from reconciler.sources.interface import (
     SourceRefusedError,
     SourceUnavailableError,
 )
+from reconciler.sources.spans import LARGE_FILE
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_HOPS = 5
 _BUSY = 503  # also without Retry-After
 _MAX_HOSTS = 32  # a peer that redirects to more is not storage behind a hub
 _SLOWEST = 64 << 10  # bytes per second; a read that is slower than this fails
-_LARGE = 4 << 20  # bytes of a file from which parts are worth more than one connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class HttpReader:
     def span(self, answer: Answer, file: ListedFile, start: int, end: int) -> HttpSpan:
         """Return the bytes of `file` from `start` to before `end` in an answer. Raises as HttpSpan."""
         found = HttpSpan(self.name, answer.body, file, start, end, failed=self.source_error, shown=self.shown)
-        if (start, end) != (0, file.size) and file.size > _LARGE:
+        if (start, end) != (0, file.size) and file.size > LARGE_FILE:
             self.serves_ranges = not found.is_whole
         return found
 

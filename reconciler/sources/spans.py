@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+LARGE_FILE = 4 << 20  #: bytes of a file from which parts are worth more than one connection
+
 
 class PieceSpan:
     """The `pieces` of a file from byte `start` to before `end`."""
