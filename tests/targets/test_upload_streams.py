@@ -249,7 +249,7 @@ def test_jobs_are_as_long_as_a_stream_takes_two_seconds_for_and_shorter_at_the_e
 def test_a_failure_of_the_last_job_between_two_looks_at_the_streams_is_raised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The job ends while the thread that waits for it does not hold the lock: then nothing is left to do."""
+    """The last job fails while `run` is not waiting for it, so no work is left when `run` looks again."""
     failed = threading.Event()
 
     class Changed(threading.Condition):
