@@ -101,22 +101,46 @@ def test_every_job_is_sent_once_and_every_byte_counted_once() -> None:
 
 def test_more_streams_are_opened_while_they_bring_more() -> None:
     """Each stream is slow by itself, so the number grows up to its limit."""
+    uploads = Uploads("http://127.0.0.1:1", most=8)
+    opened, lock, enough = 0, threading.Lock(), threading.Event()
+    end = time.monotonic() + 60
+
+    def slow_pieces() -> Iterator[bytes]:
+        while not enough.is_set() and time.monotonic() < end:
+            time.sleep(0.004)
+            yield PIECE
+
+    def job() -> None:
+        nonlocal opened
+        with lock:
+            opened += 1
+            if opened == 8:
+                enough.set()
+        for _ in uploads.streams.counted(slow_pieces)():
+            pass
+
+    uploads.run([job] * 12)
+    assert enough.is_set(), f"{opened} streams"
+
+
+def test_no_more_streams_are_opened_than_the_limit() -> None:
     together, most, lock = 0, 0, threading.Lock()
 
     with peer() as (url, _):
-        uploads = Uploads(url, most=8)
+        uploads = Uploads(url, most=3)
+        uploads.streams._pace.allowed = 3
 
         def job() -> None:
             nonlocal together, most
             with lock:
                 together += 1
                 most = max(most, together)
-            uploads.send("job", 20, lambda: time.sleep(0.004))
+            uploads.send("job", 4, lambda: time.sleep(0.004))
             with lock:
                 together -= 1
 
-        uploads.run([job] * 40)
-    assert 6 <= most <= 8
+        uploads.run([job] * 30)
+    assert 1 < most <= 3
 
 
 def test_a_failure_for_good_ends_the_other_streams_at_once() -> None:
