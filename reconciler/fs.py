@@ -100,6 +100,21 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def sync_resumable(descriptor: int, path: Path) -> None:
+    """Flush an open file that a later run may continue; remove `path` when that fails, and raise OSError.
+
+    After a failed flush, Linux counts the pages that it could not write as written: they are read from memory
+    as if they were intact, and the next flush succeeds (fsync(2), NOTES). So nothing in such a file proves
+    that it is on the disk.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
 # --- replacing one file
 
 
@@ -261,11 +276,17 @@ def _link(file: Path, destination: Path) -> None:
 
 
 def create_private_file(path: Path, data: bytes) -> None:
-    """Create a file that only its owner can read. Raises FileExistsError, also for a link, and OSError."""
+    """Create a file that only its owner can read, on the disk; none is left where that fails.
+
+    Raises FileExistsError, also for a link, and OSError.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         write_at(descriptor, data, 0)
         os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
 

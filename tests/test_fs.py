@@ -17,6 +17,7 @@ import pytest
 
 from reconciler import fs
 from reconciler.errors import FileChangedError, LockedError, ReconcilerError, UsageError
+from tests.support.lost_pages import LostPages
 
 OLD, NEW = b"old content", b"new content that is longer"
 
@@ -347,3 +348,14 @@ def test_a_directory_that_is_removed_while_it_is_locked_is_gone(
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
     assert fs.lock_directory(directory) is None
+
+
+def test_a_private_file_that_cannot_be_flushed_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LostPages(monkeypatch, "key")
+    with pytest.raises(OSError, match="Input/output error"):
+        fs.create_private_file(tmp_path / "key", b"secret")
+    assert os.listdir(tmp_path) == []
+    fs.create_private_file(tmp_path / "key", b"secret")
+    assert (tmp_path / "key").read_bytes() == b"secret"

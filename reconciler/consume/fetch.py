@@ -18,6 +18,7 @@ from reconciler.consume.existing import (
     survey_directory,
 )
 from reconciler.consume.leaf_check import count_present_blocks
+from reconciler.consume.mount_point import is_mount_point, is_reserved
 from reconciler.consume.receipt import FetchRequest, ReceiptBook
 from reconciler.consume.selection import (
     FileSpans,
@@ -28,14 +29,7 @@ from reconciler.consume.selection import (
     select_files,
 )
 from reconciler.consume.sources import Parts, Source, SourcePool, SourceReport, TrackedSource
-from reconciler.consume.staging import (
-    Staging,
-    is_mount_point,
-    is_reserved,
-    open_staging,
-    remove_leftover,
-    remove_staging,
-)
+from reconciler.consume.staging import Staging, open_staging, remove_leftover, remove_staging
 from reconciler.consume.sums import SumsCheck
 from reconciler.consume.transfer import Transfer
 from reconciler.consume.unsealing import SealedVersion, Unsealing, open_sealed
@@ -284,6 +278,7 @@ class _Fetch:
         if version is not None:
             version.unseal(self._selected, self._staging, self._shared, self._progress)
             checked = True
+        self._staging.flush()
         if self._caches:
             for number, node in enumerate(self._selected.files):
                 if node.size >= _CACHED_FROM:

@@ -4,9 +4,7 @@ The staging directory `.<name>.fetch-<end of the root>` in the destination's par
 length, with holes where nothing was fetched yet. There is no journal: the next run hashes what is there and
 keeps what matches, so neither a kill nor a lost page can put a wrong byte into the destination.
 
-A destination that is a mount point cannot be replaced. Its staging directory is inside it, and finished
-entries are moved into it one by one. A kill in between leaves some of them there; a mark file in the staging
-directory makes the next run move them back first.
+A destination that is a mount point has it inside, see `mount_point`.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from reconciler.consume.mount_point import check_mount, is_mount_point, move_into_mount, undo_move
 from reconciler.consume.selection import FileSpan, SelectedFiles
 from reconciler.consume.sources import Parts
 from reconciler.content.bounds import collisions
@@ -33,85 +32,14 @@ from reconciler.fs import (
     lock_directory,
     publish_atomically,
     sync_directory,
+    sync_resumable,
     write_at,
 )
 
 _CONTENT = "content"
-_LOST_AND_FOUND = "lost+found"  # directory of the file system at its top
-_MARK = "moving"
-_MOUNTS = Path("/proc/self/mountinfo")
 _WRITE_OUT = 64 << 20  # bytes after which a file is flushed, so that the flush at the end is short
 _FLUSHES = 16  # files that are flushed at the same time at the end
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-# --- mount points
-
-
-def is_mount_point(path: Path) -> bool:
-    """Return whether something is mounted at `path` itself, including a directory of the same file system."""
-    if path.is_symlink():
-        return False
-    if os.path.ismount(path):
-        return True
-    real = os.fsencode(os.path.realpath(path))
-    try:
-        lines = _MOUNTS.read_bytes().splitlines()
-    except OSError:
-        return False
-    # proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes
-    return any(_unescape(line.split(b" ")[4]) == real for line in lines if line.count(b" ") > 4)
-
-
-def is_reserved(path: str, mount: Path) -> bool:
-    """Return whether `path`, relative to a mount point, belongs to the file system or to a staging
-    directory.
-    """
-    top = path.partition("/")[0]
-    return top == _LOST_AND_FOUND or top.startswith(f".{mount.name}.fetch-")
-
-
-def remove_leftover(mount: Path, root: Cid) -> None:
-    """Remove the staging directory that a run left after it had moved everything into `mount`."""
-    shutil.rmtree(mount / _staging_name(mount, root), ignore_errors=True)
-
-
-def _check_mount(mount: Path, stage: Path, names: Collection[str]) -> None:
-    """Raise UsageError when `mount` contains anything but staging directories and entries from `stage`."""
-    moved = names if (stage / _MARK).exists() else ()
-    found = sorted(e.name for e in mount.iterdir() if e.name not in moved and not is_reserved(e.name, mount))
-    if found:
-        raise UsageError(
-            f"destination {str(mount)!r} is not empty: it has {found[0]!r}",
-            hint="it is a mount point, which cannot be replaced; fetch to a new directory in it",
-        )
-
-
-def _move_into_mount(content: Path, mount: Path, stage: Path) -> None:
-    """Move every entry of `content` into `mount`. Raises OSError."""
-    (stage / _MARK).touch()
-    sync_directory(stage)
-    for entry in sorted(content.iterdir()):
-        entry.rename(mount / entry.name)
-    sync_directory(mount)
-
-
-def _undo_move(content: Path, mount: Path, stage: Path, names: Collection[str]) -> None:
-    """Move entries back that an interrupted `_move_into_mount` had moved. Raises OSError."""
-    if not (stage / _MARK).exists():
-        return
-    content.mkdir(exist_ok=True)
-    for name in names:
-        if os.path.lexists(mount / name) and not os.path.lexists(content / name):
-            (mount / name).rename(content / name)
-    (stage / _MARK).unlink()
-
-
-def _unescape(field: bytes) -> bytes:
-    return field.decode("unicode_escape").encode("latin-1") if b"\\" in field else field
-
-
-# --- the staging directory
 
 
 class Staging:
@@ -126,6 +54,7 @@ class Staging:
         self._paths = [self._content / node.path if node.path else self._content for node in selected.files]
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._unflushed = 0
+        self.lost: OSError | None = None  #: why a staged file could not be flushed, and was removed
 
     def path(self, number: int) -> Path:
         """Return the staged path of the selected file `number`."""
@@ -142,7 +71,7 @@ class Staging:
         The selected files `keep` stay as they are.
         """
         if self._in_mount:
-            _undo_move(self._content, self.destination, self.directory, self._selected.names)
+            undo_move(self._content, self.destination, self.directory, self._selected.names)
         self._check_names()
         directories = [self._content / path for path in self._selected.directories]
         expected = {self._content, *self._paths, *directories}
@@ -188,8 +117,10 @@ class Staging:
     def write(self, spans: Sequence[FileSpan], position: int, block: Parts) -> None:
         """Write the verified `block` at `position` of the layout to all its spans.
 
-        Raises DataError when its length differs from the one in the tree, and OSError.
+        Raises DataError when its length differs from the one in the tree, and OSError, also for a flush that
+        has failed meanwhile.
         """
+        self._require_flushed()
         layout = self._selected.map.layout
         data = block if layout.is_leaf(position) else (leaf_bytes(layout, position, b"".join(block)),)
         size = sum(map(len, data))
@@ -211,7 +142,7 @@ class Staging:
             self._unflushed += size  # an update lost between threads only delays the next flush
             if self._unflushed >= _WRITE_OUT:
                 self._unflushed = 0
-                self._writer.submit(_sync_file, self._paths[span.file])
+                self._writer.submit(self._flush_file, self._paths[span.file])
 
     def close(self) -> None:
         """Wait for the flush in progress."""
@@ -249,17 +180,35 @@ class Staging:
             for directory in pair:
                 directory.rmdir()
 
+    def flush(self) -> None:
+        """Flush all files to the disk. Raises OSError; then those that failed are removed."""
+        self.close()
+        self._require_flushed()
+        with ThreadPoolExecutor(_FLUSHES, thread_name_prefix="disk") as pool:
+            for _ in pool.map(self._flush_file, self._paths):  # a file system commits several at once
+                pass
+
+    def _flush_file(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            sync_resumable(descriptor, path)
+        except OSError as error:
+            self.lost = self.lost or error
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _require_flushed(self) -> None:
+        if self.lost is not None:
+            raise self.lost
+
     def finish(self, is_unchanged: Callable[[Path], bool] | None = None) -> None:
-        """Flush everything, and publish it at the destination.
+        """Publish everything, flushed before, at the destination.
 
         With `is_unchanged` it takes the place of the directory there, which is then removed. The test is made
         before the exchange, and again after it on the directory that was taken away. Raises UsageError, with
         the destination as it was, when it fails.
         """
-        self.close()
-        with ThreadPoolExecutor(_FLUSHES, thread_name_prefix="disk") as pool:
-            for _ in pool.map(_sync_file, self._paths):  # a file system commits several at once
-                pass
         if not self._selected.is_file:
             for directory in reversed(self._selected.directories):
                 sync_directory(self._content / directory)
@@ -270,7 +219,7 @@ class Staging:
             return
         _check_destination(self.destination, self.directory, self._selected)
         if self._in_mount:
-            _move_into_mount(self._content, self.destination, self.directory)
+            move_into_mount(self._content, self.destination, self.directory)
         else:
             publish_atomically(self._content, self.destination)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -297,10 +246,10 @@ def open_staging(
 ) -> Iterator[Staging]:
     """Create or reopen the staging directory of `root` for `destination`, and lock it while the body runs.
 
-    It is kept when the body fails. With `replaces` the destination is a directory whose content may go.
-    Raises UsageError when the destination has other content or cannot be replaced, LockedError
-    while another process fetches the same root to the same destination, and ReconcilerError when the disk
-    cannot be written, or when the staging directory belongs to another user.
+    It is kept when the body fails, without files that could not be flushed. With `replaces` the destination
+    is a directory whose content may go. Raises UsageError when the destination has other content or cannot be
+    replaced, LockedError while another process fetches the same root to the same destination, and
+    ReconcilerError when the disk cannot be written, or when the staging directory belongs to another user.
     """
     name = _staging_name(destination, root)
     directory = destination / name if is_mount_point(destination) else destination.with_name(name)
@@ -314,6 +263,14 @@ def open_staging(
         staging = Staging(directory, destination, selected)
         try:
             yield staging
+        except OSError as error:
+            if staging.lost is None:
+                raise
+            raise ReconcilerError(
+                f"cannot write {str(destination)!r}: the disk lost what was written to it "
+                f"({staging.lost.strerror})",
+                hint="check the disk, then run the same command again: it keeps the files that were not lost",
+            ) from error
         finally:
             staging.close()
             os.close(lock)
@@ -332,7 +289,7 @@ def _staging_name(destination: Path, root: Cid) -> str:
 def _check_destination(destination: Path, stage: Path, selected: SelectedFiles) -> None:
     """Raise UsageError unless the content of `stage` can be published at `destination`."""
     if stage.parent == destination and not selected.is_file:
-        _check_mount(destination, stage, selected.names)
+        check_mount(destination, stage, selected.names)
         return
     check_free(destination, single_file=selected.is_file)
     _check_not_current(destination)
@@ -354,6 +311,11 @@ def _check_not_current(destination: Path) -> None:
             f"destination {str(destination)!r} is the current directory, which would be replaced",
             hint="choose a directory that does not exist yet",
         )
+
+
+def remove_leftover(mount: Path, root: Cid) -> None:
+    """Remove the staging directory that a run left after it had moved everything into `mount`."""
+    shutil.rmtree(mount / _staging_name(mount, root), ignore_errors=True)
 
 
 def remove_staging(destination: Path, root: Cid) -> None:
@@ -425,11 +387,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
@@ -10,13 +10,13 @@ INTERVAL = 64 << 20  #: bytes written between two flushes
 
 
 class BackgroundFlush:
-    """Flushes the open file `descriptor` on a thread of its own. Usable from several threads.
+    """Flushes a file with `flush` on a thread of its own. Usable from several threads.
 
     The system reports an error of the disk to one flush only, so it is kept, and raised by every later call.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
         self._lock = Lock()
         self._unflushed = 0
         self._flushing: Future[None] | None = None
@@ -32,7 +32,7 @@ class BackgroundFlush:
                 self._flushing.result()  # before another flush takes its place
             if self._unflushed >= INTERVAL:
                 self._unflushed = 0
-                self._flushing = self._pool.submit(os.fsync, self._descriptor)
+                self._flushing = self._pool.submit(self._flush)
 
     def finish(self) -> None:
         """Wait for the flush in progress; what was written after it is not flushed. Raises OSError."""

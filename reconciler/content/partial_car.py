@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from threading import Lock
 
@@ -89,16 +89,17 @@ class PartialCar:
         found = self._section(start, size)
         return found[1] if found is not None and found[0] == cid else None
 
-    def complete(self, dag: Dag, task: Task) -> None:
-        """Turn the file into the CAR of `dag`, and flush it. Raises what `dag.read` raises, and OSError.
+    def complete(self, dag: Dag, task: Task, flush: Callable[[], None]) -> None:
+        """Turn the file into the CAR of `dag`, and call `flush` for it.
 
-        Leaves that are not in the file, or no longer intact, are read from `dag`.
+        Leaves that are not in the file, or no longer intact, are read from `dag`. Raises what `dag.read`
+        raises, and OSError.
         """
         layout = dag.layout
         header = car.header(layout.root)
         if self._moves(layout):
             write_at(self._descriptor, header, 0)
-            os.fsync(self._descriptor)  # from here on, no section proves its place
+            flush()  # from here on, no section proves its place
         for position in range(len(layout)):
             cid, size = layout.cid(position), layout.block_size(position)
             if not self._is_in_place(layout, position):
@@ -110,7 +111,7 @@ class PartialCar:
             task.advance(size)
         write_at(self._descriptor, header, 0)
         os.ftruncate(self._descriptor, layout.car_size)
-        os.fsync(self._descriptor)
+        flush()
 
     def _moves(self, layout: DagLayout) -> bool:
         return any(

@@ -2,7 +2,8 @@
 
 It is used where `spool: DIR` is set for a source, and no target that takes leaves meanwhile can serve them
 afterwards. A file in DIR has the form of an unfinished CAR, so it proves each leaf itself, is continued after
-a kill, and is used again by the next run. It is removed at the end of a run after which nothing lacks the
+a kill, and is used again by the next run. It is never flushed: each leaf is verified whenever it is used, and
+read from the source where the disk lost it. It is removed at the end of a run after which nothing lacks the
 version, when the version is streamed under another revision, and a week after its last change.
 """
 

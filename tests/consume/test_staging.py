@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.consume import staging
+from reconciler.consume import mount_point, staging
 from reconciler.consume.fetch import Fetched, fetch
 from reconciler.consume.local_sources import NamedSource
 from reconciler.errors import ReconcilerError, UsageError
@@ -174,16 +174,16 @@ def test_a_directory_mounted_onto_another_of_the_same_disk_is_a_mount_point(
 ) -> None:
     place = tmp_path / "a b"
     place.mkdir()
-    assert not staging.is_mount_point(place)
+    assert not mount_point.is_mount_point(place)
     mounts = tmp_path / "mountinfo"
     name = os.fsencode(os.path.realpath(place)).replace(b" ", rb"\040")
     mounts.write_bytes(b"1 2 8:1 / / rw - ext4 /dev/a rw\n36 35 8:1 /x " + name + b" rw - ext4 /dev/a rw\n")
-    monkeypatch.setattr(staging, "_MOUNTS", mounts)
-    assert staging.is_mount_point(place)
+    monkeypatch.setattr(mount_point, "_MOUNTS", mounts)
+    assert mount_point.is_mount_point(place)
     (tmp_path / "link").symlink_to(tmp_path)
-    assert staging.is_mount_point(tmp_path / "link/a b")
+    assert mount_point.is_mount_point(tmp_path / "link/a b")
     (tmp_path / "other").symlink_to(place)
-    assert not staging.is_mount_point(tmp_path / "other"), "a link to it is not a mount point"
+    assert not mount_point.is_mount_point(tmp_path / "other"), "a link to it is not a mount point"
 
 
 def test_a_full_disk_is_an_error_and_a_later_run_resumes(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_flush_begins_after_each_interval_and_never_beside_another(
 
     monkeypatch.setattr(os, "fsync", flush)
     with (tmp_path / "file").open("wb") as file:
-        flush_file = BackgroundFlush(file.fileno())
+        flush_file = BackgroundFlush(lambda: os.fsync(file.fileno()))
         flush_file.wrote(9)
         flush_file.wrote(1)
         assert begun.acquire(timeout=10)
@@ -52,7 +52,7 @@ def test_an_error_of_the_disk_reaches_a_later_call(
 
     monkeypatch.setattr(os, "fsync", fail)
     with (tmp_path / "file").open("wb") as file:
-        flush = BackgroundFlush(file.fileno())
+        flush = BackgroundFlush(lambda: os.fsync(file.fileno()))
         flush.wrote(10)
         assert failed.wait(10)
         if later == "wrote":
@@ -88,7 +88,7 @@ def test_an_error_that_comes_between_two_looks_at_a_flush_is_not_replaced_by_the
     pool = Pool()
     monkeypatch.setattr(background_flush, "ThreadPoolExecutor", lambda *_, **__: pool)
     monkeypatch.setattr(background_flush, "INTERVAL", 10)
-    flush = BackgroundFlush(0)
+    flush = BackgroundFlush(lambda: None)
     flush.wrote(10)
     flush.wrote(10)
     with pytest.raises(OSError, match="Input/output"):

@@ -50,7 +50,7 @@ def leaves_of(root: Path, expected: ProvisionalLayout) -> list[tuple[int, Cid, b
 
 def complete(descriptor: int, made: PartialCar, dag: DirectoryDag) -> bytes:
     with QUIET.task("", None) as task:
-        made.complete(dag, task)
+        made.complete(dag, task, lambda: os.fsync(descriptor))
     return os.pread(descriptor, 1 << 30, 0)
 
 
@@ -144,7 +144,7 @@ def test_a_kill_while_leaves_move_leaves_nothing_that_counts_as_held(tmp_path: P
         for leaf in leaves_of(root, expected):
             first.put([leaf])
         with suppress(Killed):
-            first.complete(dag, Task())  # type: ignore[arg-type]
+            first.complete(dag, Task(), lambda: None)  # type: ignore[arg-type]
         second = PartialCar(descriptor, expected.layout)
         assert not second.resumed
         assert complete(descriptor, second, dag) == b"".join(car.stream(dag))

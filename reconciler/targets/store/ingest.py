@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 
 from reconciler import fs
 from reconciler.content.background_flush import BackgroundFlush
@@ -53,7 +54,7 @@ class StoreIngest:
         self._storing = storing
         with storing():
             self._car = PartialCar(staged.fd, provisional)
-        self._flush = BackgroundFlush(staged.fd)
+        self._flush = BackgroundFlush(partial(staging.flush, staged))
 
     def held(self, position: int, cid: Cid | None) -> bytes | None:  # noqa: ARG002  a section has its CID
         """Implement IngestSession.held."""
@@ -75,7 +76,7 @@ class StoreIngest:
         try:
             with self._storing():
                 self._flush.finish()
-                os.fsync(self._staged.fd)
+                staging.flush(self._staged)
                 staging.mark_part(self._staged, part)
         finally:
             self.abandon()
@@ -93,7 +94,7 @@ class StoreIngest:
                     return Delivery(State.HELD, detail="already complete")
             with self._storing(), progress.task(f"completing {label.name}", layout.size) as task:
                 self._flush.finish()
-                self._car.complete(dag, task)
+                self._car.complete(dag, task, partial(staging.flush, self._staged))
             with self._writing(layout.root):
                 self._staged.path.replace(self._directory.car(layout.root))
                 fs.sync_directory(self._directory.cars)
@@ -104,7 +105,7 @@ class StoreIngest:
         return Delivery(State.HELD, layout.size, len(layout))
 
     def abandon(self) -> None:
-        """Implement IngestSession.abandon: the file stays for the next session."""
+        """Implement IngestSession.abandon: the file stays for the next session if it could be flushed."""
         if self._open:
             self._open = False
             with suppress(OSError):

@@ -108,11 +108,12 @@ def repair_in_place(
     """Make the file `fd` the CAR of `dag`: read all of it, and write the sections that differ.
 
     `begin(growth)` is called once before the first byte changes, with the bytes by which the file will grow,
-    and not at all when nothing is damaged. What was written is read back from the disk. Raises
-    SourceChangedError and PeerError of `dag`, and OSError; then some sections are repaired and the others are
-    unchanged.
+    and not at all when nothing is damaged. Everything is read from the disk, and what was written is read
+    back from there: what an interrupted repair left in memory proves nothing. Raises SourceChangedError and
+    PeerError of `dag`, and OSError; then some sections are repaired and the others are unchanged.
     """
     layout = dag.layout
+    _flush(fd)
     with progress.task(f"checking {name}", layout.car_size) as task:
         bad = all_bad_positions(fd, layout, task)
     size = os.fstat(fd).st_size
@@ -137,15 +138,20 @@ def repair_in_place(
             task.advance(layout.block_size(position))
     if size > layout.car_size:
         os.ftruncate(fd, layout.car_size)
-    os.fsync(fd)
-    _forget_cache(fd)
+    _flush(fd)
     written = sorted(set(bad) - set(missing))
     if not is_header_valid(fd, layout) or bad_positions(fd, layout, written):
         raise OSError(errno.EIO, "the disk does not return what was written")
     return RepairResult(len(written), sent, tuple(map(layout.cid, missing)))
 
 
-def _forget_cache(fd: int) -> None:
-    """Make the next read of `fd` come from the disk, where the system supports it."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+def _flush(fd: int) -> None:
+    """Flush `fd` and make the next read of it come from the disk, where the system supports it.
+
+    Also after a flush that failed: Linux counts pages that it could not write as written.
+    """
+    try:
+        os.fsync(fd)
+    finally:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

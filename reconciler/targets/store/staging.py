@@ -48,7 +48,10 @@ def stage_resumable(tmp: Path, key: str) -> StagedCar:
     path = tmp / f"{_RESUMABLE}{key}.partial"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     if fs.try_lock(fd):
-        return StagedCar(fd, path)
+        staged = StagedCar(fd, path)
+        if not os.fstat(fd).st_size:  # a run that was killed while it discarded the file may have left marks
+            forget_parts(staged)
+        return staged
     os.close(fd)
     raise LockedError(
         "another process is streaming the same version into the store",
@@ -62,6 +65,19 @@ def resumable_bytes(tmp: Path, key: str) -> int:
         return (tmp / f"{_RESUMABLE}{key}.partial").lstat().st_blocks * 512
     except FileNotFoundError:
         return 0
+
+
+def flush(staged: StagedCar) -> None:
+    """Flush a file that a session can continue.
+
+    When that fails, it is removed with what was noted about its parts. Raises OSError.
+    """
+    try:
+        fs.sync_resumable(staged.fd, staged.path)
+    except OSError:
+        with suppress(OSError):
+            forget_parts(staged)
+        raise
 
 
 def mark_part(staged: StagedCar, part: Part) -> None:
