@@ -227,15 +227,18 @@ class StoreTarget:
         try:
             yield
         except OSError as error:
-            store = f"the store at {str(self._directory.directory)!r}"
+            store = repr(str(self._directory.directory))
             if error.errno in _FULL:
                 raise PeerError(
-                    f"no space left for {store}", hint="free some space, then run again; nothing was lost"
+                    f"no space left for the store at {store}",
+                    hint="free some space, then run again; nothing was lost",
                 ) from None
             hint = None
             if error.errno == errno.EIO:
                 hint = "check the disk, then run again: what it may have lost is written again"
-            raise PeerError(f"cannot write to {store}: {error.strerror or error}", hint=hint) from None
+            raise PeerError(
+                f"cannot write to the store at {store}: {error.strerror or error}", hint=hint
+            ) from None
 
     def _require_space(self, size: int, *, has: int = 0) -> None:
         """Raise PeerError unless the disk has space for `size` bytes, of which it `has` some already."""
