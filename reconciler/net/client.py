@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from reconciler.net.response import (
     UploadBody,
     error_for_status,
 )
-from reconciler.net.retry import LONGEST_PAUSE, RetryBudget, RetryPolicy
+from reconciler.net.retry import LONGEST_PAUSE, NO_RETRY, RetryBudget, RetryPolicy
 from reconciler.net.transport import OpenResponse, Session, Transport
 from reconciler.redaction import hide_secrets
 from reconciler.version import __version__
@@ -37,6 +38,8 @@ Params = Sequence[tuple[str, str]]  #: query parameters; one name may occur seve
 
 BODY_LIMIT = 64 << 20  #: bytes of a response that is read whole, by default
 _ERROR_LIMIT = 64 << 10  # bytes of an error response; the rest is not read
+_PROBES = 2  # requests that are made to measure the latency
+_PROBE_SECONDS = 5.0
 _SLOWEST = 64 << 10  # bytes per second; an upload that is slower than this fails
 
 _Result = TypeVar("_Result")
@@ -88,6 +91,7 @@ class HttpClient:
         self.secrets: tuple[Secret, ...] = () if auth is None else (auth.secret,)
         self.timeouts = timeouts or Timeouts()
         self.latency = 0.0  #: seconds of the fastest request without an upload so far; 0: none was made
+        self._probes = _PROBES
         self._retry = retry or RetryPolicy()
         self._budget = budget or RetryBudget()
         self._sleep = sleep
@@ -112,6 +116,26 @@ class HttpClient:
     def interrupt(self) -> None:
         """End the requests of all threads, which raise TransientError; new ones can be made."""
         self._session.interrupt()
+
+    def apart(self) -> HttpClient:
+        """Return a client of the same peer with connections of its own, which the caller closes.
+
+        It has the retry budget of this one. Interrupting one of them does not end the requests of the other.
+        """
+        other = copy(self)
+        other._session = self._session.apart()  # noqa: SLF001  it is of this class
+        return other
+
+    def probe_latency(self) -> float:
+        """Return `latency`, once after a few more requests, which give the peer next to nothing to do.
+
+        The first requests may take long because of the peer's own work. What it answers does not matter.
+        """
+        while self._probes:
+            self._probes -= 1
+            with suppress(RequestError):
+                self.request("GET", "", repeatable=True, retry=NO_RETRY, total=_PROBE_SECONDS)
+        return self.latency
 
     def request(
         self,

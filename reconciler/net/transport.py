@@ -69,6 +69,9 @@ class Session:
         self._name = name
         self._address = address
         self._secrets = secrets
+        self._headers = headers
+        self._public_only = public_only
+        self._given = transport
         self._proxy: Proxy | None = None
         if transport is None:
             direct = address.loopback or public_only
@@ -84,6 +87,17 @@ class Session:
     def close(self) -> None:
         """Close all connections. May be called twice, and from any thread: it ends reads of the others."""
         self._client.close()
+
+    def apart(self) -> Session:
+        """Return a session with the same peer that has connections of its own."""
+        return Session(
+            self._address,
+            name=self._name,
+            secrets=self._secrets,
+            headers=self._headers,
+            public_only=self._public_only,
+            transport=self._given,
+        )
 
     def interrupt(self) -> None:
         """End the requests of all threads by closing their connections; new ones can be made."""

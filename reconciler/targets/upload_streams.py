@@ -45,8 +45,11 @@ class StreamsStoppedError(Exception):
 
 
 def is_far(http: HttpClient) -> bool:
-    """Return whether a request to the peer takes so long that there is a network between it and us."""
-    return http.latency >= FAR
+    """Return whether a request to the peer takes so long that there is a network between it and us.
+
+    A node nearby that was slow so far, as after its start, is asked once more.
+    """
+    return http.latency >= FAR and http.probe_latency() >= FAR
 
 
 class RunCutter:
@@ -85,7 +88,8 @@ class _Job:
 class UploadStreams:
     """Streams to the peer behind `http`, whose calls must be sent with NO_RETRY; bytes are counted in `task`.
 
-    Up to `most` are open. `clock` returns seconds.
+    A failure ends all requests of `http`, so nothing else uses it (see `HttpClient.apart`). Up to `most` are
+    open. `clock` returns seconds.
     """
 
     def __init__(

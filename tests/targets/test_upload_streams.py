@@ -16,10 +16,10 @@ from reconciler.content.cid import RAW, Cid
 from reconciler.content.dag import DagLayout
 from reconciler.net.client import HttpClient, Timeouts
 from reconciler.net.errors import RejectedError, RetryLaterError, TransientError
-from reconciler.net.response import UploadBody
+from reconciler.net.response import Response, UploadBody
 from reconciler.net.retry import NO_RETRY, RetryBudget, RetryPolicy
 from reconciler.targets import upload_streams
-from reconciler.targets.upload_streams import RunCutter, StreamsStoppedError, UploadStreams
+from reconciler.targets.upload_streams import RunCutter, StreamsStoppedError, UploadStreams, is_far
 from tests.support.http_peer import Asked, Said, http_peer
 
 PIECE = bytes(1 << 14)
@@ -71,6 +71,45 @@ class Uploads:
 def peer(answer: Callable[[Asked], Said] = lambda _: Said()) -> Iterator[tuple[str, list[Asked]]]:
     with http_peer(answer) as server:
         yield server.url, server.asked
+
+
+@pytest.mark.parametrize(
+    ("so_far", "more", "far"),
+    [
+        (0.5, (0.001, 0.3), False),  # it has just been started
+        (0.5, (0.3, 0.001), False),
+        (0.5, (0.3, 0.2), True),
+        (0.5, (None, None), True),
+        (0.0, (), False),  # nothing is known
+        (0.001, (), False),
+    ],
+)
+def test_a_node_that_was_slow_is_asked_again_before_it_counts_as_far(
+    so_far: float, more: tuple[float | None, ...], far: bool
+) -> None:
+    asked = list(more)
+
+    class Peer(HttpClient):
+        def request(self, *_: object, **__: object) -> Response:  # type: ignore[override]
+            seconds = asked.pop(0)
+            self.latency = min(self.latency, seconds or self.latency)
+            raise TransientError(self.name, "answers")
+
+    http = Peer("http://127.0.0.1:1", name="peer")
+    http.latency = so_far
+    assert [is_far(http), is_far(http)] == [far, far]
+    assert not asked, "it is measured once"
+    http.close()
+
+
+def test_the_latency_is_measured_with_requests_that_may_be_refused() -> None:
+    with peer(lambda _: Said(404)) as (url, asked):
+        http = HttpClient(url, name="peer")
+        http.latency = 1000.0
+        assert http.probe_latency() < 1000.0
+        http.probe_latency()
+        http.close()
+    assert [(each.method, each.target) for each in asked] == [("GET", "/")] * 2
 
 
 @given(st.lists(st.integers(0, 1 << 20), max_size=60), st.lists(st.integers(1, 4 << 20), min_size=1))

@@ -8,6 +8,7 @@ counted are compared with those of each CAR.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 
 from reconciler.content import car
@@ -40,7 +41,9 @@ def send_blocks(
     size = sum(map(layout.block_size, positions))
     if size <= _SMALL[is_far(rest.http)] or not rest_of_them:
         leaves, rest_of_them = [], list(positions)
-    with progress.task(title, car.partial_size(layout, positions)) as task:
+    total = car.partial_size(layout, positions)
+    with closing(rest.http.apart()) as http, progress.task(title, total) as task:
+        rest = ClusterRest(http)
         if leaves:
             streams = UploadStreams(rest.http, task)
             runs = RunCutter(layout, leaves)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,8 +72,8 @@ def send(
     """
     layout, wanted = dag.layout, positions
     total = car.partial_size(layout, positions) if positions else 0
-    with progress.task(f"{title}: sending", total) as task:
-        sending = _Sending(rpc, dag, task)
+    with closing(rpc.http.apart()) as http, progress.task(f"{title}: sending", total) as task:
+        sending = _Sending(KuboRpc(http), dag, task)
         if nocopy and isinstance(dag, HasDiskFiles):
             positions = sending.refer(dag.disk_files(), positions)
             total = car.partial_size(layout, positions)
@@ -115,7 +116,7 @@ class _Sending:
         self._task = task
         self._read = dag.read_unverified if isinstance(dag, ReadsUnverified) else dag.read
         self._can_add = True
-        self._failed: Sequence[int] = ()
+        self._failed: dict[PeerError, Sequence[int]] = {}  # what failed requests had
         self.confirmed = True
         self.made: set[int] = set()  #: positions of inner nodes that the node made
 
@@ -159,8 +160,8 @@ class _Sending:
         """Do `run`; raise SourceChangedError where that is the reason of its failure."""
         try:
             run()
-        except PeerError:
-            self._check_source(self._failed)
+        except PeerError as error:
+            self._check_source(self._failed.get(error, ()))
             raise
 
     def _find_units(self, positions: Sequence[int], leaves: Sequence[int]) -> list[AddUnit]:
@@ -175,8 +176,8 @@ class _Sending:
         pieces = streams.counted(lambda: map(self._read, file.leaves))
         try:
             found = self._rpc.add_file(UploadBody(file.size, pieces), file.path, NO_RETRY)
-        except PeerError:
-            self._note_failure(file.leaves, streams)
+        except PeerError as error:
+            self._failed[error] = file.leaves
             raise
         if found != file.cid:
             self._check_source(file.leaves)
@@ -195,8 +196,8 @@ class _Sending:
                 found = self._rpc.add_file(UploadBody(unit.size, pieces), retry=NO_RETRY)
             except (AccessDeniedError, NotFoundError):
                 found = None
-            except PeerError:
-                self._note_failure(unit.leaves, streams)
+            except PeerError as error:
+                self._failed[error] = unit.leaves
                 raise
             if found == unit.cid:
                 self._mark_verified(unit.leaves)
@@ -212,17 +213,12 @@ class _Sending:
         layout = self._dag.layout
         try:
             stat = self._rpc.dag_import(UploadBody(car.partial_size(layout, positions), pieces), NO_RETRY)
-        except PeerError:
-            self._note_failure(positions, streams)
+        except PeerError as error:
+            self._failed[error] = positions
             raise
         if stat != DagStat(len(positions), sum(map(layout.block_size, positions))):
             self.confirmed = False
         self._mark_verified(positions)
-
-    def _note_failure(self, positions: Sequence[int], streams: UploadStreams) -> None:
-        """Note which blocks the last failed request had, unless another stream ended it."""
-        if not streams.stopped:
-            self._failed = positions
 
     def _check_source(self, positions: Sequence[int]) -> None:
         """Raise SourceChangedError when a file has changed, which is then the reason of a failure."""

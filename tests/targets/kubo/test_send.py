@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -17,8 +20,10 @@ from reconciler.net.errors import RejectedError
 from reconciler.net.response import UploadBody
 from reconciler.net.retry import RetryPolicy
 from reconciler.progress import QUIET
+from reconciler.targets import upload_streams
+from reconciler.targets.kubo import send as kubo_send
 from reconciler.targets.kubo.rpc import KuboRpc
-from reconciler.targets.kubo.send import send
+from reconciler.targets.upload_streams import UploadStreams
 from tests.support.plant import MIB, noise, plant
 from tests.support.unnoticed import cache_everything, write_unnoticed
 
@@ -48,26 +53,74 @@ def dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryDag:
     return identify(bare_bundle(root), cache=cache)
 
 
-def send_all(dag: DirectoryDag, *, accepts: bool) -> None:
-    node = cast("KuboRpc", Node(accepts=accepts))
-    send(node, dag, range(len(dag.layout)), QUIET, "m@1.0.0")
+@pytest.fixture
+def send_all(dag: DirectoryDag, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def run(*, accepts: bool) -> None:
+        send_to(Node(accepts=accepts), dag, monkeypatch)
+
+    return run
 
 
-def test_what_the_node_accepted_is_confirmed(dag: DirectoryDag, monkeypatch: pytest.MonkeyPatch) -> None:
-    send_all(dag, accepts=True)
+def send_to(node: Node, dag: DirectoryDag, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubo_send, "KuboRpc", lambda _: node)  # for connections of its own
+    kubo_send.send(cast("KuboRpc", node), dag, range(len(dag.layout)), QUIET, "m@1.0.0")
+
+
+def test_what_the_node_accepted_is_confirmed(
+    dag: DirectoryDag, send_all: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_all(accepts=True)
     monkeypatch.setattr(DirectoryDag, "_read_span", None)
     dag.confirm()
 
 
-def test_what_the_node_rejected_is_not_confirmed(dag: DirectoryDag, tmp_path: Path) -> None:
+def test_what_the_node_rejected_is_not_confirmed(
+    dag: DirectoryDag, send_all: Callable[..., None], tmp_path: Path
+) -> None:
     write_unnoticed(tmp_path / "cache", tmp_path / "root/weights.bin", noise(3 * MIB + 1, 2))
     with pytest.raises(SourceChangedError):
-        send_all(dag, accepts=False)
+        send_all(accepts=False)
     assert dag.changed
 
 
-def test_a_rejection_for_another_reason_confirms_no_more_than_was_read_again(dag: DirectoryDag) -> None:
+def test_a_rejection_for_another_reason_confirms_no_more_than_was_read_again(
+    dag: DirectoryDag, send_all: Callable[..., None]
+) -> None:
     with pytest.raises(RejectedError):
-        send_all(dag, accepts=False)
+        send_all(accepts=False)
     assert not dag.changed
     dag.confirm()
+
+
+def test_of_two_requests_that_fail_at_once_the_error_is_about_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the first was changed, that of the second was not."""
+    cache_everything(monkeypatch)
+    monkeypatch.setattr(kubo_send, "_SMALL", 0)
+    monkeypatch.setattr(upload_streams, "LARGEST_JOB", MIB)
+    root = plant(tmp_path / "root", {"changed": noise(MIB, 1), "other": noise(MIB // 2, 2)})
+    cache = IdentityCache(tmp_path / "cache")
+    identify(bare_bundle(root), cache=cache)
+    dag = identify(bare_bundle(root), cache=cache)
+    write_unnoticed(tmp_path / "cache", root / "changed", noise(MIB, 3))
+    both, first_failed = threading.Barrier(2), threading.Event()
+
+    class FailsTwice(Node):
+        def dag_import(self, body: UploadBody, retry: RetryPolicy) -> None:
+            is_first = sum(map(len, body.pieces())) > MIB
+            both.wait(30)
+            if not is_first:
+                assert first_failed.wait(30)
+            raise RejectedError("node", "rejected a block")
+
+    decide = UploadStreams._passes
+
+    def passes(streams: UploadStreams, *failure: Any) -> bool:
+        first_failed.set()
+        time.sleep(0.05)  # in which the other one fails as well
+        return decide(streams, *failure)
+
+    monkeypatch.setattr(UploadStreams, "_passes", passes)
+    with pytest.raises(SourceChangedError, match="'changed'"):
+        send_to(FailsTwice(accepts=False), dag, monkeypatch)
