@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,10 @@ from tests.support.command_line import RUN, CommandLine
 from tests.support.file_server import file_server
 from tests.support.http_peer import Asked
 from tests.support.hub_server import HubRepository, hub_server
-from tests.support.onchain.lab import KEYS
-from tests.support.onchain.storage import onchain_storage
+from tests.support.onchain.lab import KEYS, OnchainLab, deployed_lab
+from tests.support.onchain.payer import Payer
+from tests.support.onchain.pdp_provider import PdpProvider
+from tests.support.onchain.storage import deployed_providers, onchain_storage
 from tests.support.safetensors import safetensors
 from tests.support.scripted_server import Sent
 from tests.support.storacha_service import READS, packages, storacha_service
@@ -107,20 +109,34 @@ def filecoin(scratch: Path, *, anvil: bool = False) -> Iterator[Place]:
     """Run a chain with two providers, which keep two copies; the second one pulls from the first."""
     del scratch
     with onchain_storage(anvil=anvil, providers=2) as cloud:
+        yield _on_chain(cloud.lab, cloud.providers)
 
-        def refuse(wanted: bool) -> None:
-            for each in cloud.providers.values():
-                each.faults["wrong_piece"] = wanted
 
-        entry = {
-            "kind": "filecoin",
-            "network": "devnet",
-            "rpc": [cloud.lab.url],
-            "contract": cloud.lab.service,
-            "key_env": "LATE_KEY",
-            "copies": 2,
-        }
-        yield Place(entry, {"LATE_KEY": KEYS[0]}, refuse)
+@contextmanager
+def real_contracts(scratch: Path) -> Iterator[Place]:
+    """Use the deployment that the environment names, with two providers."""
+    del scratch
+    lab = deployed_lab(os.environ)
+    if lab is None:
+        pytest.skip("ONCHAIN_RPC and ONCHAIN_SERVICE name no deployment")
+    with deployed_providers(lab) as providers, closing(Payer(lab)):
+        yield _on_chain(lab, providers)
+
+
+def _on_chain(lab: OnchainLab, providers: dict[int, PdpProvider]) -> Place:
+    def refuse(wanted: bool) -> None:
+        for each in providers.values():
+            each.faults["wrong_piece"] = wanted
+
+    entry = {
+        "kind": "filecoin",
+        "network": "devnet",
+        "rpc": [lab.url],
+        "contract": lab.service,
+        "key_env": "LATE_KEY",
+        "copies": 2,
+    }
+    return Place(entry, {"LATE_KEY": KEYS[0]}, refuse)
 
 
 @contextmanager
@@ -234,6 +250,7 @@ def files() -> dict[str, bytes]:
     params=[
         "filecoin",
         pytest.param("anvil", marks=[pytest.mark.anvil, pytest.mark.slow]),
+        pytest.param("real contracts", marks=pytest.mark.slow),
         pytest.param("storacha", marks=[pytest.mark.storacha, pytest.mark.slow]),
     ]
 )
@@ -241,6 +258,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     makers: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
         "filecoin": filecoin,
         "anvil": partial(filecoin, anvil=True),
+        "real contracts": real_contracts,
         "storacha": storacha,
     }
     before = DEFAULT_WAITS.interval

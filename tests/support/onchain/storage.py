@@ -20,9 +20,11 @@ from reconciler.targets.filecoin.options import read_options
 from reconciler.targets.filecoin.target import FilecoinTarget
 from reconciler.targets.filecoin.waits import Waits
 from reconciler.targets.interface import RunTerms
-from tests.support.onchain.lab import KEYS, OnchainLab, onchain_lab
+from tests.support.onchain.lab import KEYS, OWNERS, OnchainLab, onchain_lab
 from tests.support.onchain.payer import Payer
 from tests.support.onchain.pdp_provider import PdpProvider, pdp_provider
+
+_PDP = 0  # the product of the registry
 
 
 @dataclass
@@ -132,3 +134,31 @@ def onchain_storage(
         finally:
             for target in storage.opened:
                 target.close()
+
+
+@contextmanager
+def deployed_providers(lab: OnchainLab) -> Iterator[dict[int, PdpProvider]]:
+    """Run the two providers of a deployment of the real contracts; undo afterwards what was done there."""
+    with ExitStack() as stack:
+        stack.callback(lab.revert, lab.snapshot())
+        running = {number: stack.enter_context(pdp_provider(number)) for number in (1, 2)}
+        for provider in running.values():
+            provider.lab = lab
+            _give_address(provider)
+        yield running
+
+
+def _give_address(provider: PdpProvider) -> None:
+    """Let the registry name the address of a provider."""
+    lab, owner = provider.lab, OWNERS[provider.number]
+    registry = lab.read(lab.service, "serviceProviderRegistry()", "address")
+    _, keys, values = lab.read(
+        registry,
+        "getAllProductCapabilities(uint256,uint8)",
+        "bool,string[],bytes[]",
+        provider.number,
+        _PDP,
+    )
+    stated = dict(zip(keys, values, strict=True)) | {"serviceURL": provider.url.encode()}
+    signature = "updateProduct(uint8,string[],bytes[])"
+    lab.send(owner, registry, signature, _PDP, list(stated), list(stated.values()))

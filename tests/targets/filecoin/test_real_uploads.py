@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -23,10 +23,9 @@ from reconciler.targets.filecoin.target import FilecoinTarget
 from reconciler.targets.interface import Check, Expected, State
 from reconciler.targets.pricing import FundingWish
 from tests.support.dags import MemoryDag
-from tests.support.onchain.lab import KEYS, OWNERS, deployed_lab
+from tests.support.onchain.lab import KEYS, deployed_lab
 from tests.support.onchain.payer import Payer, key
-from tests.support.onchain.pdp_provider import PdpProvider, pdp_provider
-from tests.support.onchain.storage import OnchainStorage, Ticker
+from tests.support.onchain.storage import OnchainStorage, Ticker, deployed_providers
 from tests.support.shapes import Builder
 
 pytestmark = pytest.mark.skipif(
@@ -34,24 +33,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 LABEL = Label("reconciler/acme/model@1.0.0")
-_PDP = 0  # the product of the registry
 _LIMIT = 3000  # bytes of a CAR
-
-
-def give_address(provider: PdpProvider) -> None:
-    """Let the registry name the address of a provider."""
-    lab, owner = provider.lab, OWNERS[provider.number]
-    registry = lab.read(lab.service, "serviceProviderRegistry()", "address")
-    _, keys, values = lab.read(
-        registry,
-        "getAllProductCapabilities(uint256,uint8)",
-        "bool,string[],bytes[]",
-        provider.number,
-        _PDP,
-    )
-    stated = dict(zip(keys, values, strict=True)) | {"serviceURL": provider.url.encode()}
-    signature = "updateProduct(uint8,string[],bytes[])"
-    lab.send(owner, registry, signature, _PDP, list(stated), list(stated.values()))
 
 
 @dataclass
@@ -72,15 +54,7 @@ def real(request: pytest.FixtureRequest) -> Iterator[RealStorage]:
     """Two providers and the real contracts; what was done there is undone afterwards."""
     lab = deployed_lab(os.environ)
     assert lab is not None
-    before = lab.snapshot()
-    with ExitStack() as stack:
-        stack.callback(lab.revert, before)
-        providers = {number: stack.enter_context(pdp_provider(number)) for number in (1, 2)}
-        for provider in providers.values():
-            provider.lab = lab
-            give_address(provider)
-        payer = Payer(lab)
-        stack.callback(payer.close)
+    with deployed_providers(lab) as providers, closing(Payer(lab)) as payer:
         if request.param:
             view = payer.view()
             until = view.block.timestamp + 1_000_000
