@@ -18,6 +18,7 @@ from benchmarks import (
     listing,
     loop,
     onchain,
+    parts,
     pieces,
     publish,
     scaling,
@@ -36,7 +37,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
     """Run each benchmark in its own directory."""
     for module in (
         *(startup, index, loop, identify, scaling, publish, stream, listing, export),
-        *(pieces, onchain, storacha, kubo, upload, fetch, killed, line_speed, wan),
+        *(pieces, onchain, storacha, kubo, parts, upload, fetch, killed, line_speed, wan),
         *(seal, serve, doors, action),
     ):
         own = directory / module.__name__.rpartition(".")[2]

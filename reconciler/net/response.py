@@ -195,22 +195,26 @@ class UploadBody:
 
 
 class CountedUpload:
-    """An upload in progress: the pieces of an UploadBody, counted as they are sent."""
+    """An upload in progress: the pieces of an UploadBody, counted as they are sent, once.
+
+    They are released then: a request of httpx lives on with its response, in a cycle of references.
+    """
 
     def __init__(self, upload: UploadBody) -> None:
-        self._upload = upload
-        self._sent = 0
+        self._upload: UploadBody | None = upload
+        self._left = upload.size
 
     @property
     def complete(self) -> bool:
         """Whether every byte was passed to the connection."""
-        return self._sent == self._upload.size
+        return self._left == 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._upload.pieces():
+        upload, self._upload = self._upload, None
+        for piece in upload.pieces() if upload is not None else ():
             remaining()
             yield piece
-            self._sent += len(piece)
+            self._left -= len(piece)
 
 
 def multipart_file(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
@@ -136,6 +138,29 @@ def test_an_upload_has_its_length_and_can_be_sent_again(proxy: FaultProxy, peer:
     boundary = asked.headers["content-type"].split("boundary=")[1]
     assert asked.body.startswith(f"--{boundary}\r\n".encode())
     assert asked.body.endswith(f"\r\n--{boundary}--\r\n".encode())
+
+
+def test_the_bytes_of_an_upload_are_released_when_it_was_sent(peer: HttpPeer) -> None:
+    """Without looking for garbage: a program that makes few objects does so too late for MiBs of bytes."""
+
+    class Part:
+        """Bytes, which cannot be referred to weakly themselves."""
+
+        data = bytes(1000)
+
+    def upload() -> UploadBody:
+        part = Part()
+        alive.append(weakref.ref(part))
+        return multipart_file("block", UploadBody(1000, lambda: iter((part.data,))))
+
+    alive: list[weakref.ref[Part]] = []
+    gc.disable()
+    try:
+        for _ in range(3):
+            client(peer.url).request("POST", "/up", content=upload(), repeatable=True)
+        assert [part() for part in alive] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_an_exception_of_an_upload_is_raised_unchanged(peer: HttpPeer) -> None:
