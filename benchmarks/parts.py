@@ -42,7 +42,8 @@ def in_parts(directory: Path, size: int, count: int) -> Iterator[Figure]:
         before = sent()
         whole, _ = peak_memory(RUN, str(place), "--propose", "none")
     detail = ", ".join(f"{peak:.0f}" for peak in peaks)
-    yield Figure(f"peak memory of a part, {size} MiB in {count}", max(peaks), "MiB", maximum=160, detail=detail)
+    name = f"peak memory of a part, {size} MiB in {count}"
+    yield Figure(name, max(peaks), "MiB", maximum=160, detail=detail)
     yield Figure("the same of the whole version after them", whole / MIB, "MiB", maximum=160)
     yield Figure("bytes from the source for it / size", (sent() - before) / (size * MIB), maximum=0.02)
     shutil.rmtree(directory)
