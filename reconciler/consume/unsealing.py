@@ -133,13 +133,14 @@ class SealedVersion:
                 progress.task("decrypting", sum(selected.files[number].size for number in numbers)) as task,
                 ThreadPoolExecutor(_THREADS, thread_name_prefix="unseal") as pool,
             ):
-                jobs = [pool.submit(self._unseal, selected.files[n], staging.path(n), task) for n in numbers]
                 try:
+                    jobs = [
+                        pool.submit(self._unseal, selected.files[n], staging.path(n), task) for n in numbers
+                    ]
                     for job in jobs:
                         job.result()
                 except BaseException:
-                    for job in jobs:
-                        job.cancel()
+                    pool.shutdown(cancel_futures=True)
                     raise
         except DataError:
             for number in numbers:

@@ -10,7 +10,6 @@ directory turns out to have other bytes than the plan says, proposal and removal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from reconciler.content import source_file
@@ -204,13 +203,12 @@ class _Lanes:
             for number, change in items:
                 self._outcomes[number] = _guarded(change, act, self._progress)
 
-        with ThreadPoolExecutor(max_workers=len(lanes)) as pool:
-            futures = [pool.submit(run_lane, items) for items in lanes.values()]
-            try:
-                for future in futures:
+        try:
+            with self._progress.threads(len(lanes)) as pool:
+                for future in [pool.submit(run_lane, items) for items in lanes.values()]:
                     future.result()
-            except KeyboardInterrupt:
-                self._progress.stop()
+        except KeyboardInterrupt:
+            self._progress.stop()
 
 
 def _settled(change: Change, drift: Drift) -> Outcome | None:

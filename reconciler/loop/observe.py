@@ -7,7 +7,6 @@ yet, or when the plan needs its bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -295,10 +294,6 @@ def observe_targets(
 
     if len(targets) == 1:
         return {targets[0].name: observe_one(targets[0])}
-    with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
+    with progress.threads(max(1, len(targets))) as pool:
         futures = {target.name: pool.submit(observe_one, target) for target in targets}
-        try:
-            return {name: future.result() for name, future in futures.items()}
-        except KeyboardInterrupt:
-            progress.stop()
-            raise
+        return {name: future.result() for name, future in futures.items()}

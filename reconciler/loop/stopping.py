@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +39,19 @@ class Stoppable:
         """Raise RunInterruptedError after `stop`."""
         if self._stopped.is_set():
             raise RunInterruptedError("interrupted")
+
+    @contextmanager
+    def threads(self, number: int) -> Iterator[ThreadPoolExecutor]:
+        """Open a pool of `number` threads, and wait for them at the end of the block.
+
+        A KeyboardInterrupt in the block, also while a thread is being started, calls `stop` first.
+        """
+        with ThreadPoolExecutor(max_workers=number) as pool:
+            try:
+                yield pool
+            except KeyboardInterrupt:
+                self.stop()
+                raise
 
     def task(self, label: str, total: int | None) -> Task:
         """Start a task of the inner progress. Raises RunInterruptedError after `stop`."""

@@ -8,7 +8,6 @@ not stop the others, and the plan that follows sends it what it lacks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.errors import Reason, ReconcilerError
 from reconciler.index.label import Label
@@ -96,13 +95,9 @@ def stream_version(
         return None
 
     try:
-        with ThreadPoolExecutor(max_workers=max(1, len(sinks))) as pool:
+        with progress.threads(max(1, len(sinks))) as pool:
             futures = {sink.name: pool.submit(finish, sink) for sink in sinks}
-            try:
-                done = {name: future.result() for name, future in futures.items()}
-            except KeyboardInterrupt:
-                progress.stop()
-                raise
+            done = {name: future.result() for name, future in futures.items()}
     finally:
         for sink in sinks:
             sink.session.abandon()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from reconciler.loop.stopping import RunInterruptedError, Stoppable
 from reconciler.progress import QUIET
 from tests.support.memory_target import MemoryTarget, down
 from tests.support.releases import Releases, kinds, with_memory
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_one_item_that_fails_never_stops_the_others(many: Releases, fault: Excep
 
 def test_the_report_is_in_the_order_of_the_plan_whatever_finished_first(many: Releases) -> None:
     gate = threading.Event()
-    many.memory["a"].faults["publish"] = lambda: gate.wait(10)
+    many.memory["a"].faults["publish"] = lambda: gate.wait(60)
     many.memory["b"].faults["publish"] = lambda: (
         gate.set() if many.memory["b"].calls["publish"] == 5 else None
     )
@@ -113,6 +115,30 @@ def test_an_interrupted_run_reports_what_was_done_and_the_next_one_finishes(many
     assert not many.apply().failed
     assert kinds(many.plan()) == []
     assert many.memory["a"].calls["publish"] == 3 + 3  # what was there already is not asked for again
+
+
+@pytest.mark.parametrize("moment", ["start", "end"])
+def test_an_interrupt_while_a_thread_is_started_stops_those_that_run(
+    many: Releases, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """They would otherwise finish all their versions first."""
+    many.write()
+    submit = ThreadPoolExecutor.submit
+
+    def interrupted(*args: object, **options: object) -> None:
+        if moment == "start":
+            submit(*args, **options)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with many.running() as run:
+        plan, progress = run.plan(), run.workspace.progress
+        many.memory["a"].faults["publish"] = lambda: wait_until(
+            "the run is stopped", lambda: progress.stopped
+        )
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+        report = run.apply(plan)
+    assert report.interrupted
+    assert {outcome.state for outcome in report.outcomes[1:]} == {"skipped"}
 
 
 def test_a_stopped_progress_ends_every_task_at_its_next_step() -> None:
