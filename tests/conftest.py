@@ -6,6 +6,7 @@ end of the run reports it. `REQUIRE=ipfs,node make test` turns such skips into f
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -45,6 +46,7 @@ GIT_CONFIG = """\
 
 def pytest_configure(config: pytest.Config) -> None:
     """Report on real peers; REQUIRE names those that may not be skipped. Examples have no deadline."""
+    gc.disable()  # until the tests are collected: what that makes is kept, and looking for garbage doubles it
     names = frozenset(filter(None, os.environ.get("REQUIRE", "").replace(",", " ").split()))
     config.pluginmanager.register(PeerReport(names), "peer-report")
     if config.pluginmanager.hasplugin("hypothesispytest"):
@@ -53,6 +55,13 @@ def pytest_configure(config: pytest.Config) -> None:
         # the duration of an example depends on the load of the machine
         settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
         settings.load_profile("any machine")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but not among what was collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
