@@ -326,7 +326,7 @@ def test_a_run_stopped_by_a_signal_is_finished_by_the_next(reconcile: CommandLin
         "def write(*arguments):\n"
         "    if first.acquire(blocking=False):\n"
         f"        os.kill(os.getpid(), {int(sign)})\n"
-        "    stopped.wait(30)\n"
+        "    stopped.wait(60)\n"
         "    return real(*arguments)\n"
         "target.write_car = write\n"
         "from reconciler.cli import main\n"
@@ -334,7 +334,7 @@ def test_a_run_stopped_by_a_signal_is_finished_by_the_next(reconcile: CommandLin
     )
     command = [RUN[0], "-c", script]
     done = subprocess.run(
-        command, cwd=reconcile.root, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=reconcile.root, capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
@@ -352,7 +352,7 @@ def test_a_second_interrupt_while_threads_end_ends_the_process_without_a_traceba
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import reconciler.cli as cli\n"
         "def interrupted():\n"
-        "    threading.Thread(target=time.sleep, args=(30,)).start()\n"
+        "    threading.Thread(target=time.sleep, args=(300,)).start()\n"
         "    again = lambda: (threading.main_thread().join(), os.kill(os.getpid(), signal.SIGINT))\n"
         "    threading.Thread(target=again, daemon=True).start()\n"
         "    raise KeyboardInterrupt\n"
@@ -360,7 +360,7 @@ def test_a_second_interrupt_while_threads_end_ends_the_process_without_a_traceba
         "cli.main()\n"
     )
     done = subprocess.run(
-        [RUN[0], "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=25, check=False
+        [RUN[0], "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == -signal.SIGINT
     assert done.stderr.splitlines() == ["error: interrupted", "hint: run again to finish"]

@@ -1,4 +1,4 @@
-"""Small DAGs with files of several leaves, and sources with short time limits."""
+"""Small DAGs with files of several leaves, and gateways as their sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.net.retry import NO_RETRY
 from tests.support.dags import MemoryDag
 from tests.support.shapes import Builder
 
-HASTY = Timeouts(connect=2.0, silence=0.6, total=1.5)
+PATIENT = Timeouts(connect=30.0, silence=60.0, total=120.0)
 
 
 @pytest.fixture
@@ -59,6 +59,6 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def hasty() -> Callable[[str], GatewaySource]:
-    """Make gateway sources with short time limits."""
-    return lambda url: GatewaySource(url, timeouts=HASTY, retry=NO_RETRY)
+def patient() -> Callable[[str], GatewaySource]:
+    """Make gateway sources that fail at once or not at all, however busy the machine is."""
+    return lambda url: GatewaySource(url, timeouts=PATIENT, retry=NO_RETRY)

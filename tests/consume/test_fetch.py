@@ -43,11 +43,11 @@ def leaves(dag: Dag) -> list[Cid]:
 
 @pytest.mark.parametrize("forms", [("file", "car"), ("file",), ("car",), ()])
 def test_a_directory_comes_from_a_gateway(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource], forms: tuple[Form, ...]
+    dag: MemoryDag, tmp_path: Path, patient: Callable[[str], GatewaySource], forms: tuple[Form, ...]
 ) -> None:
     """As ranges of files if the gateway supports them, otherwise as CARs, otherwise block by block."""
     with scripted_gateway(dag, forms=forms) as gateway:
-        done = run(dag, tmp_path / "d", hasty(gateway.url))
+        done = run(dag, tmp_path / "d", patient(gateway.url))
     assert files(tmp_path / "d") == content(dag)
     assert (done.files, done.size, done.resumed, done.cached, done.already) == (5, 71680 + 6144 + 9, 0, 0, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
@@ -134,7 +134,7 @@ def test_two_sources_that_lack_different_blocks_complete_each_other(dag: MemoryD
 
 @pytest.mark.parametrize("form", ["car", "file"])
 def test_a_stream_continues_the_job_of_another_source(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource], form: Form
+    dag: MemoryDag, tmp_path: Path, patient: Callable[[str], GatewaySource], form: Form
 ) -> None:
     """The first source lacks a few leaves and cannot stream; the second is used for those."""
     lost = [dag.layout.find(cid) or 0 for cid in leaves(dag)[9:60:10]]
@@ -147,11 +147,11 @@ def test_a_stream_continues_the_job_of_another_source(
             return super().read_block(cid, size)
 
     def late(connection: BinaryIO, answer: Answer) -> None:
-        first_is_done.wait(5)
+        first_is_done.wait(60)
         honest(connection, answer)
 
     with scripted_gateway(dag, late, spoils=lambda answer: answer.form != "block", forms=(form,)) as gateway:
-        done = run(dag, tmp_path / "d", First("first", DagBlocks(Without(dag, lost))), hasty(gateway.url))
+        done = run(dag, tmp_path / "d", First("first", DagBlocks(Without(dag, lost))), patient(gateway.url))
     assert files(tmp_path / "d") == content(dag)
     assert not any(source.dropped or source.bad for source in done.sources)
 
@@ -176,14 +176,14 @@ def test_two_sources_on_one_job_begin_at_opposite_ends(
 
 
 def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource]
+    dag: MemoryDag, tmp_path: Path, patient: Callable[[str], GatewaySource]
 ) -> None:
     def lie(connection: object, answer: Answer) -> None:
         send(connection, bytes(len(answer.body)), kind=answer.kind)  # type: ignore[arg-type]
 
     is_leaf = lambda answer: answer.cid.codec == RAW or answer.form == "car"  # noqa: E731
     with scripted_gateway(dag, lie, spoils=is_leaf) as liar, scripted_gateway(dag) as good:
-        done = run(dag, tmp_path / "d", hasty(liar.url), hasty(good.url))
+        done = run(dag, tmp_path / "d", patient(liar.url), patient(good.url))
     assert files(tmp_path / "d") == content(dag)
     first, second = done.sources
     assert (
@@ -194,7 +194,7 @@ def test_a_lying_source_is_dropped_after_two_bad_blocks_and_named(
 
 
 def test_the_error_lists_the_failure_of_every_source(
-    dag: MemoryDag, tmp_path: Path, hasty: Callable[[str], GatewaySource]
+    dag: MemoryDag, tmp_path: Path, patient: Callable[[str], GatewaySource]
 ) -> None:
     def fail(connection: BinaryIO, _: Answer) -> None:
         send(connection, b"", status="500 Oops")
@@ -203,7 +203,7 @@ def test_the_error_lists_the_failure_of_every_source(
         scripted_gateway(dag, fail) as broken,
         pytest.raises(BlockUnavailableError, match="none of 2 sources delivered block") as caught,
     ):
-        run(dag, tmp_path / "d", hasty(broken.url), hasty("http://127.0.0.1:1"))
+        run(dag, tmp_path / "d", patient(broken.url), patient("http://127.0.0.1:1"))
     assert caught.value.hint is not None
     assert f"{broken.url}: failed (HTTP 500)" in caught.value.hint
     assert "http://127.0.0.1:1: cannot be reached" in caught.value.hint

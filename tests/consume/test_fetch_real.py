@@ -26,9 +26,10 @@ from reconciler.progress import QUIET, Progress, Task
 from reconciler.targets.store import StoreTarget
 from tests.consume.conftest import files
 from tests.support.dags import MemoryDag, memory_dag
-from tests.support.gateway import Served, keep, served, wait_until
+from tests.support.gateway import Served, keep, served
 from tests.support.kubo_node import KuboNode, kubo_node
 from tests.support.store_files import car_path
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.ipfs
 

@@ -23,14 +23,14 @@ def test_a_flush_begins_after_each_interval_and_never_beside_another(
     def flush(descriptor: int) -> None:
         flushed.append(descriptor)
         begun.release()
-        assert may_end.acquire(timeout=10)
+        assert may_end.acquire(timeout=60)
 
     monkeypatch.setattr(os, "fsync", flush)
     with (tmp_path / "file").open("wb") as file:
         flush_file = BackgroundFlush(lambda: os.fsync(file.fileno()))
         flush_file.wrote(9)
         flush_file.wrote(1)
-        assert begun.acquire(timeout=10)
+        assert begun.acquire(timeout=60)
         flush_file.wrote(30)
         assert flushed == [file.fileno()]
         may_end.release(2)
@@ -54,7 +54,7 @@ def test_an_error_of_the_disk_reaches_a_later_call(
     with (tmp_path / "file").open("wb") as file:
         flush = BackgroundFlush(lambda: os.fsync(file.fileno()))
         flush.wrote(10)
-        assert failed.wait(10)
+        assert failed.wait(60)
         if later == "wrote":
             with pytest.raises(OSError, match="Input/output"):
                 for _ in range(1_000_000):

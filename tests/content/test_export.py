@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -218,9 +217,7 @@ def test_an_interrupt_leaves_no_file_and_no_thread(
     monkeypatch.setattr("reconciler.content.export.INTERVAL", MIB)
     monkeypatch.setattr(os, "fsync", interrupted)
     before = threading.active_count()
-    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         export(dag, out)
-    assert time.monotonic() - started < 10
     assert threading.active_count() == before
     assert os.listdir(out.parent) == []

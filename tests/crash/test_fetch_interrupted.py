@@ -18,14 +18,14 @@ from reconciler.content.cid import RAW
 from tests.consume.conftest import content, files
 from tests.support.command_line import RUN
 from tests.support.dags import MemoryDag
-from tests.support.gateway import wait_until
 from tests.support.scripted_gateway import Answer, ScriptedGateway, honest, scripted_gateway
 from tests.support.shapes import Builder
+from tests.support.waiting import wait_until
 
 # a shell ignores SIGINT for tests that run in the background, and children inherit that
 SCRIPT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + RUN[2]
 
-_SOON = 1.0  # seconds
+_SOON = 60.0  # seconds, much less than the gateway stalls
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def stall(connection: BinaryIO, answer: Answer) -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n\r\n"
     connection.write(head.encode() + answer.body[: len(answer.body) // 2])
     connection.flush()
-    time.sleep(30)
+    time.sleep(300)
 
 
 STALLS: dict[str, Callable[[MemoryDag, Answer], bool]] = {
@@ -119,7 +119,7 @@ def test_what_arrived_before_many_connections_stalled_is_used_by_the_next_run(
 def _wait_for_a_stall(gateway: ScriptedGateway, what: str, dag: MemoryDag) -> None:
     """Wait until a stalling block was requested: after the root and five more inner nodes."""
     requests = {"the root": 1, "the rest of the tree": 2, "a leaf": 9, "a stream": 9}[what]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(gateway.asked) < requests:
         assert time.monotonic() < deadline, gateway.asked
         time.sleep(0.05)

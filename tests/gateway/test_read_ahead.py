@@ -34,7 +34,7 @@ class Hashed:
 
     def wait(self, count: int) -> list[Cid]:
         for _ in range(count):
-            assert self.done.acquire(timeout=5)
+            assert self.done.acquire(timeout=60)
         return sorted(self.cids, key=CIDS.index)
 
 
@@ -67,7 +67,7 @@ def test_busy_threads_are_given_no_more() -> None:
 
     def verify(cid: Cid) -> None:
         started.append(cid)
-        release.wait(5)
+        release.wait(60)
 
     hasher = AheadHasher(verify, 3)
     for cid in CIDS:

@@ -24,9 +24,10 @@ from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.command_line import RUN
 from tests.support.dags import Blocks, MemoryDag, memory_dag
-from tests.support.gateway import Served, keep, served, wait_until
+from tests.support.gateway import Served, keep, served
 from tests.support.shapes import Builder
 from tests.support.store_files import car_path, harm
+from tests.support.waiting import wait_until
 
 MIB = 1 << 20
 BIG = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(3 * MIB // 32)) + b"tail"
@@ -220,16 +221,16 @@ def test_health_and_metrics_count(gateway: Served, dag: MemoryDag) -> None:
 def test_many_requests_on_one_connection_do_not_wait_for_each_other(gateway: Served, dag: MemoryDag) -> None:
     """Head and body go out without waiting for an acknowledgement, which clients delay by 40 ms."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
-    taken = []
+    quick = 0
     try:
-        for _ in range(10):
+        for _ in range(40):
             started = time.monotonic()
             connection.request("GET", f"/ipfs/{dag.layout.root}?format=raw")
             assert connection.getresponse().read()
-            taken.append(time.monotonic() - started)
+            quick += time.monotonic() - started < 0.03
     finally:
         connection.close()
-    assert sorted(taken)[3] < 0.03
+    assert quick > 3, "more than the kernel acknowledges at once"
 
 
 def test_two_hundred_concurrent_clients_get_the_bytes(gateway: Served, dag: MemoryDag) -> None:
@@ -318,7 +319,7 @@ def test_sigterm_lets_responses_in_progress_finish(tmp_path: Path) -> None:
         gateway.process.send_signal(signal.SIGTERM)
         assert head + response.read() == data
         connection.close()
-        assert gateway.process.wait(20) == 0
+        assert gateway.process.wait(60) == 0
         assert gateway.log.read_text() == ""
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", gateway.port), timeout=1)

@@ -120,7 +120,7 @@ def test_concurrent_readers_share_one_request(tmp_path: Path) -> None:
     class Slow(Source):
         def read_block(self, cid: Cid, size: int | None) -> bytes:
             reached.set()
-            assert go.wait(10)
+            assert go.wait(60)
             return super().read_block(cid, size)
 
     source = Slow()
@@ -129,10 +129,10 @@ def test_concurrent_readers_share_one_request(tmp_path: Path) -> None:
     readers = [threading.Thread(target=lambda: found.append(subject.read(ROOT))) for _ in range(4)]
     for reader in readers:
         reader.start()
-    assert reached.wait(10)
+    assert reached.wait(60)
     go.set()
     for reader in readers:
-        reader.join(10)
+        reader.join(60)
     assert found == [DAG.blocks[ROOT]] * 4
     assert len(source.asked) < 4
 
@@ -185,10 +185,10 @@ def test_requests_that_wait_for_an_upstream_leave_threads_for_the_others(tmp_pat
     go = threading.Event()
 
     def wait() -> None:
-        assert go.wait(10)
+        assert go.wait(60)
 
     for _ in range(16):
         gateway.threads.submit(wait)
-    assert gateway.threads.submit(lambda: 1).result(10) == 1
+    assert gateway.threads.submit(lambda: 1).result(60) == 1
     go.set()
     gateway.close()

@@ -22,8 +22,8 @@ from tests.support.dags import MemoryDag
 from tests.support.scripted_gateway import Answer, Behaviour, Form, scripted_gateway
 from tests.support.shapes import Builder
 
-HASTY = Timeouts(connect=2.0, silence=0.3, total=0.8)
-LONGEST = 20.0  # seconds, for two sources, two failures each, and a busy machine
+HASTY = Timeouts(connect=30.0, silence=0.3, total=0.8)
+LONGEST = 60.0  # seconds, for two sources, two failures each, and a busy machine
 MEMORY = 32 << 20  # bytes
 
 WHERE = {"leaf": ANY | RAW_ONLY, "car": ANY | CAR_ONLY, "file": ANY | FILE_ONLY, "tree": ANY | RAW_ONLY}

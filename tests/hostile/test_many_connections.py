@@ -25,7 +25,8 @@ from tests.support.dags import MemoryDag
 from tests.support.scripted_gateway import Answer, Behaviour, honest, scripted_gateway, send
 from tests.support.shapes import Builder
 
-HASTY = Timeouts(connect=2.0, silence=2.0, total=4.0)
+PATIENT = Timeouts(connect=30.0, silence=60.0, total=120.0)
+HASTY = Timeouts(connect=30.0, silence=2.0, total=4.0)  # for answers that never end
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,8 @@ def sixteen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "START", 16)
 
 
-def run(dag: MemoryDag, destination: Path, *urls: str) -> Fetched:
-    sources = [GatewaySource(url, timeouts=HASTY, retry=NO_RETRY) for url in urls]
+def run(dag: MemoryDag, destination: Path, *urls: str, timeouts: Timeouts = PATIENT) -> Fetched:
+    sources = [GatewaySource(url, timeouts=timeouts, retry=NO_RETRY) for url in urls]
     return fetch(dag.layout.root, destination, sources, QUIET, name="it")
 
 
@@ -205,5 +206,5 @@ def test_every_third_answer_is_wrong_and_another_gateway_is_right(
         scripted_gateway(dag, sometimes, spoils=is_leaf, forms=("file",)) as bad,
         scripted_gateway(dag) as good,
     ):
-        run(dag, tmp_path / "d", bad.url, good.url)
+        run(dag, tmp_path / "d", bad.url, good.url, timeouts=HASTY)
     assert files(tmp_path / "d") == content(dag)

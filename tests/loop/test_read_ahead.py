@@ -250,7 +250,7 @@ def test_the_server_of_python_ignores_ranges_and_costs_the_size(
         assert found_sums(stream(source)) == sums(files)
         source.close()
         server.terminate()
-        _, log = server.communicate(timeout=10)
+        _, log = server.communicate(timeout=60)
     for path in ("b.bin", "c.bin"):
         assert log.count(f'"GET /{path} HTTP/1.1" 200') == 1
     assert source.serves_ranges is False

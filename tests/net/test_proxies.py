@@ -34,7 +34,7 @@ def peer() -> Iterator[HttpPeer]:
 
 
 def client(url: str) -> HttpClient:
-    timeouts = Timeouts(connect=5, silence=5, total=10)
+    timeouts = Timeouts(connect=30, silence=60, total=120)
     return HttpClient(url, name="node", retry=NO_RETRY, timeouts=timeouts)
 
 

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,13 +19,14 @@ from reconciler.net.errors import TransientError
 from reconciler.net.retry import NO_RETRY
 from tests.support.certificates import self_signed, server_context
 from tests.support.http_peer import Said, http_peer
+from tests.support.waiting import wait_until
 
 MIB = 1 << 20
 LONG = 6 * MIB
 
 
 def client(url: str, **options: object) -> HttpClient:
-    options.setdefault("timeouts", Timeouts(connect=5, silence=5, total=20))
+    options.setdefault("timeouts", Timeouts(connect=30, silence=60, total=120))
     return HttpClient(url, name="node", retry=NO_RETRY, **options)  # type: ignore[arg-type]
 
 
@@ -56,7 +56,7 @@ def server(
                     size = len(body) if announced is None else announced
                     peer.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + body)
                 if announced is not None:
-                    done.wait(30)
+                    done.wait(300)
 
         def serve() -> None:
             while True:
@@ -72,7 +72,7 @@ def server(
         yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", counts
         done.set()
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,9 @@ def test_a_connection_is_closed_after_a_body_that_was_not_read_to_its_end() -> N
 def test_closing_a_client_ends_the_reading_of_another_thread(size: int) -> None:
     with server(bytes(size // 2), announced=size) as (url, _):
         http = client(url)
-        threading.Timer(0.3, http.close).start()
-        started = time.monotonic()
         with http.stream("GET", "/", repeatable=True) as answer, pytest.raises(TransientError, match="broke"):
+            threading.Timer(0.3, http.close).start()
             list(answer.pieces(LONG))
-        assert time.monotonic() - started < 4
 
 
 def test_interrupting_a_client_ends_its_requests_and_not_later_ones() -> None:
@@ -133,11 +131,14 @@ def test_interrupting_a_client_ends_its_requests_and_not_later_ones() -> None:
     with server(b"one", b"", b"three", announced=3) as (url, counts):
         http = client(url)
         assert http.request("GET", "/", repeatable=True).body == b"one"
-        threading.Timer(0.1, http.interrupt).start()
-        started = time.monotonic()
+
+        def interrupt() -> None:
+            wait_until("the second request has arrived", lambda: counts == [2])
+            http.interrupt()
+
+        threading.Thread(target=interrupt).start()
         with pytest.raises(TransientError, match="broke"):
             http.request("GET", "/", repeatable=True)
-        assert time.monotonic() - started < 2
         http.interrupt()
         assert http.request("GET", "/", repeatable=True).body.startswith(b"thr")
         http.close()
@@ -181,7 +182,7 @@ def test_bodies_arrive_whole_in_memory_of_the_caller_and_leave_the_connection_re
 @pytest.mark.parametrize("end", ["silence", "closed"])
 def test_a_body_that_stops_is_an_error_also_in_memory_of_the_caller(end: str) -> None:
     with server(bytes(5 * MIB), announced=LONG) as (url, _):
-        http = client(url, timeouts=Timeouts(silence=0.3 if end == "silence" else 5, total=9))
+        http = client(url, timeouts=Timeouts(silence=0.3 if end == "silence" else 60))
         opened = http.open("GET", "/", repeatable=True)
         if end == "closed":
             threading.Timer(0.2, http.close).start()
@@ -196,7 +197,7 @@ def test_a_long_body_over_tls_that_stops_is_silence(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with server(bytes(5 * MIB), context=tls, announced=LONG) as (url, _):
-        http = client(url, timeouts=Timeouts(silence=0.3, total=9))
+        http = client(url, timeouts=Timeouts(silence=0.3))
         with pytest.raises(TransientError, match="silent for too long"):
             http.request("GET", "/", repeatable=True)
         http.close()

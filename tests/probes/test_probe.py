@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +31,7 @@ from tests.support.gateway import keep, served
 from tests.support.http_peer import Asked, Said, http_peer
 
 MIB = 1 << 20
-QUICK = ProbeTerms(timeouts=Timeouts(connect=1.0, silence=0.6, total=1.2), allow_private=True)
+TERMS = ProbeTerms(timeouts=Timeouts(connect=30.0, silence=60.0, total=120.0), allow_private=True)
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +62,21 @@ def test_a_lying_a_slow_and_a_dead_provider_are_named_among_three_good_ones(
     def lie(asked: Asked) -> Said:
         return Said(200, b"x" * MIB, {"Content-Type": "application/vnd.ipld.raw"})
 
+    probed = threading.Event()
+
     def dawdle(asked: Asked) -> Said:
-        time.sleep(2)
+        probed.wait(120)
         return Said(200, b"late")
+
+    seconds = 5.0  # for the three good ones on a busy machine
+    terms = ProbeTerms(timeouts=Timeouts(connect=30.0, silence=seconds, total=120.0), allow_private=True)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         dead = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with http_peer(lie) as liar, http_peer(dawdle) as slow:
         providers = [good[0], at(liar.url, "liar"), good[1], at(slow.url, "slow"), at(dead, "dead"), good[2]]
-        findings = probe_providers(dag.layout, providers, QUICK, Random(1))
+        findings = probe_providers(dag.layout, providers, terms, Random(1))
+        probed.set()
     assert [finding.provider for finding in findings] == providers
     assert [finding.verdict for finding in findings] == [
         ProbeVerdict.SERVED,
@@ -101,13 +107,13 @@ def test_a_response_that_is_not_the_leaf_is_not_serving(
     dag: MemoryDag, said: Said, verdict: ProbeVerdict
 ) -> None:
     with http_peer(lambda _: said) as peer:
-        (finding,) = probe_providers(dag.layout, [at(peer.url)], QUICK, Random(1))
+        (finding,) = probe_providers(dag.layout, [at(peer.url)], TERMS, Random(1))
     assert (finding.verdict, finding.leaves) == (verdict, 0)
 
 
 def test_a_gateway_must_not_fetch_the_leaf_from_elsewhere(dag: MemoryDag) -> None:
     with http_peer(lambda _: Said(412)) as peer:
-        probe_providers(dag.layout, [at(peer.url)], QUICK, Random(1))
+        probe_providers(dag.layout, [at(peer.url)], TERMS, Random(1))
         assert {asked.headers["cache-control"] for asked in peer.asked} == {"only-if-cached"}
 
 
@@ -119,7 +125,7 @@ def test_a_provider_with_one_bad_leaf_is_found_when_that_leaf_is_asked_for(dag: 
         cid = asked.target.split("/")[2].partition("?")[0]
         return Said(200, b"bad" if cid == bad else leaves[cid])
 
-    terms = ProbeTerms(leaves=99, timeouts=QUICK.timeouts, allow_private=True)
+    terms = ProbeTerms(leaves=99, timeouts=TERMS.timeouts, allow_private=True)
     with http_peer(answer) as peer:
         (finding,) = probe_providers(dag.layout, [at(peer.url)], terms, Random(1))
     assert finding.verdict is ProbeVerdict.WRONG_BYTES
@@ -127,7 +133,7 @@ def test_a_provider_with_one_bad_leaf_is_found_when_that_leaf_is_asked_for(dag: 
 
 
 def test_private_addresses_are_dialled_only_when_allowed(dag: MemoryDag) -> None:
-    strict = ProbeTerms(timeouts=QUICK.timeouts)
+    strict = ProbeTerms(timeouts=TERMS.timeouts)
     with http_peer(lambda _: Said()) as peer:
         port = peer.url.rpartition(":")[2]
         for address in (f"/ip4/127.0.0.1/tcp/{port}/http", f"/dns4/localhost/tcp/{port}/http"):
@@ -139,7 +145,7 @@ def test_private_addresses_are_dialled_only_when_allowed(dag: MemoryDag) -> None
 
 def test_a_provider_without_http_is_not_probed(dag: MemoryDag) -> None:
     provider = Provider("p", ("/ip4/8.8.8.8/udp/4001/quic-v1", "/ip4/8.8.8.8/tcp/4001"))
-    (finding,) = probe_providers(dag.layout, [provider], QUICK, Random(1))
+    (finding,) = probe_providers(dag.layout, [provider], TERMS, Random(1))
     assert (finding.verdict, finding.detail) == (ProbeVerdict.NOT_PROBED, "no HTTP address")
 
 
@@ -240,5 +246,5 @@ def test_our_own_gateway_is_a_router_and_a_provider(dag: MemoryDag, tmp_path: Pa
         router = Router(gateway.url)
         providers = router.providers(dag.layout.root)
         router.close()
-        (finding,) = probe_providers(dag.layout, providers, QUICK, Random(1))
+        (finding,) = probe_providers(dag.layout, providers, TERMS, Random(1))
     assert finding.verdict is ProbeVerdict.SERVED

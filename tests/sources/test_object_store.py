@@ -489,7 +489,7 @@ def test_rclone_serves_the_same_files(tmp_path: Path) -> None:
     ) as process:
         try:
             host, _, port = address.partition(":")
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while time.monotonic() < until:
                 with socket.socket() as probe:
                     if probe.connect_ex((host, int(port))) == 0:

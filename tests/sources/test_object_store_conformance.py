@@ -124,7 +124,7 @@ def rclone_server(directory: Path) -> Iterator[RcloneSubject]:
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while time.monotonic() < until:
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:

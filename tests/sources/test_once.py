@@ -22,7 +22,7 @@ def test_threads_that_ask_at_the_same_time_share_one_result() -> None:
     once = Once(make)
 
     def ask(_: int) -> object:
-        together.wait(10)
+        together.wait(60)
         return once.get()
 
     assert once.made() is None

@@ -7,7 +7,6 @@ import os
 import selectors
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget
 from tests.support.command_line import RUN
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +104,3 @@ def keep(store: Path, *dags: Dag) -> None:
     target = StoreTarget("store", store)
     for number, dag in enumerate(dags):
         target.publish(dag, Label(f"reconciler/acme/model@1.0.{number}"), QUIET)
-
-
-def wait_until(what: str, condition: object, seconds: float = 10.0) -> None:
-    """Poll `condition` until it is true."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)

@@ -45,7 +45,7 @@ def nginx(home: Path, server: str, main: str = "") -> Iterator[str]:
     config.write_text(_CONFIG.format(home=home, port=port, server=server, main=main))
     process = subprocess.Popen(["nginx", "-p", str(home), "-c", str(config)], stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -14,16 +14,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.content.cid import Cid
 from tests.support.kubo_node import SMALL_CACHE, KuboNode
+from tests.support.waiting import wait_until
 
 START_SECONDS = 60.0
 PING = "1s"
@@ -41,15 +41,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_until(what: str, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Poll `ready` until it is true; raise AssertionError with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still waiting for {what} after {seconds:.0f} s")
-        time.sleep(0.05)
 
 
 def call(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:

@@ -9,7 +9,6 @@ import re
 import socket
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -39,6 +38,7 @@ from reconciler.trust.note import (
 from reconciler.trust.tiles import TileHashes, make_tiles
 from reconciler.trust.witness import OtherSize, Witness, judge_answer, request_body
 from tests.support.http_peer import HttpPeer, Said, http_peer
+from tests.support.waiting import wait_until
 from tests.support.witness_peer import WitnessPeer
 
 LOG = NoteSigner("example.org/acme", Secret("5e" * 32))
@@ -196,7 +196,7 @@ def litewitness(directory: Path) -> Iterator[tuple[str, NoteKey]]:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     running = [subprocess.Popen(["ssh-agent", "-D", "-a", agent], stdout=subprocess.DEVNULL)]
     try:
-        wait_for(agent.exists)
+        wait_until("the agent", agent.exists)
         environment = {**os.environ, "SSH_AUTH_SOCK": str(agent)}
         subprocess.run(["ssh-add", "-q", key], check=True, env=environment)
         print_ = subprocess.run(["ssh-keygen", "-lf", key], check=True, capture_output=True, text=True)
@@ -204,20 +204,12 @@ def litewitness(directory: Path) -> Iterator[tuple[str, NoteKey]]:
         command = ["litewitness", *flags, "-key", print_.stdout.split()[1]]
         with (directory / "out").open("w") as out:
             running.append(subprocess.Popen(command, stdout=out, stderr=out))
-        wait_for(lambda: can_connect(address))
+        wait_until("the witness", lambda: can_connect(address))
         yield f"http://{address}", witness
     finally:
         for process in reversed(running):
             process.terminate()
             process.wait()
-
-
-def wait_for(event) -> None:
-    for _ in range(200):
-        if event():
-            return
-        time.sleep(0.05)
-    raise TimeoutError
 
 
 def can_connect(address: str) -> bool:

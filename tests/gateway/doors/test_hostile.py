@@ -394,7 +394,7 @@ def test_concurrent_first_requests_read_a_release_once() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(read.asked) == len(set(read.asked))
 
 
@@ -413,7 +413,7 @@ def test_a_version_that_is_not_here_does_not_delay_the_others() -> None:
         def __call__(self, cid: Cid) -> bytes:
             if cid == absent:
                 blocked.set()
-                assert go.wait(10)
+                assert go.wait(60)
             return super().__call__(cid)
 
     stuck = Stuck()
@@ -422,11 +422,11 @@ def test_a_version_that_is_not_here_does_not_delay_the_others() -> None:
     unknown = ask(f"/v2/acme/llm/blobs/sha256:{'0' * 64}")
     waiting = threading.Thread(target=refusal_of, args=(door, unknown))
     waiting.start()
-    assert blocked.wait(10)
+    assert blocked.wait(60)
     door.answer(ask("/v2/acme/llm/manifests/1.1.0"))
     assert body_of(door, f"/v2/acme/llm/blobs/sha256:{sha256(b'1')}") == b"1"
     go.set()
-    waiting.join(10)
+    waiting.join(60)
 
 
 # --- images and digests
@@ -466,7 +466,7 @@ def test_a_digest_that_takes_long_is_a_503_and_the_next_request_has_it(
     class Slow(Blocks):
         def __call__(self, cid: Cid) -> bytes:
             if cid.codec == RAW and len(self.blocks[cid]) == 4:
-                assert go.wait(10)
+                assert go.wait(60)
             return super().__call__(cid)
 
     read = Slow()
@@ -478,7 +478,7 @@ def test_a_digest_that_takes_long_is_a_503_and_the_next_request_has_it(
     refusal = refusal_of(door, request)
     assert (refusal.status, refusal.headers["Retry-After"]) == (503, "10")
     go.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert door.answer(request).response.status == 200
@@ -511,9 +511,9 @@ def test_hashing_ends_with_the_server() -> None:
 
     waiting = threading.Thread(target=ask_for_it)
     waiting.start()
-    assert reached.wait(10)
+    assert reached.wait(60)
     digests.close()
-    waiting.join(10)
+    waiting.join(60)
     assert failed == [BlockUnavailableError]
 
 

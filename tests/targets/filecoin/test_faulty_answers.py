@@ -46,7 +46,6 @@ SOME = {("addition", "500-carried-out"), ("bytes", "stalled")}
 def test_a_faulty_answer_costs_nothing_twice(
     cloud: OnchainStorage, monkeypatch: pytest.MonkeyPatch, endpoint: str, fault: str
 ) -> None:
-    monkeypatch.setattr("reconciler.net.client.Timeouts", partial(Timeouts, silence=1.0, total=6.0))
     path, number = ENDPOINTS[endpoint]
     dag = bundle(f"{endpoint} {fault}")
     behind = cloud.providers[number].url.rpartition(":")[2]
@@ -54,7 +53,8 @@ def test_a_faulty_answer_costs_nothing_twice(
     with FaultProxy("127.0.0.1", int(behind)) as proxy:
         cloud.lab.fake.contracts.providers[number - 1]["url"] = proxy.url
         proxy.arm(FAULTS[fault], path=path, times=1)
-        with suppress(PeerError):
+        with suppress(PeerError), monkeypatch.context() as patch:
+            patch.setattr("reconciler.net.client.Timeouts", partial(Timeouts, silence=1.0, total=6.0))
             cloud.target(copies=2, providers=[1, 2], budget=RetryBudget()).publish(dag, LABEL, QUIET)
         assert proxy.hits == 1
         target = cloud.target(copies=2, providers=[1, 2], budget=RetryBudget())

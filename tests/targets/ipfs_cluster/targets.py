@@ -25,7 +25,7 @@ def cluster_target(
     http = HttpClient(
         url,
         name="cluster",
-        timeouts=timeouts or Timeouts(connect=2, silence=30, total=60),
+        timeouts=timeouts or Timeouts(connect=30, silence=60, total=120),
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
         is_command_error=is_command_error,

@@ -21,8 +21,9 @@ from reconciler.targets.kubo.target import KuboTarget
 from tests.conformance.targets import Damage, TargetSuite
 from tests.support.fake_cluster import FakeCluster, fake_cluster
 from tests.support.fault_proxy import FaultProxy
-from tests.support.peers_cluster import ClusterPeer, call, is_pinned, wait_until
+from tests.support.peers_cluster import ClusterPeer, call, is_pinned
 from tests.support.shapes import bundle
+from tests.support.waiting import wait_until
 from tests.targets.ipfs_cluster.targets import cluster_target
 
 

@@ -55,7 +55,7 @@ def stage() -> Iterator[Scene]:
     with fake_cluster("peer1", "peer2") as fake, FaultProxy("127.0.0.1", port_of(fake.url)) as proxy:
         limits = WaitLimits(pending=0.3, bad=0.1, pause=0.01)
         target = cluster_target(proxy.url, attempts=ATTEMPTS, limits=limits)
-        timeouts = Timeouts(connect=5, silence=0.2, total=0.7)
+        timeouts = Timeouts(connect=30, silence=0.2, total=0.7)
         hasty = cluster_target(proxy.url, attempts=ATTEMPTS, timeouts=timeouts, limits=limits)
         direct = cluster_target(fake.url)
         yield Scene(fake, proxy, target, hasty, direct, bundle("faults"))

@@ -31,8 +31,9 @@ from reconciler.targets.ipfs_cluster.target import ClusterTarget
 from reconciler.targets.kubo.rpc import is_command_error
 from reconciler.targets.kubo.target import KuboTarget
 from reconciler.targets.open import open_target
-from tests.support.peers_cluster import ClusterPeer, call, cluster, missing_programs, wait_until
+from tests.support.peers_cluster import ClusterPeer, call, cluster, missing_programs
 from tests.support.shapes import Builder, Without, bundle
+from tests.support.waiting import wait_until
 from tests.targets.ipfs_cluster.targets import cluster_target
 
 pytestmark = pytest.mark.ipfs_cluster
@@ -91,7 +92,7 @@ def test_a_pin_over_an_incomplete_dag_hangs_and_is_released(one_peer: ClusterPee
     with closing(
         cluster_target(one_peer.rest, rules=ReplicationRules(stuck_after=timedelta(seconds=1)))
     ) as target:
-        wait_until("it to be stuck", lambda: state(target, dag.layout.root) is State.PARTIAL, 10)
+        wait_until("it to be stuck", lambda: state(target, dag.layout.root) is State.PARTIAL)
         assert "peer1 is stuck fetching it" in look(target, dag.layout.root)[0].detail
         delivery = target.repair(dag, (), LABEL, QUIET)
         assert (delivery.state, delivery.bytes_sent) == (State.HELD, dag.layout.size)

@@ -61,7 +61,7 @@ def make_target(url: str, *, attempts: int = 3) -> KuboTarget:
     http = HttpClient(
         url,
         name="node",
-        timeouts=Timeouts(connect=5, silence=30, total=60),
+        timeouts=Timeouts(connect=30, silence=60, total=120),
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
         is_command_error=is_command_error,

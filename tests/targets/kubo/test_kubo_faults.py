@@ -76,7 +76,7 @@ class Scene:
         self.http = http = ImpatientClient(
             proxy.url,
             name="node",
-            timeouts=Timeouts(connect=5, silence=30, total=60),
+            timeouts=Timeouts(connect=30, silence=60, total=120),
             retry=RetryPolicy(attempts=3),
             sleep=lambda seconds: None,
             is_command_error=is_command_error,

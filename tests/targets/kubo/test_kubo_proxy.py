@@ -41,11 +41,11 @@ def target(address: str, auth: Auth | None = None) -> KuboTarget:
         f"{address}/kubo",
         name="node",
         auth=auth,
-        timeouts=Timeouts(2, 20, 60),
+        timeouts=Timeouts(30, 60, 120),
         retry=NO_RETRY,
         is_command_error=is_command_error,
     )
-    return KuboTarget("node", http, pin_seconds=20)
+    return KuboTarget("node", http, pin_seconds=60)
 
 
 def weights(salt: str, megabytes: int):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPException
@@ -36,9 +35,9 @@ from tests.conformance.targets import FOREIGN_LABEL, LABEL, MARK, OTHER_LABEL, D
 from tests.support.dags import MemoryDag
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kubo_node import SMALL_CACHE, KuboNode, kubo_node
-from tests.support.peers_cluster import wait_until
 from tests.support.plant import MIB, noise, plant
 from tests.support.shapes import Builder, Without, bundle, large_file, twins
+from tests.support.waiting import wait_until
 from tests.targets.kubo.conftest import make_target, opened
 from tests.targets.kubo.subject import KuboSubject
 
@@ -473,7 +472,6 @@ def test_an_online_node_is_never_asked_to_pin_what_is_incomplete(online: KuboNod
     dag = bundle(salt)
     with FaultProxy("127.0.0.1", online.port) as proxy:
         target = make_target(proxy.url)
-        started = time.monotonic()
         with pytest.raises(BlockUnavailableError):
             target.publish(Without(dag, [dag.layout.find(a_leaf(dag)) or 0]), LABEL, QUIET)
         assert not any("pin/add" in path for path in proxy.paths)
@@ -489,7 +487,6 @@ def test_an_online_node_is_never_asked_to_pin_what_is_incomplete(online: KuboNod
         assert target.repair(dag, (), LABEL, QUIET).blocks_sent == 1
         assert all(origin.startswith("/ip4/127.") and "/p2p/" in origin for origin in target.origins())
         assert target.origins()
-        assert time.monotonic() - started < 20
 
 
 def test_a_stuck_node_is_recognized_before_anything_is_sent(
@@ -520,7 +517,7 @@ def test_a_stuck_node_is_recognized_before_anything_is_sent(
         assert next(finding for finding in target.diagnose() if finding.subject == "queue").ok is False
         node.stop(signal.SIGKILL)
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
 
 
 def _wait_for_command(node: KuboNode, name: str) -> None:
@@ -558,11 +555,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboNode]:
 
 def with_secret(node: KuboNode, scheme: Scheme, secret: str | None) -> KuboTarget:
     auth = None if secret is None else Auth(scheme, Secret(secret))
-    limits = Timeouts(silence=5, total=20)
+    limits = Timeouts(silence=60, total=120)
     http = HttpClient(
         node.url, name="node", auth=auth, retry=NO_RETRY, timeouts=limits, is_command_error=is_command_error
     )
-    return opened(KuboTarget("node", http, pin_seconds=5))
+    return opened(KuboTarget("node", http, pin_seconds=60))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def service_target(
         url,
         name="service",
         auth=Auth(Scheme.BEARER, Secret(secret)),
-        timeouts=timeouts or Timeouts(connect=2, silence=30, total=60),
+        timeouts=timeouts or Timeouts(connect=30, silence=60, total=120),
         retry=RetryPolicy(attempts=attempts),
         sleep=lambda seconds: None,
     )

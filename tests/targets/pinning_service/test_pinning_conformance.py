@@ -17,7 +17,8 @@ from reconciler.targets.ipfs_cluster.rest import ClusterRest
 from tests.conformance.targets import Damage, TargetSuite
 from tests.support.fake_pinning_service import FakePinningService
 from tests.support.fault_proxy import FaultProxy
-from tests.support.peers_cluster import ClusterPeer, call, is_pinned, wait_until
+from tests.support.peers_cluster import ClusterPeer, call, is_pinned
+from tests.support.waiting import wait_until
 from tests.targets.pinning_service.targets import service_target
 
 

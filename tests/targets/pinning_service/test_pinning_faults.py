@@ -47,7 +47,7 @@ def observed_state(target: PinningServiceTarget) -> State:
 def stage() -> Iterator[Stage]:
     with fake_pinning_service() as fake, FaultProxy("127.0.0.1", int(fake.url.rsplit(":", 1)[1])) as proxy:
         target = service_target(proxy.url, attempts=ATTEMPTS, poll=0.2)
-        limits = Timeouts(connect=5, silence=0.2, total=0.7)
+        limits = Timeouts(connect=30, silence=0.2, total=0.7)
         hasty = service_target(proxy.url, attempts=ATTEMPTS, timeouts=limits, poll=0.2)
         yield Stage(fake, proxy, target, hasty)
         for each in (target, hasty):

@@ -89,7 +89,7 @@ def test_a_failure_ends_the_upload_and_the_other_clients(dag: DirectoryDag) -> N
 
     def store(chunks: Iterable[bytes], waiting: Callable[[], None]) -> None:
         if not ended:
-            begun.wait(30)
+            begun.wait(60)
         try:
             if sum(map(len, chunks)) and failing.pop(0):
                 ended.append("failed")

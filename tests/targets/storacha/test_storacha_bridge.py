@@ -408,7 +408,7 @@ def test_at_most_four_requests_about_pieces_are_sent_at_once() -> None:
             with lock:
                 busy += 1
                 most = max(most, busy)
-            together.wait(20)
+            together.wait(60)
             with lock:
                 busy -= 1
         return service(plain)(asked)
@@ -443,7 +443,7 @@ def test_a_stopped_run_sends_no_further_requests() -> None:
     def answer(asked: Asked) -> Said:
         """Answer one request about pieces; delay the others until the run is stopped."""
         if b"filecoin/info" in asked.body and not first.acquire(blocking=False):
-            stopped.wait(30)
+            stopped.wait(60)
         return service(plain)(asked)
 
     with http_peer(answer) as peer, closing(opened(peer.url)) as target:

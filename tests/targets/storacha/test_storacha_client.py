@@ -242,9 +242,9 @@ READS = {
         UnexpectedResponseError,
         "exit code -9",
     ),
-    "hangs": ("time.sleep(60)", TransientError, "made no progress"),
+    "hangs": ("time.sleep(300)", TransientError, "made no progress"),
     "hangs after half a line": (
-        f"sys.stdout.write({LISTED[:50]!r}); sys.stdout.flush(); time.sleep(60)",
+        f"sys.stdout.write({LISTED[:50]!r}); sys.stdout.flush(); time.sleep(300)",
         TransientError,
         "made no progress",
     ),
@@ -286,13 +286,13 @@ def test_a_proof_for_another_space_is_not_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", ["", "sys.stdin.buffer.read(10); ", READ])
 def test_a_client_that_hangs_is_killed_with_all_its_processes(tmp_path: Path, read: str) -> None:
-    where = fake(tmp_path, f"os.system('sleep 60 &'); {read}time.sleep(60)")
+    where = fake(tmp_path, f"os.system('sleep 300 &'); {read}time.sleep(300)")
     assert where._client is not None
     where._client._silence = 0.5
     begin = time.monotonic()
     with pytest.raises(TransientError, match="made no progress"):
         publish(where)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize("read", ["sys.stdin.buffer.read(10); ", READ])
@@ -305,12 +305,12 @@ def test_an_upload_can_be_interrupted_while_the_client_works(tmp_path: Path, rea
     def stop() -> None:
         raise Stopped
 
-    where = fake(tmp_path, f"{read}time.sleep(60)")
+    where = fake(tmp_path, f"{read}time.sleep(300)")
     assert where._client is not None
     begin = time.monotonic()
     with pytest.raises(Stopped):
         where._client.upload([bytes(1 << 20)], 1 << 27, stop)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60
     where.close()
 
 

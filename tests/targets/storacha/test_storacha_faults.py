@@ -19,7 +19,7 @@ from tests.support.http_peer import http_peer
 from tests.support.pairs import pairs
 from tests.targets.storacha.test_storacha_bridge import HEAD, IN_DEALS, ONE, in_deals, opened, service
 
-LIMITS = Timeouts(connect=1, silence=0.15, total=0.6)
+LIMITS = Timeouts(connect=30, silence=0.15, total=0.6)
 LASTING = [name for name in FAULTS if name not in ("length-too-short", "drip")]  # these may get through
 
 
@@ -95,7 +95,7 @@ def test_a_lasting_fault_of_the_service_leaves_it_unknown(
         scene.observe()
     assert "\n" not in caught.value.message
     assert 1 <= scene.bridge.hits <= 4
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize(("call", "fault"), pairs([("head", 0), ("deal", 1)], list(FAULTS), every=2))
@@ -119,4 +119,4 @@ def test_a_lasting_fault_of_the_chain_leaves_deals_claimed(
     assert {deal.state.value for deal in found.deals} == {"claimed"}
     assert all("could not be asked" in deal.detail for deal in found.deals)
     assert 1 <= scene.chain.hits <= 4
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60
