@@ -197,7 +197,7 @@ class UploadBody:
 class CountedUpload:
     """An upload in progress: the pieces of an UploadBody, counted as they are sent, once.
 
-    They are released then: a request of httpx lives on with its response, in a cycle of references.
+    They are released then: a sent request lives on with its response, in a cycle of references.
     """
 
     def __init__(self, upload: UploadBody) -> None:
