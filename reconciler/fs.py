@@ -49,7 +49,7 @@ def read_into(descriptor: int, out: memoryview, offset: int) -> int:
     return done
 
 
-def read_start(path: Path, limit: int) -> bytes:
+def read_start(path: Path | str, limit: int) -> bytes:
     """Return the bytes of a regular file, of one that is longer than `limit` at least one more than that.
 
     Does not wait for a FIFO. Raises OSError, with EINVAL for what is no regular file.

@@ -23,8 +23,9 @@ class DuplicateNameError(ValueError):
 
 def load_json(data: bytes | str) -> object:
     """Parse one JSON value. Raises ValueError for malformed JSON, invalid UTF-8, and a repeated name."""
+    text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
     try:
-        value: object = json.loads(data, object_pairs_hook=_without_duplicates)
+        value: object = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
@@ -37,6 +38,9 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         repeated = next(name for name, count in counts.items() if count > 1)
         raise DuplicateNameError(f"the name {repeated!r} occurs twice")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates)  # `json.loads` makes one for each text
 
 
 @dataclass(frozen=True, slots=True)

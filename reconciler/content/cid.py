@@ -64,6 +64,9 @@ class Cid:
     codec: int
     digest: bytes
 
+    def __hash__(self) -> int:
+        return hash(self.digest)  # which bytes keep, unlike a tuple of both fields
+
     def __bytes__(self) -> bytes:
         """Return the 36 bytes of the binary CIDv1."""
         return _PREFIXES[self.codec] + self.digest

@@ -18,7 +18,7 @@ from reconciler.content import cid as cids
 from reconciler.content.bundle_inputs import BundleInputs
 from reconciler.content.contents import BundleContents, FileEntry
 from reconciler.content.manifest import ReleaseInfo
-from reconciler.content.patterns import MAX_PATTERNS, FilePatterns, parse_pattern
+from reconciler.content.patterns import ALL_FILES, MAX_PATTERNS, FilePatterns, parse_pattern
 from reconciler.content.sealing.seal_key import SealInputs
 from reconciler.errors import DataError
 from reconciler.json_fields import JsonFields
@@ -28,6 +28,9 @@ _MAX_TEXT = 256
 _MOST_KEYS = 999_999
 _KEY = re.compile(r"[0-9a-f]{16}")
 _NAMES = ("plain", "sealed")
+_RELEASE = ("model", "version", "format", "created_at")
+_SELECTION = ("include", "exclude")
+_INPUTS = {*_RELEASE, *_SELECTION, "hidden", "sealed"}
 _MAX_COUNT = 2**53 - 1
 
 
@@ -61,19 +64,18 @@ def is_listed(contents: BundleContents) -> bool:
 
 def parse_inputs(fields: JsonFields) -> BundleInputs:
     """Parse `bundle`. Raises the error of `fields`."""
-    known = {"model", "version", "format", "created_at", "hidden", "include", "exclude", "sealed"}
-    if unknown := sorted(fields.mapping().keys() - known):
+    given = {key for key, value in fields.mapping().items() if value is not None}
+    if unknown := sorted(fields.mapping().keys() - _INPUTS):
         raise fields.fail(f"unknown key {unknown[0][:80]!r} in {fields.path!r}")
-    texts = {
-        key: _text(fields, key) if fields.has(key) else None
-        for key in ("model", "version", "format", "created_at")
-    }
-    if texts["model"] is None or texts["version"] is None:
+    model, version, kind, created_at = (_text(fields, key) if key in given else None for key in _RELEASE)
+    if model is None or version is None:
         raise fields.fail(f"{fields.path!r} has no model or no version")
-    release = ReleaseInfo(texts["model"], texts["version"], texts["format"], texts["created_at"])
-    patterns = FilePatterns(_patterns(fields, "include"), _patterns(fields, "exclude"))
-    sealing = _parse_sealing(fields.at("sealed")) if fields.has("sealed") else None
-    return BundleInputs(release, fields.has("hidden") and fields.flag("hidden"), patterns, sealing)
+    patterns = ALL_FILES
+    if not given.isdisjoint(_SELECTION):
+        patterns = FilePatterns(_patterns(fields, "include"), _patterns(fields, "exclude"))
+    sealing = _parse_sealing(fields.at("sealed")) if "sealed" in given else None
+    hidden = "hidden" in given and fields.flag("hidden")
+    return BundleInputs(ReleaseInfo(model, version, kind, created_at), hidden, patterns, sealing)
 
 
 def parse_contents(fields: JsonFields) -> BundleContents:

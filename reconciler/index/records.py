@@ -66,7 +66,7 @@ def records_of(directory: Path, cid: Cid) -> Iterator[Record]:
 
 
 SCHEMA = 4  #: 1: without `bundle` and `contents`; 2: without `provenance`; 3: not sealed
-_ADDED = {1: set[str](), 2: {"bundle", "contents", "empty_directories"}}
+_ADDED = {1: {"pieces"}, 2: {"pieces", "bundle", "contents", "empty_directories"}}
 _ADDED[3] = _ADDED[4] = {*_ADDED[2], "provenance"}
 MAX_RECORD_BYTES = 16 << 20  #: of a record; one CAR of 133 MB takes 250 bytes of it
 _MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
@@ -78,6 +78,7 @@ _TEXTS = {
     "profile": re.compile(r"[a-z0-9][a-z0-9.-]{0,63}"),
 }
 _COUNTS = {"size": 0, "files": 0, "blocks": 1, "block_bytes": 0, "car_size": 1}
+_REQUIRED = {"schema", *_TEXTS, *_COUNTS}
 _NAMINGS = tuple(naming.value for naming in RootNaming)
 
 
@@ -86,9 +87,13 @@ def record_path(records: Path, model: str, version: str) -> Path:
 
     Raises ValueError for names that could lead to another directory.
     """
+    return Path(_path_text(records, model, version))
+
+
+def _path_text(records: Path, model: str, version: str) -> str:
     if not is_model_name(model) or not is_version(version):
         raise ValueError(f"{model!r}@{version!r} cannot name a record")
-    return records / model / f"{version}.json"
+    return f"{records}/{model}/{version}.json"
 
 
 # --- reading
@@ -99,17 +104,17 @@ def load_record(records: Path, model: str, version: str, *, with_contents: bool 
 
     Without `with_contents` the lists of files, which few need, are neither checked nor returned.
     """
-    path = record_path(records, model, version)
+    path = _path_text(records, model, version)
     try:
         data = read_start(path, MAX_RECORD_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
         if error.errno == errno.EINVAL:
-            raise InvalidIndexError("not a regular file", where=Where(str(path))) from None
+            raise InvalidIndexError("not a regular file", where=Where(path)) from None
         reason = (error.strerror or str(error)).lower()
-        raise InvalidIndexError(f"cannot be read: {reason}", where=Where(str(path))) from None
-    return parse_record_of(model, version, data, str(path), with_contents=with_contents)
+        raise InvalidIndexError(f"cannot be read: {reason}", where=Where(path)) from None
+    return parse_record_of(model, version, data, path, with_contents=with_contents)
 
 
 def parse_record_of(
@@ -148,18 +153,16 @@ def parse_record(data: bytes, name: str, *, with_contents: bool = True) -> Recor
     schema = fields.number("schema")
     if schema not in _ADDED:
         raise fields.fail(f"'schema' must be 1 to {SCHEMA}")
-    optional = {"pieces", *_ADDED[schema]}
-    _check_keys(fields, {"schema", *_TEXTS, *_COUNTS}, optional=optional)
-    texts = {key: _text(fields, key, pattern) for key, pattern in _TEXTS.items()}
-    counts = {key: _count(fields, key, least) for key, least in _COUNTS.items()}
+    _check_keys(fields, _REQUIRED, optional=_ADDED[schema])
+    texts, counts = _texts(fields), _counts(fields)
     if not is_version(texts["version"]):
         raise fields.fail(f"{shown(texts['version'])} is not a SemVer 2.0 version")
     try:
         cid = cids.parse_canonical(texts["cid"])
     except DataError as error:
         raise InvalidIndexError(error.message, hint=error.hint, where=where) from None
-    has_pieces = "pieces" in fields.mapping()
-    pieces = parse_pieces(fields.at("pieces"), counts["car_size"]) if has_pieces else ()
+    found = fields.mapping()
+    pieces = parse_pieces(fields.at("pieces"), counts["car_size"]) if "pieces" in found else ()
     return Record(
         model=texts["model"],
         version=texts["version"],
@@ -220,16 +223,33 @@ def _shard(fields: JsonFields, sharding: Sharding) -> CarShard:
 
 
 def _check_keys(fields: JsonFields, required: set[str], optional: Collection[str] = ()) -> None:
-    place = f" in {fields.path!r}" if fields.path else ""
-    for key in sorted(required ^ (fields.mapping().keys() - set(optional))):
+    for key in sorted(required ^ (fields.mapping().keys() - optional)):
+        place = f" in {fields.path!r}" if fields.path else ""
         raise fields.fail(f"{'missing' if key in required else 'unknown'} key {shown(key)}{place}")
 
 
-def _text(fields: JsonFields, key: str, pattern: re.Pattern[str]) -> str:
-    text = fields.text(key)
-    if not pattern.fullmatch(text):
-        raise fields.fail(f"invalid {key!r}: {shown(text)}")
-    return text
+# These two read the object itself: a run reads thousands of records, and most of the time is spent here.
+
+
+def _texts(fields: JsonFields) -> dict[str, str]:
+    found, texts = fields.mapping(), {}
+    for key, pattern in _TEXTS.items():
+        text = found[key]
+        if not isinstance(text, str):
+            raise fields.error("a string", key)
+        if not pattern.fullmatch(text):
+            raise fields.fail(f"invalid {key!r}: {shown(text)}")
+        texts[key] = text
+    return texts
+
+
+def _counts(fields: JsonFields) -> dict[str, int]:
+    found, counts = fields.mapping(), {}
+    for key, least in _COUNTS.items():
+        count = found[key]
+        valid = type(count) is int and least <= count <= _MAX_COUNT
+        counts[key] = count if valid else _count(fields, key, least)
+    return counts
 
 
 def _count(fields: JsonFields, key: str, least: int) -> int:

@@ -364,7 +364,7 @@ def removals(selection: Selection, world: World, planned: Set[tuple[str, Cid]]) 
     still wanted is removed only when every target that must hold the root does so without it.
     """
     index = selection.index
-    wanting = _wanted_roots(index, world)
+    wanting: dict[Cid, dict[str, set[str]]] | None = None  # only made where a pin is not wanted
     for spec in selection.targets:
         inventory = world.inventories[spec.name]
         if not isinstance(inventory, Inventory):
@@ -383,7 +383,10 @@ def removals(selection: Selection, world: World, planned: Set[tuple[str, Cid]]) 
             reason = _why_unwanted(version, spec.name, pin.root)
             if part_of_label(label) is not None:
                 reason = _why_part_is_unwanted(version, spec.name, world)
-            if reason and _kept_without(pin, spec.name, wanting.get(pin.root, {}), world, planned):
+            if not reason:
+                continue
+            wanting = _wanted_roots(index, world) if wanting is None else wanting
+            if _kept_without(pin, spec.name, wanting.get(pin.root, {}), world, planned):
                 yield unpin(label, spec.name, pin.root, reason)
 
 

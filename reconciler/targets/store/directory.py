@@ -38,14 +38,14 @@ _CAR, _INDEX, _LABELS, _REMOVING = ".car", ".idx", ".json", ".removing"
 class StoreListing:
     """The names and sizes of all files in a store.
 
-    `cars` and `indexes` map roots to bytes, to None for anything but a regular file. `labelled` are the roots
-    with a label file, `removing` those whose removal was begun. `strays` are relative paths that belong to no
-    root.
+    `cars` and `indexes` map roots to bytes, to None for anything but a regular file. `labelled` maps the
+    roots with a label file to its name, `removing` are those whose removal was begun. `strays` are relative
+    paths that belong to no root.
     """
 
     cars: dict[Cid, int | None] = field(default_factory=dict)
     indexes: dict[Cid, int | None] = field(default_factory=dict)
-    labelled: set[Cid] = field(default_factory=set)
+    labelled: dict[Cid, str] = field(default_factory=dict)
     removing: set[Cid] = field(default_factory=set)
     strays: list[str] = field(default_factory=list)
 
@@ -128,8 +128,10 @@ class StoreDirectory:
         found = StoreListing()
         for entry in self._scan(self.labels):
             root, suffix = _split(entry.name)
-            if root is not None and suffix in (_LABELS, _REMOVING):
-                (found.labelled if suffix == _LABELS else found.removing).add(root)
+            if root is not None and suffix == _LABELS:
+                found.labelled[root] = entry.name
+            elif root is not None and suffix == _REMOVING:
+                found.removing.add(root)
             else:
                 found.strays.append(f"labels/{entry.name}")
         for entry in self._scan(self.cars):

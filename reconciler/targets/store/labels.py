@@ -54,7 +54,7 @@ class LabelFile:
         return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode("ascii")
 
 
-def read(path: Path, root: Cid) -> LabelFile | None:
+def read(path: Path | str, root: Cid) -> LabelFile | None:
     """Read the label file of `root` at `path`; None when there is none. Raises DataError if it is invalid."""
     try:
         data = fs.read_start(path, _MAX_BYTES)
@@ -72,7 +72,8 @@ def read(path: Path, root: Cid) -> LabelFile | None:
 
 
 def _parse(fields: JsonFields, root: Cid) -> LabelFile:
-    if fields.mapping().keys() != _KEYS or fields.number("schema") != _SCHEMA:
+    found = fields.mapping()
+    if found.keys() != _KEYS or fields.number("schema") != _SCHEMA:
         raise _invalid("it has other fields than this version knows")
     sizes = fields.number("car_size"), fields.number("index_size")
     if min(sizes) < 0:
@@ -80,9 +81,9 @@ def _parse(fields: JsonFields, root: Cid) -> LabelFile:
     labels = tuple(item.text() for item in fields.items("labels"))
     if not labels or not all(labels):
         raise _invalid("it has no labels, or an empty one")
-    if not fields.has("repairing"):
+    if found["repairing"] is None:
         raise fields.error("true or false", "repairing")
-    if cids.parse_canonical(fields.text("root")) != root:
+    if fields.text("root") != str(root) and cids.parse_canonical(fields.text("root")) != root:
         raise _invalid("it names another root")
     return LabelFile(root, *sizes, labels, fields.flag("repairing"))
 

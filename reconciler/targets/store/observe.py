@@ -51,7 +51,11 @@ def observe(
         }
         return Inventory(absent)
     listing = directory.listing()
-    found = {root: entry for root in listing.labelled if (entry := _read_entry(directory, root)) is not None}
+    found = {
+        root: entry
+        for root, name in listing.labelled.items()
+        if (entry := _read_entry(f"{directory.labels}/{name}", root)) is not None
+    }
     leaves = max(1, min(_SAMPLE_LEAVES, _SAMPLE_BUDGET // max(1, len(expected))))
     observer = _StoreObserver(directory, listing, found, check, leaves, random, progress)
     observations = {item.root: _observe_root(observer, item) for item in expected}
@@ -61,7 +65,7 @@ def observe(
         if isinstance(entry, LabelFile)
         for label in entry.labels
     ]
-    for root in listing.removing - listing.labelled:  # an interrupted unpin is planned once more
+    for root in listing.removing - listing.labelled.keys():  # an interrupted unpin is planned once more
         entry = entries.read(directory.removing(root), root)
         pins += [Pin(root, label) for label in (entry.labels if entry else ())]
     unlabelled = [
@@ -82,9 +86,9 @@ def _order(pin: Pin) -> tuple[str, Cid]:
     return pin.label, pin.root
 
 
-def _read_entry(directory: StoreDirectory, root: Cid) -> LabelFile | str | None:
+def _read_entry(path: str, root: Cid) -> LabelFile | str | None:
     try:
-        return entries.read(directory.label_file(root), root)
+        return entries.read(path, root)
     except DataError as error:
         return error.message
 

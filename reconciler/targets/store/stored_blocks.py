@@ -215,7 +215,7 @@ class StoredBlocks:
     def _load(self) -> None:
         table, roots = _BlockTable(), {}
         listing = self._directory.listing() if self._directory.exists() else None
-        for root in sorted(listing.labelled - listing.removing) if listing else ():
+        for root in sorted(listing.labelled.keys() - listing.removing) if listing else ():
             layout = self._layout(root)
             if layout is None:
                 continue
