@@ -247,8 +247,9 @@ def _counts(fields: JsonFields) -> dict[str, int]:
     found, counts = fields.mapping(), {}
     for key, least in _COUNTS.items():
         count = found[key]
-        valid = type(count) is int and least <= count <= _MAX_COUNT
-        counts[key] = count if valid else _count(fields, key, least)
+        if not isinstance(count, int) or isinstance(count, bool) or not least <= count <= _MAX_COUNT:
+            count = _count(fields, key, least)  # raises
+        counts[key] = count
     return counts
 
 
