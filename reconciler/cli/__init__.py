@@ -56,7 +56,9 @@ def guarded(run: Callable[[], int]) -> int:
             error.message, hint=error.hint, where=str(error.where or ""), code=error.exit_code
         )
     except KeyboardInterrupt:
-        code = show_failure("interrupted", hint="run again to finish", code=ExitCode.INTERRUPTED)
+        from reconciler.cli.interrupts import show_interrupted
+
+        code = show_interrupted()
     except BrokenPipeError:  # the reader of stdout closed it, as `| head` does
         streams.discard(sys.stdout)
         code = ExitCode.ERROR

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
+from reconciler.cli.interrupts import loaded, show_interrupted
 from reconciler.cli.options import (
     AllowRemovals,
     AllowUnpinRepair,
@@ -150,12 +151,11 @@ def show_plan(
     from reconciler.loop.plan_document import save_plan
     from reconciler.loop.run import make_plan
     from reconciler.loop.stream_changes import identify_sources
-    from reconciler.loop.workspace import load
 
     scope.layout.make_state()
     with (
         out.progress() as progress,
-        load(scope, os.environ, progress) as workspace,
+        loaded(scope, os.environ, progress) as workspace,
     ):
         if read_sources:
             identify_sources(workspace.selection, workspace.sources)
@@ -176,7 +176,7 @@ def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPl
     from reconciler.loop.plan_document import require_same
     from reconciler.loop.run import apply as apply_plan
     from reconciler.loop.run import make_plan
-    from reconciler.loop.workspace import load, run_lock
+    from reconciler.loop.workspace import run_lock
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     scope.layout.make_state()
@@ -184,7 +184,7 @@ def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPl
         requests = pull_requests(options.propose, os.environ)
         with (
             out.progress() as progress,
-            load(scope, os.environ, progress) as workspace,
+            loaded(scope, os.environ, progress) as workspace,
         ):
             made = make_plan(workspace, options)
             if saved is not None:
@@ -195,7 +195,7 @@ def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPl
             report = apply_plan(made, workspace, requests, only_this=saved is not None)
         _print_report(report, as_json=as_json)
     if report.interrupted:
-        return ExitCode.INTERRUPTED
+        return show_interrupted(document=False)
     return ExitCode.PARTIAL if report.failed else ExitCode.OK
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
+from reconciler.cli.interrupts import loaded
 from reconciler.cli.options import (
     CheckDepth,
     Directory,
@@ -82,7 +83,6 @@ def status(
     """Show what every target holds of every version, and how that was checked."""
     from reconciler.loop.status import observe_status
     from reconciler.loop.upstream_finding import UpstreamCode
-    from reconciler.loop.workspace import load
     from reconciler.render.status import probes_text, status_document, status_text, upstream_text
 
     if not probe and (router is not None or allow_private):
@@ -90,7 +90,7 @@ def status(
     layout = find_layout(directory, index, targets, source_root)
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
     layout.make_state()
-    with out.progress() as progress, load(scope, os.environ, progress) as workspace:
+    with out.progress() as progress, loaded(scope, os.environ, progress) as workspace:
         found = observe_status(workspace, check)
         probed = _probe(workspace, router, allow_private=allow_private) if probe else None
         asked = _ask_upstream(workspace) if upstream else None
@@ -157,10 +157,9 @@ def doctor(
 
 def _findings(scope: Scope) -> list[DoctorFinding]:
     from reconciler.loop.inspection import diagnose_targets
-    from reconciler.loop.workspace import load
 
     scope.layout.make_state()
-    with out.progress() as progress, load(scope, os.environ, progress) as workspace:
+    with out.progress() as progress, loaded(scope, os.environ, progress) as workspace:
         return list(diagnose_targets(workspace))
 
 
@@ -231,7 +230,7 @@ def adopt(
         return _adopt_pieces(origin, scope, check, take=take, as_json=as_json)
     from reconciler.loop.inspection import adopt_pins, foreign_pins
     from reconciler.loop.observe import observe
-    from reconciler.loop.workspace import load, run_lock
+    from reconciler.loop.workspace import run_lock
 
     layout = find_layout(directory, index, targets)
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()))
@@ -239,7 +238,7 @@ def adopt(
     with (
         run_lock(layout.state, "reconcile adopt"),
         out.progress() as progress,
-        load(scope, os.environ, progress) as workspace,
+        loaded(scope, os.environ, progress) as workspace,
     ):
         found = list(foreign_pins(workspace, observe(workspace, check)))
         matching = [pin for pin in found if pin.ref]
@@ -264,7 +263,7 @@ def _adopt_pieces(origin: str, scope: Scope, check: Check, *, take: bool, as_jso
     """List versions that a migration from `origin` brought to targets; with `take`, record their pieces."""
     from reconciler.loop.carried_over import find_carried, record_carried
     from reconciler.loop.observe import observe
-    from reconciler.loop.workspace import load, run_lock
+    from reconciler.loop.workspace import run_lock
     from reconciler.targets.storacha.target import CLIENT_SHARDING
 
     if origin != "storacha":
@@ -273,7 +272,7 @@ def _adopt_pieces(origin: str, scope: Scope, check: Check, *, take: bool, as_jso
     with (
         run_lock(scope.layout.state, "reconcile adopt"),
         out.progress() as progress,
-        load(scope, os.environ, progress) as workspace,
+        loaded(scope, os.environ, progress) as workspace,
     ):
         found = list(find_carried(workspace, observe(workspace, check), CLIENT_SHARDING))
         if take:

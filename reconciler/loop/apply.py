@@ -229,7 +229,7 @@ def _guarded(change: C, act: Callable[[C], Outcome], progress: Stoppable) -> Out
         progress.check()
         return act(change)
     except Exception as error:  # noqa: BLE001 - a bug in one change must not stop the others
-        return _failed(change, error)
+        return _failed(change, RunInterruptedError("interrupted") if progress.stopped else error)
 
 
 def _failed(change: Change, error: Exception) -> Outcome:

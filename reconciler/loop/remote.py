@@ -317,6 +317,11 @@ class RemoteVersions:
             self._progress.note(f"{target.name}: {error}; it gets the bytes afterwards")
             return None
 
+    def interrupt(self) -> None:
+        """End the reads of all sources, for good. May be called from any thread."""
+        for remote in list(self._versions.values()):
+            remote.source.close()
+
     def close(self) -> None:
         """Close all sources, and the files of spools, which stay."""
         for remote in self._versions.values():

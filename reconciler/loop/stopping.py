@@ -1,9 +1,12 @@
-"""Interruption of work in other threads: a progress that raises once the run was interrupted."""
+"""Interruption of work in other threads: a progress that raises once the run was interrupted.
+
+A thread that waits for a peer makes no progress, so what it waits for is ended as well.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
@@ -25,6 +28,7 @@ class Stoppable:
     def __init__(self, inner: Progress) -> None:
         self._inner = inner
         self._stopped = threading.Event()
+        self._endings: list[Callable[[], None]] = []
 
     @property
     def stopped(self) -> bool:
@@ -32,8 +36,17 @@ class Stoppable:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Make every task raise at its next step. May be called from any thread."""
+        """Make every task raise at its next step, and end what its threads wait for.
+
+        May be called twice, and from any thread.
+        """
         self._stopped.set()
+        for end in self._endings:
+            end()
+
+    def at_stop(self, end: Callable[[], None]) -> None:
+        """Let `stop` call `end`, which may be called twice, from any thread."""
+        self._endings.append(end)
 
     def check(self) -> None:
         """Raise RunInterruptedError after `stop`."""

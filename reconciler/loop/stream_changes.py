@@ -91,6 +91,8 @@ def stream_version(
                 return None
             except (ReconcilerError, OSError) as failure:
                 error = failure
+        if progress.stopped:
+            return None
         progress.note(f"{sink.name}: {error}")
         return None
 

@@ -135,7 +135,10 @@ def load(
         remote,
         seals,
     )
-    terms = RunTerms(RetryBudget(), cache, stoppable)
+    budget = RetryBudget()
+    terms = RunTerms(budget, cache, stoppable)
+    stoppable.at_stop(budget.end)
+    stoppable.at_stop(remote.interrupt)
     with (
         open_targets(selection.targets, root=layout.root, environ=environ, terms=terms) as opened,
         closing(sources),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
+from threading import Event
 from typing import TypeVar
 
 from reconciler.net.address import parse_address
@@ -81,7 +82,7 @@ class HttpClient:
         retry: RetryPolicy | None = None,
         budget: RetryBudget | None = None,
         transport: Transport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         on_retry: Callable[[str], None] | None = None,
         is_command_error: Callable[[Response], bool] | None = None,
         public_only: bool = False,
@@ -94,7 +95,8 @@ class HttpClient:
         self._probes = _PROBES
         self._retry = retry or RetryPolicy()
         self._budget = budget or RetryBudget()
-        self._sleep = sleep
+        self._closed = Event()
+        self._sleep = sleep or self.pause
         self.on_retry = on_retry
         self._is_command_error = is_command_error
         headers = {"User-Agent": f"reconciler/{__version__}", "Accept-Encoding": "identity"}
@@ -108,10 +110,16 @@ class HttpClient:
             public_only=public_only,
             transport=transport,
         )
+        self._budget.share(self)
 
     def close(self) -> None:
-        """Close all connections. May be called twice."""
+        """Close all connections, end pauses, and refuse new requests. May be called twice."""
+        self._closed.set()
         self._session.close()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for `seconds`, at most until the client is closed."""
+        self._closed.wait(seconds)
 
     def interrupt(self) -> None:
         """End the requests of all threads, which raise TransientError; new ones can be made."""
@@ -120,10 +128,13 @@ class HttpClient:
     def apart(self) -> HttpClient:
         """Return a client of the same peer with connections of its own, which the caller closes.
 
-        It has the retry budget of this one. Interrupting one of them does not end the requests of the other.
+        It shares the retry budget, and ends with the run. Interrupting one of them does not end the requests
+        of the other.
         """
         other = copy(self)
         other._session = self._session.apart()  # noqa: SLF001  it is of this class
+        other._closed = Event()  # noqa: SLF001
+        self._budget.share(other)
         return other
 
     def probe_latency(self) -> float:
@@ -332,6 +343,8 @@ class HttpClient:
         self, error: RequestError, attempt: int, policy: RetryPolicy, *, repeatable: bool
     ) -> float | None:
         """Return the seconds until the call that failed with `error` is sent again; None when it is not."""
+        if self._closed.is_set():
+            return None
         if error.peer != self.name or not error.may_retry or attempt >= policy.attempts:
             return None  # another peer's error: the source of our upload, which has retried by itself
         not_executed = isinstance(error, RetryLaterError) or (

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
+from weakref import WeakSet
 
 LONGEST_PAUSE = 300.0  #: seconds; a call to a peer that asks for more fails in this run
 
@@ -32,14 +34,23 @@ class RetryPolicy:
 NO_RETRY = RetryPolicy(attempts=1)
 
 
+class EndsWithRun(Protocol):
+    """What is closed when the run ends."""
+
+    def close(self) -> None:
+        """End all requests, and refuse new ones. May be called twice, and from any thread."""
+
+
 class RetryBudget:
     """The number of retries, and the seconds of pauses, left in one run; shared by all clients of the run.
 
-    Without it every request to a dead peer would take the full backoff.
+    Without it every request to a dead peer would take the full backoff. The end of the run ends its clients.
     """
 
     def __init__(self, retries: int = 40, seconds: float = 900.0) -> None:
         self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._clients: WeakSet[EndsWithRun] = WeakSet()
         self._retries = retries
         self._seconds = seconds
 
@@ -51,6 +62,25 @@ class RetryBudget:
             self._retries -= 1
             self._seconds -= pause
             return True
+
+    def share(self, client: EndsWithRun) -> None:
+        """Close `client` when the run ends."""
+        with self._lock:
+            self._clients.add(client)
+        if self._ended.is_set():
+            client.close()
+
+    def end(self) -> None:
+        """Close all clients, and end all pauses. May be called twice, and from any thread."""
+        self._ended.set()
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for `seconds`, at most until the run ends."""
+        self._ended.wait(seconds)
 
 
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:

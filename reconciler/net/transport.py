@@ -156,6 +156,10 @@ class Session:
             raise TransientError(self._name, "was silent for too long", timed_out=True) from None
         except httpx.TransportError as error:
             raise TransientError(self._name, f"the connection broke ({self._cause(error)})") from None
+        except RuntimeError:
+            if not self._client.is_closed:
+                raise
+            raise TransientError(self._name, "the connections were closed", reached=False) from None
 
     def proxy_denial(self) -> AccessDeniedError | None:
         """Return the error for a response with status 407; None when the requests go through no proxy."""

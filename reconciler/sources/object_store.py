@@ -21,6 +21,7 @@ from reconciler.content.bounds import LIMITS
 from reconciler.errors import UsageError
 from reconciler.sources.bucket import BucketAddress, OpenBucket, open_bucket
 from reconciler.sources.bucket_errors import IgnoredRangeError, changed, translated
+from reconciler.sources.foreign_calls import interruptible
 from reconciler.sources.interface import (
     FileListing,
     KnownDigests,
@@ -144,7 +145,8 @@ class ObjectStoreSource:
 
         with self._translated():
             number = 0
-            for page in obstore.list(self._bucket.store, self._prefix or None, chunk_size=_PAGE):
+            pages = iter(obstore.list(self._bucket.store, self._prefix or None, chunk_size=_PAGE))
+            while (page := interruptible(lambda: next(pages, None))) is not None:
                 number += len(page)
                 if number > LIMITS.paths:
                     raise SourceProtocolError(self.name, f"lists more than {LIMITS.paths} objects")
@@ -178,7 +180,7 @@ class ObjectStoreSource:
         file = self._relative(meta)
         try:
             with self._translated(file):
-                return obstore.head(self._bucket.store, meta["path"])
+                return interruptible(lambda: obstore.head(self._bucket.store, meta["path"]))
         except SourceMissingError:
             return None
 
@@ -239,8 +241,9 @@ class ObjectStoreSource:
         else:
             options["range"] = (start, end)
         key = f"{self._prefix}/{file.path}" if self._prefix else file.path
+        bucket = self._bucket.once if once else self._bucket.store
         with self._translated(file.path):
-            found = obstore.get(self._bucket.once if once else self._bucket.store, key, options=options)
+            found = interruptible(lambda: obstore.get(bucket, key, options=options))
         self._require_listed(file, found.meta)
         if not whole and found.range != (start, end):
             raise SourceProtocolError(self.name, "answers with another range", file=file.path)
@@ -250,7 +253,7 @@ class ObjectStoreSource:
             if self._closed:
                 raise UsageError(f"{self.name} is closed")
             with self._translated(file.path, begun=True):
-                piece = next(arriving, None)
+                piece = interruptible(lambda: next(arriving, None))
             if piece is None:
                 raise BrokenOffError(self.name, "ended early", file=file.path)
             data = memoryview(piece)[skip:]

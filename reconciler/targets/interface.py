@@ -21,6 +21,7 @@ SourceChangedError or BlockUnavailableError of the `Dag` end the method at once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -191,6 +192,10 @@ class RunTerms:
     retries: RetryBudget | None = None
     cache: Path | None = None
     progress: Progress = QUIET
+
+    def pause(self, seconds: float) -> None:
+        """Wait for `seconds`, at most until the run ends."""
+        (time.sleep if self.retries is None else self.retries.pause)(seconds)
 
 
 class Target(Protocol):

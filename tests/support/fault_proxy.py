@@ -80,7 +80,12 @@ class ResetRequest:
     after: int = 0
 
 
-Fault = Answer | Cut | Stall | Drip | WrongLength | Endless | ResetRequest
+@dataclass(frozen=True)
+class Unread:
+    """Read nothing after the header of the request, and keep the connection open; the peer gets nothing."""
+
+
+Fault = Answer | Cut | Stall | Drip | WrongLength | Endless | ResetRequest | Unread
 
 FAULTS: dict[str, Fault] = {
     "reset-at-once": ResetRequest(0),
@@ -213,6 +218,8 @@ class FaultProxy:
                 with suppress(asyncio.IncompleteReadError):
                     await asyncio.wait_for(reader.readexactly(fault.after), 0.5)
             _reset(writer)
+        elif isinstance(fault, Unread):
+            await asyncio.Event().wait()
         elif isinstance(fault, Answer) and not fault.carried:
             await _say(writer, fault)
         elif isinstance(fault, Endless):

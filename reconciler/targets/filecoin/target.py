@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
@@ -66,7 +67,7 @@ class FilecoinTarget:
         options: FilecoinOptions,
         *,
         sharding: Sharding = PROVIDER_SHARDING,
-        waits: Waits = DEFAULT_WAITS,
+        waits: Waits | None = None,
         terms: RunTerms = RunTerms(),
         random: Random | None = None,
     ) -> None:
@@ -97,7 +98,7 @@ class FilecoinTarget:
                 self._clients,
                 self._known,
                 sharding,
-                waits,
+                waits or replace(DEFAULT_WAITS, sleep=terms.pause),
                 cache,
             )
         self._copies: dict[Cid, int] = {}

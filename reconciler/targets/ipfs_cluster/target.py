@@ -340,7 +340,7 @@ class ClusterTarget:
             limit = self._limits.pending if verdict.state is State.PENDING else self._limits.bad
             if verdict.state is State.HELD or spent >= limit:
                 return verdict
-            time.sleep(self._limits.pause)
+            self._http.pause(self._limits.pause)
 
 
 def _is_ours(entry: ClusterPin, label: Label) -> bool:

@@ -201,7 +201,7 @@ class PinningServiceTarget:
         """Query `pin` until it is neither queued nor being pinned, for at most `poll` seconds."""
         begin, queries = time.monotonic(), 0
         while pin_state(pin) is State.PENDING and time.monotonic() - begin < self._poll:
-            time.sleep(_PAUSES[min(queries, len(_PAUSES) - 1)])
+            self._http.pause(_PAUSES[min(queries, len(_PAUSES) - 1)])
             queries += 1
             pin = self._api.get(pin.request_id) or pin
         return pin

@@ -10,7 +10,6 @@ import contextlib
 import os
 import select
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -25,8 +24,10 @@ from reconciler.fs import expand_user, no_temporary_place, try_lock
 from reconciler.json_fields import JsonFields
 from reconciler.net.auth import Secret
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError, sanitize
+from reconciler.net.retry import RetryBudget
 from reconciler.targets.storacha import output
 from reconciler.targets.storacha.options import AgentCredentials, StorachaOptions
+from reconciler.targets.storacha.processes import RunningProcesses, kill
 
 _MAX_OUTPUT = 256 << 20  # bytes of standard output
 _MAX_STACK = 64 << 10  # bytes of standard error that are kept; the last ones say why
@@ -130,7 +131,7 @@ class StorachaClient:
     """The client of one agent for one space.
 
     `silence` is how many seconds a command may make no progress, `short` the same for commands without
-    input. Methods raise RequestError.
+    input. With the run of `budget` end all commands. Methods raise RequestError.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class StorachaClient:
         root: Path,
         silence: float = 3600.0,
         short: float = 180.0,
+        budget: RetryBudget | None = None,
     ) -> None:
         self._name = name
         self._options = options
@@ -153,6 +155,9 @@ class StorachaClient:
         self._short = short
         self._state: PrivateState | None = None
         self._ready = False
+        self._running = RunningProcesses()
+        if budget is not None:
+            budget.share(self._running)
 
     def version(self) -> str:
         """Return the version of the client. Raises UnexpectedResponseError for one that is not supported."""
@@ -289,11 +294,12 @@ class StorachaClient:
         printed = _OutputCollector(_pipe(process.stdout), _MAX_OUTPUT, head=True)
         errors = _OutputCollector(_pipe(process.stderr), _MAX_STACK, head=False)
         try:
-            if feed is not None:
-                self._feed(process, feed, waiting)
-            self._wait(process, self._short if feed is None else self._silence, waiting)
+            with self._running.holding(process):
+                if feed is not None:
+                    self._feed(process, feed, waiting)
+                self._wait(process, self._short if feed is None else self._silence, waiting)
         finally:
-            _kill(process)  # before its input ends, or it would take part of a CAR for a whole one
+            kill(process)  # before its input ends, or it would take part of a CAR for a whole one
             if process.stdin is not None:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
@@ -409,10 +415,3 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise RuntimeError("the process has no such pipe")
     return stream
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the client and all processes that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -73,7 +72,7 @@ class StorachaTarget:
         *,
         root: Path,
         sharding: Sharding = CLIENT_SHARDING,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         terms: RunTerms = RunTerms(),
     ) -> None:
         self.name = name
@@ -85,7 +84,7 @@ class StorachaTarget:
         )
         self._options = options
         self._sharding = sharding
-        self._sleep = sleep
+        self._sleep = sleep or terms.pause
         self._client: StorachaClient | None = None
         self._http: HttpClient | None = None
         self._gateway: HttpClient | None = None
@@ -98,7 +97,9 @@ class StorachaTarget:
             )
         self._reader: SpaceReader
         if options.agent is not None:
-            self._client = StorachaClient(name, options, options.agent, environ, root=root)
+            self._client = StorachaClient(
+                name, options, options.agent, environ, root=root, budget=terms.retries
+            )
             self._reader = ClientReader(self._client)
         if options.bridge is not None:
             self._http = HttpClient(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from reconciler.progress import QUIET
 from reconciler.targets.interface import State
 from reconciler.targets.storacha.ahead import AT_ONCE, CarsAhead
 from tests.support.dags import MemoryDag
+from tests.support.killed import has_text, kill_when
 from tests.support.plant import MIB, noise, plant
 from tests.support.storacha_service import StorachaService
 from tests.targets.storacha.subjects import opened
@@ -145,14 +145,9 @@ def test_a_client_whose_run_is_killed_does_not_store_what_it_has(tmp_path: Path)
     killed, and a real client hashes a CAR before it stores it."""
     pid, took = tmp_path / "pid", tmp_path / "took"
     environ = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
-    run = subprocess.Popen([sys.executable, "-c", STORING, tmp_path, pid, took], env=environ)
+    command = [sys.executable, "-c", STORING, str(tmp_path), str(pid), str(took)]
+    kill_when(lambda: has_text(pid), command, environ=environ)
     deadline = time.monotonic() + 60
-    while not (pid.exists() and pid.read_text()):
-        assert run.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    run.kill()
-    run.wait()
     while Path(f"/proc/{pid.read_text()}/cmdline").exists() and time.monotonic() < deadline:
         if not Path(f"/proc/{pid.read_text()}/cmdline").read_bytes():
             break  # ended, and not yet reaped

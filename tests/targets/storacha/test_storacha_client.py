@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -16,12 +16,15 @@ from reconciler.content.pieces import shard_pieces
 from reconciler.errors import PeerError, UsageError, Where
 from reconciler.index.model import TargetSpec
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError
+from reconciler.net.retry import RetryBudget
 from reconciler.progress import QUIET
-from reconciler.targets.interface import Check, Expected
+from reconciler.targets.interface import Check, Expected, RunTerms
 from reconciler.targets.storacha.options import read_options
 from reconciler.targets.storacha.target import CLIENT_SHARDING, StorachaTarget
+from tests.support.killed import has_text, kill_when, living
 from tests.support.pairs import pairs
 from tests.support.shapes import bundle
+from tests.support.waiting import wait_until
 from tests.targets.storacha import credentials
 
 DAG = bundle("fakes")
@@ -60,22 +63,32 @@ READ = "sys.stdin.buffer.read(); "
 
 
 def fake(
-    folder: Path, body: str, version: str = "storacha, 1.6.32", space: str = credentials.SPACE
+    folder: Path,
+    body: str,
+    version: str = "storacha, 1.6.32",
+    space: str = credentials.SPACE,
+    terms: RunTerms = RunTerms(),
 ) -> StorachaTarget:
     """Return a target whose client is a script that runs `body` as its upload command."""
     program = folder / "storacha"
     log = str(folder / "log")
     program.write_text(FAKE.format(python=sys.executable, log=log, version=version, space=space, body=body))
     program.chmod(0o755)
-    return target(cli=str(program))
+    return target(cli=str(program), terms=terms)
 
 
-def target(environ: dict[str, str] | None = None, **options: object) -> StorachaTarget:
+def target(
+    environ: dict[str, str] | None = None,
+    *,
+    terms: RunTerms = RunTerms(),
+    **options: object,
+) -> StorachaTarget:
     given = {"space": credentials.SPACE, "principal_env": "KEY", "proof_env": "PROOF"} | options
     secrets = {"KEY": credentials.PRINCIPAL, "PROOF": credentials.PROOF}
     environ = {"PATH": os.environ["PATH"]} | secrets | (environ or {})
     spec = TargetSpec("space", "storacha", given, Where("targets.yaml", 2))
-    return StorachaTarget("space", read_options(spec, environ), environ, root=Path(), sleep=lambda _: None)
+    made = read_options(spec, environ)
+    return StorachaTarget("space", made, environ, root=Path(), sleep=lambda _: None, terms=terms)
 
 
 def publish(where: StorachaTarget) -> object:
@@ -295,6 +308,31 @@ def test_a_client_that_hangs_is_killed_with_all_its_processes(tmp_path: Path, re
     assert time.monotonic() - begin < 60
 
 
+@pytest.mark.parametrize("command", ["up", "--version"])
+def test_the_end_of_the_run_ends_a_client_that_hangs(tmp_path: Path, command: str) -> None:
+    """Also one that is started afterwards, and what it has started."""
+    told, budget, groups = tmp_path / "pid", RetryBudget(), list[int]()
+    hangs = f"open({str(told)!r}, 'w').write(str(os.getpid())); os.system('sleep 60')"
+    where = fake(tmp_path, hangs, terms=RunTerms(budget))
+    if command == "--version":
+        program = tmp_path / "storacha"
+        program.write_text(program.read_text().replace("print('storacha, 1.6.32')", hangs))
+
+    def end() -> None:
+        wait_until("the client runs", lambda: has_text(told), 60)
+        groups.append(int(told.read_text()))
+        budget.end()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    for _ in range(2):
+        with pytest.raises(PeerError):
+            where.publish(DAG, "", QUIET)
+    thread.join()
+    where.close()
+    wait_until("nothing of it is left", lambda: not living(groups[0]))
+
+
 @pytest.mark.parametrize("read", ["sys.stdin.buffer.read(10); ", READ])
 def test_an_upload_can_be_interrupted_while_the_client_works(tmp_path: Path, read: str) -> None:
     """The progress raises when a run is stopped, and the run does not wait for the client."""
@@ -398,15 +436,9 @@ def test_after_a_kill_the_next_run_removes_the_key_once_the_client_has_ended(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     environ = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(Path(__file__).parents[3])}
-    run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environ)
     told = temporary / "pid"
+    kill_when(lambda: has_text(told), [sys.executable, "-c", KILLED, str(tmp_path)], environ=environ)
     deadline = time.monotonic() + 60
-    while not (told.exists() and told.read_text()):
-        assert run.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    run.kill()
-    run.wait()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     (left,) = temporary.glob("reconcile-storacha-*")
     assert (left / "proof.car").exists()

@@ -19,6 +19,7 @@ from tests.forges.fake_github import FakeGitHub
 from tests.support.command_line import RUN, CommandLine
 from tests.support.fake_lotus import FakeLotus, fake_lotus
 from tests.support.github_server import serving
+from tests.support.killed import kill_when
 from tests.support.storacha_service import READS, StorachaService
 
 pytestmark = pytest.mark.storacha
@@ -181,14 +182,8 @@ def test_killed_while_it_uploads_the_next_run_finishes_and_cleans_up(
     private = tmp_path_factory.mktemp("private")
     monkeypatch.setenv("TMPDIR", str(private))
     monkeypatch.setattr(tempfile, "tempdir", str(private))
-    run = subprocess.Popen(RUN, cwd=project.reconcile.root, stderr=subprocess.DEVNULL)
+    kill_when(lambda: any(private.glob("*/proof.car")), RUN, later=later, cwd=project.reconcile.root)
     deadline = time.monotonic() + 60
-    while run.poll() is None and not list(private.glob("*/proof.car")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(later)
-    run.kill()
-    run.wait()
     left = list(private.glob("*/proof.car"))
     report = project.run()
     assert {state for _, state in changes(report)} <= {"applied", "waiting"}
