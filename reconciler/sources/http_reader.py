@@ -101,11 +101,12 @@ class HttpReader:
         json: object = None,
         limit: int,
         file: str = "",
+        once: bool = False,
     ) -> Response:
         """Send a request to the peer itself and return its response, read to the end. Raises SourceError.
 
         Redirects within the peer are followed, others raise SourceRefusedError; repeated requests must be
-        harmless.
+        harmless, and with `once` none is repeated.
         """
         for _ in range(_MAX_HOPS + 1):
             client, path = self._client(url)
@@ -119,6 +120,7 @@ class HttpReader:
                     json=json,
                     expect={*expect, *REDIRECTS},
                     limit=limit,
+                    retry=NO_RETRY if once else None,
                 )
             except RequestError as error:
                 raise self.source_error(error, file) from None

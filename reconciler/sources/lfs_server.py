@@ -82,15 +82,16 @@ class LfsServer:
         others: Sequence[ListedFile],
         once: bool = False,
     ) -> HttpSpan:
-        """Request a range of the object of `file`, whose digests have the SHA-256; `once`: not again.
+        """Request a range of the object of `file`, whose digests have the SHA-256.
 
+        With `once` no request is repeated, except at a new address where the first one has expired.
         `others` are files that will probably be read next: their addresses are asked for in the same request.
         Raises SourceError, BrokenOffError and SourceChangedError.
         """
         headers = range_headers(file, start, end)
         status = 0
         for _ in range(_ASKED):
-            found = self._find(file, others)
+            found = self._find(file, others, once=once)
             answer = self._http.open(
                 found.url,
                 headers=headers,
@@ -118,7 +119,7 @@ class LfsServer:
             file=file.path,
         )
 
-    def _find(self, file: ListedFile, others: Sequence[ListedFile]) -> _Address:
+    def _find(self, file: ListedFile, others: Sequence[ListedFile], *, once: bool) -> _Address:
         with self._lock:
             now = time.monotonic()
             known = self._known.get(_oid(file))
@@ -128,10 +129,12 @@ class LfsServer:
             for other in others:
                 if (there := self._known.get(_oid(other))) is None or now >= there.until:
                     wanted.setdefault(_oid(other), other)
-            self._known.update(self._batch(file, wanted))
+            self._known.update(self._batch(file, wanted, once=once))
             return self._known[_oid(file)]
 
-    def _batch(self, file: ListedFile, wanted: Mapping[bytes, ListedFile]) -> dict[bytes, _Address]:
+    def _batch(
+        self, file: ListedFile, wanted: Mapping[bytes, ListedFile], *, once: bool
+    ) -> dict[bytes, _Address]:
         """Ask for `wanted`; raise SourceError when the answer has no address for `file`."""
         answer = self._http.request(
             "POST",
@@ -146,6 +149,7 @@ class LfsServer:
             expect=(200, 404),
             limit=_LIMIT,
             file=file.path,
+            once=once,
         )
         if answer.status == 404:
             raise SourceMissingError(

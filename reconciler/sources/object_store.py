@@ -100,6 +100,8 @@ class ObjectStoreSource:
     ) -> Generator[bytes, None, None]:
         """Iterate over a range of `file`. Raises SourceChangedError when it is not the listed object."""
         start, end = checked_range(file, start, length)
+        if end - start > WINDOW:
+            self._find_out(file)
 
         def read_once(first: int, last: int) -> Iterator[bytes]:
             return self._read_once(file, first, last)
@@ -107,11 +109,10 @@ class ObjectStoreSource:
         yield from read_resuming(self.name, file, start, end, read_once, pause=self._pause)
 
     def request(self, file: ListedFile, start: int, end: int) -> SourceSpan:
-        """Implement WeightSource.request. Whether ranges are served is found out with a single byte."""
+        """Implement WeightSource.request."""
         checked_range(file, start, end - start)
-        if self.serves_ranges is None and end - start < file.size:
-            for _ in self._read_once(file, 0, 1, once=True):
-                pass
+        if end - start < file.size:
+            self._find_out(file)
         return PieceSpan(self._read_once(file, start, end, once=True), start, end)
 
     def close(self) -> None:
@@ -207,6 +208,23 @@ class ObjectStoreSource:
 
     # -- reading ---------------------------------------------------------------------------------------------
 
+    def _find_out(self, file: ListedFile) -> None:
+        """Find out whether ranges are served, where nothing is known yet, before a range of `file` is read.
+
+        obstore (0.12) gives an answer with the whole object only as an error, without its bytes, and they
+        come again. So the first byte of the smallest object is requested, whose other bytes cost least.
+        """
+        if self.serves_ranges is not None:
+            return
+        listing = self._listing.made()
+        candidates = [each for each in listing.files if each.size > 1] if listing else []
+        smallest = min(candidates, key=lambda each: each.size, default=file)
+        try:
+            for _ in self._window(smallest, 0, 1, whole=False, once=True):
+                pass
+        except IgnoredRangeError:
+            self.serves_ranges = False
+
     def _read_once(
         self, file: ListedFile, start: int, end: int, *, once: bool = False
     ) -> Generator[bytes, None, None]:
@@ -227,6 +245,7 @@ class ObjectStoreSource:
         """Iterate over the bytes from `start` to before `end` with one request.
 
         With `whole`, for a service that ignores ranges, the object is requested and its other bytes dropped.
+        An object whose every byte is wanted is requested without a range, which every service answers.
         """
         import obstore
 
@@ -236,9 +255,10 @@ class ObjectStoreSource:
         elif file.etag:
             options["if_match"] = f'"{file.etag}"'
         skip, left = 0, end - start
+        is_part = (start, end) != (0, file.size)
         if whole:
             skip = start
-        else:
+        elif is_part:
             options["range"] = (start, end)
         key = f"{self._prefix}/{file.path}" if self._prefix else file.path
         bucket = self._bucket.once if once else self._bucket.store
@@ -247,7 +267,8 @@ class ObjectStoreSource:
         self._require_listed(file, found.meta)
         if not whole and found.range != (start, end):
             raise SourceProtocolError(self.name, "answers with another range", file=file.path)
-        self.serves_ranges = not whole
+        if is_part:
+            self.serves_ranges = not whole
         arriving = iter(found.stream(min_chunk_size=_PIECE))
         while left:
             if self._closed:

@@ -375,6 +375,20 @@ def test_the_requested_pause_is_known_to_the_caller(subject, kind, headers, paus
     assert caught.value.retry_after == pause
 
 
+@pytest.mark.parametrize("kind", ["batch", "storage"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_request_of_the_downloader_is_made_once(subject, kind, status):
+    """It repeats them itself, when and as often as pays off."""
+    change = {"batch": in_batch, "storage": in_storage}[kind]
+    subject.peer.lie = change(status=status)
+    with closing(subject.open()) as source:
+        file = weights(source)
+        with pytest.raises(SourceUnavailableError) as caught:
+            source.request(file, 0, 1000)
+        assert caught.value.overloaded == (status != 500)
+    assert len({"batch": subject.peer.server, "storage": subject.peer.storage}[kind].asked) == 1
+
+
 def test_storage_that_ignores_ranges_changes_no_byte(subject):
     subject.peer.lie = in_storage(status=200, body=FILES[WEIGHTS], headers={"Content-Range": None})
     with closing(subject.open()) as source:

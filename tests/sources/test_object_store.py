@@ -28,6 +28,7 @@ from reconciler.sources.interface import (
     SourceMissingError,
     SourceProtocolError,
     SourceRefusedError,
+    SourceSpan,
     SourceUnavailableError,
 )
 from reconciler.sources.object_store import ObjectStoreSource
@@ -357,6 +358,7 @@ def test_a_server_that_fails_or_lies_gives_one_error(
     server: S3Server, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[ReconcilerError], text: str
 ) -> None:
     monkeypatch.setattr("reconciler.sources.bucket._RETRIES", 1)
+    monkeypatch.setattr(object_store, "WINDOW", 1_000_000)  # so that parts are read
     server.fault = fault
     error = failure(opened(server))
     assert isinstance(error, kind)
@@ -400,7 +402,9 @@ def test_a_read_continues_at_the_byte_where_it_broke_off(server: S3Server) -> No
     server.fault = cut
     assert contents(opened(server)) == FILES
     assert broken.total() == 1
-    starts = [r.headers["range"] for r in server.requests if is_read(r) and r.key.endswith("safetensors")]
+    starts = [
+        r.headers.get("range", "") for r in server.requests if is_read(r) and r.key.endswith("safetensors")
+    ]
     assert len(starts) == 2
     assert int(starts[1].removeprefix("bytes=").partition("-")[0]) >= 1_000_000
 
@@ -427,6 +431,67 @@ def test_a_server_that_ignores_ranges_still_gives_exact_bytes(server: S3Server) 
     (file,) = (file for file in other.list().files if file.path == "model.safetensors")
     with pytest.raises(SourceProtocolError):
         list(other.read(file, 5, 10))
+
+
+def taken(span: SourceSpan, size: int) -> bytes:
+    memory = bytearray(size)
+    done = 0
+    while count := span.read_into(memoryview(memory)[done:]):
+        done += count
+    assert done == size
+    span.close()
+    return bytes(memory)
+
+
+def without_ranges(server: S3Server) -> Callable[[], int]:
+    """Make the server ignore ranges; return the function that counts the bytes of its answers to reads."""
+    sent: list[int] = []
+
+    def ignored(request: Request, answer: Answer) -> Answer:
+        if not is_read(request):
+            return answer
+        plain = {name: value for name, value in request.headers.items() if name != "range"}
+        whole = server.answer(replace(request, headers=plain))
+        sent.append(len(whole.body))
+        return whole
+
+    server.fault = ignored
+    return lambda: sum(sent)
+
+
+@pytest.mark.parametrize("how", ["read", "request"])
+def test_a_server_that_ignores_ranges_costs_the_smallest_object_once_more(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(object_store, "WINDOW", 1_000_000)
+    cost = without_ranges(server)
+    source = opened(server)
+    for file in source.list().files:
+        if how == "read":
+            assert b"".join(source.read(file)) == FILES[file.path]
+            continue
+        if file.size > 1 and source.serves_ranges is not False:  # as the downloader asks for a first part
+            source.request(file, 0, file.size // 2).close()
+        span = source.request(file, 0, file.size)
+        assert taken(span, file.size) == FILES[file.path]
+    assert source.serves_ranges is False or how == "request"
+    smallest = min(len(data) for data in FILES.values() if len(data) > 1)
+    assert cost() <= sum(map(len, FILES.values())) + smallest
+
+
+def test_a_server_of_ranges_is_asked_for_one_byte_to_find_that_out(server: S3Server) -> None:
+    source = opened(server)
+    (file,) = (file for file in source.list().files if file.path == "model.safetensors")
+    assert taken(source.request(file, 7, 1000), 993) == FILES[file.path][7:1000]
+    asked = [(r.key.rpartition("/")[2], r.headers["range"]) for r in server.requests if is_read(r)]
+    assert asked == [("config.json", "bytes=0-0"), ("model.safetensors", "bytes=7-999")]
+
+
+def test_whole_objects_are_requested_without_a_range(server: S3Server) -> None:
+    source = opened(server)
+    assert contents(source) == FILES
+    assert not any("range" in r.headers for r in server.requests if is_read(r))
+    assert source.serves_ranges is None
 
 
 def test_other_bytes_under_the_same_etag_do_not_verify(server: S3Server) -> None:
