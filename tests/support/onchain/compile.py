@@ -15,7 +15,6 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
 SOURCE, CODE = HERE / "OnchainCloud.sol", HERE / "OnchainCloud.hex"
@@ -35,21 +34,10 @@ def compiled(scratch: Path) -> str:
         "sources": {SOURCE.name: {"content": SOURCE.read_text()}},
         "settings": SETTINGS,
     }
-    answer = run_compiler(scratch, task)
-    code = answer["contracts"][SOURCE.name]["OnchainCloud"]["evm"]["bytecode"]["object"]
-    return "\n".join(textwrap.wrap(code, 120)) + "\n"
-
-
-def run_compiler(scratch: Path, task: dict[str, Any]) -> dict[str, Any]:
-    """Return what the compiler in `scratch`, which has the imported files as well, makes of `task`."""
+    solc = scratch / "node_modules/.bin/solcjs"
     with tempfile.TemporaryFile("w+") as printed:  # solcjs does not finish writing to a pipe
         subprocess.run(
-            ["node_modules/.bin/solcjs", "--standard-json", "--base-path", "."],
-            input=json.dumps(task),
-            stdout=printed,
-            cwd=scratch,
-            text=True,
-            check=True,
+            [solc, "--standard-json"], input=json.dumps(task), stdout=printed, text=True, check=True
         )
         printed.seek(0)
         text = printed.read()
@@ -58,7 +46,8 @@ def run_compiler(scratch: Path, task: dict[str, Any]) -> dict[str, Any]:
         each["formattedMessage"] for each in answer.get("errors", []) if each["severity"] == "error"
     ]:
         raise SystemExit("\n".join(problems))
-    return dict(answer)
+    code = answer["contracts"][SOURCE.name]["OnchainCloud"]["evm"]["bytecode"]["object"]
+    return "\n".join(textwrap.wrap(code, 120)) + "\n"
 
 
 def main() -> int:

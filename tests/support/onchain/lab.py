@@ -228,9 +228,8 @@ def set_up(lab: OnchainLab, urls: Sequence[str] = NOWHERE) -> OnchainLab:
 def deployed_lab(environ: Mapping[str, str]) -> OnchainLab | None:
     """Return the deployment that ONCHAIN_RPC and ONCHAIN_SERVICE name; None without them.
 
-    It is one of the real contracts on anvil (`real_contracts`), whose accounts are unlocked: the payer has
-    tokens, providers 1 and 2 are registered, the precompiles of Filecoin are replaced. What only a test calls
-    is not there.
+    It is one of the real contracts on anvil, whose accounts are unlocked: the payer has tokens, providers 1
+    and 2 are registered, the precompiles of Filecoin are replaced. What only a test calls is not there.
     """
     if not {"ONCHAIN_RPC", "ONCHAIN_SERVICE"} <= environ.keys():
         return None
@@ -244,7 +243,7 @@ def deployed_lab(environ: Mapping[str, str]) -> OnchainLab | None:
 def onchain_lab(*, anvil: bool = False, urls: Sequence[str] = NOWHERE, **fields: Any) -> Iterator[OnchainLab]:
     """Run the contracts on a chain of their own, with providers at `urls`; `fields`: those of FakeChain."""
     if anvil:
-        with run_anvil() as url:
+        with _anvil() as url:
             yield set_up(OnchainLab(url, _deploy(url)), urls)
         return
     with fake_chain(**fields) as node:
@@ -266,8 +265,7 @@ def copied_lab(lab: OnchainLab) -> Iterator[OnchainLab]:
 
 
 @contextmanager
-def run_anvil() -> Iterator[str]:
-    """Run a new chain; yield its JSON-RPC address."""
+def _anvil() -> Iterator[str]:
     program = shutil.which("anvil")
     assert program is not None, "anvil is not on PATH"
     with socket.socket() as probe:
