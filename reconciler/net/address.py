@@ -18,6 +18,10 @@ from reconciler.errors import UsageError
 from reconciler.redaction import shown_address
 
 _BRACKETS_AND_PORT = re.compile(r"\[.*\]:\d+")
+#: IPv4 in the last 32 bits: mapped (RFC 4291), translated (RFC 2765), and by NAT64 (RFC 6052)
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+#: IPv4-compatible (deprecated), site-local (deprecated), and NAT64 of a network of one's own (RFC 8215)
+_NOT_ROUTED = tuple(map(ipaddress.IPv6Network, ("::/96", "fec0::/10", "64:ff9b:1::/48")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,19 @@ def _is_loopback(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is globally reachable by IANA's special-purpose registries."""
+    """Return whether an IP address is globally reachable by IANA's special-purpose registries.
+
+    An IPv6 address that stands for one of IPv4 is as public as that one.
+    """
     found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_global and not found.is_multicast
+    if isinstance(found, ipaddress.IPv6Address):
+        if any(found in network for network in _NOT_ROUTED):
+            return False
+        if any(found in network for network in _EMBEDDING):
+            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+        if found.sixtofour is not None:
+            return is_public(str(found.sixtofour))
+    return found.is_global and not found.is_multicast
 
 
 def public_address(host: str, port: int) -> str | None:

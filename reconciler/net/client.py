@@ -226,16 +226,16 @@ class HttpClient:
         repeatable: bool,
         headers: Mapping[str, str] | None = None,
         expect: Collection[int] = (200,),
-        total: float | None = None,
+        body_seconds: Callable[[Mapping[str, str]], float] | None = None,
         retry: RetryPolicy | None = None,
     ) -> OpenBody:
         """Send a request and return its response, whose body the caller reads when it wants, and closes.
 
         Like `stream`, but the time limit applies only inside of reads: other requests of the thread are not
-        affected while the body is open, so that a generator may hold it. `retry` replaces the client's
-        policy.
+        affected while the body is open, so that a generator may hold it. `body_seconds` returns how long a
+        body with these headers may take beyond the limit. `retry` replaces the client's policy.
         """
-        until = time.monotonic() + (self.timeouts.total if total is None else total)
+        until = time.monotonic() + self.timeouts.total
         call = _Call(method, path, (), headers or {}, expect, None)
 
         def once() -> OpenResponse:
@@ -243,6 +243,8 @@ class HttpClient:
                 return self._send(call)
 
         response = self._with_retries(once, repeatable=repeatable, policy=retry)
+        if body_seconds is not None:
+            until += body_seconds(response.headers)
 
         def receive_into(memory: memoryview) -> int:
             self._require_plain(response)

@@ -149,7 +149,7 @@ def error_for_status(answer: Response, *, is_command_error: bool = False) -> Req
     pause = retry_after(answer.headers.get("retry-after"))
     if is_command_error:
         return RejectedError(peer, message or f"failed (HTTP {status})", reason=message, status=status)
-    if 300 <= status < 400:
+    if 300 <= status < 400 and "location" in answer.headers:
         target = sanitize(answer.headers.get("location", ""), answer.secrets)
         hint = "configure the address that it redirects to"
         return UnexpectedResponseError(

@@ -9,6 +9,7 @@ import logging
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from operator import attrgetter
 from typing import Any
 
@@ -27,11 +28,11 @@ from reconciler.net.deadline import DeadlineExceededError, remaining
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError, sanitize
 from reconciler.redaction import hide_secrets
 
-#: answers requests in place of connections; tests and the forges' fakes implement it
-Transport = httpx.BaseTransport
+Transport = httpx.BaseTransport  #: answers requests in place of connections, as fakes of the tests do
 
 _LONG = 256 << 10  # bytes of a body that are read directly
 _DIRECT = "reconciler_body"  # the extension of a response with its body
+_ASIDE = "reconciler_headers"  # and with a header that httpx shall not see
 _TLS = "TLS: "  # begins the cause of a connection that TLS ended
 
 
@@ -81,7 +82,12 @@ class Session:
             )
         self._transport = transport
         self._client = httpx.Client(
-            headers=headers, follow_redirects=False, trust_env=False, transport=transport
+            headers=headers,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # a peer sets none
+            event_hooks={"response": [_set_location_aside]},
+            follow_redirects=False,
+            trust_env=False,
+            transport=transport,
         )
 
     def close(self) -> None:
@@ -213,6 +219,12 @@ def _certificate_hint(why: str, address: str) -> str:
     return "if its certificate is of an authority of your own, name that in SSL_CERT_FILE"
 
 
+def _set_location_aside(response: httpx.Response) -> None:
+    """Keep the Location of a response from httpx, which fails in many ways where it is no address."""
+    if "location" in response.headers:
+        response.extensions[_ASIDE] = {"location": response.headers.pop("location")}
+
+
 class OpenResponse:
     """A response whose body is still to be read; `close` ends it. Header names are lower case."""
 
@@ -220,7 +232,8 @@ class OpenResponse:
         self._session = session
         self._response = response
         self.status = response.status_code
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        aside = response.extensions.get(_ASIDE, {})
+        self.headers = {name.lower(): value for name, value in response.headers.items()} | aside
         self._arriving: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
 

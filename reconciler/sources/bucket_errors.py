@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reconciler.errors import ReconcilerError, SourceChangedError
+from reconciler.net.errors import sanitize
 from reconciler.sources.interface import (
     SourceMissingError,
     SourceProtocolError,
@@ -22,6 +23,8 @@ from reconciler.sources.ranges import BrokenOffError
 
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
+_KEY = re.compile(r'\bPath "((?:[^"\\]|\\.){1,1100})"')
+_SHOWN = 200  # characters of a key
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OVERLOADED = frozenset({429, 503})  # S3 asks for fewer requests with 503 (SlowDown)
 _LONGEST = 20_000  # characters of a message that are searched
@@ -76,6 +79,12 @@ def _translate(error: Exception, name: str, *, credential: str, file: str, begun
         hint = "set `region` to that of the bucket"
         return SourceRefusedError(name, "redirects, as for another region", file=file, hint=hint)
     if isinstance(error, ValueError) or kind in ("InvalidPathError", "NotSupportedError"):
+        if not file and (key := _KEY.search(text)):
+            return SourceProtocolError(
+                name,
+                f"lists the key {sanitize(key[1], (), _SHOWN)!r}, which is no path",
+                hint="rename the object: empty names, `.`, `..` and control characters cannot be read",
+            )
         return SourceProtocolError(name, "cannot be read: its key is no path", file=file)
     if status is not None and status not in _TRANSIENT:
         return SourceProtocolError(name, answer, file=file)

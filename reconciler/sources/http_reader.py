@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urljoin, urlsplit
 
 from reconciler.errors import UsageError
@@ -166,7 +167,7 @@ class HttpReader:
                     repeatable=True,
                     headers=sent,
                     expect={*expect, *REDIRECTS},
-                    total=client.timeouts.total + file.size / _SLOWEST,
+                    body_seconds=partial(_longest, file),
                     retry=NO_RETRY if once else None,
                 )
             except RequestError as error:
@@ -246,9 +247,26 @@ class HttpReader:
         location = headers.get("location", "")
         if not location:
             raise SourceProtocolError(self.name, "redirects without an address", file=file)
-        target = urljoin(url, location).partition("#")[0]
+        target = self.resolve(url, location, file)
         self.check_target(target, file)
         return target
+
+    def resolve(self, url: str, reference: str, file: str = "") -> str:
+        """Return the address that a peer's `reference` in its answer from `url` means, without a fragment.
+
+        Raises SourceProtocolError for what is no address.
+        """
+        try:
+            target = urljoin(url, reference).partition("#")[0]
+            _origin(target)
+        except ValueError:
+            raise self._no_address(reference, file) from None
+        return target
+
+    def _no_address(self, text: str, file: str) -> SourceProtocolError:
+        return SourceProtocolError(
+            self.name, f"leads to {self.shown(text, 80)!r}, which is no address", file=file
+        )
 
     def check_target(self, url: str, file: str) -> None:
         """Raise SourceError for an address that the peer names and that may not be asked."""
@@ -258,9 +276,7 @@ class HttpReader:
         except (ValueError, UsageError):
             address, fine = self._address, False
         if not fine:
-            raise SourceProtocolError(
-                self.name, f"leads to {self.shown(url, 80)!r}, which is no address", file=file
-            )
+            raise self._no_address(url, file)
         if self._address.encrypted and not address.encrypted:
             raise SourceRefusedError(
                 self.name, f"leads from https to {_origin(url)}, which is not encrypted", file=file
@@ -290,6 +306,13 @@ class HttpReader:
                 except OSError:
                     self._public = True
         return self._public
+
+
+def _longest(file: ListedFile, headers: Mapping[str, str]) -> float:
+    """Return the seconds that a response with these headers may take for bytes of `file`."""
+    length = headers.get("content-length", "")
+    stated = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else file.size
+    return min(stated, file.size) / _SLOWEST
 
 
 def _origin(url: str) -> str:

@@ -15,7 +15,6 @@ import re
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urljoin
 
 from reconciler.errors import UsageError
 from reconciler.json_fields import JsonFields
@@ -175,7 +174,7 @@ class HuggingFaceSource:
             found = _NEXT.search(answer.headers.get("link", ""))
             if found is None:
                 return
-            url = urljoin(url, found[1])
+            url = self._http.resolve(url, found[1])
             if not self._http.is_own(url):
                 raise SourceRefusedError(
                     self.name,

@@ -21,6 +21,7 @@ from reconciler.content.bounds import LIMITS
 from reconciler.errors import UsageError
 from reconciler.sources.bucket import BucketAddress, OpenBucket, open_bucket
 from reconciler.sources.bucket_errors import IgnoredRangeError, changed, translated
+from reconciler.sources.bucket_list import list_pages
 from reconciler.sources.foreign_calls import interruptible
 from reconciler.sources.interface import (
     FileListing,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 WINDOW = 16 << 20  #: bytes of one request
 _PIECE = 1 << 20  # bytes
-_PAGE = 1000  # objects
 _HEADS = 16  # requests for version ids at the same time
 _LONGEST_PAUSE = 8.0  # seconds
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -142,15 +142,16 @@ class ObjectStoreSource:
         )
 
     def _objects(self) -> Iterator[ObjectMeta]:
-        import obstore
-
         with self._translated():
             number = 0
-            pages = iter(obstore.list(self._bucket.store, self._prefix or None, chunk_size=_PAGE))
-            while (page := interruptible(lambda: next(pages, None))) is not None:
+            begun: set[str] = set()
+            for page in list_pages(self._bucket.store, self._prefix, self.name):
                 number += len(page)
                 if number > LIMITS.paths:
                     raise SourceProtocolError(self.name, f"lists more than {LIMITS.paths} objects")
+                if page[0]["path"] in begun:
+                    raise SourceProtocolError(self.name, "repeats a page of its listing")
+                begun.add(page[0]["path"])
                 yield from page
 
     def _described(self, found: Sequence[ObjectMeta]) -> Iterator[ListedFile]:

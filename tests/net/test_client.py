@@ -475,8 +475,10 @@ def test_a_peer_on_this_machine_is_not_reached_through_a_proxy(
 def test_an_open_body_limits_only_its_own_reads_in_time(later: Callable[[float], None]) -> None:
     """A generator may hold a body while its thread sends other requests."""
     with http_peer(lambda asked: Said(body=bytes(3 << 20))) as peer:
-        found = client(peer.url).open("GET", "/x", repeatable=True, total=100)
+        found = client(peer.url).open("GET", "/x", repeatable=True, body_seconds=lambda headers: 500)
         pieces = found.pieces(4 << 20)
+        next(pieces)
+        later(PATIENT.total + 400)
         next(pieces)
         later(101)
         assert client(peer.url).request("GET", "/y", repeatable=True).status == 200

@@ -175,7 +175,8 @@ def test_multiaddrs_become_urls_where_they_are_http(multiaddr: str, url: str | N
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "::1",
-     "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "224.0.0.1", "ff02::1"],
+     "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "224.0.0.1", "ff02::1", "::127.0.0.1", "fec0::1",
+     "::ffff:0:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "2002:7f00:1::1"],
 )  # fmt: skip
 def test_addresses_of_machines_and_networks_are_not_public(address: str) -> None:
     assert not is_public(address)
@@ -184,6 +185,8 @@ def test_addresses_of_machines_and_networks_are_not_public(address: str) -> None
 def test_public_addresses_are_public() -> None:
     assert is_public("8.8.8.8")
     assert is_public("2606:4700::1111")
+    assert is_public("64:ff9b::808:808"), "a public host in a network that has only IPv6"
+    assert is_public("2002:808:808::1")
 
 
 # --- the router

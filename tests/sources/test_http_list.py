@@ -22,6 +22,7 @@ from reconciler.sources.interface import (
     SourceRefusedError,
 )
 from reconciler.sources.open import open_source
+from reconciler.sources.verify import ContentVerifier
 from tests.conformance.sources import FILES, SourceSuite
 from tests.support.http_peer import Asked
 from tests.support.nginx import nginx
@@ -188,11 +189,71 @@ def test_a_file_that_is_replaced_after_the_listing_is_found(subject):
         (b"0" * 64 + b"  config.json\nnot a sum\n", SourceProtocolError, "line 2"),
         (b"not a sum\n", SourceProtocolError, "malformed line"),
         (b"\xff\xfe", SourceProtocolError, "UTF-16"),
+        (b"0" * 64 + b"  a\0b\n", SourceProtocolError, "control character"),
+        (b"\\" + b"0" * 64 + b"  a\\nb\n", SourceProtocolError, "control character"),
+        (b"\\" + b"0" * 64 + b"  a\\qb\n", SourceProtocolError, "malformed line"),
+        (b"0" * 64 + b"  a\n" + b"1" * 64 + b" *./a\n", SourceProtocolError, "listed twice"),
+        (b"0" * 64 + b"  a\n" + b"1" * 64 + b"  a/b\n", SourceProtocolError, "a file and as a directory"),
+        (b"0" * 64 + b"  " + b"x" * 1024 + b"\n", SourceProtocolError, "longer than 255 bytes"),
+        (b"0" * 64 + b"  " + b"d/" * 300 + b"x\n", SourceProtocolError, "directories deep"),
+        (b"0" * 64 + b"  \xff\n", SourceMissingError, "is in SHA256SUMS"),
+        (b"0" * 64 + b"  dir/\n", SourceProtocolError, "not a path inside"),
+        (b"0" * 63 + b"  config.json\n", SourceProtocolError, "malformed line"),
+        (b"0" * 128 + b"  config.json\n", SourceProtocolError, "malformed line"),
+        (b"<html>not found</html>", SourceProtocolError, "malformed line"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused(subject, sums, error, message):
     subject.sums = sums
     with closing(subject.open()) as source, pytest.raises(error, match=message):
+        source.list()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda sums: b"\xef\xbb\xbf" + sums,
+        lambda sums: sums.replace(b"\n", b"\r\n"),
+        lambda sums: sums.replace(b"  ", b" *"),
+        lambda sums: sums.removesuffix(b"\n"),
+        lambda sums: b"# made by hand\n\n" + sums,
+        lambda sums: sums.upper().replace(b"MODEL", b"model").replace(b"SAFETENSORS", b"safetensors"),
+    ],
+    ids=["BOM", "CRLF", "binary", "no end", "comments", "capitals"],
+)
+def test_a_list_in_another_form_is_read(subject, change):
+    sums = [("model.safetensors", hashlib.sha256(FILES["model.safetensors"]).digest())]
+    subject.sums = change(checksums.render(sums))
+    with closing(subject.open()) as source:
+        file = next(file for file in source.list().files if file.path == "model.safetensors")
+        verifier = ContentVerifier(source.name, file)
+        for piece in source.read(file):
+            verifier.update(piece)
+        verifier.finish()
+
+
+def test_an_empty_list_has_no_files_but_itself(subject):
+    subject.sums = b"# nothing\n"
+    with closing(subject.open()) as source:
+        assert [file.path for file in source.list().files] == ["SHA256SUMS"]
+
+
+@pytest.mark.parametrize("length", ["-1", "1.5", "1e3", "0x10", "", "9" * 30, "5, 6"])
+def test_a_size_that_is_none_is_refused(subject, length):
+    """In the answer to a request for one byte, since a HEAD with such a length breaks HTTP."""
+
+    def lie(asked, sent):
+        if asked.method == "HEAD":
+            return Sent(405)
+        if "range" in asked.headers and sent.status == 206:
+            return sent.but(headers={"Content-Range": f"bytes 0-0/{length}"})
+        return sent
+
+    subject.lie = lie
+    with (
+        closing(subject.open()) as source,
+        pytest.raises(SourceProtocolError, match="comes without its size"),
+    ):
         source.list()
 
 

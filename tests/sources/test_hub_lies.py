@@ -59,6 +59,14 @@ def read(source, path: str, start: int = 0) -> bytes:
     return b"".join(pieces)
 
 
+def test_a_link_to_an_earlier_page_is_none_to_the_next(hub):
+    hub.lie = lambda kind, asked, sent: sent.but(
+        headers={"Link": f'<{hub.url}/x>; rel="prev", {sent.headers.get("Link", "<y>; rel=last")}'}
+    )
+    with closing(open_hub(hub)) as source:
+        assert len(source.list().files) == len(FILES)
+
+
 def assert_no_leak(hub: Hub, error: BaseException | None = None) -> None:
     assert hub.storage.sent_headers("authorization") == set()
     assert error is None or TOKEN not in f"{error!r} {error} {getattr(error, 'hint', '')}"
@@ -114,6 +122,15 @@ def next_page(target: str):
     return lie
 
 
+def in_a_circle(kind, asked, sent):
+    """Two pages that lead to each other, and list nothing but directories."""
+    if kind != "tree":
+        return sent
+    target = asked.target.removesuffix("&b") if asked.target.endswith("&b") else f"{asked.target}&b"
+    folder = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": "a"}]
+    return sent.but(body=json.dumps(folder).encode(), headers={"Link": f'<{target}>; rel="next"'})
+
+
 def endless():
     numbers = count()
 
@@ -138,6 +155,21 @@ LISTING_LIES = {
     ),
     "next page is no address": (next_page("gopher://x/"), SourceRefusedError, "another host"),
     "next page again and again": (next_page("{target}"), SourceProtocolError, "repeats a page"),
+    "next page on a host of the same scheme": (
+        next_page("//localhost:1/steal"),
+        SourceRefusedError,
+        "another host",
+    ),
+    "next page in a file": (next_page("file:///etc/passwd"), SourceRefusedError, "another host"),
+    "next page in itself": (next_page("data:application/json,[]"), SourceRefusedError, "another host"),
+    "next page with a user": (next_page("http://user@localhost:1/"), SourceRefusedError, "another host"),
+    "next page with an invalid port": (
+        next_page("http://127.0.0.1:99999/"),
+        SourceProtocolError,
+        "which is no address",
+    ),
+    "next page with half a host": (next_page("http://[::1/"), SourceProtocolError, "which is no address"),
+    "pages in a circle": (in_a_circle, SourceProtocolError, "repeats a page"),
     "the same files on every page": (endless(), SourceProtocolError, "listed twice"),
     "another commit on a page": (
         another_commit,
@@ -152,14 +184,38 @@ LISTING_LIES = {
     ),
     "absolute path": (first_file(path="/etc/passwd"), SourceProtocolError, "no bundle may"),
     "control characters": (first_file(path="a\x1b[2Jb"), SourceProtocolError, "no bundle may"),
+    "NUL": (first_file(path="a\0b"), SourceProtocolError, "no bundle may"),
+    "empty path": (first_file(path=""), SourceProtocolError, "no bundle may"),
+    "empty name": (first_file(path="a//b"), SourceProtocolError, "no bundle may"),
+    "a dot": (first_file(path="a/./b"), SourceProtocolError, "no bundle may"),
+    "trailing slash": (first_file(path="a/"), SourceProtocolError, "no bundle may"),
+    "long name": (first_file(path="x" * 1024), SourceProtocolError, "longer than 255 bytes"),
+    "deep path": (first_file(path="d/" * 300 + "x"), SourceProtocolError, "directories deep"),
+    "a file below a file": (
+        tree(lambda entries: [*entries, {**entries[-1], "path": f"{entries[-1]['path']}/x"}]),
+        SourceProtocolError,
+        "as a file and as a directory",
+    ),
     "lone surrogate": (first_file(path="\ud800"), SourceProtocolError, "no bundle may"),
     "no path": (first_file(path=None), SourceProtocolError, "is not a string"),
     "negative size": (first_file(size=-1), SourceProtocolError, "is listed with -1 bytes"),
     "size with a fraction": (first_file(size=1.5), SourceProtocolError, "is not a whole number"),
+    "size as text": (first_file(size="5"), SourceProtocolError, "is not a whole number"),
+    "size that is true": (first_file(size=True), SourceProtocolError, "is not a whole number"),
+    "infinite size": (first_file(size=float("inf")), SourceProtocolError, "is not a whole number"),
+    "size of 10^5000": (
+        in_tree(body=b'[{"type": "file", "path": "a", "oid": "x", "size": ' + b"9" * 5000 + b"}]"),
+        SourceUnavailableError,
+        "invalid or truncated JSON",
+    ),
     "impossible size": (first_file(size=1 << 60), SourceProtocolError, "is listed with"),
     "no object id": (first_file(oid="main"), SourceProtocolError, "is not a git object id"),
+    "object id in capitals": (first_file(oid="A" * 40), SourceProtocolError, "is not a git object id"),
+    "a list in place of LFS": (first_file(lfs=["x"]), SourceProtocolError, "is not a string"),
     "no type": (first_file(type="commit"), SourceProtocolError, "'commit', which is no file"),
     "two sizes": (large_file(size=5), SourceProtocolError, "listed with two sizes"),
+    "a size in LFS that is text": (large_file(size="5"), SourceProtocolError, "is not a whole number"),
+    "a digest in capitals": (large_file(oid="A" * 64), SourceProtocolError, "is not a SHA-256"),
     "no digest": (large_file(oid="md5:00"), SourceProtocolError, "is not a SHA-256"),
     "an object": (tree(lambda entries: {"files": entries}), SourceProtocolError, "is not a list"),
     "a list of text": (tree(lambda entries: ["config.json"]), SourceProtocolError, "is not a string"),
@@ -321,6 +377,24 @@ READING_LIES = {
     "a redirect to a file": (
         LARGE,
         of("resolve", headers={"Location": "file:///etc/passwd"}),
+        SourceProtocolError,
+        "which is no address",
+    ),
+    "a redirect to half a host": (
+        LARGE,
+        of("resolve", headers={"Location": "http://[::1/"}),
+        SourceProtocolError,
+        "leads to 'http://.::1/', which is no address",
+    ),
+    "a redirect to an invalid port": (
+        LARGE,
+        of("resolve", headers={"Location": "//127.0.0.1:99999/"}),
+        SourceProtocolError,
+        "which is no address",
+    ),
+    "a redirect to data": (
+        LARGE,
+        of("resolve", headers={"Location": "data:,evil"}),
         SourceProtocolError,
         "which is no address",
     ),

@@ -420,6 +420,13 @@ def test_an_address_that_has_expired_is_asked_for_again(subject):
         b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize -1\n",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\n" + b" " * 1024,
         b"version \xff\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"A" * 64 + b"\nsize 1\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 01\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize +1\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1e3\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\nsize 2\n",
+        b"version https://git-lfs.github.com/spec/v1\noid md5:" + b"0" * 32 + b"\nsize 1\n",
+        b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\n",
     ],
 )
 def test_other_texts_are_no_pointers(text):

@@ -335,6 +335,61 @@ LIES: dict[str, tuple[Fault, type[ReconcilerError], str]] = {
         SourceProtocolError,
         "listed twice",
     ),
+    "key with an empty name": (
+        replaced_list(listing_of("released/llm/1.0.0/a//b")),
+        SourceProtocolError,
+        "lists the key 'released/llm/1.0.0/a//b', which is no path",
+    ),
+    "key with a control character": (
+        replaced_list(listing_of("released/llm/1.0.0/a&#27;b")),
+        SourceProtocolError,
+        "lists the key 'released/llm/1.0.0/a b', which is no path",
+    ),
+    "key with a NUL": (replaced_list(listing_of("released/llm/1.0.0/a&#0;b")), SourceProtocolError, ""),
+    "key that is long": (
+        replaced_list(listing_of("released/llm/1.0.0/" + "x" * 1024)),
+        SourceProtocolError,
+        "longer than 255 bytes",
+    ),
+    "key that is deep": (
+        replaced_list(listing_of("released/llm/1.0.0/" + "d/" * 300 + "x")),
+        SourceProtocolError,
+        "directories deep",
+    ),
+    "directory that has bytes": (
+        replaced_list(listing_of("released/llm/1.0.0/a/")),
+        SourceMissingError,
+        "'a' is not in the bucket",
+    ),
+    "no key": (replaced_list(listing_of("")), SourceProtocolError, "outside of the prefix"),
+    "negative size": (replaced_list(listing_of("released/llm/1.0.0/x", "-1")), SourceProtocolError, ""),
+    "size with a fraction": (
+        replaced_list(listing_of("released/llm/1.0.0/x", "1.5")),
+        SourceProtocolError,
+        "",
+    ),
+    "impossible size": (
+        replaced_list(listing_of("released/llm/1.0.0/x", str(1 << 62))),
+        SourceProtocolError,
+        "is listed with",
+    ),
+    "entity of a file": (
+        replaced_list('<!DOCTYPE x [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + listing_of("&x;")),
+        SourceProtocolError,
+        "",
+    ),
+    "entities that grow": (
+        replaced_list('<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>' + listing_of("&b;")),
+        SourceProtocolError,
+        "",
+    ),
+    "delete marker": (
+        lambda request, answer: (
+            Answer(404, b"", {"x-amz-delete-marker": "true"}) if not request.is_list else answer
+        ),
+        SourceMissingError,
+        "is not in the bucket",
+    ),
     "empty list": (replaced_list("<ListBucketResult></ListBucketResult>"), SourceMissingError, "no objects"),
     "listed, not there": (
         replaced_list(listing_of("released/llm/1.0.0/ghost")),
@@ -520,6 +575,28 @@ def test_an_endless_list_ends(server: S3Server, monkeypatch: pytest.MonkeyPatch)
     error = failure(opened(server))
     assert isinstance(error, SourceProtocolError)
     assert "more than 50" in error.message
+
+
+def test_a_list_of_empty_pages_ends(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.sources.bucket_list.PATIENCE", 0.1)
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken>"
+    server.fault = replaced_list(f"<ListBucketResult>{more}</ListBucketResult>")
+    error = failure(opened(server))
+    assert isinstance(error, SourceUnavailableError)
+    assert "listed no objects for" in error.message
+
+
+def test_a_list_that_repeats_a_page_ends(server: S3Server) -> None:
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken>"
+    entries = "".join(
+        listing_of(f"released/llm/1.0.0/{number:04}").partition("</IsTruncated>")[2].partition("</ListB")[0]
+        for number in range(1000)
+    )
+    server.fault = replaced_list(f"<ListBucketResult>{more}{entries}</ListBucketResult>")
+    error = failure(opened(server))
+    assert isinstance(error, SourceProtocolError)
+    assert "repeats a page of its listing" in error.message
+    assert len(server.requests) <= 3
 
 
 def test_a_closed_source_stops_reading(server: S3Server) -> None:
