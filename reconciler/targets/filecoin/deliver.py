@@ -16,6 +16,7 @@ from reconciler.deals.onchain.money import predict
 from reconciler.deals.onchain.reader import ChainReader
 from reconciler.deals.onchain.signing import UploadSigner
 from reconciler.errors import DataError, PeerError
+from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress
 from reconciler.targets.filecoin.add import DataSetWriter, NotLandedError, UnclearAdditionError, find_data_set
 from reconciler.targets.filecoin.choose import Candidates, CopyTask, assign, rank
@@ -35,6 +36,7 @@ from reconciler.targets.filecoin.send import ShardSender
 from reconciler.targets.filecoin.waits import Waits
 from reconciler.targets.interface import Delivery, State
 
+_MOST_FAILED = 4  # providers that are tried and fail in one delivery: each may have got every byte
 _REPAIR_BLOCKS = 64  # damaged blocks that a repair looks at before it sends anything
 
 
@@ -50,6 +52,7 @@ class Desk:
     known: KnownPieces
     sharding: Sharding
     waits: Waits
+    retries: RetryBudget
     cache: Path | None
 
 
@@ -109,7 +112,7 @@ class _Delivery:
         self._holdings = self._read()
         self._journal = UploadJournal(desk.cache, self._root, desk.sharding)
         self._sender = ShardSender(
-            order.dag, spans, self._known_pieces(), self._journal, desk.waits, progress
+            order.dag, spans, self._known_pieces(), self._journal, desk.waits, progress, desk.retries
         )
 
     def run(self) -> Delivered:
@@ -121,8 +124,11 @@ class _Delivery:
             failed = self._publish(tasks)
             problems |= failed
             self._holdings = self._read()
-            if not any(_is_replaceable(error) for error in failed.values()):
+            replaceable = [error for error in failed.values() if _is_replaceable(error)]
+            if not replaceable or len(problems) >= _MOST_FAILED:
                 break
+            for error in replaceable:
+                self._progress.note(f"{error.message}; trying another provider")
         return Delivered(self._report(tuple(problems.values())), spent)
 
     # --- what is there

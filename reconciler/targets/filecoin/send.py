@@ -7,6 +7,7 @@ a run that was killed before it was named does not send it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from reconciler.content.car import CarShard, ShardSpan, stream_shard
 from reconciler.content.dag import Dag
@@ -15,6 +16,7 @@ from reconciler.content.pieces import HashedShard
 from reconciler.errors import PeerError
 from reconciler.net.errors import NotFoundError, RejectedError, RequestError, TransientError
 from reconciler.net.response import UploadBody
+from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress, Task
 from reconciler.targets.filecoin.add import DataSetWriter
 from reconciler.targets.filecoin.journal import OpenUpload, UploadJournal
@@ -22,6 +24,16 @@ from reconciler.targets.filecoin.provider import ProviderClient, PullState
 from reconciler.targets.filecoin.waits import Waits
 
 _ATTEMPTS = 3  # for an upload whose connection breaks
+_ANSWERED_ATTEMPTS = (
+    2  # for one that the provider answers with an error of its own: it has every byte by then
+)
+_ERROR_STATUS = 500  # and above
+_Place = TypeVar("_Place")
+_HINT = "nothing was paid to it; run again later, or name other providers in targets.yaml"
+
+
+class ProviderFailedError(PeerError):
+    """A provider could not take a piece, and is not asked again in this run."""
 
 
 class ShardSender:
@@ -39,6 +51,7 @@ class ShardSender:
         journal: UploadJournal,
         waits: Waits,
         progress: Progress,
+        retries: RetryBudget,
     ) -> None:
         self._dag = dag
         self._spans = spans
@@ -47,13 +60,15 @@ class ShardSender:
         self._journal = journal
         self._waits = waits
         self._progress = progress
+        self._retries = retries
         self.sent = 0
         self.blocks = 0
 
     def deliver(self, client: ProviderClient, number: int) -> None:
         """Make the provider have a shard that it can add to a data set.
 
-        Raises RequestError, and what `Dag.read` raises.
+        An upload is repeated a few times, within the retries of the run. Raises ProviderFailedError for a
+        provider that then still fails, other RequestErrors, and what `Dag.read` raises.
         """
         if number in self.pieces and client.has(self.pieces[number]):
             return
@@ -67,17 +82,23 @@ class ShardSender:
                     self._send_unknown(client, number)
                 self._wait(client, self.pieces[number])
             except (TransientError, NotFoundError) as error:
-                if attempt == _ATTEMPTS or (isinstance(error, TransientError) and not error.reached):
+                if isinstance(error, TransientError) and not error.reached:
                     raise
+                pause = self._waits.interval * attempt
+                answered = error.status is not None and error.status >= _ERROR_STATUS
+                most = _ANSWERED_ATTEMPTS if answered else _ATTEMPTS
+                if attempt >= most or not self._retries.take(pause):
+                    tries = f", in each of {attempt} uploads" if attempt > 1 else ""
+                    raise ProviderFailedError(f"{error.message}{tries}", hint=_HINT) from error
                 self._progress.note(f"{error.message}; sending the piece again")
-                self._waits.sleep(self._waits.interval * attempt)
+                self._waits.sleep(pause)
                 if number in self.pieces and client.has(self.pieces[number]):
                     return
             else:
                 return
 
     def _send_unknown(self, client: ProviderClient, number: int) -> None:
-        place = client.begin_upload()
+        place = _opened(client.begin_upload)
         self._journal.begin(number, OpenUpload(client.provider.id, place))
         hashed = HashedShard(self._dag, self._spans[number])
         self._send(client, number, place, lambda: iter(hashed))
@@ -91,7 +112,7 @@ class ShardSender:
         self._journal.note(number, hashed.shard)
 
     def _send_known(self, client: ProviderClient, number: int) -> None:
-        place = client.begin_known_upload(self.pieces[number])
+        place = _opened(lambda: client.begin_known_upload(self.pieces[number]))
         if place is not None:
             self._send(client, number, place, lambda: stream_shard(self._dag, self._spans[number]))
 
@@ -110,7 +131,7 @@ class ShardSender:
         try:
             self._name(client, number, upload.place)
             self._wait(client, self.pieces[number])
-        except RequestError:
+        except (RequestError, ProviderFailedError):
             self._journal.forget_upload(number)
             return client.has(self.pieces[number])
         return True
@@ -143,8 +164,14 @@ class ShardSender:
         self.blocks += span.last - span.first
 
     def _wait(self, client: ProviderClient, piece: PieceCid) -> None:
-        if not self._waits.until(lambda: client.has(piece), self._waits.parked):
-            raise TransientError(client.name, f"does not find the piece {piece} that was sent to it")
+        """Wait until the provider finds a piece that it took. Sending it again would not help."""
+        try:
+            if self._waits.until(lambda: client.has(piece), self._waits.parked):
+                return
+            problem = f"{client.name}: does not find the piece {piece} that was sent to it"
+        except TransientError as error:
+            problem = f"{error.message}, asked for the piece {piece} that was sent to it"
+        raise ProviderFailedError(problem, hint=_HINT)
 
 
 def pull_pieces(
@@ -176,6 +203,14 @@ def pull_pieces(
     if left := len(sources) - len(done):
         progress.note(f"{client.name}: did not pull {left} of {len(sources)} pieces; sending them instead")
     return done
+
+
+def _opened(begin: Callable[[], _Place]) -> _Place:
+    """Return the place of a new upload. What fails in spite of the retries of the client is not repeated."""
+    try:
+        return begin()
+    except (TransientError, NotFoundError) as error:
+        raise ProviderFailedError(f"{error.message}, asked to open an upload", hint=_HINT) from error
 
 
 def _count(states: Mapping[PieceCid, PullState]) -> int:

@@ -17,6 +17,7 @@ from reconciler.deals.onchain.reader import ChainReader
 from reconciler.deals.onchain.signing import UploadSigner, service_domain
 from reconciler.errors import DataError, PeerError
 from reconciler.index.label import Label
+from reconciler.net.retry import RetryBudget
 from reconciler.progress import Progress
 from reconciler.targets.filecoin.clients import ProviderClients
 from reconciler.targets.filecoin.costs import price_deliveries
@@ -99,6 +100,7 @@ class FilecoinTarget:
                 self._known,
                 sharding,
                 waits or replace(DEFAULT_WAITS, sleep=terms.pause),
+                terms.retries or RetryBudget(),
                 cache,
             )
         self._copies: dict[Cid, int] = {}

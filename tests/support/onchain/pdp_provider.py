@@ -78,11 +78,12 @@ class RefusalError(Exception):
 class PdpProvider:
     """Provider number `number` of `lab`. `faults` are names with a count, or True for always.
 
-    Faults: down; slow (a proxy gives up, 504); wrong_piece (it computes another CID); put_500; finish_500
-    (after it was done); forget_parked (a piece is dropped before it is added); accept_and_forget (after it
-    was added); lose_before_send, lose_after_send (500 without and with a transaction); tx_lost (a status
-    stays pending); held_back (a transaction is not on the chain yet); park (a piece stays unfindable for so
-    many questions); pull_fails, pull_stuck, pull_busy, pull_refused; get_404, get_500, no_ranges; throttle.
+    Faults: down; slow (a proxy gives up, 504); wrong_piece (it computes another CID); open_500; put_500;
+    has_500 (once pieces were sent); finish_500 (after it was done); forget_parked (a piece is dropped before
+    it is added); accept_and_forget (after it was added); lose_before_send, lose_after_send (500 without and
+    with a transaction); tx_lost (a status stays pending); held_back (a transaction is not on the chain yet);
+    park (a piece stays unfindable for so many questions); pull_fails, pull_stuck, pull_busy, pull_refused;
+    get_404, get_500, no_ranges; throttle.
     """
 
     lab: OnchainLab
@@ -146,6 +147,8 @@ class PdpProvider:
             )
         if (verb, path) == ("GET", "/pdp/piece"):
             piece = query["pieceCid"][0]
+            if self.stored and self.fault("has_500"):
+                raise RefusalError(500, "Database error")
             if not self.has(piece):
                 raise RefusalError(404, "404 page not found")
             return _json({"pieceCid": piece})
@@ -183,6 +186,8 @@ class PdpProvider:
         return piece
 
     def _opened(self, kind: str, places: dict[str, Any], value: str | None) -> Said:
+        if self.fault("open_500"):
+            raise RefusalError(500, "Failed to create the upload")
         place = str(uuid.uuid4())
         places[place] = value
         return Said(201, b"", {"Location": f"/pdp/piece/{kind}/{place}"})

@@ -10,7 +10,7 @@ import pytest
 from reconciler.errors import PeerError
 from reconciler.index.label import Label
 from reconciler.net.retry import RetryBudget
-from reconciler.progress import QUIET
+from reconciler.progress import QUIET, Task
 from reconciler.targets.filecoin.target import FilecoinTarget
 from reconciler.targets.interface import Check, Expected, Observation, State
 from tests.support.dags import MemoryDag
@@ -25,6 +25,19 @@ LIMIT = 60_000
 def look(target: FilecoinTarget, dag: MemoryDag, check: Check = Check.FULL) -> Observation:
     inventory = target.observe([Expected(dag.layout.root, (LABEL,))], check, LABEL.mark, QUIET)
     return inventory.observations[dag.layout.root]
+
+
+class Notes:
+    """A progress that keeps its notes."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+    def task(self, label: str, total: int | None) -> Task:
+        return QUIET.task(label, total)
 
 
 def assert_paid_once(cloud: OnchainStorage, pieces: int, copies: int = 2) -> None:
@@ -92,6 +105,47 @@ def test_a_provider_that_never_works_is_replaced_in_the_same_run(
     assert target.publish(dag, LABEL, QUIET).state is State.HELD
     assert [each for each, added in cloud.added.items() if added] == [3 - number, 3]
     assert_paid_once(cloud, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds", "message"),
+    [
+        ("open_500", 0, "failed (HTTP 500): Failed to create the upload, asked to open an upload"),
+        ("put_500", 20, "failed (HTTP 500): Failed to store piece data, in each of 2 uploads"),
+        ("has_500", 0, "failed (HTTP 500): Database error, asked for the piece"),
+        ("park", 320, "does not find the piece"),
+    ],
+)
+def test_a_provider_that_fails_every_upload_is_left_for_others_soon(
+    cloud: OnchainStorage, fault: str, seconds: float, message: str
+) -> None:
+    """It gets the bytes twice at most, and is asked a few times, however long the retries of the run last."""
+    cloud.providers[1].faults[fault] = True if fault != "park" else 1000
+    notes = Notes()
+    target = cloud.target(
+        copies=2, providers=[1, 2, 3], budget=RetryBudget(retries=3, seconds=100), progress=notes
+    )
+    assert target.publish(bundle("fails"), LABEL, notes).state is State.HELD
+    assert_paid_once(cloud, 1)
+    (left,) = [text for text in notes.texts if "trying another provider" in text]
+    assert left.startswith(f"provider 1 (alpha): {message}")
+    asked = cloud.providers[1].asked
+    assert sum(each.method == "PUT" for each in asked) <= 2
+    assert len(asked) <= 8 + seconds // 20
+    assert cloud.ticker.now <= seconds + 60, "and the wait for the chain"
+
+
+def test_a_run_in_which_providers_only_fail_tries_a_few_of_them(cloud: OnchainStorage) -> None:
+    for provider in cloud.providers.values():
+        provider.faults["put_500"] = True
+    with pytest.raises(PeerError, match="in each of 2 uploads") as caught:
+        cloud.target(copies=1, budget=RetryBudget()).publish(bundle("fails"), LABEL, QUIET)
+    assert caught.value.hint == (
+        "nothing was paid to it; run again later, or name other providers in targets.yaml"
+    )
+    puts = [each for one in cloud.providers.values() for each in one.asked if each.method == "PUT"]
+    assert len(puts) <= 8
+    assert cloud.ticker.now <= 100
 
 
 def test_a_provider_whose_answer_stays_unclear_is_not_replaced(cloud: OnchainStorage) -> None:
