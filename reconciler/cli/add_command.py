@@ -308,4 +308,7 @@ def _relative_path(layout: RepositoryLayout, path: str) -> str:
             f"{path!r} is outside {str(layout.source_root)!r}",
             hint="move it there, or set the directory that paths in the index are relative to: --source-root",
         )
-    raise UsageError(f"no such directory or CAR file: {path!r}")
+    from reconciler.index.version_source import is_repository
+
+    hint = f"for the repository on the Hugging Face Hub, write hf:{path}" if is_repository(path) else None
+    raise UsageError(f"no such directory or CAR file: {path!r}", hint=hint)

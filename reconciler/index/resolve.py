@@ -44,6 +44,7 @@ from reconciler.redaction import hide_secrets, shown_address
 
 _LIKE_CID = re.compile(r"(?:baf[ky]|Qm)[A-Za-z0-9]{20,}")
 _MAX_REF = 512
+_PUBLISH = "publish it first: run reconcile"
 _HINT = "a reference is model@1.2.0, model@^1.2, model@stable, model, or a CID"
 
 
@@ -167,7 +168,9 @@ def _highest(model: Model, ref: Ref) -> Version:
         what = f"has no version in {shown(wanted.text)}" if ref.selector else "has no release"
         raise UsageError(f"model {model.name!r} {what}", hint=_listed(newest_first(model.versions)))
     reasons = ", ".join(f"{version.version} {_why_skipped(version)}" for version in offered[:5])
-    raise UsageError(f"no version to pick for {shown(ref.text)}: {reasons}", hint="name one version exactly")
+    is_unpublished = all(v.cid is None and v.yanked is None and not v.retired for v in offered)
+    hint = _PUBLISH if is_unpublished else "name one version exactly"
+    raise UsageError(f"no version to pick for {shown(ref.text)}: {reasons}", hint=hint)
 
 
 def _one_build(model: Model, ref: Ref, builds: list[str]) -> str:
@@ -203,7 +206,7 @@ def _resolution(ref: Ref, version: Version) -> ResolvedReference:
     if version.cid is None:
         raise UsageError(
             f"{version.ref} has no CID yet",
-            hint="publish it first: run reconcile",
+            hint=_PUBLISH,
             where=version.where,
         )
     return ResolvedReference(ref.text, version.cid, version, _warnings(version))

@@ -25,6 +25,11 @@ _METACHARACTER = re.compile(r"[$`\"'<>|;&*?!{}]")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT_COMMIT = re.compile(r"[0-9a-fA-F]{7,40}")
 _HUB_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+_HUB_ADDRESS = re.compile(
+    r"(?:https?://(?:huggingface\.co|hf\.co)/|hf://)"
+    r"(?P<repository>(?:datasets/)?[\w.-]+/[\w.-]+)(?:(?:/(?:tree|blob|resolve)/|@)(?P<revision>[\w.-]+))?",
+    re.ASCII,
+)
 _MAX_LOCATION = 1024  # characters
 
 
@@ -52,10 +57,10 @@ def parse_source(text: str, where: Where | None = None) -> SourceReference:
     """
     name, colon, location = text.partition(":")
     if location.startswith("//") or "://" in text:
-        raise DataError(
-            "is an address, which an index never contains",
-            hint="declare a name for it in releases/sources.yaml, and write NAME:LOCATION",
-        )
+        hint = "declare a name for it in releases/sources.yaml, and write NAME:LOCATION"
+        if (hub := _HUB_ADDRESS.match(text)) and _is_location(hub["repository"]):
+            hint = f"for this repository, write hf:{hub['repository']}@{hub['revision'] or 'main'}"
+        raise DataError("is an address, which an index never contains", hint=hint)
     if not colon or not _NAME.fullmatch(name):
         raise DataError("is not NAME:LOCATION", hint="for example hf:org/name@COMMIT")
     if not location:
@@ -84,13 +89,21 @@ def is_commit(revision: str | None) -> bool:
 
 def check_repository(reference: SourceReference) -> None:
     """Raise DataError when the location names no repository of a Hugging Face Hub."""
-    repository = reference.location.rpartition("@")[0] or reference.location
-    parts = repository.removeprefix(HUB_DATASETS).split("/")
-    if len(parts) > 2 or not all(_HUB_PART.fullmatch(part) for part in parts):
+    if not _is_location(reference.location.rpartition("@")[0] or reference.location):
         raise DataError(
             "is not a repository of a Hugging Face Hub",
             hint=f"write {reference.name}:org/name@COMMIT, or {reference.name}:datasets/org/name@COMMIT",
         )
+
+
+def is_repository(text: str) -> bool:
+    """Return whether `text` has the form of a repository with its owner on a Hugging Face Hub."""
+    return text.count("/") == 1 and _is_location(text)
+
+
+def _is_location(repository: str) -> bool:
+    parts = repository.removeprefix(HUB_DATASETS).split("/")
+    return len(parts) <= 2 and all(_HUB_PART.fullmatch(part) for part in parts)
 
 
 def _require_commit(reference: SourceReference) -> None:

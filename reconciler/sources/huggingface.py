@@ -311,7 +311,9 @@ class HuggingFaceSource:
             return SourceMissingError(
                 self.name,
                 f"there is no such revision (HTTP {status})",
-                hint="the commit was rewritten, or was never there",
+                hint="the commit was rewritten, or was never there"
+                if COMMIT.fullmatch(self._location.revision)
+                else f"check the name of the branch or tag at {page}",
             )
         if code == "EntryNotFound" and path:
             return SourceMissingError(

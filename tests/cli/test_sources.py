@@ -97,10 +97,17 @@ def test_a_commit_is_kept_and_a_missing_one_is_an_error(cli: CommandLine, hub: H
     for given, text in (
         (f"hf:{NAME}@{'0' * 40}", "no such revision"),
         (f"hf:{NAME}@nope", "no such revision"),
+        (f"hf:{NAME}@nope", "check the name of the branch or tag"),
         ("hf:acme/absent@main", "no such repository"),
         ("hf:a/b/c@main", "is not a repository"),
         ("hub:acme/x@main", "unknown source 'hub'"),
         ("hf://acme/x@main", "is an address"),
+        ("hf://acme/x@v1", "write hf:acme/x@v1"),
+        ("https://huggingface.co/acme/x", "write hf:acme/x@main"),
+        ("https://huggingface.co/datasets/acme/x/tree/v1", "write hf:datasets/acme/x@v1"),
+        ("https://hf.co/acme/-", "write NAME:LOCATION"),
+        ("https://huggingface.co.evil.example/acme/x", "write NAME:LOCATION"),
+        ("acme/x", "for the repository on the Hugging Face Hub, write hf:acme/x"),
         ("https://u:hunter2secret@h.example/x", "is an address"),
     ):
         done = cli("add", "llm", "1.1.0", given)
