@@ -239,6 +239,9 @@ def test_a_refusal_names_the_variables(server: S3Server) -> None:
     assert isinstance(error, SourceRefusedError)
     assert "403 (InvalidAccessKeyId)" in error.message
     assert error.hint == "the request was made with KEY_ID and SECRET"
+    server.fault = always(400)  # as rclone refuses
+    assert "KEY_ID" in (failure(opened(server)).hint or "")
+    server.fault = lambda request, answer: answer
     anonymous = failure(opened(server, key_id_env="", secret_env=""))
     assert isinstance(anonymous, SourceRefusedError)
     assert "no credential" in (anonymous.hint or "")
@@ -321,6 +324,11 @@ LIES: dict[str, tuple[Fault, type[ReconcilerError], str]] = {
     ),
     "not implemented": (always(501), SourceProtocolError, "501"),
     "teapot": (always(418), SourceProtocolError, "418"),
+    "bad request": (
+        always(400, b"<Error><Code>UnsupportedAlgorithm</Code></Error>"),
+        SourceProtocolError,
+        "400",
+    ),
     "other region": (always(301), SourceRefusedError, "another region"),
     "no XML": (replaced_list("hunter2 <no xml"), SourceProtocolError, "its protocol does not have"),
     "size is no number": (replaced_list(listing_of("released/llm/1.0.0/x", "many")), SourceProtocolError, ""),
