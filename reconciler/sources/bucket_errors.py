@@ -87,8 +87,8 @@ def _translate(error: Exception, name: str, *, credential: str, file: str, begun
             )
         return SourceProtocolError(name, "cannot be read: its key is no path", file=file)
     if status is not None and status not in _TRANSIENT:
-        hint = f"the request was made with {credential}" if status == 400 else None
-        return SourceProtocolError(name, answer, file=file, hint=hint)
+        used = f"the request was made with {credential}" if status == 400 else None
+        return SourceProtocolError(name, answer, file=file, hint=used)
     if status is not None:
         unavailable = SourceUnavailableError(name, answer, file=file)
         unavailable.overloaded = status in _OVERLOADED
