@@ -15,6 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from math import inf
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
@@ -29,6 +32,7 @@ _SLICE = 1 << 18  # bytes read at once, or written between two checks for an ear
 _PIECE = 1 << 19  # bytes of a long body read at once; more of them leave the caches of the processor
 _NEAR = 0.001  # seconds within which a peer on this machine, or near it, accepts a connection
 _NEAR_BUFFER = 1 << 19  # bytes that the system receives ahead from such a peer; by itself it takes many MiB
+_LARGEST = Path("/proc/sys/net/core/rmem_max")
 _POOL: dict[str, Any] = {"max_connections": 300, "max_keepalive_connections": 256, "keepalive_expiry": 5.0}
 _SOCKS = ("socks5", "socks5h")
 _UNSENT = 1 << 18  # bytes that may wait in a socket: then what was written has left, or is about to
@@ -299,15 +303,29 @@ class ConnectionBackend(httpcore.NetworkBackend):
 def _limit_buffers(connected: httpcore.NetworkStream, *, near: bool) -> None:
     """Let the system keep less that is unsent, and receive less ahead from a `near` peer.
 
-    A killed download loses what was received ahead. For a far peer, a limit on that would limit the rate. A
-    system that does not know an option works without it.
+    A killed download loses what was received ahead. For a far peer, a limit on that would limit the rate, as
+    would one that the system makes smaller. A system that does not know an option works without it.
     """
-    options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, _NEAR_BUFFER)] if near else []
+    options = []
+    if near and _largest_buffer() >= _NEAR_BUFFER:
+        options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, _NEAR_BUFFER))
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT))
     for option in options:
         with suppress(OSError):
             connected.get_extra_info("socket").setsockopt(*option)
+
+
+@cache
+def _largest_buffer() -> float:
+    """Return how many bytes of a receive buffer can be asked for; infinity where only asking tells.
+
+    Linux makes a larger request smaller, without an error, and then adapts the buffer no longer (socket(7)).
+    """
+    try:
+        return int(_LARGEST.read_bytes())
+    except (OSError, ValueError):
+        return inf
 
 
 def _checked_address(host: str, port: int) -> str:

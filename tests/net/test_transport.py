@@ -233,10 +233,31 @@ def test_a_client_for_public_addresses_does_not_dial_this_machine() -> None:
     assert counts == []
 
 
-@pytest.mark.parametrize(("seconds", "limited"), [(0.0001, True), (0.05, False)])
+@pytest.fixture
+def largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file with the largest buffer of the system, which does not exist yet."""
+    monkeypatch.setattr(connections, "_LARGEST", tmp_path / "rmem_max")
+    connections._largest_buffer.cache_clear()
+    yield tmp_path / "rmem_max"
+    connections._largest_buffer.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "limited"),
+    [
+        (0.0001, "4194304\n", True),
+        (0.0001, "524288\n", True),
+        (0.0001, "212992\n", False),  # as Linux has it by default: less than we want would be slow
+        (0.0001, None, True),  # another system
+        (0.0001, "unlimited\n", True),
+        (0.05, "4194304\n", False),
+    ],
+)
 def test_the_system_receives_little_ahead_from_a_near_peer_only(
-    seconds: float, limited: bool, monkeypatch: pytest.MonkeyPatch
+    seconds: float, most: str | None, limited: bool, largest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if most is not None:
+        largest.write_text(most)
     clock = iter(range(100))
     monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: next(clock) * seconds))
     buffers: list[int] = []
