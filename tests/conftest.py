@@ -7,8 +7,10 @@ end of the run reports it. `REQUIRE=ipfs,node make test` turns such skips into f
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +57,21 @@ def pytest_configure(config: pytest.Config) -> None:
         # the duration of an example depends on the load of the machine
         settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
         settings.load_profile("any machine")
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """In a worker of a run of all tests, import its share of them first.
+
+    In a fresh clone every worker would otherwise rewrite the assertions of every module, in the same order.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker or session.config.args != session.config.getini("testpaths"):
+        return
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    for file in files[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]:
+        name = file.relative_to(session.config.rootpath).with_suffix("")
+        with suppress(Exception, pytest.skip.Exception):  # pytest reports it
+            importlib.import_module(".".join(name.parts))
 
 
 @pytest.hookimpl(trylast=True)
