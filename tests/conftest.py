@@ -55,7 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from hypothesis import HealthCheck, settings
 
         # the duration of an example depends on the load of the machine
-        settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        examples = 50 if config.getoption("markexpr") == "not slow" else 100
+        settings.register_profile(
+            "any machine", deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow]
+        )
         settings.load_profile("any machine")
 
 

@@ -72,14 +72,17 @@ def run(command: Command, folder: Path, note: Path, environment: Mapping[str, st
 SHOWING = [page for page in PAGES if any(block.not_run is None for block in blocks(page))]
 
 
-#: pages whose commands need a real peer
-PEER_PAGES = {"sealed-weights.md": pytest.mark.age_cli}
+#: pages whose commands need a real peer, or whose text is compared in another way too
+MARKS = {
+    "sealed-weights.md": pytest.mark.age_cli,
+    "commands.md": pytest.mark.slow,  # lint compares it with the program in every run
+}
 
 
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=str(page.relative_to(PROJECT)), marks=PEER_PAGES.get(page.name, ()))
+        pytest.param(page, id=str(page.relative_to(PROJECT)), marks=MARKS.get(page.name, ()))
         for page in SHOWING
     ],
 )

@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,16 @@ def test_many_files_of_every_size_are_each_done_once(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("parallel", [True, False])
-@pytest.mark.parametrize("lead", [1, 64])
-@pytest.mark.parametrize("threads", [1, 2, 7])
+QUICK = ((1, 64, True), (2, 1, False), (7, 1, True))
+
+
+@pytest.mark.parametrize(
+    ("threads", "lead", "parallel"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in product((1, 2, 7), (1, 64), (True, False))
+    ],
+)
 def test_any_number_of_threads_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, lead: int, parallel: bool
 ) -> None:

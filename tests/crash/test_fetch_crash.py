@@ -26,7 +26,7 @@ def dag() -> MemoryDag:
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kills", [6, pytest.param(110, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(110, marks=pytest.mark.slow)])
 def test_after_random_kills_the_fetched_bytes_are_the_same(
     dag: MemoryDag, tmp_path: Path, kills: int, seed: int
 ) -> None:
@@ -56,7 +56,7 @@ def test_after_random_kills_the_fetched_bytes_are_the_same(
     assert {path.name for path in tmp_path.iterdir()} <= {"d", "cache", ".reconcile"}
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_kill_between_two_versions_leaves_one_of_them(dag: MemoryDag, tmp_path: Path, kills: int) -> None:
     build = Builder("killed")
     newer = build.dag(
