@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
+from reconciler.cli.interrupts import stoppable
 from reconciler.cli.options import (
     Directory,
     Hidden,
@@ -133,7 +134,7 @@ def export(
     layout = find_layout(directory, index, targets, source_root)
     if file.exists():
         raise UsageError(f"{str(file)!r} already exists", hint="choose another name, or delete it first")
-    with out.progress() as progress:
+    with out.progress() as shown, stoppable(shown) as progress:
 
         def write(opened: OpenedVersion) -> tuple[DagLayout, str]:
             export_dag(opened.dag, file, progress)
@@ -187,7 +188,7 @@ def pieces(
         from reconciler.loop.version_bytes import version_pieces
 
         layout = find_layout(directory, index, targets, source_root)
-        with out.progress() as progress:
+        with out.progress() as shown, stoppable(shown) as progress:
             shards, source = version_pieces(
                 layout, what, os.environ, progress, max_piece=max_piece, use_cache=not no_cache
             )

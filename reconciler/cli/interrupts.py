@@ -18,6 +18,7 @@ from reconciler.errors import ExitCode
 
 if TYPE_CHECKING:
     from reconciler.loop.settings import Scope
+    from reconciler.loop.stopping import Stoppable
     from reconciler.loop.workspace import Workspace
     from reconciler.progress import Progress
 
@@ -25,15 +26,25 @@ _LONGEST_END = 3.0  # seconds
 
 
 @contextmanager
-def loaded(scope: Scope, environ: Mapping[str, str], progress: Progress) -> Iterator[Workspace]:
+def loaded_workspace(scope: Scope, environ: Mapping[str, str], progress: Progress) -> Iterator[Workspace]:
     """Load the workspace of a command; an interrupt ends the requests and pauses of its targets and sources.
 
     Raises as `loop.workspace.load`.
     """
     from reconciler.loop.workspace import load
 
-    with load(scope, environ, progress) as workspace, interruptible(workspace.progress.stop):
+    with stoppable(progress) as stopped, load(scope, environ, stopped) as workspace:
         yield workspace
+
+
+@contextmanager
+def stoppable(progress: Progress) -> Iterator[Stoppable]:
+    """Yield a progress for what loads a workspace itself, which an interrupt stops."""
+    from reconciler.loop.stopping import Stoppable
+
+    made = Stoppable(progress)
+    with interruptible(made.stop):
+        yield made
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.interrupts import loaded, show_interrupted
+from reconciler.cli.interrupts import loaded_workspace, show_interrupted
 from reconciler.cli.options import (
     AllowRemovals,
     AllowUnpinRepair,
@@ -155,7 +155,7 @@ def show_plan(
     scope.layout.make_state()
     with (
         out.progress() as progress,
-        loaded(scope, os.environ, progress) as workspace,
+        loaded_workspace(scope, os.environ, progress) as workspace,
     ):
         if read_sources:
             identify_sources(workspace.selection, workspace.sources)
@@ -184,7 +184,7 @@ def run_loop(scope: Scope, options: RunOptions, *, as_json: bool, saved: SavedPl
         requests = pull_requests(options.propose, os.environ)
         with (
             out.progress() as progress,
-            loaded(scope, os.environ, progress) as workspace,
+            loaded_workspace(scope, os.environ, progress) as workspace,
         ):
             made = make_plan(workspace, options)
             if saved is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
-from reconciler.cli.interrupts import loaded
+from reconciler.cli.interrupts import loaded_workspace
 from reconciler.cli.options import (
     CheckDepth,
     Directory,
@@ -90,7 +90,7 @@ def status(
     layout = find_layout(directory, index, targets, source_root)
     scope = Scope(layout, tuple(only or ()), tuple(exclude or ()), use_cache=not no_cache)
     layout.make_state()
-    with out.progress() as progress, loaded(scope, os.environ, progress) as workspace:
+    with out.progress() as progress, loaded_workspace(scope, os.environ, progress) as workspace:
         found = observe_status(workspace, check)
         probed = _probe(workspace, router, allow_private=allow_private) if probe else None
         asked = _ask_upstream(workspace) if upstream else None
@@ -159,7 +159,7 @@ def _findings(scope: Scope) -> list[DoctorFinding]:
     from reconciler.loop.inspection import diagnose_targets
 
     scope.layout.make_state()
-    with out.progress() as progress, loaded(scope, os.environ, progress) as workspace:
+    with out.progress() as progress, loaded_workspace(scope, os.environ, progress) as workspace:
         return list(diagnose_targets(workspace))
 
 
@@ -238,7 +238,7 @@ def adopt(
     with (
         run_lock(layout.state, "reconcile adopt"),
         out.progress() as progress,
-        loaded(scope, os.environ, progress) as workspace,
+        loaded_workspace(scope, os.environ, progress) as workspace,
     ):
         found = list(foreign_pins(workspace, observe(workspace, check)))
         matching = [pin for pin in found if pin.ref]
@@ -272,7 +272,7 @@ def _adopt_pieces(origin: str, scope: Scope, check: Check, *, take: bool, as_jso
     with (
         run_lock(scope.layout.state, "reconcile adopt"),
         out.progress() as progress,
-        loaded(scope, os.environ, progress) as workspace,
+        loaded_workspace(scope, os.environ, progress) as workspace,
     ):
         found = list(find_carried(workspace, observe(workspace, check), CLIENT_SHARDING))
         if take:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
+from reconciler.cli.interrupts import loaded_workspace
 from reconciler.cli.options import Directory, IndexFile, Json
 from reconciler.errors import ExitCode, UsageError
 from reconciler.index.locations import find_layout
@@ -50,12 +51,11 @@ def sign(
     """
     from reconciler.loop.settings import Scope
     from reconciler.loop.sign import sign_versions
-    from reconciler.loop.workspace import load
     from reconciler.trust.signing import open_signer
 
     layout = find_layout(directory, index)
     layout.make_state()
-    with out.progress() as progress, load(Scope(layout), os.environ, progress) as workspace:
+    with out.progress() as progress, loaded_workspace(Scope(layout), os.environ, progress) as workspace:
         versions = _versions(workspace, refs or ())
         signer = open_signer(key, os.environ)
         signed = list(sign_versions(workspace, versions, signer, os.environ))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import output as out
+from reconciler.cli.interrupts import loaded_workspace, stoppable
 from reconciler.cli.options import (
     Directory,
     Hidden,
@@ -259,10 +260,9 @@ def _print_comparison(
     from reconciler.consume.verify import compare_directory, tree_from_stores
     from reconciler.index.records import records_directory
     from reconciler.loop.settings import Scope
-    from reconciler.loop.workspace import load
 
     with out.progress() as progress:
-        with load(Scope(layout), os.environ, progress) as workspace:
+        with loaded_workspace(Scope(layout), os.environ, progress) as workspace:
             tree = tree_from_stores(workspace.targets.values(), version.cid) if version.cid else None
         found = compare_directory(path, version, tree, records_directory(layout.index_file), progress)
     return _print_differences(version, root, path, found, as_json=as_json)
@@ -298,7 +298,8 @@ def _verify_version(layout: RepositoryLayout, ref: str, *, use_cache: bool, as_j
     found = resolve(loaded, parse_ref(ref, with_path=True))
     signers = _trusted(layout, loaded, found.version, found.cid)
     with (
-        out.progress() as progress,
+        out.progress() as shown,
+        stoppable(shown) as progress,
         open_version(layout, ref, os.environ, progress, use_cache=use_cache, fresh=True) as opened,
     ):
         blocks = opened.dag.layout

@@ -51,7 +51,7 @@ class Stoppable:
     def check(self) -> None:
         """Raise RunInterruptedError after `stop`."""
         if self._stopped.is_set():
-            raise RunInterruptedError("interrupted")
+            raise RunInterruptedError("interrupted", hint="run again to finish")
 
     @contextmanager
     def threads(self, number: int) -> Iterator[ThreadPoolExecutor]:

@@ -114,7 +114,7 @@ def load(
     check_sources(index, source_specs)
     checked = check_records(index)
     selection = select(index, specs, scope.only, scope.exclude)
-    stoppable = Stoppable(progress)
+    stoppable = progress if isinstance(progress, Stoppable) else Stoppable(progress)
     seals = SealKeys(layout.index_file, layout.root, environ)
     published = PublishedBundles(layout.index_file, seals)
     remote = RemoteVersions(

@@ -63,10 +63,10 @@ class Scene:
         )
         (releases / "targets.yaml").write_text(f"targets: {{place: {target}}}\n")
 
-    def interrupt(self, stalls: Callable[[], bool], *, later: float = 0.2) -> None:
-        """Run, interrupt it `later` seconds after it `stalls`, and check that it ends well, and soon."""
+    def interrupt(self, stalls: Callable[[], bool], *arguments: str, later: float = 0.2) -> None:
+        """Run with `arguments`, interrupt it `later` seconds after it `stalls`, and check that it ends well, and soon."""
         process = subprocess.Popen(
-            COMMAND,
+            [*COMMAND, *arguments],
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -158,6 +158,26 @@ def test_a_node_that_stalls(
     scene.interrupt(lambda: proxy.hits > 0)
     proxy.disarm()
     scene.converges()
+
+
+@pytest.mark.slow
+@pytest.mark.ipfs
+@pytest.mark.parametrize(
+    "command",
+    [("export", "llm@1.0.0", "x.car"), ("pieces", "llm@1.0.0"), ("verify", "llm@1.0.0")],
+    ids=" ".join,
+)
+def test_a_node_that_stalls_while_it_is_read(
+    scene: Scene, proxy: FaultProxy, command: tuple[str, ...]
+) -> None:
+    scene.prepare(f'{{kind: kubo, api: "{proxy.url}"}}', 24 * MIB, streamed=False)
+    assert scene.command().code == 0
+    (scene.root / "llm").rename(scene.root / "gone")
+    proxy.arm(Stall(0.5), path="/block/get", skip=8)
+    scene.interrupt(lambda: proxy.hits > 0, *command)
+    assert not list(scene.root.glob("*.car"))
+    proxy.disarm()
+    assert scene.command(*command).code == 0
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.cli.action.inputs import FailOn, Inputs, StepCommand, refuse_other_options
-from reconciler.cli.interrupts import loaded
+from reconciler.cli.interrupts import loaded_workspace
 from reconciler.cli.proposals import pull_requests
 from reconciler.errors import ExitCode, UsageError
 from reconciler.forges.interface import ProposalResult
@@ -56,7 +56,7 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
     scope.layout.make_state()
     progress = Lines(sys.stderr)  # output goes to a log, even when the runner provides a terminal
     if not inputs.acts:
-        with loaded(scope, environ, progress) as workspace:
+        with loaded_workspace(scope, environ, progress) as workspace:
             upstream = _upstream(workspace, inputs, environ)
             plan = _selected_plan(make_plan(workspace, options), inputs)
             return JobResult(workspace.index, replace(plan, upstream=upstream))
@@ -65,7 +65,7 @@ def do_job(inputs: Inputs, environ: Mapping[str, str]) -> JobResult:
     signing = _signing(environ) if inputs.sign else None
     with (
         run_lock(scope.layout.state, f"the action, {inputs.command.value}"),
-        loaded(scope, environ, progress) as workspace,
+        loaded_workspace(scope, environ, progress) as workspace,
     ):
         upstream = _upstream(workspace, inputs, environ)
 
