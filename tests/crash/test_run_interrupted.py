@@ -64,7 +64,7 @@ class Scene:
         (releases / "targets.yaml").write_text(f"targets: {{place: {target}}}\n")
 
     def interrupt(self, stalls: Callable[[], bool], *arguments: str, later: float = 0.2) -> None:
-        """Run with `arguments`, interrupt it `later` seconds after it `stalls`, and check that it ends well, and soon."""
+        """Run with `arguments`, interrupt it `later` seconds after it `stalls`, and check how it ends."""
         process = subprocess.Popen(
             [*COMMAND, *arguments],
             cwd=self.root,
