@@ -131,7 +131,7 @@ def test_an_unknown_log_and_an_unknown_key_are_reasons(witness: WitnessPeer, pee
         (409, b"9" * 30, "does not say which size"),
         (400, b"malformed \x1b[31m", r"refused the checkpoint \(HTTP 400\): malformed"),
         (500, b"", "HTTP 500"),
-        (302, b"", "redirects"),
+        (302, b"", "HTTP 302"),
     ],
 )
 def test_other_answers_are_reasons(
