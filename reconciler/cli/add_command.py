@@ -223,6 +223,7 @@ def _find_source(layout: RepositoryLayout, index: Index, model: str, wanted: _Wa
 
 def _list_source(found: FoundSource, layout: RepositoryLayout, version: Version) -> _AddedFiles:
     """Select the files of a source, and examine them; headers of files are read, not more."""
+    from reconciler.content.bundle import collision_notes
     from reconciler.index.sources_file import load_sources
     from reconciler.loop.add_source import select_files
 
@@ -230,8 +231,9 @@ def _list_source(found: FoundSource, layout: RepositoryLayout, version: Version)
     selected = select_files(found, version, specs[found.reference.name], layout.root, os.environ)
     if not selected.listing.files:
         raise UsageError(f"no files in {str(found.reference)!r}", hint="check `include` and `exclude`")
-    notes = [*found.notes, *_left_out(selected.listing.hidden, selected.listing.excluded)]
-    return _AddedFiles(len(selected.listing.files), selected.listing.size, notes, selected.findings)
+    listing = selected.listing
+    notes = [*found.notes, *collision_notes(listing.collisions), *_left_out(listing.hidden, listing.excluded)]
+    return _AddedFiles(len(listing.files), listing.size, notes, selected.findings)
 
 
 def _print_source(found: FoundSource, version: Version) -> None:

@@ -90,6 +90,13 @@ def test_the_document_has_everything_that_was_chosen(cli: CommandLine, hub: Hub)
     assert (document["license"], document["format"]) == ("Apache-2.0", "safetensors")
 
 
+def test_names_that_some_file_systems_take_for_one_are_noted(cli: CommandLine, hub: Hub) -> None:
+    release(hub, {**FILES, "readme.md": b"another"})
+    done = cli("add", "llm", "1.0.0", f"hf:{NAME}@main")
+    assert done.code == 0, done
+    assert "note: 'README.md' and 'readme.md' are one name on file systems that ignore case" in done.err
+
+
 def test_a_commit_is_kept_and_a_missing_one_is_an_error(cli: CommandLine, hub: Hub) -> None:
     commit = release(hub).commit
     added(cli, "llm", "1.0.0", f"hf:{NAME}@{commit}")

@@ -13,9 +13,11 @@ import pytest
 pytest.importorskip("obstore")
 
 from tests.conformance.sources import FILES
-from tests.sources import test_hub_lies, test_object_store, test_raw_answers
+from tests.sources import test_hub_lies, test_lfs, test_object_store, test_raw_answers
+from tests.sources.test_lfs import LfsSubject, pushed, subject  # noqa: F401  fixtures
 from tests.support.command_line import CommandLine
 from tests.support.hub_server import HubRepository, hub_server
+from tests.support.lfs_peer import PASSWORD
 from tests.support.s3_server import KEY_ID, SECRET, s3_server
 
 TOKEN = "canary-NeverPrintedAnywhere"
@@ -66,7 +68,7 @@ def assert_nothing_is_published(cli: CommandLine, source: str, **entry: str) -> 
     said = item["detail"] or item["reason"]
     assert said.isprintable()
     assert len(said) < 600
-    for secret in (TOKEN, SECRET, "hunter2", "pass@"):
+    for secret in (TOKEN, SECRET, PASSWORD, "hunter2", "pass@"):
         assert secret not in done.out + done.err
     assert cli.cars() == []
     assert (cli.root / "releases/index.yaml").read_bytes() == before
@@ -106,3 +108,23 @@ def test_a_bucket_that_lies_publishes_nothing(project: CommandLine, name: str) -
             "secret_env": "SECRET",
         }
         assert_nothing_is_published(project, "w:llm/1.0.0/", **entry)
+
+
+@pytest.mark.slow
+@pytest.mark.git_lfs
+@pytest.mark.parametrize(
+    "name", sorted(test_lfs.LIES.keys() - {"a part without a range"})
+)  # a run asks for ranges
+def test_an_lfs_server_that_lies_publishes_nothing(
+    project: CommandLine,
+    subject: LfsSubject,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    for variable, value in subject.environ.items():
+        monkeypatch.setenv(variable, value)
+    project.root = subject.root
+    subject.peer.lie = test_lfs.LIES[name][0]
+    entry = {"kind": "lfs", "url": subject.peer.url, "token_env": "LFS_TOKEN"}
+    assert_nothing_is_published(project, "big:weights", **entry)
+    assert subject.peer.storage.sent_headers("authorization") == set()
