@@ -34,7 +34,8 @@ SHARED_NAMES: dict[str, str] = {}
 
 #: what may be used in one place only: pattern of a line -> the files that may contain it
 HOMES: dict[str, tuple[str, ...]] = {
-    r"\bhttpcore\b": ("net/connections.py", "net/request_head.py", "net/transport.py"),
+    r"\bhttpx\b": ("net/transport.py",),
+    r"\bhttpcore\b": ("net/connections.py", "net/transport.py"),
     r"\bimport git\b|\bfrom git\b": ("git/runner.py",),
     r"\bfcntl\.(flock|lockf)\b|\bfilelock\b": ("fs.py",),
     r"\bos\.(pwrite|pread)\(": ("fs.py",),

@@ -94,11 +94,11 @@ def test_no_form_of_an_error_has_a_secret(error: type[ReconcilerError]) -> None:
 
 def test_text_of_peers_and_the_log_of_the_http_library_have_none(caplog: pytest.LogCaptureFixture) -> None:
     assert "hund9" not in sanitize(f"see {URL}")
-    with caplog.at_level(logging.DEBUG, "httpcore.http11"):
+    with caplog.at_level(logging.INFO, "httpx"):
         import reconciler.net.transport  # noqa: F401  it installs the filter
 
-        logging.getLogger("httpcore.http11").debug("headers=%r", [(b"Location", URL.encode())])
-    assert caplog.messages == [f"headers=[(b'Location', b'https://{HIDDEN}@host/x?token={HIDDEN}')]"]
+        logging.getLogger("httpx").info('HTTP Request: %s %s "%s"', "GET", URL, 200)
+    assert caplog.messages == [f'HTTP Request: GET https://{HIDDEN}@host/x?token={HIDDEN} "200"']
 
 
 SECRET_KEY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"

@@ -1,19 +1,20 @@
-"""The HTTP transport: sessions of requests to one peer, over the connections of `connections`.
+"""The HTTP transport: sessions of requests to one peer, made by httpx over the connections of `connections`.
 
-This module, `request_head` and `connections` are the only ones that name httpcore.
+This is the only module that names httpx, and with `connections` the only one that names httpcore.
 """
 
 from __future__ import annotations
 
-import json as json_text
 import logging
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
 import httpcore
+import httpx
 
 from reconciler.net.address import Address, Proxy, environment_proxy
 from reconciler.net.auth import Secret
@@ -25,29 +26,18 @@ from reconciler.net.connections import (
 )
 from reconciler.net.deadline import DeadlineExceededError, remaining
 from reconciler.net.errors import AccessDeniedError, TransientError, UnexpectedResponseError, sanitize
-from reconciler.net.request_head import merged_headers, parse_url, request_headers
 from reconciler.redaction import hide_secrets
 
+Transport = httpx.BaseTransport  #: answers requests in place of connections, as fakes of the tests do
+
 _LONG = 256 << 10  # bytes of a body that are read directly
+_DIRECT = "reconciler_body"  # the extension of a response with its body
+_ASIDE = "reconciler_headers"  # and with a header that httpx shall not see
 _TLS = "TLS: "  # begins the cause of a connection that TLS ended
-_BROKEN = (  # what httpcore raises when a connection or the protocol on it fails
-    httpcore.TimeoutException,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.UnsupportedProtocol,
-)
-
-
-class Transport(Protocol):
-    """What answers requests in place of connections; tests and the forges' fakes implement it."""
-
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Answer a request, or raise an exception of httpcore."""
 
 
 class _WithoutSecrets(logging.Filter):
-    """A filter for the logs of httpcore, which may contain addresses and headers of responses."""
+    """A filter for the log of httpx, which writes the URL of every request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Hide secrets in the record, and keep it."""
@@ -55,8 +45,7 @@ class _WithoutSecrets(logging.Filter):
         return True
 
 
-for _name in ("connection", "http11", "proxy", "socks"):
-    logging.getLogger(f"httpcore.{_name}").addFilter(_WithoutSecrets())
+logging.getLogger("httpx").addFilter(_WithoutSecrets())
 
 
 class Session:
@@ -92,13 +81,18 @@ class Session:
                 encrypted=address.encrypted, proxy=self._proxy, public_only=public_only
             )
         self._transport = transport
-        self._closed = False
+        self._client = httpx.Client(
+            headers=headers,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # a peer sets none
+            event_hooks={"response": [_set_location_aside]},
+            follow_redirects=False,
+            trust_env=False,
+            transport=transport,
+        )
 
     def close(self) -> None:
         """Close all connections. May be called twice, and from any thread: it ends reads of the others."""
-        self._closed = True
-        if isinstance(self._transport, _PoolTransport):
-            self._transport.close()
+        self._client.close()
 
     def apart(self) -> Session:
         """Return a session with the same peer that has connections of its own."""
@@ -132,22 +126,17 @@ class Session:
 
         `silence` and `connect` are seconds. Raises RequestError, and whatever `content` raises.
         """
-        if self._closed:
-            raise TransientError(self._name, "the connections were closed", reached=False)
-        timeout = {"connect": connect, "read": silence, "write": silence, "pool": silence}
-        if json is not None:
-            content = json_text.dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
-            headers = {"Content-Type": "application/json", **headers}
-        url = parse_url(self._address.join(path), params)
-        request = httpcore.Request(
+        request = self._client.build_request(
             method,
-            url,
-            headers=request_headers(method, url, content, {**self._headers, **headers}),
+            self._address.join(path),
+            params=httpx.QueryParams(list(params)) if params else None,
+            json=json,
             content=content,
-            extensions={"timeout": timeout},
+            headers=dict(headers),
+            timeout=httpx.Timeout(silence, connect=connect),
         )
         with self.request_errors():
-            return OpenResponse(self, _body_of(self._transport.handle_request(request), silence))
+            return OpenResponse(self, self._client.send(request, stream=True))
 
     @contextmanager
     def request_errors(self) -> Iterator[None]:
@@ -158,21 +147,25 @@ class Session:
             raise TransientError(
                 self._name, "exceeded the time limit of the whole request", timed_out=True
             ) from None
-        except httpcore.ConnectTimeout:
+        except httpx.ConnectTimeout:
             raise self._unreachable("no answer in time", timed_out=True) from None
-        except httpcore.ConnectError as error:
-            if self._proxy is not None and isinstance(error, ProxyUnreachableError):
+        except httpx.ConnectError as error:
+            if self._proxy is not None and isinstance(error.__cause__, ProxyUnreachableError):
                 raise self._proxy_unreachable(self._proxy, self._cause(error)) from None
             raise self._unreachable(self._cause(error)) from None
-        except httpcore.ProxyError as error:
+        except httpx.ProxyError as error:
             raise self._proxy_refusal(self._cause(error)) from None
-        except httpcore.WriteTimeout:
+        except httpx.WriteTimeout:
             hint = "the peer may be stuck: restart it and run again"
             raise UnexpectedResponseError(self._name, "stopped reading the request", hint=hint) from None
-        except httpcore.TimeoutException:
+        except httpx.TimeoutException:
             raise TransientError(self._name, "was silent for too long", timed_out=True) from None
-        except _BROKEN as error:
+        except httpx.TransportError as error:
             raise TransientError(self._name, f"the connection broke ({self._cause(error)})") from None
+        except RuntimeError:
+            if not self._client.is_closed:
+                raise
+            raise TransientError(self._name, "the connections were closed", reached=False) from None
 
     def proxy_denial(self) -> AccessDeniedError | None:
         """Return the error for a response with status 407; None when the requests go through no proxy."""
@@ -226,21 +219,28 @@ def _certificate_hint(why: str, address: str) -> str:
     return "if its certificate is of an authority of your own, name that in SSL_CERT_FILE"
 
 
+def _set_location_aside(response: httpx.Response) -> None:
+    """Keep the Location of a response from httpx, which fails in many ways where it is no address."""
+    if "location" in response.headers:
+        response.extensions[_ASIDE] = {"location": response.headers.pop("location")}
+
+
 class OpenResponse:
     """A response whose body is still to be read; `close` ends it. Header names are lower case."""
 
-    def __init__(self, session: Session, body: _Body) -> None:
+    def __init__(self, session: Session, response: httpx.Response) -> None:
         self._session = session
-        self._body = body
-        self.status = body.response.status
-        self.headers = merged_headers(body.response.headers)
+        self._response = response
+        self.status = response.status_code
+        aside = response.extensions.get(_ASIDE, {})
+        self.headers = {name.lower(): value for name, value in response.headers.items()} | aside
         self._arriving: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
 
     def pieces(self) -> Iterator[bytes]:
         """Iterate over the body as it arrives, never decoded, once. Raises RequestError."""
         with self._session.request_errors():
-            for piece in self._body:
+            for piece in self._response.iter_raw():
                 remaining()
                 yield piece
 
@@ -251,10 +251,11 @@ class OpenResponse:
         """
         with self._session.request_errors():
             remaining()
-            if isinstance(self._body, _LongBody):
-                return self._body.receive_into(memory)
+            body = self._response.extensions.get(_DIRECT)
+            if isinstance(body, _LongBody):
+                return body.receive_into(memory)
             if not self._rest:
-                self._arriving = self._arriving or iter(self._body)
+                self._arriving = self._arriving or self._response.iter_raw()
                 self._rest = memoryview(next(self._arriving, b""))
             count = min(len(memory), len(self._rest))
             memory[:count], self._rest = self._rest[:count], self._rest[count:]
@@ -266,8 +267,8 @@ class OpenResponse:
         Raises TransientError when the deadline passes.
         """
         body = bytearray()
-        with self._session.request_errors(), suppress(*_BROKEN):
-            for piece in self._body:
+        with self._session.request_errors(), suppress(httpx.TransportError):
+            for piece in self._response.iter_raw():
                 remaining()
                 body += piece
                 if len(body) >= limit:
@@ -276,20 +277,38 @@ class OpenResponse:
 
     def close(self) -> None:
         """Return the connection to the pool, or close it when the body was not read to its end."""
-        self._body.response.close()
+        self._response.close()
 
 
-# --- requests and responses of httpcore
+# --- httpx over httpcore
 
 
-class _PoolTransport:
-    """A pool of connections, through `proxy` where there is one."""
+class _PoolTransport(httpx.BaseTransport):
+    """A pool of connections as a transport of httpx, through `proxy` where there is one."""
 
     def __init__(self, *, encrypted: bool, proxy: Proxy | None, public_only: bool) -> None:
         self._backend = ConnectionBackend(public_only=public_only, proxy=proxy)
         self._pool = open_pool(self._backend, encrypted=encrypted, proxy=proxy)
 
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        sent = httpcore.Request(
+            request.method,
+            _core_url(request.url),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        try:
+            with _httpx_errors():
+                found = self._send(sent)
+        except httpx.ProxyError:
+            self._backend.close_last()
+            raise
+        body = self._body(found, request.extensions.get("timeout", {}).get("read"))
+        extensions = {**found.extensions, _DIRECT: body}
+        return httpx.Response(found.status, headers=found.headers, extensions=extensions, stream=body)
+
+    def _send(self, request: httpcore.Request) -> httpcore.Response:
         """Send a request, again when the peer had closed the connection since it was used before."""
         while True:
             self._backend.made_one = False
@@ -298,38 +317,34 @@ class _PoolTransport:
             except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
                 if self._backend.made_one or request.method not in (b"GET", b"HEAD"):
                     raise
-            except httpcore.ProxyError:
-                self._backend.close_last()
-                raise
+
+    def _body(self, response: httpcore.Response, timeout: float | None) -> _Body:
+        stream = response.extensions.get("network_stream")
+        unread = _UnreadBody.of(response)
+        if unread is not None and unread.size > _LONG and isinstance(stream, ConnectionStream):
+            return _LongBody(response, stream, unread, timeout)
+        return _Body(response)
 
     def close(self) -> None:
-        """Close all connections."""
         self._pool.close()
         self._backend.close()
 
     def interrupt(self) -> None:
-        """Close all connections; new ones can be made."""
         self._backend.interrupt()
 
 
-class _Body:
-    """The body of `response` as httpcore reads it."""
+class _Body(httpx.SyncByteStream):
+    """The body of a response as httpcore reads it."""
 
     def __init__(self, response: httpcore.Response) -> None:
-        self.response = response
+        self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self.response.iter_stream()
-        self.response.close()
+        with _httpx_errors():
+            yield from self._response.iter_stream()
 
-
-def _body_of(response: httpcore.Response, timeout: float) -> _Body:
-    """Return the body of a response; reads of a long one wait for at most `timeout` seconds."""
-    stream = response.extensions.get("network_stream")
-    unread = _UnreadBody.of(response)
-    if unread is not None and unread.size > _LONG and isinstance(stream, ConnectionStream):
-        return _LongBody(response, stream, unread, timeout)
-    return _Body(response)
+    def close(self) -> None:
+        self._response.close()
 
 
 class _UnreadBody:
@@ -381,7 +396,7 @@ class _LongBody(_Body):
         response: httpcore.Response,
         stream: ConnectionStream,
         unread: _UnreadBody,
-        timeout: float,
+        timeout: float | None,
     ) -> None:
         super().__init__(response)
         self._stream = stream
@@ -389,8 +404,9 @@ class _LongBody(_Body):
         self._timeout = timeout
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._unread.take_received()
-        yield from self._stream.read_exactly(self._unread.size, self._timeout)
+        with _httpx_errors():
+            yield from self._unread.take_received()
+            yield from self._stream.read_exactly(self._unread.size, self._timeout)
         self._unread.finish()
         yield from super().__iter__()
 
@@ -398,15 +414,37 @@ class _LongBody(_Body):
         """Fill the beginning of `memory`; return how much was filled, 0 at the end."""
         memory = memory[: self._unread.size]
         count = 0
-        if memory and not (count := self._unread.move_received(memory)):
-            count = self._stream.receive_into(memory, self._timeout)
-            self._unread.size -= count
-            if not count:
-                raise httpcore.RemoteProtocolError(
-                    f"the peer closed the connection {self._unread.size} bytes too early"
-                )
+        with _httpx_errors():
+            if memory and not (count := self._unread.move_received(memory)):
+                count = self._stream.receive_into(memory, self._timeout)
+                self._unread.size -= count
+                if not count:
+                    raise httpcore.RemoteProtocolError(
+                        f"the peer closed the connection {self._unread.size} bytes too early"
+                    )
         if count and not self._unread.size:
             self._unread.finish()
             for _ in super().__iter__():
                 pass
         return count
+
+
+@contextmanager
+def _httpx_errors() -> Iterator[None]:
+    """Raise the exceptions of httpcore as those of httpx, which have the same names."""
+    try:
+        yield
+    except (
+        httpcore.TimeoutException,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+        httpcore.UnsupportedProtocol,
+    ) as error:
+        name = next(each.__name__ for each in type(error).__mro__ if hasattr(httpx, each.__name__))
+        kind: type[httpx.TransportError] = getattr(httpx, name)
+        raise kind(str(error)) from error
+
+
+def _core_url(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)

@@ -59,7 +59,7 @@ def test_neither_resolve_nor_help_loads_what_it_does_not_need(arguments):
     code = (
         "import sys\nfrom reconciler.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print(sorted({'git', 'httpcore', 'jsonschema', 'rich'} & set(sys.modules)), file=sys.stderr)"
+        "print(sorted({'git', 'httpx', 'jsonschema', 'rich'} & set(sys.modules)), file=sys.stderr)"
     )
     for _ in range(2):  # the first may be the one that validates the index
         ran = subprocess.run(

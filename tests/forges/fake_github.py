@@ -20,7 +20,6 @@ from urllib.parse import parse_qs, unquote
 import httpx
 
 from tests.forges.github_description import GitHubDescription
-from tests.support.httpx_transport import HttpxTransport
 
 ROOT = "/repos/{owner}/{repo}"
 TEMPLATES = tuple(
@@ -114,8 +113,8 @@ class FakeGitHub:
         self.push("main", {"releases/index.yaml": b"schema: 1\n", "README.md": b"read me\n"}, "start")
 
     @property
-    def transport(self) -> HttpxTransport:
-        return HttpxTransport(self.answer)
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self.answer)
 
     @property
     def calls(self) -> int:

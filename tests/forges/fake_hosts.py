@@ -16,7 +16,6 @@ import httpx
 
 from tests.forges.fake_github import Break, Refusal, raw
 from tests.forges.git_server import BareRepository
-from tests.support.httpx_transport import HttpxTransport
 
 TOKEN = "canary-of-a-token"
 
@@ -50,8 +49,8 @@ class FakeHost:
         self.calls = 0
 
     @property
-    def transport(self) -> HttpxTransport:
-        return HttpxTransport(self.answer)
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self.answer)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         number, self.calls = self.calls, self.calls + 1

@@ -186,7 +186,7 @@ def test_resolving_imports_nothing_heavy() -> None:
 
     code = (
         "import sys, reconciler.index.resolve, reconciler.index.load, reconciler.index.history\n"
-        "print(sorted({'git', 'jsonschema', 'httpcore', 'rich', 'typer'} & set(sys.modules)))"
+        "print(sorted({'git', 'jsonschema', 'httpx', 'rich', 'typer'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

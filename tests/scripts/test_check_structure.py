@@ -73,8 +73,8 @@ VIOLATIONS = {
     ),
     "a second home": (
         "a.py",
-        "import filelock\n",
-        "reconciler/a.py:2: import filelock (belongs in fs.py)",
+        "import httpx\n",
+        "reconciler/a.py:2: import httpx (belongs in net/transport.py)",
     ),
     "a banned phrase": ("a.py", "# it does not" + " hold\n", "reconciler/a.py:2: 'does not hold'"),
 }
