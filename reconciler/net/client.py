@@ -142,7 +142,7 @@ class HttpClient:
 
         The first requests may take long because of the peer's own work. What it answers does not matter.
         """
-        while self._probes:
+        while self._probes > 0:
             self._probes -= 1
             with suppress(RequestError):
                 self.request("GET", "", repeatable=True, retry=NO_RETRY, total=_PROBE_SECONDS)
