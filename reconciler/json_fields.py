@@ -24,6 +24,8 @@ class DuplicateNameError(ValueError):
 def load_json(data: bytes | str) -> object:
     """Parse one JSON value. Raises ValueError for malformed JSON, invalid UTF-8, and a repeated name."""
     text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+    if text.startswith("\ufeff"):
+        raise json.JSONDecodeError("begins with a byte order mark (U+FEFF)", text, 0)
     try:
         value: object = _DECODER.decode(text)
     except RecursionError:

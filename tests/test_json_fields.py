@@ -84,3 +84,8 @@ def test_a_wrong_type_is_the_error_of_the_caller_with_the_path(
 ) -> None:
     with pytest.raises(DocumentError, match=f"^{message}$"):
         read(FIELDS)
+
+
+def test_a_byte_order_mark_in_a_text_is_named() -> None:
+    with pytest.raises(ValueError, match="byte order mark"):
+        load_json("\ufeff{}")
