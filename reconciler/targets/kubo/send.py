@@ -72,6 +72,7 @@ def send(
     """
     layout, wanted = dag.layout, positions
     total = car.partial_size(layout, positions) if positions else 0
+    far = is_far(rpc.http)  # what is measured now is known to the other client as well
     with closing(rpc.http.apart()) as http, progress.task(f"{title}: sending", total) as task:
         sending = _Sending(KuboRpc(http), dag, task)
         if nocopy and isinstance(dag, HasDiskFiles):
@@ -79,7 +80,7 @@ def send(
             total = car.partial_size(layout, positions)
         tree = [position for position in positions if not layout.is_leaf(position)]
         leaves = [position for position in positions if layout.is_leaf(position)]
-        if total <= _SMALL and not is_far(rpc.http):
+        if total <= _SMALL and not far:
             sending.send_alone([*leaves, *tree])
         else:
             sending.send_leaves(positions, leaves)

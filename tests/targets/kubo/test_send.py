@@ -124,3 +124,31 @@ def test_of_two_requests_that_fail_at_once_the_error_is_about_the_first(
     monkeypatch.setattr(UploadStreams, "_passes", passes)
     with pytest.raises(SourceChangedError, match="'changed'"):
         send_to(FailsTwice(accepts=False), dag, monkeypatch)
+
+
+@pytest.mark.parametrize("small", [0, MIB << 10])
+def test_a_node_that_was_slow_at_its_start_is_near_for_the_streams(
+    dag: DirectoryDag, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    latencies: list[float] = []
+
+    class Streams(UploadStreams):
+        def __init__(self, http: HttpClient, *others: Any, **options: Any) -> None:
+            latencies.append(http.latency)
+            super().__init__(http, *others, **options)
+
+        def run(self, *_: object) -> None:
+            """Send nothing."""
+
+    def measure(http: HttpClient) -> float:
+        http.latency = 0.001
+        return http.latency
+
+    monkeypatch.setattr(HttpClient, "probe_latency", measure)
+    monkeypatch.setattr(kubo_send, "UploadStreams", Streams)
+    monkeypatch.setattr(kubo_send, "_SMALL", small)
+    http = HttpClient("http://127.0.0.1:1", name="node")
+    http.latency = 1.0
+    kubo_send.send(KuboRpc(http), dag, range(len(dag.layout)), QUIET, "m@1.0.0")
+    http.close()
+    assert set(latencies) == {0.001}
