@@ -264,6 +264,7 @@ def open_staging(
         try:
             yield staging
         except OSError as error:
+            staging.close()  # a flush that is just failing has removed its file before it says why
             if staging.lost is None:
                 raise
             raise ReconcilerError(
