@@ -7,7 +7,7 @@ without heed to an interrupt. Its asynchronous one can be cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler.sources.interface import SourceUnavailableError
@@ -20,8 +20,8 @@ PATIENCE = 300.0  #: seconds for the next objects, however many pages they take
 _PAGE = 1000  # objects
 
 
-def list_pages(store: ObjectStore, prefix: str, name: str) -> Iterator[Sequence[ObjectMeta]]:
-    """Iterate over the objects below `prefix`, many at a time and never none.
+def list_pages(store: ObjectStore, prefix: str, name: str) -> Generator[Sequence[ObjectMeta], None, None]:
+    """Iterate over the objects below `prefix`, many at a time and never none. The caller closes it.
 
     Raises what obstore raises, and SourceUnavailableError for the source `name` when the next objects do not
     come in time.

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class ObjectStoreSource:
         """Iterate over a range of `file`. Raises SourceChangedError when it is not the listed object."""
         start, end = checked_range(file, start, length)
         if end - start > WINDOW:
-            self._find_out(file)
+            self._find_out(file, once=False)
 
         def read_once(first: int, last: int) -> Iterator[bytes]:
             return self._read_once(file, first, last)
@@ -112,7 +113,7 @@ class ObjectStoreSource:
         """Implement WeightSource.request."""
         checked_range(file, start, end - start)
         if end - start < file.size:
-            self._find_out(file)
+            self._find_out(file, once=True)
         return PieceSpan(self._read_once(file, start, end, once=True), start, end)
 
     def close(self) -> None:
@@ -141,18 +142,18 @@ class ObjectStoreSource:
             immutable=all(file.version_id for file in files),
         )
 
-    def _objects(self) -> Iterator[ObjectMeta]:
-        with self._translated():
-            number = 0
-            begun: set[str] = set()
-            for page in list_pages(self._bucket.store, self._prefix, self.name):
-                number += len(page)
-                if number > LIMITS.paths:
+    def _objects(self) -> Sequence[ObjectMeta]:
+        found: list[ObjectMeta] = []
+        begun: set[str] = set()
+        with self._translated(), closing(list_pages(self._bucket.store, self._prefix, self.name)) as pages:
+            for page in pages:
+                found += page
+                if len(found) > LIMITS.paths:
                     raise SourceProtocolError(self.name, f"lists more than {LIMITS.paths} objects")
                 if page[0]["path"] in begun:
                     raise SourceProtocolError(self.name, "repeats a page of its listing")
                 begun.add(page[0]["path"])
-                yield from page
+        return found
 
     def _described(self, found: Sequence[ObjectMeta]) -> Iterator[ListedFile]:
         """Yield the files of `found`, with their version ids if the bucket has them.
@@ -209,11 +210,12 @@ class ObjectStoreSource:
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def _find_out(self, file: ListedFile) -> None:
+    def _find_out(self, file: ListedFile, *, once: bool) -> None:
         """Find out whether ranges are served, where nothing is known yet, before a range of `file` is read.
 
         obstore (0.12) gives an answer with the whole object only as an error, without its bytes, and they
-        come again. So the first byte of the smallest object is requested, whose other bytes cost least.
+        come again. So the first byte of the smallest object is requested, whose other bytes cost least. With
+        `once` that request is not repeated.
         """
         if self.serves_ranges is not None:
             return
@@ -221,7 +223,7 @@ class ObjectStoreSource:
         candidates = [each for each in listing.files if each.size > 1] if listing else []
         smallest = min(candidates, key=lambda each: each.size, default=file)
         try:
-            for _ in self._window(smallest, 0, 1, whole=False, once=True):
+            for _ in self._window(smallest, 0, 1, whole=False, once=once):
                 pass
         except IgnoredRangeError:
             self.serves_ranges = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -550,6 +551,23 @@ def test_a_server_of_ranges_is_asked_for_one_byte_to_find_that_out(server: S3Ser
     assert asked == [("config.json", "bytes=0-0"), ("model.safetensors", "bytes=7-999")]
 
 
+def test_a_read_repeats_the_question_whether_ranges_are_served(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "WINDOW", 1_000_000)
+    failed = Counter[str]()
+
+    def busy_once(request: Request, answer: Answer) -> Answer:
+        if is_read(request) and not failed.total():
+            failed[request.key] += 1
+            return Answer(503)
+        return answer
+
+    server.fault = busy_once
+    assert contents(opened(server)) == FILES
+    assert failed.total() == 1
+
+
 def test_whole_objects_are_requested_without_a_range(server: S3Server) -> None:
     source = opened(server)
     assert contents(source) == FILES
@@ -592,6 +610,25 @@ def test_a_list_of_empty_pages_ends(server: S3Server, monkeypatch: pytest.Monkey
     error = failure(opened(server))
     assert isinstance(error, SourceUnavailableError)
     assert "listed no objects for" in error.message
+
+
+def test_a_list_that_fails_leaves_nothing_open(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    class Runner(asyncio.Runner):
+        def close(self) -> None:
+            events.append("closed")
+            super().close()
+
+    monkeypatch.setattr(asyncio, "Runner", Runner)
+    server.fault = replaced_list(listing_of("elsewhere/x"))
+    with pytest.raises(SourceProtocolError, match="outside of the prefix") as outside:
+        opened(server).list()
+    monkeypatch.setattr(object_store, "LIMITS", replace(object_store.LIMITS, paths=0))
+    with pytest.raises(SourceProtocolError, match="more than 0 objects") as many:
+        opened(server).list()
+    assert events == ["closed"] * 2
+    del outside, many  # whose tracebacks keep what was left open
 
 
 def test_a_list_that_repeats_a_page_ends(server: S3Server) -> None:
