@@ -29,7 +29,7 @@ from reconciler.net.errors import (
 )
 from reconciler.net.response import OpenBody, Response
 from reconciler.net.retry import NO_RETRY
-from reconciler.sources.http_span import HttpSpan
+from reconciler.sources.http_span import CONTENT_RANGE, HttpSpan
 from reconciler.sources.interface import (
     ListedFile,
     SourceError,
@@ -310,8 +310,13 @@ class HttpReader:
 
 def _longest(file: ListedFile, headers: Mapping[str, str]) -> float:
     """Return the seconds that a response with these headers may take for bytes of `file`."""
+    part = CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
     length = headers.get("content-length", "")
-    stated = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else file.size
+    stated = file.size
+    if length.isascii() and length.isdigit() and len(length) < 20:
+        stated = int(length)
+    elif part is not None:  # of a response in chunks, or until the connection is closed
+        stated = max(0, int(part[2]) + 1 - int(part[1]))
     return min(stated, file.size) / _SLOWEST
 
 

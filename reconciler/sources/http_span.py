@@ -20,7 +20,8 @@ from reconciler.sources.interface import ListedFile, SourceError, SourceProtocol
 from reconciler.sources.ranges import BrokenOffError
 
 CHANGED_HINT = "list the source again; a revision that is pinned never changes"
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+#: the first and the last byte, and the size of the file
+CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _SKIPPED = 256 << 10  # bytes that are read and dropped at once
 
 
@@ -134,7 +135,7 @@ def _part(
     length = body.headers.get("content-length", "")
     size = int(length) if length.isascii() and length.isdigit() else None
     stated = body.headers.get("content-range", "")
-    found = _CONTENT_RANGE.fullmatch(stated.strip())
+    found = CONTENT_RANGE.fullmatch(stated.strip())
     if body.status == 200:
         requested = found is not None and (int(found[1]), int(found[2])) == (start, end - 1)
         if requested and found is not None and found[3] == str(file.size) and size == end - start:

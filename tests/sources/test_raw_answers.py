@@ -237,6 +237,10 @@ LIES: dict[str, Refusal] = {
 }
 SLOW: dict[str, Behaviour] = {
     "a byte now and then": lambda to: to.out.write(to.head()) and to.repeat(b"x", 0.05),
+    "a byte now and then, in chunks": lambda to: (
+        to.out.write(to.head("Transfer-Encoding: chunked").replace(b"Content-Length", b"X"))
+        and to.repeat(b"1\r\nx\r\n", 0.05)
+    ),
     "a header now and then": lambda to: to.out.write(OK) and to.repeat(b"X: 1\r\n", 0.05),
     "early hints for ever": lambda to: to.repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.05),
 }
