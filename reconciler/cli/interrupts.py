@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -57,7 +57,8 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
     over = Event()
 
     def end() -> None:
-        stop()
+        with suppress(Exception):  # whatever fails here, the process ends in time
+            stop()
         if not over.wait(_LONGEST_END):
             os._exit(show_interrupted())
 

@@ -50,13 +50,16 @@ def test_a_block_that_does_not_end_after_an_interrupt_ends_the_process(
     codes: list[int] = []
     ended = threading.Event()
 
+    def fail() -> None:
+        raise OSError("a connection that cannot be closed")
+
     def end(code: int) -> None:
         codes.append(code)
         ended.set()
 
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(interrupts, "_LONGEST_END", 0.01)
-    with pytest.raises(KeyboardInterrupt), interruptible(lambda: None):
+    with pytest.raises(KeyboardInterrupt), interruptible(fail):
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
