@@ -24,9 +24,7 @@ from reconciler.targets.filecoin.provider import ProviderClient, PullState
 from reconciler.targets.filecoin.waits import Waits
 
 _ATTEMPTS = 3  # for an upload whose connection breaks
-_ANSWERED_ATTEMPTS = (
-    2  # for one that the provider answers with an error of its own: it has every byte by then
-)
+_ANSWERED_ATTEMPTS = 2  # for one that the provider answers with an error: it has every byte by then
 _ERROR_STATUS = 500  # and above
 _Place = TypeVar("_Place")
 _HINT = "nothing was paid to it; run again later, or name other providers in targets.yaml"
