@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCKER := build/locker
 # Tests of real peers wait: more workers than cores keep the cores busy, but each collects all tests and starts peers.
-WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN) + 2)))
 
 # $(call TEST,ARGUMENTS OF PYTEST): the output of lint follows that of the tests, and only where lint fails
 define TEST
