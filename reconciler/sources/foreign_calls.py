@@ -11,7 +11,7 @@ _TICK = 0.2  # seconds
 _Result = TypeVar("_Result")
 
 
-def interruptible(call: Callable[[], _Result]) -> _Result:
+def call_interruptibly(call: Callable[[], _Result]) -> _Result:
     """Return what `call` returns, or raise what it raises; an interrupt of the process ends the wait for it.
 
     In the main thread, where Python handles signals, it is made by another thread, which is left behind then.

@@ -23,7 +23,7 @@ from reconciler.errors import UsageError
 from reconciler.sources.bucket import BucketAddress, OpenBucket, open_bucket
 from reconciler.sources.bucket_errors import IgnoredRangeError, changed, translated
 from reconciler.sources.bucket_list import list_pages
-from reconciler.sources.foreign_calls import interruptible
+from reconciler.sources.foreign_calls import call_interruptibly
 from reconciler.sources.interface import (
     FileListing,
     KnownDigests,
@@ -183,7 +183,7 @@ class ObjectStoreSource:
         file = self._relative(meta)
         try:
             with self._translated(file):
-                return interruptible(lambda: obstore.head(self._bucket.store, meta["path"]))
+                return call_interruptibly(lambda: obstore.head(self._bucket.store, meta["path"]))
         except SourceMissingError:
             return None
 
@@ -266,7 +266,7 @@ class ObjectStoreSource:
         key = f"{self._prefix}/{file.path}" if self._prefix else file.path
         bucket = self._bucket.once if once else self._bucket.store
         with self._translated(file.path):
-            found = interruptible(lambda: obstore.get(bucket, key, options=options))
+            found = call_interruptibly(lambda: obstore.get(bucket, key, options=options))
         self._require_listed(file, found.meta)
         if not whole and found.range != (start, end):
             raise SourceProtocolError(self.name, "answers with another range", file=file.path)
@@ -277,7 +277,7 @@ class ObjectStoreSource:
             if self._closed:
                 raise UsageError(f"{self.name} is closed")
             with self._translated(file.path, begun=True):
-                piece = interruptible(lambda: next(arriving, None))
+                piece = call_interruptibly(lambda: next(arriving, None))
             if piece is None:
                 raise BrokenOffError(self.name, "ended early", file=file.path)
             data = memoryview(piece)[skip:]

@@ -11,11 +11,11 @@ import pytest
 
 from reconciler.cli import interrupts
 from reconciler.cli.interrupts import interruptible
-from reconciler.sources.foreign_calls import interruptible as interruptible_call
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interrupts, "_LONGEST_END", 60)  # the process that it would end is that of the tests
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -66,26 +66,3 @@ def test_a_block_that_does_not_end_after_an_interrupt_ends_the_process(
             assert ended.wait(60)
     assert codes == [130]
     assert capsys.readouterr().err == "error: interrupted\nhint: run again to finish\n"
-
-
-def test_a_call_that_ignores_signals_can_be_interrupted() -> None:
-    begun, release = threading.Event(), threading.Event()
-
-    def call() -> None:
-        begun.set()
-        release.wait(60)
-
-    def interrupt() -> None:
-        begun.wait(60)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        interruptible_call(call)
-    release.set()
-
-
-def test_a_call_gives_its_result_or_its_error() -> None:
-    assert interruptible_call(lambda: 5) == 5
-    with pytest.raises(ZeroDivisionError):
-        interruptible_call(lambda: 1 // 0)
