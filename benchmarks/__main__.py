@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from benchmarks.measure import Figure, main
 
 
 def run(quick: bool, directory: Path) -> Iterator[Figure]:
-    """Run each benchmark in its own directory."""
+    """Run each benchmark in its own directory, which is removed afterwards to free its disk space."""
     for module in (
         *(startup, index, loop, identify, scaling, publish, stream, listing, export),
         *(pieces, onchain, storacha, kubo, parts, upload, fetch, killed, line_speed, wan),
@@ -43,6 +44,7 @@ def run(quick: bool, directory: Path) -> Iterator[Figure]:
         own = directory / module.__name__.rpartition(".")[2]
         own.mkdir()
         yield from module.run(quick, own)
+        shutil.rmtree(own)
 
 
 main(run)
