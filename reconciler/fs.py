@@ -52,7 +52,7 @@ def read_into(descriptor: int, out: memoryview, offset: int) -> int:
 def read_start(path: Path | str, limit: int) -> bytes:
     """Return the bytes of a regular file, of one that is longer than `limit` at least one more than that.
 
-    Does not wait for a FIFO. Raises OSError, with EINVAL for what is no regular file.
+    Does not wait for a FIFO. Raises OSError, with EINVAL for what is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

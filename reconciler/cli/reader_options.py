@@ -72,6 +72,6 @@ def download_limits(connections: int | None, max_rate: str | None) -> DownloadLi
     rate = configured.max_rate if max_rate is None else parse_rate(max_rate)
     if rate is None:
         raise UsageError(
-            f"--max-rate {max_rate!r} is no rate", hint="write bytes per second, such as 500K, 20M or 1G"
+            f"--max-rate {max_rate!r} is not a rate", hint="write bytes per second, such as 500K, 20M or 1G"
         )
     return DownloadLimits(configured.connections if connections is None else connections, rate)

@@ -2,7 +2,7 @@
 
 A receipt names the root and the selection that were verified, and the device, inode, size, mtime and ctime of
 every file. It is written after the clock of the file system has passed the newest of these times, so a later
-write changes a stamp. It is no proof: a writer that set the clock back, or that writes through a memory map
+write changes a stamp. It is not proof: a writer that set the clock back, or that writes through a memory map
 made before, leaves the stamps as they are. Receipts are therefore off by default, lie in the user's cache,
 and may be deleted at any time.
 """

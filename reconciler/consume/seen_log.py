@@ -1,7 +1,8 @@
 """The audit log beside a remote index, as this machine last saw it: it may only grow.
 
 The newest checkpoint is kept beside the cached index. One that is shorter, has another root for the same
-size, or is no continuation of the kept one is refused: somebody shows different readers different histories.
+size, or is not a continuation of the kept one is refused: somebody shows different histories to different
+readers.
 With the key of the log in the user's configuration (`logs`), its signatures are verified too, and a version
 counts only when the log has it (`require_logged`). Without one, only growth is checked.
 """

@@ -92,7 +92,7 @@ class SumsCheck:
             raise ReconcilerError(f"cannot read the fetched files: {self._error.strerror}")
         try:
             listed = checksums.parse(self._path(self._list).read_bytes())
-        except BundleError:  # an artifact may have a file of this name that is no list
+        except BundleError:  # an artifact may have a file of this name that is not a list
             return False
         for entry in listed.matched(self._digests).entries:
             found = self._digests.get(entry.path)

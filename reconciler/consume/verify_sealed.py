@@ -32,7 +32,7 @@ def compare_sealed(
 ) -> tuple[BundleIdentity | None, DirectoryComparison]:
     """Return the identity of `directory` when it is sealed as the version of `record`, and what differs.
 
-    The identity is None for files that are no bundle; nothing differs when its root is that of the record.
+    The identity is None for files that are not a bundle; nothing differs when its root is that of the record.
     Raises UserError when none of `identities` opens the key, BundleError for files that cannot be read.
     """
     key = _key(record, sealing, index_file, identities)

@@ -136,7 +136,7 @@ def describe_bundle(listing: SourceListing, release: ReleaseInfo) -> tuple[str, 
             created_at=release.created_at,
         ).notes
     except BundleError as error:
-        return (f"the files are no bundle: {error.message}", *collision_notes(listing.collisions))
+        return (f"the files are not a bundle: {error.message}", *collision_notes(listing.collisions))
 
 
 def collision_notes(collisions: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ def parse_gguf(read: _ReadAt, size: int) -> GgufHeader:
     Raises MalformedGgufError, GgufEndError when the file ends inside it, GgufTooLongError beyond the bounds.
     """
     if read(len(MAGIC), 0) != MAGIC:
-        raise MalformedGgufError("is no GGUF file: it does not begin with 'GGUF'")
+        raise MalformedGgufError("is not a GGUF file: it does not begin with 'GGUF'")
     cursor = _HeaderCursor(read, size)
     cursor.skip(len(MAGIC))
     version = cursor.take(4)

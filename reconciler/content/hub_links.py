@@ -70,7 +70,7 @@ class HubBlobs:
         return name, status
 
     def _open(self, path: str) -> int:
-        """Return the descriptor of `blobs/`. Raises BundleError when this is no snapshot of a cache."""
+        """Return the descriptor of `blobs/`. Raises BundleError when this is not a snapshot of a cache."""
         if self._blobs is None:
             try:
                 self._blobs = self._opened()

@@ -49,8 +49,8 @@ class PartDag:
 def read_part(root: Cid, key: str, read: ReadBlock) -> dict[int, Cid]:
     """Return the leaves of the part under `root`, by position; none when it has another key.
 
-    Only the directory is read, not the leaves. Raises DataError for anything that is no part, and what `read`
-    raises.
+    Only the directory is read, not the leaves. Raises DataError for anything that is not a part, and what
+    `read` raises.
     """
     found = {}
     for node in walk(root, read).nodes:
@@ -60,6 +60,6 @@ def read_part(root: Cid, key: str, read: ReadBlock) -> dict[int, Cid]:
         if node.kind is NodeKind.DIRECTORY and not position:
             continue
         if not (position.isascii() and position.isdigit() and len(position) < 10):
-            raise DataError(f"{root} is no part of a version: it has {node.path[:80]!r}")
+            raise DataError(f"{root} is not part of a version: it has {node.path[:80]!r}")
         found[int(position)] = node.cid
     return found

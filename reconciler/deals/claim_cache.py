@@ -65,7 +65,7 @@ class ClaimCache:
             return file.read(_MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
     def save(self, entries: Mapping[PieceCid, CachedClaims]) -> None:
-        """Replace the cache by `entries`. A file that cannot be written is no error, as for any cache."""
+        """Replace the cache by `entries`. A file that cannot be written is not an error, as for any cache."""
         body = json.dumps({str(piece): _render(each) for piece, each in entries.items()}).encode()
         with contextlib.suppress(OSError, LockedError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

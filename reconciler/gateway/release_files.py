@@ -161,7 +161,7 @@ def _walk(root: ResolvedNode, read: ReadBlock) -> Iterator[tuple[str, tuple[Writ
     Raises what `read` raises; DataError for a name that no bundle may have, or more than the limits allow.
     """
     if not root.is_directory:
-        raise DataError(f"{root.address} is not a directory, so it is no release")
+        raise DataError(f"{root.address} is not a directory, so it is not a release")
     pending = [(directory_entries(root, read), "")]
     entries = path_bytes = 0
     seen: set[str] = set()

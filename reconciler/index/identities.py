@@ -86,7 +86,7 @@ def _decoded(data: bytes, name: str) -> str:
             return data.decode()
     except UnicodeDecodeError:
         pass
-    raise UserError("is no identity file", hint="`age-keygen` makes one", where=Where(name))
+    raise UserError("is not an identity file", hint="`age-keygen` makes one", where=Where(name))
 
 
 def _parsed(text: str, name: str) -> list[Identity]:

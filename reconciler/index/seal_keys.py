@@ -179,11 +179,11 @@ def _load(path: Path, model: str, generation: int) -> WrappedKey:
     try:
         value = load_json(_read(path))
     except ValueError:
-        raise InvalidIndexError("is no description of a key", where=where) from None
+        raise InvalidIndexError("is not a description of a key", where=where) from None
     fields = JsonFields(value, lambda text: InvalidIndexError(text, where=where))
     if fields.mapping().keys() != {"schema", "key", "recipients"} or fields.number("schema") != _SCHEMA:
         raise InvalidIndexError(
-            "is no description of a key", hint="restore it from the git history", where=where
+            "is not a description of a key", hint="restore it from the git history", where=where
         )
     key, recipients = fields.text("key"), tuple(item.text() for item in fields.items("recipients"))
     if not _KEY.fullmatch(key):

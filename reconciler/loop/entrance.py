@@ -52,7 +52,7 @@ def dag_findings(dag: Dag, version: Version | None = None) -> tuple[Finding, ...
 def artifact_findings(listing: SourceListing, *, single_file: bool) -> tuple[Finding, ...]:
     """Return the findings about files that `put` publishes.
 
-    An artifact is no release: it needs no license and may differ from what a clone contains, and a single
+    An artifact is not a release: it needs no license and may differ from what a clone contains, and a single
     file need not be a complete set.
     """
     ignored = {FindingCode.NO_LICENSE, FindingCode.IGNORED_FILE}

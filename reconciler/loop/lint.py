@@ -25,7 +25,7 @@ from reconciler.progress import Progress
 class Linted:
     """The findings about `name`: a path, `model@version` or a CID. `source` says where the files are.
 
-    `notes` is what may surprise people, although it is no mistake.
+    `notes` is what may surprise people, although it is not a mistake.
     """
 
     name: str

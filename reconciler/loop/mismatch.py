@@ -53,8 +53,8 @@ class ExplainedDifference:
 class Mismatch:
     """The CID that a directory gives instead of the published one, and what differs.
 
-    `found` is None for files that are no valid bundle. `compared_with` names what lists the published files,
-    "" when nothing does; then `differences` is empty.
+    `found` is None for files that are not a valid bundle. `compared_with` names what lists the published
+    files, "" when nothing does; then `differences` is empty.
     """
 
     found: Cid | None

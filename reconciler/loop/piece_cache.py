@@ -37,7 +37,7 @@ class PieceCache:
         return pieces if pieces.sharding == sharding else None
 
     def put(self, layout: DagLayout, pieces: ShardedCar) -> None:
-        """Store the pieces of the bundle with `layout`. A cache that cannot be written is no error."""
+        """Store the pieces of the bundle with `layout`. A cache that cannot be written is not an error."""
         body = json.dumps(render_pieces((pieces,))).encode()
         with contextlib.suppress(OSError, LockedError):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

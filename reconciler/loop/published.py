@@ -115,7 +115,7 @@ def edits_without_effect(
     """Yield a note for each published version whose own entry selects other files than it was made from.
 
     `made_from` has what the records keep, by `model@version`. Patterns that the version has from its model or
-    from the defaults of the index are meant for new versions, so a change of those is no mistake.
+    from the defaults of the index are meant for new versions, so a change of those is not a mistake.
     """
     for version in versions:
         made = made_from.get(version.ref)

@@ -88,7 +88,7 @@ class SpoolDirectory:
         return self._file(label, key).is_file()
 
     def discard(self, label: Label) -> None:
-        """Remove all files of a version, except those that another run writes. Failing to is no error."""
+        """Remove all files of a version, except those that another run writes. Failing to is not an error."""
         for path in self._files():
             if path.name.startswith(_owner(label)):
                 _remove(path)
@@ -182,7 +182,7 @@ class SpooledLeaves:
     digests: Mapping[str, FileDigests]
 
     def read(self, source: SourceFile, size: int, offset: int) -> bytes | None:
-        """Return the leaf that begins at `offset`; None when that is no leaf, or the spool lacks it."""
+        """Return the leaf that begins at `offset`; None when that is not a leaf, or the spool lacks it."""
         number, inside = divmod(offset, profile.CHUNK_SIZE)
         if inside or size != min(profile.CHUNK_SIZE, source.stamp.size - offset):
             return None

@@ -45,7 +45,7 @@ class LeafJournal:
         return None if digest == _NONE else Cid(RAW, digest)
 
     def put(self, leaves: Sequence[tuple[int, Cid]]) -> None:
-        """Note leaves that are near each other, by position. A file that cannot be written is no error."""
+        """Note leaves that are near each other, by position. Failing to write the file is not an error."""
         changed = False
         for position, cid in leaves:
             place = slice(DIGEST_SIZE * position, DIGEST_SIZE * (position + 1))
@@ -94,7 +94,7 @@ class StreamCache:
         return found if start == len(body) else None
 
     def keep(self, key: str, files: Sequence[SourceFile], digests: Mapping[str, FileDigests]) -> None:
-        """Keep the digests of a finished pass, and drop its journal. Failing to is no error."""
+        """Keep the digests of a finished pass, and drop its journal. Failing to is not an error."""
         path = self._path(key, "digests")
         if path is None:
             return

@@ -101,7 +101,7 @@ def load(
 ) -> Iterator[Workspace]:
     """Read the inputs of a run and open its targets; close targets and files when the block ends.
 
-    A target that cannot be opened is no error; `unopened` has the reason. Raises InvalidIndexError for an
+    A target that cannot be opened is not an error; `unopened` has the reason. Raises InvalidIndexError for an
     invalid index, record or targets file, and UsageError for a glob that matches nothing.
     """
     layout, cache = scope.layout, scope.cache

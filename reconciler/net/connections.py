@@ -100,7 +100,7 @@ def _parse_proxy(proxy: Proxy) -> tuple[httpcore.URL, tuple[str, str] | None]:
         host = port = None
     if not host or parts.scheme not in ("http", "https", *_SOCKS):
         raise UsageError(
-            f"{proxy.described} cannot be used: it is no address of an http, https or socks5 proxy",
+            f"{proxy.described} cannot be used: it is not an address of an http, https or socks5 proxy",
             hint="write it like http://proxy.example:3128, with `%40` and the like for special characters",
         )
     auth = (unquote(parts.username or ""), unquote(parts.password or "")) if "@" in parts.netloc else None

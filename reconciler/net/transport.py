@@ -220,7 +220,7 @@ def _certificate_hint(why: str, address: str) -> str:
 
 
 def _set_location_aside(response: httpx.Response) -> None:
-    """Keep the Location of a response from httpx, which fails in many ways where it is no address."""
+    """Keep the Location of a response from httpx, which fails in many ways where it is not an address."""
     if "location" in response.headers:
         response.extensions[_ASIDE] = {"location": response.headers.pop("location")}
 

@@ -82,10 +82,10 @@ def _translate(error: Exception, name: str, *, credential: str, file: str, begun
         if not file and (key := _KEY.search(text)):
             return SourceProtocolError(
                 name,
-                f"lists the key {sanitize(key[1], (), _SHOWN)!r}, which is no path",
+                f"lists the key {sanitize(key[1], (), _SHOWN)!r}, which is not a path",
                 hint="rename the object: empty names, `.`, `..` and control characters cannot be read",
             )
-        return SourceProtocolError(name, "cannot be read: its key is no path", file=file)
+        return SourceProtocolError(name, "cannot be read: its key is not a path", file=file)
     if status is not None and status not in _TRANSIENT:
         used = f"the request was made with {credential}" if status == 400 else None
         return SourceProtocolError(name, answer, file=file, hint=used)

@@ -50,7 +50,7 @@ def open_source(
     parts = location.strip("/").split("/")
     if not definition.url or ".." in parts or "." in parts or not location.isprintable():
         raise UsageError(
-            f"the source {definition.name!r} has no url, or {location!r} is no directory below it",
+            f"the source {definition.name!r} has no url, or {location!r} is not a directory below it",
             hint="set url in releases/sources.yaml, and write a path such as llm/1.2.0",
         )
     address = parse_address(definition.url, f"the url of the source {definition.name!r}")

@@ -254,7 +254,7 @@ class HttpReader:
     def resolve(self, url: str, reference: str, file: str = "") -> str:
         """Return the address that a peer's `reference` in its answer from `url` means, without a fragment.
 
-        Raises SourceProtocolError for what is no address.
+        Raises SourceProtocolError for what is not an address.
         """
         try:
             target = urljoin(url, reference).partition("#")[0]
@@ -265,7 +265,7 @@ class HttpReader:
 
     def _no_address(self, text: str, file: str) -> SourceProtocolError:
         return SourceProtocolError(
-            self.name, f"leads to {self.shown(text, 80)!r}, which is no address", file=file
+            self.name, f"leads to {self.shown(text, 80)!r}, which is not an address", file=file
         )
 
     def check_target(self, url: str, file: str) -> None:

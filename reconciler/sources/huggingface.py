@@ -193,7 +193,7 @@ class HuggingFaceSource:
             return None
         if kind != "file":
             raise SourceProtocolError(
-                self.name, f"is listed as {self._http.shown(kind, 40)!r}, which is no file", file=path
+                self.name, f"is listed as {self._http.shown(kind, 40)!r}, which is not a file", file=path
             )
         size, oid = entry.number("size"), entry.text("oid")
         if not COMMIT.fullmatch(oid):

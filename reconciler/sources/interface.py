@@ -76,7 +76,7 @@ class KnownDigests:
 class ListedFile:
     """One file of a listing: its path with `/`, its size in bytes, and what the source states about them.
 
-    `etag` and `version_id` pin the object for reading; they are no digests. "" where the source has none.
+    `etag` and `version_id` pin the object for reading; they are not digests. "" where the source has none.
     """
 
     path: str

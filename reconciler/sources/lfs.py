@@ -53,7 +53,7 @@ def open_source(
     path = found["path"].strip("/") if found else ""
     if found is None or ".." in path.split("/") or found["path"].startswith("/"):
         raise UsageError(
-            f"{location!r} is no directory of this repository", hint="write it like models/llm/1.2.0"
+            f"{location!r} is not a directory of this repository", hint="write it like models/llm/1.2.0"
         )
     return LfsSource(f"{definition.name}:{location}", definition, root, path, found["commit"], environ)
 
@@ -169,7 +169,7 @@ class LfsSource:
         commit = self._commit or "HEAD"
         tree = self._run("rev-parse", "--verify", "--quiet", f"{commit}:./{self._path}").decode().strip()
         if self._run("cat-file", "-t", tree).strip() != b"tree":
-            raise SourceMissingError(self.name, f"{self._path!r} is no directory at {commit}")
+            raise SourceMissingError(self.name, f"{self._path!r} is not a directory at {commit}")
         entries: list[tuple[str, str, int]] = []
         for line in filter(None, self._run("ls-tree", "-r", "-z", "-l", tree).split(b"\0")):
             found = _ENTRY.fullmatch(line)

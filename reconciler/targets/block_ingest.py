@@ -48,7 +48,7 @@ class PartPins:
     unpin: Callable[[Cid, Label], None]
 
     def parts(self) -> dict[Part, dict[int, Cid]]:
-        """Return the leaves of each part by position; what is no part, or of another key, counts as none."""
+        """Return the leaves of each part by position; none for what is not a part, or is of another key."""
         found: dict[Part, dict[int, Cid]] = {}
         for pin in self._own():
             part = part_of_label(Label(pin.label))

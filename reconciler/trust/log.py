@@ -87,7 +87,7 @@ def read_log(size: int, read: ReadFile, sizes: Collection[int] = ()) -> Recomput
 def parse_entries(entries: Iterable[bytes], index: str) -> Iterator[LogLeaf]:
     """Parse the entries of the log of an index, in order.
 
-    Raises DataError for one that is no leaf, TrustError for one of another index, or that occurs twice.
+    Raises DataError for one that is not a leaf, TrustError for one of another index, or that occurs twice.
     """
     seen: dict[bytes, int] = {}
     for number, entry in enumerate(entries):

@@ -237,7 +237,7 @@ def _is_good(text: str, payload: bytes, key: NoteKey) -> bool:
 
 
 def _subtree_message(text: str, cosigner: str, time: bytes) -> bytes | None:
-    """Return what an ML-DSA cosignature of a checkpoint signs; None for a text that is no checkpoint."""
+    """Return what an ML-DSA cosignature of a checkpoint signs; None for a text that is not a checkpoint."""
     lines = text.split("\n")
     root = _decode(lines[2]) if len(lines) == 4 else None
     if root is None or len(root) != 32 or not lines[1].isdecimal():

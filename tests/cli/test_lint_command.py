@@ -246,8 +246,8 @@ def test_lint_has_the_notes_of_a_plan(reconcile: CommandLine) -> None:
 def test_lint_notes_what_keeps_files_from_being_a_bundle(reconcile: CommandLine) -> None:
     reconcile.write("weights/llm/1.1.0/SHA256SUMS", "nonsense")
     (note,) = reconcile("lint", "llm@1.1.0", "--json").document["notes"]
-    assert note.startswith("the files are no bundle: ")
-    assert note.removeprefix("the files are no bundle: ")[:40] in reconcile("plan").out
+    assert note.startswith("the files are not a bundle: ")
+    assert note.removeprefix("the files are not a bundle: ")[:40] in reconcile("plan").out
 
 
 @pytest.mark.parametrize("published", [False, True])

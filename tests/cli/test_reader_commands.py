@@ -439,4 +439,4 @@ def test_every_reader_keeps_to_the_limits_of_the_configuration(
 def test_a_rate_that_is_none_is_refused(released: CommandLine) -> None:
     done = released("fetch", "llm@1.0.0", "out", "--max-rate", "fast")
     assert done.code == 2
-    assert "'fast' is no rate" in done.err
+    assert "'fast' is not a rate" in done.err

@@ -102,7 +102,7 @@ def test_a_private_gateway_and_a_private_index_get_their_token(
     with closing(source):
         assert source.read_block(CID, None) == DATA
     configure(f"hosts: {{'{private.url.removeprefix('http://')}': {{token_env: TOKEN}}}}\n")
-    with pytest.raises(InvalidIndexError):  # it was read, and is no index
+    with pytest.raises(InvalidIndexError):  # it was read, and is not an index
         open_remote(f"{private.url}/index.yaml", tmp_path)
 
 

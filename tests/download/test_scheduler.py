@@ -120,7 +120,7 @@ def test_the_size_of_a_request_follows_the_rate() -> None:
 
 
 def test_bytes_that_were_buffered_on_the_way_tell_no_rate() -> None:
-    """A server that sends the first MiB at once, and 10 MB/s from then on, is no source of 1 GB/s."""
+    """A server that sends the first MiB at once, and 10 MB/s from then on, is not a source of 1 GB/s."""
     scheduler = one_run(10_000)
     burst = scheduler.take(0, 0.0)
     assert burst is not None

@@ -178,9 +178,9 @@ def test_recipients_are_read_from_keys_and_files_each_once(tmp_path: Path) -> No
     [
         (None, "readers: cannot be read: no such file or directory"),
         (b"\xff\xfe", "readers: is not a text file with recipients"),
-        (b"bob\n", "readers: line 1 is no public key of a supported kind"),
+        (b"bob\n", "readers: line 1 is not a public key of a supported kind"),
         (b"# a comment\n", "no recipient is left"),
-        (SECRET.encode(), "readers: line 1 is no public key of a supported kind"),
+        (SECRET.encode(), "readers: line 1 is not a public key of a supported kind"),
     ],
 )
 def test_file_of_recipients_that_cannot_be_used_is_refused(
@@ -230,7 +230,7 @@ def test_identity_comes_from_the_file_the_variable_or_the_command(tmp_path: Path
         ({"RECONCILE_IDENTITY": SECRET[:-1]}, "line 1 has a wrong checksum"),
         ({"RECONCILE_IDENTITY_COMMAND": "/nowhere/hunter2"}, "cannot be run: no such file"),
         ({"RECONCILE_IDENTITY_COMMAND": "echo 'hunter2"}, "cannot be run: it is malformed"),
-        ({"RECONCILE_IDENTITY_COMMAND": "echo hunter2"}, "line 1 is no private key"),
+        ({"RECONCILE_IDENTITY_COMMAND": "echo hunter2"}, "line 1 is not a private key"),
         ({"RECONCILE_IDENTITY_COMMAND": "sh -c 'echo hunter2; exit 3'"}, "failed with exit status 3"),
     ],
 )

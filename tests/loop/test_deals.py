@@ -1,4 +1,4 @@
-"""Missing and expiring deals are changes of the plan, and waiting for deals is no failure."""
+"""Missing and expiring deals are changes of the plan, and waiting for deals is not a failure."""
 
 from __future__ import annotations
 

@@ -266,5 +266,5 @@ def test_a_wrong_token_is_refused(subject):
 
 @pytest.mark.parametrize("location", ["../x", "a/../../x", "a\nb"])
 def test_a_location_outside_of_the_address_is_refused(subject, location):
-    with pytest.raises(UsageError, match="no directory below it"):
+    with pytest.raises(UsageError, match="not a directory below it"):
         subject.open(location)

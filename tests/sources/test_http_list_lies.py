@@ -78,11 +78,11 @@ LIES: dict[str, tuple[Lie, type[ReconcilerError], str]] = {
     "teapot": (lambda asked, sent: Sent(418), SourceProtocolError, "HTTP 418"),
     "compressed": (but(headers={"Content-Encoding": "gzip"}), SourceProtocolError, "encoding"),
     "a redirect in a circle": (elsewhere("{target}"), SourceProtocolError, "redirects more than 5 times"),
-    "a redirect to a file": (elsewhere("file:///etc/passwd"), SourceProtocolError, "which is no address"),
+    "a redirect to a file": (elsewhere("file:///etc/passwd"), SourceProtocolError, "which is not an address"),
     "a redirect with a password": (
         elsewhere("http://u:p@127.0.0.1/"),
         SourceProtocolError,
-        "which is no address",
+        "which is not an address",
     ),
 }
 

@@ -153,7 +153,7 @@ LISTING_LIES = {
         SourceRefusedError,
         "another host",
     ),
-    "next page is no address": (next_page("gopher://x/"), SourceRefusedError, "another host"),
+    "next page is not an address": (next_page("gopher://x/"), SourceRefusedError, "another host"),
     "next page again and again": (next_page("{target}"), SourceProtocolError, "repeats a page"),
     "next page on a host of the same scheme": (
         next_page("//localhost:1/steal"),
@@ -166,9 +166,9 @@ LISTING_LIES = {
     "next page with an invalid port": (
         next_page("http://127.0.0.1:99999/"),
         SourceProtocolError,
-        "which is no address",
+        "which is not an address",
     ),
-    "next page with half a host": (next_page("http://[::1/"), SourceProtocolError, "which is no address"),
+    "next page with half a host": (next_page("http://[::1/"), SourceProtocolError, "which is not an address"),
     "pages in a circle": (in_a_circle, SourceProtocolError, "repeats a page"),
     "the same files on every page": (endless(), SourceProtocolError, "listed twice"),
     "another commit on a page": (
@@ -212,7 +212,7 @@ LISTING_LIES = {
     "no object id": (first_file(oid="main"), SourceProtocolError, "is not a git object id"),
     "object id in capitals": (first_file(oid="A" * 40), SourceProtocolError, "is not a git object id"),
     "a list in place of LFS": (first_file(lfs=["x"]), SourceProtocolError, "is not a string"),
-    "no type": (first_file(type="commit"), SourceProtocolError, "'commit', which is no file"),
+    "no type": (first_file(type="commit"), SourceProtocolError, "'commit', which is not a file"),
     "two sizes": (large_file(size=5), SourceProtocolError, "listed with two sizes"),
     "a size in LFS that is text": (large_file(size="5"), SourceProtocolError, "is not a whole number"),
     "a digest in capitals": (large_file(oid="A" * 64), SourceProtocolError, "is not a SHA-256"),
@@ -378,31 +378,31 @@ READING_LIES = {
         LARGE,
         of("resolve", headers={"Location": "file:///etc/passwd"}),
         SourceProtocolError,
-        "which is no address",
+        "which is not an address",
     ),
     "a redirect to half a host": (
         LARGE,
         of("resolve", headers={"Location": "http://[::1/"}),
         SourceProtocolError,
-        "leads to 'http://.::1/', which is no address",
+        "leads to 'http://.::1/', which is not an address",
     ),
     "a redirect to an invalid port": (
         LARGE,
         of("resolve", headers={"Location": "//127.0.0.1:99999/"}),
         SourceProtocolError,
-        "which is no address",
+        "which is not an address",
     ),
     "a redirect to data": (
         LARGE,
         of("resolve", headers={"Location": "data:,evil"}),
         SourceProtocolError,
-        "which is no address",
+        "which is not an address",
     ),
     "a redirect with a password": (
         LARGE,
         of("resolve", headers={"Location": "http://user:pass@127.0.0.1/"}),
         SourceProtocolError,
-        "which is no address",
+        "which is not an address",
     ),
     "a compressed body": (
         SMALL,
@@ -464,7 +464,7 @@ def test_an_unsatisfiable_range_is_refused(hub):
         read(source, LARGE, 5)
 
 
-# --- peculiarities that are no lies
+# --- peculiarities that are not lies
 
 
 def ignored_range(kind, asked, sent):
@@ -568,10 +568,10 @@ def test_another_name_of_the_same_machine_is_another_host(hub):
         ("https://[::1]/x", "of this machine or of a private network"),
         ("https://[fd00::1]/x", "of this machine or of a private network"),
         ("https://[::ffff:127.0.0.1]/x", "of this machine or of a private network"),
-        ("https://cdn.example:0/x", "no address"),
-        ("https://cdn.example:99999/x", "no address"),
-        ("https:///x", "no address"),
-        ("https://cdn.example/\u202ex", "no address"),
+        ("https://cdn.example:0/x", "not an address"),
+        ("https://cdn.example:99999/x", "not an address"),
+        ("https:///x", "not an address"),
+        ("https://cdn.example/\u202ex", "not an address"),
     ],
 )
 def test_a_public_hub_cannot_lead_into_a_private_network(target, message, monkeypatch):

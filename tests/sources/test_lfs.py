@@ -222,7 +222,7 @@ def test_a_location_may_be_written_in_several_ways(subject, location):
 
 @pytest.mark.parametrize("location", ["../x", "/etc", "a/../../x"])
 def test_a_path_outside_of_the_repository_is_refused(subject, location):
-    with pytest.raises(UsageError, match="no directory of this repository"):
+    with pytest.raises(UsageError, match="not a directory of this repository"):
         subject.open(location)
 
 
@@ -274,8 +274,12 @@ LIES = {
     "another size": (changed_object(size=5), SourceProtocolError, "5 bytes on the Git LFS server"),
     "another object": (changed_object(oid="0" * 64), SourceMissingError, "missing in the answer"),
     "no action": (changed_object(actions={}), SourceMissingError, "no download"),
-    "file address": (redirected("file:///etc/passwd"), SourceProtocolError, "which is no address"),
-    "address with a user": (redirected("http://u:p@127.0.0.1/x"), SourceProtocolError, "which is no address"),
+    "file address": (redirected("file:///etc/passwd"), SourceProtocolError, "which is not an address"),
+    "address with a user": (
+        redirected("http://u:p@127.0.0.1/x"),
+        SourceProtocolError,
+        "which is not an address",
+    ),
     "invalid header": (
         changed_object(actions={"download": {"href": "http://127.0.0.1:1/x", "header": {"X": "a\r\nb: c"}}}),
         SourceProtocolError,
@@ -343,7 +347,7 @@ LIES = {
     "storage leads to a file": (
         in_storage(status=302, headers={"Location": "file:///etc/passwd"}),
         SourceProtocolError,
-        "which is no address",
+        "which is not an address",
     ),
     "429 for the list of objects": (in_batch(status=429), SourceUnavailableError, "requests a pause"),
     "500 for the list of objects": (in_batch(status=500), SourceUnavailableError, "HTTP 500"),

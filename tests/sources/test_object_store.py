@@ -63,7 +63,7 @@ def server() -> Iterator[S3Server]:
     with s3_server() as found:
         for path, data in FILES.items():
             found.put(f"released/llm/1.0.0/{path}", data)
-        found.put("released/llm/1.0.0-other/x", b"a prefix of letters is no prefix of segments")
+        found.put("released/llm/1.0.0-other/x", b"a prefix of letters is not a prefix of segments")
         found.put("elsewhere/x", b"not listed")
         yield found
 
@@ -332,7 +332,11 @@ LIES: dict[str, tuple[Fault, type[ReconcilerError], str]] = {
     ),
     "other region": (always(301), SourceRefusedError, "another region"),
     "no XML": (replaced_list("hunter2 <no xml"), SourceProtocolError, "its protocol does not have"),
-    "size is no number": (replaced_list(listing_of("released/llm/1.0.0/x", "many")), SourceProtocolError, ""),
+    "size is not a number": (
+        replaced_list(listing_of("released/llm/1.0.0/x", "many")),
+        SourceProtocolError,
+        "",
+    ),
     "outside of the prefix": (
         replaced_list(listing_of("other/x")),
         SourceProtocolError,
@@ -347,12 +351,12 @@ LIES: dict[str, tuple[Fault, type[ReconcilerError], str]] = {
     "key with an empty name": (
         replaced_list(listing_of("released/llm/1.0.0/a//b")),
         SourceProtocolError,
-        "lists the key 'released/llm/1.0.0/a//b', which is no path",
+        "lists the key 'released/llm/1.0.0/a//b', which is not a path",
     ),
     "key with a control character": (
         replaced_list(listing_of("released/llm/1.0.0/a&#27;b")),
         SourceProtocolError,
-        "lists the key 'released/llm/1.0.0/a b', which is no path",
+        "lists the key 'released/llm/1.0.0/a b', which is not a path",
     ),
     "key with a NUL": (replaced_list(listing_of("released/llm/1.0.0/a&#0;b")), SourceProtocolError, ""),
     "key that is long": (

@@ -194,7 +194,7 @@ LIES: dict[str, Refusal] = {
         SourceUnavailableError,
         "the connection broke",
     ),
-    "a status that is no number": (
+    "a status that is not a number": (
         lambda to: b"HTTP/1.1 2OO OK\r\n\r\n",
         SourceUnavailableError,
         "the connection broke",

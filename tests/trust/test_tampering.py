@@ -87,7 +87,7 @@ def replayed_version(repository: SignedRepository) -> None:
 
 
 def statement_for_other_tools(repository: SignedRepository) -> None:
-    """The Model Signing bundle of the same signer names no CID, so it is no release statement."""
+    """The Model Signing bundle of the same signer names no CID, so it is not a release statement."""
     shutil.copy(repository.signatures() / "oms.sigstore.json", release_file(repository))
 
 

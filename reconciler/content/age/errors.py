@@ -14,4 +14,4 @@ class NotForIdentityError(AgeError):
 
 
 class AgeKeyError(UsageError):
-    """A recipient or an identity is no key, or is of a kind that is not supported."""
+    """A recipient or an identity is not a key, or is of a kind that is not supported."""

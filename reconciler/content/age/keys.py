@@ -200,7 +200,7 @@ def parse_recipients(text: str) -> Iterator[Recipient]:
                 yield parse_recipient(line)
             except AgeKeyError:
                 raise AgeKeyError(
-                    f"line {number} is no public key of a supported kind",
+                    f"line {number} is not a public key of a supported kind",
                     hint=f"recipients are {_KINDS} keys",
                 ) from None
 
@@ -222,7 +222,7 @@ def parse_identities(text: str) -> list[Identity]:
             found.append(_age_identity(line, number))
         else:
             raise AgeKeyError(
-                f"line {number} is no private key",
+                f"line {number} is not a private key",
                 hint="give an identity file of age, or an ssh-ed25519 key without a passphrase",
             )
     if not found:
@@ -252,7 +252,7 @@ def _ssh_recipient(words: list[str]) -> SshRecipient:
         wire = b""
     key = wire[-KEY_SIZE:]
     if len(key) != KEY_SIZE or wire != _ssh_wire(key) or montgomery(key) is None:
-        raise AgeKeyError("a recipient is no ssh-ed25519 key", hint="copy the line of the .pub file")
+        raise AgeKeyError("a recipient is not an ssh-ed25519 key", hint="copy the line of the .pub file")
     return SshRecipient(key)
 
 

@@ -48,18 +48,20 @@ def safetensors_flaws(read: ReadAt, size: int) -> Iterator[Flaw]:
     """Yield what is wrong with a safetensors file of `size` bytes. Reads its header only."""
     prefix = read(_LENGTH, 0)
     if len(prefix) < _LENGTH:
-        yield Flaw(FindingCode.INVALID_HEADER, f"is no safetensors file: it has {size} bytes")
+        yield Flaw(FindingCode.INVALID_HEADER, f"is not a safetensors file: it has {size} bytes")
         return
     length = int.from_bytes(prefix, "little")
     if length > MAX_DECLARED:
         yield Flaw(
             FindingCode.INVALID_HEADER,
-            f"is no safetensors file: it declares a header of {length:,} bytes, "
+            f"is not a safetensors file: it declares a header of {length:,} bytes, "
             f"and loaders accept {MAX_DECLARED:,}",
         )
         return
     if read(1, _LENGTH) != b"{":
-        yield Flaw(FindingCode.INVALID_HEADER, "is no safetensors file: its header does not begin with '{'")
+        yield Flaw(
+            FindingCode.INVALID_HEADER, "is not a safetensors file: its header does not begin with '{'"
+        )
         return
     start = _LENGTH + length
     if start > size:

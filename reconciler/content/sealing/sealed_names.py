@@ -121,4 +121,4 @@ def _loaded(data: bytes) -> object:
     try:
         return load_json(data.decode())
     except ValueError:
-        raise AgeError("is no list of names") from None
+        raise AgeError("is not a list of names") from None

@@ -272,7 +272,7 @@ def decode(kinds: Sequence[Kind], data: bytes) -> tuple[Any, ...]:
     if not data:
         raise DataError("there is no contract, or it does not know the call")
     if len(data) % WORD:
-        raise DataError(f"the answer has {len(data)} bytes, which is no whole number of words")
+        raise DataError(f"the answer has {len(data)} bytes, which is not a whole number of words")
     if len(data) > MAX_ANSWER:
         raise DataError(f"the answer has more than {MAX_ANSWER} bytes")
     return TupleKind(tuple(kinds)).decode(AbiAnswer(data), 0)

@@ -2,7 +2,7 @@
 
 The order of the questions decides, because the contracts leave old answers behind: a deleted data set reads
 as zeros, a set whose provider fell silent goes on saying that this period was proved, and one that was
-terminated is still live. `lastProvenEpoch` is set when a set is created, so it is no proof; only the proving
+terminated is still live. `lastProvenEpoch` is set when a set is created, so it is not proof; only the proving
 periods are.
 """
 

@@ -168,7 +168,7 @@ class ClusterTarget:
         """Make the cluster fetch `root` from `origins`, or from those of its peers that have it.
 
         Without sending bytes, this also renews a pin and replaces missing peers. Raises PeerError when there
-        is no source to fetch from: such a pin would hang, and block the garbage collection of its Kubo.
+        is not a source to fetch from: such a pin would hang, and block the garbage collection of its Kubo.
         """
         entry = self._rest.entry(root)
         if entry is not None and not _is_ours(entry, label):

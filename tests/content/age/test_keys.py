@@ -49,9 +49,9 @@ def test_recipient_is_read_back(text: str) -> None:
         (bech32.encode("agf", bytes(32)), "is of no supported kind"),
         ("age1pq1" + "q" * 60, "has a wrong checksum"),
         ("ssh-rsa AAAAB3NzaC1yc2E=", "is of no supported kind"),
-        ("ssh-ed25519", "is no ssh-ed25519 key"),
-        ("ssh-ed25519 %%%%", "is no ssh-ed25519 key"),
-        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEl+hb9K", "is no ssh-ed25519 key"),
+        ("ssh-ed25519", "is not an ssh-ed25519 key"),
+        ("ssh-ed25519 %%%%", "is not an ssh-ed25519 key"),
+        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEl+hb9K", "is not an ssh-ed25519 key"),
         (SECRET, "a recipient is a private key"),
         (SECRET.lower(), "a recipient is a private key"),
     ],
@@ -65,7 +65,7 @@ def test_what_is_no_recipient_is_refused(text: str, message: str) -> None:
 def test_recipients_of_a_file_are_read_with_comments_and_refused_with_their_line() -> None:
     text = f"# readers\n\n{PUBLIC}\n{SSH} alice@host\n"
     assert [each.text for each in parse_recipients(text)] == [PUBLIC, SSH]
-    with pytest.raises(AgeKeyError, match=r"^line 5 is no public key of a supported kind$"):
+    with pytest.raises(AgeKeyError, match=r"^line 5 is not a public key of a supported kind$"):
         list(parse_recipients(f"{text}bob\n"))
 
 
@@ -74,7 +74,7 @@ def test_recipients_of_a_file_are_read_with_comments_and_refused_with_their_line
     [
         ("", "there is no private key"),
         ("# only a comment\n", "there is no private key"),
-        ("hunter2-is-the-password", "line 1 is no private key"),
+        ("hunter2-is-the-password", "line 1 is not a private key"),
         (SECRET[:-1] + "Q", "line 1 has a wrong checksum"),
         (SECRET[:30] + SECRET[30:].lower(), "line 1 mixes upper and lower case"),
         ("\n" + SECRET[:-9], "line 2 has a wrong checksum"),

@@ -116,8 +116,8 @@ def word(number: int) -> bytes:
     ("kinds", "answer", "reason"),
     [
         ([UINT], b"", "there is no contract, or it does not know the call"),
-        ([UINT], bytes(31), "no whole number of words"),
-        ([UINT], bytes(33), "no whole number of words"),
+        ([UINT], bytes(31), "not a whole number of words"),
+        ([UINT], bytes(33), "not a whole number of words"),
         ([UINT, UINT], bytes(32), "ends after 32 bytes"),
         ([BOOL], word(2), "neither 0 nor 1"),
         ([BOOL], word(1 << 255), "neither 0 nor 1"),

@@ -144,7 +144,7 @@ def swapped(can: str, details: dict[str, Any]) -> dict[str, Any]:
 LIES = {
     "receipts in another order": swapped,
     "a deal whose number is a float": info(deals=[deal(aux={"dataSource": {"dealID": 1e3}})]),
-    "a deal whose number is no number": info(deals=[deal(aux={"dataSource": {"dealID": float("nan")}})]),
+    "a deal whose number is not a number": info(deals=[deal(aux={"dataSource": {"dealID": float("nan")}})]),
     "a deal whose number is true": info(deals=[deal(aux={"dataSource": {"dealID": True}})]),
     "a deal whose number no chain has": info(deals=[deal(aux={"dataSource": {"dealID": 1 << 64}})]),
     "a path that begins beyond everything": info(aggregates=inclusion(subtree=[1e300, []])),
@@ -165,7 +165,7 @@ LIES = {
     "a deal with a negative number": info(deals=[deal(aux={"dataSource": {"dealID": -1}})]),
     "a deal whose number is text": info(deals=[deal(aux={"dataSource": {"dealID": "1"}})]),
     "a deal whose source is a list": info(deals=[deal(aux={"dataSource": []})]),
-    "an aggregate that is no piece": info(aggregates=[{"aggregate": {"/": "bafy"}, "inclusion": {}}]),
+    "an aggregate that is not a piece": info(aggregates=[{"aggregate": {"/": "bafy"}, "inclusion": {}}]),
     "a path that is text": info(aggregates=inclusion(subtree="0")),
     "a path that begins before everything": info(aggregates=inclusion(index=[-1, []])),
     "a path of numbers": info(aggregates=inclusion(index=[0, [1, 2]])),
