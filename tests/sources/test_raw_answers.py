@@ -281,7 +281,7 @@ PECULIAR: dict[str, Behaviour] = {
     "a length and chunks": lambda to: (
         to.head("Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(to.part), to.part)
     ),
-    "an address that nobody asked for": lambda to: to.head("Location: http://localhost:1/") + to.part,
+    "an unexpected address": lambda to: to.head("Location: http://localhost:1/") + to.part,
     "a cookie": lambda to: to.head("Set-Cookie: tracked=1; Path=/") + to.part,
 }
 

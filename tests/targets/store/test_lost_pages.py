@@ -14,6 +14,7 @@ from reconciler.index.part import Part
 from reconciler.progress import QUIET
 from reconciler.targets.store import StoreTarget, staging
 from tests.conformance.targets import LABEL, leaves_of
+from tests.support.dags import MemoryDag
 from tests.support.lost_pages import LostPages
 from tests.support.shapes import bundle
 from tests.support.store_files import canonical, car_path, harm
@@ -66,13 +67,19 @@ def test_notes_about_parts_of_a_file_that_is_gone_count_for_nothing(tmp_path: Pa
     assert staging.kept_parts(tmp_path, KEY) == frozenset()
 
 
+def publish_damaged(store: StoreTarget, directory: Path) -> tuple[MemoryDag, Path]:
+    """Publish a version, and damage a leaf in its CAR."""
+    dag = bundle("lost")
+    store.publish(dag, LABEL, QUIET)
+    car = car_path(directory, dag)
+    harm(car, dag.layout.data_start(1), b"\xff\xff")
+    return dag, car
+
+
 def test_a_repair_that_could_not_be_flushed_is_made_again(
     store: StoreTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dag = bundle("lost")
-    store.publish(dag, LABEL, QUIET)
-    car = car_path(tmp_path, dag)
-    harm(car, dag.layout.data_start(1), b"\xff\xff")
+    dag, car = publish_damaged(store, tmp_path)
     disk = LostPages(monkeypatch, ".car", is_due=lambda: car.read_bytes() == canonical(dag))
     disk.wrote(car)
     with pytest.raises(PeerError, match="Input/output error"):
@@ -85,10 +92,7 @@ def test_a_repair_that_could_not_be_flushed_is_made_again(
 def test_what_an_interrupted_repair_left_in_memory_is_flushed_before_it_counts(
     store: StoreTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dag = bundle("lost")
-    store.publish(dag, LABEL, QUIET)
-    car = car_path(tmp_path, dag)
-    harm(car, dag.layout.data_start(1), b"\xff\xff")
+    dag, car = publish_damaged(store, tmp_path)
     disk = LostPages(monkeypatch, ".car")
     disk.wrote(car)
     car.write_bytes(canonical(dag))  # and the process was killed
